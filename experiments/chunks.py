@@ -1,0 +1,187 @@
+"""Long runs: chunk after chunk of seeds, each saved, so that a run can be killed.
+
+A result folder holds `settings.json`, what its runs were made with, and
+`chunks/METHOD-FIRST-END.npz`, the arrays of seeds FIRST to END - 1. A chunk that is
+there is not computed again, and every file is written atomically; so a run that is
+killed at any moment and started again ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments.progress import Progress
+from jaxnas import checkpoints
+
+# (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
+# may depend on the method and the seed alone.
+Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A result folder that belongs to `settings`, or can be made for them."""
+
+    path: Path
+    settings: dict[str, Any]
+
+
+def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
+    """Looks whether results made with `settings` can be kept at `path`; writes nothing.
+
+    Args:
+      path: the folder; `run_chunks` makes it and its parents where they are missing.
+      settings: all that the results depend on, as plain JSON values.
+
+    Raises: `ValueError` if the folder belongs to other settings or to something else,
+      or cannot be written.
+    """
+    path, wanted = Path(path), json.loads(json.dumps(settings))
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"cannot use --out {path}: {nearest} is not a folder")
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise ValueError(f"cannot use --out {path}: no permission to write {nearest}")
+    record = path / SETTINGS
+    if record.exists():
+        _compare(path, _read_settings(record), wanted)
+    elif path.exists() and any(p.name[0] != "." for p in path.iterdir()):
+        raise ValueError(
+            f"{path} is not empty and not a result folder (it has no {SETTINGS}): "
+            "give another --out"
+        )
+    return Folder(path, wanted)
+
+
+def _compare(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    names = sorted(n for n in found | wanted if found.get(n) != wanted.get(n))
+    if names:
+        differ = [f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in names]
+        raise ValueError(
+            f"{path} was made with other settings ({'; '.join(differ)}): "
+            "give another --out, or the settings it was made with"
+        )
+
+
+def _make(folder: Folder) -> Path:
+    """Makes the folder, and in it the one for chunks, which is returned."""
+    path, kept = folder.path, folder.path / "chunks"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # First of all: chunks of unknown settings would be refused for ever.
+        if not (path / SETTINGS).exists():
+            text = json.dumps(folder.settings, indent=2) + "\n"
+            checkpoints.atomic_write(path / SETTINGS, text.encode())
+        kept.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot use --out {path}: {error.strerror}") from error
+    return kept
+
+
+def _read_settings(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"cannot read {record}: give another --out, or remove its folder"
+        )
+    return found
+
+
+def seed_keys(base_seed: int, seeds: np.ndarray) -> jax.Array:
+    """A PRNG key for each seed (k,), whatever the other seeds are: (k,) keys."""
+    key = jax.random.key(base_seed)
+    return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(np.asarray(seeds))
+
+
+def run_chunks(
+    folder: Folder,
+    methods: Sequence[str],
+    num_seeds: int,
+    simulate: Simulate,
+    *,
+    chunk: int,
+    evaluations: int,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Simulates seeds 0 to num_seeds - 1 of each method, or reads what is there.
+
+    Args:
+      folder: where the chunks are kept.
+      methods: their names, in the order of work; each begins its chunks' file names.
+      num_seeds, chunk: seeds in all, and at most at a time. All calls of `simulate`
+        have the same number of seeds, so that it compiles once: the last may be given a
+        few more than are wanted.
+      evaluations: of one seed, for the speed that is shown.
+
+    Returns: for each method its arrays, all seeds along the leading axis.
+    Raises: `ValueError` if the folder cannot be written, and `RuntimeError` from
+      whatever `simulate` raises.
+    """
+    size = -(-num_seeds // -(-num_seeds // chunk))
+    console = Console(stderr=True)
+    kept, results = _make(folder), {}
+    with Progress(console, methods, num_seeds, evaluations) as progress:
+        for method in dict.fromkeys(methods):
+            progress.begin(method)
+            parts = []
+            for first in range(0, num_seeds, size):
+                seeds = np.arange(first, min(first + size, num_seeds))
+                path = kept / f"{method}-{first}-{first + len(seeds)}.npz"
+                part = _read_chunk(path, folder, method, seeds, console)
+                computed = part is None
+                if computed:
+                    part = _compute(simulate, method, first + np.arange(size))
+                    part = {name: array[: len(seeds)] for name, array in part.items()}
+                    manifest = {"method": method, "settings": folder.settings}
+                    checkpoints.save_arrays(path, {"seed": seeds} | part, manifest)
+                progress.advance(method, len(seeds), computed)
+                parts.append({"seed": seeds} | part)
+            results[method] = {
+                name: np.concatenate([part[name] for part in parts])
+                for name in parts[0]
+            }
+    return results
+
+
+def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
+    """The arrays of one chunk, on the host."""
+    try:
+        part = {name: np.asarray(x) for name, x in simulate(method, seeds).items()}
+        for name, array in part.items():
+            if array.shape[:1] != seeds.shape or name == "seed":
+                raise ValueError(f"{name} {array.shape} is not of {len(seeds)} seeds")
+    except Exception as error:
+        where = f"{method} failed at seeds {seeds[0]} to {seeds[-1]}"
+        raise RuntimeError(f"{where}: {error}") from error
+    return part
+
+
+def _read_chunk(
+    path: Path, folder: Folder, method: str, seeds: np.ndarray, console: Console
+) -> dict[str, np.ndarray] | None:
+    """A chunk that was saved before; None, and a warning, if it cannot be used."""
+    if not path.exists():
+        return None
+    try:
+        part, manifest = checkpoints.load_arrays(path)
+        if manifest != {"method": method, "settings": folder.settings}:
+            raise ValueError(f"{path} was made with other settings")
+        if not np.array_equal(part.get("seed", ()), seeds):
+            raise ValueError(f"{path} does not hold seeds {seeds[0]} to {seeds[-1]}")
+    except ValueError as error:
+        line = f"warning: {error}: computing it again"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return None
+    return part

@@ -1,0 +1,122 @@
+"""All plotting. Files only: nothing opens a window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxnas import checkpoints
+
+# Okabe and Ito's colours, which people of all kinds of colour vision tell apart, less
+# the yellow; dashes tell the second round of them from the first.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+)
+DASHES = ("-", "--", ":")
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+}
+# Mean and standard error, (t,) each.
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+def search_curves(
+    path: str | Path,
+    reported: Mapping[str, Curve],
+    regret: Mapping[str, Curve],
+    *,
+    title: str,
+    reported_label: str,
+    regret_label: str,
+    optimum: float | None = None,
+) -> None:
+    """Compares searches by their progress, one evaluation after another, as a png.
+
+    Args:
+      path: the png, written atomically.
+      reported: for each method, percent error of what it would return, on the left.
+      regret: for each method, how far its best score is from the best of all, on the
+        right, on a log scale; a curve ends where no run has any regret left.
+      title: of the whole. reported_label, regret_label: of the panels.
+      optimum: percent error to mark on the left.
+    """
+    with matplotlib.rc_context(STYLE):
+        # 960 x 440 pixels at 120 dots per inch, about what a README shows.
+        figure = Figure(figsize=(8, 3.9), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        for place, name in enumerate(reported):
+            look = {
+                "color": COLOURS[place % len(COLOURS)],
+                "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+            }
+            _band(left, *reported[name], label=name, **look)
+            mean, error = regret[name]
+            _band(right, np.where(mean > 0, mean, np.nan), error, **look)
+        if optimum is not None:
+            left.axhline(optimum, color="#888888", linewidth=1, zorder=1)
+            left.annotate(
+                f"optimum {optimum:.2f}",
+                (1, optimum),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, -3),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=9,
+                color="#666666",
+            )
+        _zoom(left, reported, optimum)
+        _log_scale(right, regret)
+        for axis, label in ((left, reported_label), (right, regret_label)):
+            axis.set_title(label, fontsize=10, loc="left")
+            axis.set_xlabel("evaluations")
+            axis.set_xlim(0, max(len(mean) for mean, _ in reported.values()))
+        figure.legend(
+            loc="outside lower center",
+            ncols=len(reported) if len(reported) < 6 else -(-len(reported) // 2),
+            frameon=False,
+            handlelength=1.6,
+        )
+        checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _band(axis, mean, error, *, label=None, **look) -> None:
+    count = np.arange(1, len(mean) + 1)
+    mean = np.asarray(mean, float)
+    error = np.nan_to_num(np.asarray(error, float))
+    axis.plot(count, mean, label=label, linewidth=1.6, **look)
+    axis.fill_between(
+        count, mean - error, mean + error, color=look["color"], alpha=0.2, linewidth=0
+    )
+
+
+def _zoom(axis, curves: Mapping[str, Curve], optimum: float | None) -> None:
+    """Leaves out the first evaluations, whose errors would flatten all that follows."""
+    means = [np.asarray(mean, float) for mean, _ in curves.values()]
+    lowest = [np.nanmin(mean) for mean in means] + (
+        [] if optimum is None else [optimum]
+    )
+    highest = max(np.nanmax(mean[len(mean) // 10 :]) for mean in means)
+    room = max(highest - min(lowest), 1e-3)
+    axis.set_ylim(min(lowest) - 0.1 * room, highest + 0.05 * room)
+
+
+def _log_scale(axis, curves: Mapping[str, Curve]) -> None:
+    # Four decades at most: the last runs to find the best cell take a mean to nothing.
+    above = np.concatenate([np.asarray(mean, float) for mean, _ in curves.values()])
+    above = above[above > 0]
+    if not above.size:
+        return
+    axis.set_yscale("log", nonpositive="clip")
+    axis.set_ylim(max(above.min() * 0.7, above.max() * 1e-4), above.max() * 1.3)
+    axis.yaxis.set_major_formatter("{x:g}")

@@ -1,0 +1,145 @@
+"""What a comparison of searches came to: a table on the terminal, and as a csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.plots import Curve
+from jaxnas import checkpoints, metrics
+
+# Evaluations after which the curves are read off, as far as they reach.
+MARKS = (30, 50, 100, 150, 200)
+
+
+class Summary(NamedTuple):
+    """One method over all its runs; curves are (mean, standard error), (t,) each."""
+
+    fed_back: Curve  # percent error of the best so far, by the number fed back
+    reported: Curve  # percent error of the same architecture, by the number reported
+    regret: Curve  # of `fed_back` to the best architecture of the table, in percent
+    queries: np.ndarray  # (seeds,), evaluations until the best one; inf for never
+
+
+def summarise(
+    score: np.ndarray, truth: np.ndarray, other: np.ndarray, optimum: float
+) -> Summary:
+    """Reads the runs of one method.
+
+    Args:
+      score: (seeds, t) accuracy in percent that the search was given; NaN is a failure.
+      truth: (seeds, t) the same without noise, where the table has noise.
+      other: (seeds, t) the accuracy to report of the same architectures.
+      optimum: the best `truth` of all.
+    """
+    best = np.asarray(metrics.at_incumbent(score, truth), np.float64)
+    other = np.asarray(metrics.at_incumbent(score, other), np.float64)
+    return Summary(
+        fed_back=_curve(100 - best),
+        reported=_curve(100 - other),
+        regret=_curve(optimum - best),
+        queries=np.asarray(metrics.queries_to(truth, optimum)),
+    )
+
+
+def _curve(runs: np.ndarray) -> Curve:
+    # In double precision, which `metrics.mean_and_sem` has only under x64: a regret
+    # near zero is the difference of two large means.
+    num = len(runs)
+    deviation = runs.std(0, ddof=1) if num > 1 else np.full_like(runs[0], np.nan)
+    return runs.mean(0), deviation / math.sqrt(num)
+
+
+def marks(evaluations: int) -> list[int]:
+    """The evaluations to read off, the last one always among them."""
+    return sorted({m for m in MARKS if m < evaluations} | {evaluations})
+
+
+def which_numbers(fed_back: str, reported: str) -> str:
+    """Says which accuracy the searches were given, and which is told of them."""
+    if fed_back == reported:
+        return f"fed back and reported: {fed_back}"
+    return f"fed back: {fed_back}\nreported: {reported}"
+
+
+def show(
+    console: Console, summaries: Mapping[str, Summary], fed_back: str, reported: str
+) -> None:
+    """Prints the comparison, and which numbers it is of."""
+    num = len(next(iter(summaries.values())).queries)
+    console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
+    of = f"mean ± standard error of {num} runs"
+    title = f"percent error of the best cell so far, {of}"
+    _show_curves(console, title, {n: s.fed_back for n, s in summaries.items()})
+    if fed_back != reported:
+        title = f"percent error reported of that cell, {of}"
+        _show_curves(console, title, {n: s.reported for n, s in summaries.items()})
+    rows = [
+        (name, _median(s), f"{np.isfinite(s.queries).mean():.0%}")
+        for name, s in summaries.items()
+    ]
+    header = ("evaluations until it", "median", "runs that found it")
+    _show(console, "the best cell of the table, by the number fed back", header, rows)
+
+
+def _show_curves(console: Console, title: str, curves: Mapping[str, Curve]) -> None:
+    at = marks(len(next(iter(curves.values()))[0]))
+    rows = [
+        (name, *(_plus_minus(mean[m - 1], error[m - 1]) for m in at))
+        for name, (mean, error) in curves.items()
+    ]
+    _show(console, title, ("after", *map(str, at)), rows)
+
+
+def _show(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    console.print(f"\n{title}", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _plus_minus(mean: float, error: float) -> str:
+    return f"{mean:.2f}" if np.isnan(error) else f"{mean:.2f} ± {error:.2f}"
+
+
+def _median(summary: Summary) -> str:
+    median = float(metrics.median(summary.queries))
+    return f"{median:g}" if np.isfinite(median) else f"> {len(summary.regret[0])}"
+
+
+def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
+    """Writes a row for each method and mark, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    curves = ("fed_back", "reported", "regret")
+    writer.writerow(
+        [
+            *("method", "evaluations"),
+            *(f"{c}_{what}" for c in curves for what in ("mean", "standard_error")),
+            *("median_queries_to_optimum", "runs_at_optimum", "runs"),
+        ]
+    )
+    for name, s in summaries.items():
+        reached = np.isfinite(s.queries)
+        for mark in marks(len(s.regret[0])):
+            numbers = [c[mark - 1] for c in (*s.fed_back, *s.reported, *s.regret)]
+            found = s.queries <= mark
+            writer.writerow(
+                [name, mark, *(f"{x:.6g}" for x in numbers)]
+                + [f"{float(metrics.median(s.queries)):g}", found.sum(), len(reached)]
+            )
+    checkpoints.atomic_write(path, text.getvalue().encode())

@@ -1,0 +1,82 @@
+"""What every driver does around its work: the machine, the command line, the errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import rich.console
+import tyro
+
+
+def use_all_cores() -> None:
+    """Makes each core a device, so that `simulate` spreads its runs over all of them.
+
+    What the user has set stays as it is. To be called before jax starts its devices.
+    """
+    # jax's linear algebra runs on a BLAS that is loaded later; its idle threads spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ
+    if not chosen and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        affinity = getattr(os, "sched_getaffinity", None)
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
+
+
+def positive(config: Any, *names: str) -> None:
+    """Raises `ValueError` if one of the config's fields is not at least 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(
+                f"--{flag} must be at least 1, not {getattr(config, name)}"
+            )
+
+
+def command(main: Callable[[Any], Any], config_type: type) -> None:
+    """Runs a driver from the command line.
+
+    Bad input ends in one line and exit code 2. Ctrl-C ends at once, also inside a
+    compiled program, in one line and exit code 130.
+    """
+    description = sys.modules[main.__module__].__doc__
+    config = tyro.cli(config_type, description=description)
+    message = (
+        f"interrupted: what is finished is kept in {config.out}, "
+        "and the same command goes on from there"
+    )
+    _end_on_interrupt(message)
+    use_all_cores()
+    try:
+        main(config)
+    except KeyboardInterrupt:
+        print(f"\n{message}", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _end_on_interrupt(message: str) -> None:
+    """Leaves the process on SIGINT; files are written so that any moment is a good one.
+
+    Python runs its own handler only when the main thread is back from compiled code,
+    which can take minutes, so a thread waits for the signal.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if ignored or not hasattr(signal, "sigwait"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGINT})
+        rich.console.Console(stderr=True).show_cursor()
+        print(f"\n{message}", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,1 @@
+"""What a search asks: tables, and a synthetic objective; `files` has the format."""

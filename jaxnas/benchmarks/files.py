@@ -1,0 +1,188 @@
+"""Tables of trained architectures, and the one file format that the library reads.
+
+A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
+
+* `arch`: (n, d) int8 or int32, one architecture of the space in each row;
+* accuracy columns called `<dataset>/<split>/<epochs>`, such as `cifar100/valid/12`:
+  float32 (n,), or (n, seeds) where each training run has its own number, in percent.
+  The split is `train`, `valid` or `test`. `<epochs>` is the length of the training
+  schedule; the accuracy is that of its end. A run that was not done is NaN, and each
+  architecture has at least one; a column (n,) has no NaN;
+* optional cost columns called `seconds/<dataset>/<epochs>`: float32 (n,), the time that
+  the whole schedule takes;
+* `manifest`: a () string array, a JSON object with `format` ("jaxnas-table"),
+  `version` (1), `name` (what results call the table), `space` (the `Space.name` of its
+  architectures), `source` (where the numbers come from), `sha256` (of the file they
+  were read from), `columns` (what each column means: which training set and how many
+  seeds), and anything else that is worth knowing.
+
+`save` writes this, `load` reads it, and both refuse what breaks a rule above.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxnas import checkpoints
+from jaxnas.spaces.base import Space
+
+FORMAT, VERSION = "jaxnas-table", 1
+_NAME, _EPOCHS = r"[A-Za-z0-9][A-Za-z0-9._-]*", r"[1-9][0-9]{0,8}"
+_ACCURACY = re.compile(rf"({_NAME})/(train|valid|test)/({_EPOCHS})")
+_SECONDS = re.compile(rf"seconds/({_NAME})/({_EPOCHS})")
+# Keys of the manifest that a `Table` has no need to repeat.
+_ENVELOPE = ("format", "version", "name", "space")
+_DESCRIBED = {"source": str, "sha256": str, "columns": dict}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Architectures and what is known of them; see the module for the rules.
+
+    Attributes:
+      name: what results call it.
+      space: the `Space.name` of the architectures.
+      arch: (n, d) int8 or int32.
+      columns: arrays (n,) or (n, seeds) float32 by column name.
+      manifest: `source`, `sha256`, `columns` (their meaning), and whatever else.
+    """
+
+    name: str
+    space: str
+    arch: np.ndarray
+    columns: dict[str, np.ndarray]
+    manifest: dict[str, Any]
+
+
+def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
+    """The accuracy columns by (dataset, split, epochs)."""
+    matches = {c: _ACCURACY.fullmatch(c) for c in table.columns if not _is_cost(c)}
+    return {(m[1], m[2], int(m[3])): table.columns[c] for c, m in matches.items() if m}
+
+
+def seconds(table: Table, dataset: str, epochs: int) -> np.ndarray | None:
+    """Training time (n,) of the schedule in seconds; None if the table has no such."""
+    return table.columns.get(f"seconds/{dataset}/{epochs}")
+
+
+def save(path: str | os.PathLike, table: Table) -> None:
+    """Writes a table, atomically; `ValueError` if it breaks a rule of the format."""
+    check(table)
+    envelope = (FORMAT, VERSION, table.name, table.space)
+    manifest = dict(zip(_ENVELOPE, envelope, strict=True)) | table.manifest
+    checkpoints.save_arrays(path, {"arch": table.arch, **table.columns}, manifest)
+
+
+def load(path: str | os.PathLike) -> Table:
+    """Reads a table.
+
+    Raises: `ValueError`, in one line that names the file, what was wanted and what was
+      found, for a file that is missing, damaged, foreign, of another version, or whose
+      content breaks a rule of the format.
+    """
+    arrays, manifest = checkpoints.load_arrays(path)
+    form, version, name, space = (manifest.pop(key, None) for key in _ENVELOPE)
+    if form != FORMAT:
+        raise ValueError(f"{path}: wanted the format {FORMAT!r}, found {form!r}")
+    if version != VERSION:
+        raise ValueError(
+            f"{path}: wanted version {VERSION} of the table format, found {version!r}"
+        )
+    if "arch" not in arrays:
+        found = ", ".join(sorted(arrays)) or "none"
+        raise ValueError(f"{path}: wanted an array 'arch', found {found}")
+    arch = arrays.pop("arch")
+    try:
+        return check(Table(str(name or ""), str(space or ""), arch, arrays, manifest))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check(table: Table) -> Table:
+    """Returns `table`, or raises `ValueError` for the first rule it breaks."""
+    if not table.name or not table.space:
+        raise ValueError("wanted the name of the table and of its space, found none")
+    for key, kind in _DESCRIBED.items():
+        if not isinstance(table.manifest.get(key), kind):
+            found = ", ".join(sorted(table.manifest)) or "nothing"
+            raise ValueError(f"wanted {key!r} in the manifest, found {found}")
+    arch = table.arch
+    if arch.ndim != 2 or not arch.size or arch.dtype not in (np.int8, np.int32):
+        raise ValueError(
+            f"wanted arch as (n, d) int8 or int32, found {arch.shape} {arch.dtype}"
+        )
+    if not any(_ACCURACY.fullmatch(c) for c in table.columns if not _is_cost(c)):
+        raise ValueError("wanted a column <dataset>/<split>/<epochs>, found none")
+    for name, column in table.columns.items():
+        if name not in table.manifest["columns"]:
+            raise ValueError(f"the manifest does not say what column {name} means")
+        _check_column(name, column, len(arch))
+    return table
+
+
+def _is_cost(name: str) -> bool:
+    return _SECONDS.fullmatch(name) is not None
+
+
+def _check_column(name: str, column: np.ndarray, num: int) -> None:
+    cost = _is_cost(name)
+    if not cost and not _ACCURACY.fullmatch(name):
+        raise ValueError(
+            f"wanted columns <dataset>/<train|valid|test>/<epochs> and "
+            f"seconds/<dataset>/<epochs>, found {name!r}"
+        )
+    per_seed = column.ndim == 2 and column.shape[1] > 0 and not cost
+    shaped = column.shape == (num,) or (per_seed and len(column) == num)
+    if not shaped or column.dtype != np.float32:
+        wanted = f"({num},)" if cost else f"({num},) or ({num}, seeds)"
+        raise ValueError(
+            f"wanted column {name} as {wanted} float32, "
+            f"found {column.shape} {column.dtype}"
+        )
+    missing = np.isnan(column)
+    if missing.ndim == 2:
+        missing = missing.all(1)
+    if missing.any():
+        raise ValueError(f"column {name} is NaN for {missing.sum()} of {num} rows")
+    top = np.inf if cost else 100
+    low, high = np.nanmin(column), np.nanmax(column)
+    if low < 0 or high > top or np.isinf(high):
+        wanted = "seconds of at least 0" if cost else "percentages from 0 to 100"
+        raise ValueError(f"column {name} holds {low}..{high}, wanted {wanted}")
+
+
+def check_rows(table: Table, space: Space, codes: np.ndarray) -> None:
+    """Raises `ValueError` unless the table has each architecture of `space` once.
+
+    Args:
+      codes: (n,) the `space.code` of each row of the table.
+    """
+    if table.space != space.name:
+        raise ValueError(
+            f"table {table.name} is of the space {table.space!r}, not {space.name!r}"
+        )
+    num, wanted = len(table.arch), len(space.choices)
+    if table.arch.shape[1] != wanted:
+        raise ValueError(
+            f"table {table.name}: wanted {wanted} numbers for each architecture of "
+            f"{space.name}, found {table.arch.shape[1]}"
+        )
+    outside = ((table.arch < 0) | (table.arch >= np.array(space.choices))).any(1)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(
+            f"table {table.name}: {outside.sum()} of {num} rows have choices that "
+            f"{space.name} does not; the first is row {row}, {table.arch[row].tolist()}"
+        )
+    different = 1 + np.count_nonzero(np.diff(np.sort(codes)))
+    if (num, different) != (space.size, space.size):
+        raise ValueError(
+            f"table {table.name}: wanted each of the {space.size} architectures of "
+            f"{space.name} once, found {num} rows with {num - different} duplicates "
+            f"and {space.size - different} missing"
+        )

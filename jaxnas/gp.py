@@ -1,0 +1,183 @@
+"""Gaussian processes on padded arrays: posterior, marginal likelihood, fit.
+
+Shapes never grow: arrays have a capacity, and a mask says which rows are seen. An unseen
+row becomes a unit row of the covariance with target 0, which is exact: it changes neither
+the posterior nor the likelihood of the seen rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
+
+from jaxnas.types import Array
+
+# correlation(distances (c, ...), scales (c,)) -> (...): 1 at distance 0.
+Correlation = Callable[[Array, Array], Array]
+
+
+class Posterior(NamedTuple):
+    """A joint normal distribution of the latent function at m points."""
+
+    mean: Array  # (m,)
+    cov: Array  # (m, m)
+
+
+class Hyper(NamedTuple):
+    """Hyper-parameters; the covariance of targets is amplitude (R + noise I)."""
+
+    scales: Array  # (c,) length-scales, in the unit of each part of the distance
+    noise: Array  # () noise variance as a fraction of the amplitude
+    amplitude: Array  # () prior variance
+
+
+class HyperPrior(NamedTuple):
+    """Independent log-normal priors; the amplitude has none."""
+
+    scales: Array  # (c,) medians of the length-scales
+    spread: Array  # () standard deviation of log length-scale
+    noise: Array  # () median of the noise fraction
+    noise_spread: Array  # () standard deviation of log noise
+
+
+class Target(NamedTuple):
+    """A standardisation of scores: z = (max(score, floor) - mean) / std."""
+
+    floor: Array  # ()
+    mean: Array  # ()
+    std: Array  # ()
+
+
+def padded(gram: Array, seen: Array, noise: Array) -> Array:
+    """`gram` (n, n) plus noise () on the seen rows, unit rows elsewhere."""
+    both = seen[:, None] & seen[None]
+    return jnp.where(both, gram, 0.0) + jnp.diag(jnp.where(seen, noise, 1.0))
+
+
+def posterior(
+    gram: Array, cross: Array, prior: Array, y: Array, seen: Array, noise: Array
+) -> Posterior:
+    """Conditions a zero-mean process (Rasmussen and Williams, 2006, eq. 2.23-2.24).
+
+    Args:
+      gram: (n, n) prior covariance of the observations; unseen rows hold anything finite.
+      cross: (n, m) prior covariance of observations and points.
+      prior: (m, m) prior covariance of the points.
+      y: (n,) targets.  seen: (n,) bool.  noise: () variance of the targets' noise.
+    """
+    factor = jnp.linalg.cholesky(padded(gram, seen, noise))
+    white = solve_triangular(factor, jnp.where(seen[:, None], cross, 0.0), lower=True)
+    target = solve_triangular(factor, jnp.where(seen, y, 0.0), lower=True)
+    return Posterior(white.T @ target, prior - white.T @ white)
+
+
+def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
+    """Log marginal likelihood of the seen rows (Rasmussen and Williams, 2006, eq. 2.30).
+
+    Args:
+      gram: (n, n) prior covariance; unseen rows hold anything finite.
+      y: (n,) targets.  seen: (n,) bool.  noise: () variance added to the diagonal.
+
+    Returns: () log density.
+    """
+    factor = jnp.linalg.cholesky(padded(gram, seen, noise))
+    y = jnp.where(seen, y, 0.0)
+    quadratic = y @ cho_solve((factor, True), y)
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+    return -0.5 * (quadratic + log_det + seen.sum() * jnp.log(2 * jnp.pi))
+
+
+def log_evidence(gram: Array, y: Array, seen: Array, noise: Array) -> tuple:
+    """`log_marginal` at its best amplitude, without constants, and that amplitude.
+
+    `gram` is a correlation and `noise` a fraction: the covariance A (R + noise I) has its
+    maximum at A = y' (R + noise I)^-1 y / n.
+    """
+    factor = jnp.linalg.cholesky(padded(gram, seen, noise))
+    white = solve_triangular(factor, jnp.where(seen, y, 0.0), lower=True)
+    num = seen.sum()
+    # Fewer than one seen row, or all targets equal: any amplitude does.
+    amplitude = jnp.maximum(white @ white / jnp.maximum(num, 1), 1e-6)
+    log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
+    return -0.5 * num * jnp.log(amplitude) - log_det, amplitude
+
+
+def fit(
+    correlation: Correlation, distances: Array, y: Array, seen: Array, prior: HyperPrior
+) -> Hyper:
+    """The most probable hyper-parameters over a fixed design, all of them jointly.
+
+    A low-discrepancy design of 32 points under the prior, then the same more closely
+    around the best: as fast as a few gradient steps, and it cannot get stuck or diverge.
+
+    Args:
+      distances: (c, n, n); unseen rows hold anything finite.
+      y: (n,) standardised targets.   seen: (n,) bool.
+    """
+    num_scales = distances.shape[0]
+    medians = jnp.append(prior.scales, prior.noise)
+    spread = jnp.stack([prior.spread] * num_scales + [prior.noise_spread])
+    design = jnp.asarray(_normal_design(32, num_scales + 1))
+
+    def log_posterior(deviation: Array) -> tuple[Array, Array]:
+        value = medians * jnp.exp(spread * deviation)
+        gram = correlation(distances, value[:-1])
+        evidence, amplitude = log_evidence(gram, y, seen, value[-1])
+        evidence = evidence - 0.5 * jnp.sum(deviation**2)
+        return jnp.where(jnp.isfinite(evidence), evidence, -jnp.inf), amplitude
+
+    def narrow(centre: Array, width: Array) -> tuple[Array, Array]:
+        points = jnp.concatenate([centre[None], centre + width * design])
+        evidence, amplitude = jax.lax.map(log_posterior, points)
+        best = jnp.argmax(evidence)
+        return points[best], amplitude[best]
+
+    widths = jnp.array([1.0, 0.4])
+    deviation, amplitudes = jax.lax.scan(narrow, jnp.zeros(num_scales + 1), widths)
+    value = medians * jnp.exp(spread * deviation)
+    return Hyper(value[:-1], value[-1], amplitudes[-1])
+
+
+def _normal_design(num: int, dimension: int) -> np.ndarray:
+    """(num, dimension) float32 normal quantiles of Roberts' R_d low-discrepancy points."""
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (dimension + 1))
+    steps = root ** -np.arange(1.0, dimension + 1)
+    uniform = (0.5 + np.arange(1, num + 1)[:, None] * steps) % 1
+    # Logistic approximation of the normal quantile: a design needs no more digits.
+    return (np.log(uniform / (1 - uniform)) / 1.702).astype(np.float32)
+
+
+def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
+    """The standardisation of the seen scores, with the lower tail cut off.
+
+    Args:
+      score: (n,), NaN for a failed evaluation.  seen: (n,) bool.
+      tail: scores lower than the median by more than `tail` times the distance from the
+        median to the upper quartile are raised to that floor. Networks that failed to
+        train would otherwise own the variance, and good ones look alike.
+    """
+    used = seen & jnp.isfinite(score)
+    num = jnp.maximum(used.sum(), 1)
+    ordered = jnp.sort(jnp.where(used, score, jnp.inf))
+    at = lambda share: ordered[((num - 1) * share).astype(jnp.int32)]  # noqa: E731
+    median, upper = at(0.5), at(0.75)
+    low = jnp.where(used, score, jnp.inf).min()
+    floor = jnp.where(jnp.isinf(tail), low, median - tail * (upper - median))
+    # All scores alike, or none: nothing to scale.
+    kept = jnp.where(used, jnp.maximum(score, floor), 0.0)
+    mean = kept.sum() / num
+    variance = jnp.sum(jnp.where(used, (kept - mean) ** 2, 0.0)) / num
+    return Target(floor, mean, jnp.where(variance > 1e-12, jnp.sqrt(variance), 1.0))
+
+
+def apply_target(target: Target, score: Array) -> Array:
+    """Standardised `score`; a failed evaluation (NaN) counts as the floor."""
+    score = jnp.where(jnp.isfinite(score), score, target.floor)
+    return (jnp.maximum(score, target.floor) - target.mean) / target.std

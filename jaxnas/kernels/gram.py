@@ -1,0 +1,131 @@
+"""Distances over a pool of architectures, by column and by pair, and their kernel.
+
+A distance that is an L1 distance of embeddings never needs the (n, m, f) differences:
+coordinates are the leading axis, so a column of distances to the whole pool is one pass
+over contiguous rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.types import Array
+
+
+# Columns of a pool that are worked on together, see `cross`.
+_TILE = 1024
+
+
+class Embedding(NamedTuple):
+    """The distinct embeddings of a pool of n architectures, coordinates first."""
+
+    parts: tuple[Array, ...]  # c arrays (f_j, u)
+    row: Array  # (n,) int32: which of the u columns is each architecture's
+
+
+def laplace(distances: Array, scales: Array) -> Array:
+    """exp(-sum_j d_j / l_j): distances (c, ...), scales (c,) -> (...)."""
+    return jnp.exp(-jnp.tensordot(1 / scales, distances, axes=1))
+
+
+def pairwise(distance: Callable[[Array, Array], Array]) -> Callable:
+    """(x, y) -> (c,) becomes (n, ...), (m, ...) -> (n, m, c)."""
+    return jax.vmap(jax.vmap(distance, (None, 0)), (0, None))
+
+
+def l1(x: Array, y: Array) -> Array:
+    """L1 distances (n, m) of the columns of `x` (f, n) and `y` (f, m).
+
+    Holds (n, m) and never (n, m, f).
+    """
+    # A sum of terms and not of an axis: one vectorised pass over m.
+    terms = [jnp.abs(a[:, None] - b[None]) for a, b in zip(x, y, strict=True)]
+    return functools.reduce(jnp.add, terms)
+
+
+def pairs(embedding: Embedding, index: Array) -> Array:
+    """Distances (c, n, n) by part between the distinct embeddings `index` (n,)."""
+    chosen = [part[:, index] for part in embedding.parts]
+    return jnp.stack([l1(x, x) for x in chosen])
+
+
+def column(embedding: Embedding, index: Array) -> Array:
+    """Distances (c, u) by part from distinct embedding `index` () to all of them."""
+    return jnp.stack([l1(p[:, index, None], p)[0] for p in embedding.parts])
+
+
+def cross(
+    embedding: Embedding, index: Array, kernel: Callable[[Array], Array]
+) -> Array:
+    """`kernel` of the distances from embeddings `index` (n,) to all of them: (n, u).
+
+    Args:
+      kernel: distances (c, ...) by part -> (...).
+
+    Works through the pool in tiles that stay in a processor's cache.
+    """
+    chosen = [part[:, index] for part in embedding.parts]
+    num = embedding.parts[0].shape[1]
+    tiles = -(-num // _TILE)
+
+    def split(part: Array) -> Array:
+        padded = jnp.pad(part, ((0, 0), (0, tiles * _TILE - num)))
+        return padded.reshape(part.shape[0], tiles, _TILE).swapaxes(0, 1)
+
+    def one(tile: list[Array]) -> Array:
+        return kernel(jnp.stack([l1(x, y) for x, y in zip(chosen, tile, strict=True)]))
+
+    values = jax.lax.map(one, [split(part) for part in embedding.parts])
+    return values.swapaxes(0, 1).reshape(index.shape[0], -1)[:, :num]
+
+
+def embedding(parts: Sequence[np.ndarray]) -> Embedding:
+    """Prepares embeddings (n, f_j), on the host, without changing any distance.
+
+    Coordinates that are constant are dropped, coordinates that are multiples of each
+    other are merged, and equal embeddings are stored once. A part without any variation
+    is dropped.
+
+    Raises: `ValueError` if no part varies.
+    """
+    reduced = [r for r in (_reduce(np.asarray(p, np.float64)) for p in parts) if r.size]
+    if not reduced:
+        raise ValueError("all architectures have the same embedding: nothing to model")
+    whole = np.concatenate(reduced, axis=1).astype(np.float32)
+    distinct, row = np.unique(whole, axis=0, return_inverse=True)
+    cuts = np.cumsum([r.shape[1] for r in reduced])[:-1]
+    return Embedding(
+        tuple(jnp.asarray(p) for p in np.split(distinct.T, cuts)),
+        jnp.asarray(row.reshape(-1), jnp.int32),
+    )
+
+
+def _reduce(part: np.ndarray) -> np.ndarray:
+    """Merges coordinates (n, f) that differ by a factor and an offset."""
+    centred = part - part.mean(0)
+    size = np.abs(centred).mean(0)
+    keep = size > 1e-9
+    direction = centred[:, keep] / size[keep]
+    first = np.argmax(np.abs(direction) > 1e-6, axis=0)
+    direction *= np.sign(direction[first, np.arange(direction.shape[1])])
+    names = np.round(direction, 6).T
+    _, index, group = np.unique(names, axis=0, return_index=True, return_inverse=True)
+    total = np.zeros(len(index))
+    np.add.at(total, group.reshape(-1), size[keep])
+    return direction[:, index] * total
+
+
+def mean_distances(embedding: Embedding, num: int = 2000) -> np.ndarray:
+    """The mean distance (c,) by part over pairs of up to `num` architectures."""
+    rng = np.random.default_rng(0)
+    row = np.asarray(embedding.row)
+    a, b = rng.choice(row, (2, num))
+    return np.array(
+        [np.abs(p[:, a] - p[:, b]).sum(0).mean() for p in map(np.asarray, embedding.parts)]
+    )

@@ -1,0 +1,252 @@
+"""BANANAS (White et al., 2021): neural predictors of the score choose what to train next.
+
+After a random start, the search goes in rounds: an ensemble of networks is trained on
+everything seen so far, its mean and spread score the neighbours of the best
+architectures, and the most promising ones are evaluated, one step after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxnas import acquisition, gp
+from jaxnas.search.base import Search
+from jaxnas.search.parts import (
+    check_sizes,
+    failed_last,
+    from_nothing,
+    is_repeat,
+    one_stage_within,
+    sample_new,
+)
+from jaxnas.spaces.base import Space, neighbours
+from jaxnas.types import FULL_TRAINING, Array, Query, Result
+
+# Ensemble = (key, x (n, f), y (n,), count (), pool (m, f)) -> (members, m): trains every
+# member on the first `count` rows and predicts y for the pool.
+Ensemble = Callable[[Array, Array, Array, Array, Array], Array]
+
+# The utility of what is asked only when the neighbours run out.
+_LAST_RESORT = -1e30
+
+
+class BananasState(NamedTuple):
+    """The history, in order, and what is asked next."""
+
+    arch: Array  # (capacity, d) int32
+    code: Array  # (capacity,) int32
+    score: Array  # (capacity,), NaN where the evaluation failed
+    count: Array  # () int32, evaluations so far
+    queue: Array  # (q, d) int32, first the random start, then each round's choice
+    seed: Array  # () uint32, with `count` the source of all randomness after the start
+
+
+def bananas(
+    space: Space,
+    encode: Callable[[Array], Array],
+    *,
+    capacity: int,
+    init: int = 20,
+    round_size: int = 10,
+    candidates: int = 100,
+    parents: int = 10,
+    ensemble: Ensemble | None = None,
+    acquire: acquisition.Acquisition = acquisition.thompson,
+    tail: float = float("inf"),
+    batch: int = 1,
+    epoch: int = FULL_TRAINING,
+) -> Search:
+    """BANANAS (White et al., 2021, Algorithm 1), for one fixed number of evaluations.
+
+    No architecture is evaluated twice. Where the space has no new neighbour left, new
+    random architectures are asked.
+
+    Args:
+      encode: arch (d,) -> features (f,), for example the space's path indicators.
+      capacity: evaluations of the whole run.
+      init: random evaluations before the first round.
+      round_size: evaluations in a round, between two trainings.
+      candidates: neighbours that are compared in a round, at most.
+      parents: the best architectures so far, whose neighbours (one position changed) are
+        the candidates, those of the best first.
+      ensemble: how scores are predicted. Default: `mlp_ensemble()`.
+      acquire: utility of the candidates, from the ensemble's mean and standard deviation.
+        Default: an independent normal draw for each (independent Thompson sampling).
+      tail: where to cut off bad scores before training, see `gp.standardise`.
+      batch: architectures per step; it divides `init` and `round_size`.
+      epoch: the epoch to which each is trained.
+
+    Raises: ValueError for sizes below 1 or that do not fit together, and from `run` if
+      `capacity` is too small.
+    """
+    check_sizes(init=init, round_size=round_size, batch=batch, epoch=epoch)
+    check_sizes(candidates=candidates, parents=parents)
+    if not init <= capacity <= space.size:
+        raise ValueError(
+            f"capacity must be between init = {init} and the {space.size} architectures "
+            f"of {space.name}, not {capacity}"
+        )
+    for name, size in {"init": init, "round_size": round_size}.items():
+        if size % batch:
+            raise ValueError(f"{name} = {size} must be a multiple of batch = {batch}")
+    predict = mlp_ensemble() if ensemble is None else ensemble
+    num_parents = min(parents, capacity)
+
+    def start(key: Array) -> BananasState:
+        key_sample, key_seed = jax.random.split(key)
+        nothing = jnp.zeros(0, jnp.int32), jnp.zeros(0, bool)
+        queue = sample_new(key_sample, space, init, *nothing)
+        return BananasState(
+            arch=jnp.zeros((capacity, len(space.choices)), jnp.int32),
+            code=jnp.zeros(capacity, jnp.int32),
+            score=jnp.full(capacity, jnp.nan),
+            count=jnp.int32(0),
+            queue=jnp.pad(queue, ((0, max(0, round_size - init)), (0, 0))),
+            seed=jax.random.bits(key_seed),
+        )
+
+    def ask(key: Array, state: BananasState) -> Query:
+        del key  # what to ask was decided when the round began
+        done = state.count - init
+        place = jnp.where(done < 0, state.count, done % round_size)
+        arch = jax.lax.dynamic_slice_in_dim(state.queue, place, batch)
+        return from_nothing(arch, epoch)
+
+    def tell(state: BananasState, query: Query, result: Result) -> BananasState:
+        slots = state.count + jnp.arange(batch)
+        code = jax.vmap(space.code)(query.arch)
+        state = state._replace(
+            arch=state.arch.at[slots].set(query.arch, mode="drop"),
+            code=state.code.at[slots].set(code, mode="drop"),
+            score=state.score.at[slots].set(result.score, mode="drop"),
+            count=state.count + batch,
+        )
+        done = state.count - init
+        due = (done >= 0) & (done % round_size == 0) & (state.count < capacity)
+        # The count does not depend on the run, so that under vmap over runs this is still
+        # a branch, and the ensemble is trained once a round and not at every step.
+        queue = jax.lax.cond(due, choose, lambda state: state.queue, state)
+        return state._replace(queue=queue)
+
+    def choose(state: BananasState) -> Array:
+        """The queue of the next round."""
+        # A round outlives the step whose key could have chosen it, so the state brings
+        # randomness of its own: the same history leads to the same choice.
+        key = jax.random.fold_in(jax.random.key(state.seed), state.count)
+        key_fit, key_acquire, key_random, key_tie = jax.random.split(key, 4)
+        seen = jnp.arange(capacity) < state.count
+        score = failed_last(jnp.where(seen, state.score, jnp.nan))
+        best, rows = jax.lax.top_k(score, num_parents)
+        arch, valid = jax.vmap(lambda a: neighbours(space, a))(state.arch[rows])
+        valid &= (rows < state.count)[:, None]
+        arch, valid = arch.reshape(-1, arch.shape[-1]), valid.reshape(-1)
+        code = jax.vmap(space.code)(arch)
+        new = is_new(code, valid, state.code, seen)
+        new &= jnp.cumsum(new) <= candidates
+
+        target = gp.standardise(state.score, seen, tail)
+        # With no success at all the floor, which stands for failures, is not finite.
+        score = jnp.nan_to_num(gp.apply_target(target, state.score), posinf=0.0)
+        features = lambda arch: jax.vmap(encode)(arch).astype(score.dtype)  # noqa: E731
+        score = jnp.where(seen, score, 0.0)
+        predicted = predict(
+            key_fit, features(state.arch), score, state.count, features(arch)
+        )
+        top = gp.apply_target(target, best[0])
+        utility = acquire(key_acquire, predicted.mean(0), predicted.std(0), top)
+
+        codes = jnp.concatenate([state.code, code])
+        known = jnp.concatenate([seen, new])
+        random = sample_new(key_random, space, round_size, codes, known)
+        arch = jnp.concatenate([arch, random])
+        utility = jnp.where(new, jnp.maximum(utility, 0.1 * _LAST_RESORT), -jnp.inf)
+        utility = jnp.append(utility, jnp.full(round_size, _LAST_RESORT))
+        chosen = acquisition.top(key_tie, utility, round_size)
+        return state.queue.at[:round_size].set(arch[chosen])
+
+    return Search(start, ask, tell, stages=one_stage_within(capacity, batch))
+
+
+def is_new(code: Array, valid: Array, known: Array, seen: Array) -> Array:
+    """Which candidates are valid, not known, and the first of their kind.
+
+    Args:
+      code: (m,) of the candidates.    valid: (m,) bool.
+      known: (n,) codes.               seen: (n,) bool, rows that count.
+
+    Returns: (m,) bool.
+    """
+    new = valid & ~((code[:, None] == known) & seen).any(1)
+    # An invalid vector may have the code of anything, and must not shadow it.
+    return new & ~is_repeat(jnp.where(new, code, -1 - jnp.arange(len(code))))
+
+
+def mlp_ensemble(
+    *,
+    members: int = 5,
+    layers: int = 10,
+    width: int = 20,
+    epochs: int = 150,
+    minibatch: int = 32,
+    learning_rate: float = 0.01,
+) -> Ensemble:
+    """Perceptrons that differ by initial weights and minibatches.
+
+    Each minimises the mean absolute error by Adam (0.9, 0.99) over minibatches drawn
+    with replacement, `epochs * ceil(count / minibatch)` of them.
+
+    Args:
+      members: networks.
+      layers, width: hidden layers, and units (ReLU) of each.
+    """
+    check_sizes(members=members, layers=layers, width=width)
+    check_sizes(epochs=epochs, minibatch=minibatch)
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, not {learning_rate}")
+    optimizer = optax.adam(learning_rate, b1=0.9, b2=0.99)
+    glorot = jax.nn.initializers.glorot_uniform()
+
+    def network(key: Array, num_features: int) -> list[tuple[Array, Array]]:
+        sizes = (num_features, *[width] * layers, 1)
+        keys = jax.random.split(key, layers + 1)
+        shapes = zip(keys, sizes[:-1], sizes[1:], strict=True)
+        return [(glorot(key, (i, o)), jnp.zeros(o)) for key, i, o in shapes]
+
+    def apply(params: list[tuple[Array, Array]], x: Array) -> Array:
+        for weight, bias in params[:-1]:
+            x = jax.nn.relu(x @ weight + bias)
+        weight, bias = params[-1]
+        return (x @ weight + bias)[..., 0]
+
+    def member(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
+        key_init, key_train = jax.random.split(key)
+        # One flat vector: the optimizer's update is then one operation, not dozens.
+        vector, unravel = ravel_pytree(network(key_init, x.shape[1]))
+
+        def loss(vector: Array, x: Array, y: Array) -> Array:
+            return jnp.abs(apply(unravel(vector), x) - y).mean()
+
+        def step(i: Array, carry):
+            vector, state = carry
+            key_rows = jax.random.fold_in(key_train, i)
+            rows = jax.random.randint(key_rows, (minibatch,), 0, count)
+            gradient = jax.grad(loss)(vector, x[rows], y[rows])
+            change, state = optimizer.update(gradient, state)
+            return optax.apply_updates(vector, change), state
+
+        num_steps = epochs * -(-count // minibatch)
+        carry = vector, optimizer.init(vector)
+        vector, _ = jax.lax.fori_loop(0, num_steps, step, carry)
+        return apply(unravel(vector), pool)
+
+    def ensemble(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
+        keys = jax.random.split(key, members)
+        return jax.vmap(lambda key: member(key, x, y, count, pool))(keys)
+
+    return ensemble

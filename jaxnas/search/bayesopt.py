@@ -1,0 +1,273 @@
+"""Bayesian optimisation over a whole pool of architectures, in one program.
+
+The pool is every architecture of a table or a space, each embedded once, so the
+acquisition is exact over all of them (Nguyen et al., 2021, score 100 mutants instead).
+Each observation adds one row to the whitened covariance V = L^-1 R(X, pool), from which
+mean and variance everywhere follow in O(n N); hyper-parameters are refitted, and V rebuilt,
+at observation counts that grow geometrically.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+from jax.tree_util import Partial
+
+from jaxnas import acquisition, gp
+from jaxnas.kernels import gram
+from jaxnas.search.base import Search, Stage
+from jaxnas.spaces.base import Space, neighbours
+from jaxnas.types import FULL_TRAINING, Array, Query, Result
+
+
+class Pool(NamedTuple):
+    """What is searched: n different architectures with u distinct embeddings."""
+
+    code: Array  # (n,) int32, ascending
+    arch: Array  # (n, d) int32
+    embedding: gram.Embedding
+    prior: gp.HyperPrior
+
+
+class BayesOptState(NamedTuple):
+    """The observations, in order, and the posterior over the u distinct embeddings."""
+
+    index: Array  # (t,) int32, places in the pool; t is the capacity
+    score: Array  # (t,), NaN where the evaluation failed
+    count: Array  # () int32
+    seen: Array  # (n,) bool
+    hyper: gp.Hyper
+    target: gp.Target
+    white_cross: Array  # (t, u), V = L^-1 R(X, pool)
+    white_target: Array  # (t,), L^-1 z
+    mean: Array  # (u,), V' L^-1 z
+    explained: Array  # (u,), the column sums of V^2
+
+
+# Candidates = (key, Pool, BayesOptState) -> (n,) bool, where the acquisition is compared.
+Candidates = Callable[[Array, Pool, BayesOptState], Array]
+
+
+def make_pool(
+    space: Space,
+    arch: np.ndarray | Array,
+    features: Sequence[Callable[[Array], Array]],
+    *,
+    scale: float = 1.0,
+) -> Pool:
+    """Embeds architectures (n, d) of `space`, on the host.
+
+    Architectures of the same `space.code` count as one, and the first of them is kept.
+
+    Args:
+      features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
+        distance with a length-scale of its own.
+      scale: prior median of each length-scale, in units of the part's mean distance times
+        the number of parts.
+    """
+    arch = np.asarray(arch)
+    code = in_chunks(space.code, arch)
+    code, first = np.unique(code, return_index=True)
+    arch = arch[first].astype(np.int32)
+    parts = [part for f in features for part in in_chunks(f, arch)]
+    embedding = gram.embedding(parts)
+    medians = scale * len(embedding.parts) * gram.mean_distances(embedding)
+    prior = gp.HyperPrior(
+        jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
+    )
+    return Pool(jnp.asarray(code), jnp.asarray(arch), embedding, prior)
+
+
+def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
+    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
+    batched = jax.jit(jax.vmap(function))
+    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
+    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
+
+
+def unseen(key: Array, pool: Pool, state: BayesOptState) -> Array:
+    """Every architecture of the pool that was not evaluated."""
+    del key, pool
+    return ~state.seen
+
+
+def bayesopt(
+    space: Space,
+    pool: Pool,
+    *,
+    init: int = 10,
+    acquire: acquisition.Acquisition = acquisition.expected_improvement,
+    candidates: Candidates = unseen,
+    tail: float = float("inf"),
+    growth: float = 1.5,
+    capacity: int | None = None,
+    epoch: int = FULL_TRAINING,
+) -> Search:
+    """Gaussian-process search with a product of Laplacian kernels over embeddings.
+
+    Args:
+      space, pool: the space, and a pool of it from `make_pool`.
+      init: evaluations of uniformly random architectures at the start, at least 2.
+      acquire: scores every candidate by the posterior; ties are broken by the key.
+      candidates: which architectures may be asked.
+      tail: where to cut off bad scores before standardising, see `gp.standardise`.
+      growth: hyper-parameters are refitted at counts that grow by this factor, at
+        least 1.05.
+      capacity: None for `run` and `simulate`: arrays grow in a few stages of static size,
+        which is fastest. A number of evaluations for ask and tell from Python: arrays of
+        that size from the start. Both give the same posterior.
+      epoch: how long to train each architecture.
+    """
+    num = pool.arch.shape[0]
+    if not 2 <= init <= num:
+        raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
+    if growth < 1.05:
+        raise ValueError(f"growth must be at least 1.05, not {growth}")
+    if capacity is not None and not init <= capacity <= num:
+        raise ValueError(
+            f"capacity must be between init = {init} and the pool's {num}, not {capacity}"
+        )
+
+    def stages(num_steps: int) -> tuple[Stage, ...]:
+        return refit_stages(init, num_steps)
+
+    def initial(pool: Pool, key: Array) -> BayesOptState:
+        del key
+        size, distinct = capacity or 0, pool.embedding.parts[0].shape[1]
+        one = jnp.ones(())
+        return BayesOptState(
+            index=jnp.zeros(size, jnp.int32),
+            score=jnp.full(size, jnp.nan),
+            count=jnp.int32(0),
+            seen=jnp.zeros(num, bool),
+            hyper=gp.Hyper(jnp.ones(len(pool.embedding.parts)), one, one),
+            target=gp.Target(-one, 0 * one, one),
+            white_cross=jnp.zeros((size, distinct)),
+            white_target=jnp.zeros(size),
+            mean=jnp.zeros(distinct),
+            explained=jnp.zeros(distinct),
+        )
+
+    def ask(pool: Pool, key: Array, state: BayesOptState) -> Query:
+        key_pool, key_acquire, key_tie = jax.random.split(key, 3)
+        # Before the first fit the posterior is the same everywhere: a uniform choice.
+        std = jnp.sqrt(state.hyper.amplitude * jnp.maximum(1 - state.explained, 0.0))
+        best = jnp.max(observed(state), initial=-jnp.inf)
+        utility = acquire(key_acquire, state.mean, std, best)[pool.embedding.row]
+        allowed = candidates(key_pool, pool, state)
+        chosen = acquisition.top(key_tie, jnp.where(allowed, utility, -jnp.inf), 1)
+        epochs = jnp.full(1, epoch, jnp.int32)
+        return Query(pool.arch[chosen], epochs, jnp.zeros(1, jnp.int32))
+
+    def tell(
+        pool: Pool, state: BayesOptState, query: Query, result: Result
+    ) -> BayesOptState:
+        place = jnp.searchsorted(pool.code, space.code(query.arch[0]))
+        state = record(state, place, result.score[0])
+        return extend(pool, state, state.count > init)
+
+    def grow(pool: Pool, state: BayesOptState, end: int) -> BayesOptState:
+        del pool
+        more = max(0, end - state.index.shape[0])
+        return state._replace(
+            index=jnp.pad(state.index, (0, more)),
+            score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
+            white_cross=jnp.pad(state.white_cross, ((0, more), (0, 0))),
+            white_target=jnp.pad(state.white_target, (0, more)),
+        )
+
+    def refresh(pool: Pool, state: BayesOptState) -> BayesOptState:
+        if state.index.shape[0] <= init:
+            return state
+        return refit(pool, state, tail)
+
+    functions = (Partial(f, pool) for f in (initial, ask, tell, grow, refresh))
+    return Search(*functions, stages=stages)
+
+
+def refit_stages(init: int, num_steps: int) -> tuple[Stage, ...]:
+    """Random evaluations, then stages up to 5 times as long, each with a few refits."""
+    if num_steps <= init:
+        return (Stage(num_steps, num_steps),)
+    stages, begin = [Stage(init, init)], init
+    while begin < num_steps:
+        # Every stage is compiled, so they are few; each ends where the next is as long
+        # again in proportion, or one step off, so that its refits are evenly spaced.
+        left = math.ceil(math.log(num_steps / begin) / math.log(5))
+        end = round(begin * (num_steps / begin) ** (1 / left))
+        num = next(k for k in (5, 6, 4, 7, 3, 2, 1) if (end - begin) % k == 0)
+        stages.append(Stage(end, (end - begin) // num))
+        begin = end
+    return tuple(stages)
+
+
+def observed(state: BayesOptState) -> Array:
+    """The standardised targets (t,), -inf where there is none yet or it failed."""
+    known = (jnp.arange(state.score.shape[0]) < state.count) & ~jnp.isnan(state.score)
+    return jnp.where(known, gp.apply_target(state.target, state.score), -jnp.inf)
+
+
+def record(state: BayesOptState, place: Array, score: Array) -> BayesOptState:
+    """Appends one observation; the posterior does not know of it yet."""
+    return state._replace(
+        index=state.index.at[state.count].set(place.astype(jnp.int32)),
+        score=state.score.at[state.count].set(score),
+        count=state.count + 1,
+        seen=state.seen.at[place].set(True),
+    )
+
+
+def extend(pool: Pool, state: BayesOptState, use: Array) -> BayesOptState:
+    """Conditions the posterior on the last recorded observation (one Cholesky row).
+
+    Where `use` () is False, as before the first fit, the posterior stays as it is.
+    """
+    last = state.count - 1
+    column = pool.embedding.row[state.index[last]]
+    old = state.white_cross[:, column]
+    size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
+    new = gram.laplace(gram.column(pool.embedding, column), state.hyper.scales)
+    new = jnp.where(use, (new - old @ state.white_cross) / size, 0.0)
+    z = gp.apply_target(state.target, state.score[last])
+    weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
+    put = jax.lax.dynamic_update_index_in_dim
+    return state._replace(
+        white_cross=put(state.white_cross, new, last, 0),
+        white_target=put(state.white_target, weight, last, 0),
+        mean=state.mean + weight * new,
+        explained=state.explained + new**2,
+    )
+
+
+def refit(pool: Pool, state: BayesOptState, tail: float) -> BayesOptState:
+    """Fits target scale and hyper-parameters, and rebuilds the posterior from nothing."""
+    seen = jnp.arange(state.index.shape[0]) < state.count
+    rows = pool.embedding.row[state.index]
+    target = gp.standardise(state.score, seen, tail)
+    z = jnp.where(seen, gp.apply_target(target, state.score), 0.0)
+    distances = gram.pairs(pool.embedding, rows)
+    hyper = gp.fit(gram.laplace, distances, z, seen, pool.prior)
+    matrix = gp.padded(gram.laplace(distances, hyper.scales), seen, hyper.noise)
+    # A wide triangular solve is slow where a matrix product is fast: invert the factor.
+    whiten = solve_triangular(
+        jnp.linalg.cholesky(matrix), jnp.eye(len(seen)), lower=True
+    )
+
+    kernel = lambda distances: gram.laplace(distances, hyper.scales)  # noqa: E731
+    cross = gram.cross(pool.embedding, rows, kernel)
+    cross = jnp.where(seen[:, None], cross, 0.0)
+    white_cross, white_target = whiten @ cross, whiten @ z
+    return state._replace(
+        hyper=hyper,
+        target=target,
+        white_cross=white_cross,
+        white_target=white_target,
+        mean=white_target @ white_cross,
+        explained=jnp.sum(white_cross**2, axis=0),
+    )

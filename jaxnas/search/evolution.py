@@ -1,0 +1,101 @@
+"""Evolutionary search by mutation of tournament winners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.search.base import Search
+from jaxnas.search.parts import check_sizes, failed_last, from_nothing
+from jaxnas.spaces.base import Space, mutate, sample
+from jaxnas.types import FULL_TRAINING, Array, Query, Result
+
+
+class EvolutionState(NamedTuple):
+    arch: Array  # (population, d) int32; a ring buffer while the oldest dies
+    score: Array  # (population,), NaN where the evaluation failed
+    age: Array  # () int32, evaluations so far; the first `age` slots hold members
+
+
+# Replace = (state of a full population, score () of the newcomer) -> slot () that the
+# newcomer takes; the slot `population` means that the newcomer itself is left out.
+Replace = Callable[[EvolutionState, Array], Array]
+
+
+def oldest(state: EvolutionState, score: Array) -> Array:
+    """The oldest member dies, whatever its score (Real et al., 2019)."""
+    del score
+    return state.age % state.score.shape[0]
+
+
+def worst(state: EvolutionState, score: Array) -> Array:
+    """The worst of the members and the newcomer dies; among equals, a member does."""
+    return jnp.argmin(failed_last(jnp.append(state.score, score)))
+
+
+def regularized_evolution(
+    space: Space,
+    *,
+    population: int = 50,
+    tournament: int = 10,
+    init: int | None = None,
+    replace: Replace = oldest,
+    batch: int = 1,
+    epoch: int = FULL_TRAINING,
+) -> Search:
+    """Aging evolution (Real et al., 2019, Algorithm 1).
+
+    Every child is the winner of a tournament with one position changed. The population
+    grows from `init` to its full size before anything is replaced.
+
+    Args:
+      population: members at most.
+      tournament: members drawn, with replacement as in the paper, to find a parent.
+      init: random evaluations before the first child. Default: `population`.
+      replace: who makes room in a full population, `oldest` or `worst`.
+      batch: architectures per step; the children of one step do not see each other.
+      epoch: the epoch to which each is trained.
+
+    Raises: ValueError for sizes below 1.
+    """
+    first = population if init is None else init
+    check_sizes(population=population, tournament=tournament, init=first)
+    check_sizes(batch=batch, epoch=epoch)
+
+    def start(key: Array) -> EvolutionState:
+        del key
+        arch = jnp.zeros((population, len(space.choices)), jnp.int32)
+        return EvolutionState(arch, jnp.full(population, jnp.nan), jnp.int32(0))
+
+    def child(key: Array, state: EvolutionState) -> Array:
+        key_tournament, key_mutate = jax.random.split(key)
+        members = jnp.clip(state.age, 1, population)
+        drawn = jax.random.randint(key_tournament, (tournament,), 0, members)
+        winner = drawn[jnp.argmax(failed_last(state.score)[drawn])]
+        return mutate(key_mutate, space, state.arch[winner])
+
+    def ask(key: Array, state: EvolutionState) -> Query:
+        def one(key: Array, age: Array) -> Array:
+            key_sample, key_child = jax.random.split(key)
+            random = sample(key_sample, space)
+            return jnp.where(age < first, random, child(key_child, state))
+
+        keys, ages = jax.random.split(key, batch), state.age + jnp.arange(batch)
+        return from_nothing(jax.vmap(one)(keys, ages), epoch)
+
+    def tell(state: EvolutionState, query: Query, result: Result) -> EvolutionState:
+        def add(state: EvolutionState, new: tuple[Array, Array]):
+            arch, score = new
+            slot = jnp.where(state.age < population, state.age, replace(state, score))
+            return EvolutionState(
+                state.arch.at[slot].set(arch, mode="drop"),
+                state.score.at[slot].set(score, mode="drop"),
+                state.age + 1,
+            ), None
+
+        return jax.lax.scan(add, state, (query.arch, result.score))[0]
+
+    return Search(start, ask, tell)

@@ -1,0 +1,157 @@
+"""Search spaces as data, and the functions that serve every one of them.
+
+An architecture is one int32 vector `(d,)`, a choice per position. A `Space` says how
+many choices each position has, which vectors are valid, and which are the same
+architecture. It is frozen and hashable, so it can be closed over or be a static argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.types import Array, Graph
+
+
+def always(arch: Array) -> Array:
+    """Every vector is valid."""
+    del arch
+    return jnp.bool_(True)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A product of categorical choices.
+
+    Attributes:
+      name: what tables and error messages call it.
+      choices: the number of choices at each of the d positions.
+      labels: names of the operation labels of `to_graph`, by index.
+      size: how many different architectures `code` tells apart.
+      to_graph: arch (d,) -> Graph.
+      code: arch (d,) -> () int32, equal for two vectors if and only if they are the same
+        architecture.
+      is_valid: arch (d,) -> () bool.
+      to_string, from_string: the space's own notation of an architecture, on the host;
+        `from_string` raises `ValueError` for a malformed text.
+    """
+
+    name: str
+    choices: tuple[int, ...]
+    labels: tuple[str, ...]
+    size: int
+    to_graph: Callable[[Array], Graph]
+    code: Callable[[Array], Array]
+    to_string: Callable[[Array | np.ndarray], str]
+    from_string: Callable[[str], np.ndarray]
+    is_valid: Callable[[Array], Array] = always
+
+
+def _alternatives(space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """Position and increment (modulo its choices) of every one-position change."""
+    pairs = [(p, s) for p, c in enumerate(space.choices) for s in range(1, c)]
+    position, shift = np.array(pairs, np.int32).T
+    return position, shift
+
+
+def _changes(space: Space, arch: Array) -> Array:
+    position, shift = _alternatives(space)
+    choices = np.asarray(space.choices, np.int32)[position]
+    value = (arch[position] + shift) % choices
+    rows = jnp.broadcast_to(arch, (len(position), len(space.choices)))
+    return rows.at[jnp.arange(len(position)), position].set(value)
+
+
+def sample(key: Array, space: Space) -> Array:
+    """Draws an architecture (d,) uniformly over the valid vectors, by rejection."""
+    choices = jnp.asarray(space.choices, jnp.int32)
+
+    def draw(key: Array) -> Array:
+        return jax.random.randint(key, choices.shape, 0, choices, jnp.int32)
+
+    if space.is_valid is always:
+        return draw(key)
+
+    def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        key_next, key_draw = jax.random.split(carry[0])
+        return key_next, draw(key_draw)
+
+    invalid = lambda carry: ~space.is_valid(carry[1])  # noqa: E731
+    return jax.lax.while_loop(invalid, again, again((key, choices)))[1]
+
+
+def neighbours(space: Space, arch: Array) -> tuple[Array, Array]:
+    """All vectors that differ from `arch` (d,) in one position.
+
+    Returns: vectors (k, d) with k = sum(choices - 1), and whether each is valid, (k,).
+    """
+    changed = _changes(space, arch)
+    return changed, jax.vmap(space.is_valid)(changed)
+
+
+def mutate(key: Array, space: Space, arch: Array) -> Array:
+    """Changes exactly one position of `arch` (d,); the result is valid.
+
+    The position is uniform among those that have a valid change, the new choice uniform
+    among its valid ones.
+    """
+    key_position, key_choice = jax.random.split(key)
+    changed, valid = neighbours(space, arch)
+    position, _ = _alternatives(space)
+    possible = jnp.zeros(len(space.choices), bool).at[position].max(valid)
+    where = jax.random.categorical(key_position, jnp.where(possible, 0.0, -jnp.inf))
+    allowed = valid & (position == where)
+    which = jax.random.categorical(key_choice, jnp.where(allowed, 0.0, -jnp.inf))
+    return changed[which]
+
+
+def _place_values(choices: tuple[int, ...]) -> np.ndarray:
+    return np.cumprod((1, *choices[:0:-1]))[::-1].astype(np.int32)
+
+
+def product_rank(choices: tuple[int, ...], arch: Array) -> Array:
+    """The index () int32 of `arch` (d,) in a product of choices, the first slowest."""
+    return jnp.sum(jnp.asarray(arch, jnp.int32) * _place_values(choices), -1, jnp.int32)
+
+
+def rank(space: Space, arch: Array) -> Array:
+    """The index () int32 of `arch` (d,) among all vectors of `space`."""
+    return product_rank(space.choices, arch)
+
+
+def unrank(space: Space, index: Array) -> Array:
+    """The vector (d,) whose `rank` is `index` ()."""
+    choices = np.asarray(space.choices, np.int32)
+    return jnp.asarray(index, jnp.int32) // _place_values(space.choices) % choices
+
+
+def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
+    """Returns `arch` as int32 (d,), or raises `ValueError` that says what is wrong."""
+    given = np.asarray(arch)
+    wanted = (len(space.choices),)
+    if given.shape != wanted or not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(
+            f"an architecture of {space.name} is an integer vector of shape {wanted}, "
+            f"not {given.dtype} {given.shape}"
+        )
+    outside = (given < 0) | (given >= np.asarray(space.choices))
+    if outside.any():
+        p = int(np.argmax(outside))
+        raise ValueError(
+            f"{space.name} has choices 0..{space.choices[p] - 1} at position {p}, "
+            f"not {given[p]}"
+        )
+    vector = given.astype(np.int32)
+    if not bool(space.is_valid(jnp.asarray(vector))):
+        raise ValueError(f"{vector.tolist()} is not a valid architecture of {space.name}")
+    return vector
+
+
+def num_vectors(space: Space) -> int:
+    """How many vectors the product of choices has, valid or not."""
+    return math.prod(space.choices)

@@ -1,0 +1,121 @@
+"""What can be counted in a graph: n-grams, degrees by depth, paths, one-hot vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.types import Array, Graph
+
+
+def prune(graph: Graph) -> Graph:
+    """Drops the edges of every vertex that is on no path from input to output.
+
+    Vertices keep their places: a dropped one has no edges, label -1 and mask False.
+    """
+    last = graph.adj.shape[0] - 1
+    forward = depths(graph.adj, jnp.maximum) >= 0
+    backward = depths(graph.adj[::-1, ::-1].T, jnp.maximum)[::-1] >= 0
+    live = forward & backward
+    ends = (jnp.arange(last + 1) == 0) | (jnp.arange(last + 1) == last)
+    return Graph(
+        graph.adj & live[:, None] & live,
+        jnp.where(live, graph.ops, -1),
+        graph.mask & (live | ends),
+    )
+
+
+def depths(adj: Array, better: Callable[[Array, Array], Array]) -> Array:
+    """Layer (v,) int32 of each vertex of `adj` (v, v); -1 where the input cannot reach.
+
+    Args:
+      better: `jnp.maximum` for the longest path from the input, `jnp.minimum` for the
+        shortest.
+    """
+    num = adj.shape[0]
+    worst = -1 if better is jnp.maximum else num
+    depth = [jnp.int32(0)]
+    for j in range(1, num):
+        best = jnp.int32(worst)
+        for i in range(j):
+            ahead = jnp.where(adj[i, j] & (depth[i] >= 0), depth[i] + 1, worst)
+            best = better(best, ahead)
+        depth.append(jnp.where((best == worst), -1, best))
+    return jnp.stack(depth)
+
+
+def one_hot_labels(graph: Graph, num_labels: int) -> Array:
+    """(v, num_labels) int32, zero rows where a vertex has no label or no edge."""
+    alive = graph.adj.any(0) | graph.adj.any(1)
+    return (graph.ops[:, None] == jnp.arange(num_labels)) & alive[:, None]
+
+
+def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
+    """Counts of label sequences along directed walks of `n` labelled vertices.
+
+    Returns: (num_labels**n,) int32, the first vertex of the walk slowest.
+    """
+    hot = one_hot_labels(graph, num_labels).astype(jnp.int32)
+    walks = hot.T  # (sequences, v): how many walks with this sequence end at v
+    for _ in range(n - 1):
+        onward = walks @ graph.adj.astype(jnp.int32)
+        walks = (onward[:, None, :] * hot.T[None]).reshape(-1, hot.shape[0])
+    return walks.sum(1)
+
+
+def degrees_by_depth(
+    graph: Graph, better: Callable[[Array, Array], Array] = jnp.maximum
+) -> tuple[Array, Array, Array]:
+    """In- and out-degrees summed over the vertices of each layer.
+
+    Returns: in-degrees (v,) and out-degrees (v,) by layer, int32, and the number of
+    layers (). Vertices that the input cannot reach belong to no layer.
+    """
+    layer = depths(graph.adj, better)
+    member = layer[:, None] == jnp.arange(layer.shape[0])
+    degree_in, degree_out = graph.adj.sum(0), graph.adj.sum(1)
+    by_layer = lambda d: jnp.sum(d[:, None] * member, 0, jnp.int32)  # noqa: E731
+    return by_layer(degree_in), by_layer(degree_out), layer.max() + 1
+
+
+def path_indicators(graph: Graph, num_labels: int) -> Array:
+    """Which label sequences occur on a path from input to output.
+
+    A path with labels (t_0, ..., t_{m-1}) of interior vertices has index
+    sum_i num_labels**i (t_i + 1), so the bare edge has index 0 (White et al., 2021).
+
+    Returns: (sum_{m=0}^{v-2} num_labels**m,) bool.
+    """
+    num = graph.adj.shape[0]
+    hot = graph.ops[:, None] == jnp.arange(num_labels)
+    # reach[v][m]: (num_labels**m,) bool, the sequences of length m before vertex v.
+    start = [jnp.ones(1, bool)]
+    empty = [jnp.zeros(num_labels**m, bool) for m in range(1, num - 1)]
+    reach: list[list[Array]] = [start + empty]
+    for v in range(1, num):
+        into = [
+            jnp.any(
+                jnp.stack([reach[u][m] & graph.adj[u, v] for u in range(v)]), axis=0
+            )
+            for m in range(num - 1)
+        ]
+        if v < num - 1:
+            longer = [(hot[v][:, None] & w[None]).reshape(-1) for w in into[:-1]]
+            into = [jnp.zeros(1, bool), *longer]
+        reach.append(into)
+    return jnp.concatenate(reach[-1])
+
+
+def one_hot(choices: tuple[int, ...], arch: Array) -> Array:
+    """One-hot encoding (sum(choices),) float32 of an architecture (d,)."""
+    position = np.repeat(np.arange(len(choices)), choices)
+    value = np.concatenate([np.arange(c) for c in choices])
+    return (arch[position] == value).astype(jnp.float32)
+
+
+def one_hot_encoder(choices: tuple[int, ...]) -> Callable[[Array], Array]:
+    """`one_hot` of a space's choices, as a function of the architecture alone."""
+    return jax.tree_util.Partial(lambda arch: one_hot(choices, arch))

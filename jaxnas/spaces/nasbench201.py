@@ -1,0 +1,144 @@
+"""The NAS-Bench-201 cell space (Dong and Yang, 2020): an operation on each of six edges.
+
+An architecture is int32 (6,): operations, as indices into `OPERATIONS`, in the order of
+the official string `|o1~0|+|o2~0|o3~1|+|o4~0|o5~1|o6~2|`, where `|op~i|` in the j-th
+group is an edge from node i to node j of a cell with nodes 0 to 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import re
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.spaces import base, features
+from jaxnas.types import Array, Graph
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+LABELS = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect")
+_CHOICES = (len(OPERATIONS),) * 6
+_LABEL = tuple(LABELS.index(op) if op in LABELS else -1 for op in OPERATIONS)
+
+# Source node of each edge, and the cell turned inside out: vertex 0 is the input, vertex
+# i the i-th operation, vertex 7 the output.
+_SOURCES = (0, 0, 1, 0, 1, 2)
+_ADJACENCY = np.zeros((8, 8), bool)
+_ADJACENCY[[0, 0, 0, 1, 1, 2, 3, 4, 5, 6], [1, 2, 4, 3, 5, 6, 6, 7, 7, 7]] = True
+# The four paths through the cell, as positions of the architecture vector.
+_PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
+
+_STRING = re.compile(
+    r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|"
+)
+
+
+def graph_fixed(arch: Array) -> Graph:
+    """The cell as a graph of 8 vertices whose edges ignore what the operations are."""
+    ends = jnp.full(1, -1, jnp.int32)
+    ops = jnp.concatenate([ends, jnp.asarray(_LABEL, jnp.int32)[arch], ends])
+    return Graph(jnp.asarray(_ADJACENCY), ops, jnp.ones(8, bool))
+
+
+def graph_nonezero(arch: Array) -> Graph:
+    """As `graph_fixed`, without the `none` vertices and their edges; the default."""
+    graph = graph_fixed(arch)
+    mask = (graph.ops >= 0) | jnp.array([True] + [False] * 6 + [True])
+    return Graph(graph.adj & mask[:, None] & mask, graph.ops, mask)
+
+
+def graph_live(arch: Array) -> Graph:
+    """As `graph_nonezero`, with only the vertices on a path from input to output."""
+    return features.prune(graph_nonezero(arch))
+
+
+def path_indicators(arch: Array) -> Array:
+    """Which of the 5 + 25 + 125 operation paths the cell has: (155,) bool.
+
+    `none` counts as an operation, as in the path encoding of naszilla.
+    """
+    blocks, k = [], len(OPERATIONS)
+    for length in (1, 2, 3):
+        has = jnp.zeros(k**length, bool)
+        for path in _PATHS:
+            if len(path) == length:
+                weights = k ** np.arange(length)[::-1]
+                has = has.at[jnp.sum(arch[np.array(path)] * weights)].set(True)
+        blocks.append(has)
+    return jnp.concatenate(blocks)
+
+
+def to_string(arch: Array | np.ndarray) -> str:
+    """The official string of an architecture (6,)."""
+    ops = [f"{OPERATIONS[int(o)]}~{i}" for o, i in zip(arch, _SOURCES, strict=True)]
+    return f"|{ops[0]}|+|{ops[1]}|{ops[2]}|+|{ops[3]}|{ops[4]}|{ops[5]}|"
+
+
+def from_string(text: str) -> np.ndarray:
+    """The architecture (6,) of an official string; `ValueError` if it is not one."""
+    match = _STRING.fullmatch(text)
+    if not match:
+        raise ValueError(
+            f"not a NAS-Bench-201 architecture: {text!r}; wanted "
+            "'|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
+        )
+    for op in match.groups():
+        if op not in OPERATIONS:
+            raise ValueError(
+                f"no operation {op!r} in NAS-Bench-201; it has {', '.join(OPERATIONS)}"
+            )
+    return np.array([OPERATIONS.index(op) for op in match.groups()], np.int32)
+
+
+@functools.cache
+def isomorphism_classes() -> np.ndarray:
+    """The class of every architecture, (15,625,) int32 by `rank`: 6,466 classes.
+
+    Two cells are in one class if skipping `skip_connect`, propagating `none` and sorting
+    each node's inputs gives the same expression, as in the benchmark's own reduction.
+    """
+    expressions: dict[str, int] = {}
+    classes = np.zeros(len(OPERATIONS) ** 6, np.int32)
+    for index, arch in enumerate(itertools.product(range(5), repeat=6)):
+        nodes = ["0"]
+        for group in ((0,), (1, 2), (3, 4, 5)):
+            terms = []
+            for position in group:
+                op, source = OPERATIONS[arch[position]], nodes[_SOURCES[position]]
+                if op == "none" or source == "#":
+                    terms.append("#")
+                elif op == "skip_connect":
+                    terms.append(source)
+                else:
+                    terms.append(f"({source})@{op}")
+            nodes.append("+".join(sorted(terms)))
+        classes[index] = expressions.setdefault(nodes[-1], len(expressions))
+    return classes
+
+
+def _code(arch: Array) -> Array:
+    return base.product_rank(_CHOICES, arch)
+
+
+def _class_code(arch: Array) -> Array:
+    return jnp.asarray(isomorphism_classes())[_code(arch)]
+
+
+SPACE = base.Space(
+    name="nasbench201",
+    choices=_CHOICES,
+    labels=LABELS,
+    size=5**6,
+    to_graph=graph_nonezero,
+    code=_code,
+    to_string=to_string,
+    from_string=from_string,
+)
+
+# The same space, with isomorphic cells counted as one architecture.
+UP_TO_ISOMORPHISM = dataclasses.replace(
+    SPACE, name="nasbench201-isomorphic", size=6466, code=_class_code
+)

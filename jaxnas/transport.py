@@ -1,0 +1,105 @@
+"""Wasserstein-1 distances that have a closed form: on a line and on a tree.
+
+On a tree the mass on the two sides of an edge can only be balanced across that edge, so
+W1 is the L1 distance between two fixed vectors of weighted subtree masses (Evans and
+Matsen, 2012; Le et al., 2019). A line is the special case of a chain. All functions are
+pure, differentiable in masses, positions and lengths, and take one pair: `vmap` them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.types import Array
+
+
+def wasserstein_line(u: Array, v: Array, x: Array, y: Array) -> Array:
+    """W1 between mass `u` (n,) at positions `x` (n,) and `v` (m,) at `y` (m,).
+
+    The integral of the absolute difference of the two distribution functions. Masses are
+    non-negative with equal totals; positions need no order and may repeat. With unequal
+    totals the value is that integral up to the last position.
+
+    Returns: () distance, in the unit of the positions.
+    """
+    position = jnp.concatenate([x, y])
+    order = jnp.argsort(position)
+    position = position[order]
+    surplus = jnp.cumsum(jnp.concatenate([u, -v])[order])
+    return jnp.sum(jnp.abs(surplus[:-1]) * jnp.diff(position))
+
+
+def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Array:
+    """W1 between masses `u` (l,) and `v` (l,) on the nodes of a tree.
+
+    Args:
+      subtrees: (e, l) 0/1, row i marks the nodes below edge i; see `subtrees_of`.
+      lengths: (e,) non-negative edge lengths.
+
+    Returns: () distance. With unequal totals the difference is created at the root.
+    """
+    return jnp.sum(jnp.abs(tree_embedding(u - v, subtrees, lengths)))
+
+
+def tree_embedding(mass: Array, subtrees: Array, lengths: Array) -> Array:
+    """The vector (e,) of `mass` (l,) whose L1 distances are `wasserstein_tree`."""
+    return lengths * (jnp.asarray(subtrees, mass.dtype) @ mass)
+
+
+def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
+    """The `subtrees` argument for a rooted tree given by the parent of each node.
+
+    Args:
+      parent: (n,) the index of each node's parent, -1 for the one root.
+
+    Returns: (n, n) bool, row i marks node i and all nodes below it: edge i leads from
+      node i to its parent. The root's row has every node; give it length 0.
+
+    Raises: `ValueError` unless there is one root and no cycle.
+    """
+    above = np.asarray(parent)
+    num = len(above)
+    if above.ndim != 1 or not np.issubdtype(above.dtype, np.integer):
+        raise ValueError(f"parent is a vector of integers, not {above.dtype} {above.shape}")
+    if (above == -1).sum() != 1 or above.min() < -1 or above.max() >= num:
+        raise ValueError(f"parent has one -1 and else 0..{num - 1}, not {above.tolist()}")
+    below = np.eye(num, dtype=bool)
+    node = above.copy()
+    for _ in range(num):
+        has = np.flatnonzero(node >= 0)
+        below[node[has], has] = True
+        node[has] = above[node[has]]
+    if (node >= 0).any():
+        raise ValueError(f"parent has a cycle: {above.tolist()}")
+    return below
+
+
+def farey(order: int) -> np.ndarray:
+    """All fractions in [0, 1] with denominators up to `order`: (n, 2) int32, ascending."""
+    found = {(p // math.gcd(p, q), q // math.gcd(p, q)) for q in range(1, order + 1)
+             for p in range(q + 1)}  # fmt: skip
+    return np.array(sorted(found, key=lambda f: f[0] / f[1]), np.int32)
+
+
+def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:
+    """An embedding of histograms over layers whose L1 distances are exactly W1.
+
+    Layer i of M stands at (i + shift) / M on the line. All such positions for up to v
+    layers are Farey fractions of order v, so W1 is a sum over one fixed grid.
+
+    Args:
+      mass: (v,) non-negative, by layer; layers from `num_layers` on are empty.
+      num_layers: () int, M, between 1 and v.
+      shift: 0 or 1.
+
+    Returns: (number of Farey fractions - 1,) in the dtype of `mass`.
+    """
+    grid = farey(mass.shape[0])
+    layer = jnp.arange(mass.shape[0])
+    # (i + shift) / M <= p / q, in integers: rounding would move mass across a grid point.
+    reached = (layer + shift) * grid[:-1, 1:] <= grid[:-1, :1] * num_layers
+    gaps = np.diff(grid[:, 0] / grid[:, 1])
+    return jnp.asarray(gaps, mass.dtype) * (reached.astype(mass.dtype) @ mass)

@@ -1,0 +1,34 @@
+"""Fixtures of the whole suite."""
+
+import os
+from pathlib import Path
+
+# Before jax or scipy loads its BLAS: idle threads that spin make small matrices slow.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data, which is no part of the project."""
+    folder = Path(os.environ.get("JAXNAS_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}: JAXNAS_SHARED can name another")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def table_cache(tmp_path_factory):
+    """Tables that are made from packages are cached for this run of the suite alone."""
+    os.environ["JAXNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def x64():
+    """Double precision inside the test, single outside it."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,175 @@
+"""Array files: what is written is read, and what is damaged is refused."""
+
+import json
+import os
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from jaxnas import checkpoints
+
+ARRAYS = {
+    "a/b": np.arange(6, dtype=np.int8).reshape(2, 3),
+    "nan": np.array([np.nan, 1.5], np.float32),
+    "scalar": np.array(7, np.uint32),
+    "text": np.array(["x", "yz"]),
+    "empty": np.zeros((0, 4), bool),
+}
+
+
+def refused(function, *args):
+    """The message of the `ValueError`, which is one readable line."""
+    with pytest.raises(ValueError) as caught:
+        function(*args)
+    message = str(caught.value)
+    assert message and "\n" not in message and message.isprintable()
+    return message
+
+
+def test_arrays_come_back_as_they_were(tmp_path):
+    path, manifest = tmp_path / "x.npz", {"step": 3, "names": ["ä", "b"], "none": None}
+    checkpoints.save_arrays(path, ARRAYS, manifest)
+    arrays, found = checkpoints.load_arrays(path)
+    assert found == manifest and arrays.keys() == ARRAYS.keys()
+    for name, value in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], value, strict=True)
+    with np.load(path, allow_pickle=False) as plain:
+        assert json.loads(str(plain["manifest"])) == manifest
+        np.testing.assert_array_equal(plain["a/b"], ARRAYS["a/b"])
+
+
+def test_the_same_arrays_give_the_same_bytes(tmp_path):
+    for name in ("x", "y"):
+        checkpoints.save_arrays(tmp_path / name, ARRAYS, {})
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path):
+    path = tmp_path / "x"
+    checkpoints.atomic_write(path, b"old")
+
+    def breaks(file):
+        file.write(b"half of the")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        checkpoints.atomic_write(path, breaks)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["x"]
+    checkpoints.atomic_write(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["x"]
+
+
+def test_the_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_bytes(b"")
+    checkpoints.atomic_write(tmp_path / "x", b"")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for path in ("missing/x.npz", "file/x.npz", "folder"):
+        message = refused(checkpoints.save_arrays, tmp_path / path, ARRAYS, {})
+        assert message.startswith(f"cannot write {tmp_path / path}: ")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    if os.geteuid():  # The superuser writes wherever it wants.
+        (tmp_path / "folder").chmod(0o500)
+        path = tmp_path / "folder" / "x.npz"
+        assert "Permission denied" in refused(checkpoints.atomic_write, path, b"")
+
+
+def test_what_an_npz_cannot_hold(tmp_path):
+    path = tmp_path / "x.npz"
+    bad = {"o": np.array([{}], object)}
+    assert "o is object" in refused(checkpoints.save_arrays, path, bad, {})
+    named = {"manifest": np.zeros(1)}
+    assert "'manifest'" in refused(checkpoints.save_arrays, path, named, {})
+    for manifest in ({"x": np.zeros(2)}, {"x": float("nan")}):
+        message = refused(checkpoints.save_arrays, path, {}, manifest)
+        assert "the manifest is not JSON" in message
+    assert not path.exists()
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    path, ran = tmp_path / "x.npz", tmp_path / "ran"
+
+    class Bad:
+        def __reduce__(self):
+            return os.system, (f"touch {ran}",)
+
+    np.savez(path, x=np.array([Bad()], object), manifest=np.array("{}"))
+    assert "object, not numbers" in refused(checkpoints.load_arrays, path)
+    assert not ran.exists()
+
+
+def test_files_that_are_no_array_files(tmp_path):
+    path = tmp_path / "x.npz"
+    assert refused(checkpoints.load_arrays, path) == f"no such file: {path}"
+    assert "no such file" in refused(checkpoints.load_arrays, tmp_path)
+    for content in (b"", b"PK", b"hello\n" * 100):
+        path.write_bytes(content)
+        message = refused(checkpoints.load_arrays, path)
+        assert message.startswith(f"{path} is not a sound npz file: ")
+    np.savez(path, weights=np.zeros(2), bias=np.zeros(1))
+    message = refused(checkpoints.load_arrays, path)
+    assert "wanted an array 'manifest', found bias, weights" in message
+    for manifest in (
+        np.array("[1]"),
+        np.array("{"),
+        np.zeros(2),
+        np.array("[" * 10**5),
+    ):
+        np.savez(path, manifest=manifest)
+        assert "JSON object" in refused(checkpoints.load_arrays, path)
+    message = refused(checkpoints.read_npz, path, ["a", "b"])
+    assert message == f"{path}: wanted the arrays a, b, found manifest"
+
+
+def central_sizes(data):
+    """Offsets, in a zip, of the unpacked sizes in its central directory."""
+    at = data.find(b"PK\x01\x02")
+    while at >= 0:
+        yield at + 24
+        at = data.find(b"PK\x01\x02", at + 4)
+
+
+def test_a_file_may_not_unpack_to_more_than_allowed(tmp_path):
+    path = tmp_path / "x.npz"
+    checkpoints.save_arrays(path, {"zeros": np.zeros(10**6)}, {})
+    assert path.stat().st_size < 20_000
+    message = refused(lambda: checkpoints.load_arrays(path, max_bytes=10**6))
+    assert "more than 1000000" in message
+    data = bytearray(path.read_bytes())
+    for at in central_sizes(data):
+        data[at : at + 4] = struct.pack("<I", 2**31)
+    path.write_bytes(data)
+    assert f"more than {2**31}" in refused(checkpoints.load_arrays, path)
+
+
+def test_a_file_that_unpacks_to_more_than_it_declares(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", bytes(10**8))
+    data = bytearray(path.read_bytes())
+    for at in central_sizes(data):
+        data[at : at + 4] = struct.pack("<I", 1000)
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        assert "not a sound npz" in refused(checkpoints.load_arrays, path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path):
+    path = tmp_path / "x.npz"
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n"
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", member)
+    message = refused(checkpoints.load_arrays, path)
+    assert "claims 4000000000000 bytes and has 8" in message

@@ -1,0 +1,279 @@
+"""Long runs in chunks: what is kept, what is computed again, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import chunks, progress
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = {"dataset": "a", "steps": 3, "nested": (1, 2)}
+METHODS = ("first", "second")
+
+
+def draw(method, seeds):
+    """A fake search: three scores for each seed, and one array of another type."""
+    keys = chunks.seed_keys(7, seeds)
+    score = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+    return {"score": score + METHODS.index(method), "arch": seeds.astype(np.int8)}
+
+
+def run(
+    out, simulate=draw, *, num_seeds=7, chunk=3, methods=METHODS, settings=SETTINGS
+):
+    folder = chunks.open_folder(out, settings)
+    return chunks.run_chunks(
+        folder, methods, num_seeds, simulate, chunk=chunk, evaluations=3
+    )
+
+
+def contents(folder):
+    files = sorted(p for p in Path(folder).rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def never(method, seeds):
+    raise AssertionError(f"{method} {seeds} was computed again")
+
+
+def test_all_seeds_come_back_in_order(tmp_path):
+    results = run(tmp_path / "deep" / "out")
+    assert list(results) == list(METHODS)
+    for method, arrays in results.items():
+        whole = draw(method, np.arange(7))
+        np.testing.assert_array_equal(arrays["seed"], np.arange(7))
+        np.testing.assert_array_equal(arrays["score"], whole["score"])
+        assert arrays["arch"].dtype == np.int8
+
+
+def test_results_do_not_depend_on_the_chunk(tmp_path):
+    one, many = run(tmp_path / "a", chunk=1), run(tmp_path / "b", chunk=100)
+    for method in METHODS:
+        np.testing.assert_array_equal(one[method]["score"], many[method]["score"])
+
+
+def test_every_call_has_the_same_number_of_seeds(tmp_path):
+    sizes = []
+
+    def record(method, seeds):
+        sizes.append(len(seeds))
+        return draw(method, seeds)
+
+    run(tmp_path, record, num_seeds=11, chunk=4)
+    assert sizes == [4, 4, 4] * 2
+    assert len(list((tmp_path / "chunks").glob("first-*"))) == 3
+    assert (tmp_path / "chunks" / "first-8-11.npz").exists()
+
+
+def test_finished_chunks_are_not_computed_again(tmp_path):
+    before = run(tmp_path)
+    files = contents(tmp_path)
+    after = run(tmp_path, never)
+    assert contents(tmp_path) == files
+    for method in METHODS:
+        np.testing.assert_array_equal(before[method]["score"], after[method]["score"])
+
+
+def test_a_method_can_be_added(tmp_path):
+    run(tmp_path, methods=("second",))
+    calls = set()
+
+    def record(method, seeds):
+        calls.add(method)
+        return draw(method, seeds)
+
+    assert list(run(tmp_path, record)) == list(METHODS)
+    assert calls == {"first"}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "seeds", "settings"])
+def test_a_bad_chunk_is_named_and_computed_again(tmp_path, capsys, damage):
+    run(tmp_path / "good")
+    run(tmp_path / "bad")
+    chunk = tmp_path / "bad" / "chunks" / "second-3-6.npz"
+    if damage == "truncated":
+        chunk.write_bytes(chunk.read_bytes()[:200])
+    elif damage == "foreign":
+        np.savez(chunk, score=np.zeros(3))
+    elif damage == "seeds":
+        chunk.write_bytes((chunk.parent / "second-0-3.npz").read_bytes())
+    else:
+        run(tmp_path / "other", settings=SETTINGS | {"steps": 4})
+        chunk.write_bytes((tmp_path / "other" / "chunks" / chunk.name).read_bytes())
+    capsys.readouterr()
+    run(tmp_path / "bad")
+    warning = capsys.readouterr().err.splitlines()[-2]
+    assert warning.startswith("warning: ") and str(chunk) in warning
+    assert contents(tmp_path / "bad") == contents(tmp_path / "good")
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    run(tmp_path)
+    files = contents(tmp_path)
+    with pytest.raises(ValueError, match="other settings") as caught:
+        chunks.open_folder(tmp_path, SETTINGS | {"dataset": "b", "new": 1})
+    said = str(caught.value)
+    assert "dataset 'a' there, 'b' now" in said and "new None there, 1 now" in said
+    assert "steps" not in said and "\n" not in said and "--out" in said
+    assert contents(tmp_path) == files
+
+
+def test_folders_that_cannot_be_used_are_refused(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    for bad in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="cannot use --out"):
+            chunks.open_folder(bad, SETTINGS)
+    with pytest.raises(ValueError, match="not a result folder"):
+        chunks.open_folder(tmp_path, SETTINGS)
+    assert (tmp_path / "file").read_text() == "not a folder"
+    assert len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / chunks.SETTINGS).write_text('{"dataset"')
+    with pytest.raises(ValueError, match="cannot read"):
+        chunks.open_folder(tmp_path / "torn", SETTINGS)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ValueError, match="no permission"):
+        chunks.open_folder(tmp_path / "out", SETTINGS)
+
+
+def test_a_failing_method_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match="first failed at seeds 0 to 2: division"):
+        run(tmp_path, lambda method, seeds: {"score": 1 / 0})
+    with pytest.raises(RuntimeError, match=r"score \(2,\) is not of 3 seeds"):
+        run(tmp_path, lambda method, seeds: {"score": np.zeros(2)})
+    assert list((tmp_path / "chunks").iterdir()) == []
+
+
+# Each run is a process of its own, forked after the slow imports.
+KILLED = """
+import os, pathlib, signal, sys, time
+import numpy as np
+from experiments import chunks
+def slow(method, seeds):
+    time.sleep(0.05)
+    draws = [np.random.default_rng(int(s)).normal(size=40_000) for s in seeds]
+    return {"score": np.stack(draws)}
+def start(out):
+    child = os.fork()
+    if child == 0:
+        folder = chunks.open_folder(out, {"steps": 3})
+        chunks.run_chunks(folder, ["a", "b"], 18, slow, chunk=3, evaluations=3)
+        os._exit(0)
+    return child
+def wait(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+whole, killed = map(pathlib.Path, sys.argv[1:])
+codes = [wait(start(whole))]
+for files, delay in (0, 0), (0, 0.02), (1, 0), (3, 0.06), (6, 0.09), (11, 0.03):
+    child = start(killed)
+    limit = time.monotonic() + 60
+    while len(list(killed.glob("chunks/*.npz"))) < files and time.monotonic() < limit:
+        time.sleep(0.001)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    codes.append(wait(child))
+codes.append(wait(start(killed)))
+print(codes)
+"""
+
+
+def start(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path):
+    process = start(KILLED, tmp_path / "whole", tmp_path / "killed")
+    codes, _ = process.communicate(timeout=120)
+    assert json.loads(codes) == [0, *[-signal.SIGKILL] * 6, 0]
+    expected, finished = contents(tmp_path / "whole"), contents(tmp_path / "killed")
+    assert len(expected) == 13
+    assert {n: b for n, b in finished.items() if not n.endswith(".tmp")} == expected
+
+
+LONG = """
+import dataclasses, sys, time
+import jax, jax.numpy as jnp, numpy as np
+from experiments import chunks, settings
+@dataclasses.dataclass(frozen=True)
+class Config:
+    out: str
+@jax.jit
+def work(x):
+    return jax.lax.fori_loop(0, 2**31 - 1, lambda i, x: jnp.sin(x) + 1e-3, x)
+def main(config):
+    print(len(jax.devices()), flush=True)
+    np.asarray(work(jnp.ones(64)))
+sys.argv[1:] = ["--out", sys.argv[1]]
+settings.command(main, Config)
+"""
+
+
+def test_an_interrupt_ends_a_compiled_program_in_one_line(tmp_path):
+    process = start(LONG, tmp_path)
+    assert process.stdout.readline().strip() == str(len(os.sched_getaffinity(0)))
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert [n for n in said.splitlines() if n] == [
+        f"interrupted: what is finished is kept in {tmp_path}, "
+        "and the same command goes on from there"
+    ]
+
+
+def test_progress_without_a_terminal_is_a_line_a_method(tmp_path, capsys):
+    run(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "first: 7 of 7 seeds",
+        "second: 7 of 7 seeds",
+    ]
+    assert all("evaluations/s" in line for line in lines)
+    run(tmp_path)
+    assert "read from disk" in capsys.readouterr().err
+
+
+def test_progress_counts_what_was_computed_after_the_first_chunk(monkeypatch, capsys):
+    clock = iter([0.0, 100.0, 110.0, 110.0, 120.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    console = progress.Console(stderr=True)
+    with progress.Progress(console, ["a"], 50, 200) as shown:
+        shown.begin("a")
+        shown.advance("a", 10, True)  # compiled in here: 10 s a seed, all told
+        shown.advance("a", 10, True)  # 1 s a seed
+        shown.advance("a", 20, False)
+        shown.advance("a", 10, True)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "a: 10 of 50 seeds, 20 evaluations/s, 7 min left"
+    assert last == "a: 50 of 50 seeds, 200 evaluations/s"
+
+
+def test_durations_are_in_words():
+    said = [progress.duration(s) for s in (0.2, 42, 150, 8000)]
+    assert said == ["0 s", "42 s", "2 min", "2.2 h"]
+
+
+def test_settings_are_kept_as_plain_json(tmp_path):
+    folder = chunks.open_folder(tmp_path / "out", SETTINGS)
+    assert not folder.path.exists(), "asking has written something"
+    run(folder.path)
+    kept = json.loads((folder.path / chunks.SETTINGS).read_text())
+    assert kept == folder.settings == {"dataset": "a", "steps": 3, "nested": [1, 2]}

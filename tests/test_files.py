@@ -1,0 +1,170 @@
+"""Table files: what is written is read, and what is damaged or foreign is refused."""
+
+import numpy as np
+import pytest
+
+from jaxnas import checkpoints
+from jaxnas.benchmarks import files
+
+
+def make_table(num=40, seed=0):
+    rng = np.random.default_rng(seed)
+    seeds = rng.uniform(0, 100, (num, 3)).astype(np.float32)
+    seeds[::2, 2] = np.nan
+    columns = {
+        "cifar10/valid/12": rng.uniform(0, 100, num).astype(np.float32),
+        "cifar10/test/200": seeds,
+        "seconds/cifar10/12": rng.uniform(0, 1e4, num).astype(np.float32),
+    }
+    manifest = {
+        "source": "drawn at random",
+        "sha256": "0" * 64,
+        "columns": dict.fromkeys(columns, "drawn"),
+        "note": 3,
+    }
+    arch = rng.integers(0, 5, (num, 6)).astype(np.int8)
+    return files.Table("toy", "toyspace", arch, columns, manifest)
+
+
+def same(one, two):
+    assert (one.name, one.space, one.manifest) == (two.name, two.space, two.manifest)
+    assert one.columns.keys() == two.columns.keys()
+    np.testing.assert_array_equal(one.arch, two.arch, strict=True)
+    for name, column in one.columns.items():
+        np.testing.assert_array_equal(column, two.columns[name], strict=True)
+
+
+def changed(table, **fields):
+    there = {name: getattr(table, name) for name in table.__dataclass_fields__}
+    return files.Table(**(there | fields))
+
+
+def refused(function, *args):
+    """The message of the `ValueError`, which is one readable line."""
+    with pytest.raises(ValueError) as caught:
+        function(*args)
+    message = str(caught.value)
+    assert message and "\n" not in message and message.isprintable()
+    return message
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "table.npz"
+    files.save(path, make_table())
+    return path
+
+
+def test_a_table_comes_back_as_it_was(saved):
+    same(files.load(saved), make_table())
+    table = files.load(saved)
+    assert set(files.accuracies(table)) == {
+        ("cifar10", "valid", 12),
+        ("cifar10", "test", 200),
+    }
+    time = table.columns["seconds/cifar10/12"]
+    assert files.seconds(table, "cifar10", 12) is time
+    assert files.seconds(table, "cifar10", 200) is None
+
+
+def test_a_truncated_table_is_refused(saved):
+    data = saved.read_bytes()
+    for length in np.linspace(0, len(data) - 1, 50).astype(int):
+        saved.write_bytes(data[:length])
+        assert str(saved) in refused(files.load, saved)
+
+
+def test_a_flipped_byte_is_refused_or_changes_nothing(saved):
+    data, table = saved.read_bytes(), make_table()
+    rng = np.random.default_rng(0)
+    num_refused = 0
+    for at in rng.choice(len(data), 300, replace=False):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        saved.write_bytes(flipped)
+        try:
+            same(files.load(saved), table)
+        except ValueError as error:
+            num_refused += 1
+            assert str(saved) in str(error) and "\n" not in str(error)
+    assert num_refused > 200
+
+
+def rewrite(path, arrays=None, drop=(), **manifest):
+    """Writes the array file again, with other content."""
+    there, old = checkpoints.load_arrays(path)
+    there = {n: a for n, a in (there | (arrays or {})).items() if n not in drop}
+    old = {k: v for k, v in (old | manifest).items() if k not in drop}
+    checkpoints.save_arrays(path, there, old)
+
+
+def test_foreign_and_newer_files_are_refused(saved):
+    message = "wanted the format 'jaxnas-table', found 'weights'"
+    rewrite(saved, format="weights")
+    assert message in refused(files.load, saved)
+    rewrite(saved, format="jaxnas-table", version=2)
+    message = "wanted version 1 of the table format, found 2"
+    assert message in refused(files.load, saved)
+    rewrite(saved, version=1, drop=["arch"])
+    assert "wanted an array 'arch', found cifar10/test/200, c" in refused(
+        files.load, saved
+    )
+
+
+@pytest.mark.parametrize("key", ["name", "space", "source", "sha256", "columns"])
+def test_a_manifest_that_says_too_little_is_refused(saved, key):
+    rewrite(saved, drop=[key])
+    assert "wanted" in refused(files.load, saved)
+
+
+def broken_columns():
+    good = make_table().columns["cifar10/valid/12"]
+    nan, low, high, infinite = (good.copy() for _ in range(4))
+    nan[[3, 5]], low[0], high[0], infinite[0] = np.nan, -0.5, 100.5, np.inf
+    no_run = np.stack([nan, nan], 1)
+    name = "cifar10/valid/12"
+    yield "nan", name, nan, f"column {name} is NaN for 2 of 40 rows"
+    yield "no run", name, no_run, f"column {name} is NaN for 2 of 40 rows"
+    yield "below", name, low, "wanted percentages from 0 to 100"
+    yield "above", name, high, "wanted percentages from 0 to 100"
+    yield "infinite", name, infinite, "wanted percentages from 0 to 100"
+    yield "double", name, good.astype(np.float64), "found (40,) float64"
+    yield "short", name, good[:-1], "found (39,) float32"
+    yield "deep", name, good[:, None, None], "found (40, 1, 1) float32"
+    yield "no seeds", name, np.zeros((40, 0), np.float32), "found (40, 0) float32"
+    yield "cost", "seconds/cifar10/12", -good, "wanted seconds of at least 0"
+    yield "cost nan", "seconds/cifar10/12", nan, "is NaN for 2 of 40 rows"
+    yield "cost shape", "seconds/cifar10/12", no_run, "(40,) float32, found (40, 2)"
+    yield "split", "cifar10/dev/12", good, "wanted columns <dataset>/<train|valid|t"
+    yield "epochs", "cifar10/test/012", good, "found 'cifar10/test/012'"
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [pytest.param(*b[1:], id=b[0]) for b in broken_columns()],
+)
+def test_columns_that_break_a_rule_are_refused(saved, name, column, message):
+    table = make_table()
+    columns = table.columns | {name: column}
+    manifest = table.manifest | {"columns": dict.fromkeys(columns, "drawn")}
+    bad = changed(table, columns=columns, manifest=manifest)
+    assert message in refused(files.save, saved, bad)
+    same(files.load(saved), table)  # A refused save wrote nothing.
+    rewrite(saved, {name: column}, columns=manifest["columns"])
+    assert message in refused(files.load, saved)
+    assert refused(files.load, saved).startswith(f"{saved}: ")
+
+
+def test_other_rules_of_the_format(saved):
+    table = make_table()
+    wide = changed(table, arch=table.arch.astype(np.int64))
+    assert "found (40, 6) int64" in refused(files.save, saved, wide)
+    flat = changed(table, arch=table.arch[:, 0])
+    assert "found (40,) int8" in refused(files.save, saved, flat)
+    only_time = {"seconds/cifar10/12": table.columns["seconds/cifar10/12"]}
+    none = changed(table, columns=only_time)
+    assert "wanted a column <dataset>/<split>/<epochs>" in refused(
+        files.save, saved, none
+    )
+    silent = changed(table, manifest=table.manifest | {"columns": {}})
+    assert "does not say what column" in refused(files.save, saved, silent)

@@ -1,0 +1,155 @@
+"""The driver of the main comparison: what it returns, writes, says and refuses."""
+
+import csv
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import methods, plots, report, tw_sequential
+from jaxnas import checkpoints
+from jaxnas.benchmarks import sources
+
+ROOT = Path(__file__).parent.parent
+SMALL = tw_sequential.Config(
+    methods=("random", "evolution"), seeds=3, evaluations=24, init=6, chunk=2
+)
+FILES = ["results.npz", "settings.json", "table.csv", "curves.png"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("done") / "out"
+    return out, tw_sequential.main(dataclasses.replace(SMALL, out=str(out)))
+
+
+def test_scores_are_those_of_the_rows_that_were_asked(done):
+    _, arrays = done
+    column = sources.open_table("analog").columns["cifar10/test/200"]
+    for method in SMALL.methods:
+        assert arrays[f"{method}/row"].shape == (3, 24)
+        expected = column[arrays[f"{method}/row"]]
+        np.testing.assert_array_equal(arrays[f"{method}/score"], expected)
+        assert len({tuple(row) for row in arrays[f"{method}/row"]}) == 3
+
+
+def test_the_files_say_what_was_returned(done):
+    out, arrays = done
+    assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted(FILES)
+    stored, manifest = checkpoints.load_arrays(out / "results.npz")
+    assert stored.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(stored[name], array)
+    assert manifest["fed_back"] == "analog cifar10/test/200, seed mean"
+    rows = list(csv.DictReader((out / "table.csv").open()))
+    assert [(r["method"], r["evaluations"]) for r in rows] == [
+        (method, "24") for method in SMALL.methods
+    ]
+    error = 100 - arrays["evolution/score"].max(1)
+    assert float(rows[1]["fed_back_mean"]) == pytest.approx(error.mean(), rel=1e-5)
+    expected = error.std(ddof=1) / 3**0.5
+    assert float(rows[1]["fed_back_standard_error"]) == pytest.approx(expected, 1e-4)
+
+
+def test_a_longer_run_begins_as_a_shorter_one(done, tmp_path):
+    config = dataclasses.replace(
+        SMALL, out=str(tmp_path), seeds=4, evaluations=30, methods=("random",)
+    )
+    longer = tw_sequential.main(config)["random/row"]
+    np.testing.assert_array_equal(longer[:3, :24], done[1]["random/row"])
+
+
+def test_the_best_by_what_is_fed_back_is_what_is_reported(tmp_path, capsys):
+    config = dataclasses.replace(
+        SMALL, out=str(tmp_path), methods=("random",), report_dataset="cifar10-noisy"
+    )
+    arrays = tw_sequential.main(config)
+    said = capsys.readouterr().out
+    assert "fed back: analog cifar10/test/200, seed mean\n" in said
+    assert "reported: analog cifar10-noisy/test/200, seed mean\n" in said
+    best = np.argmax(arrays["random/score"], 1)
+    row = arrays["random/row"][np.arange(3), best]
+    noisy = 100 - sources.open_table("analog").columns["cifar10-noisy/test/200"][row]
+    written = next(csv.DictReader((tmp_path / "table.csv").open()))
+    assert float(written["reported_mean"]) == pytest.approx(noisy.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"benchmark": "nothing"}, "unknown benchmark 'nothing': wanted analog"),
+        ({"dataset": "cifar11"}, "no dataset 'cifar11'; it has cifar10"),
+        ({"split": "valid"}, "no split 'valid'; it has test"),
+        ({"epochs": 12}, "no number of epochs 12; it has 200"),
+        ({"run": "7"}, "no seed 7"),
+        ({"report_epochs": 12}, "no number of epochs 12; it has 200"),
+        ({"methods": ("random", "guess")}, "no method guess: wanted some of random"),
+        ({"methods": ()}, "no method given"),
+        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
+        ({"evaluations": -1}, "--evaluations must be at least 1, not -1"),
+        ({"evaluations": 15626}, "at most the 15625 architectures of analog"),
+        ({"base_seed": -1}, "--base-seed must be"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_written(tmp_path, change, said):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=said) as caught:
+        tw_sequential.main(dataclasses.replace(SMALL, out=str(out), **change))
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_a_folder_of_other_settings_is_one_line_on_the_command_line(done):
+    out, _ = done
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    command = [sys.executable, "-m", "experiments.tw_sequential", "--out", str(out)]
+    process = subprocess.run(
+        [*command, "--seeds", "4"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert process.returncode == 2
+    lines = process.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"error: {out} was made with other")
+    assert "seeds 3 there, 4 now" in lines[0]
+    assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_a_summary_against_arithmetic():
+    score = np.array([[50.0, 70, 60, 90], [80, np.nan, 60, 70]])
+    other = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]])
+    s = report.summarise(score, score, other, optimum=90.0)
+    np.testing.assert_allclose(s.fed_back[0], [35, 25, 25, 15])
+    np.testing.assert_allclose(s.fed_back[1], [15, 5, 5, 5])
+    np.testing.assert_allclose(s.reported[0], [97, 96.5, 96.5, 95.5])
+    np.testing.assert_allclose(s.regret[0], [25, 15, 15, 5])
+    assert s.queries.tolist() == [4, np.inf]
+    single = report.summarise(score[:1], score[:1], other[:1], 90.0)
+    assert np.isnan(single.fed_back[1]).all()
+    assert report.marks(120) == [30, 50, 100, 120] and report.marks(5) == [5]
+
+
+def test_a_plot_shows_every_method_even_without_regret(tmp_path):
+    few = np.linspace(9, 6, 40)
+    curves = {name: (few + i, few * 0.1) for i, name in enumerate(methods.METHODS)}
+    gone = {name: (np.maximum(m - 7, 0), e) for name, (m, e) in curves.items()}
+    none = {name: (0 * m, 0 * e) for name, (m, e) in curves.items()}
+    for regret in (none, gone):
+        plots.search_curves(
+            tmp_path / "curves.png",
+            curves,
+            regret,
+            title="title",
+            reported_label="left",
+            regret_label="right",
+            optimum=5.5,
+        )
+        image = matplotlib.image.imread(tmp_path / "curves.png")
+        assert image.shape[:2] == (468, 960)
+    for i in range(len(curves)):
+        colour = matplotlib.colors.to_rgb(plots.COLOURS[i])
+        near = np.abs(image[..., :3] - colour).max(-1) < 0.02
+        assert near[:, :480].any() and near[:, 480:].any()
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
