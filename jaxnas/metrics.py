@@ -103,5 +103,7 @@ def _comparable(score: ArrayLike) -> Array:
     """Scores (..., t), where a failed one is worse than all."""
     score = _floating(score)
     if score.ndim == 0 or score.shape[-1] == 0:
-        raise ValueError(f"score must have evaluations (..., t), not shape {score.shape}")
+        raise ValueError(
+            f"score must have evaluations (..., t), not shape {score.shape}"
+        )
     return jnp.where(jnp.isnan(score), -jnp.inf, score)

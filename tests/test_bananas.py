@@ -77,19 +77,13 @@ def slow_candidates(archs, scores, parents, candidates):
     return listed[:candidates]
 
 
+SETTINGS = dict(init=10, round_size=5, candidates=12, parents=3, ensemble=oracle)
+SETTINGS |= dict(acquire=mean_only)
+
+
 @functools.cache
 def oracle_run():
-    search = bananas(
-        SPACE,
-        ENCODE,
-        capacity=40,
-        init=10,
-        round_size=5,
-        candidates=12,
-        parents=3,
-        ensemble=oracle,
-        acquire=mean_only,
-    )
+    search = bananas(SPACE, ENCODE, **SETTINGS)
     _, trace = jax.jit(lambda key: run(key, search, evaluate, 40))(jax.random.key(0))
     return trace.query.arch[:, 0].tolist(), trace.score[:, 0].tolist()
 
@@ -98,9 +92,11 @@ def test_every_round_asks_the_best_of_the_new_neighbours():
     archs, scores = oracle_run()
     for begin in range(10, 40, 5):
         pool = slow_candidates(archs[:begin], scores[:begin], 3, 12)
-        assert len(pool) == 12
         pool.sort(key=lambda arch: -float(value(arch)))
-        assert archs[begin : begin + 5] == pool[:5]
+        # Near the end fewer are left than a round asks; random ones follow them.
+        num = min(5, len(pool))
+        assert num == 5 or begin > 10
+        assert archs[begin : begin + num] == pool[:num]
 
 
 def test_nothing_is_asked_twice():
@@ -114,7 +110,6 @@ def test_when_the_neighbours_run_out_random_ones_are_asked():
     search = bananas(
         even,
         features.one_hot_encoder(even.choices),
-        capacity=40,
         init=8,
         round_size=4,
         ensemble=lambda key, x, y, count, pool: jnp.zeros((2, len(pool))),
@@ -130,7 +125,6 @@ def test_predictions_that_are_not_numbers_are_survived():
     search = bananas(
         SPACE,
         ENCODE,
-        capacity=20,
         init=10,
         round_size=5,
         ensemble=lambda key, x, y, count, pool: jnp.full((2, len(pool)), jnp.nan),
@@ -151,7 +145,7 @@ def test_the_ensemble_sees_standardised_scores_and_failures_as_the_worst():
         odd = query.arch[:, 0] % 2 == 1
         return result._replace(score=jnp.where(odd, jnp.nan, 50 + 9 * result.score))
 
-    search = bananas(SPACE, ENCODE, capacity=20, init=12, round_size=4, ensemble=spy)
+    search = bananas(SPACE, ENCODE, init=12, round_size=4, ensemble=spy)
     _, trace = jax.jit(lambda key: run(key, search, failing, 20))(jax.random.key(3))
     jax.effects_barrier()
     assert [int(count) for _, _, count in seen] == [12, 16]
@@ -166,11 +160,32 @@ def test_the_ensemble_sees_standardised_scores_and_failures_as_the_worst():
         np.testing.assert_array_equal(x[:count], jax.vmap(ENCODE)(archs))
 
 
-def test_under_vmap_the_networks_are_still_trained_once_a_round():
-    search = bananas(SPACE, ENCODE, capacity=20, init=10, round_size=5, ensemble=oracle)
-    keys = jax.random.split(jax.random.key(0), 3)
-    program = jax.vmap(lambda key: run(key, search, evaluate, 20))
-    assert " cond[" in str(jax.make_jaxpr(program)(keys))
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("num_steps", [1, 9, 10, 11, 20, 27, 40])
+def test_the_stages_are_the_start_and_rounds(num_steps, batch):
+    search = bananas(SPACE, ENCODE, init=20, round_size=10, batch=batch)
+    begin, refreshes = 0, []
+    for end, every in search.stages(num_steps):
+        assert end > begin and (end - begin) % every == 0
+        refreshes += [batch * step for step in range(begin, end, every)]
+        begin = end
+    assert begin == num_steps
+    assert refreshes == [0, *range(20, num_steps * batch, 10)]
+
+
+def test_ask_and_tell_with_a_fixed_capacity_ask_the_same():
+    search = bananas(SPACE, ENCODE, capacity=40, **SETTINGS)
+    ask, tell, refresh = map(jax.jit, (search.ask, search.tell, search.refresh))
+    key_init, key_run = jax.random.split(jax.random.key(0))
+    state = search.grow(search.init(key_init), 40)
+    for step, wanted in enumerate(oracle_run()[0]):
+        if step % 5 == 0:  # also before there is anything to learn from
+            state = refresh(state)
+        query = ask(jax.random.fold_in(key_run, step), state)
+        assert query.arch[0].tolist() == wanted
+        state = tell(state, query, evaluate(key_run, query))
+    with pytest.raises(ValueError, match="41 steps of 1 are 41, more than 40"):
+        search.grow(state, 41)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -253,7 +268,6 @@ def test_the_whole_search_with_its_networks_on_nasbench201():
     search = bananas(
         NB201,
         features.one_hot_encoder(NB201.choices),
-        capacity=70,
         ensemble=mlp_ensemble(members=3, layers=2, width=16, epochs=30),
     )
     effect = jnp.asarray(np.random.default_rng(1).normal(size=(6, 5)), jnp.float32)
@@ -265,14 +279,15 @@ def test_the_whole_search_with_its_networks_on_nasbench201():
 
     trace = simulate(jax.random.split(jax.random.key(0), 4), search, additive, 70)
     best = trace.score.max((1, 2))
-    # Among 70 random ones the best is about 2.4 standard deviations up.
-    spread = jnp.sqrt(effect.var(1).sum())
-    assert (best > optimum - 0.6 * spread).all()
-    assert (best - effect.mean(1).sum() > 2.6 * spread).all()
+    # The best of 70 random ones is about 2.4 standard deviations up, 0.7 below the best.
+    assert (best > optimum - 0.3 * jnp.sqrt(effect.var(1).sum())).all()
 
 
 BAD = [
-    (dict(capacity=9, init=10), "capacity must be .* init = 10 and the 288 .* toy, not 9"),
+    (
+        dict(capacity=9, init=10),
+        "capacity must be .* init = 10 and the 288 .* toy, not 9",
+    ),
     (dict(capacity=289), "capacity must be between .* not 289"),
     (dict(init=0), "init must be at least 1, not 0"),
     (dict(round_size=0), "round_size must be at least 1"),
@@ -288,7 +303,7 @@ BAD = [
 @pytest.mark.parametrize(("settings", "words"), BAD)
 def test_bad_sizes_are_named(settings, words):
     with pytest.raises(ValueError, match=words) as error:
-        bananas(SPACE, ENCODE, **{"capacity": 100, **settings})
+        bananas(SPACE, ENCODE, **settings)
     assert "\n" not in str(error.value)
 
 
@@ -309,7 +324,7 @@ def test_the_default_is_independent_thompson_sampling():
         return acquisition.thompson(key, mean, std, best)
 
     two = [
-        bananas(SPACE, ENCODE, capacity=20, init=10, ensemble=oracle, **settings)
+        bananas(SPACE, ENCODE, init=10, ensemble=oracle, **settings)
         for settings in ({}, {"acquire": spy})
     ]
     keys = jax.random.split(jax.random.key(0), 2)

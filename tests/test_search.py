@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from jaxnas.search import evolution, parts
 from jaxnas.search.bananas import bananas
-from jaxnas.search.base import Search, run, simulate
+from jaxnas.search.base import Search, Stage, run, simulate
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base, features
@@ -55,7 +55,6 @@ SEARCHES = {
     "bananas": lambda batch: bananas(
         SPACE,
         features.one_hot_encoder(CHOICES),
-        capacity=STEPS * batch,
         init=12,
         round_size=6,
         candidates=30,
@@ -84,7 +83,7 @@ def make(name, batch=1):
 @functools.cache
 def by_step(name, batch=1):
     search = make(name, batch)
-    return jax.jit(search.ask), jax.jit(search.tell)
+    return jax.jit(search.ask), jax.jit(search.tell), jax.jit(search.refresh)
 
 
 TRACED = []
@@ -131,14 +130,16 @@ def many_runs(name, times, **kwargs):
 
 def by_hand(key, name, evaluate, num_steps, batch=1):
     """`run` as a Python loop over ask and tell, from its documentation alone."""
-    search, (ask, tell) = make(name, batch), by_step(name, batch)
+    search, (ask, tell, refresh) = make(name, batch), by_step(name, batch)
     key_init, key_run = jax.random.split(key)
     state, queries, scores = search.init(key_init), [], []
-    ends, end = iter(search.stages(num_steps)), 0
+    stages, end, every = iter(search.stages(num_steps)), 0, 1
     for step in range(num_steps):
         if step == end:
-            end = next(ends)
+            begin, (end, every) = step, next(stages)
             state = search.grow(state, end)
+        if (step - begin) % every == 0:
+            state = refresh(state)
         key_ask, key_evaluate = jax.random.split(jax.random.fold_in(key_run, step))
         query = ask(key_ask, state)
         result = evaluate_jitted(*evaluate.args, key_evaluate, query)
@@ -183,7 +184,9 @@ def test_a_short_run_begins_a_long_one(name):
 @every_search
 def test_several_architectures_in_a_step(name):
     _, arch, score = by_hand(jax.random.key(0), name, objective(), 12, batch=2)
-    assert arch.shape == (12, 2, 6) and arch.dtype == np.int32 and score.shape == (12, 2)
+    assert (
+        arch.shape == (12, 2, 6) and arch.dtype == np.int32 and score.shape == (12, 2)
+    )
     assert len(np.unique(arch.reshape(24, 6), axis=0)) > 18
 
 
@@ -219,10 +222,10 @@ def test_a_state_can_be_stored_and_taken_up_again(name):
     state, *_ = by_hand(jax.random.key(5), name, objective(), STEPS // 2)
     stored = [np.array(x) for x in jax.tree.leaves(state)]
     restored = jax.tree.unflatten(jax.tree.structure(state), map(jnp.asarray, stored))
-    ask, tell = by_step(name)
+    ask, tell, refresh = by_step(name)
     for step in range(STEPS // 4):
         both = []
-        for before in (state, restored):
+        for before in (refresh(state), refresh(restored)):
             query = ask(jax.random.key(step), before)
             result = evaluate_jitted(*objective().args, jax.random.key(step), query)
             both.append(tell(before, query, result))
@@ -248,7 +251,8 @@ def test_no_key_is_used_twice(name):
         key_init, key_ask, key_evaluate = jax.random.split(key, 3)
         state = search.grow(search.init(key_init), STEPS)
         query = search.ask(key_ask, state)
-        return search.tell(state, query, objective()(key_evaluate, query))
+        state = search.tell(state, query, objective()(key_evaluate, query))
+        return search.refresh(state)
 
     with jax.debug_key_reuse(True):
         jax.jit(one_step)(jax.random.key(0))
@@ -269,7 +273,10 @@ BAD = [
     (lambda: random_search(SPACE, capacity=0), "capacity must be .* 1 and .* 15625"),
     (lambda: random_search(SPACE, capacity=15626), "capacity must be .* 15625 .* toy"),
     (lambda: regularized_evolution(SPACE, population=0), "population must be at least"),
-    (lambda: regularized_evolution(SPACE, tournament=-1), "tournament must be at least"),
+    (
+        lambda: regularized_evolution(SPACE, tournament=-1),
+        "tournament must be at least",
+    ),
     (lambda: regularized_evolution(SPACE, init=0), "init must be at least 1, not 0"),
 ]
 
@@ -308,26 +315,31 @@ def test_every_step_of_every_run_gets_keys_of_its_own():
 
 
 def counting_search():
-    """Asks for the number of steps so far, to an epoch that tells the state's size."""
+    """Asks how many steps and refreshes there were, to an epoch that is the size."""
 
     def ask(key, state):
-        count, room = state
-        return parts.from_nothing(jnp.full((1, 6), count), len(room))
+        steps, refreshes, room = state
+        arch = jnp.stack([steps, refreshes, 0, 0, 0, 0])
+        return parts.from_nothing(arch[None], len(room))
 
     return Search(
-        init=lambda key: (jnp.int32(0), jnp.zeros(0)),
+        init=lambda key: (jnp.int32(0), jnp.int32(0), jnp.zeros(0)),
         ask=ask,
-        tell=lambda state, query, result: (state[0] + 1, state[1]),
-        grow=lambda state, end: (state[0], jnp.zeros(end)),
-        stages=lambda num_steps: (*range(3, num_steps, 3), num_steps),
+        tell=lambda state, query, result: (state[0] + 1, *state[1:]),
+        grow=lambda state, end: (*state[:2], jnp.zeros(end)),
+        refresh=lambda state: (state[0], state[1] + 1, state[2]),
+        stages=lambda num_steps: (Stage(2, 2), Stage(8, 3), Stage(num_steps, 1)),
     )
 
 
-def test_a_state_grows_between_stages():
-    query = simulate(seeds(0, 1), counting_search(), objective(), 8).query
+def test_a_state_grows_and_is_refreshed_as_the_stages_say():
+    query = simulate(seeds(0, 1), counting_search(), objective(), 10).query
     for run in range(2):
-        np.testing.assert_array_equal(query.arch[run, :, 0, 0], range(8))
-        np.testing.assert_array_equal(query.epoch[run, :, 0], [3] * 3 + [6] * 3 + [8] * 2)
+        np.testing.assert_array_equal(query.arch[run, :, 0, 0], range(10))
+        refreshes = [1, 1, 2, 2, 2, 3, 3, 3, 4, 5]
+        np.testing.assert_array_equal(query.arch[run, :, 0, 1], refreshes)
+        sizes = [2] * 2 + [8] * 6 + [10] * 2
+        np.testing.assert_array_equal(query.epoch[run, :, 0], sizes)
 
 
 def test_bad_experiments_are_refused():
@@ -336,9 +348,8 @@ def test_bad_experiments_are_refused():
         simulate(keys, search, objective(), 0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         simulate(keys, search, objective(), 5, batch_size=0)
-    for name in ("random without repeats", "bananas"):
-        with pytest.raises(ValueError, match="41 steps of 1 are 41, more than 40"):
-            simulate(keys, make(name), objective(), STEPS + 1)
+    with pytest.raises(ValueError, match="41 steps of 1 are 41, more than 40"):
+        simulate(keys, make("random without repeats"), objective(), STEPS + 1)
 
 
 DEVICES = """
@@ -428,7 +439,9 @@ def test_repeats_in_a_list():
 def members(state):
     num = min(int(state.age), state.score.shape[0])
     rows = zip(np.asarray(state.arch)[:num], np.asarray(state.score)[:num], strict=True)
-    return Counter((*arch.tolist(), float(np.nan_to_num(s, nan=-9))) for arch, s in rows)
+    return Counter(
+        (*arch.tolist(), float(np.nan_to_num(s, nan=-9))) for arch, s in rows
+    )
 
 
 @pytest.mark.parametrize("replace", [evolution.oldest, evolution.worst])

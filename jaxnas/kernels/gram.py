@@ -18,10 +18,6 @@ import numpy as np
 from jaxnas.types import Array
 
 
-# Columns of a pool that are worked on together, see `cross`.
-_TILE = 1024
-
-
 class Embedding(NamedTuple):
     """The distinct embeddings of a pool of n architectures, coordinates first."""
 
@@ -58,31 +54,6 @@ def pairs(embedding: Embedding, index: Array) -> Array:
 def column(embedding: Embedding, index: Array) -> Array:
     """Distances (c, u) by part from distinct embedding `index` () to all of them."""
     return jnp.stack([l1(p[:, index, None], p)[0] for p in embedding.parts])
-
-
-def cross(
-    embedding: Embedding, index: Array, kernel: Callable[[Array], Array]
-) -> Array:
-    """`kernel` of the distances from embeddings `index` (n,) to all of them: (n, u).
-
-    Args:
-      kernel: distances (c, ...) by part -> (...).
-
-    Works through the pool in tiles that stay in a processor's cache.
-    """
-    chosen = [part[:, index] for part in embedding.parts]
-    num = embedding.parts[0].shape[1]
-    tiles = -(-num // _TILE)
-
-    def split(part: Array) -> Array:
-        padded = jnp.pad(part, ((0, 0), (0, tiles * _TILE - num)))
-        return padded.reshape(part.shape[0], tiles, _TILE).swapaxes(0, 1)
-
-    def one(tile: list[Array]) -> Array:
-        return kernel(jnp.stack([l1(x, y) for x, y in zip(chosen, tile, strict=True)]))
-
-    values = jax.lax.map(one, [split(part) for part in embedding.parts])
-    return values.swapaxes(0, 1).reshape(index.shape[0], -1)[:, :num]
 
 
 def embedding(parts: Sequence[np.ndarray]) -> Embedding:

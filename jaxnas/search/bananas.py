@@ -16,13 +16,13 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxnas import acquisition, gp
-from jaxnas.search.base import Search
+from jaxnas.search.base import Search, Stage
 from jaxnas.search.parts import (
     check_sizes,
     failed_last,
+    fixed_room,
     from_nothing,
     is_repeat,
-    one_stage_within,
     sample_new,
 )
 from jaxnas.spaces.base import Space, neighbours
@@ -51,7 +51,6 @@ def bananas(
     space: Space,
     encode: Callable[[Array], Array],
     *,
-    capacity: int,
     init: int = 20,
     round_size: int = 10,
     candidates: int = 100,
@@ -61,15 +60,16 @@ def bananas(
     tail: float = float("inf"),
     batch: int = 1,
     epoch: int = FULL_TRAINING,
+    capacity: int | None = None,
 ) -> Search:
-    """BANANAS (White et al., 2021, Algorithm 1), for one fixed number of evaluations.
+    """BANANAS (White et al., 2021, Algorithm 1).
 
-    No architecture is evaluated twice. Where the space has no new neighbour left, new
-    random architectures are asked.
+    A round begins with `refresh`, which trains the ensemble and chooses what the steps of
+    the round ask. No architecture is evaluated twice; where the best have no new
+    neighbour left, random ones are asked (and those may repeat in a space used up).
 
     Args:
       encode: arch (d,) -> features (f,), for example the space's path indicators.
-      capacity: evaluations of the whole run.
       init: random evaluations before the first round.
       round_size: evaluations in a round, between two trainings.
       candidates: neighbours that are compared in a round, at most.
@@ -81,31 +81,32 @@ def bananas(
       tail: where to cut off bad scores before training, see `gp.standardise`.
       batch: architectures per step; it divides `init` and `round_size`.
       epoch: the epoch to which each is trained.
+      capacity: None for `run` and `simulate`, which give the state the room that the run
+        needs. A number of evaluations for ask and tell from Python.
 
-    Raises: ValueError for sizes below 1 or that do not fit together, and from `run` if
-      `capacity` is too small.
+    Raises: ValueError for sizes below 1 or that do not fit together.
     """
     check_sizes(init=init, round_size=round_size, batch=batch, epoch=epoch)
     check_sizes(candidates=candidates, parents=parents)
-    if not init <= capacity <= space.size:
+    for name, size in {"init": init, "round_size": round_size}.items():
+        if size % batch:
+            raise ValueError(f"{name} = {size} must be a multiple of batch = {batch}")
+    if not init <= (init if capacity is None else capacity) <= space.size:
         raise ValueError(
             f"capacity must be between init = {init} and the {space.size} architectures "
             f"of {space.name}, not {capacity}"
         )
-    for name, size in {"init": init, "round_size": round_size}.items():
-        if size % batch:
-            raise ValueError(f"{name} = {size} must be a multiple of batch = {batch}")
     predict = mlp_ensemble() if ensemble is None else ensemble
-    num_parents = min(parents, capacity)
 
     def start(key: Array) -> BananasState:
         key_sample, key_seed = jax.random.split(key)
         nothing = jnp.zeros(0, jnp.int32), jnp.zeros(0, bool)
         queue = sample_new(key_sample, space, init, *nothing)
+        rows = capacity or 0
         return BananasState(
-            arch=jnp.zeros((capacity, len(space.choices)), jnp.int32),
-            code=jnp.zeros(capacity, jnp.int32),
-            score=jnp.full(capacity, jnp.nan),
+            arch=jnp.zeros((rows, len(space.choices)), jnp.int32),
+            code=jnp.zeros(rows, jnp.int32),
+            score=jnp.full(rows, jnp.nan),
             count=jnp.int32(0),
             queue=jnp.pad(queue, ((0, max(0, round_size - init)), (0, 0))),
             seed=jax.random.bits(key_seed),
@@ -121,17 +122,38 @@ def bananas(
     def tell(state: BananasState, query: Query, result: Result) -> BananasState:
         slots = state.count + jnp.arange(batch)
         code = jax.vmap(space.code)(query.arch)
-        state = state._replace(
+        return state._replace(
             arch=state.arch.at[slots].set(query.arch, mode="drop"),
             code=state.code.at[slots].set(code, mode="drop"),
             score=state.score.at[slots].set(result.score, mode="drop"),
             count=state.count + batch,
         )
-        done = state.count - init
-        due = (done >= 0) & (done % round_size == 0) & (state.count < capacity)
-        # The count does not depend on the run, so that under vmap over runs this is still
-        # a branch, and the ensemble is trained once a round and not at every step.
-        queue = jax.lax.cond(due, choose, lambda state: state.queue, state)
+
+    def grow(state: BananasState, end: int) -> BananasState:
+        if capacity is not None:
+            return fixed_room(capacity, batch)(state, end)
+        more = end * batch - state.score.shape[0]
+        return state._replace(
+            arch=jnp.pad(state.arch, ((0, more), (0, 0))),
+            code=jnp.pad(state.code, (0, more)),
+            score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
+        )
+
+    def stages(num_steps: int) -> tuple[Stage, ...]:
+        first, every = init // batch, round_size // batch
+        if num_steps <= first:
+            return (Stage(num_steps, num_steps),)
+        rest = (num_steps - first) % every
+        rounds = Stage(num_steps - rest, every)
+        ends = [Stage(first, first), rounds, Stage(num_steps, max(rest, 1))]
+        # The rounds may be none, and so may the rest.
+        return tuple(s for s, t in zip(ends, [Stage(0, 0), *ends]) if s.end > t.end)
+
+    def refresh(state: BananasState) -> BananasState:
+        if state.score.shape[0] <= init:
+            return state  # the random start, known without looking at the count
+        learnt = state.count >= init
+        queue = jax.lax.cond(learnt, choose, lambda state: state.queue, state)
         return state._replace(queue=queue)
 
     def choose(state: BananasState) -> Array:
@@ -140,9 +162,9 @@ def bananas(
         # randomness of its own: the same history leads to the same choice.
         key = jax.random.fold_in(jax.random.key(state.seed), state.count)
         key_fit, key_acquire, key_random, key_tie = jax.random.split(key, 4)
-        seen = jnp.arange(capacity) < state.count
+        seen = jnp.arange(len(state.score)) < state.count
         score = failed_last(jnp.where(seen, state.score, jnp.nan))
-        best, rows = jax.lax.top_k(score, num_parents)
+        best, rows = jax.lax.top_k(score, min(parents, len(score)))
         arch, valid = jax.vmap(lambda a: neighbours(space, a))(state.arch[rows])
         valid &= (rows < state.count)[:, None]
         arch, valid = arch.reshape(-1, arch.shape[-1]), valid.reshape(-1)
@@ -170,7 +192,7 @@ def bananas(
         chosen = acquisition.top(key_tie, utility, round_size)
         return state.queue.at[:round_size].set(arch[chosen])
 
-    return Search(start, ask, tell, stages=one_stage_within(capacity, batch))
+    return Search(start, ask, tell, grow, refresh, stages)
 
 
 def is_new(code: Array, valid: Array, known: Array, seen: Array) -> Array:

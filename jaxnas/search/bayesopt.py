@@ -42,9 +42,11 @@ class BayesOptState(NamedTuple):
     score: Array  # (t,), NaN where the evaluation failed
     count: Array  # () int32
     seen: Array  # (n,) bool
+    distances: Array  # (c, t, u) by part, from the observations to the pool
     hyper: gp.Hyper
     target: gp.Target
     white_cross: Array  # (t, u), V = L^-1 R(X, pool)
+    newest: Array  # (u,), the last row of V, which V itself gets a step later
     white_target: Array  # (t,), L^-1 z
     mean: Array  # (u,), V' L^-1 z
     explained: Array  # (u,), the column sums of V^2
@@ -139,16 +141,19 @@ def bayesopt(
 
     def initial(pool: Pool, key: Array) -> BayesOptState:
         del key
-        size, distinct = capacity or 0, pool.embedding.parts[0].shape[1]
+        parts, size = pool.embedding.parts, capacity or 0
+        num_parts, distinct = len(parts), parts[0].shape[1]
         one = jnp.ones(())
         return BayesOptState(
             index=jnp.zeros(size, jnp.int32),
             score=jnp.full(size, jnp.nan),
             count=jnp.int32(0),
             seen=jnp.zeros(num, bool),
-            hyper=gp.Hyper(jnp.ones(len(pool.embedding.parts)), one, one),
+            distances=jnp.zeros((num_parts, size, distinct)),
+            hyper=gp.Hyper(jnp.ones(num_parts), one, one),
             target=gp.Target(-one, 0 * one, one),
             white_cross=jnp.zeros((size, distinct)),
+            newest=jnp.zeros(distinct),
             white_target=jnp.zeros(size),
             mean=jnp.zeros(distinct),
             explained=jnp.zeros(distinct),
@@ -169,7 +174,7 @@ def bayesopt(
         pool: Pool, state: BayesOptState, query: Query, result: Result
     ) -> BayesOptState:
         place = jnp.searchsorted(pool.code, space.code(query.arch[0]))
-        state = record(state, place, result.score[0])
+        state = record(pool, state, place, result.score[0])
         return extend(pool, state, state.count > init)
 
     def grow(pool: Pool, state: BayesOptState, end: int) -> BayesOptState:
@@ -178,6 +183,7 @@ def bayesopt(
         return state._replace(
             index=jnp.pad(state.index, (0, more)),
             score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
+            distances=jnp.pad(state.distances, ((0, 0), (0, more), (0, 0))),
             white_cross=jnp.pad(state.white_cross, ((0, more), (0, 0))),
             white_target=jnp.pad(state.white_target, (0, more)),
         )
@@ -213,13 +219,18 @@ def observed(state: BayesOptState) -> Array:
     return jnp.where(known, gp.apply_target(state.target, state.score), -jnp.inf)
 
 
-def record(state: BayesOptState, place: Array, score: Array) -> BayesOptState:
+def record(
+    pool: Pool, state: BayesOptState, place: Array, score: Array
+) -> BayesOptState:
     """Appends one observation; the posterior does not know of it yet."""
+    put, last = jax.lax.dynamic_update_index_in_dim, state.count
+    column = gram.column(pool.embedding, pool.embedding.row[place])
     return state._replace(
-        index=state.index.at[state.count].set(place.astype(jnp.int32)),
-        score=state.score.at[state.count].set(score),
-        count=state.count + 1,
+        index=put(state.index, place.astype(jnp.int32), last, 0),
+        score=put(state.score, score, last, 0),
+        count=last + 1,
         seen=state.seen.at[place].set(True),
+        distances=put(state.distances, column, last, 1),
     )
 
 
@@ -229,16 +240,20 @@ def extend(pool: Pool, state: BayesOptState, use: Array) -> BayesOptState:
     Where `use` () is False, as before the first fit, the posterior stays as it is.
     """
     last = state.count - 1
+    put = jax.lax.dynamic_update_index_in_dim
+    # Written one step late, and before it is read: then it happens in place.
+    white_cross = put(state.white_cross, state.newest, jnp.maximum(last - 1, 0), 0)
     column = pool.embedding.row[state.index[last]]
-    old = state.white_cross[:, column]
+    old = white_cross[:, column]
     size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
-    new = gram.laplace(gram.column(pool.embedding, column), state.hyper.scales)
-    new = jnp.where(use, (new - old @ state.white_cross) / size, 0.0)
+    distances = jax.lax.dynamic_index_in_dim(state.distances, last, 1, False)
+    new = gram.laplace(distances, state.hyper.scales)
+    new = jnp.where(use, (new - old @ white_cross) / size, 0.0)
     z = gp.apply_target(state.target, state.score[last])
     weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
-    put = jax.lax.dynamic_update_index_in_dim
     return state._replace(
-        white_cross=put(state.white_cross, new, last, 0),
+        white_cross=white_cross,
+        newest=new,
         white_target=put(state.white_target, weight, last, 0),
         mean=state.mean + weight * new,
         explained=state.explained + new**2,
@@ -251,7 +266,7 @@ def refit(pool: Pool, state: BayesOptState, tail: float) -> BayesOptState:
     rows = pool.embedding.row[state.index]
     target = gp.standardise(state.score, seen, tail)
     z = jnp.where(seen, gp.apply_target(target, state.score), 0.0)
-    distances = gram.pairs(pool.embedding, rows)
+    distances = state.distances[:, :, rows]
     hyper = gp.fit(gram.laplace, distances, z, seen, pool.prior)
     matrix = gp.padded(gram.laplace(distances, hyper.scales), seen, hyper.noise)
     # A wide triangular solve is slow where a matrix product is fast: invert the factor.
@@ -259,14 +274,14 @@ def refit(pool: Pool, state: BayesOptState, tail: float) -> BayesOptState:
         jnp.linalg.cholesky(matrix), jnp.eye(len(seen)), lower=True
     )
 
-    kernel = lambda distances: gram.laplace(distances, hyper.scales)  # noqa: E731
-    cross = gram.cross(pool.embedding, rows, kernel)
+    cross = gram.laplace(state.distances, hyper.scales)
     cross = jnp.where(seen[:, None], cross, 0.0)
     white_cross, white_target = whiten @ cross, whiten @ z
     return state._replace(
         hyper=hyper,
         target=target,
         white_cross=white_cross,
+        newest=white_cross[state.count - 1],
         white_target=white_target,
         mean=white_target @ white_cross,
         explained=jnp.sum(white_cross**2, axis=0),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxnas.search.base import Stage
 from jaxnas.spaces.base import Space, sample
-from jaxnas.types import Array, Query
+from jaxnas.types import Array, Query, State
 
 # Draws of a new architecture before a repeat is accepted (the published random search
 # of the tree-Wasserstein experiments, Nguyen et al. 2021, has the same five).
@@ -33,18 +34,18 @@ def failed_last(score: Array) -> Array:
     return jnp.where(jnp.isnan(score), -jnp.inf, score)
 
 
-def one_stage_within(capacity: int, batch: int) -> Callable[[int], tuple[int, ...]]:
-    """`Search.stages` of a search whose state remembers `capacity` evaluations."""
+def fixed_room(capacity: int, batch: int) -> Callable[[State, int], State]:
+    """`Search.grow` of a search whose state holds `capacity` evaluations at all times."""
 
-    def stages(num_steps: int) -> tuple[int, ...]:
-        if num_steps * batch > capacity:
+    def grow(state: State, end: int) -> State:
+        if end * batch > capacity:
             raise ValueError(
-                f"capacity must hold every evaluation: {num_steps} steps of {batch} "
-                f"are {num_steps * batch}, more than {capacity}"
+                f"capacity must hold every evaluation: {end} steps of {batch} are "
+                f"{end * batch}, more than {capacity}"
             )
-        return (num_steps,)
+        return state
 
-    return stages
+    return grow
 
 
 def is_repeat(code: Array) -> Array:

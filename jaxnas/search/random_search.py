@@ -8,18 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.search.base import Search
-from jaxnas.search.parts import (
-    check_sizes,
-    from_nothing,
-    one_stage_within,
-    sample_new,
-)
+from jaxnas.search.parts import check_sizes, fixed_room, from_nothing, sample_new
 from jaxnas.spaces.base import Space, sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result
 
 
 class RandomState(NamedTuple):
-    code: Array  # (capacity,) int32, codes of the architectures so far; (0,) if forgotten
+    code: (
+        Array  # (capacity,) int32, codes of the architectures so far; (0,) if forgotten
+    )
     count: Array  # () int32, evaluations so far
 
 
@@ -65,7 +62,7 @@ def random_search(
         code = state.code.at[slots].set(jax.vmap(space.code)(query.arch), mode="drop")
         return RandomState(code, state.count + batch)
 
-    return Search(init, ask, tell, stages=one_stage_within(capacity, batch))
+    return Search(init, ask, tell, grow=fixed_room(capacity, batch))
 
 
 def _with_repeats(space: Space, batch: int, epoch: int) -> Search:
