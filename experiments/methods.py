@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
+from jaxnas.kernels import distances
+from jaxnas.search.bananas import bananas
 from jaxnas.search.base import Search
+from jaxnas.search.bayesopt import bayesopt, make_pool
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces.base import Space
+
+# Scores further below the median than this many distances to the upper quartile are
+# networks that failed to train: how badly does not matter.
+TAIL = 3.0
 
 
 class Budget(Protocol):
@@ -30,9 +38,32 @@ class Budget(Protocol):
 # (space, architectures of the table (n, d), budget) -> the search.
 Method = Callable[[Space, np.ndarray, Budget], Search]
 
+
+
+def gaussian_process(*features: Callable) -> Method:
+    """Bayesian optimisation over the whole table with these parts of the distance."""
+
+    def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
+        pool = make_pool(space, archs, [feature(space) for feature in features])
+        return bayesopt(space, pool, init=max(2, budget.init), tail=TAIL)
+
+    return method
+
+
 METHODS: dict[str, Method] = {
     "random": lambda space, archs, b: random_search(space, capacity=b.evaluations),
     "evolution": lambda space, archs, b: regularized_evolution(space, init=b.init),
+    "bananas": lambda space, archs, b: bananas(
+        space, distances.path_encoder(space), init=b.init, tail=TAIL
+    ),
+    "gp-hamming": gaussian_process(distances.hamming),
+    "gp-path": gaussian_process(distances.path),
+    "gp-nasbot": gaussian_process(distances.nasbot_like),
+    "gp-tw": gaussian_process(distances.tree_wasserstein),
+    "gp-tw2g": gaussian_process(partial(distances.tree_wasserstein, n=2)),
+    "gp-tw2g-hamming": gaussian_process(
+        partial(distances.tree_wasserstein, n=2), distances.hamming
+    ),
 }
 
 

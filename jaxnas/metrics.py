@@ -54,8 +54,8 @@ def at_incumbent(score: ArrayLike, other: ArrayLike) -> Array:
 
 
 def regret(score: ArrayLike, optimum: ArrayLike) -> Array:
-    """How far (..., t) the best score so far is below `optimum` (broadcast against it)."""
-    return optimum - best_so_far(score)
+    """How far (..., t) the best score so far is below `optimum`, which broadcasts."""
+    return jnp.asarray(optimum) - best_so_far(score)
 
 
 def queries_to(score: ArrayLike, target: ArrayLike, tol: float = 0.0) -> Array:

@@ -63,9 +63,13 @@ def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
     above = np.asarray(parent)
     num = len(above)
     if above.ndim != 1 or not np.issubdtype(above.dtype, np.integer):
-        raise ValueError(f"parent is a vector of integers, not {above.dtype} {above.shape}")
+        raise ValueError(
+            f"parent is a vector of integers, not {above.dtype} {above.shape}"
+        )
     if (above == -1).sum() != 1 or above.min() < -1 or above.max() >= num:
-        raise ValueError(f"parent has one -1 and else 0..{num - 1}, not {above.tolist()}")
+        raise ValueError(
+            f"parent has one -1 and else 0..{num - 1}, not {above.tolist()}"
+        )
     below = np.eye(num, dtype=bool)
     node = above.copy()
     for _ in range(num):

@@ -11,7 +11,7 @@ from jaxnas import metrics
 
 
 def noisy_scores(seed=0, shape=(7, 40), failed=0.3):
-    """Few distinct values, so that ties occur, and NaN at random, first ones included."""
+    """Few distinct values, so that ties occur, and NaN at random, also at the start."""
     rng = np.random.default_rng(seed)
     score = rng.integers(0, 12, shape).astype(np.float32)
     score[rng.random(shape) < failed] = np.nan

@@ -35,7 +35,7 @@ STEPS = 40
 
 
 def linear_ensemble(key, x, y, count, pool):
-    """Ridge regressions of perturbed targets: a real predictor, and quickly compiled."""
+    """Ridge regressions of perturbed targets: a real predictor, quickly compiled."""
     seen = (jnp.arange(len(y)) < count)[:, None]
     x = jnp.where(seen, x, 0.0)
     y = jnp.where(seen, y[:, None] + 0.3 * jax.random.normal(key, (len(y), 3)), 0.0)
@@ -111,11 +111,16 @@ def objective(failing=lambda code: code < 0, noise=0.0):
     return Partial(evaluate, jnp.asarray(table, jnp.float32), jnp.float32(noise))
 
 
+def noisy():
+    return objective(noise=0.1)
+
+
 def seeds(*numbers):
     return jax.vmap(jax.random.key)(jnp.array(numbers))
 
 
-def three_runs(name, *, numbers=(1, 2, 3), objective=objective(noise=0.1)):
+def three_runs(name, *, numbers=(1, 2, 3), objective=None):
+    objective = noisy() if objective is None else objective
     return simulate(seeds(*numbers), make(name), objective, STEPS)
 
 
@@ -162,22 +167,21 @@ def test_compiled_runs_equal_python_loops(name):
     assert trace.query.arch.shape == (3, STEPS, 1, 6)
     assert trace.score.shape == trace.cost.shape == (3, STEPS, 1)
     for i, key in enumerate(seeds(1, 2, 3)):
-        _, arch, score = by_hand(key, name, objective(noise=0.1), STEPS)
+        _, arch, score = by_hand(key, name, noisy(), STEPS)
         np.testing.assert_array_equal(trace.query.arch[i], arch)
         np.testing.assert_allclose(trace.score[i], score, atol=1e-6)
 
 
 @every_search
 def test_side_by_side_equals_one_after_another(name):
-    keys, noisy = seeds(1, 2, 3), objective(noise=0.1)
-    trace = simulate(keys, make(name), noisy, STEPS, batch_size=3)
+    keys = seeds(1, 2, 3)
+    trace = simulate(keys, make(name), noisy(), STEPS, batch_size=3)
     np.testing.assert_array_equal(trace.query.arch, three_runs(name).query.arch)
 
 
 @every_search
 def test_a_short_run_begins_a_long_one(name):
-    key, noisy = jax.random.key(2), objective(noise=0.1)
-    _, arch, _ = by_hand(key, name, noisy, STEPS // 2)
+    _, arch, _ = by_hand(jax.random.key(2), name, noisy(), STEPS // 2)
     np.testing.assert_array_equal(arch, three_runs(name).query.arch[1, : STEPS // 2])
 
 
@@ -293,8 +297,8 @@ def test_bad_sizes_are_named(build, words):
 
 @pytest.mark.parametrize("batch_size", [2, 9])
 def test_the_batch_size_changes_nothing(batch_size):
-    keys, noisy = seeds(1, 2, 3, 4, 5), objective(noise=0.1)
-    trace = simulate(keys, make("random"), noisy, STEPS, batch_size=batch_size)
+    keys = seeds(1, 2, 3, 4, 5)
+    trace = simulate(keys, make("random"), noisy(), STEPS, batch_size=batch_size)
     three = jax.tree.map(lambda x: x[:3], trace)
     np.testing.assert_array_equal(three.query.arch, three_runs("random").query.arch)
     np.testing.assert_allclose(three.score, three_runs("random").score, atol=1e-6)
@@ -334,12 +338,12 @@ def counting_search():
 
 def test_a_state_grows_and_is_refreshed_as_the_stages_say():
     query = simulate(seeds(0, 1), counting_search(), objective(), 10).query
-    for run in range(2):
-        np.testing.assert_array_equal(query.arch[run, :, 0, 0], range(10))
+    for i in range(2):
+        np.testing.assert_array_equal(query.arch[i, :, 0, 0], range(10))
         refreshes = [1, 1, 2, 2, 2, 3, 3, 3, 4, 5]
-        np.testing.assert_array_equal(query.arch[run, :, 0, 1], refreshes)
+        np.testing.assert_array_equal(query.arch[i, :, 0, 1], refreshes)
         sizes = [2] * 2 + [8] * 6 + [10] * 2
-        np.testing.assert_array_equal(query.epoch[run, :, 0], sizes)
+        np.testing.assert_array_equal(query.epoch[i, :, 0], sizes)
 
 
 def test_bad_experiments_are_refused():
@@ -357,7 +361,7 @@ import sys; sys.path.insert(0, "tests")
 import jax
 import test_search as t
 
-one, search, noisy = jax.devices()[:1], t.make("random"), t.objective(noise=0.1)
+one, search, noisy = jax.devices()[:1], t.make("random"), t.noisy()
 keys = t.seeds(1, 2, 3)
 alone = t.simulate(keys, search, noisy, 9, devices=one)
 for batch_size in (None, 2):

@@ -6,6 +6,8 @@ Each function takes an architecture (d,) and returns a tuple of vectors, like
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
 from jaxnas.kernels import tree_wasserstein as tw
@@ -14,17 +16,34 @@ from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
 
-def tree_wasserstein(space: Space, n: int = 1):
+# Parts = arch (d,) -> tuple of vectors, one for each part of the distance.
+Parts = Callable[[Array], tuple[Array, ...]]
+
+
+def tree_wasserstein(space: Space, n: int = 1) -> Parts:
     """The three parts of the tree-Wasserstein distance (Nguyen et al., 2021)."""
     return lambda arch: tw.embed(space.to_graph(arch), space.labels, n)
 
 
-def hamming(space: Space):
+def hamming(space: Space) -> Parts:
     """The number of positions at which two architectures differ (edit distance)."""
     return lambda arch: (features.one_hot(space.choices, arch) / 2,)
 
 
-def nasbot_like(space: Space):
+def path(space: Space) -> Parts:
+    """The number of operation paths that one of two architectures has alone."""
+    return lambda arch: (path_encoder(space)(arch),)
+
+
+def path_encoder(space: Space) -> Callable[[Array], Array]:
+    """The path encoding (p,) float of BANANAS (White et al., 2021)."""
+    indicators = space.paths
+    if indicators is None:
+        raise ValueError(f"paths are not defined for the space {space.name}")
+    return lambda arch: indicators(arch).astype(float)
+
+
+def nasbot_like(space: Space) -> Parts:
     """L1 of sorted in-degrees, sorted out-degrees and operation counts, in one part."""
 
     def parts(arch: Array) -> tuple[Array]:

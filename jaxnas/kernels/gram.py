@@ -68,13 +68,28 @@ def embedding(parts: Sequence[np.ndarray]) -> Embedding:
     reduced = [r for r in (_reduce(np.asarray(p, np.float64)) for p in parts) if r.size]
     if not reduced:
         raise ValueError("all architectures have the same embedding: nothing to model")
-    whole = np.concatenate(reduced, axis=1).astype(np.float32)
-    distinct, row = np.unique(whole, axis=0, return_inverse=True)
+    whole = np.concatenate(reduced, axis=1)
+    first, row = _distinct(whole)
     cuts = np.cumsum([r.shape[1] for r in reduced])[:-1]
+    columns = np.ascontiguousarray(whole[first].T, np.float32)
     return Embedding(
-        tuple(jnp.asarray(p) for p in np.split(distinct.T, cuts)),
-        jnp.asarray(row.reshape(-1), jnp.int32),
+        tuple(jnp.asarray(p) for p in np.split(columns, cuts)),
+        jnp.asarray(row, jnp.int32),
     )
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One index of each distinct row (to 6 digits) of (n, f), and which is each row's.
+
+    Rows are compared by 64-bit universal hashes of their digits: sorting whole rows of
+    a large space takes a minute, and two of n rows collide with probability n^2 / 2^65.
+    """
+    digits = np.round(rows * 1e6).astype(np.int64).view(np.uint64)
+    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        code = (digits * (2 * factors + 1)).sum(1)
+    _, first, row = np.unique(code, return_index=True, return_inverse=True)
+    return first, row.reshape(-1)
 
 
 def _reduce(part: np.ndarray) -> np.ndarray:
@@ -85,10 +100,9 @@ def _reduce(part: np.ndarray) -> np.ndarray:
     direction = centred[:, keep] / size[keep]
     first = np.argmax(np.abs(direction) > 1e-6, axis=0)
     direction *= np.sign(direction[first, np.arange(direction.shape[1])])
-    names = np.round(direction, 6).T
-    _, index, group = np.unique(names, axis=0, return_index=True, return_inverse=True)
+    index, group = _distinct(direction.T)
     total = np.zeros(len(index))
-    np.add.at(total, group.reshape(-1), size[keep])
+    np.add.at(total, group, size[keep])
     return direction[:, index] * total
 
 
@@ -98,5 +112,8 @@ def mean_distances(embedding: Embedding, num: int = 2000) -> np.ndarray:
     row = np.asarray(embedding.row)
     a, b = rng.choice(row, (2, num))
     return np.array(
-        [np.abs(p[:, a] - p[:, b]).sum(0).mean() for p in map(np.asarray, embedding.parts)]
+        [
+            np.abs(p[:, a] - p[:, b]).sum(0).mean()
+            for p in map(np.asarray, embedding.parts)
+        ]
     )

@@ -134,7 +134,8 @@ def embed(
     better = jnp.minimum if reference else jnp.maximum
     by_depth = features.degrees_by_depth(graph, better)
     shift = 0 if reference else 1
-    return ops, *(_layers(d, by_depth[2], shift) for d in by_depth[:2])
+    into, out_of, num_layers = by_depth
+    return ops, _layers(into, num_layers, shift), _layers(out_of, num_layers, shift)
 
 
 def _layers(degrees: Array, num_layers: Array, shift: int) -> Array:

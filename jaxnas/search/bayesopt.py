@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from jaxnas import acquisition, gp
 from jaxnas.kernels import gram
 from jaxnas.search.base import Search, Stage
-from jaxnas.spaces.base import Space, neighbours
+from jaxnas.spaces.base import Space, mutate
 from jaxnas.types import FULL_TRAINING, Array, Query, Result
 
 
@@ -99,15 +99,53 @@ def unseen(key: Array, pool: Pool, state: BayesOptState) -> Array:
     return ~state.seen
 
 
+def mutants(
+    space: Space, *, parents: int = 10, children: int = 30, size: int = 100
+) -> Candidates:
+    """The pool of the paper's program: mutants of the best architectures so far.
+
+    `children` mutants (one position changed) of each of the `parents` best, best first,
+    of which the first `size` new ones are candidates. Where none is new, all unseen ones
+    are (the program draws new random architectures).
+    """
+    for name, value in (("parents", parents), ("children", children), ("size", size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+
+    def candidates(key: Array, pool: Pool, state: BayesOptState) -> Array:
+        score = jnp.where(jnp.isnan(state.score), -jnp.inf, state.score)
+        best = jax.lax.top_k(score, min(parents, len(score)))[1]
+        keys = jax.random.split(key, (len(best), children))
+        arch = pool.arch[state.index[best]]
+        of_one = jax.vmap(mutate, (0, None, None))
+        child = jax.vmap(of_one, (0, None, 0))(keys, space, arch)
+        place = place_of(pool, jax.vmap(jax.vmap(space.code))(child).reshape(-1))
+        unscored = jnp.repeat(score[best] == -jnp.inf, children)
+        new = ~state.seen[place] & ~unscored & ~_stands_before(place)
+        first = new & (jnp.cumsum(new) <= size)
+        allowed = jnp.zeros(state.seen.shape, bool).at[place].max(first)
+        return jnp.where(allowed.any(), allowed, ~state.seen)
+
+    return candidates
+
+
+def _stands_before(place: Array) -> Array:
+    return jnp.tril(place[:, None] == place, -1).any(1)
+
+
+def place_of(pool: Pool, code: Array) -> Array:
+    """The place in the pool of the architectures with these codes (...)."""
+    return jnp.searchsorted(pool.code, code)
+
+
 def bayesopt(
     space: Space,
     pool: Pool,
     *,
     init: int = 10,
-    acquire: acquisition.Acquisition = acquisition.expected_improvement,
+    acquire: acquisition.Acquisition = acquisition.log_expected_improvement,
     candidates: Candidates = unseen,
     tail: float = float("inf"),
-    growth: float = 1.5,
     capacity: int | None = None,
     epoch: int = FULL_TRAINING,
 ) -> Search:
@@ -119,8 +157,6 @@ def bayesopt(
       acquire: scores every candidate by the posterior; ties are broken by the key.
       candidates: which architectures may be asked.
       tail: where to cut off bad scores before standardising, see `gp.standardise`.
-      growth: hyper-parameters are refitted at counts that grow by this factor, at
-        least 1.05.
       capacity: None for `run` and `simulate`: arrays grow in a few stages of static size,
         which is fastest. A number of evaluations for ask and tell from Python: arrays of
         that size from the start. Both give the same posterior.
@@ -129,8 +165,6 @@ def bayesopt(
     num = pool.arch.shape[0]
     if not 2 <= init <= num:
         raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
-    if growth < 1.05:
-        raise ValueError(f"growth must be at least 1.05, not {growth}")
     if capacity is not None and not init <= capacity <= num:
         raise ValueError(
             f"capacity must be between init = {init} and the pool's {num}, not {capacity}"
@@ -173,7 +207,7 @@ def bayesopt(
     def tell(
         pool: Pool, state: BayesOptState, query: Query, result: Result
     ) -> BayesOptState:
-        place = jnp.searchsorted(pool.code, space.code(query.arch[0]))
+        place = place_of(pool, space.code(query.arch[0]))
         state = record(pool, state, place, result.score[0])
         return extend(pool, state, state.count > init)
 
@@ -198,19 +232,31 @@ def bayesopt(
 
 
 def refit_stages(init: int, num_steps: int) -> tuple[Stage, ...]:
-    """Random evaluations, then stages up to 5 times as long, each with a few refits."""
+    """Random evaluations, then stages up to 5 times as long, each with 4 to 7 refits.
+
+    Every stage is compiled, so they are few, and close to evenly spaced in proportion.
+    """
     if num_steps <= init:
         return (Stage(num_steps, num_steps),)
-    stages, begin = [Stage(init, init)], init
-    while begin < num_steps:
-        # Every stage is compiled, so they are few; each ends where the next is as long
-        # again in proportion, or one step off, so that its refits are evenly spaced.
-        left = math.ceil(math.log(num_steps / begin) / math.log(5))
-        end = round(begin * (num_steps / begin) ** (1 / left))
-        num = next(k for k in (5, 6, 4, 7, 3, 2, 1) if (end - begin) % k == 0)
-        stages.append(Stage(end, (end - begin) // num))
-        begin = end
-    return tuple(stages)
+    few = max(1, math.ceil(math.log(num_steps / init) / math.log(5)))
+    options = (_divide(init, num_steps, num) for num in (few, few + 1))
+    found = next((o for o in options if o), (Stage(num_steps, num_steps - init),))
+    return (Stage(init, init), *found)
+
+
+def _divide(begin: int, end: int, num: int) -> tuple[Stage, ...]:
+    """`num` stages from `begin` to `end`, or none if they cannot have equal parts."""
+    length = end - begin
+    if num == 1:
+        parts = [k for k in (5, 6, 4, 7) if length % k == 0] + [length] * (length < 4)
+        return tuple(Stage(end, length // k) for k in parts[:1])
+    ideal = begin * (end / begin) ** (1 / num)
+    for middle in sorted(range(begin + 1, end), key=lambda m: abs(m - ideal)):
+        first = _divide(begin, middle, 1)
+        rest = _divide(middle, end, num - 1) if first else ()
+        if rest:
+            return (*first, *rest)
+    return ()
 
 
 def observed(state: BayesOptState) -> Array:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnas.search.base import Stage
 from jaxnas.spaces.base import Space, sample
 from jaxnas.types import Array, Query, State
 
@@ -35,7 +34,7 @@ def failed_last(score: Array) -> Array:
 
 
 def fixed_room(capacity: int, batch: int) -> Callable[[State, int], State]:
-    """`Search.grow` of a search whose state holds `capacity` evaluations at all times."""
+    """`Search.grow` of a search whose state always holds `capacity` evaluations."""
 
     def grow(state: State, end: int) -> State:
         if end * batch > capacity:

@@ -33,11 +33,11 @@ def random_search(
       batch: architectures per step.
       epoch: the epoch to which each is trained.
       capacity: the number of evaluations of the run, if no architecture is to be
-        evaluated twice; a repeat is then drawn anew, four times at most. Default: repeats
-        are not looked for.
+        evaluated twice; a repeat is then drawn anew, four times at most. Default:
+        nothing is remembered.
 
-    Raises: ValueError for sizes below 1, for a `capacity` that the space cannot fill, and
-      from `run` for one that is too small.
+    Raises: ValueError for sizes below 1, and for a `capacity` that the space cannot
+      fill or that does not hold the run.
     """
     check_sizes(batch=batch, epoch=epoch)
     if capacity is None:

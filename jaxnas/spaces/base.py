@@ -37,6 +37,7 @@ class Space:
       code: arch (d,) -> () int32, equal for two vectors if and only if they are the same
         architecture.
       is_valid: arch (d,) -> () bool.
+      paths: arch (d,) -> (p,) bool, which operation paths it has, where that is defined.
       to_string, from_string: the space's own notation of an architecture, on the host;
         `from_string` raises `ValueError` for a malformed text.
     """
@@ -50,6 +51,7 @@ class Space:
     to_string: Callable[[Array | np.ndarray], str]
     from_string: Callable[[str], np.ndarray]
     is_valid: Callable[[Array], Array] = always
+    paths: Callable[[Array], Array] | None = None
 
 
 def _alternatives(space: Space) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +150,9 @@ def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
         )
     vector = given.astype(np.int32)
     if not bool(space.is_valid(jnp.asarray(vector))):
-        raise ValueError(f"{vector.tolist()} is not a valid architecture of {space.name}")
+        raise ValueError(
+            f"{vector.tolist()} is not a valid architecture of {space.name}"
+        )
     return vector
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -118,4 +117,4 @@ def one_hot(choices: tuple[int, ...], arch: Array) -> Array:
 
 def one_hot_encoder(choices: tuple[int, ...]) -> Callable[[Array], Array]:
     """`one_hot` of a space's choices, as a function of the architecture alone."""
-    return jax.tree_util.Partial(lambda arch: one_hot(choices, arch))
+    return lambda arch: one_hot(choices, arch)

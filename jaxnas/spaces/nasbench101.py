@@ -46,7 +46,8 @@ def is_valid(arch: Array) -> Array:
 def _permutation_weights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of the 120 orders of the interior vertices: what an edge adds to the code
     of the reordered matrix, whether it then points backwards, what an operation adds."""
-    position = {pair: k for k, pair in enumerate(zip(*_UPPER, strict=True))}
+    pairs = zip(*(u.tolist() for u in _UPPER), strict=True)
+    position = {pair: k for k, pair in enumerate(pairs)}
     edge, backward, op = [], [], []
     for order in itertools.permutations(range(1, _VERTICES - 1)):
         place = (0, *order, _VERTICES - 1)
@@ -101,7 +102,9 @@ def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
     if not 2 <= num <= _VERTICES:
         raise ValueError(f"a NAS-Bench-101 cell has 2 to 7 vertices, not {num}")
     if not np.isin(given, (0, 1)).all() or np.tril(given).any():
-        raise ValueError("an adjacency matrix is 0 or 1, and 0 on and below the diagonal")
+        raise ValueError(
+            "an adjacency matrix is 0 or 1, and 0 on and below the diagonal"
+        )
     names = list(operations[1:-1]) if len(operations) == num else list(operations)
     if len(names) != num - 2 or any(n not in OPERATIONS for n in names):
         raise ValueError(
@@ -154,4 +157,5 @@ SPACE = base.Space(
     to_string=to_string,
     from_string=from_string,
     is_valid=is_valid,
+    paths=path_indicators,
 )

@@ -136,6 +136,7 @@ SPACE = base.Space(
     code=_code,
     to_string=to_string,
     from_string=from_string,
+    paths=path_indicators,
 )
 
 # The same space, with isomorphic cells counted as one architecture.

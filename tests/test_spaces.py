@@ -1,0 +1,385 @@
+"""Spaces: their notation, their validity, and which vectors are the same architecture."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.benchmarks import sources
+from jaxnas.search.bayesopt import in_chunks
+from jaxnas.spaces import base
+from jaxnas.spaces import nasbench101 as nb101
+from jaxnas.spaces import nasbench201 as nb201
+
+SPACES = {
+    "nb201": nb201.SPACE,
+    "nb201 up to isomorphism": nb201.UP_TO_ISOMORPHISM,
+    "nb101": nb101.SPACE,
+}
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+NUM = 2000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """These programs are compiled for longer than they run."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def accuracy_file(shared):
+    with np.load(shared / "data" / "nb201_accuracy.npz") as stored:
+        return {k: stored[k] for k in ("arch_str", "ops", "op_names", "iso_id")}
+
+
+@pytest.fixture(scope="module")
+def cells101(shared):
+    """All 423,624 cells (n, 26)."""
+    return sources.nb101(shared / "data" / "nb101.npz").arch.astype(np.int32)
+
+
+def keys(num=NUM, seed=0):
+    return jax.random.split(jax.random.key(seed), num)
+
+
+@functools.cache
+def batched(function, space):
+    """A function of (space, arch) or (key, space, arch) over a batch, compiled once."""
+    if function is base.sample:
+        return jax.jit(jax.vmap(lambda key: base.sample(key, space)))
+    if function is base.mutate:
+        return jax.jit(jax.vmap(lambda key, arch: base.mutate(key, space, arch)))
+    return jax.jit(jax.vmap(lambda arch: function(space, arch)))
+
+
+@functools.cache
+def samples(space):
+    return np.asarray(batched(base.sample, space)(keys()))
+
+
+@functools.cache
+def valid(space):
+    return jax.jit(jax.vmap(space.is_valid))
+
+
+# What every space promises.
+
+
+@every_space
+def test_samples_are_valid_and_differ(space):
+    arch = samples(space)
+    assert arch.dtype == np.int32 and arch.shape == (NUM, len(space.choices))
+    assert (arch >= 0).all() and (arch < np.array(space.choices)).all()
+    assert np.asarray(valid(space)(arch)).all()
+    assert len(np.unique(arch, axis=0)) > 0.9 * NUM
+    np.testing.assert_array_equal(arch, batched(base.sample, space)(keys()))
+
+
+def test_samples_are_uniform():
+    """Over vectors without a condition, and by rejection over those that meet one."""
+    choices = (2, 3, 4)
+    accepts = lambda arch: arch[0] + arch[1] <= 2  # noqa: E731
+    whole = toy(choices)
+    for space in (whole, base.Space(**{**whole.__dict__, "is_valid": accepts})):
+        arch = np.asarray(batched(base.sample, space)(keys(12_000)))
+        counts = np.bincount(arch @ [12, 4, 1], minlength=24)
+        possible = [space.is_valid(np.array(a)) for a in itertools.product(*iters())]
+        possible = np.array(possible, bool)
+        assert (counts[~possible] == 0).all()
+        expected = 12_000 / possible.sum()
+        chi2 = ((counts[possible] - expected) ** 2 / expected).sum()
+        assert chi2 < 60  # 23 degrees of freedom: the 0.99997 quantile
+
+
+def iters():
+    return range(2), range(3), range(4)
+
+
+def toy(choices):
+    return base.Space(
+        name="toy",
+        choices=choices,
+        labels=(),
+        size=int(np.prod(choices)),
+        to_graph=lambda arch: None,  # pyright: ignore
+        code=lambda arch: base.product_rank(choices, arch),
+        to_string=str,
+        from_string=lambda text: np.array([]),
+    )
+
+
+@every_space
+def test_a_mutant_is_one_change_away_and_valid(space):
+    arch = samples(space)
+    mutants = np.asarray(batched(base.mutate, space)(keys(seed=1), arch))
+    assert mutants.dtype == np.int32
+    assert ((mutants != arch).sum(1) == 1).all()
+    assert (mutants >= 0).all() and (mutants < np.array(space.choices)).all()
+    assert np.asarray(valid(space)(mutants)).all()
+
+
+def test_mutations_are_uniform():
+    """Over positions, whatever their number of choices, then over new choices."""
+    space, arch = toy((2, 5, 3)), np.array([1, 2, 0], np.int32)
+    many = np.broadcast_to(arch, (12_000, 3))
+    mutants = np.asarray(batched(base.mutate, space)(keys(12_000), many))
+    position = (mutants != arch).argmax(1)
+    np.testing.assert_allclose(np.bincount(position) / 12_000, 1 / 3, atol=0.02)
+    fresh = np.bincount(mutants[position == 1, 1], minlength=5) / (position == 1).sum()
+    np.testing.assert_allclose(fresh, [0.25, 0.25, 0, 0.25, 0.25], atol=0.03)
+
+
+def test_mutations_are_uniform_over_positions_that_can_change():
+    """The bare edge of NAS-Bench-101 is lost by one change, and by no other."""
+    edge = np.zeros(26, np.int32)
+    edge[5] = 1  # input to output
+    assert bool(nb101.is_valid(jnp.asarray(edge)))
+    many = np.broadcast_to(edge, (5000, 26))
+    mutants = np.asarray(batched(base.mutate, nb101.SPACE)(keys(5000), many))
+    share = np.bincount((mutants != edge).argmax(1), minlength=26) / 5000
+    assert share[5] == 0
+    np.testing.assert_allclose(np.delete(share, 5), 1 / 25, atol=0.012)
+
+
+@every_space
+def test_neighbours_are_all_single_changes(space):
+    arch = samples(space)[:20]
+    rows, fine = map(np.asarray, batched(base.neighbours, space)(arch))
+    assert rows.shape == (20, sum(space.choices) - len(space.choices), arch.shape[1])
+    for one, mine, ok in zip(arch, rows, fine, strict=True):
+        assert ((mine != one).sum(1) == 1).all()
+        assert (mine >= 0).all() and (mine < np.array(space.choices)).all()
+        assert len(np.unique(mine, axis=0)) == len(mine)  # so none is left out
+        np.testing.assert_array_equal(ok, valid(space)(mine))
+
+
+@every_space
+def test_rank_and_unrank(space):
+    total = base.num_vectors(space)
+    assert total == np.prod(np.array(space.choices, float))
+    if total > 2**31:  # NAS-Bench-101 is told apart by its code alone
+        return
+    index = np.arange(total)
+    arch = np.asarray(jax.jit(jax.vmap(lambda i: base.unrank(space, i)))(index))
+    np.testing.assert_array_equal(batched(base.rank, space)(arch), index)
+    np.testing.assert_array_equal(arch, list(itertools.product(range(5), repeat=6)))
+
+
+@every_space
+def test_notation_there_and_back(space):
+    for arch in samples(space)[:200]:
+        text = space.to_string(arch)
+        again = space.from_string(text)
+        assert again.dtype == np.int32 and isinstance(text, str)
+        np.testing.assert_array_equal(again, arch)
+
+
+@every_space
+def test_a_space_can_be_a_static_argument(space):
+    assert {space: 1}[base.Space(**space.__dict__)] == 1
+    assert jax.jit(lambda s: s.size, static_argnums=0)(space) == space.size
+
+
+@every_space
+def test_check_returns_what_is_right(space):
+    arch = samples(space)[0]
+    checked = base.check(space, arch.astype(np.int64))
+    assert checked.dtype == np.int32
+    np.testing.assert_array_equal(checked, arch)
+
+
+@pytest.mark.parametrize(
+    ("space", "arch", "words"),
+    [
+        (nb201.SPACE, [0] * 5, r"nasbench201 is an integer vector of shape \(6,\)"),
+        (nb201.SPACE, [0.0] * 6, "integer vector .* not float64"),
+        (nb201.SPACE, [[0] * 6], r"integer vector .* not int64 \(1, 6\)"),
+        (nb201.SPACE, [0, 0, 5, 0, 0, 0], r"choices 0\.\.4 at position 2, not 5"),
+        (nb201.SPACE, [0, 0, 0, 0, 0, -1], r"choices 0\.\.4 at position 5, not -1"),
+        (nb101.SPACE, [0] * 20 + [2] + [0] * 5, r"0\.\.1 at position 20, not 2"),
+        (nb101.SPACE, [0] * 26, "is not a valid architecture of nasbench101"),
+        (nb101.SPACE, [1] * 21 + [0] * 5, "is not a valid architecture"),
+    ],
+)
+def test_check_says_what_is_wrong(space, arch, words):
+    with pytest.raises(ValueError, match=words) as error:
+        base.check(space, np.array(arch))
+    assert "\n" not in str(error.value)
+
+
+# NAS-Bench-201.
+
+
+def test_strings_of_the_whole_space(accuracy_file):
+    assert list(accuracy_file["op_names"]) == list(nb201.OPERATIONS)
+    texts = [text.decode() for text in accuracy_file["arch_str"]]
+    assert len(set(texts)) == 15_625
+    for text, ops in zip(texts, accuracy_file["ops"], strict=True):
+        arch = nb201.from_string(text)
+        assert (arch == ops).all()
+        assert nb201.to_string(arch) == text
+
+
+GOOD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a NAS-Bench-201 architecture: ''"),
+        (GOOD[:-1], "not a NAS-Bench-201 architecture"),
+        (GOOD + "\n", "not a NAS-Bench-201 architecture"),
+        (" " + GOOD, "not a NAS-Bench-201 architecture"),
+        (GOOD + "+|none~0|", "not a NAS-Bench-201 architecture"),
+        (GOOD.replace("none~2", "none~1"), "not a NAS-Bench-201 architecture"),
+        (GOOD.replace("none~2", "conv~2"), "no operation 'conv'.* nor_conv_3x3"),
+    ],
+)
+def test_malformed_strings(text, words):
+    assert nb201.from_string(GOOD).tolist() == [0] * 6
+    with pytest.raises(ValueError, match=words) as error:
+        nb201.from_string(text)
+    assert "\n" not in str(error.value)
+
+
+def test_isomorphism_classes_are_those_of_the_benchmark(accuracy_file):
+    code = in_chunks(nb201.UP_TO_ISOMORPHISM.code, accuracy_file["ops"])
+    theirs = accuracy_file["iso_id"]
+    assert len(np.unique(code)) == len(np.unique(theirs)) == 6466
+    assert nb201.UP_TO_ISOMORPHISM.size == 6466
+    # The same partition: each of ours meets one of theirs, and the reverse.
+    assert len(np.unique(np.stack([code, theirs]), axis=1).T) == 6466
+
+
+def test_every_vector_has_a_code_of_its_own(accuracy_file):
+    code = in_chunks(nb201.SPACE.code, accuracy_file["ops"])
+    assert len(np.unique(code)) == nb201.SPACE.size == 15_625
+
+
+# NAS-Bench-101.
+
+
+def relabelled(rng, arch):
+    """Vectors (n, 26) of the same cells, interior vertices in another forward order."""
+    upper = np.triu_indices(7, 1)
+    place = {pair: k for k, pair in enumerate(zip(*upper, strict=True))}
+    found = []
+    for one in arch:
+        edges = [p for p, bit in zip(place, one, strict=False) if bit]
+        while True:  # all orders of the interior are tried, until edges go forward
+            order = np.array([0, *(1 + rng.permutation(5)), 6])
+            moved = [(order[i], order[j]) for i, j in edges]
+            if all(p in place for p in moved):
+                break
+        new = np.zeros(26, np.int32)
+        new[[place[p] for p in moved]] = 1
+        new[20 + order[1:6]] = one[21:]
+        found.append(new)
+    return np.array(found)
+
+
+def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
+    code = in_chunks(nb101.code, cells101)
+    assert len(np.unique(code)) == len(cells101) == nb101.SPACE.size == 423_624
+    assert code.dtype == np.int32 and in_chunks(nb101.is_valid, cells101).all()
+
+    rng = np.random.default_rng(0)
+    some = rng.choice(len(cells101), 1000, replace=False)
+    others = relabelled(rng, cells101[some])
+    assert (others != cells101[some]).any(1).mean() > 0.5
+    np.testing.assert_array_equal(in_chunks(nb101.code, others), code[some])
+
+    # Whatever is sampled or mutated is one of them.
+    ordered = np.sort(code)
+    mutants = batched(base.mutate, nb101.SPACE)(keys(seed=3), samples(nb101.SPACE))
+    for arch in (samples(nb101.SPACE), np.asarray(mutants)):
+        theirs = in_chunks(nb101.code, arch)
+        found = ordered[np.minimum(np.searchsorted(ordered, theirs), len(code) - 1)]
+        np.testing.assert_array_equal(found, theirs)
+
+
+def test_what_hangs_loose_does_not_count():
+    matrix = np.zeros((7, 7), int)
+    matrix[[0, 1], [1, 6]] = 1
+    code = jax.jit(nb101.code)
+    plain = nb101.from_matrix(matrix, ["maxpool3x3"] + ["conv1x1-bn-relu"] * 4)
+    matrix[[0, 3, 2], [3, 5, 6]] = 1  # a dead end, and a vertex without any input
+    loose = nb101.from_matrix(matrix, ["maxpool3x3"] + ["conv3x3-bn-relu"] * 4)
+    assert code(plain) == code(loose)
+    # Three vertices say the same as seven, and another operation something else.
+    small = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    assert code(nb101.from_matrix(small, ["maxpool3x3"])) == code(plain)
+    assert code(nb101.from_matrix(small, ["conv1x1-bn-relu"])) != code(plain)
+
+
+def test_matrices_there_and_back(cells101):
+    rng = np.random.default_rng(1)
+    code = jax.jit(nb101.code)
+    for arch in cells101[rng.choice(len(cells101), 40, replace=False)]:
+        matrix, names = nb101.to_matrix(arch)
+        assert names[0] == "input" and names[-1] == "output"
+        assert matrix.shape == (len(names),) * 2 and matrix.sum() <= 9
+        assert matrix.any(0)[1:].all() and matrix.any(1)[:-1].all()
+        for given in (names, names[1:-1]):
+            again = nb101.from_matrix(matrix, given)
+            assert code(again) == code(arch)
+        matrix2, names2 = nb101.to_matrix(again)
+        np.testing.assert_array_equal(matrix, matrix2)
+        assert names == names2
+
+
+def test_the_smallest_cell():
+    arch = nb101.from_matrix(np.array([[0, 1], [0, 0]]), ["input", "output"])
+    matrix, names = nb101.to_matrix(arch)
+    assert names == ["input", "output"] and matrix.tolist() == [[0, 1], [0, 0]]
+
+
+CONV = ["conv3x3-bn-relu"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "operations", "words"),
+    [
+        (np.zeros((3, 4)), CONV, r"is square, not of shape \(3, 4\)"),
+        (np.zeros(3), CONV, r"is square, not of shape \(3,\)"),
+        (np.triu(np.ones((8, 8)), 1), CONV * 6, "has 2 to 7 vertices, not 8"),
+        (np.zeros((1, 1)), [], "has 2 to 7 vertices, not 1"),
+        (np.triu(np.full((3, 3), 2), 1), CONV, "is 0 or 1"),
+        (np.triu(np.full((3, 3), np.nan), 1), CONV, "is 0 or 1"),
+        (np.ones((3, 3)), CONV, "0 on and below the diagonal"),
+        (np.triu(np.ones((3, 3)), 1).T, CONV, "0 on and below the diagonal"),
+        (np.triu(np.ones((3, 3)), 1), CONV * 2, "wanted 1 interior operations"),
+        (np.triu(np.ones((3, 3)), 1), ["conv5x5"], "conv3x3-bn-relu.*not .'conv5x5'"),
+        (np.zeros((3, 3)), CONV, "is not a valid architecture"),
+        (np.triu(np.ones((7, 7)), 1), CONV * 5, "is not a valid architecture"),
+    ],
+)
+def test_what_is_no_cell(matrix, operations, words):
+    with pytest.raises(ValueError, match=words) as error:
+        nb101.from_matrix(matrix, operations)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text[1:], "wanted 21 bits, a colon, and five operations"),
+        (lambda text: "2" + text[1:], "wanted 21 bits"),
+        (lambda text: text.replace(":", ";"), "wanted 21 bits"),
+        (lambda text: text + ",maxpool3x3", "wanted 21 bits"),
+        (lambda text: text.replace("conv3x3", "conv9x9"), "out of conv3x3-bn-relu"),
+        (lambda text: "0" * 21 + text[21:], "is not a valid architecture"),
+    ],
+)
+def test_malformed_texts(change, words):
+    small = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    text = nb101.to_string(nb101.from_matrix(small, CONV))
+    with pytest.raises(ValueError, match=words) as error:
+        nb101.from_string(change(text))
+    assert "\n" not in str(error.value)
