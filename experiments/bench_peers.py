@@ -54,18 +54,21 @@ class Laplacian(
         return gram, np.stack([gram * part for part in parts], axis=-1)
 
 
-def regressor(
-    scales: np.ndarray, cuts: Sequence[int], noise: float = 0.01, fit: bool = True
-) -> GaussianProcessRegressor:
-    """A Gaussian process with length-scales near `scales` (c,).
+def regressor(scales: np.ndarray, cuts: Sequence[int]) -> GaussianProcessRegressor:
+    """A Gaussian process with length-scales that start at `scales` (c,).
 
-    With `fit` it fits amplitude, length-scales and noise by L-BFGS, with gradients.
+    Its `fit` finds amplitude, length-scales and noise by L-BFGS with exact gradients.
     """
     bounds = np.stack([scales / 100, scales * 100], axis=-1)
     kernel = kernels.ConstantKernel(1.0) * Laplacian(scales, bounds, tuple(cuts))
-    kernel += kernels.WhiteKernel(noise, (1e-4, 1.0))
-    optimizer = "fmin_l_bfgs_b" if fit else None
-    return GaussianProcessRegressor(kernel, normalize_y=True, optimizer=optimizer)
+    kernel += kernels.WhiteKernel(0.01, (1e-4, 1.0))
+    return GaussianProcessRegressor(kernel, normalize_y=True)
+
+
+def without_fit(fitted: GaussianProcessRegressor) -> GaussianProcessRegressor:
+    """The same process, which keeps the hyper-parameters that were found."""
+    kernel = fitted.kernel_
+    return GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True)
 
 
 def search_step(
@@ -100,9 +103,7 @@ def cityblock(x: np.ndarray, rows: int, block: int) -> float:
     return total
 
 
-def cityblock_distinct(
-    x: np.ndarray, row: np.ndarray, rows: int, block: int
-) -> float:
+def cityblock_distinct(x: np.ndarray, row: np.ndarray, rows: int, block: int) -> float:
     """The same, with equal embeddings stored once: `x` (u, f), `row` (n,)."""
     total = 0.0
     for i in range(0, rows, block):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distances
 from jaxnas.search.bananas import bananas
 from jaxnas.search.base import Search
@@ -18,7 +19,11 @@ from jaxnas.spaces.base import Space
 
 # Scores further below the median than this many distances to the upper quartile are
 # networks that failed to train: how badly does not matter.
-TAIL = 3.0
+TAIL = 2.0
+# Random evaluations before the first fit: its priors know the size of the distances.
+INIT = 5
+# mean + 2 std: expected improvement of a model that is sure of itself stops looking.
+EXPLORE = confidence_bound(4.0)
 
 
 class Budget(Protocol):
@@ -39,13 +44,12 @@ class Budget(Protocol):
 Method = Callable[[Space, np.ndarray, Budget], Search]
 
 
-
 def gaussian_process(*features: Callable) -> Method:
     """Bayesian optimisation over the whole table with these parts of the distance."""
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         pool = make_pool(space, archs, [feature(space) for feature in features])
-        return bayesopt(space, pool, init=max(2, budget.init), tail=TAIL)
+        return bayesopt(space, pool, init=INIT, acquire=EXPLORE, tail=TAIL)
 
     return method
 
@@ -61,8 +65,10 @@ METHODS: dict[str, Method] = {
     "gp-nasbot": gaussian_process(distances.nasbot_like),
     "gp-tw": gaussian_process(distances.tree_wasserstein),
     "gp-tw2g": gaussian_process(partial(distances.tree_wasserstein, n=2)),
-    "gp-tw2g-hamming": gaussian_process(
-        partial(distances.tree_wasserstein, n=2), distances.hamming
+    "gp-tw2g-plus": gaussian_process(
+        partial(distances.tree_wasserstein, n=2),
+        partial(distances.live_tree_wasserstein, n=2),
+        distances.hamming,
     ),
 }
 

@@ -54,7 +54,7 @@ class Config:
     evaluations: int = 200
     """Evaluations of each run."""
     init: int = 10
-    """Random evaluations at the start of a run of a method that learns."""
+    """Random evaluations at the start of evolution and BANANAS."""
     base_seed: int = 0
     """Run i draws from (base_seed, i)."""
     chunk: int = 10

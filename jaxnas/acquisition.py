@@ -40,15 +40,15 @@ def log_expected_improvement(key: Array, mean: Array, std: Array, best: Array) -
     del key
     std = jnp.maximum(std, _MIN_STD)
     u = (mean - best) / std
-    near = jnp.maximum(u, -5.0)
+    near = jnp.maximum(u, -7.0)
     direct = jnp.log(near * _cdf(near) + _pdf(near))
     # phi(u) + u Phi(u) = phi(u) (1 - |u| R(|u|)) with Mills' ratio R, and
     # 1 - t R(t) = 1/t^2 - 3/t^4 + 15/t^6 - 105/t^8 + ... for large t.
     t2 = jnp.maximum(u, -1e15) ** 2
-    t2 = jnp.where(u < -5.0, t2, 25.0)
-    series = 1 - 3 / t2 + 15 / t2**2 - 105 / t2**3 + 945 / t2**4
+    t2 = jnp.where(u < -7.0, t2, 49.0)
+    series = 1 - 3 / t2 + 15 / t2**2 - 105 / t2**3 + 945 / t2**4 - 10395 / t2**5
     far = -0.5 * t2 - 0.5 * math.log(2 * math.pi) - jnp.log(t2) + jnp.log(series)
-    return jnp.log(std) + jnp.where(u < -5.0, far, direct)
+    return jnp.log(std) + jnp.where(u < -7.0, far, direct)
 
 
 def probability_of_improvement(

@@ -171,6 +171,7 @@ def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
     low = jnp.where(used, score, jnp.inf).min()
     floor = jnp.where(jnp.isinf(tail), low, median - tail * (upper - median))
     # All scores alike, or none: nothing to scale.
+    floor = jnp.where(used.any(), floor, 0.0)
     kept = jnp.where(used, jnp.maximum(score, floor), 0.0)
     mean = kept.sum() / num
     variance = jnp.sum(jnp.where(used, (kept - mean) ** 2, 0.0)) / num

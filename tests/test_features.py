@@ -113,7 +113,7 @@ def test_path_indicators_are_the_paths():
     graphs = graphs._replace(ops=graphs.ops.at[:, 1:-1].max(0))
     found, graphs = over(lambda g: features.path_indicators(g, LABELS), graphs)
     assert found.shape == (NUM, 364) and found.dtype == bool
-    assert found.any(1).sum() > 0.8 * NUM
+    assert found.any(1).sum() > 0.5 * NUM
     for has, (adj, ops) in zip(found, graphs, strict=True):
         paths = nx.all_simple_paths(networkx_of(adj), 0, VERTICES - 1)
         wanted = {
@@ -127,8 +127,9 @@ def test_paths_of_nasbench101_as_stored(shared):
     with np.load(shared / "oracles" / "learning_curves.npz") as stored:
         adj26 = stored["nb111_adj26"]
         wanted, arch = stored["nb101_path364"], adj26[:, :21].astype(np.int32)
-    # Operations are stored as 0, 1/2, 1.
-    arch = np.hstack([arch, (2 * adj26[:, 21:]).astype(np.int32)])
+    # Operations are stored as 0 (1x1), 1/2 (3x3), 1 (pooling).
+    ops = np.array([1, 0, 2], np.int32)[(2 * adj26[:, 21:]).astype(int)]
+    arch = np.hstack([arch, ops])
     found = jax.jit(jax.vmap(nb101.path_indicators))(arch)
     np.testing.assert_array_equal(found, wanted)
 

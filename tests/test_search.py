@@ -55,7 +55,8 @@ SEARCHES = {
     "bananas": lambda batch: bananas(
         SPACE,
         features.one_hot_encoder(CHOICES),
-        init=12,
+        capacity=STEPS * batch,
+        init=10,
         round_size=6,
         candidates=30,
         ensemble=linear_ensemble,
@@ -83,7 +84,8 @@ def make(name, batch=1):
 @functools.cache
 def by_step(name, batch=1):
     search = make(name, batch)
-    return jax.jit(search.ask), jax.jit(search.tell), jax.jit(search.refresh)
+    functions = search.init, search.ask, search.tell, search.refresh
+    return tuple(map(jax.jit, functions))
 
 
 TRACED = []
@@ -135,9 +137,9 @@ def many_runs(name, times, **kwargs):
 
 def by_hand(key, name, evaluate, num_steps, batch=1):
     """`run` as a Python loop over ask and tell, from its documentation alone."""
-    search, (ask, tell, refresh) = make(name, batch), by_step(name, batch)
+    search, (init, ask, tell, refresh) = make(name, batch), by_step(name, batch)
     key_init, key_run = jax.random.split(key)
-    state, queries, scores = search.init(key_init), [], []
+    state, queries, scores = init(key_init), [], []
     stages, end, every = iter(search.stages(num_steps)), 0, 1
     for step in range(num_steps):
         if step == end:
@@ -226,7 +228,7 @@ def test_a_state_can_be_stored_and_taken_up_again(name):
     state, *_ = by_hand(jax.random.key(5), name, objective(), STEPS // 2)
     stored = [np.array(x) for x in jax.tree.leaves(state)]
     restored = jax.tree.unflatten(jax.tree.structure(state), map(jnp.asarray, stored))
-    ask, tell, refresh = by_step(name)
+    _, ask, tell, refresh = by_step(name)
     for step in range(STEPS // 4):
         both = []
         for before in (refresh(state), refresh(restored)):
@@ -430,11 +432,6 @@ def test_sampling_of_new_ones_in_a_space_that_is_nearly_used_up():
     complete = [len({tuple(a) for a in row} - {(0, 0)}) == 3 for row in rows.tolist()]
     wanted = (1 - 4**-5) * (1 - 2**-5) * (1 - 0.75**5)
     assert abs(np.mean(complete) - wanted) < 0.05
-
-
-def test_repeats_in_a_list():
-    code = jnp.array([3, 1, 3, 2, 1, 3])
-    np.testing.assert_array_equal(parts.is_repeat(code), [0, 0, 1, 0, 1, 1])
 
 
 # Evolution.

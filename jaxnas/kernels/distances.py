@@ -15,7 +15,6 @@ from jaxnas.spaces import features
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
-
 # Parts = arch (d,) -> tuple of vectors, one for each part of the distance.
 Parts = Callable[[Array], tuple[Array, ...]]
 
@@ -23,6 +22,18 @@ Parts = Callable[[Array], tuple[Array, ...]]
 def tree_wasserstein(space: Space, n: int = 1) -> Parts:
     """The three parts of the tree-Wasserstein distance (Nguyen et al., 2021)."""
     return lambda arch: tw.embed(space.to_graph(arch), space.labels, n)
+
+
+def live_tree_wasserstein(space: Space, n: int = 1) -> Parts:
+    """The same of what is left when vertices on no path to the output are dropped.
+
+    Beside `tree_wasserstein`, it tells the kernel which cells compute the same.
+    """
+
+    def parts(arch: Array) -> tuple[Array, ...]:
+        return tw.embed(features.prune(space.to_graph(arch)), space.labels, n)
+
+    return parts
 
 
 def hamming(space: Space) -> Parts:

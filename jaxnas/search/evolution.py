@@ -15,9 +15,11 @@ from jaxnas.types import FULL_TRAINING, Array, Query, Result
 
 
 class EvolutionState(NamedTuple):
+    """The population; its first `age` slots hold members, until it is full."""
+
     arch: Array  # (population, d) int32; a ring buffer while the oldest dies
     score: Array  # (population,), NaN where the evaluation failed
-    age: Array  # () int32, evaluations so far; the first `age` slots hold members
+    age: Array  # () int32, evaluations so far
 
 
 # Replace = (state of a full population, score () of the newcomer) -> slot () that the

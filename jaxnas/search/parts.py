@@ -47,11 +47,6 @@ def fixed_room(capacity: int, batch: int) -> Callable[[State, int], State]:
     return grow
 
 
-def is_repeat(code: Array) -> Array:
-    """Whether a code (n,) stands further up in the list already, (n,) bool."""
-    return jnp.tril(code[:, None] == code, -1).any(1)
-
-
 def sample_new(key: Array, space: Space, num: int, code: Array, seen: Array) -> Array:
     """Draws `num` architectures that differ from each other and from the seen ones.
 

@@ -14,9 +14,9 @@ from jaxnas.types import FULL_TRAINING, Array, Query, Result
 
 
 class RandomState(NamedTuple):
-    code: (
-        Array  # (capacity,) int32, codes of the architectures so far; (0,) if forgotten
-    )
+    """What has been asked, where it must not be asked again."""
+
+    code: Array  # (capacity,) int32, of what was asked; (0,) if forgotten
     count: Array  # () int32, evaluations so far
 
 

@@ -1,0 +1,178 @@
+"""How long does it take: search over a whole space, distances of all pairs, and memory?
+
+    python -m experiments.bench
+    python -m experiments.bench --sections search --repeats 9
+
+Under four minutes on two idle cores. Every peer runs in turn with ours, so that ratios
+hold when the machine's speed drifts. Writes bench.csv and bench.json to --out. Needs the
+packages of the extra `dev`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from experiments import settings, timing
+from experiments.timing import Row
+from jaxnas import checkpoints
+from jaxnas.spaces.nasbench201 import SPACE
+
+PACKAGES = {"jax": "jax", "scipy": "scipy", "scikit-learn": "sklearn", "POT": "ot"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure, at which sizes."""
+
+    sections: tuple[Literal["search", "distances", "memory"], ...] = (
+        "search",
+        "distances",
+    )
+    """Which parts, in which order; memory is the main comparison's, by its peak."""
+    ngrams: tuple[int, ...] = (1, 2)
+    """Orders of the operation n-grams of the tree-Wasserstein distance."""
+    cells: int = SPACE.size
+    """How many cells of NAS-Bench-201 are candidates, and have distances."""
+    repeats: int = 5
+    """Timed runs of everything, after a first one."""
+    evaluations: int = 150
+    """Evaluations of one search."""
+    init: int = 10
+    """Random ones among them; a time is per evaluation after them."""
+    at: tuple[int, ...] = (20, 80, 140)
+    """Observations at which a step of the scikit-learn loop is timed."""
+    block: int = 128
+    """Cells in a block of distances."""
+    peer_cells: int = 512
+    """Cells whose distances to all others scipy computes; ours are those of all."""
+    pairs: int = 500
+    """Pairs of cells for loops that take one pair at a time."""
+    memory_seeds: int = 2
+    """Runs of each method in the measurement of memory."""
+    memory_evaluations: int = 200
+    """Evaluations of each of these runs."""
+    memory_methods: tuple[str, ...] = ()
+    """Methods of these runs; default: those of the main comparison."""
+    out: str = "results/bench"
+    """Folder for the results."""
+
+
+def main(config: Config) -> list[Row]:
+    """Measures, prints and writes.
+
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    _check(config)
+    # They load libraries that read the environment: not before `settings.command`.
+    from experiments import bench_distances, bench_search
+
+    out = _folder(config.out)
+    machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
+    console.print(machine, highlight=False, soft_wrap=True)
+    sections = {
+        "search": bench_search.search,
+        "distances": bench_distances.distances,
+        "memory": memory,
+    }
+    for name in config.sections:
+        with console.status(f"measuring: {name}"), timing.compiling():
+            rows += sections[name](config)
+    timing.show(console, rows)
+    checkpoints.atomic_write(out / "bench.csv", timing.as_csv(rows).encode())
+    # JSON has no NaN.
+    plain = [{k: None if v != v else v for k, v in r._asdict().items()} for r in rows]
+    described = {"machine": machine, "settings": asdict(config), "rows": plain}
+    text = json.dumps(described, indent=1, allow_nan=False) + "\n"
+    checkpoints.atomic_write(out / "bench.json", text.encode())
+    console.print(f"{out}: bench.csv, bench.json", highlight=False, soft_wrap=True)
+    return rows
+
+
+# A process between: a child's peak begins at that of the process which starts it.
+_PEAK = """
+import resource, subprocess, sys, time
+wall = time.perf_counter()
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+wall = time.perf_counter() - wall
+if done.returncode:
+    sys.exit(done.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+unit = 2**20 if sys.platform == "darwin" else 2**10
+print(used.ru_maxrss / unit, wall, used.ru_utime + used.ru_stime)
+"""
+
+
+def memory(config: Config) -> list[Row]:
+    """The peak resident memory of the main comparison, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = [
+            *(sys.executable, "-m", "experiments.tw_sequential", "--out", folder),
+            *("--seeds", str(config.memory_seeds)),
+            *("--evaluations", str(config.memory_evaluations)),
+        ]
+        if config.memory_methods:
+            job += ["--methods", *config.memory_methods]
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK, *job], capture_output=True, text=True
+        )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise ValueError(f"the job whose memory is measured failed: {last}")
+    mebibytes, wall, cpu = map(float, done.stdout.split())
+    runs = f"{config.memory_seeds} runs of {config.memory_evaluations} evaluations"
+    group = f"the main comparison, {runs} of each method, start and compilation too"
+    nan = float("nan")
+    return [
+        Row(group, "peak memory", "MiB", nan, *[mebibytes] * 3, *[nan] * 3),
+        Row(group + ", time", "", "s", nan, *[wall] * 3, cpu, nan, nan),
+    ]
+
+
+def _check(config: Config) -> None:
+    """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
+    names = ("cells", "repeats", "evaluations", "block", "peer_cells", "pairs")
+    settings.positive(config, *names, "memory_seeds", "memory_evaluations")
+    if not 2 <= config.init < config.evaluations < config.cells <= SPACE.size:
+        raise ValueError(
+            "wanted 2 <= --init < --evaluations < --cells <= "
+            f"{SPACE.size}, not {config.init}, {config.evaluations}, {config.cells}"
+        )
+    if not config.at or not all(2 <= t <= config.evaluations for t in config.at):
+        raise ValueError(
+            f"--at must be between 2 and --evaluations = {config.evaluations}, "
+            f"not {config.at}"
+        )
+    if not config.ngrams or min(config.ngrams) < 1:
+        raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
+    if not config.sections:
+        raise ValueError("--sections needs one of search, distances, memory")
+    missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)} not installed: wanted the packages of the extra dev"
+        )
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot use --out {path}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot use --out {path}: no permission to write there")
+    return folder
+
+
+if __name__ == "__main__":
+    settings.command(main, Config)

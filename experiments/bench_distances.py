@@ -1,0 +1,136 @@
+"""The bench of distances: every pair of cells, against loops over a sample of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import bench_peers as peers
+from experiments import timing
+from experiments.timing import Row, Timing
+from jaxnas.benchmarks import sources
+from jaxnas.kernels import distances as embeddings
+from jaxnas.kernels import gram
+from jaxnas.kernels import tree_wasserstein as tw
+from jaxnas.search.bayesopt import in_chunks
+from jaxnas.spaces.nasbench201 import SPACE
+
+if TYPE_CHECKING:
+    from experiments.bench import Config
+
+LABELS = len(SPACE.labels)
+
+
+@jax.jit
+def block(x: jax.Array, row: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Distances (n, b) of n cells to `chosen` (b,), by distinct embeddings `x` (f, u).
+
+    `row` (n,) says which embedding is whose. Where embeddings are equal, whole rows are
+    copied and not computed again.
+    """
+    return gram.l1(x, x[:, row[chosen]])[row]
+
+
+def distances(config: Config) -> list[Row]:
+    """The sum of the three tree-Wasserstein distances, by pair."""
+    arch = np.asarray(sources.open_table("analog").arch[: config.cells])
+    sample = np.random.default_rng(0).integers(len(arch), size=(config.pairs, 2))
+    return [r for n in config.ngrams for r in _one_tree(config, n, arch, sample)]
+
+
+def _one_tree(
+    config: Config, n: int, arch: np.ndarray, sample: np.ndarray
+) -> list[Row]:
+    parts = in_chunks(embeddings.tree_wasserstein(SPACE, n), arch)
+    embedding = gram.embedding(parts)
+    x, row = jnp.concatenate(embedding.parts), embedding.row
+    num, size = len(arch), min(config.block, len(arch))
+    starts = [min(i, num - size) for i in range(0, num, size)]
+    blocks = [np.arange(i, i + size, dtype=np.int32) for i in starts]
+
+    def ours(blocks: list[np.ndarray], device: jax.Device) -> None:
+        here = jax.device_put((x, row), device)
+        for chosen in jax.device_put(blocks, device):
+            block(*here, chosen).block_until_ready()
+
+    raw = np.concatenate(parts, 1).astype(np.float64)
+    distinct, place = np.asarray(x, np.float64).T.copy(), np.asarray(row)
+    reduced, few = distinct[place], min(config.peer_cells, num)
+    merged = "scipy cdist, coordinates merged"
+    calls = {
+        "jaxnas in float32": lambda: ours(blocks, jax.devices()[0]),
+        "scipy cdist of the embeddings": lambda: peers.cityblock(raw, few, size),
+        merged: lambda: peers.cityblock(reduced, few, size),
+        "  and equal embeddings once": lambda: peers.cityblock_distinct(
+            distinct, place, few, size
+        ),
+    }
+    # Of how many pairs each call is.
+    pairs = {name: few * num for name in calls} | {"jaxnas in float32": num**2}
+    loops = _by_pair(n, arch, sample)
+    _check(np.asarray(x)[:, place[sample]], loops)
+    calls |= {name: lambda f=f: [f(i) for i in range(len(sample))]
+              for name, f in loops.items()}  # fmt: skip
+    pairs |= {name: len(sample) for name in loops}
+    title = f"a pair of all {num:,} x {num:,} distances, TW-{n}G"
+    with timing.one_core():
+        rows = _measure(f"{title}, one core", calls, pairs, config.repeats)
+    devices = jax.devices()
+    if len(devices) > 1:
+        with ThreadPoolExecutor(len(devices)) as pool:
+            shares = [blocks[i :: len(devices)] for i in range(len(devices))]
+            both = {
+                f"jaxnas on {len(devices)} devices": lambda: list(
+                    pool.map(ours, shares, devices)
+                ),
+                f"{merged} (one thread)": calls[merged],
+            }
+            pairs = dict(zip(both, (num**2, few * num), strict=True))
+            rows += _measure(f"{title}, all cores", both, pairs, config.repeats)
+    return rows
+
+
+def _measure(title: str, calls: dict, pairs: dict[str, int], repeats: int) -> list[Row]:
+    times: dict[str, Timing] = timing.in_turn(calls, repeats)
+    scaled = {name: t.scaled(1e9 / pairs[name]) for name, t in times.items()}
+    return timing.compare(title, "ns", scaled)
+
+
+def _by_pair(n: int, arch: np.ndarray, sample: np.ndarray) -> dict:
+    """Functions of the place in `sample` (pairs, 2) that do one pair at a time."""
+    graphs = jax.tree.map(np.asarray, jax.vmap(SPACE.to_graph)(jnp.asarray(arch)))
+    cells = {c: (graphs.adj[c].tolist(), graphs.ops[c].tolist())
+             for c in np.unique(sample).tolist()}  # fmt: skip
+    measured = {c: peers.measures(*cell, LABELS, n) for c, cell in cells.items()}
+    tree = tw.op_tree(SPACE.labels, n)
+    listed, pairs = peers.python_tree(tree), sample.tolist()
+    known = [(measured[a], measured[b]) for a, b in pairs]
+    problems = [peers.transport_problems(*pair, tree) for pair in known]
+
+    def from_graphs(i: int) -> float:
+        u, v = (peers.measures(*cells[c], LABELS, n) for c in pairs[i])
+        return peers.python_distance(u, v, listed)
+
+    return {
+        "POT emd2, measures and costs ready": lambda i: peers.transport_distance(
+            problems[i]
+        ),
+        "plain Python, measures ready": lambda i: peers.python_distance(
+            *known[i], listed
+        ),
+        "plain Python, from the graphs": from_graphs,
+    }
+
+
+def _check(x: np.ndarray, loops: dict) -> None:
+    """Raises `ValueError` unless all give the distances of `x` (f, pairs, 2)."""
+    ours = np.abs(x[..., 0] - x[..., 1]).sum(0)
+    for name, distance in loops.items():
+        theirs = [distance(i) for i in range(len(ours))]
+        worst = np.abs(ours - theirs).max()
+        if not worst < 1e-4:
+            raise ValueError(f"{name.strip()} and jaxnas differ by {worst:.2g}")

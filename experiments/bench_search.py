@@ -1,0 +1,116 @@
+"""The bench of search: ours and a scikit-learn loop, one evaluation over all cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from experiments import bench_peers as peers
+from experiments import timing
+from experiments.timing import Row
+from jaxnas.benchmarks import sources, tabular
+from jaxnas.kernels import distances
+from jaxnas.search import base, bayesopt
+from jaxnas.search.base import Search
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.types import Evaluate, Trace
+
+if TYPE_CHECKING:
+    from experiments.bench import Config
+
+
+def search(config: Config) -> list[Row]:
+    """An evaluation of Gaussian-process search over all cells, fits included."""
+    table = sources.open_table("analog")
+    which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+    evaluate = tabular.evaluator(SPACE, tabular.tabular(SPACE, table, **which))
+    rows = []
+    for n in config.ngrams:
+        feature = distances.tree_wasserstein(SPACE, n)
+        pool = bayesopt.make_pool(SPACE, table.arch[: config.cells], [feature])
+        with timing.one_core():
+            rows += _one_pool(config, n, pool, evaluate)
+    return rows
+
+
+def _one_pool(
+    config: Config, n: int, pool: bayesopt.Pool, evaluate: Evaluate
+) -> list[Row]:
+    algorithm = bayesopt.bayesopt(SPACE, pool, init=config.init)
+    # A first run, another first one for the rounds, and one for each of them.
+    keys = iter(jax.random.split(jax.random.key(n), config.repeats + 2))
+    one_device, traces = jax.devices()[:1], []
+
+    def ours() -> None:
+        key, steps = next(keys)[None], config.evaluations
+        trace = base.simulate(key, algorithm, evaluate, steps, devices=one_device)
+        traces.append(jax.block_until_ready(trace))
+
+    first, _ = timing.once(ours)
+    times = timing.in_turn(
+        {"ours": ours, **_peer_steps(config, pool, traces[0])}, config.repeats
+    )
+    full, kept, distinct = (
+        timing.mean([times[f"{name} {t}"] for t in config.at]).scaled(1e3)
+        for name in ("full", "kept", "distinct")
+    )
+    learned = config.evaluations - config.init
+    fits = num_fits(algorithm, config.evaluations)
+    rarely = timing.plus(kept, timing.plus(full, kept, -1.0), fits / learned)
+    fewest = timing.plus(distinct, timing.plus(full, kept, -1.0), fits / learned)
+    mine = times["ours"]._replace(first=first).scaled(1e3 / learned)
+    at = ", ".join(map(str, config.at))
+    size, different = len(pool.arch), pool.embedding.parts[0].shape[1]
+    return timing.compare(
+        f"one evaluation of GP search over {size:,} cells, TW-{n}G, one core",
+        "ms",
+        {
+            f"jaxnas, {config.evaluations} evaluations with {fits} fits": mine,
+            f"scikit-learn, a fit each step, mean of n = {at}": full,
+            "  with as many fits as jaxnas": rarely,
+            f"  and over the {different:,} distinct embeddings": fewest,
+        },
+    )
+
+
+def num_fits(algorithm: Search, evaluations: int) -> int:
+    """How often a run of `bayesopt` fits its hyper-parameters."""
+    fits, begin = 0, 0
+    for end, every in algorithm.stages(evaluations):
+        # The first stage is of random evaluations.
+        fits += (end - begin) // every if begin else 0
+        begin = end
+    return fits
+
+
+def _peer_steps(
+    config: Config, pool: bayesopt.Pool, trace: Trace
+) -> dict[str, Callable[[], object]]:
+    """Steps of the scikit-learn loop after the first evaluations of our run.
+
+    `full t` fits at t observations, `kept t` has the hyper-parameters already, and
+    `distinct t` also predicts once where embeddings are equal.
+    """
+    code = np.asarray(jax.vmap(SPACE.code)(trace.query.arch[0, :, 0]))
+    index = np.searchsorted(np.asarray(pool.code), code)
+    score = np.asarray(trace.score[0, :, 0], np.float64)
+    parts = [np.asarray(p, np.float64).T for p in pool.embedding.parts]
+    cuts = np.cumsum([0] + [p.shape[1] for p in parts])
+    distinct, row = np.concatenate(parts, 1), np.asarray(pool.embedding.row)
+    cells, every = distinct[row], np.arange(len(row))
+    prior = np.asarray(pool.prior.scales, np.float64)
+    calls: dict[str, Callable[[], object]] = {}
+    for t in config.at:
+        seen = index[:t], score[:t]
+        fitted = peers.regressor(prior, cuts).fit(cells[index[:t]], score[:t])
+        models = {
+            "full": (peers.regressor(prior, cuts), cells, every),
+            "kept": (peers.without_fit(fitted), cells, every),
+            "distinct": (peers.without_fit(fitted), distinct, row),
+        }
+        for name, given in models.items():
+            calls[f"{name} {t}"] = lambda a=(*given, *seen): peers.search_step(*a)
+    return calls

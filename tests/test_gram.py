@@ -1,0 +1,129 @@
+"""Distances over a pool: what is merged and dropped changes none of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from jaxnas.kernels import distances, gram
+from jaxnas.spaces import nasbench201 as nb201
+
+
+def some_parts(rng, num=40):
+    """Parts with all that `embedding` may merge, drop or find twice."""
+    base = rng.normal(size=(num, 4))
+    base[num // 2 :] = base[: num - num // 2]  # every architecture twice
+    scaled = np.hstack([base, 3 * base[:, :2], -0.5 * base[:, 1:], base + 7.0])
+    constant = np.hstack([np.full((num, 2), 5.0), base[:, :1], np.zeros((num, 1))])
+    small = rng.integers(0, 2, (num, 6)) / 3.0
+    small[num // 2 :] = small[: num - num // 2]
+    return [scaled, constant, small]
+
+
+def test_the_reduction_changes_no_distance():
+    parts = some_parts(np.random.default_rng(0))
+    embedding = gram.embedding(parts)
+    assert [p.shape[0] for p in embedding.parts][:2] == [4, 1]
+    assert {p.dtype for p in embedding.parts} == {jnp.dtype("float32")}
+    found = gram.pairs(embedding, embedding.row)
+    assert found.shape == (3, 40, 40)
+    for ours, part in zip(found, parts, strict=True):
+        wanted = cdist(part, part, "cityblock")
+        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=2e-5)
+
+
+def test_equal_embeddings_are_stored_once():
+    embedding = gram.embedding(some_parts(np.random.default_rng(1)))
+    assert embedding.parts[0].shape[1] == 20 and embedding.row.shape == (40,)
+    assert embedding.row.dtype == jnp.int32
+    np.testing.assert_array_equal(embedding.row[:20], embedding.row[20:])
+    assert len(np.unique(embedding.row[:20])) == 20
+    # What differs in one part alone is not the same.
+    embedding = gram.embedding(
+        [np.array([[0.0], [0], [1]]), np.array([[0.0], [1], [1]])]
+    )
+    assert len(np.unique(embedding.row)) == 3
+
+
+def test_what_does_not_vary_is_dropped():
+    part = np.random.default_rng(2).normal(size=(9, 3))
+    embedding = gram.embedding([np.full((9, 2), 4.0), part])
+    assert len(embedding.parts) == 1
+    np.testing.assert_allclose(
+        gram.pairs(embedding, embedding.row)[0],
+        cdist(part, part, "cityblock"),
+        rtol=1e-5,
+    )
+    with pytest.raises(ValueError, match="same embedding: nothing to model"):
+        gram.embedding([np.full((9, 2), 4.0)])
+
+
+@pytest.mark.parametrize("kind", [distances.tree_wasserstein, distances.hamming])
+def test_real_embeddings_keep_their_distances(kind):
+    rng = np.random.default_rng(3)
+    arch = rng.integers(0, 5, (300, 6)).astype(np.int32)
+    parts = jax.jit(jax.vmap(kind(nb201.SPACE)))(arch)
+    embedding = gram.embedding([np.asarray(p) for p in parts])
+    assert embedding.parts[0].shape[0] <= parts[0].shape[1]
+    found = gram.pairs(embedding, embedding.row)
+    for ours, part in zip(found, parts, strict=True):
+        np.testing.assert_allclose(ours, cdist(part, part, "cityblock"), atol=1e-5)
+    if kind is distances.hamming:
+        np.testing.assert_allclose(found[0], (arch[:, None] != arch).sum(-1), atol=1e-5)
+
+
+def test_the_nasbot_like_distance():
+    """L1 of sorted degrees and of operation counts, by hand."""
+    rng = np.random.default_rng(4)
+    arch = rng.integers(0, 5, (20, 6)).astype(np.int32)
+    (part,) = jax.jit(jax.vmap(distances.nasbot_like(nb201.SPACE)))(arch)
+    graphs = jax.tree.map(np.asarray, jax.vmap(nb201.graph_nonezero)(arch))
+    features = []
+    for adj, ops in zip(graphs.adj, graphs.ops, strict=True):
+        alive = adj.any(0) | adj.any(1)
+        count = [((ops == o) & alive).sum() for o in range(4)]
+        features.append([*np.sort(adj.sum(0)), *np.sort(adj.sum(1)), *count])
+    wanted = cdist(features, features, "cityblock")
+    np.testing.assert_allclose(cdist(part, part, "cityblock"), wanted, atol=1e-5)
+
+
+def test_distances_by_column_and_by_pair_are_scipys():
+    rng = np.random.default_rng(5)
+    parts = [rng.normal(size=(25, 3)), rng.normal(size=(25, 8))]
+    embedding = gram.embedding(parts)
+    row = np.asarray(embedding.row)
+    wanted = np.stack([cdist(p, p, "cityblock") for p in parts])
+    np.testing.assert_allclose(
+        gram.pairs(embedding, embedding.row[:7]), wanted[:, :7, :7], atol=1e-5
+    )
+    for i in (0, 13):
+        column = gram.column(embedding, embedding.row[i])
+        np.testing.assert_allclose(column[:, row], wanted[:, i], atol=1e-5)
+
+    x, y = parts[1].T[:, :4], parts[1].T[:, 4:]
+    np.testing.assert_allclose(gram.l1(x, y), wanted[1][:4, 4:], atol=1e-5)
+    one = lambda x, y: jnp.abs(x - y).sum()[None]  # noqa: E731
+    np.testing.assert_allclose(
+        gram.pairwise(one)(x.T, y.T)[..., 0], wanted[1][:4, 4:], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kernel_is_positive_semi_definite(seed, x64):
+    rng = np.random.default_rng(seed)
+    parts = some_parts(rng)
+    apart = np.stack([cdist(p, p, "cityblock") for p in parts])
+    for scales in rng.lognormal(0, 2, (10, 3)):
+        kernel = np.asarray(gram.laplace(jnp.asarray(apart), jnp.asarray(scales)))
+        wanted = np.exp(-(apart / scales[:, None, None]).sum(0))
+        np.testing.assert_allclose(kernel, wanted, atol=1e-14)
+        assert np.linalg.eigvalsh(kernel).min() > -1e-8
+
+
+def test_mean_distances():
+    rng = np.random.default_rng(6)
+    parts = [rng.normal(size=(300, 5)), 10 * rng.normal(size=(300, 2))]
+    found = gram.mean_distances(gram.embedding(parts))
+    wanted = [cdist(p, p, "cityblock").mean() for p in parts]
+    np.testing.assert_allclose(found, wanted, rtol=0.08)
