@@ -72,6 +72,9 @@ METHODS: dict[str, Method] = {
     ),
 }
 
+# What the main job compares.
+MAIN = ("random", "evolution", "bananas", "gp-tw", "gp-tw2g", "gp-tw2g-plus")
+
 
 def check(names: Sequence[str]) -> None:
     """Raises `ValueError` for a name that there is not."""

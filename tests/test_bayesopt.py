@@ -45,15 +45,6 @@ def halves(choices):
 SPACE = toy((3,) * 4)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @functools.cache
 def pool_of(space):
     every = np.indices(space.choices).reshape(len(space.choices), -1).T

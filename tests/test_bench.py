@@ -1,0 +1,265 @@
+"""The benchmark at a tiny size, and whether its peers compute what ours does."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from experiments import bench, bench_distances, bench_peers, bench_search, timing
+from jaxnas import gp
+from jaxnas.benchmarks import sources
+from jaxnas.kernels import gram
+from jaxnas.kernels import tree_wasserstein as tw
+from jaxnas.search import bayesopt
+from jaxnas.spaces import nasbench201
+from jaxnas.spaces.nasbench201 import SPACE
+
+TINY = bench.Config(
+    ngrams=(1,),
+    cells=60,
+    repeats=2,
+    evaluations=12,
+    init=4,
+    at=(5, 10),
+    block=16,
+    peer_cells=20,
+    pairs=6,
+)
+SEARCH, DISTANCES = "one evaluation", "a pair of all"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "deep" / "out"
+    return out, bench.main(dataclasses.replace(TINY, out=str(out)))
+
+
+def test_every_peer_is_measured_beside_ours(done):
+    _, rows = done
+    assert [r.what.split()[0] for r in rows if r.group.startswith(SEARCH)] == [
+        *("jaxnas", "scikit-learn,", "with", "and")
+    ]
+    ours = [r.what.split()[0] for r in rows if r.group.startswith(DISTANCES)][:7]
+    assert ours == ["jaxnas", "scipy", "scipy", "and", "POT", "plain", "plain"]
+    for row in rows:
+        assert 0 < row.min <= row.median <= row.max
+        assert row.first_s > 0 and row.cpu > 0 and row.ratio > 0
+    assert all(r.ratio == 1 for r in rows if r.what.startswith("jaxnas"))
+
+
+def test_the_files_say_what_was_measured(done):
+    out, rows = done
+    assert sorted(p.name for p in out.iterdir()) == ["bench.csv", "bench.json"]
+    lines = list(csv.DictReader((out / "bench.csv").open()))
+    assert [line["what"] for line in lines] == [row.what for row in rows]
+    assert float(lines[1]["median"]) == pytest.approx(rows[1].median, rel=1e-5)
+    stored = json.loads((out / "bench.json").read_text())
+    assert stored["settings"]["evaluations"] == 12
+    assert f"jax {jax.__version__}" in stored["machine"]
+    assert len(stored["rows"]) == len(rows)
+
+
+def test_the_compilation_cache_is_as_it_was(done):
+    del done
+    assert jax.config.jax_enable_compilation_cache
+
+
+def test_the_table_has_every_number(capsys):
+    row = timing.Row("the group", "ours", "ms", 1.5, 2.0, 1.0, 3.0, 2.5, 1.0, 1.0)
+    none = row._replace(what="theirs", first_s=math.nan, ratio=math.nan, median=12345.6)
+    timing.show(timing.Console(), [row, none])
+    text = capsys.readouterr().out
+    for word in ("the group", "ms", "1.50 s", "(1.00 to 3.00)", "12,346", "theirs"):
+        assert word in text
+    assert "nan" not in text
+
+
+def test_memory_is_that_of_the_job_alone(tmp_path):
+    kept = np.ones(2**26)  # 512 MiB here are none of the job's
+    config = dataclasses.replace(
+        TINY, memory_seeds=1, memory_evaluations=5, memory_methods=("random",)
+    )
+    peak, took = bench.memory(config)
+    assert (peak.unit, took.unit) == ("MiB", "s")
+    assert 50 < peak.median and 0 < took.median
+    again = bench.memory(config)[0]
+    del kept
+    assert bench.memory(config)[0].median == pytest.approx(again.median, rel=0.2)
+    wrong = dataclasses.replace(config, memory_methods=("none such",))
+    with pytest.raises(ValueError, match="none such"):
+        bench.memory(wrong)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"repeats": 0}, "--repeats must be at least 1"),
+        ({"cells": 15626}, "15625"),
+        ({"evaluations": 60}, "--evaluations < --cells"),
+        ({"init": 1}, "2 <= --init"),
+        ({"at": (5, 13)}, "--at must be between 2 and --evaluations = 12"),
+        ({"at": ()}, "--at"),
+        ({"ngrams": (0,)}, "--ngrams must be at least 1"),
+        ({"sections": ()}, "--sections"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(tmp_path, change, words):
+    config = dataclasses.replace(TINY, out=str(tmp_path / "out"), **change)
+    with pytest.raises(ValueError, match=words) as error:
+        bench.main(config)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(ValueError, match="cannot use --out"):
+            bench.main(dataclasses.replace(TINY, out=str(path)))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def archs():
+    some = np.random.default_rng(3).integers(5, size=(40, 6)).astype(np.int32)
+    some[:3] = [[0] * 6, [1] * 6, [2, 0, 0, 0, 0, 0]]  # empty, plain, no way through
+    return some
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_loops_by_pair_give_the_distance(archs, n):
+    space = nasbench201.SPACE
+    graphs = jax.vmap(space.to_graph)(archs)
+    a, b = (
+        jax.tree.map(lambda x, s=s: x[s], graphs) for s in (slice(20), slice(20, 40))
+    )
+    distance = lambda x, y: tw.tree_wasserstein(x, y, space.labels, n).sum()  # noqa: E731
+    ours = jax.vmap(distance)(a, b)
+    sample = np.stack([np.arange(20), np.arange(20, 40)], 1)
+    for name, loop in bench_distances._by_pair(n, archs, sample).items():
+        theirs = [loop(i) for i in range(20)]
+        np.testing.assert_allclose(theirs, ours, atol=2e-5, err_msg=name)
+
+
+def test_a_difference_is_found():
+    x = np.array([[[0.0, 1.0], [2.0, 2.0]]])
+    right, wrong = {"a": lambda i: 1.0 - i}, {"b": lambda i: 1.0}
+    bench_distances._check(x, right)
+    with pytest.raises(ValueError, match="b and jaxnas differ by 1"):
+        bench_distances._check(x, wrong)
+
+
+def test_blocks_and_scipy_sum_the_same_distances(archs):
+    rng = np.random.default_rng(0)
+    distinct, row = rng.normal(size=(9, 4)), rng.integers(9, size=30)
+    x = jnp.asarray(distinct.T, jnp.float32)
+    ours = bench_distances.block(x, jnp.asarray(row), jnp.arange(11))
+    every = distinct[row]
+    expected = np.abs(every[:, None] - every[None, :11]).sum(-1)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    one = bench_peers.cityblock(every, 11, 4)
+    two = bench_peers.cityblock_distinct(distinct, row, 11, 4)
+    assert one == pytest.approx(expected.sum()) == pytest.approx(two)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(1)
+    return rng.random((15, 5)), rng.normal(size=15), np.array([0.7, 1.9]), (0, 2, 5)
+
+
+def test_the_kernel_of_the_peer_is_ours(data):
+    x, _, scales, cuts = data
+    kernel = bench_peers.Laplacian(scales, np.array([[1e-3, 1e3]] * 2), cuts)
+    whole = gram.Embedding((jnp.asarray(x.T[:2]), jnp.asarray(x.T[2:])), jnp.arange(15))
+    ours = gram.laplace(gram.pairs(whole, jnp.arange(15)), jnp.asarray(scales))
+    np.testing.assert_allclose(kernel(x), ours, atol=1e-5)
+    np.testing.assert_allclose(kernel(x, eval_gradient=True)[0], kernel(x))
+    np.testing.assert_allclose(kernel(x[:3], x), kernel(x)[:3])
+    np.testing.assert_allclose(kernel.diag(x), 1)
+
+
+def test_the_peer_has_exact_gradients(data):
+    x, y, scales, cuts = data
+    model = bench_peers.regressor(scales, cuts).fit(x, y)
+    value = lambda theta: model.log_marginal_likelihood(theta)  # noqa: E731
+    slope = lambda theta: model.log_marginal_likelihood(theta, True)[1]  # noqa: E731
+    assert check_grad(value, slope, np.array([0.3, -0.2, 0.5, -2.0])) < 1e-4
+    before = bench_peers.regressor(scales, cuts).kernel.theta
+    assert value(model.kernel_.theta) > value(before)
+
+
+def test_the_step_of_the_peer_is_a_step_of_ours(data):
+    """The choice of largest expected improvement, from our own posterior."""
+    x, y, scales, cuts = data
+    model = bench_peers.without_fit(bench_peers.regressor(scales, cuts).fit(x, y))
+    fitted, index, row = model.kernel, np.array([3, 1, 8, 11]), np.arange(15)
+    values = 0.1 * y[index]
+    chosen = bench_peers.search_step(model, x, row, index, values)
+    prior, noise = np.array(fitted.k1(x)), fitted.k2.noise_level
+    z = (values - values.mean()) / values.std()
+    seen = jnp.ones(4, bool)
+    given = (prior[np.ix_(index, index)], prior[index], prior, z, seen, noise)
+    posterior = gp.posterior(*map(jnp.asarray, given))
+    mean = np.asarray(posterior.mean)
+    std = np.sqrt(np.diag(posterior.cov) + noise)
+    u = (mean - z.max()) / std
+    utility = std * (u * bench_peers.ndtr(u) + np.exp(-(u**2) / 2) / (2 * np.pi) ** 0.5)
+    utility[index] = -1
+    assert chosen == utility.argmax() and chosen not in index
+    # The same, when equal rows are stored once.
+    twice = np.concatenate([x, x[:4]])
+    again = bench_peers.search_step(
+        model, twice, np.arange(19), np.append(index, chosen), np.append(values, -1)
+    )
+    distinct = np.append(row, np.arange(4))
+    assert again == bench_peers.search_step(
+        model, x, distinct, np.append(index, chosen), np.append(values, -1)
+    )
+
+
+def test_fits_are_counted_as_they_are_run(monkeypatch):
+    table = sources.open_table("analog")
+    feature = [lambda arch: (arch.astype(float),)]
+    pool = bayesopt.make_pool(SPACE, table.arch[:50], feature)
+    algorithm = bayesopt.bayesopt(SPACE, pool, init=4)
+    calls, fit = [], gp.fit
+
+    def counted(*args):
+        jax.debug.callback(lambda: calls.append(1))
+        return fit(*args)
+
+    monkeypatch.setattr(gp, "fit", counted)
+    evaluate = lambda key, query: bayesopt.Result(  # noqa: E731
+        jax.random.normal(key, (1,)), jnp.zeros((1, 1)), jnp.zeros(1)
+    )
+    trace = bench_search.base.run(jax.random.key(0), algorithm, evaluate, 17)
+    jax.block_until_ready(trace)
+    jax.effects_barrier()
+    assert len(calls) == bench_search.num_fits(algorithm, 17) > 1
+
+
+def test_calls_take_turns_and_are_timed():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    times = timing.in_turn(calls, 3)
+    assert order == list("abababab")
+    assert times["a"].wall.shape == times["b"].cpu.shape == (3,)
+
+
+def test_ratios_are_of_the_same_round():
+    ours = timing.Timing(1.0, np.array([1.0, 10.0, 2.0]), np.array([1.0, 1.0, 1.0]))
+    theirs = timing.Timing(1.0, np.array([3.0, 30.0, 6.0]), np.array([5.0, 4.0, 6.0]))
+    rows = timing.compare("group", "ms", {"ours": ours, "theirs": theirs})
+    assert (rows[1].ratio, rows[1].cpu_ratio) == (3.0, 5.0)
+    assert (rows[1].median, rows[1].min, rows[1].max) == (6.0, 3.0, 30.0)
+    sum_of = timing.plus(theirs, ours, 2.0)
+    np.testing.assert_allclose(sum_of.wall, [5, 50, 10])
+    np.testing.assert_allclose(timing.mean([ours, theirs]).wall, [2, 20, 4])
+    np.testing.assert_allclose(ours.scaled(2).cpu, 2)
