@@ -16,7 +16,7 @@ from jaxnas.benchmarks import sources
 from jaxnas.kernels import distances as embeddings
 from jaxnas.kernels import gram
 from jaxnas.kernels import tree_wasserstein as tw
-from jaxnas.search.bayesopt import in_chunks
+from jaxnas.search.pool import in_chunks
 from jaxnas.spaces.nasbench201 import SPACE
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from experiments.timing import Row
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.kernels import distances
 from jaxnas.search import base, bayesopt
+from jaxnas.search import pool as pools
 from jaxnas.search.base import Search
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Evaluate, Trace
@@ -30,14 +31,14 @@ def search(config: Config) -> list[Row]:
     rows = []
     for n in config.ngrams:
         feature = distances.tree_wasserstein(SPACE, n)
-        pool = bayesopt.make_pool(SPACE, table.arch[: config.cells], [feature])
+        pool = pools.make_pool(SPACE, table.arch[: config.cells], [feature])
         with timing.one_core():
             rows += _one_pool(config, n, pool, evaluate)
     return rows
 
 
 def _one_pool(
-    config: Config, n: int, pool: bayesopt.Pool, evaluate: Evaluate
+    config: Config, n: int, pool: pools.Pool, evaluate: Evaluate
 ) -> list[Row]:
     algorithm = bayesopt.bayesopt(SPACE, pool, init=config.init)
     # A first run, another first one for the rounds, and one for each of them.
@@ -87,7 +88,7 @@ def num_fits(algorithm: Search, evaluations: int) -> int:
 
 
 def _peer_steps(
-    config: Config, pool: bayesopt.Pool, trace: Trace
+    config: Config, pool: pools.Pool, trace: Trace
 ) -> dict[str, Callable[[], object]]:
     """Steps of the scikit-learn loop after the first evaluations of our run.
 

@@ -12,8 +12,9 @@ from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distances
 from jaxnas.search.bananas import bananas
 from jaxnas.search.base import Search
-from jaxnas.search.bayesopt import bayesopt, make_pool
+from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces.base import Space
 

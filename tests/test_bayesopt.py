@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from jaxnas import acquisition, gp, metrics
 from jaxnas.search import bayesopt as bo
+from jaxnas.search import pool as pools
 from jaxnas.search.base import run, simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result
@@ -45,10 +46,19 @@ def halves(choices):
 SPACE = toy((3,) * 4)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """These programs are compiled for longer than they run."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @functools.cache
 def pool_of(space):
     every = np.indices(space.choices).reshape(len(space.choices), -1).T
-    return bo.make_pool(space, every, [halves(space.choices)])
+    return pools.make_pool(space, every, [halves(space.choices)])
 
 
 @functools.cache
@@ -222,7 +232,7 @@ def test_isomorphic_ones_count_as_one():
     code = lambda arch: base.product_rank(choices, arch) // 3  # noqa: E731
     space = base.Space(**{**SPACE.__dict__, "code": code, "size": 27})
     every = np.indices(choices).reshape(4, -1).T
-    pool = bo.make_pool(space, every, [halves(choices)])
+    pool = pools.make_pool(space, every, [halves(choices)])
     np.testing.assert_array_equal(pool.arch, every[::3])
     assert len(pool.code) == 27 and (np.diff(pool.code) > 0).all()
 

@@ -17,6 +17,7 @@ from jaxnas.benchmarks import sources
 from jaxnas.kernels import gram
 from jaxnas.kernels import tree_wasserstein as tw
 from jaxnas.search import bayesopt
+from jaxnas.search import pool as pools
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import SPACE
 
@@ -227,7 +228,7 @@ def test_the_step_of_the_peer_is_a_step_of_ours(data):
 def test_fits_are_counted_as_they_are_run(monkeypatch):
     table = sources.open_table("analog")
     feature = [lambda arch: (arch.astype(float),)]
-    pool = bayesopt.make_pool(SPACE, table.arch[:50], feature)
+    pool = pools.make_pool(SPACE, table.arch[:50], feature)
     algorithm = bayesopt.bayesopt(SPACE, pool, init=4)
     calls, fit = [], gp.fit
 

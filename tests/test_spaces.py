@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import sources
-from jaxnas.search.bayesopt import in_chunks
+from jaxnas.search.pool import in_chunks
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201

@@ -74,7 +74,8 @@ def run(
 ) -> tuple[State, Trace]:
     """Runs `num_steps` rounds of ask, evaluate, tell.
 
-    Step i draws its randomness from (key, i) alone: a longer run begins as a shorter one.
+    Step i draws its randomness from (key, i) alone. So a longer run begins as a shorter
+    one, unless the stages of the search depend on its length.
 
     Returns: the last state, and the trace with leading axis (num_steps,).
     """
@@ -127,6 +128,13 @@ def simulate(
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if keys.ndim != 1 or not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            "keys must be a vector of PRNG keys, as from jax.random.split, not "
+            f"{keys.dtype} {keys.shape}"
+        )
+    if keys.shape[0] == 0:
+        raise ValueError("keys must hold at least one key")
     devices = tuple(devices or jax.local_devices())
     num_runs = keys.shape[0]
     devices = devices[: max(1, num_runs)]

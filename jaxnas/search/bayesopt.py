@@ -4,35 +4,26 @@ The pool is every architecture of a table or a space, each embedded once, so the
 acquisition is exact over all of them (Nguyen et al., 2021, score 100 mutants instead).
 Each observation adds one row to the whitened covariance V = L^-1 R(X, pool), from which
 mean and variance everywhere follow in O(n N); hyper-parameters are refitted, and V rebuilt,
-at observation counts that grow geometrically.
+a few times in each stage of a run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jax.tree_util import Partial
 
 from jaxnas import acquisition, gp
 from jaxnas.kernels import gram
 from jaxnas.search.base import Search, Stage
+from jaxnas.search.pool import Pool, place_of
 from jaxnas.spaces.base import Space, mutate
 from jaxnas.types import FULL_TRAINING, Array, Query, Result
-
-
-class Pool(NamedTuple):
-    """What is searched: n different architectures with u distinct embeddings."""
-
-    code: Array  # (n,) int32, ascending
-    arch: Array  # (n, d) int32
-    embedding: gram.Embedding
-    prior: gp.HyperPrior
 
 
 class BayesOptState(NamedTuple):
@@ -54,43 +45,6 @@ class BayesOptState(NamedTuple):
 
 # Candidates = (key, Pool, BayesOptState) -> (n,) bool, where the acquisition is compared.
 Candidates = Callable[[Array, Pool, BayesOptState], Array]
-
-
-def make_pool(
-    space: Space,
-    arch: np.ndarray | Array,
-    features: Sequence[Callable[[Array], Array]],
-    *,
-    scale: float = 1.0,
-) -> Pool:
-    """Embeds architectures (n, d) of `space`, on the host.
-
-    Architectures of the same `space.code` count as one, and the first of them is kept.
-
-    Args:
-      features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
-        distance with a length-scale of its own.
-      scale: prior median of each length-scale, in units of the part's mean distance times
-        the number of parts.
-    """
-    arch = np.asarray(arch)
-    code = in_chunks(space.code, arch)
-    code, first = np.unique(code, return_index=True)
-    arch = arch[first].astype(np.int32)
-    parts = [part for f in features for part in in_chunks(f, arch)]
-    embedding = gram.embedding(parts)
-    medians = scale * len(embedding.parts) * gram.mean_distances(embedding)
-    prior = gp.HyperPrior(
-        jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
-    )
-    return Pool(jnp.asarray(code), jnp.asarray(arch), embedding, prior)
-
-
-def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
-    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
-    batched = jax.jit(jax.vmap(function))
-    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
-    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
 
 
 def unseen(key: Array, pool: Pool, state: BayesOptState) -> Array:
@@ -131,11 +85,6 @@ def mutants(
 
 def _stands_before(place: Array) -> Array:
     return jnp.tril(place[:, None] == place, -1).any(1)
-
-
-def place_of(pool: Pool, code: Array) -> Array:
-    """The place in the pool of the architectures with these codes (...)."""
-    return jnp.searchsorted(pool.code, code)
 
 
 def bayesopt(

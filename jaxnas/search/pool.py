@@ -1,0 +1,66 @@
+"""The pool of architectures that a model-based search chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import gp
+from jaxnas.kernels import gram
+from jaxnas.spaces.base import Space
+from jaxnas.types import Array
+
+
+class Pool(NamedTuple):
+    """What is searched: n different architectures with u distinct embeddings."""
+
+    code: Array  # (n,) int32, ascending
+    arch: Array  # (n, d) int32
+    embedding: gram.Embedding
+    prior: gp.HyperPrior
+
+
+def make_pool(
+    space: Space,
+    arch: np.ndarray | Array,
+    features: Sequence[Callable[[Array], Array]],
+    *,
+    scale: float = 1.0,
+) -> Pool:
+    """Embeds architectures (n, d) of `space`, on the host.
+
+    Architectures of the same `space.code` count as one, and the first of them is kept.
+
+    Args:
+      features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
+        distance with a length-scale of its own.
+      scale: prior median of each length-scale, in units of the part's mean distance times
+        the number of parts.
+    """
+    arch = np.asarray(arch)
+    code = in_chunks(space.code, arch)
+    code, first = np.unique(code, return_index=True)
+    arch = arch[first].astype(np.int32)
+    parts = [part for f in features for part in in_chunks(f, arch)]
+    embedding = gram.embedding(parts)
+    medians = scale * len(embedding.parts) * gram.mean_distances(embedding)
+    prior = gp.HyperPrior(
+        jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
+    )
+    return Pool(jnp.asarray(code), jnp.asarray(arch), embedding, prior)
+
+
+def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
+    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
+    batched = jax.jit(jax.vmap(function))
+    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
+    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
+
+
+def place_of(pool: Pool, code: Array) -> Array:
+    """The place in the pool of the architectures with these codes (...)."""
+    return jnp.searchsorted(pool.code, code)
