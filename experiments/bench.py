@@ -11,10 +11,12 @@ packages of the extra `dev`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,20 +124,29 @@ def memory(config: Config) -> list[Row]:
         ]
         if config.memory_methods:
             job += ["--methods", *config.memory_methods]
-        done = subprocess.run(
-            [sys.executable, "-c", _PEAK, *job], capture_output=True, text=True
-        )
+        mebibytes, wall, cpu = peak(job)
+    runs = f"{config.memory_seeds} runs of {config.memory_evaluations} evaluations"
+    group = f"the main comparison with {runs}, start and compilation included"
+    return [
+        _single(group, "peak memory", "MiB", mebibytes, math.nan),
+        _single(f"{group}: time", "", "s", wall, cpu),
+    ]
+
+
+def _single(group: str, what: str, unit: str, value: float, cpu: float) -> Row:
+    nan = math.nan
+    return Row(group, what, unit, nan, value, value, value, cpu, nan, nan)
+
+
+def peak(job: Sequence[str]) -> tuple[float, float, float]:
+    """Runs a command: its peak memory in MiB, wall seconds and processor seconds."""
+    process = [sys.executable, "-c", _PEAK, *job]
+    done = subprocess.run(process, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise ValueError(f"the job whose memory is measured failed: {last}")
     mebibytes, wall, cpu = map(float, done.stdout.split())
-    runs = f"{config.memory_seeds} runs of {config.memory_evaluations} evaluations"
-    group = f"the main comparison, {runs} of each method, start and compilation too"
-    nan = float("nan")
-    return [
-        Row(group, "peak memory", "MiB", nan, *[mebibytes] * 3, *[nan] * 3),
-        Row(group + ", time", "", "s", nan, *[wall] * 3, cpu, nan, nan),
-    ]
+    return mebibytes, wall, cpu
 
 
 def _check(config: Config) -> None:

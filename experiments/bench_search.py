@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -99,19 +100,21 @@ def _peer_steps(
     index = np.searchsorted(np.asarray(pool.code), code)
     score = np.asarray(trace.score[0, :, 0], np.float64)
     parts = [np.asarray(p, np.float64).T for p in pool.embedding.parts]
-    cuts = np.cumsum([0] + [p.shape[1] for p in parts])
+    cuts = np.cumsum([0] + [p.shape[1] for p in parts]).tolist()
     distinct, row = np.concatenate(parts, 1), np.asarray(pool.embedding.row)
     cells, every = distinct[row], np.arange(len(row))
     prior = np.asarray(pool.prior.scales, np.float64)
     calls: dict[str, Callable[[], object]] = {}
     for t in config.at:
         seen = index[:t], score[:t]
-        fitted = peers.regressor(prior, cuts).fit(cells[index[:t]], score[:t])
+        full = peers.regressor(prior, cuts)
+        peers.search_step(full, cells, every, *seen)
+        kept = peers.without_fit(full)
         models = {
-            "full": (peers.regressor(prior, cuts), cells, every),
-            "kept": (peers.without_fit(fitted), cells, every),
-            "distinct": (peers.without_fit(fitted), distinct, row),
+            "full": (full, cells, every),
+            "kept": (kept, cells, every),
+            "distinct": (kept, distinct, row),
         }
         for name, given in models.items():
-            calls[f"{name} {t}"] = lambda a=(*given, *seen): peers.search_step(*a)
+            calls[f"{name} {t}"] = functools.partial(peers.search_step, *given, *seen)
     return calls

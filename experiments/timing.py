@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 120
+_WIDTH = 128
 
 
 class Timing(NamedTuple):
@@ -52,8 +52,8 @@ class Row(NamedTuple):
 
 def mean(timings: Sequence[Timing]) -> Timing:
     """The mean of calls that were timed in the same rounds."""
-    wall, cpu = (np.mean([t[i] for t in timings], 0) for i in (1, 2))
-    return Timing(sum(t.first for t in timings), wall, cpu)
+    wall, cpu = ([t.wall for t in timings], [t.cpu for t in timings])
+    return Timing(sum(t.first for t in timings), np.mean(wall, 0), np.mean(cpu, 0))
 
 
 def plus(a: Timing, b: Timing, factor: float) -> Timing:
@@ -83,11 +83,17 @@ def compare(group: str, unit: str, timings: Mapping[str, Timing]) -> list[Row]:
     ours = next(iter(timings.values()))
     return [
         Row(
-            *(group, what, unit, t.first),
-            *(float(f(t.wall)) for f in (np.median, np.min, np.max)),
-            float(np.median(t.cpu)),
-            float(np.median(t.wall / ours.wall)),
-            float(np.median(t.cpu / np.maximum(ours.cpu, 1e-12))),
+            group=group,
+            what=what,
+            unit=unit,
+            first_s=t.first,
+            median=float(np.median(t.wall)),
+            min=float(np.min(t.wall)),
+            max=float(np.max(t.wall)),
+            cpu=float(np.median(t.cpu)),
+            ratio=float(np.median(t.wall / ours.wall)),
+            # A clock of processor time may stand still during a very short call.
+            cpu_ratio=float(np.median(t.cpu / np.maximum(ours.cpu, 1e-12))),
         )
         for what, t in timings.items()
     ]
@@ -120,7 +126,7 @@ def one_core() -> Iterator[None]:
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
     """First calls compile, whatever earlier runs left in the compilation cache."""
-    was = jax.config.jax_enable_compilation_cache
+    was = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     try:
@@ -161,7 +167,7 @@ def show(console: Console, rows: Sequence[Row]) -> None:
         )
         members = list(some)
         heads = ("first call", members[0].unit, "(min to max)", "ratio", "cpu ratio")
-        table.add_column("", min_width=46, no_wrap=True)
+        table.add_column("", min_width=50, no_wrap=True)
         for head, width in zip(heads, (10, 9, 22, 7, 9), strict=True):
             table.add_column(head, justify="right", min_width=width, no_wrap=True)
         for row in members:

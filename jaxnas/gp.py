@@ -170,7 +170,6 @@ def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
     median, upper = at(0.5), at(0.75)
     low = jnp.where(used, score, jnp.inf).min()
     floor = jnp.where(jnp.isinf(tail), low, median - tail * (upper - median))
-    floor = jnp.where(used.any(), floor, 0.0)
     # All scores alike, or none: nothing to scale.
     floor = jnp.where(used.any(), floor, 0.0)
     kept = jnp.where(used, jnp.maximum(score, floor), 0.0)

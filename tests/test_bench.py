@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +13,28 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from experiments import bench, bench_distances, bench_peers, bench_search, timing
+from experiments import (
+    bench,
+    bench_distances,
+    bench_peers,
+    bench_search,
+    timing,
+    tw_sequential,
+)
 from jaxnas import gp
-from jaxnas.benchmarks import sources
 from jaxnas.kernels import gram
 from jaxnas.kernels import tree_wasserstein as tw
-from jaxnas.search import bayesopt
-from jaxnas.search import pool as pools
+from jaxnas.search import base, bayesopt
 from jaxnas.spaces import nasbench201
-from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.types import Query, Result
 
 TINY = bench.Config(
     ngrams=(1,),
     cells=60,
     repeats=2,
-    evaluations=12,
-    init=4,
-    at=(5, 10),
+    evaluations=10,
+    init=3,
+    at=(5, 9),
     block=16,
     peer_cells=20,
     pairs=6,
@@ -44,7 +51,7 @@ def done(tmp_path_factory):
 def test_every_peer_is_measured_beside_ours(done):
     _, rows = done
     assert [r.what.split()[0] for r in rows if r.group.startswith(SEARCH)] == [
-        *("jaxnas", "scikit-learn,", "with", "and")
+        *("jaxnas,", "scikit-learn,", "with", "and")
     ]
     ours = [r.what.split()[0] for r in rows if r.group.startswith(DISTANCES)][:7]
     assert ours == ["jaxnas", "scipy", "scipy", "and", "POT", "plain", "plain"]
@@ -61,7 +68,7 @@ def test_the_files_say_what_was_measured(done):
     assert [line["what"] for line in lines] == [row.what for row in rows]
     assert float(lines[1]["median"]) == pytest.approx(rows[1].median, rel=1e-5)
     stored = json.loads((out / "bench.json").read_text())
-    assert stored["settings"]["evaluations"] == 12
+    assert stored["settings"]["evaluations"] == 10
     assert f"jax {jax.__version__}" in stored["machine"]
     assert len(stored["rows"]) == len(rows)
 
@@ -81,20 +88,29 @@ def test_the_table_has_every_number(capsys):
     assert "nan" not in text
 
 
-def test_memory_is_that_of_the_job_alone(tmp_path):
-    kept = np.ones(2**26)  # 512 MiB here are none of the job's
-    config = dataclasses.replace(
-        TINY, memory_seeds=1, memory_evaluations=5, memory_methods=("random",)
+def test_memory_is_that_of_the_job_alone():
+    ours = np.ones(2**26)  # 512 MiB that the job does not have
+    job = "import time; x = bytearray(b'1') * 2**27; time.sleep(0.1)"
+    mebibytes, wall, cpu = bench.peak([sys.executable, "-c", job])
+    assert ours.all() and 128 < mebibytes < 300
+    assert wall > 0.1 and cpu > 0
+    with pytest.raises(ValueError, match="failed: no such thing"):
+        bench.peak([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_memory_is_of_the_main_comparison(monkeypatch):
+    jobs = []
+    monkeypatch.setattr(
+        bench, "peak", lambda job: jobs.append(job) or (512.0, 9.0, 8.0)
     )
-    peak, took = bench.memory(config)
-    assert (peak.unit, took.unit) == ("MiB", "s")
-    assert 50 < peak.median and 0 < took.median
-    again = bench.memory(config)[0]
-    del kept
-    assert bench.memory(config)[0].median == pytest.approx(again.median, rel=0.2)
-    wrong = dataclasses.replace(config, memory_methods=("none such",))
-    with pytest.raises(ValueError, match="none such"):
-        bench.memory(wrong)
+    config = dataclasses.replace(TINY, memory_seeds=3, memory_methods=("random",))
+    used, took = bench.memory(config)
+    assert (used.median, used.unit, took.median, took.unit) == (512, "MiB", 9, "s")
+    assert "experiments.tw_sequential" in jobs[0]
+    assert jobs[0][-2:] == ["--methods", "random"]
+    flags = dict(zip(jobs[0][3:-2:2], jobs[0][4:-2:2], strict=True))
+    known = {f.name for f in dataclasses.fields(tw_sequential.Config)}
+    assert {flag[2:] for flag in flags} <= known and flags["--seeds"] == "3"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +120,7 @@ def test_memory_is_that_of_the_job_alone(tmp_path):
         ({"cells": 15626}, "15625"),
         ({"evaluations": 60}, "--evaluations < --cells"),
         ({"init": 1}, "2 <= --init"),
-        ({"at": (5, 13)}, "--at must be between 2 and --evaluations = 12"),
+        ({"at": (5, 11)}, "--at must be between 2 and --evaluations = 10"),
         ({"at": ()}, "--at"),
         ({"ngrams": (0,)}, "--ngrams must be at least 1"),
         ({"sections": ()}, "--sections"),
@@ -149,18 +165,20 @@ def test_loops_by_pair_give_the_distance(archs, n):
 
 
 def test_a_difference_is_found():
-    x = np.array([[[0.0, 1.0], [2.0, 2.0]]])
     right, wrong = {"a": lambda i: 1.0 - i}, {"b": lambda i: 1.0}
-    bench_distances._check(x, right)
+    bench_distances._check(np.array([1.0, 0.0]), right)
     with pytest.raises(ValueError, match="b and jaxnas differ by 1"):
-        bench_distances._check(x, wrong)
+        bench_distances._check(np.array([1.0, 0.0]), wrong)
 
 
 def test_blocks_and_scipy_sum_the_same_distances(archs):
     rng = np.random.default_rng(0)
     distinct, row = rng.normal(size=(9, 4)), rng.integers(9, size=30)
+    distinct[:, 2:] = distinct[row[:9] % 3, 2:]  # a part with fewer values
     x = jnp.asarray(distinct.T, jnp.float32)
-    ours = bench_distances.block(x, jnp.asarray(row), jnp.arange(11))
+    stored = bench_distances.tables(gram.Embedding((x[:2], x[2:]), jnp.asarray(row)))
+    assert stored[1].value.shape[1] < stored[0].value.shape[1] == 9
+    ours = bench_distances.block(stored, jnp.arange(11))
     every = distinct[row]
     expected = np.abs(every[:, None] - every[None, :11]).sum(-1)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -225,25 +243,22 @@ def test_the_step_of_the_peer_is_a_step_of_ours(data):
     )
 
 
-def test_fits_are_counted_as_they_are_run(monkeypatch):
-    table = sources.open_table("analog")
-    feature = [lambda arch: (arch.astype(float),)]
-    pool = pools.make_pool(SPACE, table.arch[:50], feature)
-    algorithm = bayesopt.bayesopt(SPACE, pool, init=4)
-    calls, fit = [], gp.fit
-
-    def counted(*args):
-        jax.debug.callback(lambda: calls.append(1))
-        return fit(*args)
-
-    monkeypatch.setattr(gp, "fit", counted)
-    evaluate = lambda key, query: bayesopt.Result(  # noqa: E731
-        jax.random.normal(key, (1,)), jnp.zeros((1, 1)), jnp.zeros(1)
+@pytest.mark.parametrize("evaluations", [11, 61, 150])
+def test_fits_are_counted_as_they_are_run(evaluations):
+    """In a search that only counts, with the stages of the real one."""
+    stages = functools.partial(bayesopt.refit_stages, 10)
+    query = Query(jnp.zeros((1, 6), jnp.int32), *jnp.zeros((2, 1), jnp.int32))
+    counting = base.Search(
+        init=lambda key: 0,
+        ask=lambda key, state: query,
+        tell=lambda state, query, result: state,
+        refresh=lambda state: state + 1,
+        stages=stages,
     )
-    trace = bench_search.base.run(jax.random.key(0), algorithm, evaluate, 17)
-    jax.block_until_ready(trace)
-    jax.effects_barrier()
-    assert len(calls) == bench_search.num_fits(algorithm, 17) > 1
+    nothing = lambda key, query: Result(*jnp.zeros((3, 1)))  # noqa: E731
+    refreshed, _ = base.run(jax.random.key(0), counting, nothing, evaluations)
+    # The stage of random evaluations has nothing to fit.
+    assert bench_search.num_fits(counting, evaluations) == refreshed - 1
 
 
 def test_calls_take_turns_and_are_timed():
