@@ -129,7 +129,7 @@ def memory(config: Config) -> list[Row]:
     group = f"the main comparison with {runs}, start and compilation included"
     return [
         _single(group, "peak memory", "MiB", mebibytes, math.nan),
-        _single(f"{group}: time", "", "s", wall, cpu),
+        _single(f"{group}: time", "wall time", "s", wall, cpu),
     ]
 
 

@@ -20,7 +20,7 @@ from jaxnas.types import Array, Graph
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 MAX_EDGES = 9
 _VERTICES, _EDGES, _INTERIOR = 7, 21, 5
-_UPPER = np.triu_indices(_VERTICES, 1)
+_UPPER = tuple(i.astype(np.int32) for i in np.triu_indices(_VERTICES, 1))
 _CHOICES = (2,) * _EDGES + (len(OPERATIONS),) * _INTERIOR
 
 
