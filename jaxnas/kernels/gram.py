@@ -40,6 +40,8 @@ def l1(x: Array, y: Array) -> Array:
     Holds (n, m) and never (f, n, m).
     """
 
+    x, y = jnp.asarray(x), jnp.asarray(y)
+
     # A loop of vectorised passes over m: a sum over the leading axis is 3 times slower.
     def add(f: Array, total: Array) -> Array:
         return total + jnp.abs(x[f][:, None] - y[f][None])
