@@ -3,7 +3,7 @@
     python -m experiments.bench
     python -m experiments.bench --sections search --repeats 9
 
-Under four minutes on two idle cores. Every peer runs in turn with ours, so that ratios
+Takes some minutes on two cores. Every peer runs in turn with ours, so that ratios
 hold when the machine's speed drifts. Writes bench.csv and bench.json to --out. Needs the
 packages of the extra `dev`.
 """
