@@ -29,7 +29,13 @@ from experiments.timing import Row
 from jaxnas import checkpoints
 from jaxnas.spaces.nasbench201 import SPACE
 
-PACKAGES = {"jax": "jax", "scipy": "scipy", "scikit-learn": "sklearn", "POT": "ot"}
+PACKAGES = {
+    "jax": "jax",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "POT": "ot",
+    "threadpoolctl": "threadpoolctl",
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,10 @@ class Config:
     """How many cells of NAS-Bench-201 are candidates, and have distances."""
     repeats: int = 5
     """Timed runs of everything, after a first one."""
+    runs: int = 8
+    """Runs of one search in a timed call."""
     evaluations: int = 150
-    """Evaluations of one search."""
+    """Evaluations of one run."""
     init: int = 10
     """Random ones among them; a time is per evaluation after them."""
     at: tuple[int, ...] = (20, 80, 140)
@@ -151,7 +159,7 @@ def peak(job: Sequence[str]) -> tuple[float, float, float]:
 
 def _check(config: Config) -> None:
     """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
-    names = ("cells", "repeats", "evaluations", "block", "peer_cells", "pairs")
+    names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
     settings.positive(config, *names, "memory_seeds", "memory_evaluations")
     if not 2 <= config.init < config.evaluations < config.cells <= SPACE.size:
         raise ValueError(
@@ -186,4 +194,4 @@ def _folder(path: str) -> Path:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    settings.command(main, Config, resumes=False)

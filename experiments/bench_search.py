@@ -42,12 +42,13 @@ def _one_pool(
     config: Config, n: int, pool: pools.Pool, evaluate: Evaluate
 ) -> list[Row]:
     algorithm = bayesopt.bayesopt(SPACE, pool, init=config.init)
-    # A first run, another first one for the rounds, and one for each of them.
-    keys = iter(jax.random.split(jax.random.key(n), config.repeats + 2))
+    # A first call, another first one for the rounds, and one for each of them.
+    shape = (config.repeats + 2, config.runs)
+    keys = iter(jax.random.split(jax.random.key(n), shape))
     one_device, traces = jax.devices()[:1], []
 
     def ours() -> None:
-        key, steps = next(keys)[None], config.evaluations
+        key, steps = next(keys), config.evaluations
         trace = base.simulate(key, algorithm, evaluate, steps, devices=one_device)
         traces.append(jax.block_until_ready(trace))
 
@@ -63,7 +64,7 @@ def _one_pool(
     fits = num_fits(algorithm, config.evaluations)
     rarely = timing.plus(kept, timing.plus(full, kept, -1.0), fits / learned)
     fewest = timing.plus(distinct, timing.plus(full, kept, -1.0), fits / learned)
-    mine = times["ours"]._replace(first=first).scaled(1e3 / learned)
+    mine = times["ours"]._replace(first=first).scaled(1e3 / learned / config.runs)
     at = ", ".join(map(str, config.at))
     size, different = len(pool.arch), pool.embedding.parts[0].shape[1]
     return timing.compare(

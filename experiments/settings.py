@@ -38,18 +38,22 @@ def positive(config: Any, *names: str) -> None:
             )
 
 
-def command(main: Callable[[Any], Any], config_type: type) -> None:
-    """Runs a driver from the command line.
+def command(
+    main: Callable[[Any], Any], config_type: type, *, resumes: bool = True
+) -> None:
+    """Runs a driver from the command line; `resumes` if it goes on from a killed run.
 
     Bad input ends in one line and exit code 2. Ctrl-C ends at once, also inside a
     compiled program, in one line and exit code 130.
     """
     description = sys.modules[main.__module__].__doc__
     config = tyro.cli(config_type, description=description)
-    message = (
-        f"interrupted: what is finished is kept in {config.out}, "
-        "and the same command goes on from there"
-    )
+    message = "interrupted: nothing was written"
+    if resumes:
+        message = (
+            f"interrupted: what is finished is kept in {config.out}, "
+            "and the same command goes on from there"
+        )
     _end_on_interrupt(message)
     use_all_cores()
     try:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import threadpoolctl
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -106,6 +105,9 @@ def one_core() -> Iterator[None]:
     if not hasattr(os, "sched_setaffinity") or not tasks.is_dir():
         yield
         return
+    # Of the extra `dev`, which the bench asks for in words before it gets here.
+    import threadpoolctl
+
     allowed = os.sched_getaffinity(0)
 
     def keep(cores: set[int]) -> None:

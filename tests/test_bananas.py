@@ -1,5 +1,6 @@
 """BANANAS: what it asks, against brute force; what its networks learn."""
 
+import dataclasses
 import functools
 
 import jax
@@ -14,36 +15,15 @@ from jaxnas.spaces import base, features
 from jaxnas.spaces.nasbench201 import SPACE as NB201
 from jaxnas.types import Result
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CHOICES = (4, 3, 4, 3, 2)
 NUM = int(np.prod(CHOICES))
 WEIGHTS = np.random.default_rng(0).normal(size=sum(CHOICES)).astype(np.float32)
 
 
-def toy(choices=CHOICES, **changes):
-    fields = dict(
-        name="toy",
-        choices=choices,
-        labels=(),
-        size=int(np.prod(choices)),
-        to_graph=lambda arch: None,
-        code=lambda arch: base.product_rank(choices, arch),
-        to_string=str,
-        from_string=lambda text: np.array([]),
-    )
-    return base.Space(**{**fields, **changes})
-
-
-SPACE = toy()
+SPACE = base.product("toy", CHOICES)
 ENCODE = features.one_hot_encoder(CHOICES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def value(arch):
@@ -106,7 +86,10 @@ def test_nothing_is_asked_twice():
 
 def test_when_the_neighbours_run_out_random_ones_are_asked():
     # A space of isolated vectors: one position changed is never valid.
-    even = toy((2,) * 8, is_valid=lambda arch: arch.sum() % 2 == 0, size=128)
+    bits = base.product("bits", (2,) * 8)
+    even = dataclasses.replace(
+        bits, is_valid=lambda arch: arch.sum() % 2 == 0, size=128
+    )
     search = bananas(
         even,
         features.one_hot_encoder(even.choices),

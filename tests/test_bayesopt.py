@@ -16,20 +16,9 @@ from jaxnas.search.base import run, simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 INIT, STEPS = 5, 24
-
-
-def toy(choices):
-    return base.Space(
-        name="toy",
-        choices=choices,
-        labels=(),
-        size=int(np.prod(choices)),
-        to_graph=lambda arch: None,  # pyright: ignore
-        code=lambda arch: base.product_rank(choices, arch),
-        to_string=str,
-        from_string=lambda text: np.array([]),
-    )
 
 
 def halves(choices):
@@ -43,16 +32,7 @@ def halves(choices):
     return parts
 
 
-SPACE = toy((3,) * 4)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+SPACE = base.product("toy", (3,) * 4)
 
 
 @functools.cache
@@ -237,7 +217,7 @@ def test_isomorphic_ones_count_as_one():
     assert len(pool.code) == 27 and (np.diff(pool.code) > 0).all()
 
 
-SEVEN = toy((3,) * 7)
+SEVEN = base.product("toy", (3,) * 7)
 
 
 def test_it_finds_the_optimum_sooner_than_random_search():

@@ -14,16 +14,9 @@ from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.types import Graph
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NUM, VERTICES, LABELS = 60, 7, 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @functools.cache

@@ -20,17 +20,10 @@ from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Result
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CHOICES = (5,) * 6
-SPACE = base.Space(
-    name="toy",
-    choices=CHOICES,
-    labels=(),
-    size=5**6,
-    to_graph=lambda arch: None,
-    code=lambda arch: base.product_rank(CHOICES, arch),
-    to_string=str,
-    from_string=lambda text: np.array([]),
-)
+SPACE = base.product("toy", CHOICES)
 STEPS = 40
 
 
@@ -64,15 +57,6 @@ SEARCHES = {
     ),
 }
 every_search = pytest.mark.parametrize("name", SEARCHES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @functools.cache

@@ -14,6 +14,8 @@ from jaxnas.spaces import base
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SPACES = {
     "nb201": nb201.SPACE,
     "nb201 up to isomorphism": nb201.UP_TO_ISOMORPHISM,
@@ -21,15 +23,6 @@ SPACES = {
 }
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 NUM = 2000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +78,7 @@ def test_samples_are_uniform():
     """Over vectors without a condition, and by rejection over those that meet one."""
     choices = (2, 3, 4)
     accepts = lambda arch: arch[0] + arch[1] <= 2  # noqa: E731
-    whole = toy(choices)
+    whole = base.product("toy", choices)
     for space in (whole, base.Space(**{**whole.__dict__, "is_valid": accepts})):
         arch = np.asarray(batched(base.sample, space)(keys(12_000)))
         counts = np.bincount(arch @ [12, 4, 1], minlength=24)
@@ -101,19 +94,6 @@ def iters():
     return range(2), range(3), range(4)
 
 
-def toy(choices):
-    return base.Space(
-        name="toy",
-        choices=choices,
-        labels=(),
-        size=int(np.prod(choices)),
-        to_graph=lambda arch: None,  # pyright: ignore
-        code=lambda arch: base.product_rank(choices, arch),
-        to_string=str,
-        from_string=lambda text: np.array([]),
-    )
-
-
 @every_space
 def test_a_mutant_is_one_change_away_and_valid(space):
     arch = samples(space)
@@ -126,7 +106,7 @@ def test_a_mutant_is_one_change_away_and_valid(space):
 
 def test_mutations_are_uniform():
     """Over positions, whatever their number of choices, then over new choices."""
-    space, arch = toy((2, 5, 3)), np.array([1, 2, 0], np.int32)
+    space, arch = base.product("toy", (2, 5, 3)), np.array([1, 2, 0], np.int32)
     many = np.broadcast_to(arch, (12_000, 3))
     mutants = np.asarray(batched(base.mutate, space)(keys(12_000), many))
     position = (mutants != arch).argmax(1)

@@ -16,6 +16,8 @@ from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.transport import layer_embedding
 from jaxnas.types import Graph
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MODES = {
     "nb201": ("fixed", "nonezero", "live", "refsample"),
     "nb101": ("raw", "pruned"),
@@ -39,15 +41,6 @@ GRAPHS = {mode: jax.jit(jax.vmap(function)) for mode, function in GRAPH.items()}
 @pytest.fixture(autouse=True)
 def precision(x64):
     """Everything here is in double precision."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These programs are compiled for longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

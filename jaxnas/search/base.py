@@ -69,6 +69,23 @@ class Search:
                 object.__setattr__(self, name, Partial(function))
 
 
+def _stages(search: Search, num_steps: int) -> tuple[Stage, ...]:
+    """The stages of a run, which have to follow on each other up to its end."""
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+    stages, begin = tuple(search.stages(num_steps)), 0
+    for end, every in stages:
+        if end <= begin or every < 1 or (end - begin) % every:
+            raise ValueError(
+                f"a stage from {begin} to {end} with a refresh every {every} steps: "
+                "wanted a stage of at least one step, and a divisor of its length"
+            )
+        begin = end
+    if begin != num_steps:
+        raise ValueError(f"the stages end at {begin}: wanted the end at {num_steps}")
+    return stages
+
+
 def run(
     key: Array, search: Search, evaluate: Evaluate, num_steps: int
 ) -> tuple[State, Trace]:
@@ -78,7 +95,9 @@ def run(
     one, unless the stages of the search depend on its length.
 
     Returns: the last state, and the trace with leading axis (num_steps,).
+    Raises: `ValueError` if `num_steps` is below 1, or not covered by the stages.
     """
+    stages = _stages(search, num_steps)
     key_init, key_run = jax.random.split(key)
     step_key = lambda i: jax.random.split(jax.random.fold_in(key_run, i))  # noqa: E731
     keys = jax.vmap(step_key)(jnp.arange(num_steps))
@@ -94,7 +113,7 @@ def run(
         return jax.lax.scan(step, search.refresh(state), keys)
 
     state, traces, begin = search.init(key_init), [], 0
-    for end, every in search.stages(num_steps):
+    for end, every in stages:
         rounds = keys[begin:end].reshape(-1, every, *keys.shape[1:])
         state, trace = jax.lax.scan(segment, search.grow(state, end), rounds)
         traces.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trace))
@@ -124,8 +143,7 @@ def simulate(
 
     Returns: a `Trace` with leading axes (s, num_steps).
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+    _stages(search, num_steps)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if keys.ndim != 1 or not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):

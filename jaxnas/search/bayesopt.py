@@ -147,7 +147,10 @@ def bayesopt(
         # Before the first fit the posterior is the same everywhere: a uniform choice.
         std = jnp.sqrt(state.hyper.amplitude * jnp.maximum(1 - state.explained, 0.0))
         best = jnp.max(observed(state), initial=-jnp.inf)
-        utility = acquire(key_acquire, state.mean, std, best)[pool.embedding.row]
+        utility = acquire(key_acquire, state.mean, std, best)
+        # Least of all numbers, but more than the -inf of what must not be asked.
+        lowest = jnp.finfo(utility.dtype).min
+        utility = jnp.fmax(utility, lowest)[pool.embedding.row]
         allowed = candidates(key_pool, pool, state)
         chosen = acquisition.top(key_tie, jnp.where(allowed, utility, -jnp.inf), 1)
         epochs = jnp.full(1, epoch, jnp.int32)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnas import gp
 from jaxnas.kernels import gram
+from jaxnas.kernels.distances import Parts
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
@@ -27,7 +28,7 @@ class Pool(NamedTuple):
 def make_pool(
     space: Space,
     arch: np.ndarray | Array,
-    features: Sequence[Callable[[Array], Array]],
+    features: Sequence[Parts],
     *,
     scale: float = 1.0,
 ) -> Pool:

@@ -7,6 +7,7 @@ architecture. It is frozen and hashable, so it can be closed over or be a static
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Space:
       choices: the number of choices at each of the d positions.
       labels: names of the operation labels of `to_graph`, by index.
       size: how many different architectures `code` tells apart.
-      to_graph: arch (d,) -> Graph.
+      to_graph: arch (d,) -> Graph, where architectures are graphs.
       code: arch (d,) -> () int32, equal for two vectors if and only if they are the same
         architecture.
       is_valid: arch (d,) -> () bool.
@@ -130,6 +131,40 @@ def unrank(space: Space, index: Array) -> Array:
     """The vector (d,) whose `rank` is `index` ()."""
     choices = np.asarray(space.choices, np.int32)
     return jnp.asarray(index, jnp.int32) // _place_values(space.choices) % choices
+
+
+def product(name: str, choices: tuple[int, ...]) -> Space:
+    """A space of independent choices and no graph: anything a user can number.
+
+    Its notation is the choices with commas between them.
+    """
+    if not choices or min(choices) < 1:
+        raise ValueError(f"choices must be at least one number from 1, not {choices}")
+
+    def to_graph(arch: Array) -> Graph:
+        raise ValueError(f"an architecture of {name} is a product of choices, no graph")
+
+    def from_string(text: str) -> np.ndarray:
+        try:
+            numbers = [int(number) for number in text.split(",")]
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is not an architecture of {name}: wanted {len(choices)} "
+                "numbers with commas between them"
+            ) from None
+        return check(space, np.array(numbers))
+
+    space = Space(
+        name=name,
+        choices=tuple(choices),
+        labels=(),
+        size=math.prod(choices),
+        to_graph=to_graph,
+        code=functools.partial(product_rank, tuple(choices)),
+        to_string=lambda arch: ",".join(str(int(choice)) for choice in arch),
+        from_string=from_string,
+    )
+    return space
 
 
 def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
