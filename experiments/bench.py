@@ -1,4 +1,4 @@
-"""How long does it take: search over a whole space, distances of all pairs, and memory?
+"""How long do searches over a whole space, distances and k-DPPs take, and what memory?
 
     python -m experiments.bench
     python -m experiments.bench --sections search --repeats 9
@@ -34,6 +34,7 @@ PACKAGES = {
     "scipy": "scipy",
     "scikit-learn": "sklearn",
     "POT": "ot",
+    "DPPy": "dppy",
     "threadpoolctl": "threadpoolctl",
 }
 
@@ -42,9 +43,10 @@ PACKAGES = {
 class Config:
     """What to measure, at which sizes."""
 
-    sections: tuple[Literal["search", "distances", "memory"], ...] = (
+    sections: tuple[Literal["search", "distances", "dpp", "memory"], ...] = (
         "search",
         "distances",
+        "dpp",
     )
     """Which parts, in which order; memory is the main comparison's, by its peak."""
     ngrams: tuple[int, ...] = (1, 2)
@@ -67,6 +69,12 @@ class Config:
     """Cells whose distances to all others scipy computes; ours are those of all."""
     pairs: int = 500
     """Pairs of cells for loops that take one pair at a time."""
+    items: int = 200
+    """Items of a k-DPP."""
+    subset: int = 5
+    """Items in one of its draws."""
+    draws: int = 1000
+    """Draws from one kernel."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -84,7 +92,7 @@ def main(config: Config) -> list[Row]:
     """
     _check(config)
     # They load libraries that read the environment: not before `settings.command`.
-    from experiments import bench_distances, bench_search
+    from experiments import bench_distances, bench_dpp, bench_search
 
     out = _folder(config.out)
     machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
@@ -92,6 +100,7 @@ def main(config: Config) -> list[Row]:
     sections = {
         "search": bench_search.search,
         "distances": bench_distances.distances,
+        "dpp": bench_dpp.kdpp,
         "memory": memory,
     }
     for name in config.sections:
@@ -160,7 +169,12 @@ def peak(job: Sequence[str]) -> tuple[float, float, float]:
 def _check(config: Config) -> None:
     """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
     names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
-    settings.positive(config, *names, "memory_seeds", "memory_evaluations")
+    settings.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
+    if not 1 <= config.subset <= config.items:
+        raise ValueError(
+            f"--subset must be between 1 and --items = {config.items}, "
+            f"not {config.subset}"
+        )
     if not 2 <= config.init < config.evaluations < config.cells <= SPACE.size:
         raise ValueError(
             "wanted 2 <= --init < --evaluations < --cells <= "
@@ -174,7 +188,7 @@ def _check(config: Config) -> None:
     if not config.ngrams or min(config.ngrams) < 1:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
-        raise ValueError("--sections needs one of search, distances, memory")
+        raise ValueError("--sections needs one of search, distances, dpp, memory")
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
     if missing:
         raise ValueError(

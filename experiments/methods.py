@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distances
+from jaxnas.search import selectors
 from jaxnas.search.bananas import bananas
 from jaxnas.search.base import Search
 from jaxnas.search.bayesopt import bayesopt
@@ -24,7 +25,7 @@ TAIL = 2.0
 # Random evaluations before the first fit: its priors know the size of the distances.
 INIT = 5
 # mean + 2 std: expected improvement of a model that is sure of itself stops looking.
-EXPLORE = confidence_bound(4.0)
+EXPLORE = selectors.best(confidence_bound(4.0))
 
 
 class Budget(Protocol):
@@ -50,7 +51,7 @@ def gaussian_process(*features: Callable) -> Method:
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         pool = make_pool(space, archs, [feature(space) for feature in features])
-        return bayesopt(space, pool, init=INIT, acquire=EXPLORE, tail=TAIL)
+        return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
 
     return method
 

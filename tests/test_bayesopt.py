@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from jaxnas import acquisition, gp, metrics
 from jaxnas.search import bayesopt as bo
 from jaxnas.search import pool as pools
+from jaxnas.search import selectors
 from jaxnas.search.base import run, simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result
@@ -43,8 +44,9 @@ def pool_of(space):
 
 @functools.cache
 def make(capacity=None, acquire=acquisition.expected_improvement):
+    select = selectors.best(acquire)
     return bo.bayesopt(
-        SPACE, pool_of(SPACE), init=INIT, capacity=capacity, acquire=acquire
+        SPACE, pool_of(SPACE), init=INIT, capacity=capacity, select=select
     )
 
 
@@ -198,6 +200,37 @@ def test_seeds_differ_keys_repeat_and_batches_change_nothing():
     assert (beside == rows).mean() > 0.6
 
 
+@pytest.mark.parametrize("batch", [2, 7])
+def test_batches_are_new_and_the_posterior_is_the_textbooks(batch):
+    search = bo.bayesopt(SPACE, pool_of(SPACE), init=INIT, batch=batch)
+    steps = 28 // batch
+    program = jax.jit(lambda key: run(key, search, evaluator(), steps))
+    state, trace = program(jax.random.key(0))
+    assert trace.query.arch.shape == (steps, batch, 4) and state.count == 28
+    asked = codes(trace.query.arch[:, None])
+    assert len(set(asked.reshape(-1))) == 28
+    np.testing.assert_array_equal(state.index, asked.reshape(-1))
+    with jax.enable_x64(True):
+        mean, variance = from_scratch(pool_of(SPACE), state)
+    np.testing.assert_allclose(state.mean, mean, atol=2e-3)
+    np.testing.assert_allclose(1 - state.explained, variance, atol=2e-3)
+    with pytest.raises(ValueError, match="the pool has 81 architectures: not enough"):
+        jax.eval_shape(lambda key: run(key, search, evaluator(), 90), seeds(0)[0])
+
+
+def test_mutants_of_the_best_are_asked_once_there_are_scores():
+    mutants = bo.mutants(SPACE, parents=1, children=20)
+    search = bo.bayesopt(SPACE, pool_of(SPACE), init=INIT, candidates=mutants)
+    trace = simulate(seeds(1, 2), search, evaluator(), 12)
+    for arch, score in zip(trace.query.arch[:, :, 0], trace.score[..., 0], strict=True):
+        apart = (arch[:, None] != arch[None]).sum(-1)
+        for step in range(INIT, 12):
+            best = int(np.argmax(score[:step]))
+            assert apart[step, best] == 1
+    first = trace.query.arch[:, :INIT, 0]
+    assert ((first[:, 1:, None] != first[:, None, :-1]).sum(-1) > 1).any()
+
+
 def test_the_first_ones_are_uniform():
     table = evaluator()
     first = simulate(seeds(*range(300)), make(), table, INIT).query.arch
@@ -242,8 +275,9 @@ def test_it_finds_the_optimum_sooner_than_random_search():
     [
         ({"init": 1}, "init must be between 2 and the pool's 81, not 1"),
         ({"init": 82}, "init must be between 2 and the pool's 81, not 82"),
-        ({"capacity": 4, "init": 5}, "capacity must be between init = 5 and .* not 4"),
-        ({"capacity": 82}, "capacity must be between init = 10 and the pool's 81"),
+        ({"capacity": 4, "init": 5}, "capacity must be between init = 5, .* not 4"),
+        ({"batch": 0}, "batch must be at least 1, not 0"),
+        ({"capacity": 82}, "capacity must be .* the pool's 81, not 82"),
     ],
 )
 def test_bad_settings_are_named(settings, words):

@@ -16,6 +16,7 @@ from scipy.optimize import check_grad
 from experiments import (
     bench,
     bench_distances,
+    bench_dpp,
     bench_peers,
     bench_search,
     timing,
@@ -38,8 +39,12 @@ TINY = bench.Config(
     block=16,
     peer_cells=20,
     pairs=6,
+    items=30,
+    subset=3,
+    draws=40,
 )
 SEARCH, DISTANCES = "one evaluation", "a pair of all"
+DPP = ("a draw of k-DPP", "one draw of k-DPP", "the greedy choice")
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +60,16 @@ def test_every_peer_is_measured_beside_ours(done):
     ]
     ours = [r.what.split()[0] for r in rows if r.group.startswith(DISTANCES)][:7]
     assert ours == ["jaxnas", "scipy", "scipy", "and", "POT", "plain", "plain"]
+    for group, peer in zip(DPP, ("DPPy", "DPPy", "NumPy"), strict=True):
+        words = [
+            r.what.split()[0].strip(",") for r in rows if r.group.startswith(group)
+        ]
+        assert (words[0], words[-1], len(words)) == ("jaxnas", peer, 3)
     for row in rows:
         assert 0 < row.min <= row.median <= row.max
         assert row.first_s > 0 and row.cpu > 0 and row.ratio > 0
-    assert all(r.ratio == 1 for r in rows if r.what.startswith("jaxnas"))
+    ours = [r for r in rows if r.what.startswith("jaxnas")]
+    assert all(r.ratio == 1 for r in ours if "float64" not in r.what)
 
 
 def test_the_files_say_what_was_measured(done):
@@ -124,6 +135,9 @@ def test_memory_is_of_the_main_comparison(monkeypatch):
         ({"at": ()}, "--at"),
         ({"ngrams": (0,)}, "--ngrams must be at least 1"),
         ({"sections": ()}, "--sections"),
+        ({"subset": 31}, "--subset must be between 1 and --items = 30, not 31"),
+        ({"subset": 0}, "--subset must be between 1 and --items = 30, not 0"),
+        ({"draws": 0}, "--draws must be at least 1"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_written(tmp_path, change, words):
@@ -185,6 +199,16 @@ def test_blocks_and_scipy_sum_the_same_distances(archs):
     one = bench_peers.cityblock(every, 11, 4)
     two = bench_peers.cityblock_distinct(distinct, row, 11, 4)
     assert one == pytest.approx(expected.sum()) == pytest.approx(two)
+
+
+def test_a_different_distribution_is_found():
+    kernel = bench_dpp.similarity(12)
+    rng = np.random.default_rng(0)
+    alike = [np.stack([rng.permutation(12)[:4] for _ in range(300)]) for _ in range(2)]
+    bench_dpp.check(dict(zip("ab", alike, strict=True)), kernel)
+    diverse = np.tile(bench_dpp.naive_greedy(kernel, 4), (300, 1))
+    with pytest.raises(ValueError, match="a and b draw from different distributions"):
+        bench_dpp.check({"a": alike[0], "b": diverse}, kernel)
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from jax.tree_util import Partial
 from jaxnas.search import evolution, parts
 from jaxnas.search.bananas import bananas
 from jaxnas.search.base import Search, Stage, run, simulate
+from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Result
@@ -34,6 +36,13 @@ def linear_ensemble(key, x, y, count, pool):
     y = jnp.where(seen, y[:, None] + 0.3 * jax.random.normal(key, (len(y), 3)), 0.0)
     weights = jnp.linalg.solve(x.T @ x + 0.5 * jnp.eye(x.shape[1]), x.T @ y)
     return (pool @ weights).T
+
+
+@functools.cache
+def whole_pool():
+    every = np.indices(CHOICES).reshape(6, -1).T
+    hot = features.one_hot_encoder(CHOICES)
+    return make_pool(SPACE, every, [lambda arch: (hot(arch),)])
 
 
 # name -> batch -> a search of SPACE with room for STEPS steps.
@@ -55,6 +64,7 @@ SEARCHES = {
         ensemble=linear_ensemble,
         batch=batch,
     ),
+    "bayesopt": lambda batch: bayesopt(SPACE, whole_pool(), batch=batch),
 }
 every_search = pytest.mark.parametrize("name", SEARCHES)
 
@@ -165,7 +175,8 @@ def test_side_by_side_equals_one_after_another(name):
     np.testing.assert_array_equal(trace.query.arch, three_runs(name).query.arch)
 
 
-@every_search
+# Bayesian optimisation fits at times that depend on the length of the run.
+@pytest.mark.parametrize("name", [name for name in SEARCHES if name != "bayesopt"])
 def test_a_short_run_begins_a_long_one(name):
     _, arch, _ = by_hand(jax.random.key(2), name, noisy(), STEPS // 2)
     np.testing.assert_array_equal(arch, three_runs(name).query.arch[1, : STEPS // 2])
