@@ -25,9 +25,9 @@ _double = struct.Struct(">d").unpack_from
 _RUNS = {
     code: (re.compile(pattern), np.dtype([("", "u1"), ("key", k), ("", "u1"), ("", d)]))
     for code, pattern, k, d in (
-        (0x6A, rb"(?:j[\s\S]{4}G[\s\S]{8})+", "<u4", ">f8"),
-        (0x68, rb"(?:h[\s\S]G[\s\S]{8})+", "u1", ">f8"),
-        (0x4B, rb"(?:K[\s\S]G[\s\S]{8})+", "u1", ">f8"),
+        (0x6A, rb"(?:j[\s\S]{4}G[\s\S]{8}){8,}", "<u4", ">f8"),
+        (0x68, rb"(?:h[\s\S]G[\s\S]{8}){8,}", "u1", ">f8"),
+        (0x4B, rb"(?:K[\s\S]G[\s\S]{8}){8,}", "u1", ">f8"),
     )
 }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import hashlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 _CHUNK = 2**20
@@ -28,6 +30,23 @@ def shown(text: object, length: int = 80) -> str:
     text = str(text)
     cut = text if len(text) <= length else text[: length - 3] + "..."
     return "".join(c if c.isprintable() else "?" for c in cut)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what a damaged file makes a reader raise into a `ValueError` of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # A reader that asks each value for its type would be nothing else.
+        reason = shown(error) or type(error).__name__
+        raise ValueError(f"{path}: it is not of the right form: {reason}") from error
+    except MemoryError as error:
+        raise ValueError(f"{path}: it does not fit into memory") from error
 
 
 class Source:

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxnas.benchmarks import pickles
 from jaxnas.benchmarks.machine import Admitted, Named
-from jaxnas.benchmarks.streams import Hashed, Progress, Source, shown
+from jaxnas.benchmarks.streams import Hashed, Progress, Source, naming, shown
 
 # The number that the older format begins with, as a pickle.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -99,24 +99,19 @@ def load(
       of another format, too large, or asks for anything that could run.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(len(LEGACY_MAGIC))
-            file.seek(0)
-            hashed = Hashed(file, progress)
-            if start == LEGACY_MAGIC:
-                value = _read_legacy(path, hashed, fold, max_memory)
-                integrity = "none: the format has no checksum"
-            elif start[:4] == b"PK\x03\x04":
-                value = _read_zip(path, fold, max_memory, progress)
-                integrity = "CRC-32 of the archive"
-            else:
-                raise ValueError("it is no file of torch.save")
-            sha256, promised = hashed.finish(path.name)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    with naming(path), open(path, "rb") as file:
+        start = file.read(len(LEGACY_MAGIC))
+        file.seek(0)
+        hashed = Hashed(file, progress)
+        if start == LEGACY_MAGIC:
+            value = _read_legacy(path, hashed, fold, max_memory)
+            integrity = "none: the format has no checksum"
+        elif start[:4] == b"PK\x03\x04":
+            value = _read_zip(path, fold, max_memory, progress)
+            integrity = "CRC-32 of the archive"
+        else:
+            raise ValueError("it is no file of torch.save")
+        sha256, promised = hashed.finish(path.name)
     return Contents(value, sha256, "MD5 in its name" if promised else integrity)
 
 
