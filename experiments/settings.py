@@ -38,19 +38,27 @@ def positive(config: Any, *names: str) -> None:
             )
 
 
-def command(main: Callable[[Any], Any], config_type: type) -> None:
+def command(
+    main: Callable[[Any], Any], config_type: type, interrupted: str | None = None
+) -> None:
     """Runs a driver from the command line.
 
     Bad input ends in one line and exit code 2. Ctrl-C ends at once, also inside a
     compiled program, in one line and exit code 130.
+
+    Args:
+      interrupted: that line, for a driver that compiles nothing and cleans up after
+        itself; default: that the same command goes on.
     """
     description = sys.modules[main.__module__].__doc__
     config = tyro.cli(config_type, description=description)
-    message = (
-        f"interrupted: what is finished is kept in {config.out}, "
-        "and the same command goes on from there"
-    )
-    _end_on_interrupt(message)
+    message = interrupted
+    if message is None:
+        message = (
+            f"interrupted: what is finished is kept in {config.out}, "
+            "and the same command goes on from there"
+        )
+        _end_on_interrupt(message)
     use_all_cores()
     try:
         main(config)

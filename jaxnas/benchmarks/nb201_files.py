@@ -25,7 +25,7 @@ from jaxnas.spaces import nasbench201
 
 # How the files call the two schedules.
 _EPOCHS = {"less": 12, "full": 200, "12": 12, "200": 200}
-_META = "meta.pickle.pbz2"
+META = "meta.pickle.pbz2"
 # Bytes that Python objects may take: the official file has about 100 million texts and
 # tables, of which 8 bytes are kept each, and its runs are taken out as they come.
 _MAX_MEMORY, _MAX_MEMORY_EACH = 2**32, 2**28
@@ -104,9 +104,9 @@ def _read_folder(folder: Path, partial: bool, progress: Progress | None) -> Tabl
     """The SHA-256 of a folder is that of the lines "SHA-256, two spaces, name"."""
     runs, infos = Runs(), {}
     limits = _MAX_UNPACKED_EACH, _MAX_MEMORY_EACH
-    meta, digest = _unpickle(folder / _META, runs, *limits, progress)
-    lines = [f"{digest}  {_META}\n"]
-    with naming(folder / _META):
+    meta, digest = _unpickle(folder / META, runs, *limits, progress)
+    lines = [f"{digest}  {META}\n"]
+    with naming(folder / META):
         strings = _strings(meta)
     for index in range(len(strings)):
         names = [f"{index:06d}.pickle.pbz2", f"{index}.pickle.pbz2"]
