@@ -250,9 +250,10 @@ def _meaning(column: str) -> str:
     what, *rest = column.split("/")
     if what == "cifar10":
         return f"{_TRAINED}; accuracy on {_EVALUATED[rest[0]]} at the end"
+    if what == "curve":
+        when = "before, in the middle of and after training"
+        return f"{_TRAINED}; accuracy on {_EVALUATED[rest[1]]} {when}"
     return {
-        "curve": f"{_TRAINED}; accuracy on {_EVALUATED.get(''.join(rest[1:2]), '')} before, in the "
-        "middle of and after training",
         "elapsed": "seconds of training without evaluation, up to each point",
         "seconds": "seconds of training without evaluation, mean of the runs",
         "total": "seconds of the whole run, with its evaluations",

@@ -93,7 +93,7 @@ def load(
     Args:
       path: the file.
       fold, max_memory: as for `pickles.load`.
-      progress: is told how many bytes were read more; a zip archive is read twice.
+      progress: is told how many bytes were read more.
 
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
       of another format, too large, or asks for anything that could run.
@@ -102,8 +102,9 @@ def load(
     with naming(path), open(path, "rb") as file:
         start = file.read(len(LEGACY_MAGIC))
         file.seek(0)
-        hashed = Hashed(file, progress)
-        if start == LEGACY_MAGIC:
+        legacy = start == LEGACY_MAGIC
+        hashed = Hashed(file, progress if legacy else None)
+        if legacy:
             value = _read_legacy(path, hashed, fold, max_memory)
             integrity = "none: the format has no checksum"
         elif start[:4] == b"PK\x03\x04":
