@@ -235,12 +235,18 @@ def metrics(points, params, total, checkpoint=b""):
     return message + b"\x10" + _varint(params) + _field(3, 1, struct.pack("<d", total))
 
 
-def cell_record(digest, epochs, arch, message):
-    """A record of NAS-Bench-101, of a cell as our vector."""
-    matrix, names = nasbench101.to_matrix(arch)
-    bits = "".join(map(str, matrix.ravel()))
+def cell_texts(nv, adj_code, ops):
+    """Matrix and operations of a cell of the reference table, as the records have them."""
+    places = [(i, j) for i in range(nv) for j in range(nv)]
+    bits = "".join(str(int(adj_code) >> (7 * i + j) & 1) for i, j in places)
+    names = [nasbench101.OPERATIONS[op] for op in ops[: nv - 2]]
+    return bits, ",".join(["input", *names, "output"])
+
+
+def cell_record(digest, epochs, texts, message):
+    """A record of NAS-Bench-101."""
     text = base64.b64encode(message).decode()
-    return json.dumps([digest, epochs, bits, ",".join(names), text]).encode()
+    return json.dumps([digest, epochs, *texts, text]).encode()
 
 
 def tfrecords(records):
