@@ -206,6 +206,10 @@ def spoiled():
     def info(field, value):
         return lambda small: small["arch2infos"][11]["full"].update({field: value})
 
+    # Sixty tuples that would take for ever to print, to compare or to hash.
+    nested = ()
+    for _ in range(60):
+        nested = (nested, nested)
     yield put("name", "mnist"), "unknown dataset mnist"
     yield put("name", ["cifar10"]), "unknown dataset"
     yield put("seed", "777"), "a run has the seed 777"
@@ -223,7 +227,15 @@ def spoiled():
     yield drop("eval_acc1es", "x-valid@199"), "no accuracy of x-valid at its end"
     yield put_in("eval_acc1es", "x-valid@200", 1.0), "epochs that it should not have"
     yield put_in("eval_losses", "x-test@3", 1.0), "epochs that it should not have"
-    yield put("eval_names", ["x-valid", "y"]), "a run was evaluated on"
+    yield put("eval_names", ["x-valid", "y"]), "a run was evaluated on x-valid, y"
+    yield put("eval_names", ["x-valid", nested]), "a run was evaluated on list"
+    yield put("name", nested), "unknown dataset tuple"
+    yield put("seed", nested), "a run has the seed tuple"
+    yield put("latency", nested), "a run has the latency tuple"
+    yield put_in("train_losses", 3, nested), "none that is a number"
+    yield info("arch_str", nested), "cell 11 says that it is another one"
+    yield info("dataset_seed", {"cifar10-valid": [nested]}), "a seed that is no integer"
+    yield lambda s: s.update(evaluated_indexes=[nested]), "index that is no integer"
     yield put("eval_names", "x-valid"), "a run was evaluated on x-valid"
     yield put("params", None), "a run has None million parameters"
     yield put("flop", -1.0), "a run has -1.0 million FLOPs"

@@ -174,7 +174,7 @@ INSTRUCTIONS: Instructions = {
     ord("F"): _line(lambda m, line: float(line)),
     ord("I"): _line(_integer),
     ord("L"): _line(_integer),
-    ord("V"): _line(lambda m, line: m.text(line.decode("raw-unicode-escape").encode())),
+    ord("V"): _line(lambda m, line: line.decode("raw-unicode-escape")),
     ord("g"): _line(lambda m, line: m.memo[int(line)]),
     ord("p"): lambda m: m.put(int(m.source.line())),
     ord("J"): lambda m: m.stack.append(_int32(m.source.take(4))[0]),

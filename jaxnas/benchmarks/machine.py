@@ -17,7 +17,7 @@ from jaxnas.benchmarks.streams import Source
 Admitted = Mapping[tuple[str, str], Callable[..., Any] | None]
 
 _AHEAD = 16  # The longest instruction of fixed size has 9 bytes.
-_MAX_DEPTH, _MAX_STACK = 2**16, 2**22
+_MAX_DEPTH, _MAX_STACK = 2**14, 2**20
 # Bytes of memory that values are taken to need, rounded up.
 CONTAINER, ENTRY, ITEM = 128, 128, 40
 _double = struct.Struct(">d").unpack_from
@@ -72,7 +72,7 @@ class Machine:
         source = self.source
         if source.ended:
             raise ValueError("it ends in the middle")
-        if len(self.marks) > _MAX_DEPTH or len(self.stack) > _MAX_STACK:
+        if len(self.stack) + sum(map(len, self.marks)) > _MAX_STACK:
             raise ValueError("it has more on its stack than a sound pickle")
         if 8 * len(self.memo) > self.left:
             raise ValueError(f"its values need more than {self.max_memory} bytes")
@@ -83,7 +83,6 @@ class Machine:
         # The frequent instructions are written out here, because the official files
         # have about a billion of them.
         source, memo, number = self.source, self.memo, int.from_bytes
-        limit = -1
         while True:
             data, at, stack = source.data, source.at, self.stack
             push = stack.append
@@ -153,6 +152,8 @@ class Machine:
         memo[index] = self.stack[-1]
 
     def mark(self) -> None:
+        if len(self.marks) > _MAX_DEPTH:
+            raise ValueError("it has more lists in lists than a sound pickle")
         self.marks.append(self.stack)
         self.stack = []
         source = self.source

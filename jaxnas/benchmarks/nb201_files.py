@@ -30,7 +30,7 @@ META = "meta.pickle.pbz2"
 # tables, of which 8 bytes are kept each, and its runs are taken out as they come.
 _MAX_MEMORY, _MAX_MEMORY_EACH = 2**32, 2**28
 # Bytes that a file may unpack to. One cell of NATS-Bench has less than a million.
-_MAX_UNPACKED, _MAX_UNPACKED_EACH = 2**34, 2**26
+_MAX_UNPACKED, _MAX_UNPACKED_EACH = 2**34, 2**24
 _TRAINED = {
     "cifar10-valid": "CIFAR-10, trained on 25,000 images",
     "cifar10": "CIFAR-10, trained on all 50,000 images",
@@ -169,6 +169,8 @@ def _whole(value: Any) -> tuple[list[str], dict]:
     infos, indexes = value["arch2infos"], value["evaluated_indexes"]
     if type(infos) is not dict or type(indexes) not in (list, tuple, set):
         raise ValueError("its cells are no dict, or the trained ones no list")
+    if any(type(index) is not int for index in (*indexes, *infos)):
+        raise ValueError("it has an index that is no integer")
     if {*indexes} != infos.keys():
         raise ValueError(f"it has {len(infos)} cells and says {len(indexes)}")
     return _strings(value), infos
@@ -187,6 +189,8 @@ def _check_infos(infos: Any, index: int, string: str) -> None:
         results, seeds = info.get("all_results"), info.get("dataset_seed")
         if type(results) is not dict or type(seeds) is not dict:
             raise ValueError(f"cell {index} has no results")
+        if any(type(seed) is not int for own in seeds.values() for seed in own):
+            raise ValueError(f"cell {index} has a seed that is no integer")
         listed = [(dataset, seed) for dataset, own in seeds.items() for seed in own]
         if {*listed} != results.keys() or len(listed) != len(results):
             raise ValueError(f"cell {index} has other runs than it lists")

@@ -107,8 +107,10 @@ class Runs:
         if times is not None:
             self._put(number, key, "train", "time", _values(times, steps, "time"))
         names = state["eval_names"]
-        if type(names) is not list or len(set(names) & set(_SPLITS)) != len(names):
+        if type(names) is not list or any(type(name) is not str for name in names):
             raise ValueError(f"a run was evaluated on {shown(names)}")
+        if len(set(names) & set(_SPLITS)) != len(names):
+            raise ValueError(f"a run was evaluated on {shown(', '.join(names))}")
         for name in names:
             self._evaluation(number, key, name, state)
         evaluated = {step for name in names for step in self._names[name, epochs]}

@@ -92,6 +92,10 @@ def _bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _set(items: list) -> set:
     check_keys(items)
     return set(items)
@@ -111,6 +115,7 @@ PLAIN: Admitted = {
     ("numpy.core.multiarray", "scalar"): _number,
     ("numpy._core.multiarray", "scalar"): _number,
     ("_codecs", "encode"): _bytes,
+    ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "set"): _set,
     ("__builtin__", "set"): _set,
 }

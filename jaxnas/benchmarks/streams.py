@@ -25,9 +25,11 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def shown(text: object, length: int = 80) -> str:
-    """A text from a file in one line that cannot grow without bound."""
-    text = str(text)
+def shown(value: object, length: int = 80) -> str:
+    """A value from a file in one line that cannot grow without bound."""
+    # A tuple of tuples can be of few bytes and print for ever: its type says enough.
+    plain = str, bytes, int, float, type(None), BaseException
+    text = str(value) if isinstance(value, plain) else type(value).__name__
     cut = text if len(text) <= length else text[: length - 3] + "..."
     return "".join(c if c.isprintable() else "?" for c in cut)
 

@@ -168,7 +168,9 @@ def _read_legacy(path: Path, file: Hashed, fold, max_memory: int) -> Any:
         max_memory=max_memory,
     )
     keys = pickles.load(source, {})
-    if type(keys) is not list or sorted(map(str, keys)) != sorted(tensors.storages):
+    if type(keys) is not list or any(type(key) is not str for key in keys):
+        raise ValueError("its storages have no names")
+    if sorted(keys) != sorted(tensors.storages):
         raise ValueError("its storages are not those of its tensors")
     for key in keys:
         storage = tensors.storages[key]
