@@ -7,9 +7,11 @@
 
 Reads NAS-Bench-201 (.pth, v1_0 and v1_1), the folder NATS-tss-v1_0-3ffb9-simple, and
 nasbench_only108.tfrecord and nasbench_full.tfrecord, without torch or TensorFlow and
-without running anything of theirs. All datasets, splits, seeds and epochs are kept. A
-made file of the same form is read at 20 MB/s, which would be four minutes for the 4.7 GB
-of v1_1; the official files were not at hand to measure.
+without running anything of theirs. All datasets, splits, seeds and epochs are kept.
+
+The official files were not at hand. Files of the same form were read at 10 MB/s on one
+busy core, which would be eight minutes for the 4.7 GB of v1_1 and one minute for
+only108. Memory grew by 150 KB a cell of NAS-Bench-201: 2.5 GB for all of them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import numpy as np
 import official_samples as samples
 import pytest
 
-from jaxnas import checkpoints
 from jaxnas.benchmarks import (
     files,
     nb201_files,
@@ -23,11 +22,6 @@ from jaxnas.benchmarks import (
 )
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query
-
-
-@pytest.fixture(scope="module")
-def records(shared):
-    return checkpoints.read_npz(shared / "data/nats_official_records_3archs.npz")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ import numpy as np
 import official_samples as samples
 import pytest
 from test_nb101_files import all_records, cells  # noqa: F401
-from test_nb201_files import records  # noqa: F401
 from test_pickles import bombs, harmful
 
 from jaxnas.benchmarks import files, nb201_files, official
@@ -119,7 +118,7 @@ class Check:
 
 
 @pytest.fixture(scope="module")
-def small(records):  # noqa: F811
+def small(records):
     return samples.nb201_dict(records, (11,), ("cifar10-valid",), (777,))
 
 

@@ -85,7 +85,7 @@ def analog(path: str | os.PathLike | None = None) -> Table:
         cached.parent.mkdir(parents=True, exist_ok=True)
         files.save(cached, table)
     except (OSError, ValueError):
-        pass  # Without a cache the next call takes a second more.
+        pass  # Without a cache the next call takes two seconds more.
     return table
 
 

@@ -82,7 +82,12 @@ class Machine:
         """The value of the pickle; `ValueError` or whatever a damaged one raises."""
         # The frequent instructions are written out here, because the official files
         # have about a billion of them.
-        source, memo, number = self.source, self.memo, int.from_bytes
+        source, memo, texts, number = (
+            self.source,
+            self.memo,
+            self.texts,
+            int.from_bytes,
+        )
         while True:
             data, at, stack = source.data, source.at, self.stack
             push = stack.append
@@ -104,21 +109,24 @@ class Machine:
                 elif code == 0x68:  # BINGET
                     push(memo[data[at]])
                     at += 1
-                elif code == 0x72:  # LONG_BINPUT
-                    self.put(number(data[at : at + 4], "little"))
-                    at += 4
-                elif code == 0x71:  # BINPUT
-                    self.put(data[at])
-                    at += 1
+                elif code == 0x72 or code == 0x71:  # LONG_BINPUT, BINPUT
+                    end = at + (4 if code == 0x72 else 1)
+                    index = number(data[at:end], "little")
+                    at = end
+                    if index == len(memo):
+                        memo.append(stack[-1])
+                    else:
+                        self.put(index)
                 elif code == 0x58 or code == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
-                    width = 4 if code == 0x58 else 1
-                    size = number(data[at : at + width], "little")
-                    source.at = at + width
-                    raw = source.take(size)
-                    push(self.texts.get(raw) or self.text(raw))
-                    if source.data is not data:
+                    start = at + (4 if code == 0x58 else 1)
+                    end = start + number(data[at:start], "little")
+                    if end > limit:
+                        source.at = start
+                        push(self.text(source.take(end - start)))
                         break
-                    at = source.at
+                    raw = data[start:end]
+                    push(texts.get(raw) or self.text(raw))
+                    at = end
                 elif code == 0x2E:  # STOP
                     source.at = at
                     if self.marks or len(stack) != 1:

@@ -58,13 +58,12 @@ class Runs:
         if _RUN in state or any(field not in state for field in _FIELDS):
             return 0
         number = self._add(state)
-        inner = [state[name] for name in _TABLES]
-        gone = len(state) + sum(len(x) for x in inner if type(x) is dict)
+        inner = [x for x in state.values() if type(x) is dict]
+        gone = len(state) + sum(map(len, inner))
         # The pickle still refers to the inner dicts, so they are emptied as well. One
         # that two runs shared would be refused as empty in the second.
         for table in inner:
-            if type(table) is dict:
-                table.clear()
+            table.clear()
         state.clear()
         state[_RUN] = number
         return gone
