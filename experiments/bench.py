@@ -208,4 +208,4 @@ def _folder(path: str) -> Path:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config, resumes=False)
+    settings.command(main, Config, interrupted="interrupted: nothing was written")

@@ -39,22 +39,28 @@ def positive(config: Any, *names: str) -> None:
 
 
 def command(
-    main: Callable[[Any], Any], config_type: type, *, resumes: bool = True
+    main: Callable[[Any], Any],
+    config_type: type,
+    *,
+    interrupted: str | None = None,
+    at_once: bool = True,
 ) -> None:
-    """Runs a driver from the command line; `resumes` if it goes on from a killed run.
+    """Runs a driver from the command line.
 
-    Bad input ends in one line and exit code 2. Ctrl-C ends at once, also inside a
-    compiled program, in one line and exit code 130.
+    Bad input ends in one line and exit code 2, Ctrl-C in one line and exit code 130.
+
+    Args:
+      interrupted: that line; default: that the same command goes on.
+      at_once: Ctrl-C ends also inside a compiled program, and nothing is cleaned up.
     """
     description = sys.modules[main.__module__].__doc__
     config = tyro.cli(config_type, description=description)
-    message = "interrupted: nothing was written"
-    if resumes:
-        message = (
-            f"interrupted: what is finished is kept in {config.out}, "
-            "and the same command goes on from there"
-        )
-    _end_on_interrupt(message)
+    message = interrupted or (
+        f"interrupted: what is finished is kept in {config.out}, "
+        "and the same command goes on from there"
+    )
+    if at_once:
+        _end_on_interrupt(message)
     use_all_cores()
     try:
         main(config)

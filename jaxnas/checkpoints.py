@@ -105,14 +105,20 @@ def save_arrays(
 
 
 def load_arrays(
-    path: str | os.PathLike, *, max_bytes: int = MAX_BYTES
+    path: str | os.PathLike,
+    *,
+    skip: Callable[[str], bool] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What `save_arrays` wrote: the arrays by name, and the manifest.
+
+    Args:
+      skip: tells from the name of an array that it is not wanted; default: none is.
 
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
       has no manifest, or would unpack to more than `max_bytes`.
     """
-    arrays = read_npz(path, max_bytes=max_bytes)
+    arrays = read_npz(path, skip=skip, max_bytes=max_bytes)
     if MANIFEST not in arrays:
         raise ValueError(
             f"{path} was not written by jaxnas: wanted an array '{MANIFEST}', "
@@ -134,13 +140,14 @@ def read_npz(
     path: str | os.PathLike,
     names: Sequence[str] | None = None,
     *,
+    skip: Callable[[str], bool] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> dict[str, np.ndarray]:
     """The plain arrays of any npz file, by name, after checking that they are sound.
 
     Args:
       path: the file.
-      names: the arrays to read; default: all.
+      names: the arrays to read; default: all but those of which `skip(name)` is true.
       max_bytes: the most that the file's arrays may declare to take in memory.
 
     Raises: `ValueError`, of one line that names the file, what was wanted and found.
@@ -151,7 +158,9 @@ def read_npz(
     try:
         with zipfile.ZipFile(path) as archive:
             found = _members(archive, max_bytes)
-            wanted = found if names is None else names
+            wanted = names
+            if wanted is None:
+                wanted = [name for name in found if not (skip and skip(name))]
             if all(name in found for name in wanted):
                 return {name: _read(archive, found[name]) for name in wanted}
     except OSError as error:

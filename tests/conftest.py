@@ -21,6 +21,14 @@ def shared() -> Path:
     return folder.resolve()
 
 
+@pytest.fixture(scope="session")
+def records(shared):
+    """Complete official records of three cells of NAS-Bench-201."""
+    from jaxnas import checkpoints
+
+    return checkpoints.read_npz(shared / "data/nats_official_records_3archs.npz")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def table_cache(tmp_path_factory):
     """Tables that are made from packages are cached for this run of the suite alone."""

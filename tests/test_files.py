@@ -168,3 +168,54 @@ def test_other_rules_of_the_format(saved):
     )
     silent = changed(table, manifest=table.manifest | {"columns": {}})
     assert "does not say what column" in refused(files.save, saved, silent)
+
+
+def detailed():
+    """The table with every kind of detail, and small ones that break its rule."""
+    table, rng = make_table(), np.random.default_rng(1)
+    details = {
+        "curve/cifar10/test/200": rng.uniform(0, 100, (40, 3, 5)).astype(np.float32),
+        "loss/cifar10/valtest/200": np.full((40, 3, 5), np.inf, np.float32),
+        "time/cifar10/train/200": rng.uniform(0, 9, (40, 3, 1)).astype(np.float32),
+        "elapsed/cifar10/train/200": np.full((40, 3, 5), np.nan, np.float32),
+        "latency/cifar10/200": rng.uniform(0, 9, (40, 3)).astype(np.float32),
+        "total/cifar10/200": rng.uniform(0, 9, (40, 3)).astype(np.float32),
+        "flops/cifar10": rng.uniform(0, 9, 40),
+        "params/cifar10": rng.uniform(0, 9, 40),
+    }
+    columns = table.columns | details
+    manifest = table.manifest | {"columns": dict.fromkeys(columns, "drawn")}
+    return changed(table, columns=columns, manifest=manifest)
+
+
+def test_details_come_back_and_curves_if_they_are_asked_for(tmp_path):
+    path, table = tmp_path / "table.npz", detailed()
+    files.save(path, table)
+    same(files.load(path, curves=None), table)
+    light = files.load(path)
+    left = {name for name, column in table.columns.items() if column.ndim == 3}
+    assert light.columns.keys() == table.columns.keys() - left
+    assert files.accuracies(light).keys() == files.accuracies(make_table()).keys()
+    one = files.load(path, curves=["loss/cifar10/valtest/200"])
+    assert one.columns.keys() - light.columns.keys() == {"loss/cifar10/valtest/200"}
+    assert "and it has no such column" in refused(files.load, path, ["loss/a/test/1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("curve/cifar10/test/200", lambda x: x[:, 0], "(40, seeds, points) float32"),
+        ("curve/cifar10/test/200", lambda x: x + 50, "wanted 0 to 100"),
+        ("time/cifar10/train/200", lambda x: -x, "wanted 0 to inf"),
+        ("latency/cifar10/200", lambda x: x[:, 0], "(40, seeds) float32"),
+        ("latency/cifar10/200", lambda x: x / 0, "wanted 0 to inf"),
+        ("flops/cifar10", lambda x: x.astype(np.float32), "(40) float64"),
+        ("flops/cifar10", lambda x: x[:-1], "(40) float64, found (39,)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_details_that_break_a_rule_are_refused(tmp_path, name, change, message):
+    table = detailed()
+    columns = table.columns | {name: change(table.columns[name])}
+    bad = changed(table, columns=columns)
+    assert message in refused(files.save, tmp_path / "table.npz", bad)

@@ -1,24 +1,25 @@
 """AnalogNAS-Bench, read off the installed package analog-nasbench.
 
-The package carries its records as a pickle. It is read through an unpickler that
-admits the two record classes as empty local ones, so that nothing of the package is
-imported or run, and kept as a table file in the cache folder.
+The package carries its records as a pickle. It is read as data, with only the two
+record classes admitted, so that nothing of the package is imported or run, and kept as
+a table file in the cache folder.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import io
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnas.benchmarks import files
+from jaxnas.benchmarks import files, pickles
 from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks.streams import Source
 
 # Part of the name of a cached table: raise it when `_analog_table` changes.
 _CACHE_VERSION = 1
@@ -45,29 +46,10 @@ _ANALOG_DRIFT = {
 }
 
 
-class _Architecture:
-    """A record of the package, without its code."""
-
-
-class _DriftMeasurement:
-    """A mean and a standard deviation of the package, without its code."""
-
-
-class _Records(pickle.Unpickler):
-    """Admits the two record classes; anything else in the file is refused unread."""
-
-    admitted = {
-        ("analognasbench.data", "Architecture"): _Architecture,
-        ("analognasbench.data", "DriftMeasurement"): _DriftMeasurement,
-    }
-
-    def find_class(self, module: str, name: str) -> type:
-        if (module, name) not in self.admitted:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, and only Architecture and "
-                "DriftMeasurement of analognasbench.data are admitted"
-            )
-        return self.admitted[module, name]
+_ADMITTED = {
+    ("analognasbench.data", name): functools.partial(pickles.Record, name)
+    for name in ("Architecture", "DriftMeasurement")
+}
 
 
 def analog(path: str | os.PathLike | None = None) -> Table:
@@ -103,7 +85,7 @@ def analog(path: str | os.PathLike | None = None) -> Table:
         cached.parent.mkdir(parents=True, exist_ok=True)
         files.save(cached, table)
     except (OSError, ValueError):
-        pass  # Without a cache the next call takes a second more.
+        pass  # Without a cache the next call takes two seconds more.
     return table
 
 
@@ -128,11 +110,9 @@ def _package_file() -> Path:
 def _analog_table(path: Path, data: bytes, digest: str) -> Table:
     try:
         keys, fields = _analog_fields(data)
-    # Whatever a damaged pickle makes the unpickler raise.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except ValueError as error:
         raise ValueError(
-            f"{path} is no data file of analog-nasbench: {reason}"
+            f"{path} is no data file of analog-nasbench: {error}"
         ) from error
     described = _ANALOG_ACCURACY | _ANALOG_DRIFT
     columns = {f"{d}/test/200": fields[f] for f, (d, _) in described.items()}
@@ -157,25 +137,29 @@ def _analog_table(path: Path, data: bytes, digest: str) -> Table:
 
 def _analog_fields(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The keys (n, 6) and each field (n,) float32 of the records, types checked."""
-    records = _Records(io.BytesIO(data)).load()
+    records = pickles.load(Source(io.BytesIO(data)), _ADMITTED)
     if type(records) is not dict or not records:
         raise ValueError(f"wanted a dict of records, found {type(records).__name__}")
     for key, record in records.items():
         right = type(key) is tuple and len(key) == 6
         if not right or any(type(o) is not int or not 0 <= o < 5 for o in key):
             raise ValueError(f"wanted six operations 0..4 as a key, found {key!r}")
-        if type(record) is not _Architecture:
+        if not _is(record, "Architecture"):
             raise ValueError(f"wanted a record, found {type(record).__name__}")
-        if vars(record).get("architecture") != key:
+        if record.fields.get("architecture") != key:
             raise ValueError(f"the record of {key} is of another architecture")
-    rows = [vars(record) for record in records.values()]
+    rows = [record.fields for record in records.values()]
     fields = {f: _field(f, [row.get(f) for row in rows]) for f in _ANALOG_ACCURACY}
     for f in _ANALOG_DRIFT:
         drifts = [row.get(f) for row in rows]
-        if any(type(x) is not _DriftMeasurement for x in drifts):
+        if not all(_is(x, "DriftMeasurement") for x in drifts):
             raise ValueError(f"wanted a drift measurement as {f} of every record")
-        fields[f] = _field(f, [vars(x).get("value") for x in drifts])
+        fields[f] = _field(f, [x.fields.get("value") for x in drifts])
     return np.array(list(records), np.int8), fields
+
+
+def _is(value: Any, kind: str) -> bool:
+    return type(value) is pickles.Record and value.kind == kind
 
 
 def _field(name: str, values: list[Any]) -> np.ndarray:

@@ -10,19 +10,33 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   architecture has at least one; a column (n,) has no NaN;
 * optional cost columns called `seconds/<dataset>/<epochs>`: float32 (n,), the time that
   the whole schedule takes;
+* optional details, as the importers write them; the split can also be `valtest`, the
+  official test images of which the valid and test images are the halves. NaN is what
+  was not measured; the seeds are those of the accuracy column;
+
+  * `<what>/<dataset>/<split>/<epochs>`: float32 (n, seeds, points), or (n, seeds, 1) for
+    what is the same at all points. The manifest says in `points`, by schedule, after how
+    many epochs each point is. What: `curve`, the accuracy in percent; `loss`; `time`,
+    the seconds that the epoch before the point took to train (split `train`) or to
+    evaluate; `elapsed`, the seconds trained up to the point;
+  * `<what>/<dataset>/<epochs>`: float32 (n, seeds). What: `latency`, the seconds of one
+    batch; `total`, the seconds of the whole run with all of its evaluations;
+  * `flops/<dataset>` and `params/<dataset>`: float64 (n,), in millions;
 * `manifest`: a () string array, a JSON object with `format` ("jaxnas-table"),
   `version` (1), `name` (what results call the table), `space` (the `Space.name` of its
   architectures), `source` (where the numbers come from), `sha256` (of the file they
   were read from), `columns` (what each column means: which training set and how many
   seeds), and anything else that is worth knowing.
 
-`save` writes this, `load` reads it, and both refuse what breaks a rule above.
+`save` writes this, `load` reads it, and both refuse what breaks a rule above. What has
+three axes is large: `load` leaves it unread unless it is asked for.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +47,11 @@ from jaxnas.spaces.base import Space
 
 FORMAT, VERSION = "jaxnas-table", 1
 _NAME, _EPOCHS = r"[A-Za-z0-9][A-Za-z0-9._-]*", r"[1-9][0-9]{0,8}"
-_ACCURACY = re.compile(rf"({_NAME})/(train|valid|test)/({_EPOCHS})")
+_ACCURACY = re.compile(rf"({_NAME})/(train|valid|test|valtest)/({_EPOCHS})")
 _SECONDS = re.compile(rf"seconds/({_NAME})/({_EPOCHS})")
+_CURVE = re.compile(rf"(curve|loss|time|elapsed)/{_ACCURACY.pattern}")
+_RUN = re.compile(rf"(latency|total)/({_NAME})/({_EPOCHS})")
+_SIZE = re.compile(rf"(flops|params)/({_NAME})")
 # Keys of the manifest that a `Table` has no need to repeat.
 _ENVELOPE = ("format", "version", "name", "space")
 _DESCRIBED = {"source": str, "sha256": str, "columns": dict}
@@ -48,7 +65,7 @@ class Table:
       name: what results call it.
       space: the `Space.name` of the architectures.
       arch: (n, d) int8 or int32.
-      columns: arrays (n,) or (n, seeds) float32 by column name.
+      columns: arrays by column name.
       manifest: `source`, `sha256`, `columns` (their meaning), and whatever else.
     """
 
@@ -61,7 +78,7 @@ class Table:
 
 def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
     """The accuracy columns by (dataset, split, epochs)."""
-    matches = {c: _ACCURACY.fullmatch(c) for c in table.columns if not _is_cost(c)}
+    matches = {c: _ACCURACY.fullmatch(c) for c in table.columns if _is_accuracy(c)}
     return {(m[1], m[2], int(m[3])): table.columns[c] for c, m in matches.items() if m}
 
 
@@ -78,14 +95,23 @@ def save(path: str | os.PathLike, table: Table) -> None:
     checkpoints.save_arrays(path, {"arch": table.arch, **table.columns}, manifest)
 
 
-def load(path: str | os.PathLike) -> Table:
+def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Table:
     """Reads a table.
+
+    Args:
+      curves: the columns of three axes to read as well; None: all.
 
     Raises: `ValueError`, in one line that names the file, what was wanted and what was
       found, for a file that is missing, damaged, foreign, of another version, or whose
       content breaks a rule of the format.
     """
-    arrays, manifest = checkpoints.load_arrays(path)
+
+    def skip(name: str) -> bool:
+        return (
+            curves is not None and bool(_CURVE.fullmatch(name)) and name not in curves
+        )
+
+    arrays, manifest = checkpoints.load_arrays(path, skip=skip)
     form, version, name, space = (manifest.pop(key, None) for key in _ENVELOPE)
     if form != FORMAT:
         raise ValueError(f"{path}: wanted the format {FORMAT!r}, found {form!r}")
@@ -97,6 +123,8 @@ def load(path: str | os.PathLike) -> Table:
         found = ", ".join(sorted(arrays)) or "none"
         raise ValueError(f"{path}: wanted an array 'arch', found {found}")
     arch = arrays.pop("arch")
+    if missing := [name for name in curves or () if name not in arrays]:
+        raise ValueError(f"{path}: wanted {missing[0]}, and it has no such column")
     try:
         return check(Table(str(name or ""), str(space or ""), arch, arrays, manifest))
     except ValueError as error:
@@ -116,12 +144,15 @@ def check(table: Table) -> Table:
         raise ValueError(
             f"wanted arch as (n, d) int8 or int32, found {arch.shape} {arch.dtype}"
         )
-    if not any(_ACCURACY.fullmatch(c) for c in table.columns if not _is_cost(c)):
+    if not any(_is_accuracy(c) for c in table.columns):
         raise ValueError("wanted a column <dataset>/<split>/<epochs>, found none")
     for name, column in table.columns.items():
         if name not in table.manifest["columns"]:
             raise ValueError(f"the manifest does not say what column {name} means")
-        _check_column(name, column, len(arch))
+        if _CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name):
+            _check_detail(name, column, len(arch))
+        else:
+            _check_column(name, column, len(arch))
     return table
 
 
@@ -129,11 +160,37 @@ def _is_cost(name: str) -> bool:
     return _SECONDS.fullmatch(name) is not None
 
 
+def _is_accuracy(name: str) -> bool:
+    others = (_SECONDS, _RUN, _CURVE, _SIZE)
+    return not any(p.fullmatch(name) for p in others) and bool(
+        _ACCURACY.fullmatch(name)
+    )
+
+
+def _check_detail(name: str, column: np.ndarray, num: int) -> None:
+    size = bool(_SIZE.fullmatch(name))
+    ndim = 1 if size else 2 if _RUN.fullmatch(name) else 3
+    kind = "float64" if size else "float32"
+    if column.shape[:1] != (num,) or column.ndim != ndim or column.dtype != kind:
+        axes = ", ".join(("", "seeds", "points")[:ndim])
+        raise ValueError(
+            f"wanted column {name} as ({num}{axes}) {kind}, "
+            f"found {column.shape} {column.dtype}"
+        )
+    if not column.size or name.startswith("loss/"):
+        return  # A loss can be anything, after training that diverged.
+    # Unlike nanmin these say nothing where all is NaN, and make no copy.
+    low, high = np.fmin.reduce(column, axis=None), np.fmax.reduce(column, axis=None)
+    top = 100 if name.startswith("curve/") else np.inf
+    if low < 0 or high > top or np.isinf(high):
+        raise ValueError(f"column {name} holds {low}..{high}, wanted 0 to {top}")
+
+
 def _check_column(name: str, column: np.ndarray, num: int) -> None:
     cost = _is_cost(name)
     if not cost and not _ACCURACY.fullmatch(name):
         raise ValueError(
-            f"wanted columns <dataset>/<train|valid|test>/<epochs> and "
+            f"wanted columns <dataset>/<train|valid|test|valtest>/<epochs> and "
             f"seconds/<dataset>/<epochs>, found {name!r}"
         )
     per_seed = column.ndim == 2 and column.shape[1] > 0 and not cost

@@ -96,7 +96,7 @@ def nb101(path: str | os.PathLike | None = None) -> Table:
     wanted = ("nv", "adj_code", "ops", "test_acc_108_mean")
     nv, adj_code, ops, accuracy = checkpoints.read_npz(path, wanted).values()
     try:
-        arch = _nb101_arch(nv, adj_code, ops)
+        arch = nb101_vectors(nv, adj_code, ops)
     except (ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path} holds no cells of NAS-Bench-101: {error}") from error
     column = "cifar10/test/108"
@@ -109,7 +109,7 @@ def nb101(path: str | os.PathLike | None = None) -> Table:
     return _checked(path, Table("nb101", "nasbench101", arch, columns, manifest))
 
 
-def _nb101_arch(nv: np.ndarray, adj_code: np.ndarray, ops: np.ndarray) -> np.ndarray:
+def nb101_vectors(nv: np.ndarray, adj_code: np.ndarray, ops: np.ndarray) -> np.ndarray:
     """Vectors (n, 26) int8 of our NAS-Bench-101 space.
 
     Args:
