@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -42,6 +42,15 @@ class Budget(Protocol):
         ...
 
 
+# Quality against diversity: see the docstring of `selectors.kdpp`.
+TEMPERATURE = 0.3
+# Parts of the best distance.
+PLUS = (
+    partial(distances.tree_wasserstein, n=2),
+    partial(distances.live_tree_wasserstein, n=2),
+    distances.hamming,
+)
+
 # (space, architectures of the table (n, d), budget) -> the search.
 Method = Callable[[Space, np.ndarray, Budget], Search]
 
@@ -67,22 +76,56 @@ METHODS: dict[str, Method] = {
     "gp-nasbot": gaussian_process(distances.nasbot_like),
     "gp-tw": gaussian_process(distances.tree_wasserstein),
     "gp-tw2g": gaussian_process(partial(distances.tree_wasserstein, n=2)),
-    "gp-tw2g-plus": gaussian_process(
-        partial(distances.tree_wasserstein, n=2),
-        partial(distances.live_tree_wasserstein, n=2),
-        distances.hamming,
-    ),
+    "gp-tw2g-plus": gaussian_process(*PLUS),
 }
 
 # What the main job compares; training the ensembles of BANANAS takes minutes more.
 MAIN = ("random", "evolution", "gp-tw", "gp-tw2g", "gp-tw2g-plus")
 
 
-def check(names: Sequence[str]) -> None:
+# (space, architectures of the table (n, d), budget, batch) -> the search.
+BatchMethod = Callable[[Space, np.ndarray, Budget, int], Search]
+
+
+def in_batches(select: selectors.Select) -> BatchMethod:
+    """The best Gaussian process above; `select` chooses its batches."""
+
+    def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
+        pool = make_pool(space, archs, [feature(space) for feature in PLUS])
+        settings = {"init": budget.init, "batch": batch, "tail": TAIL}
+        return bayesopt(space, pool, select=select, **settings)
+
+    return method
+
+
+BATCH_METHODS: dict[str, BatchMethod] = {
+    "random": lambda space, archs, b, batch: random_search(
+        space, batch=batch, capacity=-(-b.evaluations // batch) * batch
+    ),
+    "evolution": lambda space, archs, b, batch: regularized_evolution(
+        space, init=b.init, batch=batch
+    ),
+    "top-ei": in_batches(selectors.best()),
+    "kdpp": in_batches(selectors.kdpp(TEMPERATURE)),
+    "kdpp-no-quality": in_batches(selectors.kdpp(quality=False)),
+    "quality-only": in_batches(selectors.kdpp(TEMPERATURE, diversity=False)),
+    "greedy-map": in_batches(selectors.greedy(TEMPERATURE)),
+    "thompson": in_batches(selectors.thompson()),
+    "gp-bucb": in_batches(selectors.believer(confidence_bound(4.0))),
+    "believer": in_batches(selectors.believer()),
+    "liar": in_batches(selectors.believer(lie="best")),
+    "penalisation": in_batches(selectors.local_penalisation()),
+    "uniform": in_batches(selectors.uniform),
+}
+# What the parallel comparison compares.
+MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
+
+
+def check(names: Sequence[str], known: Mapping[str, object] = METHODS) -> None:
     """Raises `ValueError` for a name that there is not."""
-    unknown = [name for name in names if name not in METHODS]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ValueError(
             f"no method {', '.join(unknown) or 'given'}: wanted some of "
-            f"{', '.join(METHODS)}"
+            f"{', '.join(known)}"
         )

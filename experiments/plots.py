@@ -38,6 +38,7 @@ def search_curves(
     reported_label: str,
     regret_label: str,
     optimum: float | None = None,
+    batch: Mapping[str, int] | None = None,
 ) -> None:
     """Compares searches by their progress, one evaluation after another, as a png.
 
@@ -48,6 +49,7 @@ def search_curves(
         right, on a log scale; a curve ends where no run has any regret left.
       title: of the whole. reported_label, regret_label: of the panels.
       optimum: percent error to mark on the left.
+      batch: architectures in each step of every method: then the right is by steps.
     """
     with matplotlib.rc_context(STYLE):
         # 960 x 440 pixels at 120 dots per inch, about what a README shows.
@@ -61,7 +63,10 @@ def search_curves(
             }
             _band(left, *reported[name], label=name, **look)
             mean, error = regret[name]
-            _band(right, np.where(mean > 0, mean, np.nan), error, **look)
+            size = batch[name] if batch else 1
+            steps = slice(size - 1, None, size)
+            mean, error = np.where(mean > 0, mean, np.nan)[steps], error[steps]
+            _band(right, mean, error, **look)
         if optimum is not None:
             left.axhline(optimum, color="#888888", linewidth=1, zorder=1)
             left.annotate(
@@ -81,6 +86,10 @@ def search_curves(
             axis.set_title(label, fontsize=10, loc="left")
             axis.set_xlabel("evaluations")
             axis.set_xlim(0, max(len(mean) for mean, _ in reported.values()))
+        if batch:
+            right.set_xlabel("batches")
+            right.set_xscale("log")
+            right.set_xlim(1, None)
         figure.legend(
             loc="outside lower center",
             ncols=len(reported) if len(reported) < 6 else -(-len(reported) // 2),

@@ -18,7 +18,7 @@ from experiments.plots import Curve
 from jaxnas import checkpoints, metrics
 
 # Evaluations after which the curves are read off, as far as they reach.
-MARKS = (30, 50, 100, 150, 200)
+MARKS = (30, 50, 100, 150, 200, 300)
 
 
 class Summary(NamedTuple):
@@ -119,6 +119,16 @@ def _plus_minus(mean: float, error: float) -> str:
 def _median(summary: Summary) -> str:
     median = float(metrics.median(summary.queries))
     return f"{median:g}" if np.isfinite(median) else f"> {len(summary.regret[0])}"
+
+
+def finish(
+    summaries: Mapping[str, Summary], fed_back: str, reported: str, folder: Path
+) -> None:
+    """Prints the comparison, and where its files are."""
+    console = Console()
+    show(console, summaries, fed_back, reported)
+    written = "results.npz, table.csv, curves.png"
+    console.print(f"{folder}: {written}", highlight=False, soft_wrap=True)
 
 
 def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:

@@ -1,0 +1,73 @@
+"""Parallel architecture search on a table: what does a batch cost, and what buys it?
+
+    python -m experiments.tw_batch --seeds 50
+    python -m experiments.tw_batch --benchmark nb201 --dataset cifar100 --split valid
+        --epochs 12 --batches 5 --out results/cifar100_batch
+
+Every method is run with every batch size, for the same number of evaluations. Writes
+results.npz, table.csv and curves.png to --out. Every run can be killed and started again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments import compare, methods, plots, report, settings
+from jaxnas.search.base import Search
+from jaxnas.spaces.base import Space
+
+
+@dataclass(frozen=True)
+class Config(compare.Config):
+    """What to compare, on which numbers."""
+
+    methods: tuple[str, ...] = methods.MAIN_BATCH
+    """Which ways to choose a batch, in which order; all that there are: methods.py."""
+    batches: tuple[int, ...] = (1, 5, 10, 20)
+    """Architectures in a batch."""
+    evaluations: int = 300
+    """Evaluations of each run."""
+    out: str = "results/tw_batch"
+    """Folder for the results."""
+
+
+def main(config: Config) -> dict[str, np.ndarray]:
+    """Runs the comparison.
+
+    Returns: score (seeds, evaluations), what was fed back in percent, and row, the rows
+      of the table that were asked, by `METHOD-xBATCH/NAME`; as they are in results.npz.
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    methods.check(config.methods, methods.BATCH_METHODS)
+    sizes = config.batches
+    if not sizes or min(sizes) < 1 or max(sizes) > config.evaluations:
+        raise ValueError(
+            f"--batches must be between 1 and --evaluations = {config.evaluations}, "
+            f"not {' '.join(map(str, sizes)) or 'none'}"
+        )
+    kinds = {f"{m}-x{size}": (m, size) for m in config.methods for size in sizes}
+
+    def make(label: str, space: Space, archs: np.ndarray) -> Search:
+        method, size = kinds[label]
+        return methods.BATCH_METHODS[method](space, archs, config, size)
+
+    done = compare.run(config, tuple(kinds), make, free=("methods", "batches"))
+    of = report.which_numbers(done.fed_back, done.reported)
+    plots.search_curves(
+        done.folder.path / "curves.png",
+        {label: s.reported for label, s in done.summaries.items()},
+        {label: s.regret for label, s in done.summaries.items()},
+        title=f"{of}; mean of {config.seeds} runs",
+        reported_label="reported error of the best cell so far, %",
+        regret_label="fed-back error above the best of all cells, %",
+        optimum=done.optimum,
+        batch={label: size for label, (_, size) in kinds.items()},
+    )
+    report.finish(done.summaries, done.fed_back, done.reported, done.folder.path)
+    return done.arrays
+
+
+if __name__ == "__main__":
+    settings.command(main, Config)
