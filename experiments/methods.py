@@ -28,8 +28,8 @@ SCALE = 0.6
 TAIL = 2.0
 # Random evaluations before the first fit: its priors know the size of the distances.
 INIT = 5
-# mean + 2 std: expected improvement of a model that is sure of itself stops looking.
-EXPLORE = selectors.best(confidence_bound(4.0))
+# mean + 1.5 std: expected improvement of a model that is sure of itself stops looking.
+EXPLORE = selectors.best(confidence_bound(2.25))
 # Quality against diversity: see the docstring of `selectors.kdpp`.
 TEMPERATURE = 0.3
 # Parts of its distance.

@@ -69,7 +69,7 @@ class Search:
                 object.__setattr__(self, name, Partial(function))
 
 
-def _stages(search: Search, num_steps: int) -> tuple[Stage, ...]:
+def checked_stages(search: Search, num_steps: int) -> tuple[Stage, ...]:
     """The stages of a run, which have to follow on each other up to its end."""
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
@@ -97,7 +97,7 @@ def run(
     Returns: the last state, and the trace with leading axis (num_steps,).
     Raises: `ValueError` if `num_steps` is below 1, or not covered by the stages.
     """
-    stages = _stages(search, num_steps)
+    stages = checked_stages(search, num_steps)
     key_init, key_run = jax.random.split(key)
     step_key = lambda i: jax.random.split(jax.random.fold_in(key_run, i))  # noqa: E731
     keys = jax.vmap(step_key)(jnp.arange(num_steps))
@@ -143,7 +143,7 @@ def simulate(
 
     Returns: a `Trace` with leading axes (s, num_steps).
     """
-    _stages(search, num_steps)
+    checked_stages(search, num_steps)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if keys.ndim != 1 or not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):

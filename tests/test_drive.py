@@ -1,0 +1,260 @@
+"""Searching with a function of the user's: nothing is lost, nothing is asked twice."""
+
+import functools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.search import bayesopt, drive, pool
+from jaxnas.search.base import run
+from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.random_search import random_search
+from jaxnas.spaces import base, features
+from jaxnas.types import Result
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+ROOT = Path(__file__).parent.parent
+SPACE = base.product("toy", (4,) * 5)
+KEY = jax.random.key(3)
+
+
+def value(arch):
+    """Some structure, and a fifth of the cells that fail."""
+    number = sum(c * 4**i for i, c in enumerate(arch))
+    return math.nan if number % 5 == 2 else math.sin(number) + sum(arch)
+
+
+def objective(text, epoch):
+    assert epoch == 12
+    score = value([int(c) for c in text.split(",")])
+    if math.isnan(score):
+        raise RuntimeError(f"no network for {text}")
+    return score
+
+
+@functools.cache
+def evolution(batch=1):
+    return regularized_evolution(SPACE, population=8, init=6, batch=batch, epoch=12)
+
+
+def go(folder, search=None, steps=20, key=KEY, function=objective, **kwargs):
+    search = evolution() if search is None else search
+    return drive.optimise(key, search, SPACE, function, steps, folder, **kwargs)
+
+
+def told(history):
+    return [(e.step, e.slot, e.arch, e.score) for e in history]
+
+
+def same(a, b):
+    assert [x[:3] for x in told(a)] == [x[:3] for x in told(b)]
+    np.testing.assert_array_equal([e.score for e in a], [e.score for e in b])
+
+
+def evaluate(key, query):
+    weight = 4 ** jnp.arange(5)
+    number = query.arch @ weight
+    score = jnp.sin(number.astype(jnp.float32)) + query.arch.sum(1)
+    score = jnp.where(number % 5 == 2, jnp.nan, score)
+    return Result(score, score[:, None], jnp.ones_like(score))
+
+
+@functools.cache
+def gaussian():
+    every = np.indices(SPACE.choices).reshape(5, -1).T
+    hot = features.one_hot_encoder(SPACE.choices)
+    cells = pool.make_pool(SPACE, every, [lambda arch: (hot(arch),)])
+    return bayesopt.bayesopt(SPACE, cells, init=4, epoch=12)
+
+
+@pytest.mark.parametrize("search", [evolution, gaussian])
+def test_it_asks_what_run_asks(search, tmp_path):
+    made = search()
+    history = go(tmp_path, made, 16)
+    _, trace = jax.jit(lambda key: run(key, made, evaluate, 16))(KEY)
+    asked = [SPACE.to_string(a) for a in np.asarray(trace.query.arch[:, 0])]
+    # Rounding may break a tie of the Gaussian process otherwise, late.
+    num = 16 if search is evolution else 9
+    assert [e.arch for e in history][:num] == asked[:num]
+    np.testing.assert_allclose(
+        [e.score for e in history][:num], trace.score[:num, 0], atol=1e-5
+    )
+
+
+def test_failures_are_recorded_and_said(tmp_path):
+    history = go(tmp_path, steps=60)
+    failed = [e for e in history if math.isnan(e.score)]
+    assert 2 < len(failed) < 40
+    assert all(e.error == f"RuntimeError: no network for {e.arch}" for e in failed)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["arch"] for line in lines] == [e.arch for e in history]
+    assert drive.best(history).score == np.nanmax([e.score for e in history])
+    odd = go(tmp_path / "odd", steps=4, function=lambda text, epoch: math.inf)
+    assert [e.error for e in odd] == ["the score is inf"] * 4
+    with pytest.raises(ValueError, match="none of 4 evaluations has a score"):
+        drive.best(odd)
+
+
+def test_what_failed_is_not_asked_again(tmp_path):
+    search = random_search(SPACE, capacity=60, epoch=12)
+    history = go(tmp_path, search, 60)
+    assert len({e.arch for e in history}) == 60
+
+
+def test_a_finished_search_is_read_and_nothing_is_evaluated(tmp_path):
+    history = go(tmp_path)
+
+    def never(text, epoch):
+        raise AssertionError
+
+    same(go(tmp_path, function=never), history)
+
+
+@pytest.mark.parametrize("workers", [None, 3])
+def test_batches_side_by_side(tmp_path, workers):
+    one = go(tmp_path / "one", evolution(3), 8)
+    new: list = []
+    with ThreadPoolExecutor(workers) as executor:
+        both = go(tmp_path / "two", evolution(3), 8, executor=executor, tell=new.append)
+    same(one, both)
+    assert sorted(e[:2] for e in new) == [e[:2] for e in one]
+
+
+def test_half_a_line_is_evaluated_again(tmp_path):
+    history = go(tmp_path)
+    path = tmp_path / "history.jsonl"
+    whole = path.read_bytes()
+    for cut in (len(whole) - 1, len(whole) - 40, len(whole) // 2, 3):
+        path.write_bytes(whole[:cut])
+        same(go(tmp_path), history)
+        assert path.read_bytes().count(b"\n") == 20
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_ctrl_c_leaves_what_is_finished(tmp_path, capfd, at):
+    calls = []
+
+    def interrupted(text, epoch):
+        calls.append(text)
+        if len(calls) == (1 if at == "first" else 20):
+            raise KeyboardInterrupt
+        return objective(text, epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, function=interrupted)
+    said = capfd.readouterr().err
+    assert said.startswith("interrupted: the same call goes on with what is in")
+    same(go(tmp_path), go(tmp_path / "whole"))
+
+
+PROGRAM = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from concurrent.futures import ThreadPoolExecutor
+import test_drive as t
+
+def slow(text, epoch):
+    time.sleep(0.01)
+    return t.objective(text, epoch)
+
+with ThreadPoolExecutor(2) as executor:
+    t.go(sys.argv[1], t.evolution(2), 100, function=slow, executor=executor)
+"""
+
+
+def test_killed_five_times_at_any_moment_it_is_the_uninterrupted_run(tmp_path):
+    """200 evaluations, a fifth of which fail, in batches of two."""
+    folder, rng = tmp_path / "killed", np.random.default_rng(0)
+    path = folder / "history.jsonl"
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(ROOT / "tests")]
+    env = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    for lines in sorted(rng.integers(5, 195, 5)):
+        process = subprocess.Popen(command, cwd=ROOT, env=env)
+        while process.poll() is None:
+            if path.exists() and path.read_bytes().count(b"\n") >= lines:
+                time.sleep(rng.uniform(0, 0.02))
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+        assert process.returncode == -signal.SIGKILL
+    before = path.read_bytes()
+    killed = go(folder, evolution(2), 100)
+    assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    whole = go(tmp_path / "whole", evolution(2), 100)
+    same(killed, whole)
+    assert sum(math.isnan(e.score) for e in whole) > 10
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    def within(text, epoch):
+        with pytest.raises(ValueError, match="is in use by another process"):
+            go(tmp_path)
+        return 1.0
+
+    go(tmp_path, steps=1, function=within)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "num_steps must be at least 1, not 0"),
+        ({"steps": 21}, "has the history of another search .*'num_steps': 20"),
+        ({"key": jax.random.key(4)}, "has the history of another search"),
+        ({"search": evolution(3)}, "has the history of another search .*'batch': 1"),
+    ],
+)
+def test_other_searches_are_refused(tmp_path, change, words):
+    go(tmp_path)
+    before = (tmp_path / "history.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=words) as error:
+        go(tmp_path, **change)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "history.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"x", b"[1]", b'{"step": "a"}', b"\xff\xfe", b"null"]
+)
+def test_a_damaged_history_is_named_by_its_line(tmp_path, line):
+    go(tmp_path)
+    path = tmp_path / "history.jsonl"
+    lines = path.read_bytes().splitlines()
+    lines[4] = line
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(ValueError, match="line 5 of .* is no evaluation"):
+        go(tmp_path)
+
+
+def test_an_objective_that_returns_no_number_is_an_error(tmp_path):
+    with pytest.raises(
+        ValueError, match="the objective returned NoneType for .*number"
+    ):
+        go(tmp_path, function=lambda text, epoch: None)
+    assert (tmp_path / "history.jsonl").read_bytes() == b""
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(ValueError, match="the objective returned str"),
+    ):
+        go(tmp_path, function=lambda text, epoch: "high", executor=executor)
+
+
+def test_a_folder_that_cannot_be_used(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot use .*file"):
+        go(tmp_path / "file")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot read .*settings.json"):
+        go(other)
