@@ -98,7 +98,7 @@ def bayesopt(
     capacity: int | None = None,
     epoch: int = FULL_TRAINING,
 ) -> Search:
-    """Gaussian-process search with a product of Laplacian kernels over embeddings.
+    """Gaussian-process search with a product of kernels exp(-d / l), one for each part.
 
     Args:
       space, pool: the space, and a pool of it from `make_pool`.
@@ -125,7 +125,7 @@ def bayesopt(
     def initial(pool: Pool, key: Array) -> BayesOptState:
         del key
         parts, size = pool.embedding.parts, capacity or 0
-        num_parts, distinct = len(parts), parts[0].shape[1]
+        num_parts, distinct = len(parts), gram.num_distinct(pool.embedding)
         one = jnp.ones(())
         return BayesOptState(
             index=jnp.zeros(size, jnp.int32),

@@ -27,8 +27,9 @@ class Pool(NamedTuple):
 def make_pool(
     space: Space,
     arch: np.ndarray | Array,
-    features: Sequence[Callable[[Array], Array]],
+    features: Sequence[Callable[[Array], Array]] = (),
     *,
+    tables: Sequence[Callable[[np.ndarray], gram.Table]] = (),
     scale: float = 1.0,
 ) -> Pool:
     """Embeds architectures (n, d) of `space`, on the host.
@@ -38,6 +39,8 @@ def make_pool(
     Args:
       features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
         distance with a length-scale of its own.
+      tables: functions architectures (m, d) -> table of their distances, for distances
+        that have no embedding; see `kernels.tables`.
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
     """
@@ -46,7 +49,7 @@ def make_pool(
     code, first = np.unique(code, return_index=True)
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
-    embedding = gram.embedding(parts)
+    embedding = gram.embedding([*parts, *(table(arch) for table in tables)])
     medians = scale * len(embedding.parts) * gram.mean_distances(embedding)
     prior = gp.HyperPrior(
         jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
