@@ -79,7 +79,8 @@ def check(
             scaled = vectors[:, negative:] * values[negative:]
             centred = scaled @ vectors[:, negative:].T
         norm = np.diagonal(centred)
-        repaired = np.maximum(norm[:, None] + norm - centred - centred.T, 0.0)
+        # The sum of a matrix and its transpose is symmetric to the last bit.
+        repaired = np.maximum(norm[:, None] + norm - (centred + centred.T), 0.0)
         np.fill_diagonal(repaired, 0.0)
     change = np.abs(repaired - given).mean() / given.mean()
     return Definite(repaired, smallest, largest, float(change))

@@ -62,15 +62,20 @@ def layers(graph: Graph, num_labels: int) -> Layers:
     return Layers(label.astype(jnp.int32), jnp.stack(lengths, axis=-1))
 
 
-def _lengths(adj: Array) -> tuple[Array, ...]:
-    """Shortest, longest and mean length (v,) of the ways from vertex 0, 0 for none."""
-    walk = [jnp.zeros(())]
+def _lengths(adj: Array) -> tuple[Array, Array, Array]:
+    """Shortest, longest and mean length (v,) of the ways from vertex 0.
+
+    Every vertex has an edge from an earlier one on such a way, or no edge and length 0.
+    """
+    lengths = jnp.zeros((3, 1))
     for j in range(1, adj.shape[0]):
-        before = adj[:j, j]
-        total = jnp.sum(jnp.where(before, 1 + jnp.stack(walk), 0.0))
-        walk.append(total / jnp.maximum(before.sum(), 1))
-    either = (features.depths(adj, better) for better in (jnp.minimum, jnp.maximum))
-    return *(jnp.maximum(depth, 0).astype(float) for depth in either), jnp.stack(walk)
+        before, onward = adj[:j, j], 1 + lengths
+        least = jnp.min(onward[0], initial=jnp.inf, where=before)
+        most = jnp.max(onward[1], initial=0.0, where=before)
+        mean = jnp.sum(onward[2], where=before) / jnp.maximum(before.sum(), 1)
+        new = jnp.where(before.any(), jnp.stack([least, most, mean]), 0.0)
+        lengths = jnp.concatenate([lengths, new[:, None]], axis=1)
+    return lengths[0], lengths[1], lengths[2]
 
 
 def label_costs(labels: tuple[str, ...]) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnas import checkpoints
 from jaxnas.kernels import definite
-from jaxnas.kernels.gram import Table
+from jaxnas.kernels.gram import Table, in_chunks
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.spaces.base import Space
 from jaxnas.transport import in_blocks
@@ -83,7 +83,7 @@ def representatives(
         size = graph.mask.sum() * graph.adj.size + graph.adj.sum()
         return (same or space.code)(arch), size
 
-    code, size = (np.asarray(x) for x in jax.jit(jax.vmap(one))(arch))
+    code, size = in_chunks(one, arch)
     order = np.lexsort((size, code))
     _, first, group = np.unique(code[order], return_index=True, return_inverse=True)
     back = np.empty_like(order)
@@ -93,7 +93,7 @@ def representatives(
 
 def _distinct(distance: GraphDistance, arch: np.ndarray) -> tuple[Any, np.ndarray]:
     """What the distance sees of architectures, each once, and which is each one's."""
-    prepared = jax.tree.map(np.asarray, jax.jit(jax.vmap(distance.prepare))(arch))
+    prepared = in_chunks(distance.prepare, arch)
     rows = [x.reshape(len(arch), -1) for x in jax.tree.leaves(prepared)]
     _, first, kind = np.unique(
         np.concatenate(rows, axis=1), axis=0, return_index=True, return_inverse=True

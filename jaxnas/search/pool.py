@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import gp
 from jaxnas.kernels import gram
+from jaxnas.kernels.gram import in_chunks
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
@@ -55,13 +55,6 @@ def make_pool(
         jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
     )
     return Pool(jnp.asarray(code), jnp.asarray(arch), embedding, prior)
-
-
-def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
-    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
-    batched = jax.jit(jax.vmap(function))
-    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
-    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
 
 
 def place_of(pool: Pool, code: Array) -> Array:

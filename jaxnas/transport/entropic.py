@@ -18,8 +18,8 @@ from jax.scipy.special import xlogy
 
 from jaxnas.types import Array
 
-# Below every sum that is not zero, and above what a division overflows by.
-_TINY = 1e-30
+# Its square is a float32 still, which the derivative of a division needs.
+_TINY = 1e-18
 
 
 class Scaled(NamedTuple):

@@ -64,7 +64,7 @@ def low_rank(
 
 
 def gromov_wasserstein(
-    x: Array, y: Array, u: Array, v: Array, *, epsilon: float = 0.05, rank: int = -1
+    x: Array, y: Array, u: Array, v: Array, *, epsilon: float = 0.01, rank: int = -1
 ) -> Array:
     """Entropic Gromov-Wasserstein () between structures (n, n) and (m, m), symmetric.
 
