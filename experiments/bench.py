@@ -1,4 +1,4 @@
-"""How long does it take: search over a whole space, distances of all pairs, and memory?
+"""How long does it take: search over a whole space, distances, and memory?
 
     python -m experiments.bench
     python -m experiments.bench --sections search --repeats 9
@@ -29,16 +29,23 @@ from experiments.timing import Row
 from jaxnas import checkpoints
 from jaxnas.spaces.nasbench201 import SPACE
 
-PACKAGES = {"jax": "jax", "scipy": "scipy", "scikit-learn": "sklearn", "POT": "ot"}
+PACKAGES = {
+    "jax": "jax",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "POT": "ot",
+    "ott-jax": "ott",
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """What to measure, at which sizes."""
 
-    sections: tuple[Literal["search", "distances", "memory"], ...] = (
+    sections: tuple[Literal["search", "distances", "transport", "memory"], ...] = (
         "search",
         "distances",
+        "transport",
     )
     """Which parts, in which order; memory is the main comparison's, by its peak."""
     ngrams: tuple[int, ...] = (1, 2)
@@ -59,6 +66,10 @@ class Config:
     """Cells whose distances to all others scipy computes; ours are those of all."""
     pairs: int = 500
     """Pairs of cells for loops that take one pair at a time."""
+    transport_pairs: int = 4096
+    """Pairs of cells between which our transport solvers run; POT has --pairs of them."""
+    ott_pairs: int = 64
+    """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -76,7 +87,7 @@ def main(config: Config) -> list[Row]:
     """
     _check(config)
     # They load libraries that read the environment: not before `settings.command`.
-    from experiments import bench_distances, bench_search
+    from experiments import bench_distances, bench_search, bench_transport
 
     out = _folder(config.out)
     machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
@@ -84,6 +95,7 @@ def main(config: Config) -> list[Row]:
     sections = {
         "search": bench_search.search,
         "distances": bench_distances.distances,
+        "transport": bench_transport.transport,
         "memory": memory,
     }
     for name in config.sections:
@@ -153,6 +165,7 @@ def _check(config: Config) -> None:
     """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
     names = ("cells", "repeats", "evaluations", "block", "peer_cells", "pairs")
     settings.positive(config, *names, "memory_seeds", "memory_evaluations")
+    settings.positive(config, "transport_pairs")
     if not 2 <= config.init < config.evaluations < config.cells <= SPACE.size:
         raise ValueError(
             "wanted 2 <= --init < --evaluations < --cells <= "
@@ -166,7 +179,7 @@ def _check(config: Config) -> None:
     if not config.ngrams or min(config.ngrams) < 1:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
-        raise ValueError("--sections needs one of search, distances, memory")
+        raise ValueError("--sections needs one of search, distances, transport, memory")
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
     if missing:
         raise ValueError(

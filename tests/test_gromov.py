@@ -18,7 +18,9 @@ ot = pytest.importorskip("ot")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 gromov = jax.jit(transport.gromov_wasserstein, static_argnames=("num_steps", "epsilon"))
-fused = jax.jit(transport.fused_gromov_wasserstein, static_argnames=("alpha", "num_steps"))
+fused = jax.jit(
+    transport.fused_gromov_wasserstein, static_argnames=("alpha", "num_steps")
+)
 
 
 def cells(seed, num=200):
@@ -37,7 +39,7 @@ def by_pot(x, y, i, labels):
     settings = {"symmetric": False, "max_iter": 200}
     if not labels:
         return ot.gromov.gromov_wasserstein2(*map(np.float64, (a, b)), u, v, **settings)
-    costs = graph_distances._costs(nb201.SPACE)
+    costs = graph_distances.mismatch_costs(nb201.SPACE)
     cost = costs[np.ix_(x.label[i][keep], y.label[i][other])]
     return ot.gromov.fused_gromov_wasserstein2(
         cost, *map(np.float64, (a, b)), u, v, alpha=0.5, **settings
@@ -52,7 +54,9 @@ def test_200_pairs_of_cells_are_near_to_pots(labels, error, rank):
     name = "fused_gromov_wasserstein" if labels else "gromov_wasserstein"
     distance = getattr(graph_distances, name)(nb201.SPACE)
     of = (lambda z: z) if labels else (lambda z: z.structure)
-    found = np.asarray(jax.jit(lambda *p: in_blocks(distance.between, *p))(of(x), of(y)))
+    found = np.asarray(
+        jax.jit(lambda *p: in_blocks(distance.between, *p))(of(x), of(y))
+    )
     wanted = np.array([by_pot(x, y, i, labels) for i in range(200)])
     assert found.min() > -1e-6
     assert np.abs(found - wanted).mean() < error

@@ -27,6 +27,10 @@ def some(num=60):
     return jax.tree.map(np.asarray, (of(arch), graphs))
 
 
+def at(cells, place):
+    return jax.tree.map(lambda a: a[place], cells)
+
+
 def distances(x, y, **settings):
     between = otmann.otmann(LABELS, **settings)
     return np.asarray(jax.jit(lambda *p: in_blocks(between, *p))(x, y))
@@ -35,7 +39,7 @@ def distances(x, y, **settings):
 def pairs(num=60):
     cells, _ = some()
     i, j = np.random.default_rng(1).integers(0, len(cells.label), (2, num))
-    return *(jax.tree.map(lambda a: a[k], cells) for k in (i, j)), i, j
+    return at(cells, i), at(cells, j), i, j
 
 
 def ways(adj, start, end):
@@ -67,17 +71,19 @@ def test_path_lengths_are_those_of_all_paths():
 
 def by_paper(x, y, structure=0.5, masses=(1, 1, 1, 1)):
     """Both cells with a layer that takes what is not matched, by an exact solver."""
-    known = [z.label >= 0 for z in (x, y)]
-    labels, paths = zip(*((z.label[k], z.paths[k]) for z, k in zip((x, y), known)))
+    known = [(z.label[z.label >= 0], z.paths[z.label >= 0]) for z in (x, y)]
+    labels, paths = zip(*known, strict=True)
     mass = [np.where(z < 4, np.take([*masses, 0, 0], z), 0.0) for z in labels]
-    mass = [np.where(z < 4, m, 0.1 * m.sum()) for z, m in zip(labels, mass)]
+    mass = [
+        np.where(z < 4, m, 0.1 * m.sum()) for z, m in zip(labels, mass, strict=True)
+    ]
     if not mass[0].sum() or not mass[1].sum():
         return mass[0].sum() + mass[1].sum()
     cost = otmann.label_costs(LABELS)[np.ix_(*labels)]
     cost = cost + structure * np.abs(paths[0][:, None] - paths[1]).mean(-1)
     cost = np.pad(np.minimum(cost, 1e3), ((0, 1), (0, 1)), constant_values=1.0)
     cost[-1, -1] = 0
-    u, v = (np.append(m, o.sum()) for m, o in zip(mass, mass[::-1]))
+    u, v = (np.append(m, o.sum()) for m, o in zip(mass, mass[::-1], strict=True))
     return ot.emd2(u, v, cost)
 
 
@@ -86,7 +92,7 @@ def test_it_is_the_optimum_of_the_papers_programme(masses):
     x, y, _, _ = pairs()
     found = distances(x, y, masses=masses, structure=0.7)
     for k in range(len(found)):
-        one, other = (jax.tree.map(lambda a: a[k], z) for z in (x, y))
+        one, other = at(x, k), at(y, k)
         wanted = by_paper(one, other, 0.7, masses or (1, 1, 1, 1))
         np.testing.assert_allclose(found[k], wanted, atol=1e-4)
 
@@ -95,7 +101,7 @@ def test_it_is_a_metric_and_normalised_at_most_one():
     cells, _ = some()
     chosen = np.arange(24)
     grid = (g.reshape(-1) for g in np.meshgrid(chosen, chosen, indexing="ij"))
-    x, y = (jax.tree.map(lambda a: a[k], cells) for k in grid)
+    x, y = (at(cells, k) for k in grid)
     d = distances(x, y).reshape(24, 24)
     np.testing.assert_allclose(d, d.T, atol=1e-5)
     np.testing.assert_allclose(np.diagonal(d), 0, atol=1e-6)
@@ -107,7 +113,7 @@ def test_isomorphic_cells_are_at_zero():
     """The two operations of parallel ways 0-1-3 and 0-2-3, exchanged."""
     arch = np.array([[3, 2, 0, 0, 4, 1], [2, 3, 0, 0, 1, 4]], np.int32)
     cells = jax.jit(jax.vmap(otmann.cell_layers(nb201.SPACE)))(arch)
-    x, y = (jax.tree.map(lambda a: a[k : k + 1], cells) for k in (0, 1))
+    x, y = at(cells, [0]), at(cells, [1])
     np.testing.assert_allclose(distances(x, y), 0, atol=1e-6)
 
 

@@ -88,9 +88,7 @@ def test_the_divergence_is_zero_for_equal_measures_positive_else_and_otts():
         costs = squared(x, y), squared(x, x), squared(y, y)
         found = divergence(*costs, u, v)
         assert found > 0
-        np.testing.assert_allclose(
-            found, theirs(x, y, u, v), atol=2e-3
-        )
+        np.testing.assert_allclose(found, theirs(x, y, u, v), atol=2e-3)
         same = divergence(costs[1], costs[1], costs[1], u, u)
         np.testing.assert_allclose(same, 0, atol=1e-6)
         order = np.random.default_rng(seed).permutation(7)

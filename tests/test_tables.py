@@ -55,7 +55,9 @@ def test_it_is_refused_with_the_eigenvalue():
     centre = np.eye(20) - 1 / 20
     values = np.linalg.eigvalsh(-centre @ no_kernel() @ centre / 2)
     words = f"eigenvalues from {values[0]:.3g} to {values[-1]:.3g}; repair='clip' or"
-    with pytest.raises(ValueError, match=f"'gw' is not neg.*20 graphs.*{words}") as error:
+    with pytest.raises(
+        ValueError, match=f"'gw' is not neg.*20 graphs.*{words}"
+    ) as error:
         definite.check(no_kernel(), name="'gw'")
     assert "\n" not in str(error.value)
 
@@ -195,7 +197,7 @@ def test_the_sum_of_gromov_and_counts():
     distance = graph_distances.gromov_and_counts(SPACE)
     arch = np.array([[0, 0, 0, 3, 0, 0], [3, 0, 0, 3, 3, 0]], np.int32)
     cells = jax.jit(jax.vmap(distance.prepare))(arch)
-    x, y = (jax.tree.map(lambda a: a[k, ..., None], cells) for k in (0, 1))
+    x, y = (jax.tree.map(lambda a, k=k: a[k, ..., None], cells) for k in (0, 1))
     gw = jax.jit(GROMOV.between)(x.structure, y.structure)
     # in-degrees 1, 1 and 1, 1, 1, 2; out-degrees the same; 1 and 3 operations; 2 + 5 edges
     wanted = (3 + 3 + 2) / 7 + gw / 0.4

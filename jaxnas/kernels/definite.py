@@ -50,7 +50,9 @@ def check(
     if not np.isfinite(given).all():
         raise ValueError(f"{name}: a distance is not finite")
     if np.diagonal(given).any() or np.abs(given - given.T).max() > 0:
-        raise ValueError(f"{name}: wanted a symmetric matrix with zeros on the diagonal")
+        raise ValueError(
+            f"{name}: wanted a symmetric matrix with zeros on the diagonal"
+        )
     centred = given - given.mean(0)
     centred -= centred.mean(1, keepdims=True)
     centred *= -0.5

@@ -30,7 +30,9 @@ class GraphDistance(NamedTuple):
 
     name: str  # with all its parameters
     prepare: Callable[[Array], Any]  # arch (d,) -> arrays (...), all that matters of it
-    between: Callable[[Any, Any], Array]  # of these with pairs on trailing axes -> (...)
+    between: Callable[
+        [Any, Any], Array
+    ]  # of these with pairs on trailing axes -> (...)
 
 
 class Structure(NamedTuple):
@@ -82,7 +84,10 @@ def sinkhorn_divergence(
     The cost of a pair of vertices is that of a match in OTMANN, or 2 where that is
     forbidden; masses are equal, and sum to 1 in each cell.
     """
-    costs, settings = _costs(space), {"epsilon": epsilon, "num_steps": num_steps}
+    costs, settings = (
+        mismatch_costs(space),
+        {"epsilon": epsilon, "num_steps": num_steps},
+    )
 
     def regularised(x: Layers, y: Layers) -> Array:
         paths = jnp.abs(x.paths[:, None] - y.paths[None]).mean(2)
@@ -122,7 +127,7 @@ def fused_gromov_wasserstein(
 
     The settings are those of `transport.fused_gromov_wasserstein`.
     """
-    costs, structure_of = _costs(space), _structure(space)
+    costs, structure_of = mismatch_costs(space), _structure(space)
 
     def prepare(arch: Array) -> Cell:
         found = layer_matching.layers(space.to_graph(arch), len(space.labels))
@@ -135,7 +140,9 @@ def fused_gromov_wasserstein(
             a, b, u, v, cost, alpha=alpha, **settings
         )
 
-    return GraphDistance(_named("fgw", space, alpha=alpha, **settings), prepare, between)
+    return GraphDistance(
+        _named("fgw", space, alpha=alpha, **settings), prepare, between
+    )
 
 
 def gromov_and_counts(space: Space, **settings: Any) -> GraphDistance:
@@ -159,7 +166,9 @@ def gromov_and_counts(space: Space, **settings: Any) -> GraphDistance:
         apart = apart + jnp.abs(x.operations - y.operations).sum(0)
         edges = (x.structure.adj.sum((0, 1)) + y.structure.adj.sum((0, 1))).clip(1.0)
         (a, u), (b, v) = x.structure, y.structure
-        return apart / edges + transport.gromov_wasserstein(a, b, u, v, **settings) / 0.4
+        return (
+            apart / edges + transport.gromov_wasserstein(a, b, u, v, **settings) / 0.4
+        )
 
     return GraphDistance(_named("gw+ot", space, **settings), prepare, between)
 
@@ -177,7 +186,8 @@ def _uniform(mask: Array, dtype: Any) -> Array:
     return mass / mass.sum(0)
 
 
-def _costs(space: Space) -> np.ndarray:
+def mismatch_costs(space: Space) -> np.ndarray:
+    """(k + 2, k + 2) costs of a match, last input and output, 2 where OTMANN forbids."""
     return np.minimum(layer_matching.label_costs(space.labels), FORBIDDEN)
 
 

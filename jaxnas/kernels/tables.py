@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,13 +80,10 @@ def representatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places (g,) of one architecture for each group, and the groups (n,) of all."""
 
-    def one(arch: Array) -> tuple[Array, Array]:
-        graph = space.to_graph(arch)
-        size = graph.mask.sum() * graph.adj.size + graph.adj.sum()
-        return (same or space.code)(arch), size
-
-    code, size = in_chunks(one, arch)
-    order = np.lexsort((size, code))
+    code = in_chunks(same or space.code, arch)
+    graph = in_chunks(space.to_graph, arch)
+    vertices, edges = graph.mask.sum(1), graph.adj.sum((1, 2))
+    order = np.lexsort((edges, vertices, code))
     _, first, group = np.unique(code[order], return_index=True, return_inverse=True)
     back = np.empty_like(order)
     back[order] = group.reshape(-1)
@@ -113,28 +112,30 @@ def all_pairs(distance: GraphDistance, prepared: Any) -> np.ndarray:
     devices = jax.local_devices()
     size = max(1, min(_CALL, -(-len(i) // len(devices))))
 
-    @jax.jit
-    def some(prepared: Any, i: Array, j: Array) -> Array:
-        x, y = (jax.tree.map(lambda z: z[k], prepared) for k in (i, j))
-        return in_blocks(distance.between, x, y)
-
     def on_device(place: int) -> list[tuple[int, np.ndarray]]:
         here, found = jax.device_put(prepared, devices[place]), []
         for start in range(place * size, len(i), len(devices) * size):
             # The last call has as many pairs as the others, so that it compiles once.
             chosen = np.arange(start, start + size) % len(i)
-            value = some(here, *jax.device_put((i[chosen], j[chosen]), devices[place]))
-            found.append((start, np.asarray(value)))
+            places = jax.device_put((i[chosen], j[chosen]), devices[place])
+            found.append((start, np.asarray(_some(distance.between, here, *places))))
         return found
 
     flat = np.zeros(len(i), np.float32)
     with ThreadPoolExecutor(len(devices)) as pool:
-        for start, value in (f for x in pool.map(on_device, range(len(devices))) for f in x):
+        found = pool.map(on_device, range(len(devices)))
+        for start, value in itertools.chain.from_iterable(found):
             flat[start : start + size] = value[: len(flat) - start]
     if not np.isfinite(flat).all():
         raise ValueError(f"{distance.name}: a distance is not finite")
     # A local optimum, or rounding, may end a little below 0.
     return _square(np.maximum(flat, 0.0), num)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _some(between: Callable, prepared: Any, i: Array, j: Array) -> Array:
+    x, y = (jax.tree.map(lambda z, k=k: z[k], prepared) for k in (i, j))
+    return in_blocks(between, x, y)
 
 
 def _square(flat: np.ndarray, num: int) -> np.ndarray:

@@ -10,7 +10,6 @@ trailing axes are several times faster: sums run over leading axes, and every in
 serves many problems. Blocks of 64 stay in the cache; `in_blocks` cuts them.
 """
 
-from jaxnas.transport.matching import assignment
 from jaxnas.transport.blocks import in_blocks
 from jaxnas.transport.closed_form import (
     farey,
@@ -20,8 +19,9 @@ from jaxnas.transport.closed_form import (
     wasserstein_line,
     wasserstein_tree,
 )
-from jaxnas.transport.gromov import fused_gromov_wasserstein, gromov_wasserstein
 from jaxnas.transport.entropic import sinkhorn, sinkhorn_divergence, sinkhorn_plan
+from jaxnas.transport.gromov import fused_gromov_wasserstein, gromov_wasserstein
+from jaxnas.transport.matching import assignment
 
 __all__ = [
     "assignment",

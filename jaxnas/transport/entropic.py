@@ -162,6 +162,7 @@ def _sum(x: Array) -> Array:
 
 
 def check(epsilon: float, num_steps: int) -> None:
+    """Raises `ValueError` for settings with which no solver can begin."""
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, not {epsilon}")
     if num_steps < 1:
