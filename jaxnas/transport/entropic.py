@@ -35,8 +35,9 @@ def sinkhorn(
 ) -> Array:
     """The transport cost of `sinkhorn_plan`, (...): never below the exact one.
 
-    Between vertices of 200 random pairs of NAS-Bench-201 cells, costs 0 to 2 (see
-    `kernels.graph_distances`), it is exact to @SINKHORN@
+    Between the vertices of 200 random pairs of NAS-Bench-201 cells, with costs from 0 to
+    2, it is above POT's exact values, of mean 0.81, by 0.003 in the mean and by 0.012 at
+    most; their rank correlation is 0.9998.
     """
     plan = sinkhorn_plan(cost, u, v, epsilon=epsilon, num_steps=num_steps)
     return _sum(jnp.where(plan > 0, cost, 0.0) * plan)
