@@ -118,7 +118,7 @@ def test_memory_is_of_the_main_comparison(monkeypatch):
 def test_transport_is_measured_and_compared():
     config = dataclasses.replace(TINY, transport_pairs=40, pairs=20, ott_pairs=0)
     rows = bench_transport.transport(config)
-    assert [r.what.split()[0] for r in rows] == [
+    assert [r.what.split()[0].strip(",") for r in rows] == [
         *("jaxnas", "POT", "scipy"), *("jaxnas", "POT") * 4
     ]  # fmt: skip
     assert all(0 < r.min <= r.median and r.unit == "us" for r in rows)

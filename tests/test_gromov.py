@@ -1,5 +1,6 @@
 """Gromov-Wasserstein against POT, every matching, and its symmetries."""
 
+import functools
 import itertools
 
 import jax
@@ -23,6 +24,7 @@ fused = jax.jit(
 )
 
 
+@functools.cache
 def cells(seed, num=200):
     """Pairs of random cells of NAS-Bench-201, as fused Gromov-Wasserstein sees them."""
     distance = graph_distances.fused_gromov_wasserstein(nb201.SPACE)

@@ -10,13 +10,20 @@ import pytest
 from experiments import methods, tw_sequential
 from jaxnas.kernels import definite, distances, gram, graph_distances, tables
 from jaxnas.search import pool as pools
+from jaxnas.spaces import features
 from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.types import Query, Result
 
 ot = pytest.importorskip("ot")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SPACE = nb201.SPACE
-OTMANN = graph_distances.otmann(SPACE)
 GROMOV = graph_distances.gromov_wasserstein(SPACE)
+# Positions that differ, cubed: quick to compile, and not negative definite.
+CUBE = graph_distances.GraphDistance(
+    "cube nasbench201",
+    lambda arch: features.one_hot(SPACE.choices, arch) / 2,
+    lambda x, y: jnp.abs(x - y).sum(0) ** 3,
+)
 ISOMORPHIC = nb201.UP_TO_ISOMORPHISM.code
 
 
@@ -94,12 +101,12 @@ def test_what_is_no_distance(between, repair, words):
 
 @functools.cache
 def table(**settings):
-    return tables.table(SPACE, archs(), OTMANN, repair="clip", **settings)
+    return tables.table(SPACE, archs(), CUBE, repair="clip", **settings)
 
 
 def test_a_table_has_the_distances_of_its_cells():
-    prepared, kind = tables._distinct(OTMANN, archs())
-    found = tables.all_pairs(OTMANN, prepared)
+    prepared, kind = tables._distinct(CUBE, archs())
+    found = tables.all_pairs(CUBE, prepared)
     checked = definite.check(found, "clip")
     np.testing.assert_allclose(table().between, checked.between, atol=1e-5)
     np.testing.assert_allclose(table().spectrum, checked[1:3], rtol=1e-3)
@@ -124,7 +131,7 @@ def test_isomorphic_cells_are_one():
 
 def test_a_table_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
-    distance = GROMOV
+    distance = CUBE
     make = lambda **s: tables.table(SPACE, archs(), distance, repair="clip", **s)  # noqa: E731
     first = make(cache=False)
     assert not list(tmp_path.iterdir())
@@ -141,13 +148,13 @@ def test_a_table_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatch):
 
 
 def test_what_a_table_refuses(monkeypatch):
-    distance = GROMOV
-    with pytest.raises(ValueError, match="gw nasbench201 is not negative definite"):
+    distance = CUBE
+    with pytest.raises(ValueError, match="cube nasbench201 is not negative definite"):
         tables.table(SPACE, archs(), distance, cache=False)
     monkeypatch.setattr(tables, "MAX_KINDS", 5)
     with pytest.raises(ValueError, match="different cells is too large: .* at most 5"):
         tables.table(SPACE, archs(), distance, cache=False)
-    broken = distance._replace(between=lambda x, y: jnp.nan * x.mass.sum(0))
+    broken = distance._replace(between=lambda x, y: jnp.nan * x.sum(0))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="a distance is not finite"):
         tables.table(SPACE, archs(), broken, cache=False)
@@ -155,7 +162,7 @@ def test_what_a_table_refuses(monkeypatch):
 
 def test_tables_and_embeddings_in_one_pool():
     one = lambda arch: tables.table(  # noqa: E731
-        SPACE, arch, OTMANN, repair="clip"
+        SPACE, arch, CUBE, repair="clip"
     )
     pool = pools.make_pool(SPACE, archs(), [distances.hamming(SPACE)], tables=[one])
     embedding = pool.embedding
@@ -215,14 +222,24 @@ def test_the_divergence_of_tables_is_that_of_transport():
     np.testing.assert_allclose(jax.jit(distance.between)(*same), 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gp-gw"])
-def test_the_driver_takes_it_by_name(name, tmp_path):
-    config = tw_sequential.Config(
-        methods=(name,), seeds=1, evaluations=8, init=6, out=str(tmp_path)
-    )
-    arrays = tw_sequential.main(config)
-    assert arrays[f"{name}/score"].shape == (1, 8)
-    assert len(np.unique(arrays[f"{name}/row"])) == 8
+def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
+    """One step of the method that the driver makes, from its table on."""
+    monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
+    search = methods.METHODS["gp-gw"](SPACE, archs(), tw_sequential.Config())
+    none, score = jnp.zeros(1, jnp.int32), jnp.ones(1)
+    query = Query(jnp.asarray(archs()[:1]), none, none)
+
+    @jax.jit
+    def observed():
+        state = search.grow(search.init(jax.random.key(0)), 1)
+        return search.tell(state, query, Result(score, score[:, None], score))
+
+    state = observed()
+    own = np.asarray(tables.table(SPACE, archs(), GROMOV, repair="clip",
+                                  same=ISOMORPHIC).between)  # fmt: skip
+    found = np.asarray(state.distances[0, 0])
+    assert state.distances.shape[2] == len(own)
+    assert np.isclose(np.sort(found), np.sort(own, 1), atol=1e-6).all(1).any()
 
 
 def test_the_comparison_of_kernels_has_them_all():

@@ -34,8 +34,8 @@ def check(
 
     Args:
       repair: None refuses. `clip` sets the negative eigenvalues of B to 0, and so finds
-        the nearest squared Euclidean distances of the whole pool; it takes an
-        eigendecomposition, a minute and 1.6 GB for 6,236 cells. `shift` adds one constant, -2 times the smallest
+        squared Euclidean distances that are near; its eigendecomposition takes a minute
+        and 1.6 GB for 6,236 cells. `shift` adds one constant, -2 times the smallest
         eigenvalue, to all distances but those of zero to itself, which keeps their order
         (Lingoes, 1971): the kernel gets a nugget, which grows with the pool.
 

@@ -7,7 +7,6 @@ over contiguous rows. Any other distance is a table of its values.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -160,10 +159,6 @@ def mean_distances(embedding: Embedding, num: int = 2000) -> np.ndarray:
 
 def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
     """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
-    parts = [_mapped(function, rows[i : i + size]) for i in range(0, len(rows), size)]
+    batched = jax.jit(jax.vmap(function))
+    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
     return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _mapped(function: Callable, rows: np.ndarray):
-    return jax.vmap(function)(rows)
