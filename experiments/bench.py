@@ -1,4 +1,4 @@
-"""How long do searches over a whole space, distances and k-DPPs take, and what memory?
+"""How long do searches, distances, transport and k-DPPs take, and what memory?
 
     python -m experiments.bench
     python -m experiments.bench --sections search --repeats 9
@@ -36,6 +36,7 @@ PACKAGES = {
     "POT": "ot",
     "DPPy": "dppy",
     "threadpoolctl": "threadpoolctl",
+    "ott-jax": "ott",
 }
 
 
@@ -43,9 +44,12 @@ PACKAGES = {
 class Config:
     """What to measure, at which sizes."""
 
-    sections: tuple[Literal["search", "distances", "dpp", "memory"], ...] = (
+    sections: tuple[
+        Literal["search", "distances", "transport", "dpp", "memory"], ...
+    ] = (
         "search",
         "distances",
+        "transport",
         "dpp",
     )
     """Which parts, in which order; memory is the main comparison's, by its peak."""
@@ -75,6 +79,10 @@ class Config:
     """Items in one of its draws."""
     draws: int = 1000
     """Draws from one kernel."""
+    transport_pairs: int = 4096
+    """Pairs of cells between which our transport solvers run; POT has --pairs of them."""
+    ott_pairs: int = 64
+    """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -92,7 +100,12 @@ def main(config: Config) -> list[Row]:
     """
     _check(config)
     # They load libraries that read the environment: not before `settings.command`.
-    from experiments import bench_distances, bench_dpp, bench_search
+    from experiments import (
+        bench_distances,
+        bench_dpp,
+        bench_search,
+        bench_transport,
+    )
 
     out = _folder(config.out)
     machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
@@ -101,6 +114,7 @@ def main(config: Config) -> list[Row]:
         "search": bench_search.search,
         "distances": bench_distances.distances,
         "dpp": bench_dpp.kdpp,
+        "transport": bench_transport.transport,
         "memory": memory,
     }
     for name in config.sections:
@@ -170,6 +184,7 @@ def _check(config: Config) -> None:
     """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
     names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
     settings.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
+    settings.positive(config, "transport_pairs")
     if not 1 <= config.subset <= config.items:
         raise ValueError(
             f"--subset must be between 1 and --items = {config.items}, "
@@ -188,7 +203,9 @@ def _check(config: Config) -> None:
     if not config.ngrams or min(config.ngrams) < 1:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
-        raise ValueError("--sections needs one of search, distances, dpp, memory")
+        raise ValueError(
+            "--sections needs one of search, distances, transport, dpp, memory"
+        )
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
     if missing:
         raise ValueError(

@@ -3,6 +3,8 @@
     python -m experiments.tw_sequential --seeds 50
     python -m experiments.tw_sequential --benchmark nb201 --dataset cifar100
         --split valid --epochs 12 --report-split test --out results/cifar100
+    python -m experiments.tw_sequential --out results/kernels --methods gp-tw gp-tw2g
+        gp-gw gp-ot gp-gwot gp-path gp-hamming gp-nasbot gp-otmann
 
 Writes results.npz, table.csv and curves.png to --out. Every run can be killed and
 started again.

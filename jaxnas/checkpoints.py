@@ -70,6 +70,14 @@ def atomic_write(
             os.close(folder)
 
 
+def cache_folder() -> Path:
+    """JAXNAS_CACHE, or else jaxnas in XDG_CACHE_HOME, or else in ~/.cache."""
+    if own := os.environ.get("JAXNAS_CACHE"):
+        return Path(own)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "jaxnas"
+
+
 def save_arrays(
     path: str | os.PathLike, arrays: Mapping[str, Any], manifest: Mapping[str, Any]
 ) -> None:

@@ -19,6 +19,7 @@ from experiments import (
     bench_dpp,
     bench_peers,
     bench_search,
+    bench_transport,
     timing,
     tw_sequential,
 )
@@ -30,6 +31,7 @@ from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
 TINY = bench.Config(
+    sections=("search", "distances"),
     ngrams=(1,),
     cells=60,
     repeats=2,
@@ -122,6 +124,16 @@ def test_memory_is_of_the_main_comparison(monkeypatch):
     flags = dict(zip(jobs[0][3:-2:2], jobs[0][4:-2:2], strict=True))
     known = {f.name for f in dataclasses.fields(tw_sequential.Config)}
     assert {flag[2:] for flag in flags} <= known and flags["--seeds"] == "3"
+
+
+def test_transport_is_measured_and_compared():
+    config = dataclasses.replace(TINY, transport_pairs=40, pairs=20, ott_pairs=0)
+    rows = bench_transport.transport(config)
+    assert [r.what.split()[0].strip(",") for r in rows] == [
+        *("jaxnas", "POT", "scipy"), *("jaxnas", "POT") * 4
+    ]  # fmt: skip
+    assert all(0 < r.min <= r.median and r.unit == "us" for r in rows)
+    assert all(", rank " in r.what for r in rows if r.what.startswith("jaxnas"))
 
 
 @pytest.mark.parametrize(

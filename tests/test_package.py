@@ -22,7 +22,17 @@ MODULES = sorted(
 NEEDS = {
     "optax": {"jaxnas.search.bananas", "jaxnas.training"},
 }
-ABSENT = ("optax", "matplotlib", "rich", "tyro", "pandas", "sklearn", "ot", "networkx")
+ABSENT = (
+    "optax",
+    "matplotlib",
+    "rich",
+    "tyro",
+    "pandas",
+    "sklearn",
+    "ot",
+    "ott",
+    "networkx",
+)
 
 
 def python(code, *arguments):

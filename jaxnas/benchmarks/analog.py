@@ -20,6 +20,7 @@ import numpy as np
 from jaxnas.benchmarks import files, pickles
 from jaxnas.benchmarks.files import Table
 from jaxnas.benchmarks.streams import Source
+from jaxnas.checkpoints import cache_folder
 
 # Part of the name of a cached table: raise it when `_analog_table` changes.
 _CACHE_VERSION = 1
@@ -87,14 +88,6 @@ def analog(path: str | os.PathLike | None = None) -> Table:
     except (OSError, ValueError):
         pass  # Without a cache the next call takes two seconds more.
     return table
-
-
-def cache_folder() -> Path:
-    """JAXNAS_CACHE, or else jaxnas in XDG_CACHE_HOME, or else in ~/.cache."""
-    if own := os.environ.get("JAXNAS_CACHE"):
-        return Path(own)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "jaxnas"
 
 
 def _package_file() -> Path:

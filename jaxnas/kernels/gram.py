@@ -2,7 +2,7 @@
 
 A distance that is an L1 distance of embeddings never needs the (n, m, f) differences:
 coordinates are the leading axis, so a column of distances to the whole pool is one pass
-over contiguous rows.
+over contiguous rows. Any other distance is a table of its values.
 """
 
 from __future__ import annotations
@@ -17,11 +17,27 @@ import numpy as np
 from jaxnas.types import Array
 
 
+class Table(NamedTuple):
+    """A distance that is no L1 distance, by its values between k kinds of things."""
+
+    between: Array  # (k, k), symmetric, 0 on the diagonal
+    kind: (
+        Array  # (u,) int32: which of the k is each architecture, or distinct embedding
+    )
+    spectrum: Array  # (2,) least and greatest eigenvalue; see `definite.check`
+
+
 class Embedding(NamedTuple):
     """The distinct embeddings of a pool of n architectures, coordinates first."""
 
-    parts: tuple[Array, ...]  # c arrays (f_j, u)
+    parts: tuple[Array | Table, ...]  # c of them: arrays (f_j, u), or tables
     row: Array  # (n,) int32: which of the u columns is each architecture's
+
+
+def num_distinct(embedding: Embedding) -> int:
+    """u, the number of distinct embeddings."""
+    part = embedding.parts[0]
+    return part.kind.shape[0] if isinstance(part, Table) else part.shape[1]
 
 
 def laplace(distances: Array, scales: Array) -> Array:
@@ -52,35 +68,48 @@ def l1(x: Array, y: Array) -> Array:
 
 def pairs(embedding: Embedding, index: Array) -> Array:
     """Distances (c, n, n) by part between the distinct embeddings `index` (n,)."""
-    chosen = [part[:, index] for part in embedding.parts]
-    return jnp.stack([l1(x, x) for x in chosen])
+
+    def of_part(part: Array | Table) -> Array:
+        if isinstance(part, Table):
+            kind = part.kind[index]
+            return part.between[kind[:, None], kind]
+        return l1(part[:, index], part[:, index])
+
+    return jnp.stack([of_part(part) for part in embedding.parts])
 
 
 def column(embedding: Embedding, index: Array) -> Array:
     """Distances (c, u) by part from distinct embedding `index` () to all of them."""
-    return jnp.stack([l1(p[:, index, None], p)[0] for p in embedding.parts])
+
+    def of_part(part: Array | Table) -> Array:
+        if isinstance(part, Table):
+            return part.between[part.kind[index]][part.kind]
+        return l1(part[:, index, None], part)[0]
+
+    return jnp.stack([of_part(part) for part in embedding.parts])
 
 
-def embedding(parts: Sequence[np.ndarray]) -> Embedding:
-    """Prepares embeddings (n, f_j), on the host, without changing any distance.
+def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
+    """Prepares embeddings (n, f_j), and tables of n architectures, on the host.
 
-    Coordinates that are constant are dropped, coordinates that are multiples of each
-    other are merged, and equal embeddings are stored once. A part without any variation
-    is dropped.
+    No distance is changed. Coordinates that are constant are dropped, coordinates that
+    are multiples of each other are merged, and equal embeddings are stored once. A part
+    without any variation is dropped.
 
     Raises: `ValueError` if no part varies.
     """
-    reduced = [r for r in (_reduce(np.asarray(p, np.float64)) for p in parts) if r.size]
-    if not reduced:
+    arrays = [np.asarray(p, np.float64) for p in parts if not isinstance(p, Table)]
+    reduced = [r for r in map(_reduce, arrays) if r.size]
+    tables = [p for p in parts if isinstance(p, Table) and len(np.unique(p.kind)) > 1]
+    kinds = [np.asarray(t.kind, np.float64)[:, None] for t in tables]
+    if not reduced and not tables:
         raise ValueError("all architectures have the same embedding: nothing to model")
-    whole = np.concatenate(reduced, axis=1)
-    first, row = _distinct(whole)
-    cuts = np.cumsum([r.shape[1] for r in reduced])[:-1]
-    columns = np.ascontiguousarray(whole[first].T, np.float32)
-    return Embedding(
-        tuple(jnp.asarray(p) for p in np.split(columns, cuts)),
-        jnp.asarray(row, jnp.int32),
-    )
+    first, row = _distinct(np.concatenate(reduced + kinds, axis=1))
+    chosen: list[Array | Table] = [
+        jnp.asarray(np.ascontiguousarray(r[first].T, np.float32)) for r in reduced
+    ]
+    chosen += [t._replace(kind=jnp.asarray(t.kind)[first]) for t in tables]
+    return Embedding(tuple(chosen), jnp.asarray(row, jnp.int32))
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,11 +145,20 @@ def _reduce(part: np.ndarray) -> np.ndarray:
 def mean_distances(embedding: Embedding, num: int = 2000) -> np.ndarray:
     """The mean distance (c,) by part over pairs of up to `num` architectures."""
     rng = np.random.default_rng(0)
-    row = np.asarray(embedding.row)
-    a, b = rng.choice(row, (2, num))
-    return np.array(
-        [
-            np.abs(p[:, a] - p[:, b]).sum(0).mean()
-            for p in map(np.asarray, embedding.parts)
-        ]
-    )
+    a, b = rng.choice(np.asarray(embedding.row), (2, num))
+
+    def of_part(part: Array | Table) -> float:
+        if isinstance(part, Table):
+            kind = np.asarray(part.kind)
+            return np.asarray(part.between)[kind[a], kind[b]].mean()
+        array = np.asarray(part)
+        return np.abs(array[:, a] - array[:, b]).sum(0).mean()
+
+    return np.array([of_part(part) for part in embedding.parts])
+
+
+def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
+    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
+    batched = jax.jit(jax.vmap(function))
+    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
+    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)

@@ -79,7 +79,7 @@ def bayesopt(
     capacity: int | None = None,
     epoch: int = FULL_TRAINING,
 ) -> Search:
-    """Gaussian-process search with a product of Laplacian kernels over embeddings.
+    """Gaussian-process search with a product of kernels exp(-d / l), one for each part.
 
     Args:
       space, pool: the space, and a pool of it from `make_pool`.

@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -134,9 +133,9 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        words = f"interrupted: the same call goes on with what is in {folder}"
-        print(words, file=sys.stderr)
-        raise
+        raise KeyboardInterrupt(
+            f"interrupted: the same call goes on with what is in {folder}"
+        ) from None
 
 
 def _evaluate(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.kernels.distances import Parts
+from jaxnas.kernels.gram import in_chunks
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
@@ -28,8 +28,9 @@ class Pool(NamedTuple):
 def make_pool(
     space: Space,
     arch: np.ndarray | Array,
-    features: Sequence[Parts],
+    features: Sequence[Parts] = (),
     *,
+    tables: Sequence[Callable[[np.ndarray], gram.Table]] = (),
     scale: float = 1.0,
 ) -> Pool:
     """Embeds architectures (n, d) of `space`, on the host.
@@ -39,6 +40,8 @@ def make_pool(
     Args:
       features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
         distance with a length-scale of its own.
+      tables: functions architectures (m, d) -> table of their distances, for distances
+        that have no embedding; see `kernels.tables`.
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
     """
@@ -47,19 +50,12 @@ def make_pool(
     code, first = np.unique(code, return_index=True)
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
-    embedding = gram.embedding(parts)
+    embedding = gram.embedding([*parts, *(table(arch) for table in tables)])
     medians = scale * len(embedding.parts) * gram.mean_distances(embedding)
     prior = gp.HyperPrior(
         jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
     )
     return Pool(jnp.asarray(code), jnp.asarray(arch), embedding, prior)
-
-
-def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
-    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
-    batched = jax.jit(jax.vmap(function))
-    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
-    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
 
 
 def place_of(pool: Pool, code: Array) -> Array:

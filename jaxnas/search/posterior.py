@@ -38,8 +38,8 @@ class BayesOptState(NamedTuple):
 
 def empty(pool: Pool, size: int) -> BayesOptState:
     """The prior, with room for `size` observations."""
-    parts = pool.embedding.parts
-    num_parts, distinct = len(parts), parts[0].shape[1]
+    num_parts = len(pool.embedding.parts)
+    distinct = gram.num_distinct(pool.embedding)
     one = jnp.ones(())
     return BayesOptState(
         index=jnp.zeros(size, jnp.int32),

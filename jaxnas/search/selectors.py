@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas import acquisition, dpp, gp
+from jaxnas.kernels import gram
 from jaxnas.search import posterior
 from jaxnas.search.parts import check_sizes
 from jaxnas.search.pool import Pool
@@ -102,7 +103,7 @@ def _different(pool: Pool, allowed: Array) -> Array:
     """One of the candidates of each embedding, (n,) bool."""
     row, place = pool.embedding.row, jnp.arange(allowed.shape[0])
     one = jax.ops.segment_max(
-        jnp.where(allowed, place, -1), row, pool.embedding.parts[0].shape[1]
+        jnp.where(allowed, place, -1), row, gram.num_distinct(pool.embedding)
     )
     return allowed & (place == one[row])
 

@@ -1,0 +1,40 @@
+"""Optimal transport: closed forms on trees, and solvers for many small problems at once.
+
+`closed_form`: W1 on a line and on a tree. `matching`, `entropic`, `gromov`: solvers of
+our own with a fixed number of steps, for graphs of a few vertices, by the thousand.
+`general`: problems of any size, by ott-jax (the extra `ot`).
+
+The solvers take many problems at once on trailing axes: costs (n, m, ...) and masses
+(n, ...), (m, ...). One problem has no trailing axis, and `vmap` works too, but on a CPU
+trailing axes are several times faster: sums run over leading axes, and every instruction
+serves many problems. Blocks of 64 stay in the cache; `in_blocks` cuts them.
+"""
+
+from jaxnas.transport.blocks import in_blocks
+from jaxnas.transport.closed_form import (
+    farey,
+    layer_embedding,
+    subtrees_of,
+    tree_embedding,
+    wasserstein_line,
+    wasserstein_tree,
+)
+from jaxnas.transport.entropic import sinkhorn, sinkhorn_divergence, sinkhorn_plan
+from jaxnas.transport.gromov import fused_gromov_wasserstein, gromov_wasserstein
+from jaxnas.transport.matching import assignment
+
+__all__ = [
+    "assignment",
+    "farey",
+    "fused_gromov_wasserstein",
+    "gromov_wasserstein",
+    "in_blocks",
+    "layer_embedding",
+    "sinkhorn",
+    "sinkhorn_divergence",
+    "sinkhorn_plan",
+    "subtrees_of",
+    "tree_embedding",
+    "wasserstein_line",
+    "wasserstein_tree",
+]
