@@ -31,7 +31,7 @@ from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
 TINY = bench.Config(
-    sections=("search", "distances"),
+    sections=("search", "distances", "dpp"),
     ngrams=(1,),
     cells=60,
     repeats=2,
