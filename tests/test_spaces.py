@@ -1,5 +1,6 @@
 """Spaces: their notation, their validity, and which vectors are the same architecture."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -363,3 +364,28 @@ def test_malformed_texts(change, words):
     with pytest.raises(ValueError, match=words) as error:
         nb101.from_string(change(text))
     assert "\n" not in str(error.value)
+
+
+def test_every_vector_in_the_order_of_rank():
+    arch = base.every(nb201.SPACE)
+    assert arch.shape == (15_625, 6) and arch.dtype == np.int32
+    ranks = jax.vmap(lambda a: base.rank(nb201.SPACE, a))(arch)
+    np.testing.assert_array_equal(ranks, np.arange(15_625))
+    whole = base.product("toy", (2, 3))
+    some = dataclasses.replace(whole, is_valid=lambda arch: arch.sum() < 2)
+    np.testing.assert_array_equal(base.every(some), [[0, 0], [0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="more than 2.20: sample it"):
+        base.every(nb101.SPACE)
+
+
+def test_a_product_has_a_notation_of_its_own():
+    space = base.product("toy", (2, 30))
+    assert space.to_string(np.array([1, 29])) == "1,29" and space.size == 60
+    np.testing.assert_array_equal(space.from_string("1,29"), [1, 29])
+    for text, words in (("1,x", "wanted 2 numbers"), ("1,30", "0..29 at position 1")):
+        with pytest.raises(ValueError, match=words):
+            space.from_string(text)
+    with pytest.raises(ValueError, match="is a product of choices, no graph"):
+        space.to_graph(np.array([0, 0]))
+    with pytest.raises(ValueError, match="choices must be at least one number"):
+        base.product("toy", ())

@@ -191,6 +191,21 @@ def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
     return vector
 
 
+def every(space: Space) -> np.ndarray:
+    """All valid vectors of `space`, (n, d) int32 in the order of `rank`.
+
+    Raises: `ValueError` for a space of more than 2^20 vectors.
+    """
+    if num_vectors(space) > 2**20:
+        raise ValueError(
+            f"{space.name} has {num_vectors(space):,} vectors, more than 2^20: sample it"
+        )
+    vectors = np.indices(space.choices, np.int32).reshape(len(space.choices), -1).T
+    if space.is_valid is always:
+        return vectors
+    return vectors[np.asarray(jax.vmap(space.is_valid)(vectors))]
+
+
 def num_vectors(space: Space) -> int:
     """How many vectors the product of choices has, valid or not."""
     return math.prod(space.choices)
