@@ -203,7 +203,7 @@ def every(space: Space) -> np.ndarray:
     vectors = np.indices(space.choices, np.int32).reshape(len(space.choices), -1).T
     if space.is_valid is always:
         return vectors
-    return vectors[np.asarray(jax.vmap(space.is_valid)(vectors))]
+    return vectors[np.asarray(jax.vmap(space.is_valid)(jnp.asarray(vectors)))]
 
 
 def num_vectors(space: Space) -> int:
