@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from jaxnas.search import base
 from jaxnas.search.base import Search
 from jaxnas.spaces import nasbench101, nasbench201
 from jaxnas.spaces.base import Space
+from jaxnas.types import Evaluate
 
 SPACES = {s.name: s for s in (nasbench101.SPACE, nasbench201.SPACE)}
 
@@ -83,6 +84,11 @@ def run(
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     settings.positive(config, "seeds", "evaluations", "init", "chunk")
+    if config.init > config.evaluations:
+        raise ValueError(
+            f"--init must be at most --evaluations = {config.evaluations}, "
+            f"not {config.init}"
+        )
     if not 0 <= config.base_seed < 2**32:
         raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
     table = sources.open_table(config.benchmark)
@@ -107,13 +113,12 @@ def run(
     feedback = tabular.tabular(space, table, **fed)
     evaluate = tabular.evaluator(space, feedback)
     searches = {label: make(label, space, table.arch) for label in labels}
+    steps = {label: _steps(config, searches[label], evaluate) for label in labels}
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
         keys = chunks.seed_keys(config.base_seed, seeds)
         search = searches[label]
-        one = jax.eval_shape(lambda key: base.run(key, search, evaluate, 1)[1], keys[0])
-        steps = -(-config.evaluations // one.score.shape[-1])
-        trace = base.simulate(keys, search, evaluate, steps)
+        trace = base.simulate(keys, search, evaluate, steps[label])
         archs = trace.query.arch.reshape(len(seeds), -1, len(space.choices))
         score = trace.score.reshape(len(seeds), -1)
         row = tabular.rows(space, feedback, archs)
@@ -145,6 +150,19 @@ def run(
     return Outcome(arrays, summaries, folder, *names, 100 - float(other.max()))
 
 
+def _steps(config: Config, search: Search, evaluate: Evaluate) -> int:
+    """Steps of a run; it is traced once, so that sizes which cannot be are refused."""
+    key = jax.random.key(0)
+
+    def run(key: jax.Array, steps: int) -> jax.Array:
+        return base.run(key, search, evaluate, steps)[1].score
+
+    batch = jax.eval_shape(lambda key: run(key, 1), key).shape[-1]
+    steps = -(-config.evaluations // batch)
+    jax.eval_shape(lambda key: run(key, steps), key)
+    return steps
+
+
 def _numbers(config: Config) -> tuple[dict, dict]:
     """Which number is fed back, and which is reported."""
     fed = {
@@ -154,12 +172,16 @@ def _numbers(config: Config) -> tuple[dict, dict]:
         "seed": int(config.run) if config.run.isdecimal() else config.run,
     }
     told = {
-        "dataset": config.report_dataset or config.dataset,
-        "split": config.report_split or config.split,
-        "epochs": config.report_epochs or config.epochs,
+        "dataset": _first(config.report_dataset, config.dataset),
+        "split": _first(config.report_split, config.split),
+        "epochs": _first(config.report_epochs, config.epochs),
         "seed": "mean",
     }
     return fed, told
+
+
+def _first(given: Any, default: Any) -> Any:
+    return default if given is None else given
 
 
 def _read(column: np.ndarray, row: np.ndarray) -> np.ndarray:

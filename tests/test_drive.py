@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -132,11 +132,20 @@ def test_batches_side_by_side(tmp_path, workers):
     assert sorted(e[:2] for e in new) == [e[:2] for e in one]
 
 
+def test_a_line_without_its_end_is_kept(tmp_path):
+    history = go(tmp_path)
+    path = tmp_path / "history.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    same(go(tmp_path, function=lambda text, epoch: None), history)
+    assert path.read_bytes() == whole
+
+
 def test_half_a_line_is_evaluated_again(tmp_path):
     history = go(tmp_path)
     path = tmp_path / "history.jsonl"
     whole = path.read_bytes()
-    for cut in (len(whole) - 1, len(whole) - 40, len(whole) // 2, 3):
+    for cut in (len(whole) - 2, len(whole) - 40, len(whole) // 2, 3):
         path.write_bytes(whole[:cut])
         same(go(tmp_path), history)
         assert path.read_bytes().count(b"\n") == 20
@@ -224,12 +233,21 @@ def test_other_searches_are_refused(tmp_path, change, words):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b"x", b"[1]", b'{"step": "a"}', b"\xff\xfe", b"null"]
+    "line",
+    [b"{}", b"x", b"[1]", b'{"step": "a"}', b"\xff\xfe", b"null", b"twice"]
+    + [b"slot 0 7", b"step 4 99", b"score 0 Infinity", b"arch 0 9"],
 )
 def test_a_damaged_history_is_named_by_its_line(tmp_path, line):
     go(tmp_path)
     path = tmp_path / "history.jsonl"
     lines = path.read_bytes().splitlines()
+    if line == b"twice":
+        line = lines[3]
+    elif line.split()[0] in (b"slot", b"step", b"score", b"arch"):
+        name, _, new = line.decode().split()
+        good = json.loads(lines[4])
+        line = json.dumps(good | {name: str(new) if name == "arch" else float(new)})
+        line = line.replace("7.0", "7").replace("99.0", "99").encode()
     lines[4] = line
     path.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(ValueError, match="line 5 of .* is no evaluation"):
@@ -258,3 +276,52 @@ def test_a_folder_that_cannot_be_used(tmp_path):
     (other / "settings.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read .*settings.json"):
         go(other)
+
+
+def test_the_history_of_other_epochs_is_refused(tmp_path):
+    go(tmp_path)
+    longer = regularized_evolution(SPACE, population=8, init=6, epoch=99)
+    with pytest.raises(
+        ValueError, match="step 0 there is to epoch 12, and 99 is wanted"
+    ):
+        go(tmp_path, longer)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"), [(1e39, "the score is 1e"), (-1e300, "-1e")]
+)
+def test_scores_beyond_single_precision_have_failed(tmp_path, score, said):
+    (history,) = go(tmp_path, steps=1, function=lambda text, epoch: score)
+    assert math.isnan(history.score) and said in history.error
+
+
+class Broken:
+    """An executor whose worker dies, or that cannot pickle."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def submit(self, function, *args):
+        future = Future()
+        future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "words"),
+    [
+        (
+            BrokenExecutor("gone"),
+            RuntimeError,
+            "a worker of the executor died in step 0",
+        ),
+        (TypeError("no pickle"), ValueError, "cannot run the objective: TypeError: no"),
+    ],
+)
+def test_what_an_executor_cannot_do_is_no_failed_architecture(
+    tmp_path, raised, kind, words
+):
+    with pytest.raises(kind, match=words):
+        go(tmp_path, evolution(3), 4, executor=Broken(raised))
+    assert (tmp_path / "history.jsonl").read_bytes() == b""
+    assert len(go(tmp_path, evolution(3), 4)) == 12

@@ -55,6 +55,12 @@ def test_other_methods_and_batches_join_the_same_folder(done):
         ({"batches": (23,)}, "--batches must be between 1 and .* 22, not 23"),
         ({"methods": ("gp-tw",)}, "no method gp-tw: wanted some of random, evolution"),
         ({"dataset": "mnist"}, "mnist"),
+        ({"init": 23}, "--init must be at most --evaluations = 22, not 23"),
+        ({"report_epochs": 0}, "0"),
+        (
+            {"methods": ("random", "kdpp"), "batches": (201,), "evaluations": 300},
+            "a shortlist of 200 has no batch of 201",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, change, said):

@@ -88,7 +88,8 @@ def bayesopt(
       batch: architectures in each step.
       select: what is asked next, see `selectors`; default: the largest log expected
         improvement, ties broken by the key.
-      candidates: which architectures may be asked after the first ones.
+      candidates: which architectures may be asked after the first ones; all that are
+        new where these are fewer than a batch.
       tail: where to cut off bad scores before standardising, see `gp.standardise`.
       capacity: None for `run` and `simulate`: arrays grow in a few stages of static size,
         which is fastest. A number of evaluations for ask and tell from Python: arrays of
@@ -124,6 +125,7 @@ def bayesopt(
 
         def learned() -> Array:
             allowed = candidates(key_pool, pool, state)
+            allowed = jnp.where(allowed.sum() >= batch, allowed, ~state.seen)
             return select(key_select, pool, state, allowed, batch)
 
         if fitted(state):

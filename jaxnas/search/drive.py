@@ -8,41 +8,32 @@ so the lines are the whole state: a search that is taken up again is told them o
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    wait,
+)
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import checkpoints
+from jaxnas.search import history
 from jaxnas.search.base import Search, checked_stages
+from jaxnas.search.history import LARGEST, Evaluation
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result
 
 # (architecture in the space's notation, last epoch) -> score, higher is better.
 Objective = Callable[[str, int], float]
-
-
-class Evaluation(NamedTuple):
-    """One line of the history."""
-
-    step: int
-    slot: int  # the place in its step's batch
-    arch: str
-    epoch: int
-    score: float  # NaN where it failed
-    seconds: float
-    error: str  # why it failed; empty where it did not
-
-
-_TYPES = (int, int, str, int, float, (int, float), str)
 
 
 @jax.jit
@@ -80,14 +71,16 @@ def optimise(
 
     Returns: the history, in the order of steps and of slots in them.
     Raises: `ValueError` for a folder of another search, a damaged history, or an
-      objective that returns no number.
+      objective that returns no number; `RuntimeError` if a worker process dies.
     """
     stages = checked_stages(search, num_steps)
     path = Path(folder)
-    _claim(path, _identity(key, search, space, num_steps))
+    identity = _identity(key, search, space, num_steps)
+    history.claim(path, identity)
     key_init, key_run = jax.random.split(key)
-    history: list[Evaluation] = []
-    with _opened(path / "history.jsonl") as (file, before), _told_how_to_go_on(path):
+    all_done: list[Evaluation] = []
+    opened = history.opened(path / "history.jsonl", space, num_steps, identity["batch"])
+    with opened as (file, before), _told_how_to_go_on(path):
         state, begin = search.init(key_init), 0
         for end, every in stages:
             state = search.grow(state, end)
@@ -97,24 +90,25 @@ def optimise(
                 # As in `run`, which draws the evaluation's randomness from the second.
                 step_key = jax.random.split(jax.random.fold_in(key_run, step))[0]
                 query = _apply(search.ask, step_key, state)
-                found = {e.slot: e for e in before.pop(step, [])}
+                found = before.pop(step, {})
+                _check_epochs(found, query, path)
                 for new in _evaluate(query, space, step, objective, executor, found):
-                    _append(file, new)
+                    history.append(file, new)
                     found[new.slot] = new
                     tell(new)
                 done = [found[slot] for slot in sorted(found)]
                 query, result = _as_arrays(query, space, done)
                 state = _apply(search.tell, state, query, result)
-                history += done
+                all_done += done
             begin = end
-    return history
+    return all_done
 
 
-def best(history: list[Evaluation]) -> Evaluation:
+def best(evaluations: list[Evaluation]) -> Evaluation:
     """The evaluation of highest score. Raises `ValueError` if all failed."""
-    scored = [e for e in history if not math.isnan(e.score)]
+    scored = [e for e in evaluations if not math.isnan(e.score)]
     if not scored:
-        raise ValueError(f"none of {len(history)} evaluations has a score")
+        raise ValueError(f"none of {len(evaluations)} evaluations has a score")
     return max(scored, key=lambda e: e.score)
 
 
@@ -157,11 +151,11 @@ def _evaluate(
                 step, slot, names[slot], epochs[slot], score, seconds, error
             )
         return
-    running: dict[Future, int] = {
-        executor.submit(_call, objective, names[slot], epochs[slot]): slot
-        for slot in wanted
-    }
+    running: dict[Future, int] = {}
     try:
+        for slot in wanted:
+            future = executor.submit(_call, objective, names[slot], epochs[slot])
+            running[future] = slot
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 slot = running.pop(future)
@@ -169,35 +163,54 @@ def _evaluate(
                 yield Evaluation(
                     step, slot, names[slot], epochs[slot], score, seconds, error
                 )
+    except BrokenExecutor as error:
+        # Nobody knows whose evaluation it was that took the worker down.
+        raise RuntimeError(
+            f"a worker of the executor died in step {step}, on one of "
+            f"{', '.join(names[slot] for slot in wanted)}: the same call with a new "
+            "executor asks them again"
+        ) from error
     finally:
         for future in running:
             future.cancel()
 
 
 def _outcome(future: Future) -> tuple[float, float, str]:
-    """Of a call in another thread or process; a worker that died has failed."""
+    """Of a call in another thread or process, where all errors of its own are caught."""
     try:
         return future.result()
-    except ValueError:
+    except (ValueError, BrokenExecutor):
         raise
     except Exception as error:
-        return math.nan, 0.0, f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"the executor cannot run the objective: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_epochs(found: dict[int, Evaluation], query: Query, path: Path) -> None:
+    wanted = np.asarray(query.epoch)
+    for e in found.values():
+        if e.epoch != wanted[e.slot]:
+            raise ValueError(
+                f"{path} has the history of another search: step {e.step} there is to "
+                f"epoch {e.epoch}, and {wanted[e.slot]} is wanted"
+            )
 
 
 def _call(objective: Objective, arch: str, epoch: int) -> tuple[float, float, str]:
     begin = time.perf_counter()
     try:
-        score = objective(arch, epoch)
+        score = jax.block_until_ready(objective(arch, epoch))
     except Exception as error:
         return math.nan, time.perf_counter() - begin, f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - begin
     try:
         score = float(score)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"the objective returned {type(score).__name__} for {arch}: wanted a number"
         ) from None
-    if not math.isfinite(score):
+    if not abs(score) <= LARGEST:  # nor is it where it is NaN
         return math.nan, seconds, f"the score is {score}"
     return score, seconds, ""
 
@@ -213,76 +226,3 @@ def _identity(
         "num_steps": num_steps,
         "batch": query.arch.shape[0],
     }
-
-
-def _claim(folder: Path, wanted: dict[str, Any]) -> None:
-    record = folder / "settings.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not record.exists():
-            if (folder / "history.jsonl").exists():
-                raise ValueError(f"{folder} has a history and no settings.json")
-            text = json.dumps(wanted, indent=1) + "\n"
-            checkpoints.atomic_write(record, text.encode())
-        found = json.loads(record.read_text())
-    except OSError as error:
-        raise ValueError(f"cannot use {folder}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"cannot read {record}: {error}") from error
-    if found != wanted:
-        raise ValueError(
-            f"{folder} has the history of another search ({found}): wanted {wanted}, "
-            "or another folder"
-        )
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], dict[int, list[Evaluation]]]]:
-    """The history, open to append and locked, and its evaluations by step."""
-    with open(path, "a+b") as file:
-        _lock(file, path)
-        file.seek(0)
-        content = file.read()
-        # A process that was killed may have left half a line, which nobody was told.
-        whole = content[: content.rfind(b"\n") + 1]
-        file.truncate(len(whole))
-        steps: dict[int, list[Evaluation]] = {}
-        for number, line in enumerate(whole.splitlines(), 1):
-            evaluation = _parse(line, path, number)
-            steps.setdefault(evaluation.step, []).append(evaluation)
-        yield file, steps
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where two searches in one folder may mix
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ValueError(f"{path} is in use by another process") from None
-
-
-def _parse(line: bytes, path: Path, number: int) -> Evaluation:
-    try:
-        fields = json.loads(line)
-        score = math.nan if fields["score"] is None else float(fields["score"])
-        found = Evaluation(**(fields | {"score": score}))
-        if not all(map(isinstance, found, _TYPES)):
-            raise TypeError
-    except (ValueError, TypeError, KeyError):
-        raise ValueError(
-            f"line {number} of {path} is no evaluation: remove it and all after it to "
-            "go on from there"
-        ) from None
-    return found
-
-
-def _append(file: IO[bytes], evaluation: Evaluation) -> None:
-    fields = evaluation._asdict()
-    # JSON has no NaN.
-    fields["score"] = None if math.isnan(evaluation.score) else evaluation.score
-    file.write(json.dumps(fields).encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
