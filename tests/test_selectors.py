@@ -66,10 +66,8 @@ def state_after(num=12):
 
 @functools.cache
 def ask(name, batch):
-    select = SELECTORS[name]
-    return jax.jit(
-        lambda key, allowed: select(key, POOL, state_after(), allowed, batch)
-    )
+    select, state = SELECTORS[name], state_after()
+    return jax.jit(lambda key, allowed: select(key, POOL, state, allowed, batch))
 
 
 def truth():
@@ -151,8 +149,8 @@ def test_keys_differ_where_there_is_chance(name):
 
 def batches_of(name, allowed, num=4000, batch=2):
     keys = jax.random.split(jax.random.key(2), num)
-    select = SELECTORS[name]
-    one = lambda key: select(key, POOL, state_after(), allowed, batch)  # noqa: E731
+    select, state = SELECTORS[name], state_after()
+    one = lambda key: select(key, POOL, state, allowed, batch)  # noqa: E731
     return np.sort(np.asarray(jax.jit(lambda ks: jax.lax.map(one, ks))(keys)), 1)
 
 
