@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from rich.console import Console
 
 import jaxnas
-from experiments import chunks, report, settings
+from experiments import chunks, plots, report, settings
 from jaxnas import checkpoints
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.search import base
@@ -148,6 +149,25 @@ def run(
     checkpoints.save_arrays(folder.path / "results.npz", arrays, manifest)
     report.write_csv(folder.path / "table.csv", summaries)
     return Outcome(arrays, summaries, folder, *names, 100 - float(other.max()))
+
+
+def show(config: Config, done: Outcome, batch: Mapping[str, int] | None = None) -> None:
+    """Draws curves.png and prints the tables; `batch` as for `plots.search_curves`."""
+    of = report.which_numbers(done.fed_back, done.reported)
+    plots.search_curves(
+        done.folder.path / "curves.png",
+        {label: s.reported for label, s in done.summaries.items()},
+        {label: s.regret for label, s in done.summaries.items()},
+        title=f"{of}; mean of {config.seeds} runs",
+        reported_label="reported error of the best cell so far, %",
+        regret_label="fed-back error above the best of all cells, %",
+        optimum=done.optimum,
+        batch=batch,
+    )
+    console = Console()
+    report.show(console, done.summaries, done.fed_back, done.reported)
+    written = "results.npz, table.csv, curves.png"
+    console.print(f"{done.folder.path}: {written}", highlight=False, soft_wrap=True)
 
 
 def _steps(config: Config, search: Search, evaluate: Evaluate) -> int:

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from jaxnas import checkpoints
 
 # Okabe and Ito's colours, which people of all kinds of colour vision tell apart, less
-# the yellow; dashes tell the second round of them from the first.
+# the yellow; dashes tell what shares a colour.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
 )
-DASHES = ("-", "--", ":")
+DASHES = ("-", "--", ":", "-.")
 STYLE = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -53,14 +53,14 @@ def search_curves(
     """
     with matplotlib.rc_context(STYLE):
         # 960 x 440 pixels at 120 dots per inch, about what a README shows.
-        figure = Figure(figsize=(8, 3.9), dpi=120, layout="constrained")
+        rows = 1 if len(reported) < 6 else 2 if not batch else -(-len(reported) // 5)
+        height = 3.9 + 0.25 * max(0, rows - 2)
+        figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for place, name in enumerate(reported):
-            look = {
-                "color": COLOURS[place % len(COLOURS)],
-                "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
-            }
+        looks = _looks(list(reported), batch)
+        for name in reported:
+            look = looks[name]
             _band(left, *reported[name], label=name, **look)
             mean, error = regret[name]
             size = batch[name] if batch else 1
@@ -89,14 +89,35 @@ def search_curves(
         if batch:
             right.set_xlabel("batches")
             right.set_xscale("log")
+            right.xaxis.set_major_formatter("{x:g}")
             right.set_xlim(1, None)
         figure.legend(
             loc="outside lower center",
-            ncols=len(reported) if len(reported) < 6 else -(-len(reported) // 2),
+            ncols=-(-len(reported) // rows),
             frameon=False,
             handlelength=1.6,
         )
         checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _looks(names: list[str], batch: Mapping[str, int] | None) -> dict[str, dict]:
+    """A look for each; in batches a colour for each method, dashes for each size."""
+    if batch is None:
+        places = {name: divmod(i, len(COLOURS))[::-1] for i, name in enumerate(names)}
+    else:
+        kinds = {name: name.removesuffix(f"-x{batch[name]}") for name in names}
+        methods, sizes = (
+            list(dict.fromkeys(kinds.values())),
+            sorted(set(batch.values())),
+        )
+        places = {n: (methods.index(kinds[n]), sizes.index(batch[n])) for n in names}
+    return {
+        name: {
+            "color": COLOURS[colour % len(COLOURS)],
+            "linestyle": DASHES[dash % len(DASHES)],
+        }
+        for name, (colour, dash) in places.items()
+    }
 
 
 def _band(axis, mean, error, *, label=None, **look) -> None:

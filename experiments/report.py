@@ -121,16 +121,6 @@ def _median(summary: Summary) -> str:
     return f"{median:g}" if np.isfinite(median) else f"> {len(summary.regret[0])}"
 
 
-def finish(
-    summaries: Mapping[str, Summary], fed_back: str, reported: str, folder: Path
-) -> None:
-    """Prints the comparison, and where its files are."""
-    console = Console()
-    show(console, summaries, fed_back, reported)
-    written = "results.npz, table.csv, curves.png"
-    console.print(f"{folder}: {written}", highlight=False, soft_wrap=True)
-
-
 def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
     """Writes a row for each method and mark, atomically."""
     text = io.StringIO()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import compare, methods, plots, report, settings
+from experiments import compare, methods, settings
 from jaxnas.search.base import Search
 from jaxnas.spaces.base import Space
 
@@ -54,18 +54,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         return methods.BATCH_METHODS[method](space, archs, config, size)
 
     done = compare.run(config, tuple(kinds), make, free=("methods", "batches"))
-    of = report.which_numbers(done.fed_back, done.reported)
-    plots.search_curves(
-        done.folder.path / "curves.png",
-        {label: s.reported for label, s in done.summaries.items()},
-        {label: s.regret for label, s in done.summaries.items()},
-        title=f"{of}; mean of {config.seeds} runs",
-        reported_label="reported error of the best cell so far, %",
-        regret_label="fed-back error above the best of all cells, %",
-        optimum=done.optimum,
-        batch={label: size for label, (_, size) in kinds.items()},
-    )
-    report.finish(done.summaries, done.fed_back, done.reported, done.folder.path)
+    compare.show(config, done, {label: size for label, (_, size) in kinds.items()})
     return done.arrays
 
 

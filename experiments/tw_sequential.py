@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import compare, methods, plots, report, settings
+from experiments import compare, methods, settings
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         lambda name, space, archs: methods.METHODS[name](space, archs, config),
         free=("methods",),
     )
-    of = report.which_numbers(done.fed_back, done.reported)
-    plots.search_curves(
-        done.folder.path / "curves.png",
-        {name: s.reported for name, s in done.summaries.items()},
-        {name: s.regret for name, s in done.summaries.items()},
-        title=f"{of}; mean of {config.seeds} runs",
-        reported_label="reported error of the best cell so far, %",
-        regret_label="fed-back error above the best of all cells, %",
-        optimum=done.optimum,
-    )
-    report.finish(done.summaries, done.fed_back, done.reported, done.folder.path)
+    compare.show(config, done)
     return done.arrays
 
 

@@ -18,12 +18,22 @@ import zipfile
 from unittest import mock
 
 import numpy as np
+import pytest
 
 from jaxnas.benchmarks import tfrecord
 from jaxnas.spaces import nasbench101, nasbench201
 
 META = "meta.pickle.pbz2"
 EVALUATED = ("x-valid", "x-test", "ori-test")
+
+
+def refused(function, *args, **kwargs):
+    """The message, of one line, with which it is refused."""
+    with pytest.raises(ValueError) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert message and "\n" not in message and message.isprintable()
+    return message
 
 
 # --- NAS-Bench-201 --------------------------------------------------------------------
@@ -168,7 +178,7 @@ def _fake_torch():
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
 
     def _rebuild_tensor_v2():
-        raise NotImplementedError
+        """A name to write into pickles; nobody calls it."""
 
     _rebuild_tensor_v2.__module__ = "torch._utils"
     _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"

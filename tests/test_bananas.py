@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxnas import acquisition
-from jaxnas.search.bananas import bananas, is_new, mlp_ensemble
+from jaxnas.search.bananas import bananas, is_new
 from jaxnas.search.base import run, simulate
+from jaxnas.search.ensemble import mlp_ensemble
 from jaxnas.spaces import base, features
 from jaxnas.spaces.nasbench201 import SPACE as NB201
 from jaxnas.types import Result

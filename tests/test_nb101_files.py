@@ -7,17 +7,10 @@ import struct
 import numpy as np
 import official_samples as samples
 import pytest
+from official_samples import refused
 
 from jaxnas import checkpoints
 from jaxnas.benchmarks import files, nb101_files, official, sources, tfrecord
-
-
-def refused(function, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert message and "\n" not in message and message.isprintable()
-    return message
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import official_samples as samples
 import pytest
+from official_samples import refused
 
 from jaxnas.benchmarks import (
     files,
@@ -39,14 +40,6 @@ def table(whole, tmp_path_factory):
 @pytest.fixture
 def small(records):
     return samples.nb201_dict(records, (11,), ("cifar10-valid",), (777,))
-
-
-def refused(function, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert message and "\n" not in message and message.isprintable()
-    return message
 
 
 def same(one, two):

@@ -129,6 +129,13 @@ class _Tensors:
             ("torch", "Size"): tuple,
         }
 
+    def load(self, source: Source, fold, max_memory: int) -> Any:
+        """The value of a pickle that refers to them."""
+        settings = {"fold": fold, "max_memory": max_memory}
+        return pickles.load(
+            source, self.admitted, persistent=self.persistent, **settings
+        )
+
     def persistent(self, identity: Any) -> Storage:
         if type(identity) is not tuple or len(identity) < 5:
             raise ValueError("it refers to what is no storage")
@@ -160,13 +167,7 @@ def _read_legacy(path: Path, file: Hashed, fold, max_memory: int) -> Any:
     system = pickles.load(source, {})
     if type(system) is not dict or system.get("little_endian") is not True:
         raise ValueError("it was written by a machine with another order of bytes")
-    value = pickles.load(
-        source,
-        tensors.admitted,
-        persistent=tensors.persistent,
-        fold=fold,
-        max_memory=max_memory,
-    )
+    value = tensors.load(source, fold, max_memory)
     keys = pickles.load(source, {})
     if type(keys) is not list or any(type(key) is not str for key in keys):
         raise ValueError("its storages have no names")
@@ -216,13 +217,7 @@ def _read_zip(path: Path, fold, max_memory: int, progress: Progress | None) -> A
             tensors = _Tensors()
             with archive.open(mains[0]) as file:
                 source = Source(_Counted(file, progress))
-                value = pickles.load(
-                    source,
-                    tensors.admitted,
-                    persistent=tensors.persistent,
-                    fold=fold,
-                    max_memory=max_memory,
-                )
+                value = tensors.load(source, fold, max_memory)
                 source.finish()
             for key, storage in tensors.storages.items():
                 info = members.get(f"{folder}data/{key}")

@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxnas import acquisition, gp
 from jaxnas.search.base import Search, Stage
+from jaxnas.search.ensemble import Ensemble, mlp_ensemble
 from jaxnas.search.parts import (
     check_sizes,
     failed_last,
@@ -26,10 +25,6 @@ from jaxnas.search.parts import (
 )
 from jaxnas.spaces.base import Space, neighbours
 from jaxnas.types import FULL_TRAINING, Array, Query, Result
-
-# Ensemble = (key, x (n, f), y (n,), count (), pool (m, f)) -> (members, m): trains
-# every member on the first `count` rows and predicts y for the pool.
-Ensemble = Callable[[Array, Array, Array, Array, Array], Array]
 
 # The utility of what is asked only when the neighbours run out.
 _LAST_RESORT = -1e30
@@ -98,6 +93,7 @@ def bananas(
             f"architectures of {space.name}, not {capacity}"
         )
     predict = mlp_ensemble() if ensemble is None else ensemble
+    score = scorer(encode, predict, acquire, tail)
 
     def start(key: Array) -> BananasState:
         key_sample, key_seed = jax.random.split(key)
@@ -141,16 +137,7 @@ def bananas(
         )
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
-        first, every = init // batch, round_size // batch
-        if num_steps <= first:
-            return (Stage(num_steps, num_steps),)
-        rest = (num_steps - first) % every
-        rounds = Stage(num_steps - rest, every)
-        ends = [Stage(first, first), rounds, Stage(num_steps, max(rest, 1))]
-        # The rounds may be none, and so may the rest.
-        begins = (0, *(stage.end for stage in ends[:-1]))
-        both = zip(begins, ends, strict=True)
-        return tuple(stage for begin, stage in both if stage.end > begin)
+        return round_stages(init // batch, round_size // batch, num_steps)
 
     def refresh(state: BananasState) -> BananasState:
         if state.score.shape[0] <= init:
@@ -164,11 +151,11 @@ def bananas(
         # A round outlives the step whose key could have chosen it, so the state brings
         # randomness of its own: the same history leads to the same choice.
         key = jax.random.fold_in(jax.random.key(state.seed), state.count)
-        key_fit, key_acquire, key_random, key_tie = jax.random.split(key, 4)
+        key_score, key_random, key_tie = jax.random.split(key, 3)
         seen = jnp.arange(len(state.score)) < state.count
         arch, code, new = new_neighbours(space, state, seen, parents)
         new &= jnp.cumsum(new) <= candidates
-        utility = score_candidates(key_fit, key_acquire, state, seen, arch)
+        utility = score(key_score, state, seen, arch)
         utility = jnp.where(new, jnp.maximum(utility, 0.1 * _LAST_RESORT), -jnp.inf)
 
         codes = jnp.concatenate([state.code, code])
@@ -179,13 +166,32 @@ def bananas(
         chosen = acquisition.top(key_tie, utility, round_size)
         return state.queue.at[:round_size].set(arch[chosen])
 
-    def score_candidates(
-        key_fit: Array,
-        key_acquire: Array,
-        state: BananasState,
-        seen: Array,
-        arch: Array,
-    ) -> Array:
+    return Search(start, ask, tell, grow, refresh, stages)
+
+
+def round_stages(first: int, every: int, num_steps: int) -> tuple[Stage, ...]:
+    """The random start of `first` steps, rounds of `every` steps, and a shorter one."""
+    if num_steps <= first:
+        return (Stage(num_steps, num_steps),)
+    rest = (num_steps - first) % every
+    rounds = Stage(num_steps - rest, every)
+    ends = [Stage(first, first), rounds, Stage(num_steps, max(rest, 1))]
+    # The rounds may be none, and so may the rest.
+    begins = (0, *(stage.end for stage in ends[:-1]))
+    both = zip(begins, ends, strict=True)
+    return tuple(stage for begin, stage in both if stage.end > begin)
+
+
+def scorer(
+    encode: Callable[[Array], Array],
+    predict: Ensemble,
+    acquire: acquisition.Acquisition,
+    tail: float,
+) -> Callable[[Array, BananasState, Array, Array], Array]:
+    """(key, state, seen (n,), arch (m, d)) -> utility (m,), of predictors trained anew."""
+
+    def score(key: Array, state: BananasState, seen: Array, arch: Array) -> Array:
+        key_fit, key_acquire = jax.random.split(key)
         target = gp.standardise(state.score, seen, tail)
         # With no success at all the floor, which stands for failures, is not finite.
         y = jnp.nan_to_num(gp.apply_target(target, state.score), posinf=0.0)
@@ -195,7 +201,7 @@ def bananas(
         best = jnp.max(y, where=seen, initial=-jnp.inf)
         return acquire(key_acquire, predicted.mean(0), predicted.std(0), best)
 
-    return Search(start, ask, tell, grow, refresh, stages)
+    return score
 
 
 def new_neighbours(
@@ -226,71 +232,3 @@ def is_new(code: Array, valid: Array, known: Array, seen: Array) -> Array:
     new = valid & ~((code[:, None] == known) & seen).any(1)
     # Only a new one makes a later one a repeat: an invalid vector's code means nothing.
     return new & ~(jnp.tril(code[:, None] == code, -1) & new).any(1)
-
-
-def mlp_ensemble(
-    *,
-    members: int = 5,
-    layers: int = 10,
-    width: int = 20,
-    epochs: int = 150,
-    minibatch: int = 32,
-    learning_rate: float = 0.01,
-) -> Ensemble:
-    """Perceptrons that differ by initial weights and minibatches.
-
-    Each minimises the mean absolute error by Adam (0.9, 0.99) over minibatches drawn
-    with replacement, `epochs * ceil(count / minibatch)` of them. The defaults are the
-    network of the tree-Wasserstein experiments (Nguyen et al., 2021); on NB201 a third
-    of its epochs finds architectures as good in a third of the time.
-
-    Args:
-      members: networks.
-      layers, width: hidden layers, and units (ReLU) of each.
-    """
-    check_sizes(members=members, layers=layers, width=width)
-    check_sizes(epochs=epochs, minibatch=minibatch)
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, not {learning_rate}")
-    optimizer = optax.adam(learning_rate, b1=0.9, b2=0.99)
-    glorot = jax.nn.initializers.glorot_uniform()
-
-    def network(key: Array, num_features: int) -> list[tuple[Array, Array]]:
-        sizes = (num_features, *[width] * layers, 1)
-        keys = jax.random.split(key, layers + 1)
-        shapes = zip(keys, sizes[:-1], sizes[1:], strict=True)
-        return [(glorot(key, (o, i)), jnp.zeros((o, 1))) for key, i, o in shapes]
-
-    def apply(params: list[tuple[Array, Array]], x: Array) -> Array:
-        x = x.T  # examples last: a sixth faster on a CPU, where layers are narrow
-        for weight, bias in params[:-1]:
-            x = jax.nn.relu(weight @ x + bias)
-        weight, bias = params[-1]
-        return (weight @ x + bias)[0]
-
-    def member(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
-        key_init, key_train = jax.random.split(key)
-        # One flat vector: the optimizer's update is then one operation, not dozens.
-        vector, unravel = ravel_pytree(network(key_init, x.shape[1]))
-
-        def loss(vector: Array, x: Array, y: Array) -> Array:
-            return jnp.abs(apply(unravel(vector), x) - y).mean()
-
-        def step(i: Array, carry):
-            vector, state = carry
-            key_rows = jax.random.fold_in(key_train, i)
-            rows = jax.random.randint(key_rows, (minibatch,), 0, count)
-            gradient = jax.grad(loss)(vector, x[rows], y[rows])
-            change, state = optimizer.update(gradient, state)
-            return optax.apply_updates(vector, change), state
-
-        num_steps = epochs * -(-count // minibatch)
-        carry = vector, optimizer.init(vector)
-        vector, _ = jax.lax.fori_loop(0, num_steps, step, carry)
-        return apply(unravel(vector), pool)
-
-    def ensemble(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
-        keys = jax.random.split(key, members)
-        return jax.vmap(lambda key: member(key, x, y, count, pool))(keys)
-
-    return ensemble

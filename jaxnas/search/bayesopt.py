@@ -98,15 +98,8 @@ def bayesopt(
 
     Raises: `ValueError` for sizes that the pool does not have.
     """
-    check_sizes(batch=batch)
     num = pool.arch.shape[0]
-    if not 2 <= init <= num:
-        raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
-    if capacity is not None and not max(init, batch) <= capacity <= num:
-        raise ValueError(
-            f"capacity must be between init = {init}, batch = {batch} and the pool's "
-            f"{num}, not {capacity}"
-        )
+    _check(num, init, batch, capacity)
     select = selectors.best() if select is None else select
     begin = -(-init // batch)  # steps of random architectures
 
@@ -161,6 +154,17 @@ def bayesopt(
 
     functions = (Partial(f, pool) for f in (initial, ask, tell, grow, refresh))
     return Search(*functions, stages=stages)
+
+
+def _check(num: int, init: int, batch: int, capacity: int | None) -> None:
+    check_sizes(batch=batch)
+    if not 2 <= init <= num:
+        raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
+    if capacity is not None and not max(init, batch) <= capacity <= num:
+        raise ValueError(
+            f"capacity must be between init = {init}, batch = {batch} and the pool's "
+            f"{num}, not {capacity}"
+        )
 
 
 def refit_stages(begin: int, num_steps: int) -> tuple[Stage, ...]:
