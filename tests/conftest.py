@@ -49,3 +49,17 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def zero_cost(shared):
+    """The recorded networks with their scores, by tag."""
+    import json
+
+    import zero_cost_records
+
+    from jaxnas import checkpoints
+
+    arrays = checkpoints.read_npz(shared / "oracles/zero_cost.npz")
+    index = json.loads((shared / "oracles/zero_cost.json").read_text())
+    return {tag: zero_cost_records.load(arrays, index, tag) for tag in index["entries"]}

@@ -1,0 +1,1 @@
+"""The networks that are searched over: pure functions, the architecture as data."""

@@ -1,0 +1,97 @@
+"""Sizes of NAS-Bench-201 networks in closed form, on the host: parameters, operations.
+
+Architectures are (..., 6) integers, results (...,). A convolution is live if its input
+depends on the cell's input and the cell's output on its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxnas.networks.nasbench201 import CONV1, CONV3, EDGES, NONE, STAGES, Network
+
+
+def live(archs: np.ndarray) -> np.ndarray:
+    """Whether each edge (..., 6) bool is on a path from the cell's input to its output."""
+    archs = np.asarray(archs)
+    there = archs != NONE
+    reached = [np.zeros(archs.shape[:-1], bool) for _ in range(4)]
+    reaching = [np.zeros(archs.shape[:-1], bool) for _ in range(4)]
+    reached[0] = reaching[3] = np.ones(archs.shape[:-1], bool)
+    # Edges are sorted by target, so every source is known before it is used; backwards
+    # a node's edges all come before those into it.
+    for edge, (source, target) in enumerate(EDGES):
+        reached[target] = reached[target] | (reached[source] & there[..., edge])
+    for edge, (source, target) in reversed(list(enumerate(EDGES))):
+        reaching[source] = reaching[source] | (reaching[target] & there[..., edge])
+    return np.stack(
+        [
+            there[..., edge] & reached[source] & reaching[target]
+            for edge, (source, target) in enumerate(EDGES)
+        ],
+        -1,
+    )
+
+
+def connected(archs: np.ndarray) -> np.ndarray:
+    """Whether the output depends on the input at all: (...,) bool."""
+    return np.any(live(archs), -1)  # type: ignore[return-value]
+
+
+def convolutions(archs: np.ndarray, *, live_only: bool = False) -> np.ndarray:
+    """How many 1 x 1 and 3 x 3 convolutions a cell has, (..., 2)."""
+    archs = np.asarray(archs)
+    counted = live(archs) if live_only else np.ones(archs.shape, bool)
+    return np.stack([((archs == op) & counted).sum(-1) for op in (CONV1, CONV3)], -1)
+
+
+def _widths(network: Network) -> list[int]:
+    return [network.channels * 2**stage for stage in range(STAGES)]
+
+
+def parameters(
+    network: Network, archs: np.ndarray, *, live_only: bool = False
+) -> np.ndarray:
+    """Parameters (...,) int64, those of batch norms and the bias included."""
+    ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
+    widths = _widths(network)
+    last, total = widths[-1], 9 * network.colours * widths[0] + 2 * widths[0]
+    for c in widths[:-1]:
+        # Two 3 x 3 convolutions with norm, c -> 2c -> 2c, and the shortcut's 1 x 1.
+        total += 18 * c * c + 36 * c * c + 8 * c + 2 * c * c
+    total += 2 * last + last * network.classes + network.classes
+    one = sum(c * c + 2 * c for c in widths)
+    three = sum(9 * c * c + 2 * c for c in widths)
+    return total + network.cells * (one * ones + three * threes)
+
+
+def weights(network: Network, archs: np.ndarray) -> np.ndarray:
+    """Weights (...,) int64 of convolutions and classifier: no norms, no bias."""
+    ones, threes = np.moveaxis(convolutions(archs), -1, 0)
+    widths = _widths(network)
+    fixed = 9 * network.colours * widths[0] + widths[-1] * network.classes
+    fixed += sum(56 * c * c for c in widths[:-1])
+    square = network.cells * sum(c * c for c in widths)
+    return fixed + square * (ones + 9 * threes)
+
+
+def multiplications(
+    network: Network, archs: np.ndarray, *, live_only: bool = False
+) -> np.ndarray:
+    """Multiply-accumulates (...,) int64 of one image, as the benchmark counts FLOPs.
+
+    Those of convolutions and the classifier, its bias included; not of norms, pooling
+    and sums.
+    """
+    ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
+    widths, pixels = _widths(network), network.size**2
+    total = 9 * network.colours * widths[0] * pixels
+    square = 0
+    for stage, c in enumerate(widths):
+        area = pixels // 4**stage
+        square += network.cells * area * c * c
+        if stage:
+            before = c // 2
+            total += area * (9 * before * c + 9 * c * c + before * c)
+    total += (widths[-1] + 1) * network.classes
+    return total + square * (ones + 9 * threes)

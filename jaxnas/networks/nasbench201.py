@@ -1,0 +1,286 @@
+"""The networks of NAS-Bench-201 (Dong and Yang, 2020): skeleton, parameters, forward.
+
+A stem, three stages of cells with reductions between them, and a head. The skeleton is
+here; what a cell computes is a function that `cells` makes from an architecture, so one
+program serves every cell, or from many architectures at once, which are then the lanes
+of every array (see `layers`). Parameters hold both convolutions of every edge:
+architectures that share parameters share random numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxnas.networks import layers
+from jaxnas.networks.layers import Conv
+from jaxnas.types import Array
+
+STAGES = 3
+# Source and target node of each edge, in the order of the architecture vector.
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+NONE, SKIP, CONV1, CONV3, POOL = range(5)
+
+# "batch": statistics of the batch, as in training; "initial": running statistics of an
+# untrained network, mean 0 and variance 1; "off": the identity.
+Norm = Literal["batch", "initial", "off"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The sizes of a network; the defaults are those of the benchmark.
+
+    Raises: `ValueError` for sizes that no network has.
+    """
+
+    channels: int = 16  # of the first stage; each reduction doubles them
+    cells: int = 5  # in each stage
+    classes: int = 10
+    size: int = 32  # pixels on each side of an image
+    colours: int = 3
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer from 1, not {value!r}")
+        if self.size % 4:
+            raise ValueError(
+                f"size must be a multiple of 4, as two reductions halve the image, "
+                f"not {self.size}"
+            )
+
+
+class Cells(NamedTuple):
+    """The convolutions of a stage; leaves begin with (cells, 6) after the lanes."""
+
+    conv1: Conv  # 1 x 1 of each edge
+    conv3: Conv  # 3 x 3 of each edge
+
+
+class Reduction(NamedTuple):
+    """A residual block that halves the image and doubles the channels."""
+
+    first: Conv
+    second: Conv
+    shortcut: Conv  # without a batch norm
+
+
+class Head(NamedTuple):
+    """Batch norm and classifier."""
+
+    scale: Array  # (4 channels,)
+    offset: Array  # (4 channels,)
+    weight: Array  # (4 channels, classes)
+    bias: Array  # (classes,)
+    gate: Array | None = None  # (b, classes), as in `Conv`
+
+
+class Params(NamedTuple):
+    """Parameters of all architectures, or with lanes (a,) of each of several."""
+
+    stem: Conv
+    cells: tuple[Cells, ...]
+    reductions: tuple[Reduction, ...]
+    head: Head
+
+
+class Mode(NamedTuple):
+    """How the layers are computed; static."""
+
+    norm: Norm = "batch"
+    reduction_norm: Norm = "batch"
+    groups: int = 1  # consecutive parts of the batch with batch statistics of their own
+    method: layers.Method = "patches"
+
+
+TRAINING = Mode()
+
+
+class Observer(NamedTuple):
+    """Sums a small quantity over the layers during a forward pass.
+
+    `look(event, value)` returns an array of `zero`'s shape with the lanes of the value
+    before it, or None for events that do not matter. Events:
+
+    * "relu": what a rectifier is about to read, once for each convolution that reads it;
+      "last relu": the same of the head;
+    * "variance": the biased variances (..., groups, k) in a batch norm;
+    * "map": what a convolution, norm, rectifier, pooling or whole layer gives, as often
+      as modules of the benchmark's own program return it.
+    """
+
+    zero: Array | np.ndarray
+    look: Callable[[str, Array], Array | None]
+
+
+def _nothing(event: str, value: Array) -> None:
+    del event, value
+
+
+IGNORE = Observer(np.zeros(()), _nothing)
+
+# (one cell's weights, x, mode, observer) -> (y, what was observed)
+CellFunction = Callable[[Cells, Array, Mode, Observer], tuple[Array, Array]]
+# A block of the network: x -> (y, what was observed).
+Block = Callable[[Array], tuple[Array, Array]]
+
+
+class Output(NamedTuple):
+    """What a forward pass gives; all may have lanes before the axes named here."""
+
+    features: Array  # (b, 4 channels), after global pooling
+    logits: Array  # (b, classes)
+    last: Array  # (b, h / 4, w / 4, 4 channels), after the last rectifier
+    observed: Array  # the observer's sum
+    extras: (
+        list  # of `around`: for each stage's cells (stacked) and reduction, in order
+    )
+
+
+def observe(
+    observer: Observer, lanes: tuple[int, ...], *events: tuple[str, Array, int]
+) -> Array:
+    """The sum of what the observer sees in (event, value, times), lanes first."""
+    total = jnp.broadcast_to(observer.zero, lanes + observer.zero.shape)
+    for event, value, times in events:
+        seen = observer.look(event, value)
+        if seen is not None:
+            total = total + times * seen
+    return total
+
+
+def convolution(
+    conv: Conv,
+    x: Array,
+    mode: Mode,
+    observer: Observer,
+    *,
+    size: int,
+    stride: int = 1,
+    rectify: bool = True,
+) -> tuple[Array, Array]:
+    """Rectifier, convolution and batch norm, as far as there is each: y and observed."""
+    before = layers.relu(x) if rectify else x
+    out = layers.convolve(
+        before, conv.weight, size=size, stride=stride, method=mode.method
+    )
+    out = layers.gated(out, conv.gate)
+    maps = [("map", before, 1)] * rectify + [("map", out, 1)]
+    if conv.scale is None or conv.offset is None:
+        # The block of a convolution without norm is a module of its own.
+        return out, observe(observer, x.shape[:-4], *maps, ("map", out, 1))
+    y = _normalise(out, conv.scale, conv.offset, mode)
+    var = layers.variance(out, mode.groups)[1][..., 0, 0, 0, :]
+    # The norm, the sequence that ends with it and, of rectified ones, the block.
+    maps.append(("map", y, 2 + rectify))
+    return y, observe(observer, x.shape[:-4], ("variance", var, 1), *maps)
+
+
+def _normalise(x: Array, scale: Array, offset: Array, mode: Mode) -> Array:
+    if mode.norm == "off":
+        return x
+    if mode.norm == "initial":
+        return layers.initial_norm(x, scale, offset)
+    return layers.batch_norm(x, scale, offset, mode.groups)
+
+
+def _reduce(
+    weights: Reduction, mode: Mode, observer: Observer, x: Array
+) -> tuple[Array, Array]:
+    mode = mode._replace(norm=mode.reduction_norm)
+    half = layers.halve(x)
+    shortcut, seen = convolution(
+        weights.shortcut, half, mode, observer, size=1, rectify=False
+    )
+    middle, seen_first = convolution(weights.first, x, mode, observer, size=3, stride=2)
+    end, seen_second = convolution(weights.second, middle, mode, observer, size=3)
+    y = shortcut + end
+    events = (("relu", x, 1), ("relu", middle, 1), ("map", half, 1), ("map", y, 1))
+    own = observe(observer, x.shape[:-4], *events)
+    return y, seen + seen_first + seen_second + own
+
+
+def _cells_first(cells: Cells) -> Cells:
+    """The axis of the cells before the lanes."""
+
+    def move(conv: Conv) -> Conv:
+        return Conv(
+            *(
+                leaf if leaf is None else jnp.moveaxis(leaf, axis, 0)
+                for leaf, axis in zip(conv, (-4, -3, -3, -4), strict=True)
+            )  # type: ignore[arg-type]
+        )
+
+    return Cells(move(cells.conv1), move(cells.conv3))
+
+
+def plain_block(block: Block, x: Array, extra: Any) -> tuple[Array, Array, None]:
+    """The default of `forward`: only runs the block."""
+    del extra
+    return *block(x), None
+
+
+def forward(
+    params: Params,
+    cell: CellFunction,
+    x: Array,
+    *,
+    mode: Mode = TRAINING,
+    observer: Observer = IGNORE,
+    around: Callable[[Block, Array, Any], tuple[Array, Array, Any]] = plain_block,
+    aside: list | None = None,
+) -> Output:
+    """One forward pass.
+
+    Args:
+      params: with or without lanes; see `Params`.
+      cell: what `cells.sequential` or `cells.grouped` makes of architectures.
+      x: (b, size, size, colours), or with lanes; those of `cell` are needed.
+      mode: how.
+      observer: what to sum over the layers.
+      around: called for every cell and reduction with the block as a function, its
+        input and its part of `aside`; returns y, what was observed, and an extra. The
+        first input is the stem's output.
+      aside: for stage 0, reduction 0, stage 1, reduction 1, stage 2: a pytree, whose
+        leaves for a stage begin with the axis of the cells. Default: nothing.
+    """
+    aside = [None] * 5 if aside is None else aside
+    x, seen = convolution(params.stem, x, mode, observer, size=3, rectify=False)
+    extras = []
+    for stage in range(STAGES):
+
+        def step(carry, inputs):
+            weights, mine = inputs
+            x, total, extra = around(
+                lambda x: cell(weights, x, mode, observer), carry[0], mine
+            )
+            return (x, carry[1] + total), extra
+
+        stacked = _cells_first(params.cells[stage])
+        (x, seen), extra = lax.scan(step, (x, seen), (stacked, aside[2 * stage]))
+        extras.append(extra)
+        if stage < STAGES - 1:
+            reduction = functools.partial(
+                _reduce, params.reductions[stage], mode, observer
+            )
+            x, total, extra = around(reduction, x, aside[2 * stage + 1])
+            seen = seen + total
+            extras.append(extra)
+    head = params.head
+    normal = _normalise(x, head.scale, head.offset, mode)
+    last = layers.relu(normal)
+    var = layers.variance(x, mode.groups)[1][..., 0, 0, 0, :]
+    events = (("last relu", normal, 1), ("variance", var, 1))
+    maps = (("map", normal, 1), ("map", last, 2))  # the rectifier and the sequence
+    seen = seen + observe(observer, x.shape[:-4], *events, *maps)
+    features = jnp.mean(last, (-3, -2))
+    logits = layers.linear(features, head.weight, head.bias)
+    if head.gate is not None:
+        logits = logits * head.gate
+    return Output(features, logits, last, seen, extras)

@@ -1,0 +1,302 @@
+"""Networks against recorded ones and a masked supernet; sizes, classes and chunks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnas.networks import (
+    cells,
+    chunks,
+    classes,
+    counting,
+    initialise,
+    layers,
+    nasbench201,
+)
+from jaxnas.networks.nasbench201 import TRAINING, Mode, Network, forward
+from jaxnas.spaces import base
+from jaxnas.spaces import nasbench201 as nb201
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SMALL = Network(channels=4, cells=2, classes=3, size=8)
+EVERY = base.every(nb201.SPACE)
+
+
+@functools.partial(jax.jit, static_argnames="mode")
+def one(params, arch, x, mode=TRAINING):
+    return forward(params, cells.sequential(arch), x, mode=mode)
+
+
+@functools.partial(jax.jit, static_argnames="mode")
+def many(params, plan, x, mode=TRAINING):
+    lanes = jnp.broadcast_to(x, (len(plan.archs), *x.shape))
+    return forward(params, cells.grouped(plan), lanes, mode=mode)
+
+
+def problem(network=SMALL, batch=6, scheme="default"):
+    params = initialise.initialise(jax.random.key(0), network, scheme)
+    shape = (batch, network.size, network.size, network.colours)
+    return params, jax.random.normal(jax.random.key(1), shape)
+
+
+def supernet(params, arch, x):
+    """All operations on every edge, and a mask; with the backend's convolutions."""
+
+    def norm(x, conv):
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return (x - mean) / jnp.sqrt(var + 1e-5) * conv.scale + conv.offset
+
+    def convolve(x, weight, size, stride=1):
+        return lax.conv_general_dilated(
+            x,
+            weight.reshape(size, size, x.shape[-1], -1),
+            (stride, stride),
+            [(size // 2, size // 2)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    def rcb(x, conv, size, stride=1):
+        return norm(convolve(jax.nn.relu(x), conv.weight, size, stride), conv)
+
+    def pool(x, size, stride, padding):
+        window = (1, size, size, 1), (1, stride, stride, 1), padding
+        add = functools.partial(lax.reduce_window, init_value=0.0, computation=lax.add)
+        sums = [add(v, window_dimensions=window[0], window_strides=window[1],
+                    padding=padding) for v in (x, jnp.ones_like(x))]  # fmt: skip
+        return sums[0] / sums[1]
+
+    def cell(x, stage, n):
+        nodes = [x, 0, 0, 0]
+        for e, (source, target) in enumerate(nasbench201.EDGES):
+            h = nodes[source]
+            conv1, conv3 = jax.tree.map(lambda leaf: leaf[n, e], params.cells[stage])  # noqa: B023
+            every = (
+                0 * h,
+                h,
+                rcb(h, conv1, 1),
+                rcb(h, conv3, 3),
+                pool(h, 3, 1, "SAME"),
+            )
+            mask = jax.nn.one_hot(arch[e], 5)
+            nodes[target] = nodes[target] + sum(
+                m * y for m, y in zip(mask, every, strict=True)
+            )
+        return nodes[3]
+
+    x = norm(convolve(x, params.stem.weight, 3), params.stem)
+    for stage in range(3):
+        for n in range(len(params.cells[stage].conv1.weight)):
+            x = cell(x, stage, n)
+        if stage < 2:
+            r = params.reductions[stage]
+            main = rcb(rcb(x, r.first, 3, 2), r.second, 3)
+            x = main + convolve(pool(x, 2, 2, "VALID"), r.shortcut.weight, 1)
+    features = jax.nn.relu(norm(x, params.head)).mean((1, 2))
+    return features, features @ params.head.weight + params.head.bias
+
+
+def test_recorded_outputs(zero_cost, x64):
+    for tag, r in zero_cost.items():
+        params, arch = jax.tree.map(jnp.asarray, r.params), jnp.asarray(r.arch)
+        out = one(params, arch, r.x)
+        np.testing.assert_allclose(out.logits, r.out["logits_f64"], 1e-9, 1e-10, tag)
+        np.testing.assert_allclose(out.features, r.out["features_f64"], 1e-9, 1e-10)
+        stored = one(params, arch, r.x, Mode("initial", "initial"))
+        np.testing.assert_allclose(
+            stored.logits, r.out["logits_eval_bn_f64"], 1e-9, 1e-10
+        )
+
+
+@pytest.mark.parametrize("method", ["patches", "native"])
+def test_both_engines_and_the_supernet_agree(method, x64):
+    params, x = problem()
+    archs = np.random.default_rng(0).permutation(EVERY)[:7]
+    plan = cells.plan(archs, (4, 6, 5))
+    if method == "native":
+        lanes = many(params, plan, x, Mode(method=method))
+    else:
+        tall = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (7, *leaf.shape)), params
+        )
+        lanes = many(tall, plan, x)  # the same weights, as if each had its own
+    wanted = jax.jit(lambda a: lax.map(lambda a: supernet(params, a, x), a))(archs)
+    single = jax.jit(lambda a: lax.map(lambda a: one(params, a, x), a))(archs)
+    for out in (lanes, single):
+        np.testing.assert_allclose(out.features, wanted[0], atol=1e-11)
+        np.testing.assert_allclose(out.logits, wanted[1], atol=1e-11)
+
+
+def test_gradients_of_both_engines_agree(x64):
+    network = Network(4, 1, 3, 8)
+    params, x = problem(network)
+    archs = np.array([[3, 2, 3, 1, 4, 2], [2, 3, 0, 0, 1, 3], [0] * 6], np.int32)
+    weight = jax.random.normal(jax.random.key(2), (6, 3))
+    plan = cells.plan(archs)
+
+    def loss(logits):
+        return jnp.sum(jnp.tanh(logits) * weight)
+
+    tall = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), params)
+    lanes = jax.jit(jax.grad(lambda p: loss(many(p, plan, x).logits)))(tall)
+    single = jax.jit(jax.grad(lambda p, a: loss(one(p, a, x).logits)))
+    for i, arch in enumerate(archs):
+        found = jax.tree.map(lambda g: g[i], lanes)  # noqa: B023
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11),
+            found,
+            single(params, arch),
+        )
+
+
+def test_parts_of_a_batch_have_statistics_of_their_own(x64):
+    params, x = problem()
+    arch = jnp.array([3, 2, 3, 1, 4, 2])
+    whole = one(params, arch, x, Mode(groups=2)).logits
+    halves = [one(params, arch, half).logits for half in (x[:3], x[3:])]
+    np.testing.assert_allclose(whole, np.concatenate(halves), atol=1e-12)
+
+
+def test_one_compilation_serves_every_cell():
+    params, x = problem(Network(4, 1, 2, 8))
+    traced = jax.jit(lambda a: one(params, a, x).logits)
+    for arch in EVERY[::4000]:
+        assert np.isfinite(traced(jnp.asarray(arch))).all()
+    assert traced._cache_size() == 1
+
+
+def test_initial_weights_have_the_variance_of_their_scheme():
+    network = Network(16, 5, 10, 32)
+    wanted = {
+        "default": lambda i, o: 1 / (3 * i),
+        "kaiming": lambda i, o: 2 / i,
+        "xavier": lambda i, o: 2 / (i + o),
+        "normal": lambda i, o: 1.0,
+    }
+    for scheme, variance in wanted.items():
+        params = initialise.initialise(jax.random.key(3), network, scheme)
+        for conv, i, o in (
+            (params.cells[1].conv3, 9 * 32, 9 * 32),
+            (params.cells[2].conv1, 64, 64),
+            (params.reductions[1].first, 9 * 32, 9 * 64),
+        ):
+            np.testing.assert_allclose(np.var(conv.weight), variance(i, o), rtol=0.03)
+        assert np.all(np.asarray(params.head.bias) == 0) == (scheme != "default")
+    with pytest.raises(ValueError, match="no scheme 'zeros'; there are default"):
+        initialise.initialise(jax.random.key(0), network, "zeros")
+
+
+def test_own_parameters_depend_on_the_code_alone():
+    network = Network(2, 1, 2, 8)
+    draw = functools.partial(initialise.own_parameters, jax.random.key(0), network)
+    pair, lone = draw(jnp.array([7, 9])), draw(jnp.array([9]))
+    assert np.array_equal(pair.stem.weight[1], lone.stem.weight[0])
+    assert not np.array_equal(pair.stem.weight[0], pair.stem.weight[1])
+    counted = initialise.initialise(jax.random.key(0), network)
+    sizes = [leaf.size for leaf in jax.tree.leaves(counted)]
+    # Every edge has both convolutions: one parameter more than the all-3x3 cell's.
+    assert sum(sizes) == counting.parameters(network, np.full(6, 3)) + 6 * sum(
+        c * c + 2 * c for c in (2, 4, 8)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "labels", "parameters", "multiplications"),
+    [
+        ("000000", 32, 10, 73_306, 7_783_050),
+        ("000000", 32, 100, 79_156, 7_788_900),
+        ("421211", 32, 10, 129_306, 15_647_370),
+        ("202002", 16, 120, 164_456, 4_902_520),
+        ("132323", 32, 100, 864_276, 121_821_540),
+        ("333123", 32, 10, 1_073_466, 153_272_970),
+        ("333133", 16, 120, 1_295_656, 46_190_200),
+        ("333333", 32, 10, 1_531_546, 220_119_690),
+    ],
+)
+def test_published_sizes(arch, size, labels, parameters, multiplications):
+    network = Network(classes=labels, size=size)
+    arch = np.array([int(op) for op in arch])
+    assert counting.parameters(network, arch) == parameters
+    assert counting.multiplications(network, arch) == multiplications
+
+
+def test_sizes_of_the_whole_space_and_liveness():
+    macs = counting.multiplications(Network(), EVERY)
+    assert round(macs.mean()) == 54_968_970
+    live_macs = counting.multiplications(Network(), EVERY, live_only=True)
+    assert abs(live_macs.sum() / 7.478e11 - 1) < 1e-3
+    assert (~counting.connected(EVERY)).sum() == 341
+    graphs = jax.vmap(nb201.graph_live)(jnp.asarray(EVERY))
+    assert np.array_equal(counting.live(EVERY), np.asarray(graphs.mask)[:, 1:7])
+
+
+def test_function_classes():
+    live, present = classes.function_classes(), classes.function_classes(True)
+    assert live.max() + 1 == 5260 and present.max() + 1 == 6239
+    # Keeping more apart only splits classes.
+    assert len(np.unique(np.stack([live, present], 1), axis=0)) == 6239
+    _, sizes = np.unique(live, return_counts=True)
+    assert sizes[live[0]] == 341  # the zero function
+    _, first = np.unique(live, return_index=True)
+    macs = counting.multiplications(Network(), EVERY[first], live_only=True)
+    assert abs(macs.sum() / 3.521e11 - 1) < 1e-3
+    for function in (live, present):
+        counts = counting.parameters(Network(), EVERY, live_only=function is live)
+        pairs = np.unique(np.stack([function, counts], 1), axis=0)
+        assert len(pairs) == function.max() + 1  # the size is the same in a class
+
+
+def test_members_of_a_class_compute_the_same(x64):
+    network = Network(2, 1, 2, 8)
+    x = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    params = initialise.initialise(jax.random.key(0), network)
+    # With one weight for all edges members of a class are equal in value.
+    params = params._replace(
+        cells=tuple(
+            jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:, :1], leaf.shape), stage)
+            for stage in params.cells
+        )
+    )
+    live = classes.function_classes()
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(live.max() + 1, 60, replace=False)
+    pairs = [rng.choice(np.flatnonzero(live == c), 2) for c in chosen]
+    archs = jnp.asarray(EVERY[np.array(pairs)].reshape(-1, 6))
+    out = jax.jit(lambda a: lax.map(lambda a: one(params, a, x).logits, a))(archs)
+    left, right = np.asarray(out).reshape(-1, 2, 4, 2).transpose(1, 0, 2, 3)
+    np.testing.assert_allclose(left, right, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [25, 125])
+def test_balanced_chunks(size):
+    parts = chunks.balanced(size)
+    assert len(np.unique(parts.reshape(-1, 6), axis=0)) == 15625
+    for op in range(5):
+        assert ((parts == op).sum(1) == size // 5).all()
+    assert cells.capacities(parts) == (size // 5,) * 3
+
+
+def test_bad_sizes_are_refused():
+    for kwargs, message in (
+        ({"channels": 0}, "channels must be an integer from 1, not 0"),
+        ({"cells": 1.5}, "cells must be an integer from 1, not 1.5"),
+        ({"size": 30}, "size must be a multiple of 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Network(**kwargs)
+    with pytest.raises(ValueError, match="balanced chunks of 25 and 125, not of 50"):
+        chunks.balanced(50)
+    with pytest.raises(ValueError, match="wanted groups of at most"):
+        cells.plan(np.full((3, 6), 3), (1, 1, 1))
+
+
+def test_pooling_leaves_the_border_out(x64):
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    pooled = np.asarray(layers.average_pool(x))[0, :, :, 0]
+    assert pooled[0, 0] == (0 + 1 + 4 + 5) / 4
+    np.testing.assert_allclose(pooled[1, 1], 5)
+    np.testing.assert_allclose(pooled[0, 1], (0 + 1 + 2 + 4 + 5 + 6) / 6)
