@@ -12,7 +12,8 @@ LAYERS = (
     {"types", "training", "checkpoints"},
     {"gp", "dpp", "transport", "metrics", "acquisition"},
     {"spaces"},
-    {"kernels", "networks", "proxies", "curves", "models"},
+    {"kernels", "networks", "curves", "models"},
+    {"proxies"},
     {"benchmarks"},
     {"search"},
 )

@@ -22,6 +22,9 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   * `<what>/<dataset>/<epochs>`: float32 (n, seeds). What: `latency`, the seconds of one
     batch; `total`, the seconds of the whole run with all of its evaluations;
   * `flops/<dataset>` and `params/<dataset>`: float64 (n,), in millions;
+  * `score/<proxy>/<dataset>`: float64 (n,), what a proxy says of the untrained network,
+    anything at all, as -inf or NaN where it is not defined; `scoring/<proxy>/<dataset>`:
+    float64 (n,), the seconds that it took;
 * `manifest`: a () string array, a JSON object with `format` ("jaxnas-table"),
   `version` (1), `name` (what results call the table), `space` (the `Space.name` of its
   architectures), `source` (where the numbers come from), `sha256` (of the file they
@@ -52,6 +55,7 @@ _SECONDS = re.compile(rf"seconds/({_NAME})/({_EPOCHS})")
 _CURVE = re.compile(rf"(curve|loss|time|elapsed)/{_ACCURACY.pattern}")
 _RUN = re.compile(rf"(latency|total)/({_NAME})/({_EPOCHS})")
 _SIZE = re.compile(rf"(flops|params)/({_NAME})")
+_SCORE = re.compile(rf"(score|scoring)/({_NAME})/({_NAME})")
 # Keys of the manifest that a `Table` has no need to repeat.
 _ENVELOPE = ("format", "version", "name", "space")
 _DESCRIBED = {"source": str, "sha256": str, "columns": dict}
@@ -80,6 +84,17 @@ def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
     """The accuracy columns by (dataset, split, epochs)."""
     matches = {c: _ACCURACY.fullmatch(c) for c in table.columns if _is_accuracy(c)}
     return {(m[1], m[2], int(m[3])): table.columns[c] for c, m in matches.items() if m}
+
+
+def score(table: Table, proxy: str, dataset: str) -> np.ndarray:
+    """The score column (n,) of a proxy; `ValueError` that lists what there is."""
+    name = f"score/{proxy}/{dataset}"
+    if name not in table.columns:
+        there = sorted(c for c in table.columns if c.startswith("score/"))
+        raise ValueError(
+            f"{table.name} has no column {name}; it has {', '.join(there) or 'none'}"
+        )
+    return table.columns[name]
 
 
 def seconds(table: Table, dataset: str, epochs: int) -> np.ndarray | None:
@@ -144,12 +159,14 @@ def check(table: Table) -> Table:
         raise ValueError(
             f"wanted arch as (n, d) int8 or int32, found {arch.shape} {arch.dtype}"
         )
-    if not any(_is_accuracy(c) for c in table.columns):
+    if not any(_is_accuracy(c) or _SCORE.fullmatch(c) for c in table.columns):
         raise ValueError("wanted a column <dataset>/<split>/<epochs>, found none")
     for name, column in table.columns.items():
         if name not in table.manifest["columns"]:
             raise ValueError(f"the manifest does not say what column {name} means")
-        if _CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name):
+        if _SCORE.fullmatch(name):
+            _check_score(name, column, len(arch))
+        elif _CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name):
             _check_detail(name, column, len(arch))
         else:
             _check_column(name, column, len(arch))
@@ -161,10 +178,18 @@ def _is_cost(name: str) -> bool:
 
 
 def _is_accuracy(name: str) -> bool:
-    others = (_SECONDS, _RUN, _CURVE, _SIZE)
+    others = (_SECONDS, _RUN, _CURVE, _SIZE, _SCORE)
     return not any(p.fullmatch(name) for p in others) and bool(
         _ACCURACY.fullmatch(name)
     )
+
+
+def _check_score(name: str, column: np.ndarray, num: int) -> None:
+    if column.shape != (num,) or column.dtype != np.float64:
+        raise ValueError(
+            f"wanted column {name} as ({num},) float64, "
+            f"found {column.shape} {column.dtype}"
+        )
 
 
 def _check_detail(name: str, column: np.ndarray, num: int) -> None:

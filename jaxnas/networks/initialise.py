@@ -116,12 +116,8 @@ def with_gates(params: Params, batch: int) -> Params:
         shape = (*weight.shape[:-2], batch, weight.shape[-1])
         return jnp.ones(shape, weight.dtype)
 
-    convs, head = (
-        jax.tree.map(
-            lambda conv: conv._replace(gate=ones(conv.weight)),
-            params[:-1],
-            is_leaf=lambda node: isinstance(node, Conv),
-        ),
-        params.head,
-    )
-    return Params(*convs, head._replace(gate=ones(head.weight)))
+    def gate(node):
+        return node._replace(gate=ones(node.weight))
+
+    layers = Conv, Head
+    return jax.tree.map(gate, params, is_leaf=lambda node: isinstance(node, layers))

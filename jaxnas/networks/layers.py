@@ -131,6 +131,13 @@ def variance(x: Array, groups: int) -> tuple[Array, Array]:
     return mean, jnp.mean(jnp.square(split - mean), (-4, -3, -2), keepdims=True)
 
 
+def unbiased_variance(x: Array, groups: int) -> Array:
+    """The variances by which running statistics are updated, (..., groups, k)."""
+    count = x.shape[-4] // groups * x.shape[-3] * x.shape[-2]
+    var = variance(x, groups)[1][..., 0, 0, 0, :]
+    return var * (count / max(count - 1, 1))
+
+
 def _split(x: Array, groups: int) -> Array:
     batch = x.shape[-4]
     return x.reshape(*x.shape[:-4], groups, batch // groups, *x.shape[-3:])

@@ -110,7 +110,7 @@ class Observer(NamedTuple):
 
     * "relu": what a rectifier is about to read, once for each convolution that reads it;
       "last relu": the same of the head;
-    * "variance": the biased variances (..., groups, k) in a batch norm;
+    * "variance": the unbiased variances (..., groups, k) of what a batch norm is given;
     * "map": what a convolution, norm, rectifier, pooling or whole layer gives, as often
       as modules of the benchmark's own program return it.
     """
@@ -176,7 +176,7 @@ def convolution(
         # The block of a convolution without norm is a module of its own.
         return out, observe(observer, x.shape[:-4], *maps, ("map", out, 1))
     y = _normalise(out, conv.scale, conv.offset, mode)
-    var = layers.variance(out, mode.groups)[1][..., 0, 0, 0, :]
+    var = layers.unbiased_variance(out, mode.groups)
     # The norm, the sequence that ends with it and, of rectified ones, the block.
     maps.append(("map", y, 2 + rectify))
     return y, observe(observer, x.shape[:-4], ("variance", var, 1), *maps)
@@ -275,7 +275,7 @@ def forward(
     head = params.head
     normal = _normalise(x, head.scale, head.offset, mode)
     last = layers.relu(normal)
-    var = layers.variance(x, mode.groups)[1][..., 0, 0, 0, :]
+    var = layers.unbiased_variance(x, mode.groups)
     events = (("last relu", normal, 1), ("variance", var, 1))
     maps = (("map", normal, 1), ("map", last, 2))  # the rectifier and the sequence
     seen = seen + observe(observer, x.shape[:-4], *events, *maps)

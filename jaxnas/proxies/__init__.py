@@ -1,0 +1,1 @@
+"""Scores of untrained networks: `catalogue` has them by name, `batch` runs them."""

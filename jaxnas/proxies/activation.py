@@ -1,0 +1,130 @@
+"""Proxies from one forward pass: which units are on, and how the maps look."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.networks.nasbench201 import Mode, Observer, Params
+from jaxnas.proxies.base import Model, run
+from jaxnas.types import Array
+
+# Images of `swap` at most: it keeps a table of all patterns over them.
+_MOST = 16
+
+
+def agreements(
+    model: Model, params: Params, x: Array, *, multiplicity: int = 2
+) -> Array:
+    """How many units are on or off together for two images: (b, b), exact integers.
+
+    Args:
+      x: (b, h, w, c) images.
+      multiplicity: how often a rectifier of a block is counted, that of the head being
+        counted once. 2 is what the programs of Mellor et al. (2021) do on these
+        networks, whose hooks meet the block and the rectifier in it.
+    """
+    batch = x.shape[-4]
+
+    def look(event: str, value: Array) -> Array | None:
+        if event not in ("relu", "last relu"):
+            return None
+        units = value.reshape(*value.shape[:-4], batch, -1)
+        # c c^T + (1 - c)(1 - c)^T of codes c is (units + s s^T) / 2 of signs s.
+        signs = jnp.where(units > 0, 1.0, -1.0)
+        same = (units.shape[-1] + signs @ jnp.swapaxes(signs, -1, -2)) / 2
+        return same * multiplicity if event == "relu" else same
+
+    return run(
+        model, params, x, observer=Observer(jnp.zeros((batch, batch)), look)
+    ).observed
+
+
+def hook_logdet(
+    model: Model, params: Params, x: Array, *, multiplicity: int = 2
+) -> Array:
+    """ln |det| of the agreements (Mellor et al., 2021, eq. 2); -inf if singular."""
+    return jnp.linalg.slogdet(agreements(model, params, x, multiplicity=multiplicity))[
+        1
+    ]
+
+
+def swap(model: Model, params: Params, x: Array) -> Array:
+    """Distinct patterns that units show over the images (Peng et al., 2024, def. 3.2).
+
+    Args:
+      x: (b, h, w, c), at most 16 images.
+
+    Raises: `ValueError` for more.
+    """
+    batch = x.shape[-4]
+    if batch > _MOST:
+        raise ValueError(f"swap takes at most {_MOST} images, not {batch}")
+    size = 2**batch
+
+    def found(on: Array) -> Array:
+        """(b, units) bool -> (2^b,): 1 for patterns that there are."""
+        pattern = jnp.tensordot(1 << np.arange(batch), on.astype(jnp.int32), 1)
+        return jnp.zeros(size, jnp.int32).at[pattern].set(1)
+
+    def look(event: str, value: Array) -> Array | None:
+        if event not in ("relu", "last relu"):
+            return None
+        on = (value > 0).reshape(*value.shape[:-4], batch, -1)
+        return jax.vmap(found)(on) if model.lanes else found(on)
+
+    observer = Observer(jnp.zeros(size, jnp.int32), look)
+    patterns = run(model, params, x, observer=observer).observed
+    return jnp.sum(patterns > 0, -1).astype(x.dtype)
+
+
+def zen(model: Model, params: Params, x: Array, noise: Array) -> Array:
+    """Zen score (Lin et al., 2021, alg. 1): how far the last maps move, norms undone.
+
+    As in the authors' program the variances are the running ones after x and then
+    x + 0.01 noise, from 1 with momentum 0.1. -inf where nothing moves.
+
+    Args:
+      x, noise: (b, h, w, c), both N(0, 1).
+    """
+    both = jnp.concatenate([x, x + 0.01 * noise], -4)
+
+    def look(event: str, value: Array) -> Array | None:
+        if event != "variance":
+            return None
+        running = 0.81 + 0.09 * value[..., 0, :] + 0.1 * value[..., 1, :]
+        return jnp.log(jnp.mean(running, -1)) / 2
+
+    observer = Observer(jnp.zeros(()), look)
+    out = run(model, params, both, Mode(groups=2), observer=observer)
+    first, second = jnp.split(out.last, 2, -4)
+    moved = jnp.mean(jnp.sum(jnp.abs(first - second), (-3, -2, -1)), -1)
+    return jnp.log(moved) + out.observed
+
+
+def meco(model: Model, params: Params, x: Array) -> Array:
+    """Smallest eigenvalues of the maps' channel correlations, summed (Jiang et al., 2023).
+
+    Maps are counted once for each module of the benchmark's own program that returns
+    them, as the authors' hooks do. Only the first image is used.
+
+    Args:
+      x: (b, h, w, c).
+    """
+
+    def look(event: str, value: Array) -> Array | None:
+        if event != "map":
+            return None
+        one = value[..., 0, :, :, :]
+        flat = one.reshape(*one.shape[:-3], -1, one.shape[-1])
+        centred = flat - jnp.mean(flat, -2, keepdims=True)
+        covariance = jnp.swapaxes(centred, -1, -2) @ centred
+        std = jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+        # A constant channel correlates with none, not even with itself.
+        inverse = jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1.0), 0.0)
+        correlation = covariance * inverse[..., :, None] * inverse[..., None, :]
+        return jnp.linalg.eigvalsh(correlation)[..., 0]
+
+    observer = Observer(jnp.zeros(()), look)
+    return run(model, params, x[..., :1, :, :, :], observer=observer).observed

@@ -1,0 +1,99 @@
+"""The parts of AZ-NAS (Lee and Ham, 2024) that a network has to be run for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.networks.nasbench201 import (
+    IGNORE,
+    STAGES,
+    TRAINING,
+    Block,
+    Network,
+    Params,
+    convolution,
+)
+from jaxnas.proxies.base import Model, run
+from jaxnas.types import Array
+
+
+class Parts(NamedTuple):
+    """Scores () or (a,); -inf where a map does not vary at all."""
+
+    expressivity: Array
+    progressivity: Array
+    trainability: Array
+
+
+def probes(key: Array, network: Network, batch: int) -> list[Array]:
+    """Random signs of the shape of each block's output, as `parts` wants them."""
+    found = []
+    for index, key_block in enumerate(jax.random.split(key, 2 * STAGES - 1)):
+        stage = (index + 1) // 2
+        size, channels = network.size // 2**stage, network.channels * 2**stage
+        shape = (batch, size, size, channels)
+        if index % 2 == 0:
+            shape = (network.cells, *shape)
+        found.append(jax.random.rademacher(key_block, shape, dtype=float))
+    return found
+
+
+def _entropy(x: Array) -> Array:
+    """Entropy of the normalised spectrum of a map's channels (eq. 2 to 4)."""
+    flat = x.reshape(*x.shape[:-4], -1, x.shape[-1])
+    centred = flat - jnp.mean(flat, -2, keepdims=True)
+    covariance = jnp.swapaxes(centred, -1, -2) @ centred / flat.shape[-2]
+    # In float32 a rank-deficient map has eigenvalues a little below 0.
+    values = jnp.maximum(jnp.linalg.eigvalsh(covariance), 0.0)
+    total = jnp.sum(values, -1, keepdims=True)
+    p = values / jnp.where(total > 0, total, 1.0)
+    entropy = -jnp.sum(p * jnp.log(p + 1e-8), -1)
+    return jnp.where(total[..., 0] > 0, entropy, -jnp.inf)
+
+
+def _trainability(u: Array, v: Array) -> Array:
+    """How far the largest singular value of a block's Jacobian is from 1 (eq. 8 to 10)."""
+    if u.shape[-2] != v.shape[-2]:
+        # The image halves: 2 x 2 pixels of u become channels, in the order c, dy, dx.
+        *lead, height, width, channels = u.shape
+        u = u.reshape(*lead, height // 2, 2, width // 2, 2, channels)
+        u = jnp.moveaxis(u, (-4, -2), (-2, -1)).reshape(*v.shape[:-1], -1)
+    v = jnp.broadcast_to(v, (*u.shape[:-1], v.shape[-1]))
+    left = u.reshape(*u.shape[:-4], -1, u.shape[-1])
+    right = v.reshape(*v.shape[:-4], -1, v.shape[-1])
+    mean = jnp.swapaxes(left, -1, -2) @ right / left.shape[-2]
+    sigma = jnp.linalg.svd(mean, compute_uv=False)[..., 0]
+    score = -sigma - 1 / (sigma + 1e-6) + 2
+    if u.shape == v.shape:
+        score = jnp.where(jnp.all(u == v, (-4, -3, -2, -1)), -jnp.inf, score)
+    return score
+
+
+def parts(model: Model, params: Params, x: Array, signs: list[Array]) -> Parts:
+    """The three scores from one pass forward and, block by block, backward.
+
+    Args:
+      x: (b, h, w, c), N(0, 1).
+      signs: from `probes`: random signs for each block's output.
+    """
+
+    def around(block: Block, x: Array, v: Array):
+        y, pull, seen = jax.vjp(block, x, has_aux=True)
+        (u,) = pull(jnp.broadcast_to(v, y.shape))
+        return y, seen, (_entropy(y), _trainability(u, v))
+
+    lanes = jnp.broadcast_to(x, (*model.lanes, *x.shape))
+    mode = TRAINING._replace(method=model.method)
+    stem, _ = convolution(params.stem, lanes, mode, IGNORE, size=3, rectify=False)
+    out = run(model, params, x, around=around, aside=signs)
+    entropies, trained = [_entropy(stem)], []
+    for index, (entropy, train) in enumerate(out.extras):
+        entropies.extend(entropy if index % 2 == 0 else [entropy])
+        trained.extend(train if index % 2 == 0 else [train])
+    levels = jnp.stack(entropies)
+    # Between two maps that do not vary the difference is undefined: -inf as well.
+    steps = jnp.nan_to_num(jnp.diff(levels, axis=0), nan=-jnp.inf, neginf=-jnp.inf)
+    return Parts(jnp.sum(levels, 0), jnp.min(steps, 0), jnp.mean(jnp.stack(trained), 0))

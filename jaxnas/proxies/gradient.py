@@ -1,0 +1,145 @@
+"""Proxies from gradients of the loss by the weights, on one batch, labels and all.
+
+The loss is the mean cross-entropy with batch norm in training mode; layers are the
+convolutions and the classifier, without norms and bias. All are 0 where a cell does not
+connect its input to its output, but for Fisher information, which sees the bias.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnas.networks import initialise
+from jaxnas.networks.nasbench201 import Params
+from jaxnas.proxies.base import (
+    Model,
+    Weights,
+    gates,
+    gradients,
+    loss,
+    over_layers,
+    weights,
+    weights_count,
+    with_lanes,
+    with_weights,
+)
+from jaxnas.types import Array
+
+
+def _sum(x: Array) -> Array:
+    return jnp.sum(x, (-2, -1))
+
+
+def snip(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """Sum of |w dl/dw| (Lee et al., 2019; Abdelfattah et al., 2021, eq. 1).
+
+    Args:
+      x, y: images (b, h, w, c) and labels (b,).
+
+    Returns: () or (a,), as all functions here.
+    """
+    params = with_lanes(model, params)
+    grads = gradients(model, params, x, y)
+    return over_layers(model, lambda w, g: _sum(jnp.abs(w * g)), weights(params), grads)
+
+
+def _norm(g: Array) -> Array:
+    return jnp.sqrt(_sum(jnp.square(g)))
+
+
+def grad_norm(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """Sum over layers of the gradient's Euclidean norm (Abdelfattah et al., 2021)."""
+    params = with_lanes(model, params)
+    return over_layers(model, _norm, gradients(model, params, x, y))
+
+
+def plain(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """Sum of w dl/dw, the derivative of the loss along the weights, with its sign."""
+    params = with_lanes(model, params)
+    grads = gradients(model, params, x, y)
+    return over_layers(model, lambda w, g: _sum(w * g), weights(params), grads)
+
+
+def grasp(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """-w^T H g with the Hessian H over the layers' weights (Wang et al., 2020, eq. 8).
+
+    The sign is that of Abdelfattah et al. (2021). Computed as -<g, H w>: one derivative
+    of the gradient along w.
+    """
+    params = with_lanes(model, params)
+
+    def grad(values: Weights) -> Weights:
+        return gradients(model, with_weights(params, values), x, y)
+
+    values = weights(params)
+    grads, along = jax.jvp(grad, (values,), (values,))
+    return -over_layers(model, lambda g, h: _sum(g * h), grads, along)
+
+
+def fisher(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """Fisher information of the layers' outputs (Theis et al., 2018; Turner et al., 2020).
+
+    For outputs a with gradients d: half of the mean over images of (sum of a d over
+    pixels)^2, for each channel, times the number of the channel's weights. That sum is
+    the gradient by a factor of the output, so no gradient by a weight is needed.
+    """
+    params = initialise.with_gates(with_lanes(model, params), x.shape[-4])
+    grads = gates(jax.grad(lambda p: loss(model, p, x, y))(params))
+
+    def information(w: Array, g: Array) -> Array:
+        return w.shape[-2] * jnp.sum(jnp.mean(jnp.square(g), -2) / 2, -1)
+
+    return over_layers(model, information, weights(params), grads)
+
+
+def zico(model: Model, params: Params, x: Array, y: Array, batches: int = 2) -> Array:
+    """Sum over layers of ln(sum of mean |g| / std |g|) (Li et al., 2023, eq. 13).
+
+    Mean and standard deviation are over batches.
+
+    Args:
+      batches: consecutive parts of x and y, of equal size, each with a gradient.
+    """
+    params = with_lanes(model, params)
+    size = x.shape[-4] // batches
+    grads = [
+        [
+            jnp.abs(g)
+            for g in gradients(
+                model, params, *(v[i * size : (i + 1) * size] for v in (x, y))
+            )
+        ]
+        for i in range(batches)
+    ]
+
+    def layer(*parts: Array) -> Array:
+        stacked = jnp.stack(parts)
+        mean, std = jnp.mean(stacked, 0), jnp.std(stacked, 0)
+        total = _sum(jnp.where(std > 0, mean / jnp.where(std > 0, std, 1.0), 0.0))
+        return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1.0)), 0.0)
+
+    return over_layers(model, layer, *grads)
+
+
+def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """Mean over weights of |sum over images of sign(dl_i/dw)| (Zhang and Jia, 2022, eq. 8).
+
+    Each image is a batch of its own. Weights of dead convolutions count as zeros.
+    """
+    params = with_lanes(model, params)
+
+    def add(total: Weights, image: tuple[Array, Array]) -> tuple[Weights, None]:
+        grads = gradients(model, params, image[0][None], image[1][None])
+        return [t + jnp.sign(g) for t, g in zip(total, grads, strict=True)], None
+
+    zero = [jnp.zeros_like(w) for w in weights(params)]
+    total, _ = lax.scan(add, zero, (x, y))
+    agree = over_layers(model, lambda t: _sum(jnp.abs(t)), total)
+    return agree / weights_count(model, params)
+
+
+def l2_norm(model: Model, params: Params) -> Array:
+    """Sum over the layers that there are of the weights' Euclidean norm."""
+    return over_layers(model, _norm, weights(with_lanes(model, params)))

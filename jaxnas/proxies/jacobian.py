@@ -1,0 +1,60 @@
+"""Proxies from the derivative of the logits by the images, compared between images.
+
+The Jacobian is that of the sum of all logits, batch norm in training mode. Where a cell
+does not connect its input to its output it is 0, and the scores are NaN: correlations
+of zeros.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.networks.nasbench201 import Params
+from jaxnas.proxies.base import Model, run
+from jaxnas.types import Array
+
+_SMALL = 1e-5  # k of both papers
+
+
+def correlations(model: Model, params: Params, x: Array) -> Array:
+    """Pearson correlations (b, b) between the Jacobians of images x (b, h, w, c)."""
+    x = jnp.broadcast_to(x, (*model.lanes, *x.shape))
+    jacobian = jax.grad(lambda x: jnp.sum(run(model, params, x).logits))(x)
+    rows = jacobian.reshape(*x.shape[:-3], -1)
+    rows = rows - jnp.mean(rows, -1, keepdims=True)
+    rows = rows / jnp.sqrt(jnp.sum(jnp.square(rows), -1, keepdims=True))
+    return rows @ jnp.swapaxes(rows, -1, -2)
+
+
+def jacob_cov(model: Model, params: Params, x: Array) -> Array:
+    """-sum of ln(v + k) + 1 / (v + k) over eigenvalues v (Mellor et al., 2020, eq. 4).
+
+    Float64 is advised: eigenvalues near 0 count most.
+    """
+    correlation = correlations(model, params, x)
+    # What an eigensolver makes of NaN depends on the backend.
+    safe = jnp.where(jnp.isnan(correlation), 0.0, correlation)
+    v = jnp.linalg.eigvalsh(safe) + _SMALL
+    score = -jnp.sum(jnp.log(v) + 1 / v, -1)
+    return jnp.where(jnp.isnan(correlation).any((-2, -1)), jnp.nan, score)
+
+
+def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
+    """Correlations within each class (Lopes et al., 2021, eq. 3 to 5).
+
+    The number of classes that the network has decides between the two forms of the
+    score: up to 100 a sum, above it the differences between classes of at least two.
+    """
+    correlation = correlations(model, params, x)
+    member = jax.nn.one_hot(y, model.network.classes, dtype=x.dtype)
+    logs = jnp.log(jnp.abs(correlation) + _SMALL)
+    by_class = jnp.einsum("...ij,ik,jk->...k", logs, member, member)
+    if model.network.classes <= 100:
+        return jnp.sum(jnp.abs(by_class), -1)
+    count = jnp.sum(member, 0)
+    kept = count > 1
+    mean = by_class / jnp.maximum(count, 1)
+    apart = jnp.abs(mean[..., :, None] - mean[..., None, :])
+    pairs = kept[:, None] & kept
+    return jnp.sum(jnp.where(pairs, apart, 0.0), (-2, -1)) / jnp.sum(kept)

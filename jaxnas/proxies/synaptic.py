@@ -1,0 +1,85 @@
+"""Synaptic flow (Tanaka et al., 2020): what flows through positive weights from ones.
+
+Every parameter is replaced by its absolute value, the input is one image of ones, and R
+is the sum of the logits; the score is the sum over the layers' weights of w dR/dw. It
+is 0 exactly where a cell does not connect its input to its output.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnas.networks.nasbench201 import Block, Mode, Params
+from jaxnas.proxies.base import (
+    Model,
+    Weights,
+    over_layers,
+    run,
+    weights,
+    with_lanes,
+    with_weights,
+)
+from jaxnas.types import Array
+
+
+def _ones(model: Model) -> Array:
+    network = model.network
+    return jnp.ones((1, network.size, network.size, network.colours))
+
+
+def log_synflow(model: Model, params: Params) -> Array:
+    """The natural logarithm of the score without batch norms; -inf for no flow.
+
+    Without norms R is linear in each layer, so the score is the derivative of R along
+    all weights, one forward-mode derivative. Values reach 1e50, so after each block the
+    image is divided by its largest value and the logarithms are added: float32 does.
+
+    Returns: () or (a,).
+    """
+    params = jax.tree.map(jnp.abs, params)
+
+    def rescaled(block: Block, x: Array, aside: None):
+        y, seen = block(x)
+        largest = jnp.max(y, (-4, -3, -2, -1), keepdims=True)
+        # Constants to the derivative: they are taken out of R and put back at the end.
+        scale = lax.stop_gradient(jnp.where(largest > 0, largest, 1.0))
+        return y / scale, seen, jnp.log(scale[..., 0, 0, 0, 0])
+
+    def flow(values: Weights) -> tuple[Array, Array]:
+        out = run(
+            model,
+            with_weights(params, values),
+            _ones(model),
+            Mode("off", "off"),
+            around=rescaled,
+        )
+        # The bias does not matter to the derivative by the weights.
+        logits = out.logits - params.head.bias[..., None, :]
+        logs = (log if i % 2 else jnp.sum(log, 0) for i, log in enumerate(out.extras))
+        return jnp.sum(logits, (-2, -1)), sum(logs)  # type: ignore[return-value]
+
+    values = weights(params)
+    _, along, logs = jax.jvp(flow, (values,), (values,), has_aux=True)
+    return logs + jnp.log(along)
+
+
+def synflow_bn(model: Model, params: Params, *, everywhere: bool = True) -> Array:
+    """The score with batch norms: sum of |w dR/dw|, in whatever precision is on.
+
+    Args:
+      everywhere: keep all norms; otherwise those of the reductions only, which is what
+        the program of Abdelfattah et al. (2021) computes on these networks.
+    """
+    params = with_lanes(model, jax.tree.map(jnp.abs, params))
+    mode = Mode("batch" if everywhere else "off", "batch")
+    values = weights(params)
+    grads = jax.grad(
+        lambda w: jnp.sum(
+            run(model, with_weights(params, w), _ones(model), mode).logits
+        )
+    )(values)
+    return over_layers(
+        model, lambda w, g: jnp.sum(jnp.abs(w * g), (-2, -1)), values, grads
+    )
