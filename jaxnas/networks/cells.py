@@ -110,7 +110,7 @@ def sequential(arch: Array) -> CellFunction:
         nodes, seen = [x], observe(observer, ())
         for target in (1, 2, 3):
             # A node that no convolution reads is not looked at.
-            readers = _readers(arch, target - 1)
+            readers = _readers(arch, target - 1).astype(observer.zero.dtype)
             seen = seen + readers * lax.cond(
                 readers > 0,
                 lambda x: observe(observer, (), ("relu", x, 1)),
@@ -226,7 +226,7 @@ def grouped(plan: Plan) -> CellFunction:
         nodes, seen = [x], observe(observer, lanes)
         for target in (1, 2, 3):
             read = observe(observer, lanes, ("relu", nodes[-1], 1))
-            readers = _readers(plan.archs, target - 1)
+            readers = _readers(plan.archs, target - 1).astype(read.dtype)
             seen = seen + readers.reshape(-1, *[1] * (read.ndim - 1)) * read
             total = jnp.zeros_like(x)
             for edge, source in _incoming(target):

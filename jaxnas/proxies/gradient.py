@@ -97,30 +97,22 @@ def fisher(model: Model, params: Params, x: Array, y: Array) -> Array:
 def zico(model: Model, params: Params, x: Array, y: Array, batches: int = 2) -> Array:
     """Sum over layers of ln(sum of mean |g| / std |g|) (Li et al., 2023, eq. 13).
 
-    Mean and standard deviation are over batches.
+    Mean and standard deviation, of g with its sign, are over batches.
 
     Args:
       batches: consecutive parts of x and y, of equal size, each with a gradient.
     """
     params = with_lanes(model, params)
     size = x.shape[-4] // batches
-    grads = [
-        [
-            jnp.abs(g)
-            for g in gradients(
-                model, params, *(v[i * size : (i + 1) * size] for v in (x, y))
-            )
-        ]
-        for i in range(batches)
-    ]
+    parts = [v[: size * batches].reshape(batches, size, *v.shape[1:]) for v in (x, y)]
+    grads = lax.map(lambda part: gradients(model, params, *part), tuple(parts))
 
-    def layer(*parts: Array) -> Array:
-        stacked = jnp.stack(parts)
-        mean, std = jnp.mean(stacked, 0), jnp.std(stacked, 0)
+    def layer(g: Array) -> Array:
+        mean, std = jnp.mean(jnp.abs(g), 0), jnp.std(g, 0)
         total = _sum(jnp.where(std > 0, mean / jnp.where(std > 0, std, 1.0), 0.0))
         return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1.0)), 0.0)
 
-    return over_layers(model, layer, *grads)
+    return over_layers(model, layer, grads)
 
 
 def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
@@ -134,7 +126,7 @@ def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
         grads = gradients(model, params, image[0][None], image[1][None])
         return [t + jnp.sign(g) for t, g in zip(total, grads, strict=True)], None
 
-    zero = [jnp.zeros_like(w) for w in weights(params)]
+    zero = [jnp.zeros(w.shape, w.dtype) for w in weights(params)]
     total, _ = lax.scan(add, zero, (x, y))
     agree = over_layers(model, lambda t: _sum(jnp.abs(t)), total)
     return agree / weights_count(model, params)

@@ -1,0 +1,196 @@
+"""Scores untrained networks of NAS-Bench-201 with zero-cost proxies, all cells or some.
+
+    python -m experiments.zero_cost_score --images cifar10.npz --dataset cifar10
+        --proxies hook_logdet synflow snip live_flops --out results/cifar10
+    python -m experiments.zero_cost_score --images cifar10.npz --dataset cifar10
+        --cells 1000 --proxies az zen
+
+--images is an npz of x (n, size, size, colours) float32, normalised, and y (n,) labels.
+Writes scores.npz to --out, a table file whose columns are score/PROXY/DATASET. Every
+finished chunk is kept in --out; a run can be killed and started again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments import settings
+from experiments.progress import SECONDS, duration
+from jaxnas import checkpoints
+from jaxnas.benchmarks import files
+from jaxnas.benchmarks.files import Table
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.proxies import batch
+from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
+from jaxnas.spaces import base
+from jaxnas.spaces import nasbench201 as nb201
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to score, on which images, and with what."""
+
+    images: str
+    """An npz of x and y."""
+    dataset: str
+    """What the columns call the images."""
+    proxies: tuple[str, ...] = ("hook_logdet", "synflow", "snip", "flops", "live_flops")
+    """Which scores; all that there are: jaxnas/proxies/catalogue.py."""
+    cells: int | None = None
+    """How many random cells; default: all 15,625."""
+    cell_list: str | None = None
+    """A text file with an architecture string in each line, instead."""
+    classes: int | None = None
+    """Of the network's head; default: the labels that there are."""
+    channels: int = 16
+    """Of the first stage."""
+    depth: int = 5
+    """Cells in each stage."""
+    images_used: int = 128
+    """A random batch of so many of the images, the same for every network."""
+    own_weights: bool = False
+    """Draw weights for each architecture; default: common random numbers."""
+    deduplicate: bool = True
+    """Score cells that the proxy cannot tell apart once."""
+    engine: batch.Engine | None = None
+    """Default: sequential on a CPU, grouped on an accelerator."""
+    lanes: int | None = None
+    """Architectures of a device in one chunk; default: by engine and proxy."""
+    seed: int = 0
+    """Of the weights, the batch and the cells."""
+    out: str = "results/zero_cost_score"
+    """Folder for the results."""
+
+
+def main(config: Config) -> Table:
+    """Scores the cells and writes the table.
+
+    Returns: the table that was written.
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    settings.positive(config, "images_used", "channels", "depth")
+    names = ", ".join((*CATALOGUE, *COUNTS))
+    for proxy in config.proxies:
+        if proxy not in CATALOGUE and proxy not in COUNTS:
+            raise ValueError(f"no proxy {proxy!r}; there are {names}")
+    archs = _cells(config)
+    x, y, network = _images(config)
+    out, console = Path(config.out), Console(stderr=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+    columns, meaning = {}, {}
+
+    def add(name: str, values: np.ndarray, says: str) -> None:
+        columns[name], meaning[name] = np.asarray(values, np.float64), says
+
+    for proxy in config.proxies:
+        if proxy in COUNTS:
+            counted = COUNTS[proxy](network, archs)
+            add(f"score/{proxy}/{config.dataset}", counted, "closed form")
+            continue
+        how = batch.Settings(
+            network,
+            proxy,
+            own_weights=config.own_weights,
+            deduplicate=config.deduplicate,
+            engine=config.engine,
+            lanes=config.lanes,
+        )
+        found = batch.score_many(
+            jax.random.key(config.seed),
+            how,
+            archs,
+            x,
+            y,
+            folder=out / "chunks",
+            report=_Reporter(console, proxy),
+        )
+        says = f"{how}, seed {config.seed}, {len(x)} images"
+        for name, values in found.values.items():
+            add(f"score/{name}/{config.dataset}", values, says)
+        add(f"scoring/{proxy}/{config.dataset}", found.seconds, "seconds of " + says)
+    manifest = {
+        "source": f"zero_cost_score on {Path(config.images).name}",
+        "sha256": hashlib.sha256(Path(config.images).read_bytes()).hexdigest(),
+        "columns": meaning,
+    }
+    table = Table("zero-cost", nb201.SPACE.name, archs, columns, manifest)
+    if jax.process_index() == 0:
+        files.save(out / "scores.npz", table)
+        console.print(
+            f"{out / 'scores.npz'}: {len(archs)} cells, {len(columns)} columns"
+        )
+    return table
+
+
+def _cells(config: Config) -> np.ndarray:
+    """Architectures (n, 6) int32."""
+    if config.cell_list is not None:
+        try:
+            lines = Path(config.cell_list).read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read {config.cell_list}: {error}") from error
+        if not lines:
+            raise ValueError(f"{config.cell_list} has no architectures")
+        return np.stack([nb201.from_string(line) for line in lines])
+    every = base.every(nb201.SPACE)
+    if config.cells is None:
+        return every
+    if not 1 <= config.cells <= len(every):
+        raise ValueError(f"--cells must be 1 to {len(every)}, not {config.cells}")
+    chosen = np.random.default_rng(config.seed).permutation(len(every))
+    return every[np.sort(chosen[: config.cells])]
+
+
+def _images(config: Config) -> tuple[np.ndarray, np.ndarray, Network]:
+    """One batch (b, h, w, c), (b,), and the network for it."""
+    found = checkpoints.read_npz(config.images, ("x", "y"))
+    x, y = found["x"], found["y"]
+    if x.ndim != 4 or x.dtype != np.float32 or y.shape != x.shape[:1]:
+        raise ValueError(
+            f"{config.images}: wanted x (n, h, w, c) float32 and y (n,), "
+            f"found {x.shape} {x.dtype} and {y.shape}"
+        )
+    if len(x) < config.images_used:
+        raise ValueError(f"--images-used {config.images_used}, but there are {len(x)}")
+    network = Network(
+        channels=config.channels,
+        cells=config.depth,
+        classes=config.classes or int(y.max()) + 1,
+        size=x.shape[1],
+        colours=x.shape[3],
+    )
+    rng = np.random.default_rng(config.seed)
+    batch_rows = rng.permutation(len(x))[: config.images_used]
+    return x[batch_rows], y[batch_rows], network
+
+
+class _Reporter:
+    """Prints a line after each 15 seconds, and at the end."""
+
+    def __init__(self, console: Console, proxy: str):
+        self._console, self._proxy = console, proxy
+        self._start = self._shown = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._shown < SECONDS:
+            return
+        self._shown = now
+        left = (now - self._start) * (total - done) / max(done, 1)
+        ending = f", {duration(left)} left" if done < total else ""
+        line = f"{self._proxy}: {done} of {total} cells{ending}"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    settings.command(main, Config)

@@ -1,0 +1,220 @@
+"""Scoring many cells: chunks, resumption, devices, processes, engines, the driver."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import zero_cost_score
+from jaxnas import checkpoints
+from jaxnas.benchmarks import files
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.proxies import batch, combine
+from jaxnas.proxies.batch import Settings, score_many
+from jaxnas.spaces import base
+from jaxnas.spaces import nasbench201 as nb201
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+TINY = Network(channels=2, cells=1, classes=3, size=8)
+EVERY = base.every(nb201.SPACE)
+ARCHS = np.random.default_rng(0).permutation(EVERY)[:20]
+
+PROGRAM = """
+import sys
+import jax
+jax.config.update("jax_disable_most_optimizations", True)
+if len(sys.argv) > 2:
+    jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
+import numpy as np
+from jaxnas.proxies import batch
+from test_score_many import ARCHS, TINY, images
+settings = batch.Settings(TINY, "hook_logdet", lanes=3)
+scores = batch.score_many(jax.random.key(0), settings, ARCHS, *images())
+np.savez(sys.argv[1], devices=jax.local_device_count(), **scores.values)
+"""
+
+
+def images(num=6):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(num, 8, 8, 3)).astype(np.float32)
+    return x, np.arange(num) % 3
+
+
+def score(name="hook_logdet", archs=ARCHS, key=0, **options):
+    kept = {k: options.pop(k) for k in ("folder", "report") if k in options}
+    settings = Settings(TINY, name, **({"lanes": 8} | options))
+    return score_many(jax.random.key(key), settings, archs, *images(), **kept)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return score().values["hook_logdet"]
+
+
+def run_program(*args, **environment):
+    root = Path(__file__).parent.parent
+    path = os.pathsep.join((str(root), str(root / "tests")))
+    env = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"} | environment
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *args], env=env)
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path, alone):
+    class Killed(Exception):
+        pass
+
+    def kill(done, total):
+        assert total <= 20
+        if done > 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        score(folder=tmp_path, report=kill)
+    parts = sorted(tmp_path.iterdir())
+    assert len(parts) == 2
+    before = [part.stat().st_mtime_ns for part in parts]
+    seen = []
+    again = score(folder=tmp_path, report=lambda *counts: seen.append(counts))
+    assert [part.stat().st_mtime_ns for part in parts] == before
+    assert np.array_equal(again.values["hook_logdet"], alone)
+    assert seen[-1][0] == seen[-1][1] and (again.seconds > 0).all()
+    # A damaged chunk is computed again; one of another key is not taken.
+    parts[0].write_bytes(b"nothing")
+    again = score(folder=tmp_path)
+    assert np.array_equal(again.values["hook_logdet"], alone)
+    checkpoints.load_arrays(parts[0])
+    other = score(folder=tmp_path, key=1).values["hook_logdet"]
+    assert not np.array_equal(other, alone)
+
+
+def test_both_engines_and_any_number_of_lanes_agree(alone):
+    grouped = score(engine="grouped", lanes=10).values["hook_logdet"]
+    np.testing.assert_allclose(grouped, alone, rtol=1e-3)
+    own = score(own_weights=True).values["hook_logdet"]
+    grouped = score(own_weights=True, engine="grouped").values["hook_logdet"]
+    np.testing.assert_allclose(grouped, own, rtol=1e-3)
+    assert not np.allclose(own, alone)
+
+
+def test_cells_of_a_class_have_one_score():
+    # Two cells with a dead convolution more or less, and one that computes another thing.
+    archs = np.array([[0, 0, 0, 3, 0, 0], [2, 0, 0, 3, 0, 0], [0, 0, 0, 2, 0, 0]])
+    flow = score("synflow", archs).values["synflow"]
+    assert flow[0] == flow[1] != flow[2]
+    apart = score("synflow", archs, deduplicate=False).values["synflow"]
+    # The dead convolution changes nothing, and weights are shared.
+    np.testing.assert_allclose(apart[0], apart[1], rtol=1e-5)
+    hook = score("hook_logdet", archs).values["hook_logdet"]
+    assert len(set(hook)) == 3
+
+
+def test_eight_devices_give_the_same(tmp_path, alone):
+    flags = "--xla_force_host_platform_device_count=8"
+    assert run_program(str(tmp_path / "a.npz"), XLA_FLAGS=flags).wait(100) == 0
+    found = np.load(tmp_path / "a.npz")
+    assert found["devices"] == 8
+    np.testing.assert_allclose(found["hook_logdet"], alone, rtol=1e-5)
+
+
+def test_two_processes_give_the_same(tmp_path, alone):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    paths = [tmp_path / f"{i}.npz" for i in range(2)]
+    runs = [run_program(str(p), address, str(i)) for i, p in enumerate(paths)]
+    try:
+        assert [run.wait(100) for run in runs] == [0, 0]
+    finally:
+        for run in runs:
+            run.kill()
+    for path in paths:
+        np.testing.assert_allclose(np.load(path)["hook_logdet"], alone, rtol=1e-5)
+
+
+def test_the_driver_writes_a_table(tmp_path):
+    x, y = images(12)
+    np.savez(tmp_path / "images.npz", x=x, y=y)
+    (tmp_path / "cells.txt").write_text("\n".join(map(nb201.to_string, ARCHS[:4])))
+    config = zero_cost_score.Config(
+        images=str(tmp_path / "images.npz"),
+        dataset="noise",
+        proxies=("hook_logdet", "live_flops"),
+        cell_list=str(tmp_path / "cells.txt"),
+        channels=2,
+        depth=1,
+        images_used=6,
+        lanes=8,
+        out=str(tmp_path / "out"),
+    )
+    table = zero_cost_score.main(config)
+    read = files.load(tmp_path / "out/scores.npz")
+    assert np.array_equal(read.arch, ARCHS[:4])
+    for proxy in ("hook_logdet", "live_flops"):
+        column = files.score(read, proxy, "noise")
+        assert np.array_equal(column, table.columns[f"score/{proxy}/noise"])
+    with pytest.raises(ValueError, match="no column score/snip/noise; it has score/ho"):
+        files.score(read, "snip", "noise")
+
+
+def test_bad_input_is_refused():
+    x, y = images()
+    key, settings = jax.random.key(0), Settings(TINY, "snip")
+    for archs, x_given, y_given, message in (
+        (ARCHS[:, :5], x, y, "wanted architectures"),
+        (ARCHS + 5, x, y, r"operations are 0\.\.4"),
+        (ARCHS, x[:, :4], y, "wanted at least 2 images"),
+        (ARCHS, x, y[:3], "an integer label for each of 6 images"),
+        (ARCHS, x, y + 1, r"labels must be 0\.\.2, found 1\.\.3"),
+        (ARCHS, x * np.nan, y, "not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            score_many(key, settings, archs, x_given, y_given)
+    for kwargs, message in (
+        ({"proxy": "x"}, "no proxy 'x'; there are hook_logdet"),
+        ({"proxy": "snip", "scheme": "x"}, "no scheme 'x'; there are default"),
+        ({"proxy": "snip", "lanes": 0}, "lanes must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Settings(TINY, **kwargs)
+
+
+def test_names_of_scores():
+    assert batch.names("az")[1] == "az_progressivity"
+    assert batch.names("snip") == ("snip",)
+
+
+def test_combinations():
+    hook = np.array([10.0, -np.inf, 20.0, 15.0])
+    flow = np.array([1.0, 0.0, 1e4, 100.0])
+    np.testing.assert_allclose(combine.convex(hook, flow, 1.0), [0.5, 0, 1, 0.75])
+    log = combine.convex(hook, flow, 0.0, log=True)
+    np.testing.assert_allclose(log, [0, 0, 1, 0.5])
+    assert list(combine.ranks(np.array([3, np.nan, -np.inf, 3, 7]))) == [
+        3.5,
+        1.5,
+        1.5,
+        3.5,
+        5,
+    ]
+    total = combine.rank_sum([hook, flow])
+    assert np.argsort(total).tolist() == [1, 0, 3, 2] and total[2] == 0
+    with pytest.raises(ValueError, match="of one length"):
+        combine.rank_sum([hook, flow[:2]])
+    with pytest.raises(ValueError, match="alpha must be"):
+        combine.convex(hook, flow, 2.0)
+
+
+def test_the_published_combination(shared):
+    arrays = checkpoints.read_npz(shared / "data/nb201_zerocost.npz")
+    for dataset in ("cifar10", "cifar100", "ImageNet16-120"):
+        hook, flow = (
+            arrays[f"zc_{dataset}_{name}"] for name in ("hook_logdet", "synflow")
+        )
+        # The raw synflow has one outlier, which becomes the best of the combination.
+        assert combine.convex(hook, flow).argmax() == 1462
+        assert combine.rank_sum([hook, flow]).argmax() == 7209
