@@ -80,38 +80,47 @@ def convolve(
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return out.reshape(*x.shape[:-3], *out.shape[1:])
-    if size > 1 and stride == 1:
-        return _convolve_by_rows(x, weight, size)
+    if size > 1 and x.shape[-3] % stride == 0:
+        return _convolve_by_rows(x, weight, size, stride)
     patches = _patches(x, size, stride)
     out = patches.reshape(*lanes, -1, patches.shape[-1]) @ weight
     return out.reshape(*patches.shape[:-1], weight.shape[-1])
 
 
-def _convolve_by_rows(x: Array, weight: Array, size: int) -> Array:
+def _convolve_by_rows(x: Array, weight: Array, size: int, stride: int) -> Array:
     """The same with size-fold instead of size^2-fold copies of the image.
 
     One product gives what every row of pixels, with its horizontal neighbours, adds to
     the rows around it. On a CPU 5 times faster than whole patches at 16 channels,
     backward 3 times: writing the patches is what takes time.
     """
-    *lead, height, width, channels = x.shape
-    outputs, edge, lanes = weight.shape[-1], size // 2, x.shape[:-4]
-    no = (0, 0)
+    width, channels, outputs = x.shape[-2], x.shape[-1], weight.shape[-1]
+    edge, lanes, no = size // 2, x.shape[:-4], (0, 0)
     padded = jnp.pad(x, [no] * (x.ndim - 2) + [(edge, edge), no])
-    rows = jnp.concatenate([padded[..., d : d + width, :] for d in range(size)], -1)
-    # (dy, dx and channel, k) -> (dx and channel, dy and k)
+    slices = [padded[..., d : d + width : stride, :] for d in range(size)]
+    neighbours = jnp.concatenate(slices, -1)
     kernel = weight.reshape(*weight.shape[:-2], size, size * channels, outputs)
-    kernel = jnp.moveaxis(kernel, -3, -2).reshape(
-        *weight.shape[:-2], -1, size * outputs
-    )
-    parts = (rows.reshape(*lanes, -1, rows.shape[-1]) @ kernel).reshape(
-        *lead, height, width, size * outputs
-    )
-    parts = jnp.pad(parts, [no] * (x.ndim - 3) + [(edge, edge), no, no])
-    return sum(
-        parts[..., d : d + height, :, d * outputs : (d + 1) * outputs]
-        for d in range(size)
-    )  # type: ignore[return-value]
+    total = jnp.zeros((), x.dtype)
+    for phase in range(stride):
+        # Row stride * i + phase adds to row i - shift, for these rows of the kernel.
+        taps = [dy for dy in range(size) if (dy - edge) % stride == phase]
+        rows = neighbours[..., phase::stride, :, :]
+        height = rows.shape[-3]
+        part = jnp.moveaxis(kernel[..., np.array(taps), :, :], -3, -2)
+        part = part.reshape(*weight.shape[:-2], size * channels, -1)
+        added = (rows.reshape(*lanes, -1, rows.shape[-1]) @ part).reshape(
+            *rows.shape[:-1], -1
+        )
+        added = jnp.pad(added, [no] * (x.ndim - 3) + [(edge, edge), no, no])
+        for index, dy in enumerate(taps):
+            first = edge + (dy - edge) // stride
+            total = total + lax.slice_in_dim(
+                added[..., index * outputs : (index + 1) * outputs],
+                first,
+                first + height,
+                axis=-3,
+            )
+    return total
 
 
 def per_channel(vector: Array) -> Array:

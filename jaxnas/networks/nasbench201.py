@@ -123,7 +123,7 @@ def _nothing(event: str, value: Array) -> None:
     del event, value
 
 
-IGNORE = Observer(np.zeros(()), _nothing)
+IGNORE = Observer(np.zeros((), np.float32), _nothing)
 
 # (one cell's weights, x, mode, observer) -> (y, what was observed)
 CellFunction = Callable[[Cells, Array, Mode, Observer], tuple[Array, Array]]
