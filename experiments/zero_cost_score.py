@@ -29,6 +29,7 @@ from jaxnas.benchmarks.files import Table
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.proxies import batch
 from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
+from jaxnas.proxies.program import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
 
@@ -59,7 +60,7 @@ class Config:
     """Draw weights for each architecture; default: common random numbers."""
     deduplicate: bool = True
     """Score cells that the proxy cannot tell apart once."""
-    engine: batch.Engine | None = None
+    engine: Engine | None = None
     """Default: sequential on a CPU, grouped on an accelerator."""
     lanes: int | None = None
     """Architectures of a device in one chunk; default: by engine and proxy."""
