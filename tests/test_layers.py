@@ -14,7 +14,7 @@ LAYERS = (
     {"spaces"},
     {"kernels", "networks", "proxies", "curves", "models"},
     {"benchmarks"},
-    {"search"},
+    {"search", "datasets"},
 )
 LAYER = {unit: number for number, units in enumerate(LAYERS) for unit in units}
 LONGEST = 320
