@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 # own; units of one layer do not import each other.
 LAYERS = (
     {"types", "training", "checkpoints"},
-    {"gp", "dpp", "transport", "metrics", "acquisition"},
-    {"spaces"},
+    {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
+    {"spaces", "ensembles"},
     {"kernels", "networks", "proxies", "curves", "models"},
     {"benchmarks"},
     {"search", "datasets"},
