@@ -19,7 +19,13 @@ from jaxnas.benchmarks.analog import analog
 from jaxnas.benchmarks.files import Table
 
 __all__ = [
-    *("NAMES", "analog", "nb101", "nb201", "open_table", "shared_folder", "zerocost"),
+    "NAMES",
+    "analog",
+    "nb101",
+    "nb201",
+    "open_table",
+    "shared_folder",
+    "zerocost",
 ]
 
 _HALF = "CIFAR-10, trained on 25,000 images"
