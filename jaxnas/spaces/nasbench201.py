@@ -81,6 +81,11 @@ def live_edges(arch: Array) -> Array:
     return live
 
 
+def without_dead(arch: Array) -> Array:
+    """The architecture (6,) whose edges that are on no path have become `none`."""
+    return jnp.where(live_edges(arch), arch, OPERATIONS.index("none"))
+
+
 def macs(
     arch: Array,
     *,
