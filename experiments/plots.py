@@ -152,6 +152,8 @@ def _log_scale(axis, curves: Mapping[str, Curve]) -> None:
     axis.yaxis.set_major_formatter("{x:g}")
 
 
+# Cells that failed to train would flatten all that is above them.
+LEFT_OUT = 0.05
 # Value, and the two ends of its interval.
 Interval = tuple[float, float, float]
 
@@ -198,7 +200,8 @@ def score_scatter(
     """Accuracy over the rank of each score, a panel each, as a png.
 
     Args:
-      scores: rank from 0, the worst, to 1, and accuracy in percent, (n,) each.
+      scores: rank from 0, the worst, to 1, and accuracy in percent, (n,) each; the
+        worst by accuracy are left out.
       title: of the whole.   label: of the accuracy.
     """
     columns = min(4, len(scores))
@@ -211,10 +214,12 @@ def score_scatter(
         for axis, (name, (rank, accuracy)) in zip(
             panels.flat, scores.items(), strict=False
         ):
-            axis.hexbin(
-                rank, accuracy, gridsize=40, bins="log", cmap="viridis", mincnt=1
-            )
+            shown = accuracy >= np.quantile(accuracy, LEFT_OUT)
+            look = {"gridsize": (40, 16), "bins": "log", "mincnt": 1, "zorder": 2}
+            axis.hexbin(rank[shown], accuracy[shown], cmap="viridis", **look)
             axis.set_title(name, fontsize=10, loc="left")
+            axis.set_xticks([0, 0.5, 1])
+            axis.xaxis.set_major_formatter("{x:g}")
         for axis in panels.flat[len(scores) :]:
             axis.set_visible(False)
         figure.supxlabel("rank of the score, best on the right", fontsize=10)

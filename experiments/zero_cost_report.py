@@ -216,6 +216,7 @@ def _write(
             f"{kind}-{dataset}.png" for kind in ("scatter", "pairs", "recall")
         )
         figures[scatter] = f"{dataset}: accuracy by rank of each score"
+        figures[scatter] += f", without the worst {plots.LEFT_OUT:.0%} by accuracy"
         plots.score_scatter(
             out / scatter, of.points, title=figures[scatter], label=told
         )
