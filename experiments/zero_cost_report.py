@@ -8,7 +8,7 @@ For every score and dataset: Spearman's and Kendall's correlation with the accur
 are among the best 5 % by accuracy; correlations between all pairs of scores. Writes
 scores.csv, pairs.csv, the figures as png, and all of it as one page, report.html, to --out.
 
-Takes 3 minutes for 8 scores and 3 datasets on two busy cores.
+Takes 2 minutes for 8 scores and 3 datasets on two busy cores.
 """
 
 from __future__ import annotations
