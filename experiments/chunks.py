@@ -47,6 +47,11 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
       or cannot be written.
     """
     path, wanted = Path(path), json.loads(json.dumps(settings))
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # no name of a file here: too long, say
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot use --out {str(path)[:60]!r}: {reason}") from None
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise ValueError(f"cannot use --out {path}: {nearest} is not a folder")

@@ -19,7 +19,7 @@ from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
-from jaxnas.spaces import nasbench201
+from jaxnas.spaces import nasbench201, nasbench201_classes
 from jaxnas.spaces.base import Space
 
 # Prior median of the length-scales: shorter ones than the prior of `make_pool` leave
@@ -36,11 +36,7 @@ EXPLORE = selectors.best(confidence_bound(2.25))
 # Quality against diversity: see the docstring of `selectors.kdpp`.
 TEMPERATURE = 0.3
 # Parts of its distance.
-PLUS = (
-    partial(distances.tree_wasserstein, n=2),
-    partial(distances.live_tree_wasserstein, n=2),
-    distances.hamming,
-)
+PLUS = (partial(distances.tree_wasserstein, n=2), distances.hamming)
 
 
 class Budget(Protocol):
@@ -61,20 +57,33 @@ class Budget(Protocol):
 Method = Callable[[Space, np.ndarray, Budget], Search]
 
 
-def gaussian_process(*features: Callable) -> Method:
-    """Expected improvement over the whole table, with these parts of the distance."""
+def up_to_function(space: Space) -> Space:
+    """The space with cells of the same function counted as one, where it has such.
+
+    A search that does not know them for the same spends its evaluations on training one
+    function again and again, as no distance between cells says that it is 0.
+    """
+    return nasbench201_classes.UP_TO_FUNCTION if space == nasbench201.SPACE else space
+
+
+def gaussian_process(*features: Callable, copies: bool = False) -> Method:
+    """Expected improvement over the whole table, with these parts of the distance.
+
+    With `copies`, cells of the same function are candidates each for itself.
+    """
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         parts = [feature(space) for feature in features]
-        return bayesopt(
-            space, make_pool(space, archs, parts, scale=SCALE), init=budget.init
-        )
+        space = space if copies else up_to_function(space)
+        pool = make_pool(space, archs, parts, scale=SCALE)
+        return bayesopt(space, pool, init=budget.init)
 
     return method
 
 
 def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
+    space = up_to_function(space)
     pool = make_pool(space, archs, [feature(space) for feature in PLUS])
     return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
 
@@ -82,19 +91,14 @@ def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
 def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
     """The same with one distance that has no embedding, from a table of all cells.
 
-    Isomorphic cells of NAS-Bench-201 are at distance 0, so the table is one of 6,466
-    cells. It takes up to some minutes, once: it is kept in the cache folder. None of
+    The table takes up to some minutes, once: it is kept in the cache folder. None of
     these distances is negative definite; they are repaired by clipping.
     """
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         of_pairs = distance(space)
-        isomorphic = nasbench201.UP_TO_ISOMORPHISM.code
-        settings = {
-            "same": isomorphic if space == nasbench201.SPACE else None,
-            "repair": "clip",
-        }
-        table = lambda arch: tables.table(space, arch, of_pairs, **settings)  # noqa: E731
+        space = up_to_function(space)
+        table = partial(tables.table, space, distance=of_pairs, repair="clip")
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
             pool = make_pool(space, archs, tables=[table], scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
@@ -119,6 +123,9 @@ METHODS: dict[str, Method] = {
     "gp-otmann": transport_process(graph_distances.otmann),
     "gp-tw": gaussian_process(distances.tree_wasserstein),
     "gp-tw2g": gaussian_process(partial(distances.tree_wasserstein, n=2)),
+    "gp-tw2g-copies": gaussian_process(
+        partial(distances.tree_wasserstein, n=2), copies=True
+    ),
     "gp-tw2g-plus": improved,
 }
 
@@ -141,6 +148,7 @@ def in_batches(select: selectors.Select) -> BatchMethod:
     """The best Gaussian process above; `select` chooses its batches."""
 
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
+        space = up_to_function(space)
         pool = make_pool(space, archs, [feature(space) for feature in PLUS])
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}
         return bayesopt(space, pool, select=select, **settings)

@@ -1,11 +1,11 @@
 """Scores untrained networks of NAS-Bench-201 with zero-cost proxies, all cells or some.
 
-    python -m experiments.zero_cost_score --images cifar10.npz --dataset cifar10
+    python -m experiments.zero_cost_score --images digits --cells 100
+    python -m experiments.zero_cost_score --images cifar-10-batches-py
         --proxies hook_logdet synflow snip live_flops --out results/cifar10
-    python -m experiments.zero_cost_score --images cifar10.npz --dataset cifar10
+    python -m experiments.zero_cost_score --images photos.npz --dataset cifar10
         --cells 1000 --proxies az zen
 
---images is an npz of x (n, size, size, colours) float32, normalised, and y (n,) labels.
 Writes scores.npz to --out, a table file whose columns are score/PROXY/DATASET. Every
 finished chunk is kept in --out; a run can be killed and started again.
 """
@@ -23,9 +23,10 @@ from rich.console import Console
 
 from experiments import settings
 from experiments.progress import SECONDS, duration
-from jaxnas import checkpoints
+from jaxnas import datasets
 from jaxnas.benchmarks import files
 from jaxnas.benchmarks.files import Table
+from jaxnas.datasets import Images
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.proxies import batch
 from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
@@ -38,10 +39,14 @@ from jaxnas.spaces import nasbench201 as nb201
 class Config:
     """What to score, on which images, and with what."""
 
-    images: str
-    """An npz of x and y."""
-    dataset: str
-    """What the columns call the images."""
+    images: str = "digits"
+    """digits, those of scikit-learn; an npz of x and y; a folder of class folders with PNG
+    or JPEG files; a batch of CIFAR for Python, or the folder of its batches."""
+    dataset: str | None = None
+    """What the columns call the images, and whose normalisation they get, if it is known;
+    default: by the images. Others are normalised by their own mean and deviation."""
+    as_they_are: bool = False
+    """Do not normalise the images: they are normalised."""
     proxies: tuple[str, ...] = ("hook_logdet", "synflow", "snip", "flops", "live_flops")
     """Which scores; all that there are: jaxnas/proxies/catalogue.py."""
     cells: int | None = None
@@ -49,7 +54,7 @@ class Config:
     cell_list: str | None = None
     """A text file with an architecture string in each line, instead."""
     classes: int | None = None
-    """Of the network's head; default: the labels that there are."""
+    """Of the network's head; default: those of the images."""
     channels: int = 16
     """Of the first stage."""
     depth: int = 5
@@ -82,7 +87,16 @@ def main(config: Config) -> Table:
         if proxy not in CATALOGUE and proxy not in COUNTS:
             raise ValueError(f"no proxy {proxy!r}; there are {names}")
     archs = _cells(config)
-    x, y, network = _images(config)
+    images = _images(config)
+    x, y = datasets.batch(images, config.images_used, seed=config.seed)
+    network = Network(
+        channels=config.channels,
+        cells=config.depth,
+        classes=config.classes or images.classes,
+        size=x.shape[1],
+        colours=x.shape[3],
+    )
+    dataset = images.name
     out, console = Path(config.out), Console(stderr=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -90,13 +104,11 @@ def main(config: Config) -> Table:
         raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
     columns, meaning = {}, {}
 
-    def add(name: str, values: np.ndarray, says: str) -> None:
-        columns[name], meaning[name] = np.asarray(values, np.float64), says
-
     for proxy in config.proxies:
         if proxy in COUNTS:
             counted = COUNTS[proxy](network, archs)
-            add(f"score/{proxy}/{config.dataset}", counted, "closed form")
+            columns[f"score/{proxy}/{dataset}"] = counted.astype(np.float64)
+            meaning[f"score/{proxy}/{dataset}"] = "closed form"
             continue
         how = batch.Settings(
             network,
@@ -117,11 +129,14 @@ def main(config: Config) -> Table:
         )
         says = f"{how}, seed {config.seed}, {len(x)} images"
         for name, values in found.values.items():
-            add(f"score/{name}/{config.dataset}", values, says)
-        add(f"scoring/{proxy}/{config.dataset}", found.seconds, "seconds of " + says)
+            columns[f"score/{name}/{dataset}"] = values
+            meaning[f"score/{name}/{dataset}"] = says
+            columns[f"scoring/{name}/{dataset}"] = found.seconds.astype(np.float32)
+            meaning[f"scoring/{name}/{dataset}"] = f"seconds of {proxy}, all its scores"
+    used = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
     manifest = {
         "source": f"zero_cost_score on {Path(config.images).name}",
-        "sha256": hashlib.sha256(Path(config.images).read_bytes()).hexdigest(),
+        "sha256": used,  # of the batch: images can be many files, or none
         "columns": meaning,
     }
     table = Table("zero-cost", nb201.SPACE.name, archs, columns, manifest)
@@ -152,27 +167,24 @@ def _cells(config: Config) -> np.ndarray:
     return every[np.sort(chosen[: config.cells])]
 
 
-def _images(config: Config) -> tuple[np.ndarray, np.ndarray, Network]:
-    """One batch (b, h, w, c), (b,), and the network for it."""
-    found = checkpoints.read_npz(config.images, ("x", "y"))
-    x, y = found["x"], found["y"]
-    if x.ndim != 4 or x.dtype != np.float32 or y.shape != x.shape[:1]:
+def _images(config: Config) -> Images:
+    """All images, normalised, of the name that the columns carry."""
+    path = Path(config.images)
+    if config.images == "digits":
+        images = datasets.digits()
+    elif path.suffix == ".npz":
+        images = datasets.from_npz(path)
+    elif path.is_dir() and any(p.is_dir() for p in path.iterdir()):
+        images = datasets.from_folder(path)
+    else:
+        images = datasets.from_cifar(path)
+    images = images._replace(name=config.dataset or images.name)
+    height, width = images.x.shape[1:3]
+    if height != width:
         raise ValueError(
-            f"{config.images}: wanted x (n, h, w, c) float32 and y (n,), "
-            f"found {x.shape} {x.dtype} and {y.shape}"
+            f"wanted square images, {config.images} has {height} x {width}"
         )
-    if len(x) < config.images_used:
-        raise ValueError(f"--images-used {config.images_used}, but there are {len(x)}")
-    network = Network(
-        channels=config.channels,
-        cells=config.depth,
-        classes=config.classes or int(y.max()) + 1,
-        size=x.shape[1],
-        colours=x.shape[3],
-    )
-    rng = np.random.default_rng(config.seed)
-    batch_rows = rng.permutation(len(x))[: config.images_used]
-    return x[batch_rows], y[batch_rows], network
+    return images if config.as_they_are else datasets.normalised(images)
 
 
 class _Reporter:

@@ -189,8 +189,14 @@ def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
     floor = jnp.where(used.any(), floor, 0.0)
     kept = jnp.where(used, jnp.maximum(score, floor), 0.0)
     mean = kept.sum() / num
-    variance = jnp.sum(jnp.where(used, (kept - mean) ** 2, 0.0)) / num
-    return Target(floor, mean, jnp.where(variance > 1e-12, jnp.sqrt(variance), 1.0))
+    deviation = jnp.where(used, kept - mean, 0.0)
+    # Squares of huge scores overflow and those of tiny ones vanish, so the deviations are
+    # scaled first, by a power of two, which rounds nothing.
+    largest = jnp.abs(deviation).max()
+    unit = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1])
+    std = unit * jnp.sqrt(jnp.sum((deviation / unit) ** 2) / num)
+    rounding = 8 * jnp.finfo(std.dtype).eps * jnp.abs(kept).max()
+    return Target(floor, mean, jnp.where(std > rounding, std, 1.0))
 
 
 def apply_target(target: Target, score: Array) -> Array:

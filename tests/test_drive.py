@@ -217,7 +217,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"steps": 0}, "num_steps must be at least 1, not 0"),
+        ({"steps": 0}, "num_steps must be a whole number of at least 1, not 0"),
         ({"steps": 21}, "has the history of another search .*'num_steps': 20"),
         ({"key": jax.random.key(4)}, "has the history of another search"),
         ({"search": evolution(3)}, "has the history of another search .*'batch': 1"),

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from experiments import zero_cost_score
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files
+from jaxnas import checkpoints, datasets
+from jaxnas.benchmarks import files, sources
 from jaxnas.networks.nasbench201 import Network
-from jaxnas.proxies import batch, combine
+from jaxnas.proxies import batch
 from jaxnas.proxies.batch import Settings, score_many
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
@@ -136,29 +136,61 @@ def test_two_processes_give_the_same(tmp_path, alone):
         np.testing.assert_allclose(np.load(path)["hook_logdet"], alone, rtol=1e-5)
 
 
-def test_the_driver_writes_a_table(tmp_path):
-    x, y = images(12)
-    np.savez(tmp_path / "images.npz", x=x, y=y)
-    (tmp_path / "cells.txt").write_text("\n".join(map(nb201.to_string, ARCHS[:4])))
-    config = zero_cost_score.Config(
-        images=str(tmp_path / "images.npz"),
-        dataset="noise",
+def driver(folder, **options):
+    (folder / "cells.txt").write_text("\n".join(map(nb201.to_string, ARCHS[:4])))
+    return zero_cost_score.Config(
         proxies=("hook_logdet", "live_flops"),
-        cell_list=str(tmp_path / "cells.txt"),
+        cell_list=str(folder / "cells.txt"),
         channels=2,
         depth=1,
         images_used=6,
         lanes=8,
-        out=str(tmp_path / "out"),
+        out=str(folder / "out"),
+        **options,
     )
-    table = zero_cost_score.main(config)
-    read = files.load(tmp_path / "out/scores.npz")
+
+
+def test_the_driver_writes_a_table_that_opens(tmp_path):
+    table = zero_cost_score.main(driver(tmp_path))  # of the digits
+    read = sources.open_table(tmp_path / "out/scores.npz")
     assert np.array_equal(read.arch, ARCHS[:4])
-    for proxy in ("hook_logdet", "live_flops"):
-        column = files.score(read, proxy, "noise")
-        assert np.array_equal(column, table.columns[f"score/{proxy}/noise"])
-    with pytest.raises(ValueError, match="no column score/snip/noise; it has score/ho"):
-        files.score(read, "snip", "noise")
+    found = files.scores(read)
+    assert set(found) == {("hook_logdet", "digits"), ("live_flops", "digits")}
+    for (proxy, _), column in found.items():
+        assert np.array_equal(column, table.columns[f"score/{proxy}/digits"])
+    assert (files.scoring_seconds(read, "hook_logdet", "digits") > 0).all()
+
+
+def test_where_the_driver_takes_images_from(tmp_path):
+    def found(images, **options):
+        config = driver(tmp_path, images=str(tmp_path / images), **options)
+        return zero_cost_score._images(config)
+
+    x = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "some.npz", x=x, y=np.arange(4) % 2)
+    own = found("some.npz")
+    assert own.name == "some" and abs(own.x.mean()) < 1e-5
+    known = found("some.npz", dataset="cifar10").x
+    mean, std = datasets.NORMALISATION["cifar10"]
+    np.testing.assert_allclose(known, (x - np.array(mean)) / std, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(found("some.npz", as_they_are=True).x, x)
+    from PIL import Image
+
+    for index, image in enumerate(x):
+        (tmp_path / f"photos/{index % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"photos/{index % 2}/{index}.png")
+    assert found("photos").classes == 2
+    write_cifar_batch(tmp_path / "data_batch_1", x)
+    (tmp_path / "batches").mkdir()
+    write_cifar_batch(tmp_path / "batches/data_batch_1", x)
+    for name in ("data_batch_1", "batches"):
+        assert found(name).name == "cifar10"
+    np.savez(tmp_path / "wide.npz", x=x[:, :4], y=np.arange(4) % 2)
+    with pytest.raises(ValueError, match="wanted square images, .* has 4 x 8"):
+        found("wide.npz")
+    with pytest.raises(ValueError, match="has 4 images: no batch 0 of 6"):
+        config = driver(tmp_path, images=str(tmp_path / "some.npz"))
+        zero_cost_score.main(config)
 
 
 def test_bad_input_is_refused():
@@ -186,35 +218,3 @@ def test_bad_input_is_refused():
 def test_names_of_scores():
     assert batch.names("az")[1] == "az_progressivity"
     assert batch.names("snip") == ("snip",)
-
-
-def test_combinations():
-    hook = np.array([10.0, -np.inf, 20.0, 15.0])
-    flow = np.array([1.0, 0.0, 1e4, 100.0])
-    np.testing.assert_allclose(combine.convex(hook, flow, 1.0), [0.5, 0, 1, 0.75])
-    log = combine.convex(hook, flow, 0.0, log=True)
-    np.testing.assert_allclose(log, [0, 0, 1, 0.5])
-    assert list(combine.ranks(np.array([3, np.nan, -np.inf, 3, 7]))) == [
-        3.5,
-        1.5,
-        1.5,
-        3.5,
-        5,
-    ]
-    total = combine.rank_sum([hook, flow])
-    assert np.argsort(total).tolist() == [1, 0, 3, 2] and total[2] == 0
-    with pytest.raises(ValueError, match="of one length"):
-        combine.rank_sum([hook, flow[:2]])
-    with pytest.raises(ValueError, match="alpha must be"):
-        combine.convex(hook, flow, 2.0)
-
-
-def test_the_published_combination(shared):
-    arrays = checkpoints.read_npz(shared / "data/nb201_zerocost.npz")
-    for dataset in ("cifar10", "cifar100", "ImageNet16-120"):
-        hook, flow = (
-            arrays[f"zc_{dataset}_{name}"] for name in ("hook_logdet", "synflow")
-        )
-        # The raw synflow has one outlier, which becomes the best of the combination.
-        assert combine.convex(hook, flow).argmax() == 1462
-        assert combine.rank_sum([hook, flow]).argmax() == 7209

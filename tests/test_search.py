@@ -345,7 +345,9 @@ def test_a_state_grows_and_is_refreshed_as_the_stages_say():
 
 def test_bad_experiments_are_refused():
     search, keys = make("random"), seeds(0, 1)
-    with pytest.raises(ValueError, match="num_steps must be at least 1, not 0"):
+    with pytest.raises(
+        ValueError, match="num_steps must be a whole number of at least 1, not 0"
+    ):
         simulate(keys, search, objective(), 0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         simulate(keys, search, objective(), 5, batch_size=0)

@@ -14,12 +14,14 @@ from jaxnas.search.pool import in_chunks
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.spaces import nasbench201_classes as classes201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SPACES = {
     "nb201": nb201.SPACE,
-    "nb201 up to isomorphism": nb201.UP_TO_ISOMORPHISM,
+    "nb201 up to isomorphism": classes201.UP_TO_ISOMORPHISM,
+    "nb201 up to function": classes201.UP_TO_FUNCTION,
     "nb101": nb101.SPACE,
 }
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -229,12 +231,66 @@ def test_malformed_strings(text, words):
 
 
 def test_isomorphism_classes_are_those_of_the_benchmark(accuracy_file):
-    code = in_chunks(nb201.UP_TO_ISOMORPHISM.code, accuracy_file["ops"])
+    code = in_chunks(classes201.UP_TO_ISOMORPHISM.code, accuracy_file["ops"])
     theirs = accuracy_file["iso_id"]
     assert len(np.unique(code)) == len(np.unique(theirs)) == 6466
-    assert nb201.UP_TO_ISOMORPHISM.size == 6466
+    assert classes201.UP_TO_ISOMORPHISM.size == 6466
     # The same partition: each of ours meets one of theirs, and the reverse.
     assert len(np.unique(np.stack([code, theirs]), axis=1).T) == 6466
+
+
+def test_function_classes_are_as_many_as_published_counts_say():
+    live, present = classes201.function_classes(), classes201.function_classes(True)
+    assert live.max() + 1 == classes201.UP_TO_FUNCTION.size == 5260
+    assert present.max() + 1 == 6239
+    # What tells dead convolutions apart only splits classes.
+    assert len(np.unique(np.stack([live, present]), axis=1).T) == 6239
+    sizes = np.bincount(live)
+    assert sizes[live[0]] == 341  # the zero function
+    assert sizes[live[nb201.SPACE.code(one_edge("skip_connect"))]] == 400  # identity
+    assert sizes[live[nb201.SPACE.code(one_edge("nor_conv_3x3"))]] == 460
+
+
+def one_edge(op):
+    return nb201.from_string(f"|none~0|+|none~0|none~1|+|{op}~0|none~1|none~2|")
+
+
+@pytest.mark.parametrize(
+    "one, two, same",
+    [
+        ("none none none skip_connect none none", "", False),
+        # x + conv(x) through node 2, and through node 1 beside dead convolutions.
+        (
+            "none skip_connect none skip_connect none nor_conv_3x3",
+            "skip_connect nor_conv_1x1 none skip_connect nor_conv_3x3 none",
+            True,
+        ),
+        # Twice the same convolution is not the sum of two.
+        (
+            "nor_conv_3x3 none skip_connect none skip_connect skip_connect",
+            "nor_conv_3x3 nor_conv_3x3 none none skip_connect skip_connect",
+            False,
+        ),
+        # A sum of three, in another order of adding.
+        (
+            "nor_conv_3x3 skip_connect skip_connect avg_pool_3x3 none skip_connect",
+            "nor_conv_3x3 none none avg_pool_3x3 skip_connect none",
+            False,
+        ),
+        (
+            "nor_conv_3x3 skip_connect skip_connect avg_pool_3x3 none skip_connect",
+            "skip_connect nor_conv_3x3 skip_connect avg_pool_3x3 none skip_connect",
+            True,
+        ),
+    ],
+)
+def test_which_cells_are_the_same_function(one, two, same):
+    archs = [
+        np.array([nb201.OPERATIONS.index(op) for op in cell.split()] or [0] * 6)
+        for cell in (one, two)
+    ]
+    codes = [int(classes201.UP_TO_FUNCTION.code(jnp.asarray(arch))) for arch in archs]
+    assert (codes[0] == codes[1]) == same
 
 
 def test_every_vector_has_a_code_of_its_own(accuracy_file):

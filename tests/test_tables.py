@@ -10,7 +10,7 @@ import pytest
 from experiments import methods, tw_sequential
 from jaxnas.kernels import definite, distances, gram, graph_distances, tables
 from jaxnas.search import pool as pools
-from jaxnas.spaces import features
+from jaxnas.spaces import features, nasbench201_classes
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.types import Query, Result
 
@@ -24,7 +24,7 @@ CUBE = graph_distances.GraphDistance(
     lambda arch: features.one_hot(SPACE.choices, arch) / 2,
     lambda x, y: jnp.abs(x - y).sum(0) ** 3,
 )
-ISOMORPHIC = nb201.UP_TO_ISOMORPHISM.code
+ISOMORPHIC = nasbench201_classes.UP_TO_ISOMORPHISM.code
 
 
 @functools.cache

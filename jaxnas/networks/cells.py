@@ -25,11 +25,6 @@ from jax import lax
 from jaxnas.networks import layers
 from jaxnas.networks.layers import Conv
 from jaxnas.networks.nasbench201 import (
-    CONV1,
-    CONV3,
-    EDGES,
-    POOL,
-    SKIP,
     CellFunction,
     Cells,
     Mode,
@@ -37,6 +32,7 @@ from jaxnas.networks.nasbench201 import (
     convolution,
     observe,
 )
+from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 from jaxnas.types import Array
 
 

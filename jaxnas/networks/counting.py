@@ -6,31 +6,19 @@ depends on the cell's input and the cell's output on its own.
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.networks.nasbench201 import CONV1, CONV3, EDGES, NONE, STAGES, Network
+from jaxnas.networks.nasbench201 import STAGES, Network
+from jaxnas.spaces.nasbench201 import CONV1, CONV3, live_edges
 
 
 def live(archs: np.ndarray) -> np.ndarray:
     """Whether each edge (..., 6) bool is on a path from the cell's input to its output."""
     archs = np.asarray(archs)
-    there = archs != NONE
-    reached = [np.zeros(archs.shape[:-1], bool) for _ in range(4)]
-    reaching = [np.zeros(archs.shape[:-1], bool) for _ in range(4)]
-    reached[0] = reaching[3] = np.ones(archs.shape[:-1], bool)
-    # Edges are sorted by target, so every source is known before it is used; backwards
-    # a node's edges all come before those into it.
-    for edge, (source, target) in enumerate(EDGES):
-        reached[target] = reached[target] | (reached[source] & there[..., edge])
-    for edge, (source, target) in reversed(list(enumerate(EDGES))):
-        reaching[source] = reaching[source] | (reaching[target] & there[..., edge])
-    return np.stack(
-        [
-            there[..., edge] & reached[source] & reaching[target]
-            for edge, (source, target) in enumerate(EDGES)
-        ],
-        -1,
-    )
+    flat = jax.vmap(live_edges)(jnp.asarray(archs.reshape(-1, 6)))
+    return np.asarray(flat).reshape(archs.shape)
 
 
 def connected(archs: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxnas.networks.layers import Conv
 from jaxnas.networks.nasbench201 import (
-    EDGES,
     STAGES,
     Cells,
     Head,
@@ -18,6 +17,7 @@ from jaxnas.networks.nasbench201 import (
     Params,
     Reduction,
 )
+from jaxnas.spaces.nasbench201 import EDGES
 from jaxnas.types import Array
 
 # (key, shape (..., fan_in, k), inputs of one output, outputs of one input) -> weights

@@ -23,9 +23,6 @@ from jaxnas.networks.layers import Conv
 from jaxnas.types import Array
 
 STAGES = 3
-# Source and target node of each edge, in the order of the architecture vector.
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-NONE, SKIP, CONV1, CONV3, POOL = range(5)
 
 # "batch": statistics of the batch, as in training; "initial": running statistics of an
 # untrained network, mean 0 and variance 1; "off": the identity.

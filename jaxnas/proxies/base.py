@@ -15,14 +15,13 @@ import jax.numpy as jnp
 
 from jaxnas.networks import cells, layers, nasbench201
 from jaxnas.networks.nasbench201 import (
-    CONV1,
-    CONV3,
     TRAINING,
     CellFunction,
     Network,
     Output,
     Params,
 )
+from jaxnas.spaces.nasbench201 import CONV1, CONV3
 from jaxnas.types import Array
 
 

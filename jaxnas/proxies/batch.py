@@ -21,11 +21,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxnas import checkpoints
-from jaxnas.networks import chunks, classes
+from jaxnas.networks import chunks
 from jaxnas.proxies.catalogue import CATALOGUE
 from jaxnas.proxies.program import Runner, Settings
 from jaxnas.spaces import base as spaces
 from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.spaces.nasbench201_classes import function_classes
 from jaxnas.types import Array
 
 # Architectures of one device in a chunk. Of the sequential engine one is in memory at a
@@ -156,7 +157,7 @@ def _representatives(archs: np.ndarray, settings: Settings):
     kind = CATALOGUE[settings.proxy].classes
     if settings.deduplicate and kind is not None:
         # The first cell of a class stands for it, whatever the others are.
-        every = classes.function_classes(keep_dead=kind == "present")
+        every = function_classes(keep_dead=kind == "present")
         _, first = np.unique(every, return_index=True)
         codes = first[every[codes]]
     order = np.asarray(

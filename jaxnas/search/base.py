@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -71,8 +72,10 @@ class Search:
 
 def checked_stages(search: Search, num_steps: int) -> tuple[Stage, ...]:
     """The stages of a run, which have to follow on each other up to its end."""
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+    if not isinstance(num_steps, Integral) or num_steps < 1:
+        raise ValueError(
+            f"num_steps must be a whole number of at least 1, not {num_steps!r}"
+        )
     stages, begin = tuple(search.stages(num_steps)), 0
     for end, every in stages:
         if end <= begin or every < 1 or (end - begin) % every:

@@ -7,9 +7,6 @@ group is an edge from node i to node j of a cell with nodes 0 to 3.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import itertools
 import re
 
 import jax.numpy as jnp
@@ -19,13 +16,15 @@ from jaxnas.spaces import base, features
 from jaxnas.types import Array, Graph
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+NONE, SKIP, CONV1, CONV3, POOL = range(len(OPERATIONS))
 LABELS = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect")
 _CHOICES = (len(OPERATIONS),) * 6
 _LABEL = tuple(LABELS.index(op) if op in LABELS else -1 for op in OPERATIONS)
 
-# Source node of each edge, and the cell turned inside out: vertex 0 is the input, vertex
-# i the i-th operation, vertex 7 the output.
-_SOURCES = (0, 0, 1, 0, 1, 2)
+# Source and target node of each edge.
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+# The cell turned inside out: vertex 0 is the input, vertex i the i-th operation, vertex 7
+# the output.
 _ADJACENCY = np.zeros((8, 8), bool)
 _ADJACENCY[[0, 0, 0, 1, 1, 2, 3, 4, 5, 6], [1, 2, 4, 3, 5, 6, 6, 7, 7, 7]] = True
 # The four paths through the cell, as positions of the architecture vector.
@@ -71,9 +70,25 @@ def path_indicators(arch: Array) -> Array:
     return jnp.concatenate(blocks)
 
 
+def live_edges(arch: Array) -> Array:
+    """The edges (6,) bool that are on a path from input to output, none being none."""
+    there = arch != NONE
+    live = jnp.zeros(6, bool)
+    for path in _PATHS:
+        edges = np.array(path)
+        live = live.at[edges].set(live[edges] | there[edges].all())
+    return live
+
+
+def without_dead(arch: Array) -> Array:
+    """The architecture (6,) whose edges that are on no path have become `none`."""
+    return jnp.where(live_edges(arch), arch, NONE)
+
+
 def to_string(arch: Array | np.ndarray) -> str:
     """The official string of an architecture (6,)."""
-    ops = [f"{OPERATIONS[int(o)]}~{i}" for o, i in zip(arch, _SOURCES, strict=True)]
+    pairs = zip(arch, EDGES, strict=True)
+    ops = [f"{OPERATIONS[int(op)]}~{source}" for op, (source, _) in pairs]
     return f"|{ops[0]}|+|{ops[1]}|{ops[2]}|+|{ops[3]}|{ops[4]}|{ops[5]}|"
 
 
@@ -93,38 +108,8 @@ def from_string(text: str) -> np.ndarray:
     return np.array([OPERATIONS.index(op) for op in match.groups()], np.int32)
 
 
-@functools.cache
-def isomorphism_classes() -> np.ndarray:
-    """The class of every architecture, (15,625,) int32 by `rank`: 6,466 classes.
-
-    Two cells are in one class if skipping `skip_connect`, propagating `none` and sorting
-    each node's inputs gives the same expression, as in the benchmark's own reduction.
-    """
-    expressions: dict[str, int] = {}
-    classes = np.zeros(len(OPERATIONS) ** 6, np.int32)
-    for index, arch in enumerate(itertools.product(range(5), repeat=6)):
-        nodes = ["0"]
-        for group in ((0,), (1, 2), (3, 4, 5)):
-            terms = []
-            for position in group:
-                op, source = OPERATIONS[arch[position]], nodes[_SOURCES[position]]
-                if op == "none" or source == "#":
-                    terms.append("#")
-                elif op == "skip_connect":
-                    terms.append(source)
-                else:
-                    terms.append(f"({source})@{op}")
-            nodes.append("+".join(sorted(terms)))
-        classes[index] = expressions.setdefault(nodes[-1], len(expressions))
-    return classes
-
-
 def _code(arch: Array) -> Array:
     return base.product_rank(_CHOICES, arch)
-
-
-def _class_code(arch: Array) -> Array:
-    return jnp.asarray(isomorphism_classes())[_code(arch)]
 
 
 SPACE = base.Space(
@@ -137,9 +122,4 @@ SPACE = base.Space(
     to_string=to_string,
     from_string=from_string,
     paths=path_indicators,
-)
-
-# The same space, with isomorphic cells counted as one architecture.
-UP_TO_ISOMORPHISM = dataclasses.replace(
-    SPACE, name="nasbench201-isomorphic", size=6466, code=_class_code
 )
