@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnas.networks.layers import Conv
 from jaxnas.networks.nasbench201 import (
@@ -20,36 +21,38 @@ from jaxnas.networks.nasbench201 import (
 from jaxnas.spaces.nasbench201 import EDGES
 from jaxnas.types import Array
 
-# (key, shape (..., fan_in, k), inputs of one output, outputs of one input) -> weights
-Draw = Callable[[Array, tuple[int, ...], int, int], Array]
+
+class Scheme(NamedTuple):
+    """Independent weights: what is drawn, and by what it is multiplied."""
+
+    draw: Callable[[Array, tuple[int, ...]], Array]
+    # (inputs of one output, outputs of one input)
+    scale: Callable[[int, int], float]
+    bias: bool = False  # drawn too; otherwise 0
 
 
-def _uniform(key: Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
-    del fan_out
-    bound = float(fan_in**-0.5)
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+def _uniform(key: Array, shape: tuple[int, ...]) -> Array:
+    return jax.random.uniform(key, shape, minval=-1.0)
 
 
-def _kaiming(key: Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
-    del fan_out
-    return jax.random.normal(key, shape) * float(np.sqrt(2 / fan_in))
-
-
-def _xavier(key: Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
-    return jax.random.normal(key, shape) * float(np.sqrt(2 / (fan_in + fan_out)))
-
-
-def _normal(key: Array, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
-    del fan_in, fan_out
-    return jax.random.normal(key, shape)
-
-
-SCHEMES: dict[str, Draw] = {
-    "default": _uniform,
-    "kaiming": _kaiming,
-    "xavier": _xavier,
-    "normal": _normal,
+SCHEMES: dict[str, Scheme] = {
+    "default": Scheme(_uniform, lambda i, o: i**-0.5, bias=True),
+    "kaiming": Scheme(jax.random.normal, lambda i, o: math.sqrt(2 / i)),
+    "xavier": Scheme(jax.random.normal, lambda i, o: math.sqrt(2 / (i + o))),
+    "normal": Scheme(jax.random.normal, lambda i, o: 1.0),
 }
+
+
+def _widths(network: Network) -> list[int]:
+    return [network.channels * 2**stage for stage in range(STAGES)]
+
+
+def _total(network: Network) -> int:
+    """How many weights and biases there are."""
+    widths = _widths(network)
+    total = 9 * network.colours * widths[0] + (widths[-1] + 1) * network.classes
+    total += sum(10 * network.cells * len(EDGES) * c * c for c in widths)
+    return total + sum(56 * c * c for c in widths[:-1])
 
 
 def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
@@ -67,16 +70,22 @@ def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
     """
     if scheme not in SCHEMES:
         raise ValueError(f"no scheme {scheme!r}; there are {', '.join(SCHEMES)}")
-    draw, keys = SCHEMES[scheme], iter(jax.random.split(key, 3 * STAGES + 6))
+    chosen, widths = SCHEMES[scheme], _widths(network)
+    # All of them are one draw: a program compiles each of its draws, for seconds.
+    numbers, used = chosen.draw(key, (_total(network),)), 0
+
+    def draw(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
+        nonlocal used
+        first, used = used, used + math.prod(shape)
+        return numbers[first:used].reshape(shape) * chosen.scale(fan_in, fan_out)
 
     def conv(size: int, inputs: int, outputs: int, lead=(), norm=True) -> Conv:
         area = size**2
         shape = (*lead, area * inputs, outputs)
-        weight = draw(next(keys), shape, area * inputs, area * outputs)
+        weight = draw(shape, area * inputs, area * outputs)
         one, zero = jnp.ones((*lead, outputs)), jnp.zeros((*lead, outputs))
         return Conv(weight, one, zero) if norm else Conv(weight, None, None)
 
-    widths = [network.channels * 2**stage for stage in range(STAGES)]
     lead = (network.cells, len(EDGES))
     stem = conv(3, network.colours, widths[0])
     cells = [Cells(conv(1, c, c, lead), conv(3, c, c, lead)) for c in widths]
@@ -87,10 +96,8 @@ def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
         for c in widths[:-1]
     ]
     last, classes = widths[-1], network.classes
-    weight = draw(next(keys), (last, classes), last, classes)
-    bias = jnp.zeros(classes)
-    if scheme == "default":
-        bias = draw(next(keys), (classes,), last, classes)
+    weight = draw((last, classes), last, classes)
+    bias = draw((classes,), last, classes) if chosen.bias else jnp.zeros(classes)
     head = Head(jnp.ones(last), jnp.zeros(last), weight, bias)
     return Params(stem, tuple(cells), tuple(reductions), head)
 
