@@ -141,6 +141,7 @@ def test_gradients_of_both_engines_agree(x64):
         return jnp.sum(jnp.tanh(logits) * weight)
 
     tall = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), params)
+    tall, params = (initialise.with_gates(p, len(x)) for p in (tall, params))
     lanes = jax.jit(jax.grad(lambda p: loss(many(p, plan, x).logits)))(tall)
     single = jax.jit(jax.grad(lambda p, a: loss(one(p, a, x).logits)))
     for i, arch in enumerate(archs):

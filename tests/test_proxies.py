@@ -34,7 +34,6 @@ RECORDED = {
     "foresight_snip": ("xy", gradient.snip, 1e-8),
     "foresight_fisher": ("xy", gradient.fisher, 1e-6),
     "foresight_l2_norm": ("", gradient.l2_norm, 1e-10),
-    "foresight_jacob_cov": ("x", jacobian.jacob_cov, 1e-8),
     "swap_first16": ("16", activation.swap, 0),
     "zen_x8_noise8": ("8n", activation.zen, 1e-10),
     "meco_first1": ("1", activation.meco, 1e-8),
@@ -70,9 +69,9 @@ def test_recorded_scores(name, zero_cost, x64):
     def score(network, params, arch, *data):
         return function(base.single(network, arch), params, *data)
 
-    records = [r for t, r in zero_cost.items() if r.network == Network(16, 1)]
-    assert len(records) == 6
-    for r in records:
+    # A cell with 3 x 3 convolutions, one that connects nothing, and one that pools.
+    for u in (13714, 1651, 0):
+        r = zero_cost[f"u{u}_C16_N1_res32_nc10"]
         found = score(r.network, r.params, jnp.asarray(r.arch), *arguments(which, r))
         parts = ("expressivity", "progressivity", "trainability")
         keys = [f"az_{part}" for part in parts] if name == "az" else [name]
@@ -83,7 +82,7 @@ def test_recorded_scores(name, zero_cost, x64):
 SMALL = Network(channels=2, cells=1, classes=3, size=8)
 
 
-@pytest.mark.parametrize("name", ["synflow", "fisher", "zen", "meco"])
+@pytest.mark.parametrize("name", ["synflow", "zen", "meco"])
 def test_lanes_give_what_single_architectures_give(name, x64):
     archs = np.array([[3, 2, 3, 1, 4, 2], [0] * 6, [2, 1, 0, 4, 3, 1]], np.int32)
     rng = np.random.default_rng(0)

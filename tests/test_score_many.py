@@ -17,7 +17,7 @@ from jaxnas.benchmarks import files, sources
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.proxies import batch
 from jaxnas.proxies.batch import Settings, score_many
-from jaxnas.spaces import base
+from jaxnas.spaces import base, nasbench101
 from jaxnas.spaces import nasbench201 as nb201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -208,6 +208,8 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             score_many(key, settings, archs, x_given, y_given)
+    with pytest.raises(ValueError, match="no networks of nasbench101, only of nasben"):
+        score_many(key, settings, ARCHS, x, y, space=nasbench101.SPACE)
     for kwargs, message in (
         ({"proxy": "x"}, "no proxy 'x'; there are hook_logdet"),
         ({"proxy": "snip", "scheme": "x"}, "no scheme 'x'; there are default"),

@@ -59,6 +59,7 @@ def score_many(
     folder: str | Path | None = None,
     report: Callable[[int, int], None] | None = None,
     devices: Sequence[Any] | None = None,
+    space: spaces.Space = nb201.SPACE,
 ) -> Scores:
     """Scores architectures (n, 6) on one batch of images.
 
@@ -71,10 +72,16 @@ def score_many(
       devices: default: all local ones. With `jax.distributed` every process calls this
         with the same arguments, takes its share of the chunks, and gets all scores;
         each has a folder of its own, or all have the same.
+      space: of the architectures; there are networks of NAS-Bench-201 alone.
 
-    Raises: `ValueError` for architectures, images and labels that do not fit, and for a
-      folder that cannot be written, before anything is compiled.
+    Raises: `ValueError` for another space, for architectures, images and labels that do
+      not fit, and for a folder that cannot be written, before anything is compiled.
     """
+    if not space.name.startswith(nb201.SPACE.name):
+        raise ValueError(
+            f"there are no networks of {space.name}, only of {nb201.SPACE.name}: "
+            "jaxnas.networks says what is missing"
+        )
     archs, x, y = _checked(settings, archs, x, y)
     proxy = CATALOGUE[settings.proxy]
     devices = tuple(devices or jax.local_devices())
