@@ -29,7 +29,7 @@ class Config:
     """On which numbers, and how long."""
 
     benchmark: str = "analog"
-    """analog (embedded), nb201, nb101, or a table file."""
+    """analog (embedded), nb201, nb101, zerocost, or a table file."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"

@@ -10,11 +10,11 @@ ROOT = Path(__file__).parent.parent
 # own; units of one layer do not import each other.
 LAYERS = (
     {"types", "training", "checkpoints"},
-    {"gp", "dpp", "transport", "metrics", "acquisition"},
-    {"spaces"},
+    {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
+    {"spaces", "ensembles"},
     {"kernels", "networks", "proxies", "curves", "models"},
     {"benchmarks"},
-    {"search"},
+    {"search", "datasets"},
 )
 LAYER = {unit: number for number, units in enumerate(LAYERS) for unit in units}
 LONGEST = 320

@@ -432,7 +432,10 @@ def test_reference_files_that_are_missing_or_foreign(tmp_path, monkeypatch, shar
 def test_a_table_by_name_or_by_path(tmp_path):
     path = tmp_path / "mine.npz"
     message = refused(sources.open_table, "nb301")
-    assert "unknown benchmark 'nb301': wanted analog, nb201, nb101, or a tab" in message
+    assert (
+        "unknown benchmark 'nb301': wanted analog, nb201, nb101, zerocost, or"
+        in message
+    )
     assert refused(sources.open_table, path) == f"no such file: {path}"
     files.save(path, sources.analog())
     assert sources.open_table(path).name == "analog"

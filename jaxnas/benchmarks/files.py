@@ -10,6 +10,11 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   architecture has at least one; a column (n,) has no NaN;
 * optional cost columns called `seconds/<dataset>/<epochs>`: float32 (n,), the time that
   the whole schedule takes;
+* score columns called `score/<what>/<dataset>`: float64 (n,), what a proxy says of the
+  untrained networks; higher is better. -inf is the worst there is, NaN what was not
+  measured. `<what>` is the proxy, such as `synflow`;
+* optional costs of scores called `scoring/<what>/<dataset>`: float32 (n,), the seconds
+  that scoring takes, NaN where the score is;
 * optional details, as the importers write them; the split can also be `valtest`, the
   official test images of which the valid and test images are the halves. NaN is what
   was not measured; the seeds are those of the accuracy column;
@@ -27,6 +32,8 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   architectures), `source` (where the numbers come from), `sha256` (of the file they
   were read from), `columns` (what each column means: which training set and how many
   seeds), and anything else that is worth knowing.
+
+A table has accuracies, scores, or both.
 
 `save` writes this, `load` reads it, and both refuse what breaks a rule above. What has
 three axes is large: `load` leaves it unread unless it is asked for.
@@ -52,6 +59,8 @@ _SECONDS = re.compile(rf"seconds/({_NAME})/({_EPOCHS})")
 _CURVE = re.compile(rf"(curve|loss|time|elapsed)/{_ACCURACY.pattern}")
 _RUN = re.compile(rf"(latency|total)/({_NAME})/({_EPOCHS})")
 _SIZE = re.compile(rf"(flops|params)/({_NAME})")
+_SCORE = re.compile(rf"score/({_NAME})/({_NAME})")
+_SCORING = re.compile(rf"scoring/({_NAME})/({_NAME})")
 # Keys of the manifest that a `Table` has no need to repeat.
 _ENVELOPE = ("format", "version", "name", "space")
 _DESCRIBED = {"source": str, "sha256": str, "columns": dict}
@@ -85,6 +94,17 @@ def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
 def seconds(table: Table, dataset: str, epochs: int) -> np.ndarray | None:
     """Training time (n,) of the schedule in seconds; None if the table has no such."""
     return table.columns.get(f"seconds/{dataset}/{epochs}")
+
+
+def scores(table: Table) -> dict[tuple[str, str], np.ndarray]:
+    """The score columns by (what, dataset)."""
+    matches = {c: _SCORE.fullmatch(c) for c in table.columns}
+    return {(m[1], m[2]): table.columns[c] for c, m in matches.items() if m}
+
+
+def scoring_seconds(table: Table, what: str, dataset: str) -> np.ndarray | None:
+    """How long scoring (n,) takes in seconds; None if the table does not say."""
+    return table.columns.get(f"scoring/{what}/{dataset}")
 
 
 def save(path: str | os.PathLike, table: Table) -> None:
@@ -144,12 +164,17 @@ def check(table: Table) -> Table:
         raise ValueError(
             f"wanted arch as (n, d) int8 or int32, found {arch.shape} {arch.dtype}"
         )
-    if not any(_is_accuracy(c) for c in table.columns):
-        raise ValueError("wanted a column <dataset>/<split>/<epochs>, found none")
+    if not any(_is_accuracy(c) or _SCORE.fullmatch(c) for c in table.columns):
+        raise ValueError(
+            "wanted a column <dataset>/<split>/<epochs> or score/<what>/<dataset>, "
+            "found none"
+        )
     for name, column in table.columns.items():
         if name not in table.manifest["columns"]:
             raise ValueError(f"the manifest does not say what column {name} means")
-        if _CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name):
+        if _SCORE.fullmatch(name) or _SCORING.fullmatch(name):
+            _check_score(name, column, len(arch))
+        elif _CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name):
             _check_detail(name, column, len(arch))
         else:
             _check_column(name, column, len(arch))
@@ -161,10 +186,26 @@ def _is_cost(name: str) -> bool:
 
 
 def _is_accuracy(name: str) -> bool:
-    others = (_SECONDS, _RUN, _CURVE, _SIZE)
+    others = (_SECONDS, _RUN, _CURVE, _SIZE, _SCORE, _SCORING)
     return not any(p.fullmatch(name) for p in others) and bool(
         _ACCURACY.fullmatch(name)
     )
+
+
+def _check_score(name: str, column: np.ndarray, num: int) -> None:
+    cost = bool(_SCORING.fullmatch(name))
+    kind = "float32" if cost else "float64"
+    if column.shape != (num,) or column.dtype != kind:
+        raise ValueError(
+            f"wanted column {name} as ({num},) {kind}, "
+            f"found {column.shape} {column.dtype}"
+        )
+    if np.isnan(column).all():
+        raise ValueError(f"column {name} is NaN for all of {num} rows")
+    low, high = np.nanmin(column), np.nanmax(column)
+    if np.isposinf(high) or (cost and low < 0):
+        wanted = "seconds of at least 0" if cost else "less than infinity"
+        raise ValueError(f"column {name} holds {low}..{high}, wanted {wanted}")
 
 
 def _check_detail(name: str, column: np.ndarray, num: int) -> None:

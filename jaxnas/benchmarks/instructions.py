@@ -202,6 +202,9 @@ INSTRUCTIONS: Instructions = {
     0x88: _push(True),
     0x89: _push(False),
     0x8A: _long,
+    # Texts of Python 2, in whatever encoding.
+    ord("T"): lambda m: _bytes_of(m, 4),
+    ord("U"): lambda m: _bytes_of(m, 1),
     ord("B"): lambda m: _bytes_of(m, 4),
     ord("C"): lambda m: _bytes_of(m, 1),
     0x8E: lambda m: _bytes_of(m, 8),

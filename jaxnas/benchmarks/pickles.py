@@ -71,13 +71,34 @@ def load(
 class _Dtype:
     """A NumPy dtype of one number."""
 
-    def __init__(self, code: str, *flags: bool):
+    def __init__(self, code: str | bytes, *flags: bool):
+        code = _as_text(code)
         self.dtype = np.dtype(code if type(code) is str and len(code) < 4 else "O")
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
             raise ValueError(f"it has a number of the type {shown(code)}")
 
     def build(self, state: tuple) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
+        self.dtype = self.dtype.newbyteorder(_as_text(state[1]))
+
+
+class ArrayState:
+    """A NumPy array of numbers; `array` is empty until its state is known."""
+
+    def __init__(self, kind: Any, shape: tuple, code: str | bytes):
+        del kind, shape, code  # Of the empty array that NumPy makes first.
+        self.array = np.zeros(0, bool)
+
+    def build(self, state: tuple) -> None:
+        _, shape, dtype, by_column, raw = state
+        if type(dtype) is not _Dtype or type(raw) is not bytes or len(shape) > 8:
+            raise ValueError("it has an array that is not of plain numbers")
+        values = np.frombuffer(raw, dtype.dtype)
+        self.array = values.reshape(shape, order="F" if by_column else "C")
+
+
+def _as_text(code: Any) -> Any:
+    """Texts of Python 2 are bytes."""
+    return code.decode("latin1") if type(code) is bytes else code
 
 
 def _number(dtype: _Dtype, raw: bytes) -> Any:
@@ -118,4 +139,12 @@ PLAIN: Admitted = {
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "set"): _set,
     ("__builtin__", "set"): _set,
+}
+
+# The same, and arrays, each as an `ArrayState`.
+ARRAYS: Admitted = {
+    **PLAIN,
+    ("numpy", "ndarray"): None,
+    ("numpy.core.multiarray", "_reconstruct"): ArrayState,
+    ("numpy._core.multiarray", "_reconstruct"): ArrayState,
 }

@@ -1,4 +1,4 @@
-"""Where tables come from: an installed package, two reference files, or a table file.
+"""Where tables come from: an installed package, reference files, or a table file.
 
 The reference files are looked for in the folder `data` of the folder that the
 environment variable JAXNAS_SHARED names, by default `shared` beside the project.
@@ -18,7 +18,15 @@ from jaxnas.benchmarks import files
 from jaxnas.benchmarks.analog import analog
 from jaxnas.benchmarks.files import Table
 
-__all__ = ["NAMES", "analog", "nb101", "nb201", "open_table"]
+__all__ = [
+    "NAMES",
+    "analog",
+    "nb101",
+    "nb201",
+    "open_table",
+    "shared_folder",
+    "zerocost",
+]
 
 _HALF = "CIFAR-10, trained on 25,000 images"
 _FULL = "CIFAR-10, trained on all 50,000 images"
@@ -141,15 +149,95 @@ def nb101_vectors(nv: np.ndarray, adj_code: np.ndarray, ops: np.ndarray) -> np.n
     return np.concatenate([adj[:, upper], np.maximum(ops, 0)], 1).astype(np.int8)
 
 
+def zerocost(path: str | os.PathLike | None = None) -> Table:
+    """Scores of untrained networks of all cells of NAS-Bench-201, beside `nb201`.
+
+    Columns are those of `nb201`, `<dataset>-one-run/test/200`, the accuracy of one run
+    that the searches of the Free-Training NAS project report, and scores by four
+    programs, each with its own networks, images and constants: they are not comparable.
+
+    Args:
+      path: the reference file nb201_zerocost.npz; default: see the module. The file
+        nb201_accuracy.npz has to be beside it.
+
+    Raises: `ValueError` if one is missing, damaged, or not what it should be.
+    """
+    path = _reference("nb201_zerocost.npz", path)
+    accuracies = path.with_name("nb201_accuracy.npz")
+    table, theirs = nb201(accuracies), checkpoints.read_npz(path)
+    one_run = {d: f"e200_{d}_test_one_seed_zc" for d in _DATASETS}
+    runs = checkpoints.read_npz(accuracies, list(one_run.values()))
+    added = {f"{d}-one-run/test/200": runs[name] for d, name in one_run.items()}
+    meanings = dict.fromkeys(added, "one run of one to three, drawn at random")
+    try:
+        columns, of_scores = _score_columns(theirs, len(table.arch))
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{path} holds no scores of NAS-Bench-201: {error}") from error
+    manifest = {
+        "source": f"nb201_zerocost.npz, and accuracies of {table.manifest['source']}",
+        "sha256": _sha256(path),
+        "sha256_accuracies": table.manifest["sha256"],
+        "columns": table.manifest["columns"] | meanings | of_scores,
+    }
+    columns = table.columns | added | columns
+    return _checked(path, Table("zerocost", table.space, table.arch, columns, manifest))
+
+
+_DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
+
+
+def _score_columns(
+    theirs: dict[str, np.ndarray], num: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Score columns, and what they mean."""
+    columns: dict[str, np.ndarray] = {}
+    meanings: dict[str, str] = {}
+
+    def add(what: str, dataset: str, values: np.ndarray, meaning: str) -> None:
+        # A program that failed everywhere has a column of NaN.
+        if not np.isnan(values).all():
+            columns[f"score/{what}/{dataset}"] = np.asarray(values, np.float64)
+            meanings[f"score/{what}/{dataset}"] = meaning
+
+    for dataset in _DATASETS:
+        for what in ("hook_logdet", "synflow", "snip"):
+            values = theirs[f"zc_{dataset}_{what}"]
+            add(what, dataset, values, "Free-Training NAS, one batch of 128")
+            cost = f"scoring/{what}/{dataset}"
+            columns[cost] = theirs[f"zc_{dataset}_{what}_time_s"]
+            meanings[cost] = "seconds on its GPU, the network's way there included"
+        for what in ("logsynflow", "naswot", "nregions", "synflow"):
+            add(
+                f"freerea-{what}",
+                dataset,
+                theirs[f"freerea_{dataset}_{what}"],
+                "FreeREA",
+            )
+    for dataset in ("cifar10", "ImageNet16-120"):
+        rows, values = (theirs[f"suitezero_{dataset}{end}"] for end in ("_idx", ""))
+        for what, column in zip(theirs["suitezero_columns"], values.T, strict=True):
+            full = np.full(num, np.nan)
+            full[rows] = column
+            meaning = "NAS-Bench-Suite-Zero, a part of the cells; -1e8 is a failure"
+            add(f"suitezero-{what}", dataset, full, meaning)
+    for what in ("oneshot", "fewshot"):
+        meaning = (
+            f"{what} supernet (few-shot NAS): accuracy with shared weights, percent"
+        )
+        add(f"{what}-supernet", "cifar10", theirs[f"supernet_acc_{what}"], meaning)
+    return columns, meanings
+
+
 NAMES: dict[str, Callable[[], Table]] = {
     "analog": analog,
     "nb201": nb201,
     "nb101": nb101,
+    "zerocost": zerocost,
 }
 
 
 def open_table(name_or_path: str | os.PathLike) -> Table:
-    """The table called `analog`, `nb201` or `nb101`, or the one in a table file.
+    """The table that `NAMES` has, or the one in a table file.
 
     Raises: `ValueError` for a name that is none of these, and what the source raises.
     """
@@ -164,11 +252,16 @@ def open_table(name_or_path: str | os.PathLike) -> Table:
     return files.load(name)
 
 
+def shared_folder() -> Path:
+    """The folder of reference files, which need not exist; see the module."""
+    beside = Path(__file__).resolve().parents[2].parent / "shared"
+    return Path(os.environ.get("JAXNAS_SHARED") or beside)
+
+
 def _reference(name: str, path: str | os.PathLike | None) -> Path:
     if path is not None:
         return Path(path)
-    beside = Path(__file__).resolve().parents[2].parent / "shared"
-    path = Path(os.environ.get("JAXNAS_SHARED") or beside) / "data" / name
+    path = shared_folder() / "data" / name
     if not path.is_file():
         raise ValueError(
             f"no such file: {path}; set JAXNAS_SHARED to the folder that has "

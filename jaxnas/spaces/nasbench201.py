@@ -69,6 +69,50 @@ def path_indicators(arch: Array) -> Array:
     return jnp.concatenate(blocks)
 
 
+def live_edges(arch: Array) -> Array:
+    """The edges (6,) bool that are on a path from input to output, none being none."""
+    there = arch != OPERATIONS.index("none")
+    live = jnp.zeros(6, bool)
+    for path in _PATHS:
+        edges = np.array(path)
+        live = live.at[edges].set(live[edges] | there[edges].all())
+    return live
+
+
+def without_dead(arch: Array) -> Array:
+    """The architecture (6,) whose edges that are on no path have become `none`."""
+    return jnp.where(live_edges(arch), arch, OPERATIONS.index("none"))
+
+
+def macs(
+    arch: Array,
+    *,
+    live: bool = False,
+    image: int = 32,
+    classes: int = 10,
+    cells: int = 5,
+    channels: int = 16,
+) -> Array:
+    """Multiply-accumulates () of one image, in millions: the benchmark's "FLOPs".
+
+    Those of convolutions and the classifier, whose bias counts; all stages of a network
+    do the same work, because channels double where the image halves.
+
+    Args:
+      live: leave out convolutions that are on no path from input to output.
+      image, classes: height and width of the images; how many classes they have.
+      cells, channels: in each stage; of the first stage.
+    """
+    edges = live_edges(arch) if live else jnp.ones(6, bool)
+    kernel = np.zeros(len(OPERATIONS))
+    kernel[[OPERATIONS.index(f"nor_conv_{k}x{k}") for k in (1, 3)]] = 1, 9
+    work = jnp.sum(jnp.where(edges, jnp.asarray(kernel)[arch], 0))
+    one = (channels * image) ** 2 / 1e6  # A 1 x 1 convolution of any stage.
+    stem, head = 27 * channels * image**2, (4 * channels + 1) * classes
+    # A reduction: 3 x 3 to twice the channels, 3 x 3 there, 1 x 1 beside them.
+    return 3 * cells * one * work + 2 * 14 * one + (stem + head) / 1e6
+
+
 def to_string(arch: Array | np.ndarray) -> str:
     """The official string of an architecture (6,)."""
     pairs = zip(arch, EDGES, strict=True)

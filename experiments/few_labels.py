@@ -1,0 +1,198 @@
+"""How well are all cells ranked from the accuracies of 50 or 100 of them?
+
+    python -m experiments.few_labels
+    python -m experiments.few_labels --datasets cifar10 --labels 20 --models proxies all
+
+For random sets of labelled cells, Spearman's correlation with the accuracy after 200
+epochs over all other cells. Models: ridge regression on ranks of scores (`ridge`), and
+Gaussian processes with tree-Wasserstein distances (`tw`), scores (`proxies`), or scores,
+and of the live part of the cell tree-Wasserstein, Hamming and path distances (`all`).
+`live-macs` and `logranks` need no label: 0.822 and 0.868 on CIFAR-10.
+
+Takes 3 minutes on two busy cores. With 100 labels `all` reaches 0.940, 0.932 and 0.920 on
+CIFAR-10, CIFAR-100 and ImageNet16-120 (20 sets), and 0.910, 0.902 and 0.882 with
+50. Writes table.csv and results.npz to --out.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from experiments import chunks, score_columns, settings
+from jaxnas import checkpoints, ranks
+from jaxnas.benchmarks import sources
+from jaxnas.kernels import distances
+from jaxnas.kernels.distances import Parts
+from jaxnas.search import few_labels
+from jaxnas.search.pool import Pool, make_pool, place_of
+from jaxnas.spaces import nasbench201
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.types import Array
+
+# Their ranks are the features; chosen on sets from --base-seed 0.
+PROXIES = (
+    *("hook_logdet", "synflow", "snip", "live-macs"),
+    *("freerea-naswot", "freerea-logsynflow"),
+)
+WITHOUT_LABELS = ("live-macs", "logranks")
+MODELS = (*WITHOUT_LABELS, "ridge", "tw", "proxies", "all")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which labels, and what learns from them."""
+
+    benchmark: str = "zerocost"
+    """zerocost, or a table file with the same scores."""
+    datasets: tuple[str, ...] = ("cifar10", "cifar100", "ImageNet16-120")
+    """Datasets of the scores and accuracies."""
+    labels: tuple[int, ...] = (50, 100)
+    """How many cells are labelled."""
+    models: tuple[str, ...] = MODELS
+    """What ranks the rest."""
+    sets: int = 20
+    """Random sets of labelled cells."""
+    base_seed: int = 1000
+    """Set i draws from (base_seed, i)."""
+    out: str = "results/few_labels"
+    """Folder for the results."""
+
+
+class Row(NamedTuple):
+    """One model on one dataset."""
+
+    dataset: str
+    model: str
+    labels: int
+    spearman: float  # mean over the sets
+    deviation: float  # of the sets
+
+
+def on_live(parts: Parts) -> Parts:
+    """The same parts of a distance, of what is left without dead edges."""
+    return lambda arch: parts(nasbench201.without_dead(arch))
+
+
+def main(config: Config) -> list[Row]:
+    """Ranks all cells with every model from every set of labels.
+
+    Returns: a row for each dataset, number of labels and model.
+    Raises: `ValueError` for bad input, before anything is computed or written.
+    """
+    settings.positive(config, "sets")
+    if not 0 <= config.base_seed < 2**32:
+        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+    score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
+    score_columns.chosen(config.models, dict.fromkeys(MODELS), "model")
+    table = sources.open_table(config.benchmark)
+    if (
+        not config.labels
+        or not 2 <= min(config.labels) <= max(config.labels) < SPACE.size
+    ):
+        raise ValueError(
+            f"--labels must be 2 to {SPACE.size - 1}, not {config.labels or 'nothing'}"
+        )
+    scores, accuracy = {}, {}
+    for dataset in config.datasets:
+        scores[dataset] = score_columns.gather(table, dataset)
+        wanted = (*PROXIES, "logranks")
+        score_columns.chosen(wanted, scores[dataset], "score")
+        accuracy[dataset] = score_columns.accuracy(table, dataset, "mean")[1]
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+
+    rows, arrays, console = [], {}, Console()
+    keys = chunks.seed_keys(config.base_seed, np.arange(config.sets))
+    for dataset in config.datasets:
+        proxies = np.stack([scores[dataset][name].value for name in PROXIES], 1)
+        models = _models(table.arch, few_labels.ranked(proxies), config.models)
+        for name in config.models:
+            for labels in config.labels:
+                if name in WITHOUT_LABELS:
+                    predict = lambda place, y, v=scores[dataset][name].value: v  # noqa: E731
+                else:
+                    predict = models[name]
+                found = np.array(
+                    [_spearman(key, predict, accuracy[dataset], labels) for key in keys]
+                )
+                arrays[f"{dataset}/{name}/{labels}"] = found
+                rows.append(Row(dataset, name, labels, found.mean(), found.std()))
+                text = f"{dataset}, {labels} labels, {name}: Spearman "
+                text += f"{found.mean():.3f} ± {found.std():.3f}"
+                console.print(text, highlight=False, soft_wrap=True)
+    manifest = {"table_sha256": table.manifest["sha256"], "base_seed": config.base_seed}
+    checkpoints.save_arrays(out / "results.npz", arrays, manifest)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    for row in rows:
+        writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
+    checkpoints.atomic_write(out / "table.csv", text.getvalue().encode())
+    return rows
+
+
+# (labelled rows of the table (m,), their accuracy (m,)) -> predictions (n,), by row.
+Predict = Callable[[Array, Array], np.ndarray | Array]
+
+
+def _models(
+    arch: np.ndarray, features: np.ndarray, names: tuple[str, ...]
+) -> dict[str, Predict]:
+    proxies = few_labels.by_architecture(SPACE, arch, features)
+    live = (distances.hamming(SPACE), distances.path(SPACE))
+    parts: dict[str, list[Parts]] = {
+        "tw": [distances.tree_wasserstein(SPACE, n=2)],
+        "proxies": [proxies],
+        "all": [
+            distances.live_tree_wasserstein(SPACE, n=2),
+            *map(on_live, live),
+            proxies,
+        ],
+    }
+    codes = jnp.asarray(jax.vmap(SPACE.code)(arch.astype(np.int32)))
+    models: dict[str, Predict] = {
+        "ridge": lambda place, y: _ridge(jnp.asarray(features), place, y)
+    }
+    for name in parts.keys() & set(names):
+        pool = make_pool(SPACE, arch, parts[name])
+        models[name] = functools.partial(_process, pool, place_of(pool, codes))
+    return models
+
+
+@jax.jit
+def _process(pool: Pool, places: Array, place: Array, y: Array) -> Array:
+    y = few_labels.normal_scores(y)
+    return few_labels.gaussian_process(pool, places[place], y)[0][places]
+
+
+@jax.jit
+def _ridge(features: Array, place: Array, y: Array) -> Array:
+    return few_labels.ridge(features, place, few_labels.normal_scores(y))
+
+
+def _spearman(key: Array, predict: Predict, accuracy: np.ndarray, labels: int) -> float:
+    """Spearman's correlation over the cells that are not labelled."""
+    place = jax.random.choice(key, len(accuracy), (labels,), replace=False)
+    predicted = np.asarray(predict(place, jnp.asarray(accuracy, jnp.float32)[place]))
+    rest = np.setdiff1d(np.arange(len(accuracy)), np.asarray(place))
+    orders = (ranks.ordinal(values[rest]) for values in (predicted, accuracy))
+    return float(ranks.spearman(*orders))
+
+
+if __name__ == "__main__":
+    lost = "interrupted: the same command begins anew"
+    settings.command(main, Config, interrupted=lost)

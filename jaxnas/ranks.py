@@ -1,0 +1,162 @@
+"""Ranks of scores, and what they say: correlations, recall, sums of ranks.
+
+Scores differ by fifty decades, or are -inf or NaN, and only their order counts. So they
+become integers on the host first, whatever their precision (`ordinal`), and everything
+else is a pure function of these, exact in float32 as far as counts below 2^24 are.
+
+    x, y = ordinal(score), ordinal(accuracy)
+    spearman(x, y), kendall(x, y)
+    weights = bootstrap_weights(jax.random.key(0), 200, len(x))
+    jnp.quantile(kendall(x, y, weights), jnp.array([0.025, 0.975]))
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxnas.types import Array
+
+# Rows of the matrix of pairs that are there at once.
+_BLOCK = 512
+
+
+def ordinal(score: ArrayLike) -> np.ndarray:
+    """The order of scores (n,), on the host, as int32: equal for equal scores.
+
+    NaN and -inf count alike, as the worst. Positive scores have the positive numbers 1, 2
+    and so on, all others have 0 and below: a search can tell that a score is positive.
+    """
+    score = np.asarray(score)
+    if score.ndim != 1 or not score.size:
+        raise ValueError(f"scores must be a vector (n,), not of shape {score.shape}")
+    score = np.where(np.isnan(score), -np.inf, score)
+    values, place = np.unique(score, return_inverse=True)
+    return (place - np.count_nonzero(values <= 0) + 1).astype(np.int32).reshape(-1)
+
+
+def average_ranks(order: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Ranks (n,) float from 1, the worst, to n; the mean rank for equal ones.
+
+    Args:
+      order: (n,) as from `ordinal`.
+      weights: (n,), how many times each counts; default: once.
+    """
+    weights = jnp.ones(jnp.shape(order)) if weights is None else jnp.asarray(weights)
+    return _weighted_ranks(_groups(order), weights)
+
+
+def _weighted_ranks(group: Array, weights: Array) -> Array:
+    size = jax.ops.segment_sum(weights, group, weights.shape[0])
+    return (jnp.cumsum(size) - (size - 1) / 2)[group]
+
+
+def spearman(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Spearman's rank correlation; NaN if all of `x` or all of `y` are equal.
+
+    Args:
+      x, y: (n,) as from `ordinal`.
+      weights: (n,) or (b, n), how many times each counts; default: once.
+
+    Returns: () or (b,).
+    """
+    x, y = _two(x, y)
+    weights = jnp.ones(x.shape) if weights is None else jnp.asarray(weights)
+    return _spearman(x, y, jnp.atleast_2d(weights))[... if weights.ndim == 2 else 0]
+
+
+@jax.jit
+def _spearman(x: Array, y: Array, weights: Array) -> Array:
+    groups = _groups(x), _groups(y)
+
+    def one(w: Array) -> Array:
+        # Centred and scaled: float32 would lose digits in the squares of ranks.
+        total = w.sum()
+        u, v = (
+            (_weighted_ranks(group, w) - (total + 1) / 2) / total for group in groups
+        )
+        return (w * u * v).sum() / jnp.sqrt((w * u * u).sum() * (w * v * v).sum())
+
+    return jax.lax.map(one, weights)
+
+
+def kendall(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Kendall's rank correlation with correction for ties, tau-b (Kendall, 1945).
+
+    Arguments and result as for `spearman`. All pairs are compared, in blocks, as products
+    of matrices, in which a bootstrap costs little more than one correlation.
+    """
+    x, y = _two(x, y)
+    weights = jnp.ones(x.shape) if weights is None else jnp.asarray(weights)
+    return _kendall(x, y, jnp.atleast_2d(weights))[... if weights.ndim == 2 else 0]
+
+
+@jax.jit
+def _kendall(x: Array, y: Array, weights: Array) -> Array:
+    num = x.shape[0]
+    size = min(_BLOCK, num)
+    blocks = -(-num // size)
+    pad = blocks * size - num
+    rows = lambda z: jnp.pad(z, (0, pad)).reshape(blocks, size)  # noqa: E731
+    # A padded row has no weight.
+    heavy = jnp.pad(weights.T, ((0, pad), (0, 0))).reshape(blocks, size, -1)
+
+    def block(carry: None, rows: tuple[Array, Array, Array]):
+        a, b, w = rows
+        sign = jnp.sign(a[:, None] - x) * jnp.sign(b[:, None] - y)
+        return carry, jnp.sum(w * (sign.astype(weights.dtype) @ weights.T), 0)
+
+    _, parts = jax.lax.scan(block, None, (rows(x), rows(y), heavy))
+
+    def untied(group: Array) -> Array:
+        # Twice the pairs that differ: the rest are within groups of equal ones.
+        sizes = jax.vmap(lambda w: jax.ops.segment_sum(w, group, num))(weights)
+        return jnp.sum(sizes * (sizes.sum(1, keepdims=True) - sizes), 1)
+
+    scale = [jnp.sqrt(untied(_groups(z))) for z in (x, y)]
+    return parts.sum(0) / (scale[0] * scale[1])
+
+
+def bootstrap_weights(key: Array, num: int, size: int) -> Array:
+    """How often each of `size` is drawn in `num` samples with replacement.
+
+    Returns: (num, size) float, rows that sum to `size` (Efron, 1979).
+    """
+    drawn = jax.random.randint(key, (num, size), 0, size)
+    count = lambda d: jnp.zeros(size).at[d].add(1.0)  # noqa: E731
+    return jax.vmap(count)(drawn)
+
+
+def top(order: ArrayLike, count: int) -> np.ndarray:
+    """The places (count,) of the best, the best first; of equal ones the first ones."""
+    order = np.asarray(order)
+    if not 1 <= count <= len(order):
+        raise ValueError(f"count must be 1 to {len(order)}, not {count}")
+    return np.argsort(-order.astype(np.int64), kind="stable")[:count]
+
+
+def recall(x: ArrayLike, y: ArrayLike, chosen: int, wanted: int) -> float:
+    """The share of the `chosen` best by `x` that are among the `wanted` best by `y`."""
+    return float(np.isin(top(x, chosen), top(y, wanted)).mean())
+
+
+def _two(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    if x.shape != y.shape or x.ndim != 1 or x.shape[0] < 2:
+        raise ValueError(
+            f"wanted two vectors of one length from 2, not {x.shape} and {y.shape}"
+        )
+    if not all(jnp.issubdtype(z.dtype, jnp.integer) for z in (x, y)):
+        raise ValueError(
+            f"wanted integers, as from `ordinal`, not {x.dtype} and {y.dtype}"
+        )
+    return x, y
+
+
+def _groups(order: ArrayLike) -> Array:
+    """Which group of equal ones (n,), in order; numbers are below n."""
+    order = jnp.asarray(order)
+    # Counts of smaller ones are the same for equal ones.
+    return jnp.searchsorted(jnp.sort(order), order)

@@ -1,0 +1,250 @@
+"""Images from every source, what is done with them, and files that are not right."""
+
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from jaxnas import datasets
+from jaxnas.datasets import Images
+
+
+@pytest.fixture
+def small():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 255, (40, 4, 4, 3)).astype(np.float32)
+    return Images(x, np.repeat(np.arange(4), [4, 8, 12, 16]).astype(np.int32), 4, "s")
+
+
+def refused(function, *args, **kwargs):
+    with pytest.raises(ValueError) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert message.isprintable() and len(message) < 400
+    return message
+
+
+# --- sources --------------------------------------------------------------------------
+
+
+def test_digits():
+    pytest.importorskip("sklearn")
+    images = datasets.digits()
+    assert images.x.shape == (1797, 8, 8, 1) and images.classes == 10
+    assert (images.x.min(), images.x.max()) == (0, 255)
+
+
+def test_npz_of_bytes_and_of_floats(tmp_path, small):
+    path = tmp_path / "toy.npz"
+    np.savez(path, x=small.x.astype(np.uint8), y=small.y.astype(np.uint8))
+    images = datasets.from_npz(path)
+    np.testing.assert_array_equal(images.x, small.x.astype(np.uint8))
+    assert (images.name, images.classes, images.x.dtype) == ("toy", 4, np.float32)
+    np.savez(path, x=small.x[..., 0], y=small.y)
+    assert datasets.from_npz(path, name="grey").x.shape == (40, 4, 4, 1)
+    np.savez(path, x=small.x, y=2 * small.y)
+    assert "2 of 7 classes" not in refused(datasets.from_npz, path)
+    assert "3 of 7 classes have no image; the first is 1" in refused(
+        datasets.from_npz, path
+    )
+    assert datasets.from_npz(path, classes=7).classes == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"x": np.zeros((3, 4), np.uint8)}, "wanted x (n, h, w, c)"),
+        ({"x": np.zeros((40, 4, 4, 3), "S1")}, "of bytes or floats"),
+        ({"x": np.zeros((0, 4, 4, 3), np.uint8)}, "wanted images"),
+        ({"y": np.zeros(39, int)}, "wanted 40 classes (n,)"),
+        ({"y": np.zeros(40)}, "wanted y (n,) of integers"),
+        ({"y": np.zeros(40, int)}, "wanted at least 2 classes, found 1"),
+        ({"y": np.full(40, -1)}, "wanted classes from 0, found -1 to -1"),
+        ({"x": np.full((40, 4, 4, 3), np.nan, np.float32)}, "40 of 40 images"),
+    ],
+)
+def test_npz_files_that_are_not_right(tmp_path, small, change, says):
+    path = tmp_path / "bad.npz"
+    np.savez(path, **({"x": small.x, "y": small.y} | change))
+    assert says in refused(datasets.from_npz, path)
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (2, 3, 6, 5, 3)).astype(np.uint8)
+    for label, name in enumerate(("ant", "bee")):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            image.fromarray(pixels[label, i]).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("not a class")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "bee" / "list.csv").write_text("not an image")
+    images = datasets.from_folder(tmp_path)
+    np.testing.assert_array_equal(images.x, pixels.reshape(6, 6, 5, 3))
+    assert images.y.tolist() == [0, 0, 0, 1, 1, 1] and images.name == tmp_path.name
+
+    image.fromarray(pixels[0, 0, :4, :, 0]).save(tmp_path / "bee" / "grey.jpg")
+    assert "grey.jpg is 4 x 5 and the first image 6 x 5" in refused(
+        datasets.from_folder, tmp_path
+    )
+    assert datasets.from_folder(tmp_path, size=(8, 7)).x.shape == (7, 8, 7, 3)
+    whole = (tmp_path / "ant" / "0.png").read_bytes()
+    for damaged in (b"", b"GIF89a", whole[:40], whole[:-30]):
+        (tmp_path / "ant" / "1.png").write_bytes(damaged)
+        assert "1.png" in refused(datasets.from_folder, tmp_path)
+
+
+def test_folders_that_are_not_right(tmp_path):
+    assert "no such folder" in refused(datasets.from_folder, tmp_path / "none")
+    assert "found 0" in refused(datasets.from_folder, tmp_path)
+    (tmp_path / "a").mkdir()
+    assert "found 1" in refused(datasets.from_folder, tmp_path)
+    (tmp_path / "b").mkdir()
+    assert "a has no image" in refused(datasets.from_folder, tmp_path)
+
+
+# --- CIFAR ----------------------------------------------------------------------------
+
+
+def of_python_2(data, labels, key=b"labels"):
+    """The bytes that Python 2 and the NumPy of its time wrote for such a batch."""
+    text = lambda s: b"U" + bytes([len(s)]) + s  # noqa: E731
+    shape = b"".join(b"M" + struct.pack("<H", size) for size in data.shape)
+    raw = data.tobytes()
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+    array += text(b"b") + b"\x87R(K\x01" + shape + b"\x86cnumpy\ndtype\n"
+    array += text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN"
+    array += b"J\xff\xff\xff\xff" * 2 + b"K\x00tb\x89"
+    array += b"T" + struct.pack("<i", len(raw)) + raw + b"tb"
+    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    return b"\x80\x02}(" + text(b"data") + array + text(key) + numbers + b"u."
+
+
+@pytest.fixture
+def batches():
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 256, (3, 4, 32, 32, 3)).astype(np.uint8)
+    return x, rng.integers(0, 10, (3, 4))
+
+
+def flat(x):
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).reshape(-1, 3072)
+
+
+def test_cifar_batches_of_python_2_and_3(tmp_path, batches):
+    x, y = batches
+    first = of_python_2(flat(x[0]), y[0].tolist())
+    with_python = pickle.loads(first, encoding="bytes")
+    np.testing.assert_array_equal(with_python[b"data"], flat(x[0]))
+    assert with_python[b"labels"] == y[0].tolist()
+    second = {"data": flat(x[1]), "labels": y[1].tolist()}
+    (tmp_path / "data_batch_1").write_bytes(first)
+    (tmp_path / "data_batch_2").write_bytes(pickle.dumps(second, 2))
+    (tmp_path / "test_batch").write_bytes(of_python_2(flat(x[2]), y[2].tolist()))
+    train, test = (datasets.from_cifar(tmp_path, train=t) for t in (True, False))
+    np.testing.assert_array_equal(train.x, x[:2].reshape(8, 32, 32, 3))
+    assert train.y.tolist() == y[:2].ravel().tolist()
+    np.testing.assert_array_equal(test.x, x[2])
+    assert (train.name, train.classes) == ("cifar10", 10)
+    hundred = of_python_2(flat(x[0]), [99, 0, 1, 2], b"fine_labels")
+    (tmp_path / "train").write_bytes(hundred)
+    assert datasets.from_cifar(tmp_path / "train").classes == 100
+    assert "of CIFAR-10 and of CIFAR-100" in refused(datasets.from_cifar, tmp_path)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_cifar_files_that_are_not_right(tmp_path, batches, capsys):
+    x, y = batches
+    good, labels = flat(x[0]), y[0].tolist()
+    path = tmp_path / "data_batch_1"
+    assert "no batch of CIFAR" in refused(datasets.from_cifar, tmp_path)
+    assert "cannot read" in refused(datasets.from_cifar, path)
+    for content in (
+        b"",
+        of_python_2(good, labels)[:5000],
+        of_python_2(good[:, :3000], labels),
+        of_python_2(good, labels[:3]),
+        of_python_2(good, [10, *labels[1:]]),
+        of_python_2(good.view(np.int8), labels).replace(b"u1", b"i1"),
+        of_python_2(good, labels, b"names"),
+        of_python_2(good, labels).replace(b"M\x04\x00", b"M\x05\x00"),
+        pickle.dumps([1, 2], 2),
+        pickle.dumps({"data": Evil(), "labels": labels}, 2),
+        pickle.dumps({"data": good.tolist(), "labels": labels}, 2),
+        pickle.dumps({"data": good.astype(object), "labels": labels}, 2),
+    ):
+        path.write_bytes(content)
+        assert "no batch of CIFAR" in refused(datasets.from_cifar, path)
+    assert capsys.readouterr().out == ""
+
+
+# --- what is done with them -----------------------------------------------------------
+
+
+def test_known_constants_go_by_name_and_others_are_computed(small):
+    mean, std = datasets.constants(small._replace(name="cifar10"))
+    assert mean.tolist() == pytest.approx([125.3, 123.0, 113.9])
+    normal = datasets.normalised(small)
+    np.testing.assert_allclose(normal.x.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(normal.x.std((0, 1, 2)), 1, atol=1e-5)
+    flat_channel = small._replace(x=small.x * np.float32([1, 0, 1]))
+    assert not datasets.normalised(flat_channel).x[..., 1].any()
+    own = datasets.normalised(small, (1, 2, 3), (1, 1, 2)).x
+    np.testing.assert_allclose(own, (small.x - [1, 2, 3]) / [1, 1, 2], rtol=1e-5)
+    assert "(3,)" in refused(datasets.normalised, small, (1, 2), (1, 1))
+    assert "positive" in refused(datasets.normalised, small, std=(1, 0, 1))
+    grey = small._replace(x=small.x[..., :1], name="cifar10")
+    assert "3 channels" in refused(datasets.constants, grey)
+
+
+def test_batches_of_a_seed_are_fixed_and_disjoint(small):
+    numbered = small._replace(x=small.x * 0 + np.arange(40.0)[:, None, None, None])
+    parts = [datasets.batch(numbered, 10, seed=3, number=i) for i in range(4)]
+    seen = np.concatenate([x[:, 0, 0, 0] for x, _ in parts]).astype(int)
+    assert sorted(seen) == list(range(40)) and seen.tolist() != sorted(seen)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in parts]), small.y[seen])
+    again, _ = datasets.batch(numbered, 10, seed=3, number=2)
+    np.testing.assert_array_equal(again, parts[2][0])
+    assert not np.array_equal(datasets.batch(numbered, 10, seed=4)[0], parts[0][0])
+    assert "no batch 4 of 10" in refused(
+        datasets.batch, small, 10, seed=0, number=4
+    ) and "no batch 0 of 0" in refused(datasets.batch, small, 0, seed=0)
+
+
+def test_splits_keep_the_classes(small):
+    numbered = small._replace(x=small.x * 0 + np.arange(40.0)[:, None, None, None])
+    parts = datasets.split(numbered, (0.5, 0.25, 0.25), seed=0)
+    assert [np.bincount(p.y).tolist() for p in parts] == [
+        [2, 4, 6, 8], [1, 2, 3, 4], [1, 2, 3, 4],
+    ]  # fmt: skip
+    rows = np.concatenate([p.x[:, 0, 0, 0] for p in parts]).astype(int)
+    assert sorted(rows) == list(range(40))
+    for part in parts:
+        np.testing.assert_array_equal(part.y, small.y[part.x[:, 0, 0, 0].astype(int)])
+    (some,) = datasets.split(numbered, (0.5,), seed=0)
+    np.testing.assert_array_equal(some.x, parts[0].x)
+    assert "too few" in refused(datasets.split, small, (0.9, 0.1), seed=0)
+    for wrong in ((), (0.5, 0.6), (1.0, 0.0)):
+        assert "fractions" in refused(datasets.split, small, wrong, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "shape", "classes"),
+    [
+        ("images_cifar10_5000", (5000, 32, 32, 3), 10),
+        ("images_flowers5_3000", (3000, 32, 32, 3), 5),
+        ("images_flowers17_16px_1360", (1360, 16, 16, 3), 17),
+    ],
+)
+def test_the_reference_images(shared, file, shape, classes):
+    name = "cifar10" if "cifar" in file else None
+    images = datasets.from_npz(shared / "data" / f"{file}.npz", name=name)
+    assert (images.x.shape, images.classes) == (shape, classes)
+    normal = datasets.normalised(images)
+    assert np.abs(normal.x.mean()) < 0.05 and 0.9 < normal.x.std() < 1.1

@@ -1,0 +1,104 @@
+"""Models of a whole pool from a few labels, and the driver that compares them."""
+
+import csv
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeCV
+
+from experiments import few_labels as driver
+from jaxnas import gp
+from jaxnas.kernels import distances, gram
+from jaxnas.search import few_labels, pool
+from jaxnas.spaces import base, nasbench201
+
+SPACE = base.product("small", (4, 3, 5))
+ARCH = base.every(SPACE)[::-1]
+
+
+def test_normal_scores_and_ranks():
+    score = jnp.array([5.0, -1e9, 7.0, 6.0])
+    z = few_labels.normal_scores(score)
+    np.testing.assert_allclose(z[jnp.array([1, 0, 3, 2])], -z[jnp.array([2, 3, 0, 1])])
+    assert jnp.argsort(z).tolist() == [1, 0, 3, 2] and z[2] == pytest.approx(
+        1.1503, 1e-3
+    )
+    features = few_labels.ranked(np.array([[1e60, 2], [-np.inf, 2], [1e50, 5]]))
+    np.testing.assert_allclose(features * 3, [[3, 1.5], [1, 1.5], [2, 3]])
+
+
+def test_values_are_found_by_architecture():
+    values = np.arange(120.0).reshape(60, 2)
+    part = few_labels.by_architecture(SPACE, ARCH, values)
+    (found,) = jax.vmap(part)(jnp.asarray(ARCH[7:9]))
+    np.testing.assert_array_equal(found, values[7:9])
+    with pytest.raises(ValueError, match=r"wanted values \(60, f\)"):
+        few_labels.by_architecture(SPACE, ARCH, values[:5])
+
+
+def test_the_process_is_the_padded_one_of_the_library():
+    cells = pool.make_pool(SPACE, ARCH, [distances.hamming(SPACE)])
+    place = jnp.array([3, 17, 40, 8, 55])
+    y = jnp.array([1.0, 2.0, 0.5, -1.0, 0.0])
+    mean, std = few_labels.gaussian_process(cells, place, y)
+    target = gp.standardise(y, jnp.ones(5, bool))
+    rows = cells.embedding.row
+    between = gram.pairs(cells.embedding, rows[place])
+    z = gp.apply_target(target, y)
+    hyper = gp.fit(gram.laplace, between, z, jnp.ones(5, bool), cells.prior)
+    kernel = lambda d: hyper.amplitude * gram.laplace(d, hyper.scales)  # noqa: E731
+    every = kernel(gram.pairs(cells.embedding, rows))
+    noise = hyper.amplitude * hyper.noise
+    seen = jnp.ones(5, bool)
+    exact = gp.posterior(kernel(between), every[place], every, z, seen, noise)
+    expected = target.mean + target.std * exact.mean
+    np.testing.assert_allclose(mean, expected, atol=2e-4)
+    variance = jnp.maximum(jnp.diagonal(exact.cov), 0)
+    np.testing.assert_allclose(std, target.std * jnp.sqrt(variance), atol=2e-3)
+
+
+def test_ridge_is_that_of_scikit_learn(x64):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 6))
+    y = x @ rng.normal(size=6) + rng.normal(size=80)
+    place = jnp.arange(20)
+    found = few_labels.ridge(jnp.asarray(x), place, jnp.asarray(y[:20]))
+    scaled = (x - x[:20].mean(0)) / x[:20].std(0)
+    model = RidgeCV(20 * 10.0 ** np.arange(-4, 4.1, 0.5)).fit(scaled[:20], y[:20])
+    np.testing.assert_allclose(found, model.predict(scaled), rtol=1e-6)
+
+
+def test_dead_edges_become_none():
+    dead = nasbench201.from_string(
+        "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|avg_pool_3x3~2|"
+    )
+    assert nasbench201.without_dead(jnp.asarray(dead)).tolist() == [0, 1, 0, 0, 0, 4]
+
+
+def test_the_driver(shared, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXNAS_SHARED", str(shared))
+    config = driver.Config(
+        datasets=("cifar10",),
+        labels=(50,),
+        models=("live-macs", "ridge", "proxies"),
+        sets=3,
+        out=str(tmp_path),
+    )
+    rows = driver.main(config)
+    assert [r.model for r in rows] == list(config.models)
+    without, linear, process = (r.spearman for r in rows)
+    assert without == pytest.approx(0.822, abs=0.002)
+    assert 0.8 < linear < 0.95 and 0.8 < process < 0.95
+    lines = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert float(lines[2]["spearman"]) == pytest.approx(process, 1e-4)
+    for change, says in (
+        ({"sets": 0}, "--sets must be at least 1"),
+        ({"labels": (1,)}, "--labels must be 2 to 15624"),
+        ({"models": ("forest",)}, "no model forest: wanted some of live-macs"),
+        ({"benchmark": "nb201"}, "no score hook_logdet"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            driver.main(dataclasses.replace(config, **change))
