@@ -36,11 +36,7 @@ EXPLORE = selectors.best(confidence_bound(2.25))
 # Quality against diversity: see the docstring of `selectors.kdpp`.
 TEMPERATURE = 0.3
 # Parts of its distance.
-PLUS = (
-    partial(distances.tree_wasserstein, n=2),
-    partial(distances.live_tree_wasserstein, n=2),
-    distances.hamming,
-)
+PLUS = (partial(distances.tree_wasserstein, n=2), distances.hamming)
 
 
 class Budget(Protocol):
