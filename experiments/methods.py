@@ -33,8 +33,6 @@ TAIL = 2.0
 INIT = 5
 # mean + 1.5 std: expected improvement of a model that is sure of itself stops looking.
 EXPLORE = selectors.best(confidence_bound(2.25))
-# Quality against diversity: see the docstring of `selectors.kdpp`.
-TEMPERATURE = 0.3
 # Parts of its distance.
 PLUS = (partial(distances.tree_wasserstein, n=2), distances.hamming)
 
@@ -164,10 +162,10 @@ BATCH_METHODS: dict[str, BatchMethod] = {
         space, init=b.init, batch=batch
     ),
     "top-ei": in_batches(selectors.best()),
-    "kdpp": in_batches(selectors.kdpp(TEMPERATURE)),
+    "kdpp": in_batches(selectors.kdpp()),
     "kdpp-no-quality": in_batches(selectors.kdpp(quality=False)),
-    "quality-only": in_batches(selectors.kdpp(TEMPERATURE, diversity=False)),
-    "greedy-map": in_batches(selectors.greedy(TEMPERATURE)),
+    "quality-only": in_batches(selectors.kdpp(diversity=False)),
+    "greedy-map": in_batches(selectors.greedy()),
     "thompson": in_batches(selectors.thompson()),
     "gp-bucb": in_batches(selectors.believer(confidence_bound(4.0))),
     "believer": in_batches(selectors.believer()),

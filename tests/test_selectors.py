@@ -26,9 +26,9 @@ BOUND = acquisition.confidence_bound(4.0)
 SELECTORS = {
     "best": selectors.best(),
     "uniform": selectors.uniform,
-    "k-DPP": selectors.kdpp(),
+    "k-DPP": selectors.kdpp(1.0),
     "k-DPP without quality": selectors.kdpp(quality=False),
-    "quality alone": selectors.kdpp(diversity=False),
+    "quality alone": selectors.kdpp(1.0, diversity=False),
     "greedy": selectors.greedy(),
     "thompson": selectors.thompson(),
     "kriging believer": selectors.believer(),
