@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distances, graph_distances, tables
+from jaxnas.kernels.distances import Parts
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.search import selectors
 from jaxnas.search.bananas import bananas
@@ -50,6 +51,10 @@ class Budget(Protocol):
         """Random ones among them, before a method begins to learn."""
         ...
 
+    def parts(self, space: Space) -> list[Parts]:
+        """Of the distance, beside a method's own."""
+        ...
+
 
 # (space, architectures of the table (n, d), budget) -> the search.
 Method = Callable[[Space, np.ndarray, Budget], Search]
@@ -71,7 +76,7 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
     """
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
-        parts = [feature(space) for feature in features]
+        parts = [feature(space) for feature in features] + budget.parts(space)
         space = space if copies else up_to_function(space)
         pool = make_pool(space, archs, parts, scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
@@ -81,8 +86,9 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
 
 def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
+    parts = [feature(space) for feature in PLUS] + budget.parts(space)
     space = up_to_function(space)
-    pool = make_pool(space, archs, [feature(space) for feature in PLUS])
+    pool = make_pool(space, archs, parts)
     return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
 
 
@@ -94,11 +100,11 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
     """
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
-        of_pairs = distance(space)
+        of_pairs, parts = distance(space), budget.parts(space)
         space = up_to_function(space)
         table = partial(tables.table, space, distance=of_pairs, repair="clip")
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
-            pool = make_pool(space, archs, tables=[table], scale=SCALE)
+            pool = make_pool(space, archs, parts, tables=[table], scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
 
     return method
@@ -146,8 +152,9 @@ def in_batches(select: selectors.Select) -> BatchMethod:
     """The best Gaussian process above; `select` chooses its batches."""
 
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
+        parts = [feature(space) for feature in PLUS] + budget.parts(space)
         space = up_to_function(space)
-        pool = make_pool(space, archs, [feature(space) for feature in PLUS])
+        pool = make_pool(space, archs, parts)
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}
         return bayesopt(space, pool, select=select, **settings)
 
