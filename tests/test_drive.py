@@ -325,3 +325,48 @@ def test_what_an_executor_cannot_do_is_no_failed_architecture(
         go(tmp_path, evolution(3), 4, executor=Broken(raised))
     assert (tmp_path / "history.jsonl").read_bytes() == b""
     assert len(go(tmp_path, evolution(3), 4)) == 12
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("raised", [Speechless(), SystemExit(2)])
+def test_whatever_an_objective_raises_is_a_failure(tmp_path, raised):
+    def fails(text, epoch):
+        raise raised
+
+    done = go(tmp_path / "s", steps=2, function=fails)
+    assert [math.isnan(e.score) for e in done] == [True, True]
+    assert done[0].error.startswith(type(raised).__name__)
+
+
+def test_nothing_is_made_for_a_search_that_cannot_be(tmp_path):
+    small = random_search(SPACE, capacity=3)
+    with pytest.raises(ValueError, match="capacity must hold every evaluation"):
+        go(tmp_path / "s", small, steps=4)
+    with pytest.raises(ValueError, match="the objective must be a function, not 3"):
+        go(tmp_path / "s", steps=4, function=3)
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(ValueError, match="is not empty and has no settings.json of a"):
+        go(tmp_path, steps=4)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_lengths_may_be_integers_of_any_kind(tmp_path):
+    assert told(go(tmp_path / "a", steps=np.int64(4))) == told(
+        go(tmp_path / "a", steps=4)
+    )
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"score": 1' + "0" * 400 + "}"])
+def test_lines_that_no_reader_can_take(tmp_path, line):
+    go(tmp_path / "s", steps=2)
+    with open(tmp_path / "s/history.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(
+        ValueError, match="line 3 of .* is no evaluation of this search"
+    ):
+        go(tmp_path / "s", steps=2)

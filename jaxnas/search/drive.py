@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.search import history
-from jaxnas.search.base import Search, checked_stages
+from jaxnas.search.base import Search, Stage, checked_stages
 from jaxnas.search.history import LARGEST, Evaluation
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result
@@ -70,10 +70,15 @@ def optimise(
       tell: called with every new evaluation, once it is on disk.
 
     Returns: the history, in the order of steps and of slots in them.
-    Raises: `ValueError` for a folder of another search, a damaged history, or an
-      objective that returns no number; `RuntimeError` if a worker process dies.
+    Raises: `ValueError` for a folder that holds something else, or the history of another
+      space, key, length or batch (a history of another search of these, or of another
+      objective, is taken up as it is), for a damaged history, or an objective that
+      returns no number; `RuntimeError` if a worker process dies.
     """
+    if not callable(objective):
+        raise ValueError(f"the objective must be a function, not {objective!r}")
     stages = checked_stages(search, num_steps)
+    _check_room(key, search, stages)
     path = Path(folder)
     identity = _identity(key, search, space, num_steps)
     history.claim(path, identity)
@@ -102,6 +107,13 @@ def optimise(
                 all_done += done
             begin = end
     return all_done
+
+
+def _check_room(key: Array, search: Search, stages: tuple[Stage, ...]) -> None:
+    """Raises what the search raises for its size, before there is a folder."""
+    state = jax.eval_shape(search.init, key)
+    for end, _ in stages:
+        state = jax.eval_shape(lambda state, end=end: search.grow(state, end), state)
 
 
 def best(evaluations: list[Evaluation]) -> Evaluation:
@@ -201,8 +213,8 @@ def _call(objective: Objective, arch: str, epoch: int) -> tuple[float, float, st
     begin = time.perf_counter()
     try:
         score = jax.block_until_ready(objective(arch, epoch))
-    except Exception as error:
-        return math.nan, time.perf_counter() - begin, f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        return math.nan, time.perf_counter() - begin, _described(error)
     seconds = time.perf_counter() - begin
     try:
         score = float(score)
@@ -215,6 +227,12 @@ def _call(objective: Objective, arch: str, epoch: int) -> tuple[float, float, st
     return score, seconds, ""
 
 
+def _described(error: BaseException) -> str:
+    with contextlib.suppress(Exception):  # its text is the user's own code
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__
+
+
 def _identity(
     key: Array, search: Search, space: Space, num_steps: int
 ) -> dict[str, Any]:
@@ -223,6 +241,6 @@ def _identity(
     return {
         "space": space.name,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "num_steps": num_steps,
+        "num_steps": int(num_steps),
         "batch": query.arch.shape[0],
     }
