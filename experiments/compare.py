@@ -96,8 +96,7 @@ def run(
             f"--init must be at most --evaluations = {config.evaluations}, "
             f"not {config.init}"
         )
-    if not 0 <= config.base_seed < 2**32:
-        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+    settings.seed(config)
     table = sources.open_table(config.benchmark)
     if table.space not in SPACES:
         raise ValueError(
