@@ -257,7 +257,7 @@ SEVEN = base.product("toy", (3,) * 7)
 def test_it_finds_the_optimum_sooner_than_random_search():
     """Additive objectives on 2,187 cells, random search without repeats."""
     search = bo.bayesopt(SEVEN, pool_of(SEVEN), init=10)
-    num, steps = 40, 60
+    num, steps = 20, 60
     table = additive(SEVEN, 7)
 
     def evaluate_seven(table, key, query):
