@@ -162,7 +162,7 @@ def _models(
         "ridge": lambda place, y: _ridge(jnp.asarray(features), place, y)
     }
     for name in parts.keys() & set(names):
-        pool = make_pool(SPACE, arch, parts[name])
+        pool = make_pool(SPACE, parts[name], arch=arch)
         models[name] = functools.partial(_process, pool, place_of(pool, codes))
     return models
 

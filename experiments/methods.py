@@ -78,7 +78,7 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         parts = [feature(space) for feature in features] + budget.parts(space)
         space = space if copies else up_to_function(space)
-        pool = make_pool(space, archs, parts, scale=SCALE)
+        pool = make_pool(space, parts, arch=archs, scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
 
     return method
@@ -88,7 +88,7 @@ def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
     space = up_to_function(space)
-    pool = make_pool(space, archs, parts)
+    pool = make_pool(space, parts, arch=archs)
     return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
 
 
@@ -104,7 +104,7 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
         space = up_to_function(space)
         table = partial(tables.table, space, distance=of_pairs, repair="clip")
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
-            pool = make_pool(space, archs, parts, tables=[table], scale=SCALE)
+            pool = make_pool(space, parts, arch=archs, tables=[table], scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
 
     return method
@@ -154,7 +154,7 @@ def in_batches(select: selectors.Select) -> BatchMethod:
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
         parts = [feature(space) for feature in PLUS] + budget.parts(space)
         space = up_to_function(space)
-        pool = make_pool(space, archs, parts)
+        pool = make_pool(space, parts, arch=archs)
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}
         return bayesopt(space, pool, select=select, **settings)
 

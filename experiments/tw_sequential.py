@@ -39,6 +39,14 @@ class Config(compare.Config):
     out: str = "results/tw_sequential"
     """Folder for the results."""
 
+    def other_tables(self) -> dict[str, str]:
+        """The sha256 of the table of scores, where there are some."""
+        if not self.scores:
+            return {}
+        return {
+            "scores_sha256": sources.open_table(self.scores_from).manifest["sha256"]
+        }
+
     def parts(self, space: Space) -> list[Parts]:
         """The distance between the ranks of `scores`, where there are some."""
         if not self.scores:

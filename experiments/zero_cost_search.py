@@ -85,7 +85,7 @@ def main(config: Config) -> list[search_table.Row]:
             scores[dataset, name] = _without_ties(name, there[name])
         accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)[1]
 
-    free = ("out", "chunk", "datasets", "scores", "algorithms")
+    free = ("out", "chunk", "seeds", "datasets", "scores", "algorithms")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

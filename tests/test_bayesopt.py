@@ -38,8 +38,7 @@ SPACE = base.product("toy", (3,) * 4)
 
 @functools.cache
 def pool_of(space):
-    every = np.indices(space.choices).reshape(len(space.choices), -1).T
-    return pools.make_pool(space, every, [halves(space.choices)])
+    return pools.make_pool(space, [halves(space.choices)])
 
 
 @functools.cache
@@ -246,7 +245,7 @@ def test_isomorphic_ones_count_as_one():
     space = base.Space(**{**SPACE.__dict__, "code": code, "size": 27})
     every = np.indices(choices).reshape(4, -1).T
     shuffled = np.random.default_rng(0).permutation(every)
-    pool = pools.make_pool(space, shuffled, [halves(choices)])
+    pool = pools.make_pool(space, [halves(choices)], arch=shuffled)
     np.testing.assert_array_equal(pool.arch, every[::3])
     assert len(pool.code) == 27 and (np.diff(pool.code) > 0).all()
 

@@ -73,9 +73,8 @@ def evaluate(key, query):
 
 @functools.cache
 def gaussian():
-    every = np.indices(SPACE.choices).reshape(5, -1).T
     hot = features.one_hot_encoder(SPACE.choices)
-    cells = pool.make_pool(SPACE, every, [lambda arch: (hot(arch),)])
+    cells = pool.make_pool(SPACE, [lambda arch: (hot(arch),)])
     return bayesopt.bayesopt(SPACE, cells, init=4, epoch=12)
 
 
@@ -325,6 +324,34 @@ def test_what_an_executor_cannot_do_is_no_failed_architecture(
         go(tmp_path, evolution(3), 4, executor=Broken(raised))
     assert (tmp_path / "history.jsonl").read_bytes() == b""
     assert len(go(tmp_path, evolution(3), 4)) == 12
+
+
+def test_who_takes_workers_down_twice_has_failed(tmp_path):
+    wanted = go(tmp_path / "a", evolution(3), 4)
+    guilty = wanted[4]
+
+    class Dies(ThreadPoolExecutor):
+        def submit(self, function, *args):
+            if args[1] == guilty.arch or broken:
+                broken.append(args[1])
+                return Broken(BrokenExecutor("gone")).submit(function, *args)
+            return super().submit(function, *args)
+
+    deaths = 0
+    for attempt in range(9):
+        broken = []
+        try:
+            with Dies(2) as executor:
+                found = go(tmp_path / "b", evolution(3), 4, executor=executor)
+            break
+        except RuntimeError as error:
+            assert guilty.arch in str(error)
+            deaths = attempt + 1
+    assert deaths == 2
+    assert math.isnan(found[4].score) and found[4].error == "its worker died twice"
+    assert len(found) == 12 and [e.arch for e in found[:6]] == [
+        e.arch for e in wanted[:6]
+    ]
 
 
 class Speechless(Exception):

@@ -45,7 +45,7 @@ def embed(arch):
 
 
 EVERY = np.indices(SPACE.choices).reshape(4, -1).T
-POOL = pools.make_pool(SPACE, EVERY, [embed])
+POOL = pools.make_pool(SPACE, [embed])
 TABLE = np.float32(np.sin(EVERY[:, :3] @ [1.0, 2.0, 0.7]) + 0.1 * EVERY[:, 0])
 
 

@@ -143,13 +143,11 @@ def test_a_folder_of_other_settings_is_one_line_on_the_command_line(done):
     out, _ = done
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     command = [sys.executable, "-m", "experiments.tw_sequential", "--out", str(out)]
-    process = subprocess.run(
-        [*command, "--seeds", "4"], cwd=ROOT, capture_output=True, text=True
-    )
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 2
     lines = process.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"error: {out} was made with other")
-    assert "seeds 3 there, 4 now" in lines[0]
+    assert "evaluations 24 there, 200 now" in lines[0]
     assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 

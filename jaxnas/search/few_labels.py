@@ -5,7 +5,7 @@ than many labels do. `gaussian_process` takes them as parts of its distance, bes
 other; `ridge` is linear in them.
 
     parts = [live_tree_wasserstein(SPACE), by_architecture(SPACE, arch, ranked_scores)]
-    pool = make_pool(SPACE, arch, parts)
+    pool = make_pool(SPACE, parts, arch=arch)
     mean, std = gaussian_process(pool, places, normal_scores(accuracy))
 """
 
