@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -107,7 +105,7 @@ def main(config: Config) -> list[Row]:
         bench_transport,
     )
 
-    out = _folder(config.out)
+    out = settings.folder(config.out, "bench.csv")
     machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
     console.print(machine, highlight=False, soft_wrap=True)
     sections = {
@@ -211,17 +209,6 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"{', '.join(missing)} not installed: wanted the packages of the extra dev"
         )
-
-
-def _folder(path: str) -> Path:
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot use --out {path}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot use --out {path}: no permission to write there")
-    return folder
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def search(config: Config) -> list[Row]:
     rows = []
     for n in config.ngrams:
         feature = distances.tree_wasserstein(SPACE, n)
-        pool = pools.make_pool(SPACE, table.arch[: config.cells], [feature])
+        pool = pools.make_pool(SPACE, [feature], arch=table.arch[: config.cells])
         with timing.one_core():
             rows += _one_pool(config, n, pool, evaluate)
     return rows

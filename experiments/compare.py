@@ -15,6 +15,7 @@ import jaxnas
 from experiments import chunks, plots, report, settings
 from jaxnas import checkpoints
 from jaxnas.benchmarks import sources, tabular
+from jaxnas.kernels.distances import Parts
 from jaxnas.search import base
 from jaxnas.search.base import Search
 from jaxnas.spaces import nasbench101, nasbench201
@@ -57,6 +58,15 @@ class Config:
     out: str = "results"
     """Folder for the results."""
 
+    def parts(self, space: Space) -> list[Parts]:
+        """Of the distance of Gaussian processes, beside a method's own: none."""
+        del space
+        return []
+
+    def other_tables(self) -> dict[str, str]:
+        """The sha256 of tables that the searches know beside the benchmark: none."""
+        return {}
+
 
 class Outcome(NamedTuple):
     """What all runs came to."""
@@ -90,8 +100,7 @@ def run(
             f"--init must be at most --evaluations = {config.evaluations}, "
             f"not {config.init}"
         )
-    if not 0 <= config.base_seed < 2**32:
-        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+    settings.seed(config)
     table = sources.open_table(config.benchmark)
     if table.space not in SPACES:
         raise ValueError(
@@ -108,7 +117,8 @@ def run(
     seen = fed | ({"seed": "mean"} if config.run == "random" else {})
     truth = tabular.column(table, **seen)[:, 0]
     other = tabular.column(table, **told)[:, 0]
-    described = _identity(config, free, table.manifest["sha256"])
+    digests = {"table_sha256": table.manifest["sha256"]} | config.other_tables()
+    described = _identity(config, free, digests)
     folder = chunks.open_folder(config.out, described)
 
     feedback = tabular.tabular(space, table, **fed)
@@ -179,7 +189,10 @@ def _steps(config: Config, search: Search, evaluate: Evaluate) -> int:
 
     batch = jax.eval_shape(lambda key: run(key, 1), key).shape[-1]
     steps = -(-config.evaluations // batch)
-    jax.eval_shape(lambda key: run(key, steps), key)
+    try:
+        jax.eval_shape(lambda key: run(key, steps), key)
+    except ValueError as error:
+        raise ValueError(f"--evaluations {config.evaluations}: {error}") from None
     return steps
 
 
@@ -209,10 +222,11 @@ def _read(column: np.ndarray, row: np.ndarray) -> np.ndarray:
     return np.where(row < 0, np.nan, column[row])
 
 
-def _identity(config: Config, free: Sequence[str], digest: str) -> dict:
+def _identity(config: Config, free: Sequence[str], digests: dict[str, str]) -> dict:
     """All that the runs depend on: a folder holds runs of one kind."""
-    free = ("out", "chunk", *free)
+    # More seeds in the folder of fewer are computed beside those that are there.
+    free = ("out", "chunk", "seeds", *free)
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"
-    return kept | {"table_sha256": digest, "made_by": made_by}
+    return kept | digests | {"made_by": made_by}

@@ -21,7 +21,6 @@ import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -91,8 +90,7 @@ def main(config: Config) -> list[Row]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     settings.positive(config, "sets")
-    if not 0 <= config.base_seed < 2**32:
-        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+    settings.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     score_columns.chosen(config.models, dict.fromkeys(MODELS), "model")
     table = sources.open_table(config.benchmark)
@@ -109,11 +107,7 @@ def main(config: Config) -> list[Row]:
         wanted = (*PROXIES, "logranks")
         score_columns.chosen(wanted, scores[dataset], "score")
         accuracy[dataset] = score_columns.accuracy(table, dataset, "mean")[1]
-    out = Path(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+    out = settings.folder(config.out, "results.npz")
 
     rows, arrays, console = [], {}, Console()
     keys = chunks.seed_keys(config.base_seed, np.arange(config.sets))
@@ -168,7 +162,7 @@ def _models(
         "ridge": lambda place, y: _ridge(jnp.asarray(features), place, y)
     }
     for name in parts.keys() & set(names):
-        pool = make_pool(SPACE, arch, parts[name])
+        pool = make_pool(SPACE, parts[name], arch=arch)
         models[name] = functools.partial(_process, pool, place_of(pool, codes))
     return models
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distances, graph_distances, tables
+from jaxnas.kernels.distances import Parts
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.search import selectors
 from jaxnas.search.bananas import bananas
@@ -33,8 +34,6 @@ TAIL = 2.0
 INIT = 5
 # mean + 1.5 std: expected improvement of a model that is sure of itself stops looking.
 EXPLORE = selectors.best(confidence_bound(2.25))
-# Quality against diversity: see the docstring of `selectors.kdpp`.
-TEMPERATURE = 0.3
 # Parts of its distance.
 PLUS = (partial(distances.tree_wasserstein, n=2), distances.hamming)
 
@@ -50,6 +49,10 @@ class Budget(Protocol):
     @property
     def init(self) -> int:
         """Random ones among them, before a method begins to learn."""
+        ...
+
+    def parts(self, space: Space) -> list[Parts]:
+        """Of the distance, beside a method's own."""
         ...
 
 
@@ -73,9 +76,9 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
     """
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
-        parts = [feature(space) for feature in features]
+        parts = [feature(space) for feature in features] + budget.parts(space)
         space = space if copies else up_to_function(space)
-        pool = make_pool(space, archs, parts, scale=SCALE)
+        pool = make_pool(space, parts, arch=archs, scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
 
     return method
@@ -83,8 +86,9 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
 
 def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
+    parts = [feature(space) for feature in PLUS] + budget.parts(space)
     space = up_to_function(space)
-    pool = make_pool(space, archs, [feature(space) for feature in PLUS])
+    pool = make_pool(space, parts, arch=archs)
     return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
 
 
@@ -96,11 +100,11 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
     """
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
-        of_pairs = distance(space)
+        of_pairs, parts = distance(space), budget.parts(space)
         space = up_to_function(space)
         table = partial(tables.table, space, distance=of_pairs, repair="clip")
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
-            pool = make_pool(space, archs, tables=[table], scale=SCALE)
+            pool = make_pool(space, parts, arch=archs, tables=[table], scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
 
     return method
@@ -148,8 +152,9 @@ def in_batches(select: selectors.Select) -> BatchMethod:
     """The best Gaussian process above; `select` chooses its batches."""
 
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
+        parts = [feature(space) for feature in PLUS] + budget.parts(space)
         space = up_to_function(space)
-        pool = make_pool(space, archs, [feature(space) for feature in PLUS])
+        pool = make_pool(space, parts, arch=archs)
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}
         return bayesopt(space, pool, select=select, **settings)
 
@@ -164,10 +169,10 @@ BATCH_METHODS: dict[str, BatchMethod] = {
         space, init=b.init, batch=batch
     ),
     "top-ei": in_batches(selectors.best()),
-    "kdpp": in_batches(selectors.kdpp(TEMPERATURE)),
+    "kdpp": in_batches(selectors.kdpp()),
     "kdpp-no-quality": in_batches(selectors.kdpp(quality=False)),
-    "quality-only": in_batches(selectors.kdpp(TEMPERATURE, diversity=False)),
-    "greedy-map": in_batches(selectors.greedy(TEMPERATURE)),
+    "quality-only": in_batches(selectors.kdpp(diversity=False)),
+    "greedy-map": in_batches(selectors.greedy()),
     "thompson": in_batches(selectors.thompson()),
     "gp-bucb": in_batches(selectors.believer(confidence_bound(4.0))),
     "believer": in_batches(selectors.believer()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def search_curves(
             right.set_xlabel("batches")
             right.set_xscale("log")
             right.xaxis.set_major_formatter("{x:g}")
-            right.set_xlim(1, None)
+            lengths = (len(reported[name][0]) / batch[name] for name in reported)
+            right.set_xlim(1, max(2, *map(math.ceil, lengths)))
         figure.legend(
             loc="outside lower center",
             ncols=-(-len(reported) // rows),
@@ -177,7 +179,8 @@ def correlations(
             axis.errorbar(
                 middle,
                 np.arange(len(names)) + 0.2 * (i - (len(values) - 1) / 2),
-                xerr=(middle - low, high - middle),
+                # A few resamples may all lie on one side of the value itself.
+                xerr=np.maximum((middle - low, high - middle), 0),
                 fmt="o",
                 markersize=4,
                 color=COLOURS[i % len(COLOURS)],

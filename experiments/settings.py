@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,6 +37,31 @@ def positive(config: Any, *names: str) -> None:
             raise ValueError(
                 f"--{flag} must be at least 1, not {getattr(config, name)}"
             )
+
+
+def seed(config: Any) -> None:
+    """Raises `ValueError` if the config's base seed is none."""
+    if not 0 <= config.base_seed < 2**32:
+        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+
+
+def folder(path: str, first: str) -> Path:
+    """Makes a folder for files, the first of which to be written is `first`.
+
+    Raises: `ValueError` if it cannot be written, or holds files but not that one.
+    """
+    out = Path(path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        foreign = any(p.name[0] != "." for p in out.iterdir())
+    except (OSError, ValueError) as error:  # the latter for no name at all
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot use --out {path[:60]!r}: {reason}") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot use --out {path}: no permission to write there")
+    if foreign and not (out / first).exists():
+        raise ValueError(f"{path} is not empty and has no {first}: give another --out")
+    return out
 
 
 def command(

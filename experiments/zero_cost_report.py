@@ -90,8 +90,7 @@ def main(config: Config) -> list[Row]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     settings.positive(config, "resamples")
-    if not 0 <= config.base_seed < 2**32:
-        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+    settings.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     table = sources.open_table(config.benchmark)
     there = {d: score_columns.gather(table, d) for d in config.datasets}
@@ -103,11 +102,7 @@ def main(config: Config) -> list[Row]:
     accuracy = {
         d: score_columns.accuracy(table, d, config.run) for d in config.datasets
     }
-    out = Path(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+    out = settings.folder(config.out, "scores.csv")
 
     counts = np.unique(np.geomspace(1, len(table.arch) / 4, 40).astype(int))
     done = {}

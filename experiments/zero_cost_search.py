@@ -74,8 +74,7 @@ def main(config: Config) -> list[search_table.Row]:
     settings.positive(config, "seeds", "visits", "chunk")
     if config.visits < POPULATION:
         raise ValueError(f"--visits must be at least {POPULATION}, not {config.visits}")
-    if not 0 <= config.base_seed < 2**32:
-        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+    settings.seed(config)
     score_columns.chosen(config.algorithms, ALGORITHMS, "search")
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     table = sources.open_table(config.benchmark)
@@ -86,7 +85,7 @@ def main(config: Config) -> list[search_table.Row]:
             scores[dataset, name] = _without_ties(name, there[name])
         accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)[1]
 
-    free = ("out", "chunk", "datasets", "scores", "algorithms")
+    free = ("out", "chunk", "seeds", "datasets", "scores", "algorithms")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

@@ -60,6 +60,18 @@ def test_results_do_not_depend_on_the_chunk(tmp_path):
         np.testing.assert_array_equal(one[method]["score"], many[method]["score"])
 
 
+def test_more_seeds_are_computed_beside_those_that_are_there(tmp_path):
+    run(tmp_path, num_seeds=6)
+
+    def rest(method, seeds):
+        assert seeds[0] >= 6
+        return draw(method, seeds)
+
+    longer, new = run(tmp_path, rest, num_seeds=9), run(tmp_path / "new", num_seeds=9)
+    for method in METHODS:
+        np.testing.assert_array_equal(longer[method]["score"], new[method]["score"])
+
+
 def test_every_call_has_the_same_number_of_seeds(tmp_path):
     sizes = []
 

@@ -73,9 +73,8 @@ def evaluate(key, query):
 
 @functools.cache
 def gaussian():
-    every = np.indices(SPACE.choices).reshape(5, -1).T
     hot = features.one_hot_encoder(SPACE.choices)
-    cells = pool.make_pool(SPACE, every, [lambda arch: (hot(arch),)])
+    cells = pool.make_pool(SPACE, [lambda arch: (hot(arch),)])
     return bayesopt.bayesopt(SPACE, cells, init=4, epoch=12)
 
 
@@ -325,3 +324,76 @@ def test_what_an_executor_cannot_do_is_no_failed_architecture(
         go(tmp_path, evolution(3), 4, executor=Broken(raised))
     assert (tmp_path / "history.jsonl").read_bytes() == b""
     assert len(go(tmp_path, evolution(3), 4)) == 12
+
+
+def test_who_takes_workers_down_twice_has_failed(tmp_path):
+    wanted = go(tmp_path / "a", evolution(3), 4)
+    guilty = wanted[4]
+
+    class Dies(ThreadPoolExecutor):
+        def submit(self, function, *args):
+            if args[1] == guilty.arch or broken:
+                broken.append(args[1])
+                return Broken(BrokenExecutor("gone")).submit(function, *args)
+            return super().submit(function, *args)
+
+    deaths = 0
+    for attempt in range(9):
+        broken = []
+        try:
+            with Dies(2) as executor:
+                found = go(tmp_path / "b", evolution(3), 4, executor=executor)
+            break
+        except RuntimeError as error:
+            assert guilty.arch in str(error)
+            deaths = attempt + 1
+    assert deaths == 2
+    assert math.isnan(found[4].score) and found[4].error == "its worker died twice"
+    assert len(found) == 12 and [e.arch for e in found[:6]] == [
+        e.arch for e in wanted[:6]
+    ]
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("raised", [Speechless(), SystemExit(2)])
+def test_whatever_an_objective_raises_is_a_failure(tmp_path, raised):
+    def fails(text, epoch):
+        raise raised
+
+    done = go(tmp_path / "s", steps=2, function=fails)
+    assert [math.isnan(e.score) for e in done] == [True, True]
+    assert done[0].error.startswith(type(raised).__name__)
+
+
+def test_nothing_is_made_for_a_search_that_cannot_be(tmp_path):
+    small = random_search(SPACE, capacity=3)
+    with pytest.raises(ValueError, match="capacity must hold every evaluation"):
+        go(tmp_path / "s", small, steps=4)
+    with pytest.raises(ValueError, match="the objective must be a function, not 3"):
+        go(tmp_path / "s", steps=4, function=3)
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(ValueError, match="is not empty and has no settings.json of a"):
+        go(tmp_path, steps=4)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_lengths_may_be_integers_of_any_kind(tmp_path):
+    assert told(go(tmp_path / "a", steps=np.int64(4))) == told(
+        go(tmp_path / "a", steps=4)
+    )
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"score": 1' + "0" * 400 + "}"])
+def test_lines_that_no_reader_can_take(tmp_path, line):
+    go(tmp_path / "s", steps=2)
+    with open(tmp_path / "s/history.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(
+        ValueError, match="line 3 of .* is no evaluation of this search"
+    ):
+        go(tmp_path / "s", steps=2)

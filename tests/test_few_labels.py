@@ -40,7 +40,7 @@ def test_values_are_found_by_architecture():
 
 
 def test_the_process_is_the_padded_one_of_the_library():
-    cells = pool.make_pool(SPACE, ARCH, [distances.hamming(SPACE)])
+    cells = pool.make_pool(SPACE, [distances.hamming(SPACE)], arch=ARCH)
     place = jnp.array([3, 17, 40, 8, 55])
     y = jnp.array([1.0, 2.0, 0.5, -1.0, 0.0])
     mean, std = few_labels.gaussian_process(cells, place, y)

@@ -20,7 +20,7 @@ MODULES = sorted(
 )
 # What the whole library may need besides jax and numpy, and where.
 NEEDS = {
-    "optax": {"jaxnas.search.bananas", "jaxnas.training"},
+    "optax": {"jaxnas.search.bananas", "jaxnas.search.ensemble", "jaxnas.training"},
 }
 ABSENT = (
     "optax",

@@ -40,9 +40,8 @@ def linear_ensemble(key, x, y, count, pool):
 
 @functools.cache
 def whole_pool():
-    every = np.indices(CHOICES).reshape(6, -1).T
     hot = features.one_hot_encoder(CHOICES)
-    return make_pool(SPACE, every, [lambda arch: (hot(arch),)])
+    return make_pool(SPACE, [lambda arch: (hot(arch),)])
 
 
 # name -> batch -> a search of SPACE with room for STEPS steps.

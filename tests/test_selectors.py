@@ -26,9 +26,9 @@ BOUND = acquisition.confidence_bound(4.0)
 SELECTORS = {
     "best": selectors.best(),
     "uniform": selectors.uniform,
-    "k-DPP": selectors.kdpp(),
+    "k-DPP": selectors.kdpp(1.0),
     "k-DPP without quality": selectors.kdpp(quality=False),
-    "quality alone": selectors.kdpp(diversity=False),
+    "quality alone": selectors.kdpp(1.0, diversity=False),
     "greedy": selectors.greedy(),
     "thompson": selectors.thompson(),
     "kriging believer": selectors.believer(),
@@ -45,7 +45,7 @@ def embed(arch):
 
 
 EVERY = np.indices(SPACE.choices).reshape(4, -1).T
-POOL = pools.make_pool(SPACE, EVERY, [embed])
+POOL = pools.make_pool(SPACE, [embed])
 TABLE = np.float32(np.sin(EVERY[:, :3] @ [1.0, 2.0, 0.7]) + 0.1 * EVERY[:, 0])
 
 

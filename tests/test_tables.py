@@ -164,7 +164,9 @@ def test_tables_and_embeddings_in_one_pool():
     one = lambda arch: tables.table(  # noqa: E731
         SPACE, arch, CUBE, repair="clip"
     )
-    pool = pools.make_pool(SPACE, archs(), [distances.hamming(SPACE)], tables=[one])
+    pool = pools.make_pool(
+        SPACE, [distances.hamming(SPACE)], arch=archs(), tables=[one]
+    )
     embedding = pool.embedding
     assert len(embedding.parts) == 2 and pool.prior.scales.shape == (2,)
     assert gram.num_distinct(embedding) == len(np.unique(embedding.row))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from experiments import methods, plots, report, tw_sequential
 from jaxnas import checkpoints
 from jaxnas.benchmarks import sources
+from jaxnas.spaces.nasbench201 import SPACE
 
 ROOT = Path(__file__).parent.parent
 SMALL = tw_sequential.Config(
@@ -53,6 +55,40 @@ def test_the_files_say_what_was_returned(done):
     assert float(rows[1]["fed_back_mean"]) == pytest.approx(error.mean(), rel=1e-5)
     expected = error.std(ddof=1) / 3**0.5
     assert float(rows[1]["fed_back_standard_error"]) == pytest.approx(expected, 1e-4)
+
+
+def test_scores_known_beforehand_are_ranks_of_the_cell(shared):
+    config = dataclasses.replace(SMALL, scores=("hook_logdet", "live-macs"))
+    (part,) = config.parts(SPACE)
+    table = sources.open_table("zerocost")
+    score = table.columns["score/hook_logdet/cifar10"].reshape(-1)
+    best, worst = np.argmax(score), np.argmin(score)
+    high, low = (
+        np.asarray(part(jnp.asarray(table.arch[i], jnp.int32))[0])
+        for i in (best, worst)
+    )
+    assert high.shape == low.shape == (2,)
+    assert high[0] > 0.9999 and low[0] < 0.02  # 201 cells share the worst score
+    assert SMALL.parts(SPACE) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scores": ("hok",)}, "no scores hok for cifar10 in zerocost: wanted some of"),
+        ({"scores_from": "nb101"}, "is of the space nasbench101: wanted one of"),
+    ],
+)
+def test_scores_that_there_are_not(shared, tmp_path, change, words):
+    settings = {
+        "scores": ("snip",),
+        "methods": ("gp-tw",),
+        "out": str(tmp_path / "out"),
+    }
+    config = dataclasses.replace(SMALL, **{**settings, **change})
+    with pytest.raises(ValueError, match=words):
+        tw_sequential.main(config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_longer_run_begins_as_a_shorter_one(done, tmp_path):
@@ -107,13 +143,11 @@ def test_a_folder_of_other_settings_is_one_line_on_the_command_line(done):
     out, _ = done
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     command = [sys.executable, "-m", "experiments.tw_sequential", "--out", str(out)]
-    process = subprocess.run(
-        [*command, "--seeds", "4"], cwd=ROOT, capture_output=True, text=True
-    )
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 2
     lines = process.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"error: {out} was made with other")
-    assert "seeds 3 there, 4 now" in lines[0]
+    assert "evaluations 24 there, 200 now" in lines[0]
     assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 

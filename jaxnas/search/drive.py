@@ -10,15 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    wait,
-)
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.search import history
-from jaxnas.search.base import Search, checked_stages
-from jaxnas.search.history import LARGEST, Evaluation
+from jaxnas.search import history, workers
+from jaxnas.search.base import Search, Stage, checked_stages
+from jaxnas.search.history import Evaluation
+from jaxnas.search.workers import Asked, Objective
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result
-
-# (architecture in the space's notation, last epoch) -> score, higher is better.
-Objective = Callable[[str, int], float]
 
 
 @jax.jit
@@ -70,10 +61,15 @@ def optimise(
       tell: called with every new evaluation, once it is on disk.
 
     Returns: the history, in the order of steps and of slots in them.
-    Raises: `ValueError` for a folder of another search, a damaged history, or an
-      objective that returns no number; `RuntimeError` if a worker process dies.
+    Raises: `ValueError` for a folder that holds something else, or the history of another
+      space, key, length or batch (a history of another search of these, or of another
+      objective, is taken up as it is), for a damaged history, or an objective that
+      returns no number; `RuntimeError` if a worker process dies, see `workers`.
     """
+    if not callable(objective):
+        raise ValueError(f"the objective must be a function, not {objective!r}")
     stages = checked_stages(search, num_steps)
+    _check_room(key, search, stages)
     path = Path(folder)
     identity = _identity(key, search, space, num_steps)
     history.claim(path, identity)
@@ -92,7 +88,10 @@ def optimise(
                 query = _apply(search.ask, step_key, state)
                 found = before.pop(step, {})
                 _check_epochs(found, query, path)
-                for new in _evaluate(query, space, step, objective, executor, found):
+                asked = [
+                    one for one in _asked(query, space, step) if one.slot not in found
+                ]
+                for new in workers.evaluate(asked, objective, executor, path):
                     history.append(file, new)
                     found[new.slot] = new
                     tell(new)
@@ -104,12 +103,26 @@ def optimise(
     return all_done
 
 
+def _check_room(key: Array, search: Search, stages: tuple[Stage, ...]) -> None:
+    """Raises what the search raises for its size, before there is a folder."""
+    state = jax.eval_shape(search.init, key)
+    for end, _ in stages:
+        state = jax.eval_shape(lambda state, end=end: search.grow(state, end), state)
+
+
 def best(evaluations: list[Evaluation]) -> Evaluation:
     """The evaluation of highest score. Raises `ValueError` if all failed."""
     scored = [e for e in evaluations if not math.isnan(e.score)]
     if not scored:
         raise ValueError(f"none of {len(evaluations)} evaluations has a score")
     return max(scored, key=lambda e: e.score)
+
+
+def _asked(query: Query, space: Space, step: int) -> list[Asked]:
+    names = [space.to_string(arch) for arch in np.asarray(query.arch)]
+    epochs = np.asarray(query.epoch).tolist()
+    both = zip(names, epochs, strict=True)
+    return [Asked(step, slot, *one) for slot, one in enumerate(both)]
 
 
 def _as_arrays(
@@ -132,61 +145,6 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _evaluate(
-    query: Query,
-    space: Space,
-    step: int,
-    objective: Objective,
-    executor: Executor | None,
-    found: dict[int, Evaluation],
-) -> Iterator[Evaluation]:
-    """The evaluations of a step that are not `found`, as they finish."""
-    names = [space.to_string(arch) for arch in np.asarray(query.arch)]
-    epochs = np.asarray(query.epoch).tolist()
-    wanted = [slot for slot in range(len(names)) if slot not in found]
-    if executor is None:
-        for slot in wanted:
-            score, seconds, error = _call(objective, names[slot], epochs[slot])
-            yield Evaluation(
-                step, slot, names[slot], epochs[slot], score, seconds, error
-            )
-        return
-    running: dict[Future, int] = {}
-    try:
-        for slot in wanted:
-            future = executor.submit(_call, objective, names[slot], epochs[slot])
-            running[future] = slot
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                slot = running.pop(future)
-                score, seconds, error = _outcome(future)
-                yield Evaluation(
-                    step, slot, names[slot], epochs[slot], score, seconds, error
-                )
-    except BrokenExecutor as error:
-        # Nobody knows whose evaluation it was that took the worker down.
-        raise RuntimeError(
-            f"a worker of the executor died in step {step}, on one of "
-            f"{', '.join(names[slot] for slot in wanted)}: the same call with a new "
-            "executor asks them again"
-        ) from error
-    finally:
-        for future in running:
-            future.cancel()
-
-
-def _outcome(future: Future) -> tuple[float, float, str]:
-    """Of a call in another thread or process, where all errors of its own are caught."""
-    try:
-        return future.result()
-    except (ValueError, BrokenExecutor):
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"the executor cannot run the objective: {type(error).__name__}: {error}"
-        ) from error
-
-
 def _check_epochs(found: dict[int, Evaluation], query: Query, path: Path) -> None:
     wanted = np.asarray(query.epoch)
     for e in found.values():
@@ -197,24 +155,6 @@ def _check_epochs(found: dict[int, Evaluation], query: Query, path: Path) -> Non
             )
 
 
-def _call(objective: Objective, arch: str, epoch: int) -> tuple[float, float, str]:
-    begin = time.perf_counter()
-    try:
-        score = jax.block_until_ready(objective(arch, epoch))
-    except Exception as error:
-        return math.nan, time.perf_counter() - begin, f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - begin
-    try:
-        score = float(score)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(
-            f"the objective returned {type(score).__name__} for {arch}: wanted a number"
-        ) from None
-    if not abs(score) <= LARGEST:  # nor is it where it is NaN
-        return math.nan, seconds, f"the score is {score}"
-    return score, seconds, ""
-
-
 def _identity(
     key: Array, search: Search, space: Space, num_steps: int
 ) -> dict[str, Any]:
@@ -223,6 +163,6 @@ def _identity(
     return {
         "space": space.name,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "num_steps": num_steps,
+        "num_steps": int(num_steps),
         "batch": query.arch.shape[0],
     }

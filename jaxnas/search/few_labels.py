@@ -5,7 +5,7 @@ than many labels do. `gaussian_process` takes them as parts of its distance, bes
 other; `ridge` is linear in them.
 
     parts = [live_tree_wasserstein(SPACE), by_architecture(SPACE, arch, ranked_scores)]
-    pool = make_pool(SPACE, arch, parts)
+    pool = make_pool(SPACE, parts, arch=arch)
     mean, std = gaussian_process(pool, places, normal_scores(accuracy))
 """
 
@@ -20,6 +20,7 @@ from jaxnas import ranks
 from jaxnas.kernels.distances import Parts
 from jaxnas.kernels.gram import in_chunks
 from jaxnas.search import posterior
+from jaxnas.search.parts import failed_last
 from jaxnas.search.pool import Pool
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
@@ -29,12 +30,12 @@ _PENALTIES = 10.0 ** np.arange(-4, 4.1, 0.5)
 
 
 def normal_scores(score: Array) -> Array:
-    """Standard normal quantiles (n,) in the order of scores (n,), ties at random.
+    """Standard normal quantiles (n,) in the order of scores (n,), ties by position.
 
     Where only order counts: networks that failed to train are bad, and how bad does not
-    matter. The i-th of n has the quantile (i - 1/2) / n.
+    matter; a failed one (NaN) is the worst. The i-th of n has the quantile (i - 1/2) / n.
     """
-    place = jnp.argsort(jnp.argsort(score))
+    place = jnp.argsort(jnp.argsort(failed_last(score)))
     return ndtri((place + 0.5) / score.shape[0])
 
 
@@ -93,7 +94,7 @@ def ridge(feature: Array, place: Array, score: Array) -> Array:
     The error is exact and needs one fit (Golub, Heath and Wahba, 1979, eq. 1.3).
 
     Args:
-      feature: (n, f).   place: (m,), the rows that are labelled.   score: (m,).
+      feature: (n, f).   place: (m,), the rows that are labelled.   score: (m,), finite.
 
     Returns: (n,) predictions.
     """

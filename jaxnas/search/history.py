@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
-
 from jaxnas import checkpoints
 from jaxnas.spaces.base import Space
 
@@ -28,7 +26,10 @@ class Evaluation(NamedTuple):
     error: str  # why it failed; empty where it did not
 
 
-LARGEST = float(np.finfo(np.float32).max)
+# No score is larger: sums and differences of such stay finite in single precision.
+LARGEST = 1e30
+# What a line that is none may raise when it is read.
+_MALFORMED = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 _TYPES = (int, int, str, int, float, (int, float), str)
 
 
@@ -37,7 +38,7 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
     record = folder / "settings.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        orphan = not record.exists() and (folder / "history.jsonl").exists()
+        orphan = not record.exists() and any(p.name[0] != "." for p in folder.iterdir())
         if not record.exists() and not orphan:
             text = json.dumps(wanted, indent=1) + "\n"
             checkpoints.atomic_write(record, text.encode())
@@ -45,10 +46,12 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
     except OSError as error:
         raise ValueError(f"cannot use {folder}: {error.strerror}") from error
     if orphan:
-        raise ValueError(f"{folder} has a history and no settings.json: give another")
+        raise ValueError(
+            f"{folder} is not empty and has no settings.json of a search: give another"
+        )
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {record}: {error}") from error
     if found != wanted:
         raise ValueError(
@@ -86,7 +89,7 @@ def opened(
         for number, line in enumerate(lines, 1):
             try:
                 add(line)
-            except (ValueError, TypeError, KeyError):
+            except _MALFORMED:
                 raise ValueError(
                     f"line {number} of {path} is no evaluation of this search, or one "
                     "for the second time: remove it and all after it to go on from there"
@@ -95,7 +98,7 @@ def opened(
         try:
             add(half)
             file.write(b"\n")
-        except (ValueError, TypeError, KeyError):
+        except _MALFORMED:
             file.truncate(sum(len(line) + 1 for line in lines))
         yield file, steps
 
@@ -112,7 +115,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 def _parse(line: bytes, space: Space) -> Evaluation:
-    """Raises: `ValueError`, `TypeError` or `KeyError` if the line is no evaluation."""
+    """Raises one of `_MALFORMED` if the line is no evaluation."""
     fields = json.loads(line)
     score = math.nan if fields["score"] is None else float(fields["score"])
     found = Evaluation(**(fields | {"score": score}))

@@ -12,7 +12,7 @@ from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.kernels.distances import Parts
 from jaxnas.kernels.gram import in_chunks
-from jaxnas.spaces.base import Space
+from jaxnas.spaces.base import Space, every
 from jaxnas.types import Array
 
 
@@ -27,13 +27,13 @@ class Pool(NamedTuple):
 
 def make_pool(
     space: Space,
-    arch: np.ndarray | Array,
     features: Sequence[Parts] = (),
     *,
+    arch: np.ndarray | Array | None = None,
     tables: Sequence[Callable[[np.ndarray], gram.Table]] = (),
     scale: float = 1.0,
 ) -> Pool:
-    """Embeds architectures (n, d) of `space`, on the host.
+    """Embeds architectures of `space`, on the host.
 
     Architectures of the same `space.code` count as one, and the smallest vector of them is
     kept, whatever their order: in NAS-Bench-201 dead edges of it are `none`.
@@ -41,12 +41,15 @@ def make_pool(
     Args:
       features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
         distance with a length-scale of its own.
+      arch: (n, d). Default: every architecture of the space.
       tables: functions architectures (m, d) -> table of their distances, for distances
         that have no embedding; see `kernels.tables`.
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
+
+    Raises: `ValueError` where all of a space of more than 2^20 vectors are wanted.
     """
-    arch = np.asarray(arch)
+    arch = every(space) if arch is None else np.asarray(arch)
     arch = arch[np.lexsort(arch.T[::-1])]
     code = in_chunks(space.code, arch)
     code, first = np.unique(code, return_index=True)
