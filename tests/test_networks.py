@@ -105,68 +105,36 @@ def test_recorded_outputs(zero_cost, x64):
         out = one(params, arch, r.x)
         np.testing.assert_allclose(out.logits, r.out["logits_f64"], 1e-9, 1e-10, tag)
         np.testing.assert_allclose(out.features, r.out["features_f64"], 1e-9, 1e-10)
-        stored = one(params, arch, r.x, Mode("initial", "initial"))
-        np.testing.assert_allclose(
-            stored.logits, r.out["logits_eval_bn_f64"], 1e-9, 1e-10
-        )
+        if r.network == Network(16, 1):
+            stored = one(params, arch, r.x, Mode("initial", "initial")).logits
+            wanted = r.out["logits_eval_bn_f64"]
+            np.testing.assert_allclose(stored, wanted, 1e-9, 1e-10)
+    # One program serves all cells of a size.
+    sizes = {r.network for r in zero_cost.values()}
+    assert one._cache_size() == len(sizes) + 1
 
 
-@pytest.mark.parametrize("method", ["patches", "native"])
-def test_both_engines_and_the_supernet_agree(method, x64):
+def test_both_engines_and_the_supernet_agree(x64):
     params, x = problem()
     archs = np.random.default_rng(0).permutation(EVERY)[:7]
     plan = cells.plan(archs, (4, 6, 5))
-    if method == "native":
-        lanes = many(params, plan, x, Mode(method=method))
-    else:
-        tall = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (7, *leaf.shape)), params
-        )
-        lanes = many(tall, plan, x)  # the same weights, as if each had its own
+    tall = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (7, *leaf.shape)), params)
     wanted = jax.jit(lambda a: lax.map(lambda a: supernet(params, a, x), a))(archs)
-    single = jax.jit(lambda a: lax.map(lambda a: one(params, a, x), a))(archs)
-    for out in (lanes, single):
+    for out in (
+        jax.jit(lambda a: lax.map(lambda a: one(params, a, x), a))(archs),
+        many(params, plan, x, Mode(method="native")),
+        many(tall, plan, x),  # the same weights, as if each had its own
+    ):
         np.testing.assert_allclose(out.features, wanted[0], atol=1e-11)
         np.testing.assert_allclose(out.logits, wanted[1], atol=1e-11)
 
 
-def test_gradients_of_both_engines_agree(x64):
-    network = Network(4, 1, 3, 8)
-    params, x = problem(network)
-    archs = np.array([[3, 2, 3, 1, 4, 2], [2, 3, 0, 0, 1, 3], [0] * 6], np.int32)
-    weight = jax.random.normal(jax.random.key(2), (6, 3))
-    plan = cells.plan(archs)
-
-    def loss(logits):
-        return jnp.sum(jnp.tanh(logits) * weight)
-
-    tall = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), params)
-    tall, params = (initialise.with_gates(p, len(x)) for p in (tall, params))
-    lanes = jax.jit(jax.grad(lambda p: loss(many(p, plan, x).logits)))(tall)
-    single = jax.jit(jax.grad(lambda p, a: loss(one(p, a, x).logits)))
-    for i, arch in enumerate(archs):
-        found = jax.tree.map(lambda g: g[i], lanes)  # noqa: B023
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11),
-            found,
-            single(params, arch),
-        )
-
-
 def test_parts_of_a_batch_have_statistics_of_their_own(x64):
-    params, x = problem()
-    arch = jnp.array([3, 2, 3, 1, 4, 2])
-    whole = one(params, arch, x, Mode(groups=2)).logits
-    halves = [one(params, arch, half).logits for half in (x[:3], x[3:])]
+    x = jax.random.normal(jax.random.key(0), (6, 4, 4, 5))
+    scale, offset = jax.random.normal(jax.random.key(1), (2, 5))
+    whole = layers.batch_norm(x, scale, offset, 2)
+    halves = [layers.batch_norm(half, scale, offset, 1) for half in (x[:3], x[3:])]
     np.testing.assert_allclose(whole, np.concatenate(halves), atol=1e-12)
-
-
-def test_one_compilation_serves_every_cell():
-    params, x = problem(Network(4, 1, 2, 8))
-    traced = jax.jit(lambda a: one(params, a, x).logits)
-    for arch in EVERY[::4000]:
-        assert np.isfinite(traced(jnp.asarray(arch))).all()
-    assert traced._cache_size() == 1
 
 
 def test_initial_weights_have_the_variance_of_their_scheme():

@@ -1,4 +1,8 @@
-"""Every proxy against its recorded values, on the recorded weights and images."""
+"""Every proxy against its recorded values, on the recorded weights and images.
+
+What a gradient costs is its compilation: some scores are checked for one architecture at
+a time and some for lanes, as both engines are the same functions.
+"""
 
 import functools
 
@@ -17,28 +21,78 @@ from jaxnas.spaces import nasbench201 as nb201
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def az(model, params, x, signs):
-    return jnp.stack(az_nas.parts(model, params, x, signs))
+def stacked(*functions):
+    """Several scores of the same arguments, on a last axis."""
+    return lambda *args: jnp.stack([f(*args) for f in functions], -1)
 
 
-# Recorded name: which arguments, the function, its relative tolerance.
-RECORDED = {
-    "hook_logdet": ("x", activation.hook_logdet, 1e-10),
-    "nwot_each_relu_once": (
-        "x",
-        functools.partial(activation.hook_logdet, multiplicity=1),
-        1e-10,
-    ),
-    "synflow": ("", lambda m, p: jnp.exp(synaptic.log_synflow(m, p)), 1e-10),
+def both_counts(model, params, x):
+    """Once or twice by the wrapper, in one program."""
+    return jax.lax.map(
+        lambda m: activation.hook_logdet(model, params, x, multiplicity=m),
+        jnp.array([2.0, 1.0]),
+    )
+
+
+# Recorded names, which arguments, the function, its relative tolerance.
+SINGLE = {
+    "hook_logdet nwot_each_relu_once": ("x", both_counts, 1e-10),
     "synflow_bn": ("", synaptic.synflow_bn, 1e-8),
-    "foresight_snip": ("xy", gradient.snip, 1e-8),
-    "foresight_fisher": ("xy", gradient.fisher, 1e-6),
+    "synflow_bn_kept_in_reductions": (
+        "",
+        functools.partial(synaptic.synflow_bn, everywhere=False),
+        1e-8,
+    ),
     "foresight_l2_norm": ("", gradient.l2_norm, 1e-10),
+    "foresight_grasp": ("xy", gradient.grasp, 1e-8),
+    "foresight_jacob_cov epe_nas": ("xy", None, 1e-8),
     "swap_first16": ("16", activation.swap, 0),
+    "zico_2halves": ("xy", gradient.zico, 1e-8),
+    "gradsign_first8": ("8y", gradient.gradsign, 1e-8),
+    "az_expressivity az_progressivity az_trainability": ("8v", None, 1e-8),
+}
+LANES = {
+    "synflow": ("", lambda m, p: jnp.exp(synaptic.log_synflow(m, p)), 1e-10),
+    "foresight_snip foresight_grad_norm foresight_plain": ("xy", None, 1e-8),
+    "foresight_fisher": ("xy", gradient.fisher, 1e-6),
     "zen_x8_noise8": ("8n", activation.zen, 1e-10),
     "meco_first1": ("1", activation.meco, 1e-8),
-    "az": ("8v", az, 1e-8),
 }
+
+
+def several(name):
+    """The functions of more than one score."""
+    if name.startswith("az"):
+        return lambda *args: jnp.stack(az_nas.parts(*args))
+    if name.endswith("epe_nas"):
+        return lambda m, p, x, y: jnp.stack(
+            [jacobian.jacob_cov(m, p, x), jacobian.epe_nas(m, p, x, y)]
+        )
+    return stacked(gradient.snip, gradient.grad_norm, gradient.plain)
+
+
+@pytest.fixture
+def shared_work(monkeypatch):
+    """Within one trace the gradient and the correlations are computed once."""
+
+    def once(module, name):
+        function, found = getattr(module, name), []
+
+        def wrapped(*args):
+            if not found:
+                found.append(function(*args))
+            return found[0]
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    once(gradient, "gradients")
+    once(jacobian, "correlations")
+
+
+@pytest.fixture
+def records(zero_cost):
+    """A cell with 3 x 3 convolutions, one that connects nothing, and one that pools."""
+    return [zero_cost[f"u{u}_C16_N1_res32_nc10"] for u in (13714, 1651, 0)]
 
 
 def signs(record):
@@ -56,63 +110,62 @@ def arguments(which, record):
         "xy": (x, y),
         "16": (x[:16],),
         "1": (x[:1],),
+        "8y": (x[:8], y[:8]),
         "8n": (x[:8], jnp.asarray(record.noise)),
         "8v": (x[:8], signs(record)),
     }[which]
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_recorded_scores(name, zero_cost, x64):
-    which, function, tolerance = RECORDED[name]
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def score(network, params, arch, *data):
-        return function(base.single(network, arch), params, *data)
-
-    # A cell with 3 x 3 convolutions, one that connects nothing, and one that pools.
-    for u in (13714, 1651, 0):
-        r = zero_cost[f"u{u}_C16_N1_res32_nc10"]
-        found = score(r.network, r.params, jnp.asarray(r.arch), *arguments(which, r))
-        parts = ("expressivity", "progressivity", "trainability")
-        keys = [f"az_{part}" for part in parts] if name == "az" else [name]
-        wanted = np.array([r.scores[key] for key in keys])
-        np.testing.assert_allclose(np.ravel(found), wanted, tolerance, 1e-12)
+def compare(found, record, names, tolerance):
+    wanted = np.array([record.scores[name] for name in names.split()])
+    # The authors' NaN of cells that connect nothing.
+    wanted = np.where(np.isnan(wanted), -np.inf, wanted)
+    np.testing.assert_allclose(np.ravel(found), wanted, tolerance, 1e-12, names)
 
 
-SMALL = Network(channels=2, cells=1, classes=3, size=8)
-
-
-@pytest.mark.parametrize("name", ["synflow", "zen", "meco"])
-def test_lanes_give_what_single_architectures_give(name, x64):
-    archs = np.array([[3, 2, 3, 1, 4, 2], [0] * 6, [2, 1, 0, 4, 3, 1]], np.int32)
-    rng = np.random.default_rng(0)
-    x, y = jnp.asarray(rng.normal(size=(6, 8, 8, 3))), jnp.arange(6) % 3
-    params = initialise.initialise(jax.random.key(1), SMALL)
-    score = functools.partial(CATALOGUE[name].score, jax.random.key(0))
+@pytest.mark.parametrize("names", SINGLE)
+def test_recorded_scores(names, records, x64, shared_work):
+    which, function, tolerance = SINGLE[names]
+    function = function or several(names)
 
     @jax.jit
-    def single(archs):
-        model = functools.partial(base.single, SMALL)
-        return jax.lax.map(lambda a: score(model(a), params, x, y), archs)
+    def score(params, arch, *data):
+        return function(base.single(records[0].network, arch), params, *data)
 
-    lanes = jax.jit(lambda plan: score(base.several(SMALL, plan), params, x, y))(
-        cells.plan(archs)
+    for r in records:
+        found = score(r.params, jnp.asarray(r.arch), *arguments(which, r))
+        compare(found, r, names, tolerance)
+
+
+@pytest.mark.parametrize("names", LANES)
+def test_recorded_scores_by_lanes(names, records, x64, shared_work):
+    which, function, tolerance = LANES[names]
+    function = function or several(names)
+
+    @jax.jit
+    def score(plan, params, *data):
+        return function(base.several(records[0].network, plan), params, *data)
+
+    params = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(r.params for r in records)
     )
-    np.testing.assert_allclose(lanes, single(archs), 1e-9, 1e-12)
+    plan = cells.plan(np.stack([r.arch for r in records]))
+    found = score(plan, params, *arguments(which, records[0]))
+    for r, one in zip(records, found, strict=True):
+        compare(one, r, names, tolerance)
 
 
-def test_classes_above_a_hundred_are_compared():
+def test_classes_above_a_hundred_are_compared(monkeypatch):
     # Against the definition: classes of one image are left out.
-    network = Network(channels=2, cells=1, classes=101, size=8)
-    model = base.single(network, jnp.array([2, 1, 3, 1, 0, 4]))
-    params = initialise.initialise(jax.random.key(1), network)
-    x = jax.random.normal(jax.random.key(2), (7, 8, 8, 3))
     y = np.array([4, 100, 4, 7, 100, 4, 9])
-    logs = np.log(np.abs(jax.jit(
-        lambda: jacobian.correlations(model, params, x))()) + 1e-5)  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(7, 20))
+    monkeypatch.setattr(jacobian, "correlations", lambda *args: jnp.corrcoef(x))
+    logs = np.log(np.abs(np.corrcoef(x)) + 1e-5)
     means = [logs[np.ix_(y == c, y == c)].sum() / (y == c).sum() for c in (4, 100)]
-    found = jax.jit(lambda: jacobian.epe_nas(model, params, x, jnp.asarray(y)))()
-    np.testing.assert_allclose(found, 2 * abs(means[0] - means[1]) / 2, rtol=1e-3)
+    model = base.single(Network(classes=101), jnp.zeros(6, jnp.int32))
+    params = initialise.initialise(jax.random.key(1), Network(2, 1, 101, 8))
+    found = jacobian.epe_nas(model, params, jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(found, 2 * abs(means[0] - means[1]) / 2, rtol=1e-4)
 
 
 def test_counts_and_classes():
@@ -121,7 +174,8 @@ def test_counts_and_classes():
         assert COUNTS[name](Network(), every).max() == largest
     for name, proxy in CATALOGUE.items():
         assert proxy.classes in ("live", "present", None), name
+    network = Network(2, 1, 3, 8)
+    model = base.single(network, jnp.zeros(6, jnp.int32))
+    params = initialise.initialise(jax.random.key(0), network)
     with pytest.raises(ValueError, match="at most 16 images, not 17"):
-        model = base.single(SMALL, jnp.zeros(6, jnp.int32))
-        activation.swap(model, initialise.initialise(jax.random.key(0), SMALL),
-                        jnp.zeros((17, 8, 8, 3)))  # fmt: skip
+        activation.swap(model, params, jnp.zeros((17, 8, 8, 3)))

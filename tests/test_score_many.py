@@ -17,7 +17,8 @@ from jaxnas.benchmarks import files, sources
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.proxies import batch
 from jaxnas.proxies.batch import Settings, score_many
-from jaxnas.spaces import base, nasbench101
+from jaxnas.proxies.catalogue import CATALOGUE
+from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -30,12 +31,12 @@ PROGRAM = """
 import sys
 import jax
 jax.config.update("jax_disable_most_optimizations", True)
-if len(sys.argv) > 2:
-    jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
+if len(sys.argv) > 3:
+    jax.distributed.initialize(sys.argv[3], 2, int(sys.argv[4]))
 import numpy as np
 from jaxnas.proxies import batch
 from test_score_many import ARCHS, TINY, images
-settings = batch.Settings(TINY, "hook_logdet", lanes=3)
+settings = batch.Settings(TINY, sys.argv[2], lanes=3, own_weights=sys.argv[2] == "l2_norm")
 scores = batch.score_many(jax.random.key(0), settings, ARCHS, *images())
 np.savez(sys.argv[1], devices=jax.local_device_count(), **scores.values)
 """
@@ -56,6 +57,11 @@ def score(name="hook_logdet", archs=ARCHS, key=0, **options):
 @pytest.fixture(scope="module")
 def alone():
     return score().values["hook_logdet"]
+
+
+@pytest.fixture(scope="module")
+def own():
+    return score("l2_norm", own_weights=True).values["l2_norm"]
 
 
 def run_program(*args, **environment):
@@ -96,45 +102,49 @@ def test_a_run_that_was_killed_goes_on(tmp_path, alone):
 def test_both_engines_and_any_number_of_lanes_agree(alone):
     grouped = score(engine="grouped", lanes=10).values["hook_logdet"]
     np.testing.assert_allclose(grouped, alone, rtol=1e-3)
-    own = score(own_weights=True).values["hook_logdet"]
-    grouped = score(own_weights=True, engine="grouped").values["hook_logdet"]
-    np.testing.assert_allclose(grouped, own, rtol=1e-3)
-    assert not np.allclose(own, alone)
 
 
-def test_cells_of_a_class_have_one_score():
-    # Two cells with a dead convolution more or less, and one that computes another thing.
+def test_weights_of_its_own_are_the_same_for_both_engines(own):
+    grouped = score("l2_norm", own_weights=True, engine="grouped").values["l2_norm"]
+    np.testing.assert_allclose(grouped, own, rtol=1e-5)
+    assert not np.allclose(score("l2_norm").values["l2_norm"], own, rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", ["live", "present", None])
+def test_cells_of_a_class_have_one_score(classes, monkeypatch):
+    # A dead convolution makes two cells of one function; the third computes another.
     archs = np.array([[0, 0, 0, 3, 0, 0], [2, 0, 0, 3, 0, 0], [0, 0, 0, 2, 0, 0]])
-    flow = score("synflow", archs).values["synflow"]
-    assert flow[0] == flow[1] != flow[2]
-    apart = score("synflow", archs, deduplicate=False).values["synflow"]
-    # The dead convolution changes nothing, and weights are shared.
-    np.testing.assert_allclose(apart[0], apart[1], rtol=1e-5)
-    hook = score("hook_logdet", archs).values["hook_logdet"]
-    assert len(set(hook)) == 3
+    proxy = CATALOGUE["l2_norm"]._replace(classes=classes)
+    monkeypatch.setitem(CATALOGUE, "l2_norm", proxy)
+    found = score("l2_norm", archs).values["l2_norm"]
+    assert len(set(found)) == (2 if classes == "live" else 3)
+    apart = score("l2_norm", archs, deduplicate=False).values["l2_norm"]
+    assert len(set(apart)) == 3
+    assert found[0] == apart[0] and found[2] == apart[2]
 
 
 def test_eight_devices_give_the_same(tmp_path, alone):
     flags = "--xla_force_host_platform_device_count=8"
-    assert run_program(str(tmp_path / "a.npz"), XLA_FLAGS=flags).wait(100) == 0
-    found = np.load(tmp_path / "a.npz")
+    path = tmp_path / "a.npz"
+    assert run_program(path, "hook_logdet", XLA_FLAGS=flags).wait(100) == 0
+    found = np.load(path)
     assert found["devices"] == 8
     np.testing.assert_allclose(found["hook_logdet"], alone, rtol=1e-5)
 
 
-def test_two_processes_give_the_same(tmp_path, alone):
+def test_two_processes_give_the_same(tmp_path, own):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     paths = [tmp_path / f"{i}.npz" for i in range(2)]
-    runs = [run_program(str(p), address, str(i)) for i, p in enumerate(paths)]
+    runs = [run_program(p, "l2_norm", address, str(i)) for i, p in enumerate(paths)]
     try:
         assert [run.wait(100) for run in runs] == [0, 0]
     finally:
         for run in runs:
             run.kill()
     for path in paths:
-        np.testing.assert_allclose(np.load(path)["hook_logdet"], alone, rtol=1e-5)
+        np.testing.assert_allclose(np.load(path)["l2_norm"], own, rtol=1e-5)
 
 
 def driver(folder, **options):
@@ -199,7 +209,7 @@ def test_bad_input_is_refused():
     x, y = images()
     key, settings = jax.random.key(0), Settings(TINY, "snip")
     for archs, x_given, y_given, message in (
-        (ARCHS[:, :5], x, y, "wanted architectures"),
+        (ARCHS[:, :5], x, y, r"wanted architectures \(n, 6\) of nasbench201, found"),
         (ARCHS + 5, x, y, r"operations are 0\.\.4"),
         (ARCHS, x[:, :4], y, "wanted at least 2 images"),
         (ARCHS, x, y[:3], "an integer label for each of 6 images"),
@@ -208,8 +218,6 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             score_many(key, settings, archs, x_given, y_given)
-    with pytest.raises(ValueError, match="no networks of nasbench101, only of nasben"):
-        score_many(key, settings, ARCHS, x, y, space=nasbench101.SPACE)
     for kwargs, message in (
         ({"proxy": "x"}, "no proxy 'x'; there are hook_logdet"),
         ({"proxy": "snip", "scheme": "x"}, "no scheme 'x'; there are default"),

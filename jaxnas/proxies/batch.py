@@ -59,7 +59,6 @@ def score_many(
     folder: str | Path | None = None,
     report: Callable[[int, int], None] | None = None,
     devices: Sequence[Any] | None = None,
-    space: spaces.Space = nb201.SPACE,
 ) -> Scores:
     """Scores architectures (n, 6) on one batch of images.
 
@@ -72,16 +71,10 @@ def score_many(
       devices: default: all local ones. With `jax.distributed` every process calls this
         with the same arguments, takes its share of the chunks, and gets all scores;
         each has a folder of its own, or all have the same.
-      space: of the architectures; there are networks of NAS-Bench-201 alone.
 
-    Raises: `ValueError` for another space, for architectures, images and labels that do
+    Raises: `ValueError` for architectures of another space, for images and labels that do
       not fit, and for a folder that cannot be written, before anything is compiled.
     """
-    if not space.name.startswith(nb201.SPACE.name):
-        raise ValueError(
-            f"there are no networks of {space.name}, only of {nb201.SPACE.name}: "
-            "jaxnas.networks says what is missing"
-        )
     archs, x, y = _checked(settings, archs, x, y)
     proxy = CATALOGUE[settings.proxy]
     devices = tuple(devices or jax.local_devices())
@@ -132,7 +125,10 @@ def _checked(settings: Settings, archs, x, y):
     archs, x, y = np.asarray(archs), np.asarray(x), np.asarray(y)
     size, colours = settings.network.size, settings.network.colours
     if archs.ndim != 2 or archs.shape[1] != 6 or not len(archs):
-        raise ValueError(f"wanted architectures (n, 6), found {archs.shape}")
+        raise ValueError(
+            f"wanted architectures (n, 6) of {nb201.SPACE.name}, found {archs.shape}: "
+            "jaxnas.networks says what is missing for other spaces"
+        )
     if archs.min() < 0 or archs.max() > 4:
         raise ValueError(f"operations are 0..4, found {archs.min()}..{archs.max()}")
     if x.ndim != 4 or x.shape[1:] != (size, size, colours) or len(x) < 2:

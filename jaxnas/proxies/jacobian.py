@@ -1,8 +1,8 @@
 """Proxies from the derivative of the logits by the images, compared between images.
 
 The Jacobian is that of the sum of all logits, batch norm in training mode. Where a cell
-does not connect its input to its output it is 0, and the scores are NaN: correlations
-of zeros.
+does not connect its input to its output it is 0 and the scores are -inf; in the authors'
+programs they are NaN, as correlations of zeros are, and such cells are left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def jacob_cov(model: Model, params: Params, x: Array) -> Array:
     safe = jnp.where(jnp.isnan(correlation), 0.0, correlation)
     v = jnp.linalg.eigvalsh(safe) + _SMALL
     score = -jnp.sum(jnp.log(v) + 1 / v, -1)
-    return jnp.where(jnp.isnan(correlation).any((-2, -1)), jnp.nan, score)
+    return _where_defined(correlation, score)
 
 
 def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
@@ -51,10 +51,15 @@ def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
     logs = jnp.log(jnp.abs(correlation) + _SMALL)
     by_class = jnp.einsum("...ij,ik,jk->...k", logs, member, member)
     if model.network.classes <= 100:
-        return jnp.sum(jnp.abs(by_class), -1)
+        return _where_defined(correlation, jnp.sum(jnp.abs(by_class), -1))
     count = jnp.sum(member, 0)
     kept = count > 1
     mean = by_class / jnp.maximum(count, 1)
     apart = jnp.abs(mean[..., :, None] - mean[..., None, :])
     pairs = kept[:, None] & kept
-    return jnp.sum(jnp.where(pairs, apart, 0.0), (-2, -1)) / jnp.sum(kept)
+    score = jnp.sum(jnp.where(pairs, apart, 0.0), (-2, -1)) / jnp.sum(kept)
+    return _where_defined(correlation, score)
+
+
+def _where_defined(correlation: Array, score: Array) -> Array:
+    return jnp.where(jnp.isnan(correlation).any((-2, -1)), -jnp.inf, score)

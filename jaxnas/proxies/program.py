@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,10 +66,10 @@ class Settings:
             raise ValueError(f"lanes must be at least 1, not {self.lanes}")
 
 
-class _Compiled(NamedTuple):
+class _Static(NamedTuple):
     """What is static of a program; hashable."""
 
-    settings: Settings
+    settings: Settings  # without what only chooses and cuts up the architectures
     engine: Engine
     devices: tuple
 
@@ -77,8 +78,9 @@ class Runner:
     """Compiles at the first chunk that is not there, and runs chunks."""
 
     def __init__(self, key, settings, engine, devices, parts, x, y):
-        self._static = _Compiled(settings, engine, devices)
-        self._parts, self._program = parts, None
+        settings = dataclasses.replace(settings, deduplicate=True, lanes=None)
+        self._static = _Static(settings, engine, devices)
+        self._parts = parts
         self._sizes = cells.capacities(parts.reshape(-1, *parts.shape[-2:]))
         dtype = jnp.zeros(()).dtype
         self._data = key, jnp.asarray(x, dtype), jnp.asarray(y)
@@ -87,18 +89,25 @@ class Runner:
         archs = self._parts[index]
         plans = [cells.plan(part, self._sizes) for part in archs]
         plan = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans)
-        if self._program is None:
-            self._program = _scores.lower(self._static, *self._data, plan).compile()
+        arguments = *self._data, plan
+        leaves, tree = jax.tree.flatten(arguments)
+        program = _compiled(self._static, tree, *map(jax.typeof, leaves))
         start = time.perf_counter()
-        values = np.asarray(self._program(*self._data, plan), np.float64)
+        values = np.asarray(program(*arguments), np.float64)
         seconds = time.perf_counter() - start
         flat = archs.reshape(-1, 6)
         values = values.reshape(len(flat), -1)
         return {"archs": flat, "values": values, "seconds": np.array(seconds)}
 
 
+@functools.lru_cache(maxsize=16)
+def _compiled(static: _Static, tree: Any, *leaves: Any) -> Callable[..., Array]:
+    """Compiled apart from the first run, so that seconds are those of running."""
+    return _scores.lower(static, *jax.tree.unflatten(tree, leaves)).compile()
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _scores(static: _Compiled, key: Array, x: Array, y: Array, plan: cells.Plan):
+def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.Plan):
     """Scores (devices, lanes) or (devices, lanes, columns) of a stacked plan."""
     settings = static.settings
     proxy = CATALOGUE[settings.proxy]
