@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from jaxnas import checkpoints
 
@@ -54,7 +55,9 @@ def search_curves(
     """
     with matplotlib.rc_context(STYLE):
         # 960 x 440 pixels at 120 dots per inch, about what a README shows.
-        rows = 1 if len(reported) < 6 else 2 if not batch else -(-len(reported) // 5)
+        # Inches of the handle and its margins, and of a letter.
+        entry = 0.7 + 0.09 * max(map(len, reported))
+        rows = -(-len(reported) // max(1, int(8 / entry)))
         height = 3.9 + 0.25 * max(0, rows - 2)
         figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -150,8 +153,17 @@ def _log_scale(axis, curves: Mapping[str, Curve]) -> None:
     if not above.size:
         return
     axis.set_yscale("log", nonpositive="clip")
-    axis.set_ylim(max(above.min() * 0.7, above.max() * 1e-4), above.max() * 1.3)
+    lowest, highest = max(above.min() * 0.7, above.max() * 1e-4), above.max() * 1.3
+    axis.set_ylim(lowest, highest)
     axis.yaxis.set_major_formatter("{x:g}")
+    # Less than a decade has no power of ten to read, or a single one.
+    few = highest < 10 * lowest
+    axis.yaxis.set_minor_formatter(_twos_and_fives if few else NullFormatter())
+
+
+def _twos_and_fives(x: float, place: int) -> str:
+    del place
+    return f"{x:g}" if f"{x:.0e}"[0] in "25" else ""
 
 
 # Cells that failed to train would flatten all that is above them.

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from experiments import tables
 from experiments.plots import Curve
 from jaxnas import checkpoints, metrics
 
@@ -104,12 +103,12 @@ def _show(
     console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
     console.print(f"\n{title}", highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = tables.plain()
     for place, name in enumerate(header):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    tables.show(console, table)
 
 
 def _plus_minus(mean: float, error: float) -> str:

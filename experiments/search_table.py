@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from experiments import tables
 from experiments.score_columns import Score
 from jaxnas import checkpoints
 from jaxnas.benchmarks import sources
@@ -133,10 +132,7 @@ def show(console: Console, rows: Sequence[Row]) -> None:
 
 
 def _show_dataset(console: Console, dataset: str, rows: Sequence[Row]) -> None:
-    accuracy, cost = (
-        Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for _ in range(2)
-    )
+    accuracy, cost = tables.plain(), tables.plain()
     for table, names in (
         (accuracy, ("accuracy, %", "expected", "published", "off", "found")),
         (cost, ("charged", "expected", "published", "looks", "cells", "seconds")),
@@ -163,7 +159,7 @@ def _show_dataset(console: Console, dataset: str, rows: Sequence[Row]) -> None:
         (f"{dataset}: seconds if each look costs, and if each cell costs once", cost),
     ):
         console.print(line, highlight=False, soft_wrap=True)
-        console.print(table)
+        tables.show(console, table)
 
 
 def _plus_minus(mean: float, deviation: float) -> str:

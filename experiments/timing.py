@@ -16,11 +16,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-_WIDTH = 128
+from experiments import tables
 
 
 class Timing(NamedTuple):
@@ -156,17 +154,10 @@ def machine(packages: Sequence[str]) -> str:
 
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Prints one table, in columns that stay the same for all its groups."""
-    if console.width < _WIDTH:  # Numbers that are cut off would be of no use.
-        console = Console(file=console.file, width=_WIDTH)
     wall = "wall time: median (min to max) of the timed runs"
     console.print(f"\n{wall}; ratios to the first line of each group", highlight=False)
     for group, some in itertools.groupby(rows, lambda row: row.group):
-        table = Table(
-            title=f"\n{group}",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-        )
+        table = tables.plain(f"\n{group}")
         members = list(some)
         heads = ("first call", members[0].unit, "(min to max)", "ratio", "cpu ratio")
         table.add_column("", min_width=50, no_wrap=True)
@@ -180,7 +171,7 @@ def show(console: Console, rows: Sequence[Row]) -> None:
                 f"({_short(row.min)} to {_short(row.max)})",
                 *(_short(r) for r in (row.ratio, row.cpu_ratio)),
             )
-        console.print(table)
+        tables.show(console, table)
 
 
 def _short(value: float) -> str:
