@@ -43,14 +43,15 @@ class Config:
     """What to measure, at which sizes."""
 
     sections: tuple[
-        Literal["search", "distances", "transport", "dpp", "memory"], ...
+        Literal["search", "distances", "transport", "dpp", "memory", "proxies"], ...
     ] = (
         "search",
         "distances",
         "transport",
         "dpp",
     )
-    """Which parts, in which order; memory is the main comparison's, by its peak."""
+    """Which parts, in which order; memory is the main comparison's, by its peak; proxies
+    needs PyTorch, of the extra `torch`."""
     ngrams: tuple[int, ...] = (1, 2)
     """Orders of the operation n-grams of the tree-Wasserstein distance."""
     cells: int = SPACE.size
@@ -81,6 +82,12 @@ class Config:
     """Pairs of cells between which our transport solvers run; POT has --pairs of them."""
     ott_pairs: int = 64
     """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
+    networks: int = 24
+    """Random cells that are scored."""
+    depths: tuple[int, ...] = (1, 5)
+    """Cells in each stage of their networks."""
+    images: int = 32
+    """Images that they are scored on."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -115,6 +122,10 @@ def main(config: Config) -> list[Row]:
         "transport": bench_transport.transport,
         "memory": memory,
     }
+    if "proxies" in config.sections:
+        from experiments import bench_proxies
+
+        sections["proxies"] = bench_proxies.proxies
     for name in config.sections:
         with console.status(f"measuring: {name}"), timing.compiling():
             rows += sections[name](config)
@@ -182,7 +193,7 @@ def _check(config: Config) -> None:
     """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
     names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
     settings.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
-    settings.positive(config, "transport_pairs")
+    settings.positive(config, "transport_pairs", "networks", "images")
     if not 1 <= config.subset <= config.items:
         raise ValueError(
             f"--subset must be between 1 and --items = {config.items}, "
@@ -202,9 +213,15 @@ def _check(config: Config) -> None:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
         raise ValueError(
-            "--sections needs one of search, distances, transport, dpp, memory"
+            "--sections needs one of search, distances, transport, dpp, memory, proxies"
         )
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
+    if "proxies" in config.sections and not find_spec("torch"):
+        raise ValueError(
+            "torch not installed: --sections proxies needs the extra torch"
+        )
+    if not config.depths or min(config.depths) < 1:
+        raise ValueError(f"--depths must be at least 1, not {config.depths}")
     if missing:
         raise ValueError(
             f"{', '.join(missing)} not installed: wanted the packages of the extra dev"

@@ -2,6 +2,8 @@
 
     python -m experiments.zero_cost_report
     python -m experiments.zero_cost_report --run one --scores all
+    python -m experiments.zero_cost_report --scores-from results/cifar10/scores.npz
+        --scores hook_logdet hook_logdet@cifar10 aznas-hook@cifar10
 
 For every score and dataset: Spearman's and Kendall's correlation with the accuracy after
 200 epochs, with 95 % bootstrap intervals; the best-scored cell; how many of the 64 best
@@ -41,6 +43,8 @@ class Config:
 
     benchmark: str = "zerocost"
     """zerocost, or a table file with scores and accuracies."""
+    scores_from: tuple[str, ...] = ()
+    """Files of zero_cost_score; their scores WHAT on images OF are called WHAT@OF."""
     datasets: tuple[str, ...] = ("cifar10", "cifar100", "ImageNet16-120")
     """Datasets of the scores and accuracies."""
     scores: tuple[str, ...] = (
@@ -93,7 +97,8 @@ def main(config: Config) -> list[Row]:
     settings.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     table = sources.open_table(config.benchmark)
-    there = {d: score_columns.gather(table, d) for d in config.datasets}
+    own = [sources.open_table(path) for path in config.scores_from]
+    there = {d: score_columns.gather(table, d, own) for d in config.datasets}
     common = [
         n for n in there[config.datasets[0]] if all(n in s for s in there.values())
     ]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import zero_cost_report
+from experiments import score_columns, zero_cost_report
 from jaxnas.benchmarks import files, sources
 
 
@@ -108,3 +108,33 @@ def test_bad_input(made, tmp_path):
     ):
         with pytest.raises(ValueError, match=says):
             zero_cost_report.main(dataclasses.replace(config, **change))
+
+
+def test_own_scores_join_those_of_the_table(made, tmp_path):
+    analog = sources.analog()
+    few = np.random.default_rng(1).permutation(len(analog.arch))[:40]
+    rng = np.random.default_rng(2)
+    columns = {}
+    for name in ("hook_logdet", *score_columns.AZ):
+        columns[f"score/{name}/pets"] = rng.normal(size=40)
+        columns[f"scoring/{name}/pets"] = np.full(40, 2, np.float32)
+    manifest = analog.manifest | {"columns": dict.fromkeys(columns, "made up")}
+    own = files.Table("own", analog.space, analog.arch[few], columns, manifest)
+    table = sources.open_table(made[0].benchmark)
+    found = score_columns.gather(table, "cifar10", [own])
+    assert {"good", "hook_logdet@pets", "logranks@pets", "aznas@pets"} < found.keys()
+    hook, both = found["hook_logdet@pets"], found["aznas-hook@pets"]
+    np.testing.assert_array_equal(hook.value[few], columns["score/hook_logdet/pets"])
+    assert np.isnan(hook.value).sum() == len(analog.arch) - 40
+    parts = [found[f"{n}@pets"].value[few] for n in ("hook_logdet", *score_columns.AZ)]
+    parts.append(found["live-macs"].value[few])
+    wanted = sum(np.log(stats.rankdata(p) / 40) for p in parts)
+    np.testing.assert_allclose(both.value[few], wanted - wanted.min() + 1, rtol=1e-5)
+    # The scores of az share their seconds.
+    np.testing.assert_allclose(both.seconds[few], 4)
+    np.testing.assert_allclose(found["aznas@pets"].seconds[few], 2)
+    with pytest.raises(ValueError, match="come from two files"):
+        score_columns.gather(table, "cifar10", [own, own])
+    foreign = dataclasses.replace(own, space="nasbench101")
+    with pytest.raises(ValueError, match="scores of the space nasbench101: wanted nas"):
+        score_columns.gather(table, "cifar10", [foreign])
