@@ -79,7 +79,8 @@ def snip(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     loss = nn.functional.cross_entropy(model(x), y)
     grads = torch.autograd.grad(loss, found, allow_unused=True)
     both = zip(found, grads, strict=True)
-    return float(sum((w * g).abs().sum() for w, g in both if g is not None))
+    total = sum((w * g).abs().sum() for w, g in both if g is not None)
+    return float(torch.as_tensor(total).detach())
 
 
 def jacob_cov(model: nn.Module, x: torch.Tensor) -> float:
@@ -87,4 +88,4 @@ def jacob_cov(model: nn.Module, x: torch.Tensor) -> float:
     x = x.clone().requires_grad_(True)
     (jacobian,) = torch.autograd.grad(model(x).sum(), x)
     values = torch.linalg.eigvalsh(torch.corrcoef(jacobian.flatten(1))) + 1e-5
-    return float(-(values.log() + 1 / values).sum())
+    return float(-(values.log() + 1 / values).sum().detach())
