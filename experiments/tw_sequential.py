@@ -34,38 +34,43 @@ class Config(compare.Config):
     scores: tuple[str, ...] = ()
     """Scores of untrained networks, for the dataset fed back, that Gaussian processes know
     beforehand: hook_logdet, synflow, snip, live-macs ..."""
-    scores_from: str = "zerocost"
-    """Table that has them: zerocost, or a file of zero_cost_score."""
+    scores_from: tuple[str, ...] = ("zerocost",)
+    """Tables that have them: zerocost, and files of zero_cost_score, whose scores WHAT on
+    images OF are called WHAT@OF."""
     out: str = "results/tw_sequential"
     """Folder for the results."""
 
     def other_tables(self) -> dict[str, str]:
-        """The sha256 of the table of scores, where there are some."""
-        if not self.scores:
-            return {}
-        return {
-            "scores_sha256": sources.open_table(self.scores_from).manifest["sha256"]
-        }
+        """The sha256 of the tables of scores, where there are some."""
+        tables = map(sources.open_table, self.scores_from if self.scores else ())
+        digests = [table.manifest["sha256"] for table in tables]
+        return {"scores_sha256": ", ".join(digests)} if digests else {}
 
     def parts(self, space: Space) -> list[Parts]:
         """The distance between the ranks of `scores`, where there are some."""
         if not self.scores:
             return []
-        table = sources.open_table(self.scores_from)
-        if table.space != space.name:
-            raise ValueError(
-                f"--scores-from {table.name} is of the space {table.space}: wanted one "
-                f"of {space.name}"
-            )
-        known = score_columns.gather(table, self.dataset)
+        tables = [sources.open_table(name) for name in self.scores_from]
+        if not tables or tables[0].space != space.name:
+            given = tables[0].name if tables else "given"
+            raise ValueError(f"no scores of {space.name} in the --scores-from {given}")
+        known = score_columns.gather(tables[0], self.dataset, tables)
         if unknown := [name for name in self.scores if name not in known]:
             raise ValueError(
-                f"no scores {', '.join(unknown)} for {self.dataset} in {table.name}: "
-                f"wanted some of {', '.join(known)}"
+                f"no scores {', '.join(unknown)} for {self.dataset} in "
+                f"{', '.join(self.scores_from)}: wanted some of {', '.join(known)}"
             )
         values = np.stack([known[name].value for name in self.scores], 1)
+        scored = tables[0].arch[~np.isnan(values).any(1)]
+        wanted = sources.open_table(self.benchmark).arch
+        missing = set(map(tuple, wanted.tolist())) - set(map(tuple, scored.tolist()))
+        if missing:
+            raise ValueError(
+                f"{len(missing)} architectures of {self.benchmark} have no "
+                f"{' or '.join(self.scores)}: wanted scores of all {len(wanted)}"
+            )
         ranks = few_labels.ranked(values)
-        return [few_labels.by_architecture(space, table.arch, ranks)]
+        return [few_labels.by_architecture(space, tables[0].arch, ranks)]
 
 
 def main(config: Config) -> dict[str, np.ndarray]:

@@ -76,7 +76,8 @@ def test_scores_known_beforehand_are_ranks_of_the_cell(shared):
     ("change", "words"),
     [
         ({"scores": ("hok",)}, "no scores hok for cifar10 in zerocost: wanted some of"),
-        ({"scores_from": "nb101"}, "is of the space nasbench101: wanted one of"),
+        ({"scores_from": ("nb101",)}, "no scores of nasbench201 in .* nb101"),
+        ({"scores_from": ()}, "no scores of nasbench201 in .* given"),
     ],
 )
 def test_scores_that_there_are_not(shared, tmp_path, change, words):
