@@ -19,7 +19,8 @@ from jaxnas.types import FULL_TRAINING, Query, Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-INIT, STEPS = 5, 24
+# With one stage to compile after the random start.
+INIT, STEPS = 5, 25
 
 
 def halves(choices):
@@ -77,15 +78,14 @@ def seeds(*numbers):
     return jax.vmap(jax.random.key)(jnp.array(numbers))
 
 
-@functools.cache
-def trace_of(failing=0.0, numbers=(1, 2, 3), batch_size=None):
-    objective = evaluator(failing=failing)
-    return simulate(seeds(*numbers), make(), objective, STEPS, batch_size=batch_size)
-
-
 @jax.jit
 def run_jitted(key, search, evaluate):
     return run(key, search, evaluate, STEPS)
+
+
+@functools.cache
+def run_of(seed, failing=0.0):
+    return run_jitted(jax.random.key(seed), make(), evaluator(failing=failing))
 
 
 def codes(arch):
@@ -116,7 +116,7 @@ def from_scratch(pool, state):
 
 @pytest.mark.parametrize("failing", [0.0, 0.3])
 def test_the_incremental_posterior_is_the_textbooks(failing):
-    state, trace = run_jitted(jax.random.key(4), make(), evaluator(failing=failing))
+    state, trace = run_of(4, failing)
     assert state.count == STEPS
     np.testing.assert_array_equal(state.index, codes(trace.query.arch))
     np.testing.assert_array_equal(state.score, trace.score[:, 0])
@@ -174,40 +174,37 @@ def test_a_refit_changes_nothing_but_the_hyper_parameters():
 
 @pytest.mark.parametrize("failing", [0.0, 0.4, 1.0])
 def test_nothing_is_asked_twice_and_failures_are_survived(failing):
-    trace = trace_of(failing)
-    assert trace.query.arch.dtype == jnp.int32
-    assert (trace.query.epoch == FULL_TRAINING).all() and (trace.query.start == 0).all()
-    assert np.isnan(trace.score).any() == (failing > 0)
-    for row in codes(trace.query.arch):
-        assert len(set(row)) == STEPS
+    for seed in (1, 2, 3):
+        _, trace = run_of(seed, failing)
+        assert trace.query.arch.dtype == jnp.int32
+        assert (trace.query.epoch == FULL_TRAINING).all()
+        assert (trace.query.start == 0).all()
+        assert np.isnan(trace.score).any() == (failing > 0)
+        assert len(set(codes(trace.query.arch))) == STEPS
 
 
 def test_a_whole_pool_can_be_used_up():
-    (row,) = codes(simulate(seeds(0), make(), evaluator(), 81).query.arch)
-    assert sorted(row) == list(range(81))
+    arch = base.every(SPACE)[::3][:STEPS]
+    pool = pools.make_pool(SPACE, [halves(SPACE.choices)], arch=arch)
+    search = bo.bayesopt(SPACE, pool, init=INIT)
+    (row,) = codes(simulate(seeds(0), search, evaluator(), STEPS).query.arch)
+    assert sorted(row) == sorted(arch @ [27, 9, 3, 1])
 
 
-def test_seeds_differ_keys_repeat_and_batches_change_nothing():
-    trace, again = trace_of(), trace_of(numbers=(3, 9, 1))
-    rows, others = codes(trace.query.arch), codes(again.query.arch)
-    assert (rows[0] != rows[1]).any() and (rows[0, :INIT] != rows[1, :INIT]).any()
-    np.testing.assert_array_equal(rows[0], others[2])
-    np.testing.assert_array_equal(trace.score[2], again.score[0])
-    # Side by side: rounding may break a tie otherwise, but rarely.
-    beside = codes(trace_of(batch_size=3).query.arch)
-    np.testing.assert_array_equal(beside[:, : INIT + 3], rows[:, : INIT + 3])
-    assert (beside == rows).mean() > 0.6
+def test_seeds_differ():
+    one, two = (codes(run_of(seed)[1].query.arch) for seed in (1, 2))
+    assert (one[:INIT] != two[:INIT]).any() and (one[INIT:] != two[INIT:]).any()
 
 
-@pytest.mark.parametrize("batch", [2, 7])
-def test_batches_are_new_and_the_posterior_is_the_textbooks(batch):
+# Of 14 steps a process learns in two stages: the first of them has to grow.
+@pytest.mark.parametrize(("batch", "steps"), [(2, 14), (7, 4)])
+def test_batches_are_new_and_the_posterior_is_the_textbooks(batch, steps):
     search = bo.bayesopt(SPACE, pool_of(SPACE), init=INIT, batch=batch)
-    steps = 28 // batch
     program = jax.jit(lambda key: run(key, search, evaluator(), steps))
     state, trace = program(jax.random.key(0))
-    assert trace.query.arch.shape == (steps, batch, 4) and state.count == 28
+    assert trace.query.arch.shape == (steps, batch, 4) and state.count == batch * steps
     asked = codes(trace.query.arch[:, None])
-    assert len(set(asked.reshape(-1))) == 28
+    assert len(set(asked.reshape(-1))) == batch * steps
     np.testing.assert_array_equal(state.index, asked.reshape(-1))
     with jax.enable_x64(True):
         mean, variance = from_scratch(pool_of(SPACE), state)
@@ -256,7 +253,7 @@ SEVEN = base.product("toy", (3,) * 7)
 def test_it_finds_the_optimum_sooner_than_random_search():
     """Additive objectives on 2,187 cells, random search without repeats."""
     search = bo.bayesopt(SEVEN, pool_of(SEVEN), init=10)
-    num, steps = 20, 60
+    num, steps = 20, 50
     table = additive(SEVEN, 7)
 
     def evaluate_seven(table, key, query):

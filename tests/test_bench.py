@@ -30,6 +30,8 @@ from jaxnas.search import base, bayesopt
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = bench.Config(
     sections=("search", "distances", "dpp"),
     ngrams=(1,),
@@ -279,7 +281,7 @@ def test_the_step_of_the_peer_is_a_step_of_ours(data):
     )
 
 
-@pytest.mark.parametrize("evaluations", [11, 61, 150])
+@pytest.mark.parametrize("evaluations", [11, 150])
 def test_fits_are_counted_as_they_are_run(evaluations):
     """In a search that only counts, with the stages of the real one."""
     stages = functools.partial(bayesopt.refit_stages, 10)

@@ -13,6 +13,8 @@ from jaxnas.search.base import Search, run, simulate
 from jaxnas.spaces import base, nasbench101, nasbench201, nasbench201_classes
 from jaxnas.types import FULL_TRAINING, Graph, Query
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CHOICES = (3, 2, 4)
 
 

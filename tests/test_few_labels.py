@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jaxnas import gp
 from jaxnas.kernels import distances, gram
 from jaxnas.search import few_labels, pool
 from jaxnas.spaces import base, nasbench201
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SPACE = base.product("small", (4, 3, 5))
 ARCH = base.every(SPACE)[::-1]
@@ -43,12 +46,13 @@ def test_the_process_is_the_padded_one_of_the_library():
     cells = pool.make_pool(SPACE, [distances.hamming(SPACE)], arch=ARCH)
     place = jnp.array([3, 17, 40, 8, 55])
     y = jnp.array([1.0, 2.0, 0.5, -1.0, 0.0])
-    mean, std = few_labels.gaussian_process(cells, place, y)
+    mean, std = jax.jit(few_labels.gaussian_process)(cells, place, y)
     target = gp.standardise(y, jnp.ones(5, bool))
     rows = cells.embedding.row
     between = gram.pairs(cells.embedding, rows[place])
     z = gp.apply_target(target, y)
-    hyper = gp.fit(gram.laplace, between, z, jnp.ones(5, bool), cells.prior)
+    fit = jax.jit(functools.partial(gp.fit, gram.laplace))
+    hyper = fit(between, z, jnp.ones(5, bool), cells.prior)
     kernel = lambda d: hyper.amplitude * gram.laplace(d, hyper.scales)  # noqa: E731
     every = kernel(gram.pairs(cells.embedding, rows))
     noise = hyper.amplitude * hyper.noise

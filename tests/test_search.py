@@ -128,13 +128,13 @@ def many_runs(name, times, **kwargs):
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
-def by_hand(key, name, evaluate, num_steps, batch=1):
+def by_hand(key, name, evaluate, num_steps, batch=1, until=None):
     """`run` as a Python loop over ask and tell, from its documentation alone."""
     search, (init, ask, tell, refresh) = make(name, batch), by_step(name, batch)
     key_init, key_run = jax.random.split(key)
     state, queries, scores = init(key_init), [], []
     stages, end, every = iter(search.stages(num_steps)), 0, 1
-    for step in range(num_steps):
+    for step in range(num_steps if until is None else until):
         if step == end:
             begin, (end, every) = step, next(stages)
             state = search.grow(state, end)
@@ -219,7 +219,7 @@ def test_a_program_is_traced_once(name):
 
 @every_search
 def test_a_state_can_be_stored_and_taken_up_again(name):
-    state, *_ = by_hand(jax.random.key(5), name, objective(), STEPS // 2)
+    state, *_ = by_hand(jax.random.key(5), name, objective(), STEPS, until=STEPS // 2)
     stored = [np.array(x) for x in jax.tree.leaves(state)]
     restored = jax.tree.unflatten(jax.tree.structure(state), map(jnp.asarray, stored))
     _, ask, tell, refresh = by_step(name)

@@ -139,7 +139,7 @@ def test_the_last_ones_are_asked_too(name):
 def test_keys_differ_where_there_is_chance(name):
     allowed = ~state_after().seen
     keys = jax.random.split(jax.random.key(1), 30)
-    sets = {tuple(sorted(map(int, ask(name, 3)(key, allowed)))) for key in keys}
+    sets = {tuple(sorted(map(int, ask(name, 4)(key, allowed)))) for key in keys}
     if "k-DPP" in name or name in ("uniform", "thompson", "quality alone"):
         assert len(sets) > 5
     else:
@@ -235,13 +235,13 @@ def test_local_penalisation_by_hand():
     u = (mean - best) / std
     utility = std * (u * norm.cdf(u) + norm.pdf(u))
     wanted = []
-    for _ in range(3):
+    for _ in range(4):
         place = int(np.argmax(np.where(free, utility, -np.inf)))
         wanted.append(place)
         reach = slope * apart[place] - top + mean[place]
         utility = utility * norm.cdf(reach / std[place])
         free[place] = False
-    chosen = row[np.asarray(ask("local penalisation", 3)(jax.random.key(0), allowed))]
+    chosen = row[np.asarray(ask("local penalisation", 4)(jax.random.key(0), allowed))]
     assert list(chosen) == wanted
 
 
@@ -269,8 +269,8 @@ def test_nan_utilities_ask_nothing_twice():
         return Result(score, score[:, None], jnp.ones_like(score))
 
     key = jax.random.split(jax.random.key(0), 1)
-    arch = np.asarray(simulate(key, search, Partial(evaluate), 20).query.arch)
-    assert len(np.unique(arch.reshape(20, 4), axis=0)) == 20
+    arch = np.asarray(simulate(key, search, Partial(evaluate), 10).query.arch)
+    assert len(np.unique(arch.reshape(10, 4), axis=0)) == 10
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from experiments import tw_batch
 from jaxnas.benchmarks import sources
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = tw_batch.Config(
     methods=("random", "evolution"), batches=(1, 4), seeds=2, evaluations=22, init=6
 )

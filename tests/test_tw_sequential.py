@@ -16,6 +16,8 @@ from jaxnas import checkpoints
 from jaxnas.benchmarks import sources
 from jaxnas.spaces.nasbench201 import SPACE
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parent.parent
 SMALL = tw_sequential.Config(
     methods=("random", "evolution"), seeds=3, evaluations=24, init=6, chunk=2
