@@ -1,15 +1,16 @@
 """Long runs: chunk after chunk of seeds, each saved, so that a run can be killed.
 
 A result folder holds `settings.json`, what its runs were made with, and
-`chunks/METHOD-FIRST-END.npz`, the arrays of seeds FIRST to END - 1. A chunk that is
-there is not computed again, and every file is written atomically; so a run that is
-killed at any moment and started again ends with the same bits as one that was not.
+`chunks/METHOD-FIRST-END.npz`, the arrays of seeds FIRST to END - 1. A seed that is there,
+in whatever chunk, is not computed again, and every file is written atomically; so a run
+that is killed at any moment and started again ends with the same bits as one that was not.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,30 +135,37 @@ def run_chunks(
     Raises: `ValueError` if the folder cannot be written, and `RuntimeError` from
       whatever `simulate` raises.
     """
-    size = -(-num_seeds // -(-num_seeds // chunk))
     console = Console(stderr=True)
     kept, results = _make(folder), {}
     with Progress(console, methods, num_seeds, evaluations) as progress:
         for method in dict.fromkeys(methods):
             progress.begin(method)
-            parts = []
-            for first in range(0, num_seeds, size):
-                seeds = np.arange(first, min(first + size, num_seeds))
-                path = kept / f"{method}-{first}-{first + len(seeds)}.npz"
-                part = _read_chunk(path, folder, method, seeds, console)
-                computed = part is None
-                if computed:
-                    part = _compute(simulate, method, first + np.arange(size))
-                    part = {name: array[: len(seeds)] for name, array in part.items()}
-                    manifest = {"method": method, "settings": folder.settings}
-                    checkpoints.save_arrays(path, {"seed": seeds} | part, manifest)
-                progress.advance(method, len(seeds), computed)
-                parts.append({"seed": seeds} | part)
+            parts = _read_chunks(kept, folder, method, num_seeds, console)
+            there = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
+            progress.advance(method, len(there), computed=False)
+            missing = np.setdiff1d(np.arange(num_seeds), there)
+            size = -(-len(missing) // max(1, -(-len(missing) // chunk)))
+            for seeds in _pieces(missing, size):
+                part = _compute(simulate, method, seeds[0] + np.arange(size))
+                part = {name: array[: len(seeds)] for name, array in part.items()}
+                part = {"seed": seeds} | part
+                manifest = {"method": method, "settings": folder.settings}
+                path = kept / f"{method}-{seeds[0]}-{seeds[-1] + 1}.npz"
+                checkpoints.save_arrays(path, part, manifest)
+                progress.advance(method, len(seeds), computed=True)
+                parts.append(part)
+            order = np.argsort(np.concatenate([part["seed"] for part in parts]))
             results[method] = {
-                name: np.concatenate([part[name] for part in parts])
+                name: np.concatenate([part[name] for part in parts])[order]
                 for name in parts[0]
             }
     return results
+
+
+def _pieces(seeds: np.ndarray, size: int) -> list[np.ndarray]:
+    """Seeds (k,) in order, cut where some are left out and into parts of `size`."""
+    runs = np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1)
+    return [r[i : i + size] for r in runs for i in range(0, len(r), max(size, 1))]
 
 
 def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
@@ -173,12 +181,28 @@ def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
     return part
 
 
+def _read_chunks(
+    kept: Path, folder: Folder, method: str, num_seeds: int, console: Console
+) -> list[dict[str, np.ndarray]]:
+    """What was saved before of seeds below `num_seeds`, each of them once."""
+    parts, there = [], np.arange(0)
+    for path in sorted(kept.iterdir()):
+        name = re.fullmatch(rf"{re.escape(method)}-(\d+)-(\d+)\.npz", path.name)
+        if name is None or int(name[1]) >= num_seeds:
+            continue
+        seeds = np.arange(int(name[1]), int(name[2]))
+        part = _read_chunk(path, folder, method, seeds, console)
+        if part is not None:
+            new = (seeds < num_seeds) & ~np.isin(seeds, there)
+            parts.append({name: array[new] for name, array in part.items()})
+            there = np.append(there, seeds[new])
+    return parts
+
+
 def _read_chunk(
     path: Path, folder: Folder, method: str, seeds: np.ndarray, console: Console
 ) -> dict[str, np.ndarray] | None:
     """A chunk that was saved before; None, and a warning, if it cannot be used."""
-    if not path.exists():
-        return None
     try:
         part, manifest = checkpoints.load_arrays(path)
         if manifest != {"method": method, "settings": folder.settings}:

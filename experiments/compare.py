@@ -95,6 +95,8 @@ def run(
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     settings.positive(config, "seeds", "evaluations", "init", "chunk")
+    if config.seeds >= 2**31:
+        raise ValueError(f"--seeds must be below 2^31, not {config.seeds}")
     if config.init > config.evaluations:
         raise ValueError(
             f"--init must be at most --evaluations = {config.evaluations}, "

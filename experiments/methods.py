@@ -12,6 +12,7 @@ from rich.console import Console
 from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distances, graph_distances, tables
 from jaxnas.kernels.distances import Parts
+from jaxnas.kernels.gram import in_chunks
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.search import selectors
 from jaxnas.search.bananas import bananas
@@ -69,6 +70,21 @@ def up_to_function(space: Space) -> Space:
     return nasbench201_classes.UP_TO_FUNCTION if space == nasbench201.SPACE else space
 
 
+def check_room(space: Space, archs: np.ndarray, budget: Budget) -> int:
+    """How many different architectures there are for a Gaussian process.
+
+    Raises: `ValueError` for a budget that has no room in them.
+    """
+    num = len(np.unique(in_chunks(space.code, archs.astype(np.int32))))
+    among = f"the {num} different architectures that Gaussian processes know"
+    if budget.evaluations > num:
+        given = budget.evaluations
+        raise ValueError(f"--evaluations must be at most {among}, not {given}")
+    if not 2 <= budget.init <= num:
+        raise ValueError(f"--init must be 2 to {among}, not {budget.init}")
+    return num
+
+
 def gaussian_process(*features: Callable, copies: bool = False) -> Method:
     """Expected improvement over the whole table, with these parts of the distance.
 
@@ -78,6 +94,7 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         parts = [feature(space) for feature in features] + budget.parts(space)
         space = space if copies else up_to_function(space)
+        check_room(space, archs, budget)
         pool = make_pool(space, parts, arch=archs, scale=SCALE)
         return bayesopt(space, pool, init=budget.init)
 
@@ -88,6 +105,7 @@ def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
     space = up_to_function(space)
+    check_room(space, archs, budget)
     pool = make_pool(space, parts, arch=archs)
     return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
 
@@ -102,6 +120,11 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         of_pairs, parts = distance(space), budget.parts(space)
         space = up_to_function(space)
+        if check_room(space, archs, budget) > tables.MAX_KINDS:
+            raise ValueError(
+                f"{of_pairs.name} has no embedding, and a table of the distances of all "
+                f"{len(archs)} cells is too large: wanted {tables.MAX_KINDS} at most"
+            )
         table = partial(tables.table, space, distance=of_pairs, repair="clip")
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
             pool = make_pool(space, parts, arch=archs, tables=[table], scale=SCALE)
@@ -154,6 +177,7 @@ def in_batches(select: selectors.Select) -> BatchMethod:
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
         parts = [feature(space) for feature in PLUS] + budget.parts(space)
         space = up_to_function(space)
+        check_room(space, archs, budget)
         pool = make_pool(space, parts, arch=archs)
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}
         return bayesopt(space, pool, select=select, **settings)

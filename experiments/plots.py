@@ -55,9 +55,7 @@ def search_curves(
     """
     with matplotlib.rc_context(STYLE):
         # 960 x 440 pixels at 120 dots per inch, about what a README shows.
-        # Inches of the handle and its margins, and of a letter.
-        entry = 0.7 + 0.09 * max(map(len, reported))
-        rows = -(-len(reported) // max(1, int(8 / entry)))
+        rows = _legend_rows(list(reported), 8)
         height = 3.9 + 0.25 * max(0, rows - 2)
         figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -159,6 +157,16 @@ def _log_scale(axis, curves: Mapping[str, Curve]) -> None:
     # Less than a decade has no power of ten to read, or a single one.
     few = highest < 10 * lowest
     axis.yaxis.set_minor_formatter(_twos_and_fives if few else NullFormatter())
+
+
+def _legend_rows(names: list[str], width: float) -> int:
+    """The fewest rows in which a legend of `width` inches has room, filled by columns."""
+    for rows in range(1, len(names)):
+        columns = [names[i : i + rows] for i in range(0, len(names), rows)]
+        # Inches of a line and its margins, and of a letter.
+        if sum(0.68 + 0.085 * max(map(len, c)) for c in columns) <= width:
+            return rows
+    return len(names)
 
 
 def _twos_and_fives(x: float, place: int) -> str:

@@ -162,7 +162,8 @@ def read_npz(
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+        what = "not a file" if path.exists() else "no such file"
+        raise ValueError(f"{what}: {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             found = _members(archive, max_bytes)

@@ -108,7 +108,7 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path):
 def test_files_that_are_no_array_files(tmp_path):
     path = tmp_path / "x.npz"
     assert refused(checkpoints.load_arrays, path) == f"no such file: {path}"
-    assert "no such file" in refused(checkpoints.load_arrays, tmp_path)
+    assert "not a file" in refused(checkpoints.load_arrays, tmp_path)
     for content in (b"", b"PK", b"hello\n" * 100):
         path.write_bytes(content)
         message = refused(checkpoints.load_arrays, path)

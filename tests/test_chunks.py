@@ -61,15 +61,28 @@ def test_results_do_not_depend_on_the_chunk(tmp_path):
 
 
 def test_more_seeds_are_computed_beside_those_that_are_there(tmp_path):
-    run(tmp_path, num_seeds=6)
+    run(tmp_path, num_seeds=5)
+    files = contents(tmp_path)
 
     def rest(method, seeds):
-        assert seeds[0] >= 6
+        assert seeds[0] >= 5
         return draw(method, seeds)
 
-    longer, new = run(tmp_path, rest, num_seeds=9), run(tmp_path / "new", num_seeds=9)
+    longer, new = run(tmp_path, rest, num_seeds=12), run(tmp_path / "new", num_seeds=12)
+    fewer = run(tmp_path, never, num_seeds=4, chunk=1)
     for method in METHODS:
-        np.testing.assert_array_equal(longer[method]["score"], new[method]["score"])
+        for name, array in new[method].items():
+            np.testing.assert_array_equal(longer[method][name], array)
+            np.testing.assert_array_equal(fewer[method][name], array[:4])
+    assert contents(tmp_path).items() > files.items()
+
+
+def test_a_gap_is_filled(tmp_path):
+    before = run(tmp_path, chunk=2)
+    (tmp_path / "chunks" / "first-2-4.npz").unlink()
+    after = run(tmp_path, lambda m, seeds: draw(m, seeds) if seeds[0] == 2 else 1 / 0)
+    for method in METHODS:
+        np.testing.assert_array_equal(before[method]["score"], after[method]["score"])
 
 
 def test_every_call_has_the_same_number_of_seeds(tmp_path):

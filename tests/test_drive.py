@@ -416,3 +416,31 @@ def test_lines_that_no_reader_can_take(tmp_path, line):
         ValueError, match="line 3 of .* is no evaluation of this search"
     ):
         go(tmp_path / "s", steps=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"objective": lambda text: 1.0},
+            r"takes \(text\): wanted \(architecture, epoch",
+        ),
+        ({"key": 0}, "the key must be one of jax.random.key, not 0"),
+        ({"executor": 3}, "the executor must be one of concurrent.futures, not 3"),
+        ({"folder": "a\0b"}, "the folder must have a name"),
+        ({"folder": None}, "the folder must have a name, not None"),
+        ({"space": base.product("other", (4,) * 3)}, "asks architectures of 5 choices"),
+    ],
+)
+def test_bad_arguments_are_refused_before_there_is_a_folder(tmp_path, change, words):
+    right = {
+        "key": jax.random.key(3),
+        "search": evolution(),
+        "space": SPACE,
+        "objective": objective,
+        "num_steps": 4,
+        "folder": tmp_path / "s",
+    }
+    with pytest.raises(ValueError, match=words):
+        drive.optimise(**{**right, **change})
+    assert not list(tmp_path.iterdir())

@@ -246,7 +246,10 @@ def _check_column(name: str, column: np.ndarray, num: int) -> None:
     if missing.ndim == 2:
         missing = missing.all(1)
     if missing.any():
-        raise ValueError(f"column {name} is NaN for {missing.sum()} of {num} rows")
+        raise ValueError(
+            f"column {name} is NaN for {missing.sum()} of {num} rows, the first of them "
+            f"{np.argmax(missing)}: wanted a number in every row"
+        )
     top = np.inf if cost else 100
     low, high = np.nanmin(column), np.nanmax(column)
     if low < 0 or high > top or np.isinf(high):

@@ -35,7 +35,8 @@ def detect(path: str | os.PathLike) -> Callable[..., Table]:
             return nb201_files.read_nats
         raise ValueError(f"{path} has no {nb201_files.META}; what can be read: {KNOWN}")
     if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+        what = "not a file" if path.exists() else "no such file"
+        raise ValueError(f"{what}: {path}")
     with naming(path), open(path, "rb") as file:
         start = file.read(len(torch_files.LEGACY_MAGIC))
     if start == torch_files.LEGACY_MAGIC or start[:4] == b"PK\x03\x04":

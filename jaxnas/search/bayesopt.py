@@ -99,7 +99,7 @@ def bayesopt(
     Raises: `ValueError` for sizes that the pool does not have.
     """
     num = pool.arch.shape[0]
-    _check(num, init, batch, capacity)
+    _check(num, init, batch, capacity, epoch)
     select = selectors.best() if select is None else select
     begin = -(-init // batch)  # steps of random architectures
 
@@ -156,8 +156,8 @@ def bayesopt(
     return Search(*functions, stages=stages)
 
 
-def _check(num: int, init: int, batch: int, capacity: int | None) -> None:
-    check_sizes(batch=batch)
+def _check(num: int, init: int, batch: int, capacity: int | None, epoch: int) -> None:
+    check_sizes(batch=batch, epoch=epoch)
     if not 2 <= init <= num:
         raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
     if capacity is not None and not max(init, batch) <= capacity <= num:

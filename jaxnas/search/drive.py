@@ -8,6 +8,7 @@ so the lines are the whole state: a search that is taken up again is told them o
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -66,8 +67,7 @@ def optimise(
       objective, is taken up as it is), for a damaged history, or an objective that
       returns no number; `RuntimeError` if a worker process dies, see `workers`.
     """
-    if not callable(objective):
-        raise ValueError(f"the objective must be a function, not {objective!r}")
+    _check(key, search, space, objective, folder, executor)
     stages = checked_stages(search, num_steps)
     _check_room(key, search, stages)
     path = Path(folder)
@@ -103,6 +103,36 @@ def optimise(
     return all_done
 
 
+def _check(key, search, space, objective, folder, executor) -> None:
+    if not callable(objective):
+        raise ValueError(f"the objective must be a function, not {objective!r}")
+    try:
+        takes = inspect.signature(objective)
+    except (ValueError, TypeError):  # not every function says what it takes
+        takes = inspect.signature(lambda *anything: None)
+    try:
+        takes.bind("architecture", 200)
+    except TypeError as error:
+        raise ValueError(
+            f"the objective takes {takes}: wanted (architecture, epoch)"
+        ) from error
+    typed = jnp.issubdtype(getattr(key, "dtype", int), jax.dtypes.prng_key)
+    if not typed or key.shape:
+        raise ValueError(f"the key must be one of jax.random.key, not {key!r}")
+    if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
+        raise ValueError(f"the folder must have a name, not {folder!r}")
+    if executor is not None and not hasattr(executor, "submit"):
+        raise ValueError(
+            f"the executor must be one of concurrent.futures, not {executor!r}"
+        )
+    asked = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
+    if asked.shape[-1] != len(space.choices):
+        raise ValueError(
+            f"the search asks architectures of {asked.shape[-1]} choices, and those of "
+            f"{space.name} have {len(space.choices)}: give the space of the search"
+        )
+
+
 def _check_room(key: Array, search: Search, stages: tuple[Stage, ...]) -> None:
     """Raises what the search raises for its size, before there is a folder."""
     state = jax.eval_shape(search.init, key)
@@ -114,7 +144,8 @@ def best(evaluations: list[Evaluation]) -> Evaluation:
     """The evaluation of highest score. Raises `ValueError` if all failed."""
     scored = [e for e in evaluations if not math.isnan(e.score)]
     if not scored:
-        raise ValueError(f"none of {len(evaluations)} evaluations has a score")
+        why = f": {evaluations[0].error}" if evaluations else ""
+        raise ValueError(f"none of {len(evaluations)} evaluations has a score{why}")
     return max(scored, key=lambda e: e.score)
 
 
