@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.networks.nasbench201 import Mode, Observer, Params
-from jaxnas.proxies.base import Model, run
+from jaxnas.proxies.base import Model, by_matrix, run
 from jaxnas.types import Array
 
 # Images of `swap` at most: it keeps a table of all patterns over them.
@@ -45,9 +45,8 @@ def hook_logdet(
     model: Model, params: Params, x: Array, *, multiplicity: int = 2
 ) -> Array:
     """ln |det| of the agreements (Mellor et al., 2021, eq. 2); -inf if singular."""
-    return jnp.linalg.slogdet(agreements(model, params, x, multiplicity=multiplicity))[
-        1
-    ]
+    same = agreements(model, params, x, multiplicity=multiplicity)
+    return by_matrix(lambda matrix: jnp.linalg.slogdet(matrix)[1], same)
 
 
 def swap(model: Model, params: Params, x: Array) -> Array:
@@ -124,7 +123,7 @@ def meco(model: Model, params: Params, x: Array) -> Array:
         # A constant channel correlates with none, not even with itself.
         inverse = jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1.0), 0.0)
         correlation = covariance * inverse[..., :, None] * inverse[..., None, :]
-        return jnp.linalg.eigvalsh(correlation)[..., 0]
+        return by_matrix(jnp.linalg.eigvalsh, correlation)[..., 0]
 
     observer = Observer(jnp.zeros(()), look)
     return run(model, params, x[..., :1, :, :, :], observer=observer).observed

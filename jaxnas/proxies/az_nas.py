@@ -16,7 +16,7 @@ from jaxnas.networks.nasbench201 import (
     Params,
     convolution,
 )
-from jaxnas.proxies.base import Model, run
+from jaxnas.proxies.base import Model, by_matrix, run
 from jaxnas.types import Array
 
 
@@ -47,7 +47,7 @@ def _entropy(x: Array) -> Array:
     centred = flat - jnp.mean(flat, -2, keepdims=True)
     covariance = jnp.swapaxes(centred, -1, -2) @ centred / flat.shape[-2]
     # In float32 a rank-deficient map has eigenvalues a little below 0.
-    values = jnp.maximum(jnp.linalg.eigvalsh(covariance), 0.0)
+    values = jnp.maximum(by_matrix(jnp.linalg.eigvalsh, covariance), 0.0)
     total = jnp.sum(values, -1, keepdims=True)
     p = values / jnp.where(total > 0, total, 1.0)
     entropy = -jnp.sum(p * jnp.log(p + 1e-8), -1)
@@ -65,7 +65,8 @@ def _trainability(u: Array, v: Array) -> Array:
     left = u.reshape(*u.shape[:-4], -1, u.shape[-1])
     right = v.reshape(*v.shape[:-4], -1, v.shape[-1])
     mean = jnp.swapaxes(left, -1, -2) @ right / left.shape[-2]
-    sigma = jnp.linalg.svd(mean, compute_uv=False)[..., 0]
+    singular = by_matrix(lambda m: jnp.linalg.svd(m, compute_uv=False), mean)
+    sigma = singular[..., 0]
     score = -sigma - 1 / (sigma + 1e-6) + 2
     if u.shape == v.shape:
         score = jnp.where(jnp.all(u == v, (-4, -3, -2, -1)), -jnp.inf, score)

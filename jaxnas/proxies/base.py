@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxnas.networks import cells, layers, nasbench201
 from jaxnas.networks.nasbench201 import (
@@ -69,6 +70,23 @@ class Proxy(NamedTuple):
     # Names of several scores in one, on an axis after the lanes; (): a single one.
     columns: tuple[str, ...] = ()
     backward: bool = False  # keeps what a gradient needs: memory for fewer lanes
+
+
+def by_matrix(function: Callable[[Array], Array], matrices: Array) -> Array:
+    """A function of a matrix, such as its eigenvalues, of each of matrices (..., n, m).
+
+    On a CPU one after another: LAPACK shares a batch out over the threads that the other
+    steps of a program run on, and two that wait for each other wait for ever.
+    """
+    if matrices.ndim == 2:
+        return function(matrices)
+
+    def mapped(matrices: Array) -> Array:
+        flat = matrices.reshape(-1, *matrices.shape[-2:])
+        found = lax.map(function, flat)
+        return found.reshape(*matrices.shape[:-2], *found.shape[1:])
+
+    return lax.platform_dependent(matrices, cpu=mapped, default=function)
 
 
 def run(model: Model, params: Params, x: Array, mode=TRAINING, **options) -> Output:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.networks.nasbench201 import Params
-from jaxnas.proxies.base import Model, run
+from jaxnas.proxies.base import Model, by_matrix, run
 from jaxnas.types import Array
 
 _SMALL = 1e-5  # k of both papers
@@ -35,7 +35,7 @@ def jacob_cov(model: Model, params: Params, x: Array) -> Array:
     correlation = correlations(model, params, x)
     # What an eigensolver makes of NaN depends on the backend.
     safe = jnp.where(jnp.isnan(correlation), 0.0, correlation)
-    v = jnp.linalg.eigvalsh(safe) + _SMALL
+    v = by_matrix(jnp.linalg.eigvalsh, safe) + _SMALL
     score = -jnp.sum(jnp.log(v) + 1 / v, -1)
     return _where_defined(correlation, score)
 
