@@ -227,7 +227,10 @@ def test_the_divergence_of_tables_is_that_of_transport():
 def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
     """One step of the method that the driver makes, from its table on."""
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
-    search = methods.METHODS["gp-gw"](SPACE, archs(), tw_sequential.Config())
+    method = methods.METHODS["gp-gw"]
+    with pytest.raises(ValueError, match="--evaluations must be at most the 81 diff"):
+        method(SPACE, archs(), tw_sequential.Config())
+    search = method(SPACE, archs(), tw_sequential.Config(evaluations=40))
     none, score = jnp.zeros(1, jnp.int32), jnp.ones(1)
     query = Query(jnp.asarray(archs()[:1]), none, none)
 
