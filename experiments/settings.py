@@ -45,10 +45,10 @@ def seed(config: Any) -> None:
         raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
 
 
-def folder(path: str, first: str) -> Path:
-    """Makes a folder for files, the first of which to be written is `first`.
+def folder(path: str, *ours: str) -> Path:
+    """Makes a folder for files; one that has any of `ours` was made by the same driver.
 
-    Raises: `ValueError` if it cannot be written, or holds files but not that one.
+    Raises: `ValueError` if it cannot be written, or holds files but none of those.
     """
     out = Path(path)
     try:
@@ -59,8 +59,9 @@ def folder(path: str, first: str) -> Path:
         raise ValueError(f"cannot use --out {path[:60]!r}: {reason}") from error
     if not os.access(out, os.W_OK | os.X_OK):
         raise ValueError(f"cannot use --out {path}: no permission to write there")
-    if foreign and not (out / first).exists():
-        raise ValueError(f"{path} is not empty and has no {first}: give another --out")
+    if foreign and not any((out / name).exists() for name in ours):
+        names = " or ".join(ours)
+        raise ValueError(f"{path} is not empty and has no {names}: give another --out")
     return out
 
 

@@ -97,11 +97,9 @@ def main(config: Config) -> Table:
         colours=x.shape[3],
     )
     dataset = images.name
-    out, console = Path(config.out), Console(stderr=True)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+    # A run that was killed has chunks alone, one of closed forms the scores alone.
+    out = settings.folder(config.out, "chunks", "scores.npz")
+    console = Console(stderr=True)
     columns, meaning = {}, {}
 
     for proxy in config.proxies:

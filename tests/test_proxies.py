@@ -21,9 +21,15 @@ from jaxnas.spaces import nasbench201 as nb201
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def stacked(*functions):
-    """Several scores of the same arguments, on a last axis."""
-    return lambda *args: jnp.stack([f(*args) for f in functions], -1)
+def of_gradients(*args):
+    """Several scores of the same gradient, on a last axis."""
+    scores = gradient.snip, gradient.grad_norm, gradient.plain
+    return jnp.stack([score(*args) for score in scores], -1)
+
+
+def of_jacobians(model, params, x, y):
+    first = jacobian.jacob_cov(model, params, x)
+    return jnp.stack([first, jacobian.epe_nas(model, params, x, y)])
 
 
 def both_counts(model, params, x):
@@ -45,30 +51,23 @@ SINGLE = {
     ),
     "foresight_l2_norm": ("", gradient.l2_norm, 1e-10),
     "foresight_grasp": ("xy", gradient.grasp, 1e-8),
-    "foresight_jacob_cov epe_nas": ("xy", None, 1e-8),
+    "foresight_jacob_cov epe_nas": ("xy", of_jacobians, 1e-8),
     "swap_first16": ("16", activation.swap, 0),
     "zico_2halves": ("xy", gradient.zico, 1e-8),
     "gradsign_first8": ("8y", gradient.gradsign, 1e-8),
-    "az_expressivity az_progressivity az_trainability": ("8v", None, 1e-8),
+    "az_expressivity az_progressivity az_trainability": (
+        "8v",
+        lambda *args: jnp.stack(az_nas.parts(*args)),
+        1e-8,
+    ),
 }
 LANES = {
     "synflow": ("", lambda m, p: jnp.exp(synaptic.log_synflow(m, p)), 1e-10),
-    "foresight_snip foresight_grad_norm foresight_plain": ("xy", None, 1e-8),
+    "foresight_snip foresight_grad_norm foresight_plain": ("xy", of_gradients, 1e-8),
     "foresight_fisher": ("xy", gradient.fisher, 1e-6),
     "zen_x8_noise8": ("8n", activation.zen, 1e-10),
     "meco_first1": ("1", activation.meco, 1e-8),
 }
-
-
-def several(name):
-    """The functions of more than one score."""
-    if name.startswith("az"):
-        return lambda *args: jnp.stack(az_nas.parts(*args))
-    if name.endswith("epe_nas"):
-        return lambda m, p, x, y: jnp.stack(
-            [jacobian.jacob_cov(m, p, x), jacobian.epe_nas(m, p, x, y)]
-        )
-    return stacked(gradient.snip, gradient.grad_norm, gradient.plain)
 
 
 @pytest.fixture
@@ -126,7 +125,6 @@ def compare(found, record, names, tolerance):
 @pytest.mark.parametrize("names", SINGLE)
 def test_recorded_scores(names, records, x64, shared_work):
     which, function, tolerance = SINGLE[names]
-    function = function or several(names)
 
     @jax.jit
     def score(params, arch, *data):
@@ -140,7 +138,6 @@ def test_recorded_scores(names, records, x64, shared_work):
 @pytest.mark.parametrize("names", LANES)
 def test_recorded_scores_by_lanes(names, records, x64, shared_work):
     which, function, tolerance = LANES[names]
-    function = function or several(names)
 
     @jax.jit
     def score(plan, params, *data):

@@ -67,11 +67,13 @@ def optimise(
       objective, is taken up as it is), for a damaged history, or an objective that
       returns no number; `RuntimeError` if a worker process dies, see `workers`.
     """
-    _check(key, search, space, objective, folder, executor)
+    _check_arguments(key, objective, folder, executor)
+    asked_for = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
+    _check_space(asked_for, space)
     stages = checked_stages(search, num_steps)
     _check_room(key, search, stages)
     path = Path(folder)
-    identity = _identity(key, search, space, num_steps)
+    identity = _identity(key, space, num_steps, batch=asked_for.shape[0])
     history.claim(path, identity)
     key_init, key_run = jax.random.split(key)
     all_done: list[Evaluation] = []
@@ -103,7 +105,7 @@ def optimise(
     return all_done
 
 
-def _check(key, search, space, objective, folder, executor) -> None:
+def _check_arguments(key: Any, objective: Any, folder: Any, executor: Any) -> None:
     if not callable(objective):
         raise ValueError(f"the objective must be a function, not {objective!r}")
     try:
@@ -125,7 +127,9 @@ def _check(key, search, space, objective, folder, executor) -> None:
         raise ValueError(
             f"the executor must be one of concurrent.futures, not {executor!r}"
         )
-    asked = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
+
+
+def _check_space(asked: Any, space: Space) -> None:
     if asked.shape[-1] != len(space.choices):
         raise ValueError(
             f"the search asks architectures of {asked.shape[-1]} choices, and those of "
@@ -186,14 +190,11 @@ def _check_epochs(found: dict[int, Evaluation], query: Query, path: Path) -> Non
             )
 
 
-def _identity(
-    key: Array, search: Search, space: Space, num_steps: int
-) -> dict[str, Any]:
+def _identity(key: Array, space: Space, num_steps: int, batch: int) -> dict[str, Any]:
     """What a history belongs to: another key or length would ask something else."""
-    query = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key)
     return {
         "space": space.name,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "num_steps": int(num_steps),
-        "batch": query.arch.shape[0],
+        "batch": batch,
     }
