@@ -14,7 +14,7 @@ from experiments import timing, torch_network
 from experiments.timing import Row
 from jaxnas.networks import initialise
 from jaxnas.networks.nasbench201 import Network
-from jaxnas.proxies import base, gradient, jacobian
+from jaxnas.proxies import gradient, jacobian
 from jaxnas.spaces.base import every
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array
@@ -46,7 +46,7 @@ def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
         @jax.jit
         def run(params, archs, x, y):
             return jax.lax.map(
-                lambda arch: score(base.single(network, arch), params, x, y), archs
+                lambda arch: score(models.single(network, arch), params, x, y), archs
             )
 
         values = params, jnp.asarray(archs), jnp.asarray(x), jnp.asarray(y)
@@ -57,7 +57,7 @@ def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
     models = [torch_network.network(network, arch) for arch in archs]
     scores = {
         "logits": (
-            lambda m, p, x, y: base.run(m, p, x).logits,
+            lambda m, p, x, y: models.run(m, p, x).logits,
             lambda model: torch_network.forward(model, images),
         ),
         "snip": (

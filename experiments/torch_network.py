@@ -86,6 +86,8 @@ def snip(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 def jacob_cov(model: nn.Module, x: torch.Tensor) -> float:
     """The eigenvalue score of the correlations between the images' Jacobians."""
     x = x.clone().requires_grad_(True)
-    (jacobian,) = torch.autograd.grad(model(x).sum(), x)
+    (jacobian,) = torch.autograd.grad(model(x).sum(), x, allow_unused=True)
+    if jacobian is None:  # the cell does not connect its input to its output
+        return float("-inf")
     values = torch.linalg.eigvalsh(torch.corrcoef(jacobian.flatten(1))) + 1e-5
     return float(-(values.log() + 1 / values).sum().detach())

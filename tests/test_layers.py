@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # A unit is a module or package directly under jaxnas/. It imports from layers above its
 # own; units of one layer do not import each other.
 LAYERS = (
-    {"types", "training", "checkpoints"},
+    {"types", "checkpoints", "pytrees"},
     {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
     {"spaces", "ensembles"},
     {"kernels", "networks", "curves", "models"},

@@ -20,7 +20,12 @@ MODULES = sorted(
 )
 # What the whole library may need besides jax and numpy, and where.
 NEEDS = {
-    "optax": {"jaxnas.search.bananas", "jaxnas.search.ensemble", "jaxnas.training"},
+    "optax": {
+        "jaxnas.networks.runs",
+        "jaxnas.networks.train",
+        "jaxnas.search.bananas",
+        "jaxnas.search.ensemble",
+    },
 }
 ABSENT = (
     "optax",
@@ -31,6 +36,7 @@ ABSENT = (
     "sklearn",
     "ot",
     "ott",
+    "orbax",
     "networkx",
 )
 

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is in the extra torch")
 
 from experiments import bench, bench_proxies, torch_network  # noqa: E402
-from jaxnas.networks import initialise  # noqa: E402
+from jaxnas.networks import initialise, models  # noqa: E402
 from jaxnas.networks.nasbench201 import STAGES, Network  # noqa: E402
-from jaxnas.proxies import base, gradient, jacobian  # noqa: E402
+from jaxnas.proxies import gradient, jacobian  # noqa: E402
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, POOL, SKIP  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -56,11 +56,11 @@ def test_it_computes_what_ours_computes():
         torch.from_numpy(x.transpose(0, 3, 1, 2).copy()),
         torch.from_numpy(y),
     )
-    single = base.single(NETWORK, jnp.asarray(ARCH))
+    single = models.single(NETWORK, jnp.asarray(ARCH))
 
     @jax.jit
     def run(params, x, y):
-        logits = base.run(single, params, x).logits
+        logits = models.run(single, params, x).logits
         flow = gradient.snip(single, params, x, y)
         return logits, flow, jacobian.correlations(single, params, x)
 

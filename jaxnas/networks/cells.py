@@ -43,6 +43,7 @@ def _edge(conv: Conv, index: int) -> Conv:
         None if conv.scale is None else conv.scale[..., index, :],
         None if conv.offset is None else conv.offset[..., index, :],
         None if conv.gate is None else conv.gate[..., index, :, :],
+        None if conv.running is None else conv.running[..., index, :, :],
     )
 
 
@@ -134,7 +135,7 @@ class Plan(NamedTuple):
     """
 
     archs: Array  # (a, 6) int32
-    # For 1 x 1, 3 x 3 and pooling: (6, g) int32 lanes of each edge, padded with 0.
+    # For 1 x 1, 3 x 3 and pooling: (6, g) int32 lanes of each edge, padded with a.
     members: tuple[Array, Array, Array]
     # (6, a) int32: where a lane is in [zero, 1 x 1, 3 x 3, pooling]; 0: nowhere.
     place: Array
@@ -161,7 +162,7 @@ def plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> Plan:
     sizes = sizes or needed
     if any(n > s for n, s in zip(needed, sizes, strict=True)):
         raise ValueError(f"wanted groups of at most {sizes}, found {needed}")
-    members = tuple(np.zeros((len(EDGES), size), np.int32) for size in sizes)
+    members = tuple(np.full((len(EDGES), size), len(archs), np.int32) for size in sizes)
     place = np.zeros((len(EDGES), len(archs)), np.int32)
     for edge in range(len(EDGES)):
         first = 1
@@ -177,12 +178,17 @@ def plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> Plan:
     )
 
 
+def _take(x: Array, lanes: Array) -> Array:
+    """x[lanes], and zeros for padding, to which no gradient flows back."""
+    return x.at[lanes].get(mode="fill", fill_value=0)
+
+
 def _select(conv: Conv, lanes: Array) -> Conv:
     """The weights of some lanes, where they have lanes."""
     return Conv(
         *(
-            leaf if leaf is None or leaf.ndim == axes else leaf[lanes]
-            for leaf, axes in zip(conv, (2, 1, 1, 2), strict=True)
+            leaf if leaf is None or leaf.ndim == axes else _take(leaf, lanes)
+            for leaf, axes in zip(conv, (2, 1, 1, 2, 2), strict=True)
         )  # type: ignore[arg-type]
     )
 
@@ -193,7 +199,7 @@ def grouped(plan: Plan) -> CellFunction:
     def edge_values(
         weights: Cells, edge: int, x: Array, mode: Mode, observer: Observer
     ) -> tuple[Array, Array]:
-        run1, run3, pooled = (x[group[edge]] for group in plan.members)
+        run1, run3, pooled = (_take(x, group[edge]) for group in plan.members)
         conv1 = _select(_edge(weights.conv1, edge), plan.members[0][edge])
         conv3 = _select(_edge(weights.conv3, edge), plan.members[1][edge])
         y1, seen1 = convolution(conv1, run1, mode, observer, size=1)

@@ -32,6 +32,8 @@ class Conv(NamedTuple):
     # (b, k) factors of the convolution's output, whose gradients are what Fisher
     # information needs; None: ones.
     gate: Array | None = None
+    # (2, k) running means and variances of the batch norm, for networks in training.
+    running: Array | None = None
 
 
 def _patches(x: Array, size: int, stride: int) -> Array:
@@ -165,6 +167,43 @@ def batch_norm(x: Array, scale: Array, offset: Array, groups: int) -> Array:
     scale, offset = per_channel(scale)[..., None, :, :, :, :], per_channel(offset)
     normal = (_split(x, groups) - mean) * (scale * lax.rsqrt(var + EPSILON))
     return normal.reshape(x.shape) + offset
+
+
+def moments(x: Array) -> Array:
+    """Mean and unbiased variance by channel, (..., 2, k): what running ones follow."""
+    mean = variance(x, 1)[0][..., 0, 0, 0, 0, :]
+    return jnp.stack([mean, unbiased_variance(x, 1)[..., 0, :]], -2)
+
+
+@jax.custom_vjp
+def record(y: Array, running: Array, found: Array) -> Array:
+    """Returns y; the "gradient" of any loss by `running` is `found`, of its shape.
+
+    So a training step has the statistics of every batch norm from the same backward pass
+    as its gradients, in parameters' own places, whatever scans, switches and groups lie
+    between.
+    """
+    del running, found
+    return y
+
+
+def _record_forward(y: Array, running: Array, found: Array) -> tuple[Array, Array]:
+    del running
+    return y, found
+
+
+def _record_backward(found: Array, grad: Array) -> tuple[Array, Array, Array]:
+    return grad, found, jnp.zeros_like(found)
+
+
+record.defvjp(_record_forward, _record_backward)
+
+
+def running_norm(x: Array, scale: Array, offset: Array, running: Array) -> Array:
+    """Normalises by running statistics (2, k) or (a, 2, k), as a trained network does."""
+    mean, var = running[..., 0, :], running[..., 1, :]
+    factor = scale * lax.rsqrt(var + EPSILON)
+    return x * per_channel(factor) + per_channel(offset - mean * factor)
 
 
 def initial_norm(x: Array, scale: Array, offset: Array) -> Array:

@@ -25,8 +25,9 @@ from jaxnas.types import Array
 STAGES = 3
 
 # "batch": statistics of the batch, as in training; "initial": running statistics of an
-# untrained network, mean 0 and variance 1; "off": the identity.
-Norm = Literal["batch", "initial", "off"]
+# untrained network, mean 0 and variance 1; "running": those of a trained one; "off": the
+# identity.
+Norm = Literal["batch", "initial", "running", "off"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Head(NamedTuple):
     weight: Array  # (4 channels, classes)
     bias: Array  # (classes,)
     gate: Array | None = None  # (b, classes), as in `Conv`
+    running: Array | None = None  # (2, 4 channels), as in `Conv`
 
 
 class Params(NamedTuple):
@@ -169,22 +171,28 @@ def convolution(
     )
     out = layers.gated(out, conv.gate)
     maps = [("map", before, 1)] * rectify + [("map", out, 1)]
-    if conv.scale is None or conv.offset is None:
+    if conv.scale is None:
         # The block of a convolution without norm is a module of its own.
         return out, observe(observer, x.shape[:-4], *maps, ("map", out, 1))
-    y = _normalise(out, conv.scale, conv.offset, mode)
+    y = _normalise(out, conv, mode)
     var = layers.unbiased_variance(out, mode.groups)
     # The norm, the sequence that ends with it and, of rectified ones, the block.
     maps.append(("map", y, 2 + rectify))
     return y, observe(observer, x.shape[:-4], ("variance", var, 1), *maps)
 
 
-def _normalise(x: Array, scale: Array, offset: Array, mode: Mode) -> Array:
+def _normalise(x: Array, norm: Any, mode: Mode) -> Array:
+    """The batch norm that a `Conv` or `Head` has."""
     if mode.norm == "off":
         return x
     if mode.norm == "initial":
-        return layers.initial_norm(x, scale, offset)
-    return layers.batch_norm(x, scale, offset, mode.groups)
+        return layers.initial_norm(x, norm.scale, norm.offset)
+    if mode.norm == "running":
+        return layers.running_norm(x, norm.scale, norm.offset, norm.running)
+    y = layers.batch_norm(x, norm.scale, norm.offset, mode.groups)
+    if norm.running is None:
+        return y
+    return layers.record(y, norm.running, layers.moments(x))
 
 
 def _reduce(
@@ -210,7 +218,7 @@ def _cells_first(cells: Cells) -> Cells:
         return Conv(
             *(
                 leaf if leaf is None else jnp.moveaxis(leaf, axis, 0)
-                for leaf, axis in zip(conv, (-4, -3, -3, -4), strict=True)
+                for leaf, axis in zip(conv, (-4, -3, -3, -4, -4), strict=True)
             )  # type: ignore[arg-type]
         )
 
@@ -270,7 +278,7 @@ def forward(
             seen = seen + total
             extras.append(extra)
     head = params.head
-    normal = _normalise(x, head.scale, head.offset, mode)
+    normal = _normalise(x, head, mode)
     last = layers.relu(normal)
     var = layers.unbiased_variance(x, mode.groups)
     events = (("last relu", normal, 1), ("variance", var, 1))

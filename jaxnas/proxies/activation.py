@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.networks.models import Model, run
 from jaxnas.networks.nasbench201 import Mode, Observer, Params
-from jaxnas.proxies.base import Model, by_matrix, run
+from jaxnas.proxies.base import by_matrix
 from jaxnas.types import Array
 
 # Images of `swap` at most: it keeps a table of all patterns over them.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnas.networks.models import Model, run
 from jaxnas.networks.nasbench201 import (
     IGNORE,
     STAGES,
@@ -16,7 +17,7 @@ from jaxnas.networks.nasbench201 import (
     Params,
     convolution,
 )
-from jaxnas.proxies.base import Model, by_matrix, run
+from jaxnas.proxies.base import by_matrix
 from jaxnas.types import Array
 
 

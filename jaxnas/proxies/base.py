@@ -14,42 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnas.networks import cells, layers, nasbench201
-from jaxnas.networks.nasbench201 import (
-    TRAINING,
-    CellFunction,
-    Network,
-    Output,
-    Params,
-)
+from jaxnas.networks import nasbench201
+from jaxnas.networks.models import Model, cross_entropy, run, with_lanes
+from jaxnas.networks.nasbench201 import Params
 from jaxnas.spaces.nasbench201 import CONV1, CONV3
 from jaxnas.types import Array
-
-
-class Model(NamedTuple):
-    """Architectures of a network size, ready to run."""
-
-    network: Network
-    cell: CellFunction
-    archs: Array  # (6,), or (a, 6) with lanes
-    method: layers.Method = "patches"
-
-    @property
-    def lanes(self) -> tuple[int, ...]:
-        """() or (a,)."""
-        return self.archs.shape[:-1]
-
-
-def single(network: Network, arch: Array, method: layers.Method = "patches") -> Model:
-    """One architecture (6,), to be mapped over with `lax.map`."""
-    return Model(network, cells.sequential(arch), arch, method)
-
-
-def several(
-    network: Network, plan: cells.Plan, method: layers.Method = "patches"
-) -> Model:
-    """The architectures of a plan, as lanes."""
-    return Model(network, cells.grouped(plan), plan.archs, method)
 
 
 class Proxy(NamedTuple):
@@ -89,32 +58,9 @@ def by_matrix(function: Callable[[Array], Array], matrices: Array) -> Array:
     return lax.platform_dependent(matrices, cpu=mapped, default=function)
 
 
-def run(model: Model, params: Params, x: Array, mode=TRAINING, **options) -> Output:
-    """`forward` for images (b, h, w, c), which all lanes see, or (a, b, h, w, c)."""
-    x = jnp.broadcast_to(x, (*model.lanes, *x.shape[-4:]))
-    mode = mode._replace(method=model.method)
-    return nasbench201.forward(params, model.cell, x, mode=mode, **options)
-
-
-def cross_entropy(logits: Array, y: Array) -> Array:
-    """Mean over the images, () or (a,): logits (..., b, k), labels y (b,)."""
-    y = jnp.broadcast_to(y, logits.shape[:-1])
-    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), y[..., None], -1)
-    return -jnp.mean(picked[..., 0], -1)
-
-
 def loss(model: Model, params: Params, x: Array, y: Array) -> Array:
     """The sum over lanes of the mean cross-entropy; its gradients have lanes."""
     return jnp.sum(cross_entropy(run(model, params, x).logits, y))
-
-
-def with_lanes(model: Model, params: Params) -> Params:
-    """The parameters with the model's lanes, so that each has a gradient of its own."""
-    if not model.lanes or params.stem.weight.ndim == 3:
-        return params
-    return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (*model.lanes, *leaf.shape)), params
-    )
 
 
 # Weights of the layers: stem; 1 x 1 and 3 x 3 of each stage, (cells, 6) before the last

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.networks import counting
+from jaxnas.networks.models import Model
 from jaxnas.networks.nasbench201 import Network, Params
 from jaxnas.proxies import activation, az_nas, gradient, jacobian, synaptic
-from jaxnas.proxies.base import Model, Proxy
+from jaxnas.proxies.base import Proxy
 from jaxnas.types import Array
 
 _Labelled = Callable[[Model, Params, Array, Array], Array]

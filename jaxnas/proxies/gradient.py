@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnas.networks import initialise
+from jaxnas.networks.models import Model, with_lanes
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.proxies.base import (
-    Model,
     Weights,
     gates,
     gradients,
@@ -22,7 +22,6 @@ from jaxnas.proxies.base import (
     over_layers,
     weights,
     weights_count,
-    with_lanes,
     with_weights,
 )
 from jaxnas.types import Array

@@ -10,8 +10,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxnas.networks.models import Model, run
 from jaxnas.networks.nasbench201 import Params
-from jaxnas.proxies.base import Model, by_matrix, run
+from jaxnas.proxies.base import by_matrix
 from jaxnas.types import Array
 
 _SMALL = 1e-5  # k of both papers

@@ -14,10 +14,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxnas.networks import cells
+from jaxnas.networks import cells, models
 from jaxnas.networks.initialise import SCHEMES, initialise, own_parameters
 from jaxnas.networks.nasbench201 import Network
-from jaxnas.proxies import base
 from jaxnas.proxies.catalogue import CATALOGUE
 from jaxnas.spaces import base as spaces
 from jaxnas.spaces import nasbench201 as nb201
@@ -127,7 +126,7 @@ def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.Plan):
             if settings.own_weights:
                 code = spaces.rank(nb201.SPACE, arch)
                 params = jax.tree.map(lambda leaf: leaf[0], own(code[None]))
-            return proxy.score(key_proxy, base.single(network, arch), params, x, y)
+            return proxy.score(key_proxy, models.single(network, arch), params, x, y)
 
         if static.engine == "sequential":
             return lax.map(single, plan.archs)[None]
@@ -135,7 +134,7 @@ def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.Plan):
         params = own(codes) if settings.own_weights else shared
         # An accelerator's own convolution is faster than patches.
         native = static.devices[0].platform != "cpu"
-        model = base.several(network, plan, "native" if native else "patches")
+        model = models.several(network, plan, "native" if native else "patches")
         return proxy.score(key_proxy, model, params, x, y)[None]
 
     if len(static.devices) == 1:

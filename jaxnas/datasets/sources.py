@@ -1,82 +1,24 @@
-"""Images with classes, on the host: from where they lie to fixed batches.
+"""Where images come from: packages, npz files, folders, CIFAR's and MNIST's files.
 
-    images = normalised(from_npz("images.npz", name="cifar10"))
-    train, valid = split(images, (0.8, 0.2), seed=0)
-    x, y = batch(train, 128, seed=0)
-
-Pixels are in 0 to 255 until they are normalised. What is random depends on a seed alone.
 scikit-learn and Pillow are needed only by `digits` and `from_folder`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxnas import checkpoints
-from jaxnas.benchmarks import cifar_files
+from jaxnas.benchmarks import cifar_files, idx_files
 from jaxnas.benchmarks.streams import shown
+from jaxnas.datasets.images import Images, checked
 
-# Mean and standard deviation by channel, of 255, as NAS-Bench-201 normalises
-# (Dong and Yang, 2020, and its program).
-NORMALISATION = {
-    "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
-    "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
-    "ImageNet16-120": ((122.68, 116.66, 104.01), (63.22, 61.26, 65.09)),
-}
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 # More pixels than any benchmark's images have: a small file can unpack to gigabytes.
 MAX_PIXELS = 2**24
-
-
-class Images(NamedTuple):
-    """Images of one size and their classes."""
-
-    x: np.ndarray  # (n, h, w, c) float32
-    y: np.ndarray  # (n,) int32, 0 to classes - 1
-    classes: int
-    name: str
-
-
-def checked(images: Images, *, gaps: bool = False) -> Images:
-    """Returns `images`, or raises `ValueError` for what no proxy or training can use.
-
-    Args:
-      gaps: classes without an image are allowed.
-    """
-    x, y, classes, name = images
-    if x.ndim != 4 or not x.size or x.dtype != np.float32:
-        raise ValueError(
-            f"{name}: wanted images (n, h, w, c) float32, not {x.shape} {x.dtype}"
-        )
-    if y.shape != x.shape[:1] or y.dtype != np.int32:
-        raise ValueError(
-            f"{name}: wanted {len(x)} classes (n,) int32, not {y.shape} {y.dtype}"
-        )
-    if classes < 2:
-        raise ValueError(f"{name}: wanted at least 2 classes, found {classes}")
-    if y.min() < 0 or y.max() >= classes:
-        raise ValueError(
-            f"{name}: wanted classes 0 to {classes - 1}, found {y.min()} to {y.max()}"
-        )
-    present = np.unique(y)
-    if len(present) < classes and not gaps:
-        first = next((i for i, label in enumerate(present) if label != i), len(present))
-        raise ValueError(
-            f"{name}: {classes - len(present)} of {classes} classes have no image; the "
-            f"first is {first}"
-        )
-    bad = ~np.isfinite(x).all((1, 2, 3))
-    if bad.any():
-        raise ValueError(
-            f"{name}: {bad.sum()} of {len(x)} images have pixels that are not finite; "
-            f"the first is image {np.argmax(bad)}"
-        )
-    return images
 
 
 def digits() -> Images:
@@ -224,83 +166,41 @@ def from_cifar(
     return checked(images, gaps=True)
 
 
-def constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (c,) float32: the published ones, or of the images."""
-    if images.name in NORMALISATION:
-        known = [np.array(values, np.float32) for values in NORMALISATION[images.name]]
-        if len(known[0]) != images.x.shape[-1]:
-            raise ValueError(
-                f"{images.name} has 3 channels, these images {images.x.shape[-1]}"
-            )
-        return known[0], known[1]
-    axes = (0, 1, 2)
-    mean, std = images.x.mean(axes, np.float64), images.x.std(axes, np.float64)
-    # A channel that is the same everywhere becomes 0.
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
-
-
-def normalised(
-    images: Images,
-    mean: np.ndarray | Sequence[float] | None = None,
-    std: np.ndarray | Sequence[float] | None = None,
+def from_idx(
+    path: str | os.PathLike, *, train: bool = True, name: str | None = None
 ) -> Images:
-    """(x - mean) / std, by channel; constants that are not given are `constants`."""
-    known = constants(images) if mean is None or std is None else (mean, std)
-    mean = np.asarray(known[0] if mean is None else mean, np.float32)
-    std = np.asarray(known[1] if std is None else std, np.float32)
-    channels = images.x.shape[-1:]
-    if mean.shape != channels or std.shape != channels or not (std > 0).all():
-        raise ValueError(
-            f"wanted a mean and a positive standard deviation {channels}, "
-            f"not {mean} and {std}"
-        )
-    return images._replace(x=(images.x - mean) / std)
+    """A folder with the four files of MNIST (LeCun et al., 1998), or of one like it.
 
+    They are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and `t10k-...` of the
+    test images; each may be compressed (`.gz`).
 
-def batch(
-    images: Images, size: int, *, seed: int, number: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Batch `number` of the images shuffled by `seed`: x (size, h, w, c), y (size,).
-
-    Batches of one seed have no image in common.
-
-    Raises: `ValueError` if there are not so many images.
+    Raises: `ValueError`, of one line, for what is missing, damaged or something else.
     """
-    if size < 1 or number < 0 or (number + 1) * size > len(images.x):
-        raise ValueError(
-            f"{images.name} has {len(images.x)} images: no batch {number} of {size}"
-        )
-    order = np.random.default_rng(seed).permutation(len(images.x))
-    chosen = order[number * size : (number + 1) * size]
-    return images.x[chosen], images.y[chosen]
+    root = Path(path)
+    part = "train" if train else "t10k"
+    x = idx_files.read(idx_files.find(root, f"{part}-images-idx3-ubyte"), 3)
+    y = idx_files.read(idx_files.find(root, f"{part}-labels-idx1-ubyte"), 1)
+    if len(x) != len(y):
+        raise ValueError(f"{root} has {len(x)} images of {part} and {len(y)} labels")
+    if not len(x):
+        raise ValueError(f"{root} has no images of {part}")
+    images = x[..., None].astype(np.float32), y.astype(np.int32)
+    return checked(Images(*images, int(y.max()) + 1, name or root.resolve().name))
 
 
-def split(
-    images: Images, fractions: Sequence[float], *, seed: int
-) -> tuple[Images, ...]:
-    """Parts with the same share of every class, to within one image of each.
+def fashion_mnist(*, train: bool = True) -> Images:
+    """Fashion-MNIST (Xiao et al., 2017): 28 x 28, one channel, 10 classes.
 
-    Args:
-      fractions: of the parts, positive, at most 1 together.
+    Looked for in the folder that JAXNAS_FASHION_MNIST names, by default where the Debian
+    package dataset-fashion-mnist puts it.
 
-    Raises: `ValueError` for other fractions, and if a part would lack a class.
+    Raises: `ValueError` if it is not there or damaged.
     """
-    ends = np.cumsum(fractions)
-    if not len(ends) or min(fractions) <= 0 or ends[-1] > 1 + 1e-6:
+    folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
+    if not folder.is_dir():
         raise ValueError(
-            f"fractions must be positive and at most 1 together, not {fractions}"
+            f"Fashion-MNIST is not in {folder}: install the Debian package "
+            "dataset-fashion-mnist, or set JAXNAS_FASHION_MNIST to a folder with its "
+            "four files"
         )
-    rng = np.random.default_rng(seed)
-    parts: list[list[np.ndarray]] = [[] for _ in fractions]
-    for label in np.unique(images.y):
-        members = rng.permutation(np.flatnonzero(images.y == label))
-        stops = np.round(ends * len(members)).astype(int)
-        for part, piece in zip(parts, np.split(members, stops)[:-1], strict=True):
-            if not len(piece):
-                raise ValueError(
-                    f"{images.name}: the {len(members)} images of class {label} are "
-                    f"too few for parts of {', '.join(f'{f:g}' for f in fractions)}"
-                )
-            part.append(piece)
-    chosen = [np.sort(np.concatenate(part)) for part in parts]
-    return tuple(images._replace(x=images.x[c], y=images.y[c]) for c in chosen)
+    return from_idx(folder, train=train, name="fashion-mnist")

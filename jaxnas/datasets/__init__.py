@@ -1,0 +1,44 @@
+"""Images with classes, on the host: from where they lie to fixed batches.
+
+    images = normalised(from_npz("images.npz", name="cifar10"))
+    train, valid = split(images, (0.8, 0.2), seed=0)
+    x, y = batch(train, 128, seed=0)
+
+Pixels are in 0 to 255 until they are normalised. What is random depends on a seed alone.
+"""
+
+from jaxnas.datasets.images import (
+    NORMALISATION,
+    Images,
+    batch,
+    checked,
+    constants,
+    normalised,
+    resized,
+    split,
+)
+from jaxnas.datasets.sources import (
+    digits,
+    fashion_mnist,
+    from_cifar,
+    from_folder,
+    from_idx,
+    from_npz,
+)
+
+__all__ = [
+    "NORMALISATION",
+    "Images",
+    "batch",
+    "checked",
+    "constants",
+    "digits",
+    "fashion_mnist",
+    "from_cifar",
+    "from_folder",
+    "from_idx",
+    "from_npz",
+    "normalised",
+    "resized",
+    "split",
+]

@@ -1,0 +1,169 @@
+"""Images with classes as arrays on the host: checks, normalisation, batches, parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# Mean and standard deviation by channel, of 255, as NAS-Bench-201 normalises
+# (Dong and Yang, 2020, and its program).
+NORMALISATION = {
+    "cifar10": ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+    "cifar100": ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4)),
+    "ImageNet16-120": ((122.68, 116.66, 104.01), (63.22, 61.26, 65.09)),
+}
+
+
+class Images(NamedTuple):
+    """Images of one size and their classes."""
+
+    x: np.ndarray  # (n, h, w, c) float32
+    y: np.ndarray  # (n,) int32, 0 to classes - 1
+    classes: int
+    name: str
+
+
+def checked(images: Images, *, gaps: bool = False) -> Images:
+    """Returns `images`, or raises `ValueError` for what no proxy or training can use.
+
+    Args:
+      gaps: classes without an image are allowed.
+    """
+    x, y, classes, name = images
+    if x.ndim != 4 or not x.size or x.dtype != np.float32:
+        raise ValueError(
+            f"{name}: wanted images (n, h, w, c) float32, not {x.shape} {x.dtype}"
+        )
+    if y.shape != x.shape[:1] or y.dtype != np.int32:
+        raise ValueError(
+            f"{name}: wanted {len(x)} classes (n,) int32, not {y.shape} {y.dtype}"
+        )
+    if classes < 2:
+        raise ValueError(f"{name}: wanted at least 2 classes, found {classes}")
+    if y.min() < 0 or y.max() >= classes:
+        raise ValueError(
+            f"{name}: wanted classes 0 to {classes - 1}, found {y.min()} to {y.max()}"
+        )
+    present = np.unique(y)
+    if len(present) < classes and not gaps:
+        first = next((i for i, label in enumerate(present) if label != i), len(present))
+        raise ValueError(
+            f"{name}: {classes - len(present)} of {classes} classes have no image; the "
+            f"first is {first}"
+        )
+    bad = ~np.isfinite(x).all((1, 2, 3))
+    if bad.any():
+        raise ValueError(
+            f"{name}: {bad.sum()} of {len(x)} images have pixels that are not finite; "
+            f"the first is image {np.argmax(bad)}"
+        )
+    return images
+
+
+def constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (c,) float32: the published ones, or of the images."""
+    if images.name in NORMALISATION:
+        known = [np.array(values, np.float32) for values in NORMALISATION[images.name]]
+        if len(known[0]) != images.x.shape[-1]:
+            raise ValueError(
+                f"{images.name} has 3 channels, these images {images.x.shape[-1]}"
+            )
+        return known[0], known[1]
+    axes = (0, 1, 2)
+    mean, std = images.x.mean(axes, np.float64), images.x.std(axes, np.float64)
+    # A channel that is the same everywhere becomes 0.
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def normalised(
+    images: Images,
+    mean: np.ndarray | Sequence[float] | None = None,
+    std: np.ndarray | Sequence[float] | None = None,
+) -> Images:
+    """(x - mean) / std, by channel; constants that are not given are `constants`."""
+    known = constants(images) if mean is None or std is None else (mean, std)
+    mean = np.asarray(known[0] if mean is None else mean, np.float32)
+    std = np.asarray(known[1] if std is None else std, np.float32)
+    channels = images.x.shape[-1:]
+    if mean.shape != channels or std.shape != channels or not (std > 0).all():
+        raise ValueError(
+            f"wanted a mean and a positive standard deviation {channels}, "
+            f"not {mean} and {std}"
+        )
+    return images._replace(x=(images.x - mean) / std)
+
+
+def batch(
+    images: Images, size: int, *, seed: int, number: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Batch `number` of the images shuffled by `seed`: x (size, h, w, c), y (size,).
+
+    Batches of one seed have no image in common.
+
+    Raises: `ValueError` if there are not so many images.
+    """
+    if size < 1 or number < 0 or (number + 1) * size > len(images.x):
+        raise ValueError(
+            f"{images.name} has {len(images.x)} images: no batch {number} of {size}"
+        )
+    order = np.random.default_rng(seed).permutation(len(images.x))
+    chosen = order[number * size : (number + 1) * size]
+    return images.x[chosen], images.y[chosen]
+
+
+def split(
+    images: Images, fractions: Sequence[float], *, seed: int
+) -> tuple[Images, ...]:
+    """Parts with the same share of every class, to within one image of each.
+
+    Args:
+      fractions: of the parts, positive, at most 1 together.
+
+    Raises: `ValueError` for other fractions, and if a part would lack a class.
+    """
+    ends = np.cumsum(fractions)
+    if not len(ends) or min(fractions) <= 0 or ends[-1] > 1 + 1e-6:
+        raise ValueError(
+            f"fractions must be positive and at most 1 together, not {fractions}"
+        )
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = [[] for _ in fractions]
+    for label in np.unique(images.y):
+        members = rng.permutation(np.flatnonzero(images.y == label))
+        stops = np.round(ends * len(members)).astype(int)
+        for part, piece in zip(parts, np.split(members, stops)[:-1], strict=True):
+            if not len(piece):
+                raise ValueError(
+                    f"{images.name}: the {len(members)} images of class {label} are "
+                    f"too few for parts of {', '.join(f'{f:g}' for f in fractions)}"
+                )
+            part.append(piece)
+    chosen = [np.sort(np.concatenate(part)) for part in parts]
+    return tuple(images._replace(x=images.x[c], y=images.y[c]) for c in chosen)
+
+
+def resized(images: Images, side: int) -> Images:
+    """The images scaled to side x side: means of the pixels that fall into each.
+
+    A pixel that falls into several counts in each by its share; larger sizes repeat
+    pixels in the same way.
+
+    Raises: `ValueError` for a side below 1.
+    """
+    if side < 1:
+        raise ValueError(f"the side must be at least 1 pixel, not {side}")
+    height, width = images.x.shape[1:3]
+    x = np.einsum("rh,nhwc->nrwc", _shares(height, side), images.x, optimize=True)
+    x = np.einsum("sw,nrwc->nrsc", _shares(width, side), x, optimize=True)
+    return images._replace(x=x.astype(np.float32))
+
+
+def _shares(size: int, side: int) -> np.ndarray:
+    """(side, size): the share of each old pixel in the mean that a new one is."""
+    edges = np.arange(side + 1) * size / side
+    first, last = edges[:-1, None], edges[1:, None]
+    old = np.arange(size)
+    covered = np.minimum(last, old + 1) - np.maximum(first, old)
+    return np.clip(covered, 0, None) * side / size

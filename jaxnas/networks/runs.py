@@ -1,0 +1,189 @@
+"""Whole trainings: the loop over epochs, with checkpoints, of one architecture or many.
+
+trained = train(key, network, RECIPES["nb201"], archs, data, folder="run")
+trained.curves["valid"]  # (a, epochs) percent
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import pytrees
+from jaxnas.networks import cells
+from jaxnas.networks import train as training
+from jaxnas.networks.nasbench201 import Network, Params
+from jaxnas.networks.train import Data, Engine, Measured, Recipe, Settings
+from jaxnas.types import Array
+
+# What is measured of an epoch, besides its seconds.
+MEASURED = Measured._fields
+
+
+class Trained(NamedTuple):
+    """Of a architectures."""
+
+    params: Params  # with running statistics and lanes (a,)
+    # (a, epochs) float32 each: loss, train, valid, test; and seconds, in equal shares of
+    # those that were trained together, evaluation included, compilation not.
+    curves: dict[str, np.ndarray]
+
+
+def train(
+    key: Array,
+    network: Network,
+    recipe: Recipe,
+    archs: np.ndarray,
+    data: Data,
+    *,
+    folder: str | Path | None = None,
+    save_every: int = 10,
+    engine: Engine | None = None,
+    device: Any = None,
+    report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+) -> Trained:
+    """Trains architectures (a, 6) side by side for all epochs of a recipe.
+
+    Args:
+      key: of the initial weights, which all share, of the order and the augmentation.
+      data: normalised images, on the host or the device.
+      folder: for a checkpoint after every `save_every` epochs; a training that was
+        killed goes on from it, with the same bits.
+      engine: default: "sequential" on a CPU and "grouped" on an accelerator, where one
+        architecture alone is "sequential" too.
+      device: default: the first.
+      report: called after each epoch with its number, from 0, and the curves so far.
+
+    Returns: the networks and their curves; NaN from where one has diverged.
+    Raises: `ValueError` for architectures and data that do not fit, and for a folder of
+      another training, before anything is compiled.
+    """
+    archs = check(network, recipe, archs, data)
+    if isinstance(save_every, bool) or save_every < 1:
+        raise ValueError(f"save_every must be at least 1, not {save_every!r}")
+    device = jax.local_devices()[0] if device is None else device
+    record = _record(key, network, recipe, archs, data) if folder is not None else {}
+    settings = settings_of(network, recipe, len(archs), engine)
+    state = jax.eval_shape(lambda: training.start(key, network, len(archs)))
+    curves = {
+        k: np.full((len(archs), recipe.epochs), np.nan, np.float32)
+        for k in (*MEASURED, "seconds")
+    }
+    first = 0
+    if folder is not None and pytrees.exists(folder):
+        first, state, curves = _resume(Path(folder), record, state, curves)
+    else:
+        state = training.start(key, network, len(archs))
+    wanted = cells.plan(archs) if settings.engine == "grouped" else archs
+    state, data, wanted = jax.device_put((state, data, wanted), device)
+    program = training.compiled(settings, key, wanted, state, data)
+    for number in range(first, recipe.epochs):
+        begun = time.perf_counter()
+        state, measured = program(number, wanted, state, data)
+        jax.block_until_ready((state, measured))
+        for name, values in zip(MEASURED, measured, strict=True):
+            curves[name][:, number] = values
+        curves["seconds"][:, number] = (time.perf_counter() - begun) / len(archs)
+        done = number + 1
+        if folder is not None and (done % save_every == 0 or done == recipe.epochs):
+            _save(Path(folder), record, state, curves, done)
+        if report is not None:
+            report(number, curves)
+    return Trained(training.with_running(state.params, state.running), curves)
+
+
+def settings_of(
+    network: Network, recipe: Recipe, lanes: int, engine: Engine | None = None
+) -> Settings:
+    """What is compiled for so many architectures here."""
+    on_cpu = jax.default_backend() == "cpu"
+    if engine is None:
+        engine = "sequential" if on_cpu or lanes == 1 else "grouped"
+    if engine not in ("sequential", "grouped"):
+        raise ValueError(f"no engine {engine!r}; there are sequential, grouped")
+    return Settings(network, recipe, engine, "patches" if on_cpu else "native")
+
+
+def check(
+    network: Network, recipe: Recipe, archs: np.ndarray, data: Data
+) -> np.ndarray:
+    """The architectures (a, 6) int32, or `ValueError` for what cannot be trained."""
+    archs = np.asarray(archs)
+    if archs.ndim != 2 or archs.shape[1] != 6 or not len(archs):
+        raise ValueError(f"wanted architectures (a, 6), found {archs.shape}")
+    if not np.issubdtype(archs.dtype, np.integer):
+        raise ValueError(f"architectures are integers, not {archs.dtype}")
+    if archs.min() < 0 or archs.max() > 4:
+        raise ValueError(f"operations are 0..4, found {archs.min()}..{archs.max()}")
+    shape = network.size, network.size, network.colours
+    for part in ("", "_valid", "_test"):
+        x, y = getattr(data, f"x{part}"), getattr(data, f"y{part}")
+        least = 2 if not part else 1
+        if x.ndim != 4 or x.shape[1:] != shape or len(x) < least:
+            raise ValueError(
+                f"wanted x{part} as at least {least} images {shape}, found {x.shape}"
+            )
+        if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
+            raise ValueError(
+                f"wanted y{part} as {len(x)} integers, found {y.dtype} {y.shape}"
+            )
+        low, high = int(np.min(y)), int(np.max(y))
+        if low < 0 or high >= network.classes:
+            raise ValueError(
+                f"y{part} must be 0..{network.classes - 1}, found {low}..{high}"
+            )
+        if not np.isfinite(x).all():
+            raise ValueError(f"x{part} is not finite everywhere")
+    if np.shape(data.black) != (network.colours,):
+        raise ValueError(
+            f"wanted black ({network.colours},), found {np.shape(data.black)}"
+        )
+    if recipe.crop >= network.size or recipe.cutout > network.size:
+        raise ValueError(
+            f"crop {recipe.crop} and cutout {recipe.cutout} are too large for images of "
+            f"{network.size} pixels"
+        )
+    return archs.astype(np.int32)
+
+
+def _record(key, network, recipe, archs, data) -> dict:
+    """All that the result depends on, as JSON."""
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return {
+        "network": dataclasses.asdict(network),
+        "recipe": dataclasses.asdict(recipe),
+        "archs": archs.tolist(),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "data": digest.hexdigest(),
+        "float": str(jnp.zeros(()).dtype),
+    }
+
+
+def _save(folder: Path, record: dict, state, curves, done: int) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    pytrees.save(folder, {"state": state, "curves": curves}, record | {"epochs": done})
+
+
+def _resume(folder: Path, record: dict, state, curves):
+    """What `_save` wrote, and how many epochs that was."""
+    found = pytrees.manifest(folder)
+    done = found.pop("epochs", None)
+    for name, wanted in record.items():
+        if found.get(name) != wanted:
+            raise ValueError(
+                f"{folder} has a training with another {name}: wanted another folder, or "
+                f"{name} {str(found.get(name))[:80]} instead of {str(wanted)[:80]}"
+            )
+    both = pytrees.restore(folder, {"state": state, "curves": curves})
+    curves = {name: np.array(values) for name, values in both["curves"].items()}
+    return int(done or 0), both["state"], curves

@@ -1,0 +1,117 @@
+"""Pytrees of arrays on disk, by orbax: a folder with a JSON manifest, written at once.
+
+orbax-checkpoint (the extra `training`) is imported when something is saved or read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+Tree = TypeVar("Tree")
+_STATE, _MANIFEST = "state", "manifest"
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[tuple[Any, Any]]:
+    try:
+        import orbax.checkpoint as orbax
+    except ImportError as error:
+        raise ValueError(
+            "checkpoints need orbax-checkpoint: pip install 'jaxnas[training]'"
+        ) from error
+    with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
+        yield orbax, checkpointer
+
+
+def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> None:
+    """Writes a folder that a reader sees whole or not at all.
+
+    Args:
+      path: the folder; one that is there is replaced, and of an interruption in between
+        `path` with `.old` is left, which `restore` reads then.
+      tree: of arrays.
+      manifest: a JSON object.
+
+    Raises: `ValueError` if it cannot be written, and without orbax.
+    """
+    path = Path(path).absolute()
+    new, old = (path.with_name(path.name + end) for end in (".new", ".old"))
+    try:
+        with _checkpointer() as (orbax, checkpointer):
+            arguments = {
+                _STATE: orbax.args.StandardSave(tree),
+                _MANIFEST: orbax.args.JsonSave(dict(manifest)),
+            }
+            checkpointer.save(new, args=orbax.args.Composite(**arguments), force=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        new.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Whether something was saved there."""
+    return _found(Path(path)) is not None
+
+
+def _found(path: Path) -> Path | None:
+    whole = (path, path.with_name(path.name + ".old"))
+    return next((p.absolute() for p in whole if (p / _MANIFEST).is_dir()), None)
+
+
+def manifest(path: str | os.PathLike) -> dict[str, Any]:
+    """The manifest of what was saved; `ValueError` if it is missing or damaged."""
+
+    def read(orbax: Any, checkpointer: Any, folder: Path) -> Any:
+        wanted = orbax.args.Composite(manifest=orbax.args.JsonRestore())
+        return checkpointer.restore(folder, args=wanted).manifest
+
+    found = _read(path, read)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: wanted a JSON object as manifest")
+    return found
+
+
+def restore(path: str | os.PathLike, like: Tree) -> Tree:
+    """The arrays that were saved.
+
+    Args:
+      like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
+
+    Raises: `ValueError`, in one line, if it is missing, damaged, or another tree.
+    """
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
+    )
+
+    def read(orbax: Any, checkpointer: Any, folder: Path) -> Any:
+        wanted = orbax.args.Composite(state=orbax.args.StandardRestore(shapes))
+        return checkpointer.restore(folder, args=wanted).state
+
+    return _read(path, read)
+
+
+def _read(path: str | os.PathLike, read: Any) -> Any:
+    folder = _found(Path(path))
+    if folder is None:
+        raise ValueError(f"no checkpoint at {path}")
+    try:
+        with _checkpointer() as (orbax, checkpointer):
+            return read(orbax, checkpointer, folder)
+    except ImportError:
+        raise
+    # Whatever a damaged folder makes orbax and tensorstore raise.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path} is no sound checkpoint: {reason}") from error

@@ -1,0 +1,281 @@
+"""Training: what a step is, how engines and lanes agree, checkpoints and bad input."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas import pytrees
+from jaxnas.networks import augment, layers, models, runs
+from jaxnas.networks import train as training
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.train import Data, Recipe
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1)
+# A cell with every operation, one that connects nothing, one of skips and a convolution.
+ARCHS = np.array([[3, 2, 4, 1, 0, 3], [0] * 6, [1, 1, 1, 3, 0, 1]])
+RECIPE = Recipe(epochs=4, batch=8, lr=0.05, smoothing=0.1, flip=True, crop=1, cutout=3)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+
+    def images(num):
+        y = rng.integers(0, 3, num).astype(np.int32)
+        x = rng.normal(y[:, None, None, None] - 1.0, 1.0, (num, 8, 8, 1))
+        return x.astype(np.float32), y
+
+    return Data(*images(42), *images(12), *images(9), np.zeros(1, np.float32))
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """Both engines' results."""
+    return {
+        engine: runs.train(
+            jax.random.key(0), NETWORK, RECIPE, ARCHS, data, engine=engine
+        )
+        for engine in ("sequential", "grouped")
+    }
+
+
+def same(ones, others):
+    """The same bits, but for the seconds."""
+    for name in training.Measured._fields:
+        np.testing.assert_array_equal(ones.curves[name], others.curves[name])
+    for a, b in zip(*map(jax.tree.leaves, (ones.params, others.params)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_both_engines_train_the_same(trained):
+    one, other = trained["sequential"], trained["grouped"]
+    for name in training.Measured._fields:
+        np.testing.assert_allclose(one.curves[name], other.curves[name], 1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (one.params, other.params)), strict=True):
+        np.testing.assert_allclose(a, b, 1e-3, 1e-5)
+    for result in (one, other):
+        curves = result.curves
+        assert all(c.shape == (3, 4) and np.isfinite(c).all() for c in curves.values())
+        assert (curves["seconds"] > 0).all()
+        assert (curves["loss"][:, -1] < curves["loss"][:, 0]).all()
+
+
+def test_what_is_measured_is_what_the_network_says(trained, data):
+    params = jax.tree.map(lambda leaf: leaf[0], trained["sequential"].params)
+    model = models.single(NETWORK, jnp.asarray(ARCHS[0]))
+    mode = training.TRAINING._replace(norm="running", reduction_norm="running")
+    x, y = (np.concatenate(p) for p in (data[2:6:2], data[3:6:2]))
+    run = jax.jit(lambda params, x: models.run(model, params, x, mode).logits)
+    right = np.argmax(run(params, x), -1) == y
+    for split, hits in (("valid", right[:12]), ("test", right[12:])):
+        found = trained["sequential"].curves[split][0, -1]
+        np.testing.assert_allclose(found, 100 * hits.mean(), 1e-5)
+
+
+def test_a_training_that_was_stopped_goes_on(tmp_path, trained, data):
+    class Stopped(Exception):
+        pass
+
+    def stop(number, curves):
+        if number == 2:
+            raise Stopped
+
+    told = []
+    arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
+    options = dict(engine="sequential", folder=tmp_path / "run", save_every=2)
+    with pytest.raises(Stopped):
+        runs.train(*arguments, **options, report=stop)
+    again = runs.train(*arguments, **options, report=lambda n, _: told.append(n))
+    assert told == [2, 3]  # the third epoch was not saved
+    same(again, trained["sequential"])
+    whole = runs.train(*arguments, **options, report=lambda n, _: told.append(n))
+    assert told == [2, 3]
+    same(again, whole)
+    with pytest.raises(ValueError, match="a training with another key"):
+        runs.train(jax.random.key(1), *arguments[1:], **options)
+    with pytest.raises(ValueError, match="a training with another recipe"):
+        recipe = dataclasses.replace(RECIPE, lr=0.1)
+        runs.train(*arguments[:2], recipe, *arguments[3:], **options)
+
+
+@pytest.mark.parametrize("engine", ["sequential", "grouped"])
+def test_a_network_that_diverges_is_alone_with_it(engine, trained, data):
+    settings = runs.settings_of(NETWORK, RECIPE, 3, engine)
+    key = jax.random.key(0)
+    state = training.start(key, NETWORK, 3)
+    poisoned = state.params.stem.weight.at[0, 0, 0].set(jnp.inf)
+    stem = state.params.stem._replace(weight=poisoned)
+    state = state._replace(params=state.params._replace(stem=stem))
+    archs = runs.cells.plan(ARCHS) if engine == "grouped" else jnp.asarray(ARCHS)
+    data = jax.tree.map(jnp.asarray, data)
+    program = training.compiled(settings, key, archs, state, data)
+    _, measured = program(0, archs, state, data)
+    for name, values in measured._asdict().items():
+        assert np.isnan(values[0]), name
+        np.testing.assert_array_equal(
+            values[1:], trained[engine].curves[name][1:, 0], name
+        )
+
+
+def test_keys_decide(trained, data):
+    other = runs.train(
+        jax.random.key(1), NETWORK, RECIPE, ARCHS, data, engine="sequential"
+    )
+    assert (other.curves["loss"] != trained["sequential"].curves["loss"]).all()
+    again = runs.train(
+        jax.random.key(0), NETWORK, RECIPE, ARCHS, data, engine="sequential"
+    )
+    same(again, trained["sequential"])
+
+
+def test_rates_are_those_of_the_schedules():
+    recipe = Recipe(epochs=200, lr=0.1)
+    found = [training.rates(recipe, 3, e) for e in (0, 100, 199)]
+    wanted = [0.05 * (1 + np.cos(np.pi * e / 200)) for e in (0, 100, 199)]
+    np.testing.assert_allclose(found, np.repeat(np.array(wanted)[:, None], 3, 1), 1e-5)
+    steps = Recipe(epochs=4, lr=1.0, warmup=1.0, each_step=True)
+    every = np.concatenate([training.rates(steps, 10, e) for e in range(4)])
+    np.testing.assert_allclose(every[:10], np.arange(0.05, 1, 0.1), 1e-6)
+    assert (np.diff(every[10:]) < 0).all() and 0 < every[-1] < 0.01
+
+
+def test_statistics_come_back_as_gradients():
+    x = jnp.asarray(np.random.default_rng(0).normal(2, 3, (2, 6, 4, 4, 5)))
+    slot = jnp.zeros((2, 2, 5))
+
+    def loss(slot, x):
+        return jnp.sum(7 * layers.record(jnp.sin(x), slot, layers.moments(x)))
+
+    found, by_x = jax.grad(loss, (0, 1))(slot, x)
+    np.testing.assert_allclose(found[:, 0], x.mean((1, 2, 3)), 1e-4, 1e-6)
+    np.testing.assert_allclose(found[:, 1], x.var((1, 2, 3), ddof=1), 1e-4)
+    np.testing.assert_allclose(by_x, 7 * jnp.cos(x), 1e-5)
+
+
+def test_smoothing_is_a_mixture_of_labels():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)))
+    y = jnp.array([0, 1, 2, 3, 0, 1])
+    target = 0.8 * np.eye(4)[y] + 0.2 / 4
+    wanted = -np.mean(np.sum(target * jax.nn.log_softmax(logits), -1))
+    np.testing.assert_allclose(models.cross_entropy(logits, y, 0.2), wanted, 1e-6)
+
+
+# --- augmentation -----------------------------------------------------------------------
+
+
+def test_crops_are_windows_of_the_padded_image():
+    x = jnp.arange(2.0 * 5 * 4 * 2).reshape(2, 5, 4, 2)
+    fill = jnp.array([-1.0, -2.0])
+    padded = np.broadcast_to(np.asarray(fill), (2, 9, 8, 2)).copy()
+    padded[:, 2:7, 2:6] = x
+    seen = set()
+    for seed in range(30):
+        found = augment.crop(jax.random.key(seed), x, 2, fill)
+        for image, whole in zip(np.asarray(found), padded, strict=True):
+            places = [
+                (i, j)
+                for i in range(5)
+                for j in range(5)
+                if np.array_equal(image, whole[i : i + 5, j : j + 4])
+            ]
+            assert places
+            seen.update(places)
+    assert len(seen) > 15
+
+
+def test_flips_and_cutouts():
+    x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (400, 6, 5, 2)))
+    flipped = np.asarray(augment.flip(jax.random.key(0), x))
+    mirrored = (flipped == np.asarray(x)[:, :, ::-1]).all((1, 2, 3))
+    assert ((flipped == np.asarray(x)).all((1, 2, 3)) | mirrored).all()
+    assert 150 < mirrored.sum() < 250
+    cut = np.asarray(augment.cutout(jax.random.key(0), x, 3)) == 0
+    assert (cut[..., 0] == cut[..., 1]).all()
+    # A square of 3 x 3 whose centre is anywhere, less what is outside.
+    rows, columns = cut[..., 0].any(2).sum(1), cut[..., 0].any(1).sum(1)
+    assert (cut[..., 0].sum((1, 2)) == rows * columns).all()
+    assert {*rows} == {*columns} == {2, 3}
+
+
+# --- bad input --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(epochs=0), "epochs must be an integer from 1"),
+        (dict(batch=1), "batch must be an integer from 2"),
+        (dict(lr=-1.0), "lr must be finite and not negative"),
+        (dict(lr=float("nan")), "lr must be finite and not negative"),
+        (dict(momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (dict(warmup=2.0), "a warm-up needs each_step=True"),
+    ],
+)
+def test_recipes_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(x_test=np.zeros((3, 8, 4, 1))), "wanted x_test as at least 1 images"),
+        (dict(y=np.full(42, 3)), r"y must be 0\.\.2, found 3\.\.3"),
+        (dict(y_valid=np.zeros(12)), "wanted y_valid as 12 integers"),
+        (dict(x_valid=np.full((12, 8, 8, 1), np.nan)), "x_valid is not finite"),
+        (dict(black=np.zeros(3)), r"wanted black \(1,\)"),
+    ],
+)
+def test_data_are_checked(data, change, message):
+    with pytest.raises(ValueError, match=message):
+        runs.check(NETWORK, RECIPE, ARCHS, data._replace(**change))
+
+
+@pytest.mark.parametrize(
+    ("archs", "message"),
+    [
+        (ARCHS[0], r"wanted architectures \(a, 6\)"),
+        (ARCHS + 2, r"operations are 0\.\.4"),
+        (ARCHS * 1.0, "architectures are integers"),
+    ],
+)
+def test_architectures_are_checked(data, archs, message):
+    with pytest.raises(ValueError, match=message):
+        runs.check(NETWORK, RECIPE, archs, data)
+
+
+# --- files ------------------------------------------------------------------------------
+
+
+def test_trees_are_saved_at_once_and_read_back(tmp_path):
+    tree = {"a": jnp.arange(5.0), "b": [np.ones((2, 3), np.int32)]}
+    path = tmp_path / "folder"
+    assert not pytrees.exists(path)
+    pytrees.save(path, tree, {"number": 1})
+    pytrees.save(path, jax.tree.map(lambda x: x + 1, tree), {"number": 2})
+    assert pytrees.manifest(path) == {"number": 2}
+    found = pytrees.restore(path, tree)
+    np.testing.assert_array_equal(found["a"], tree["a"] + 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder"]
+    # Killed between the two renames: the older one is there.
+    path.rename(tmp_path / "folder.old")
+    assert pytrees.manifest(path) == {"number": 2}
+
+
+def test_damaged_and_foreign_trees_are_told(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        pytrees.manifest(tmp_path / "nothing")
+    path = tmp_path / "folder"
+    pytrees.save(path, {"a": jnp.arange(5.0)}, {})
+    with pytest.raises(ValueError, match="no sound checkpoint"):
+        pytrees.restore(path, {"b": jnp.arange(5.0)})
+    for file in path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"x")
+    with pytest.raises(ValueError, match="no sound checkpoint"):
+        pytrees.manifest(path)
