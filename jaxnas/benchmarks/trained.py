@@ -135,8 +135,8 @@ def _columns(
         add(f"curve/{dataset}/{split}/{epochs}", curve, "of every epoch")
     add(f"loss/{dataset}/train/{epochs}", loss, "mean over the epoch's steps")
     add(f"time/{dataset}/train/{epochs}", time, "of an epoch with its evaluation")
-    mean = np.nanmean(time.sum(2), 1, dtype=np.float64).astype(np.float32)
-    add(f"seconds/{dataset}/{epochs}", mean, "mean of the runs, evaluation included")
+    mean = np.nanmean(time.sum(2), 1, dtype=np.float64)
+    add(f"seconds/{dataset}/{epochs}", np.asarray(mean, np.float32), "mean of the runs, evaluation included")
     return columns, meaning
 
 
