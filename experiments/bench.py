@@ -38,12 +38,19 @@ PACKAGES = {
 }
 
 
+# Sections whose peer is PyTorch.
+TORCH = {"proxies", "training"}
+
+
 @dataclass(frozen=True)
 class Config:
     """What to measure, at which sizes."""
 
     sections: tuple[
-        Literal["search", "distances", "transport", "dpp", "memory", "proxies"], ...
+        Literal[
+            "search", "distances", "transport", "dpp", "memory", "proxies", "training"
+        ],
+        ...,
     ] = (
         "search",
         "distances",
@@ -51,7 +58,7 @@ class Config:
         "dpp",
     )
     """Which parts, in which order; memory is the main comparison's, by its peak; proxies
-    needs PyTorch, of the extra `torch`."""
+    and training need PyTorch, of the extra `torch`."""
     ngrams: tuple[int, ...] = (1, 2)
     """Orders of the operation n-grams of the tree-Wasserstein distance."""
     cells: int = SPACE.size
@@ -83,11 +90,13 @@ class Config:
     ott_pairs: int = 64
     """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
     networks: int = 24
-    """Random cells that are scored."""
+    """Random cells that are scored, and trained."""
     depths: tuple[int, ...] = (1, 5)
     """Cells in each stage of their networks."""
     images: int = 32
     """Images that they are scored on."""
+    steps: int = 8
+    """Training steps of each of them."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -122,10 +131,13 @@ def main(config: Config) -> list[Row]:
         "transport": bench_transport.transport,
         "memory": memory,
     }
-    if "proxies" in config.sections:
-        from experiments import bench_proxies
+    if not TORCH.isdisjoint(config.sections):
+        from experiments import bench_proxies, bench_training
 
-        sections["proxies"] = bench_proxies.proxies
+        sections |= {
+            "proxies": bench_proxies.proxies,
+            "training": bench_training.steps,
+        }
     for name in config.sections:
         with console.status(f"measuring: {name}"), timing.compiling():
             rows += sections[name](config)
@@ -194,6 +206,7 @@ def _check(config: Config) -> None:
     names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
     settings.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
     settings.positive(config, "transport_pairs", "networks", "images")
+    settings.positive(config, "steps")
     if not 1 <= config.subset <= config.items:
         raise ValueError(
             f"--subset must be between 1 and --items = {config.items}, "
@@ -213,12 +226,14 @@ def _check(config: Config) -> None:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
         raise ValueError(
-            "--sections needs one of search, distances, transport, dpp, memory, proxies"
+            "--sections needs one of search, distances, transport, dpp, memory, "
+            "proxies, training"
         )
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
-    if "proxies" in config.sections and not find_spec("torch"):
+    if not TORCH.isdisjoint(config.sections) and not find_spec("torch"):
         raise ValueError(
-            "torch not installed: --sections proxies needs the extra torch"
+            f"torch not installed: --sections {' and '.join(sorted(TORCH))} need the "
+            "extra torch"
         )
     if not config.depths or min(config.depths) < 1:
         raise ValueError(f"--depths must be at least 1, not {config.depths}")

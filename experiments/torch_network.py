@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -91,3 +93,18 @@ def jacob_cov(model: nn.Module, x: torch.Tensor) -> float:
         return float("-inf")
     values = torch.linalg.eigvalsh(torch.corrcoef(jacobian.flatten(1))) + 1e-5
     return float(-(values.log() + 1 / values).sum().detach())
+
+
+def train(
+    model: nn.Module,
+    images: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+) -> None:
+    """An epoch of SGD with Nesterov momentum, a step for each batch."""
+    model.train().requires_grad_(True)
+    settings = dict(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    rule = torch.optim.SGD(model.parameters(), **settings)
+    for x, y in zip(images, labels, strict=True):
+        rule.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        rule.step()

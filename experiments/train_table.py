@@ -7,7 +7,8 @@
 One network is trained for each function that cells can compute, in random order: whatever
 has been trained is a random part of the space. The first ones are trained with more seeds.
 Every finished chunk is kept in --out; a run can be killed and started again, and devices
-share the work. Writes table.npz, which `jaxnas.benchmarks.trained` reads, to --out.
+share the work. Writes table.npz to --out, a table file that drivers take as --benchmark
+as soon as it covers the whole space.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rich.console import Console
 import jaxnas
 from experiments import chunks, images, settings
 from experiments.chunks import Folder
-from jaxnas.benchmarks import trained
+from jaxnas.benchmarks import files, trained
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.train import Data, Recipe
@@ -110,7 +111,6 @@ def main(config: Config) -> None:
     ]
     path = folder.path / "table.npz"
     manifest = {
-        "dataset": source.name,
         "network": dataclasses.asdict(network),
         "recipe": dataclasses.asdict(recipe),
         "settings": described,
@@ -118,7 +118,7 @@ def main(config: Config) -> None:
         "versions": {"jaxnas": jaxnas.__version__, "jax": jax.__version__},
         "platform": jax.default_backend(),
     }
-    trained.save(path, archs, found, manifest)
+    files.save(path, trained.table(archs, found, source.name, manifest))
     line = f"{path}: {total} functions, {sum(len(f['loss']) for f in found)} trainings"
     Console(stderr=True).print(line, highlight=False, soft_wrap=True)
 

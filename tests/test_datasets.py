@@ -1,5 +1,6 @@
 """Images from every source, what is done with them, and files that are not right."""
 
+import gzip
 import pickle
 import struct
 
@@ -232,6 +233,71 @@ def test_splits_keep_the_classes(small):
     assert "too few" in refused(datasets.split, small, (0.9, 0.1), seed=0)
     for wrong in ((), (0.5, 0.6), (1.0, 0.0)):
         assert "fractions" in refused(datasets.split, small, wrong, seed=0)
+
+
+# --- idx files --------------------------------------------------------------------------
+
+
+def idx(array):
+    header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, num in (("train", 9), ("t10k", 6)):
+        x, y = rng.integers(0, 256, (num, 5, 4)), np.arange(num) % 3
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(x))
+        packed = gzip.compress(idx(y))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(packed)
+    return tmp_path
+
+
+def test_idx_files_plain_and_compressed(idx_folder, monkeypatch):
+    train = datasets.from_idx(idx_folder)
+    test = datasets.from_idx(idx_folder, train=False)
+    assert train.x.shape == (9, 5, 4, 1) and test.x.shape == (6, 5, 4, 1)
+    wanted = np.random.default_rng(0).integers(0, 256, (9, 5, 4))
+    np.testing.assert_array_equal(train.x[..., 0], wanted)
+    assert train.y.tolist() == [0, 1, 2] * 3 and train.classes == 3
+    monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(idx_folder))
+    assert datasets.fashion_mnist(train=False).name == "fashion-mnist"
+    monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(idx_folder / "none"))
+    assert "dataset-fashion-mnist" in refused(datasets.fashion_mnist)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no idx file"),
+        (idx(np.zeros((9, 5))), "no idx file of bytes with 3 axes"),
+        (idx(np.zeros((9, 5, 4)))[:-1], "claims"),
+        (idx(np.zeros((8, 5, 4))), "8 images of train and 9 labels"),
+        (gzip.compress(idx(np.zeros((9, 5, 4))))[:-9], "damaged"),
+        (struct.pack(">4I", 0x803, 2**31, 2**31, 2**31), "claims"),
+    ],
+)
+def test_idx_files_that_are_not_right(idx_folder, content, message):
+    (idx_folder / "train-images-idx3-ubyte").write_bytes(content)
+    assert message in refused(datasets.from_idx, idx_folder)
+    (idx_folder / "train-images-idx3-ubyte").unlink()
+    assert "has no train-images" in refused(datasets.from_idx, idx_folder)
+
+
+def test_scaled_images_are_means_of_pixels(small):
+    half = datasets.resized(small, 2).x
+    blocks = small.x.reshape(40, 2, 2, 2, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(half, blocks, 1e-5)
+    np.testing.assert_allclose(datasets.resized(small, 4).x, small.x, 1e-6)
+    twice = datasets.resized(small, 8).x
+    np.testing.assert_allclose(twice, small.x.repeat(2, 1).repeat(2, 2), 1e-5)
+    # 4 pixels to 3: each new one has one old and a third of the next.
+    row = datasets.resized(small, 3).x[0, 0, 0, 0]
+    old = small.x[0, :2, :2, 0]
+    weights = np.array([0.75, 0.25])
+    np.testing.assert_allclose(row, weights @ old @ weights, 1e-5)
+    assert "at least 1 pixel" in refused(datasets.resized, small, 0)
 
 
 @pytest.mark.parametrize(

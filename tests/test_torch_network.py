@@ -8,8 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is in the extra torch")
 
 from experiments import bench, bench_proxies, torch_network  # noqa: E402
-from jaxnas.networks import initialise, models  # noqa: E402
+from jaxnas.networks import initialise, models, runs  # noqa: E402
+from jaxnas.networks import train as training  # noqa: E402
 from jaxnas.networks.nasbench201 import STAGES, Network  # noqa: E402
+from jaxnas.networks.train import Data, Recipe  # noqa: E402
 from jaxnas.proxies import gradient, jacobian  # noqa: E402
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, POOL, SKIP  # noqa: E402
 
@@ -32,8 +34,8 @@ def convolutions(params):
             yield from (reduction.shortcut, reduction.first, reduction.second)
 
 
-def test_it_computes_what_ours_computes():
-    params = initialise.initialise(jax.random.key(0), NETWORK)
+def in_torch(params):
+    """The network in PyTorch with these parameters."""
     model = torch_network.network(NETWORK, ARCH)
     convs = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     # A reduction's main path is registered before its shortcut.
@@ -50,6 +52,12 @@ def test_it_computes_what_ours_computes():
             conv.weight.copy_(torch.from_numpy(matrix.transpose(3, 2, 0, 1).copy()))
         model[-1].weight.copy_(torch.from_numpy(np.array(params.head.weight.T)))
         model[-1].bias.copy_(torch.from_numpy(np.array(params.head.bias)))
+    return model
+
+
+def test_it_computes_what_ours_computes():
+    params = initialise.initialise(jax.random.key(0), NETWORK)
+    model = in_torch(params)
     x = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
     y = np.arange(6) % 4
     images, labels = (
@@ -75,6 +83,44 @@ def test_it_computes_what_ours_computes():
         -np.sum(np.log(values) + 1 / values),
         rtol=1e-2,
     )
+
+
+def test_it_trains_as_ours_does():
+    # All images are in one step, so that their order does not matter.
+    rng = np.random.default_rng(0)
+    y = np.arange(24, dtype=np.int32) % 4
+    x = rng.normal(y[:, None, None, None] - 1.5, 2.0, (24, 8, 8, 3)).astype(np.float32)
+    data = Data(x, y, x[:8], y[:8], x[8:20], y[8:20], np.zeros(3, np.float32))
+    recipe = Recipe(epochs=4, batch=24, lr=0.1, smoothing=0.1)
+    key = jax.random.key(3)
+    found = runs.train(key, NETWORK, recipe, ARCH[None], data)
+
+    start = training.start(key, NETWORK, 1).params
+    model = in_torch(jax.tree.map(lambda leaf: leaf[0], start)).requires_grad_(True)
+    settings = dict(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    rule = torch.optim.SGD(model.parameters(), **settings)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(rule, 4)
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+    images, labels = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), y.astype(int)
+    losses = []
+    for _ in range(4):
+        rule.zero_grad()
+        losses.append(loss(model(images), torch.from_numpy(labels)))
+        losses[-1].backward()
+        rule.step()
+        schedule.step()
+    losses = [float(one.detach()) for one in losses]
+    np.testing.assert_allclose(found.curves["loss"][0], losses, 1e-4)
+
+    theirs = torch_network.forward(model.eval(), images)
+    own = jax.tree.map(lambda leaf: leaf[0], found.params)
+    mode = training.TRAINING._replace(norm="running", reduction_norm="running")
+    single = models.single(NETWORK, jnp.asarray(ARCH))
+    ours = jax.jit(lambda p, x: models.run(single, p, x, mode).logits)(own, x)
+    np.testing.assert_allclose(ours, theirs, 1e-2, 1e-3)
+    right = 100 * (theirs.argmax(1) == y)
+    np.testing.assert_allclose(found.curves["valid"][0, -1], right[:8].mean(), 1e-5)
+    np.testing.assert_allclose(found.curves["test"][0, -1], right[8:20].mean(), 1e-5)
 
 
 def test_both_are_timed():

@@ -1,31 +1,24 @@
-"""The embedded table: networks of NAS-Bench-201 trained by this project, with curves.
+"""Tables of networks that this project trains: one network for each function.
 
-One network was trained for each function that cells can compute (5,260, see
-`nasbench201_classes`), and stands for all cells of that function. The file has a row for
-each function; the table that is made of it one for each cell.
+Cells of NAS-Bench-201 compute 5,260 different functions (see `nasbench201_classes`). One
+network is trained for each, and stands for all cells of that function.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnas import checkpoints
 from jaxnas.benchmarks import files
 from jaxnas.benchmarks.files import Table
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 
-EMBEDDED = Path(__file__).parent / "data" / "fashion.npz"
-FORMAT, VERSION = "jaxnas-trained", 1
-# (functions, runs, epochs) float32 each; NaN for a run that was not done.
+# What a training gives, (architectures, epochs) each.
 CURVES = ("loss", "train", "valid", "test", "seconds")
 
 
@@ -35,112 +28,72 @@ def representatives(seed: int = 0) -> np.ndarray:
     return base.every(SPACE)[np.random.default_rng(seed).permutation(first)]
 
 
-def save(
-    path: str | os.PathLike,
+def table(
     archs: np.ndarray,
     runs: Sequence[Mapping[str, np.ndarray]],
+    dataset: str,
     manifest: Mapping[str, Any],
-) -> None:
-    """Writes what was trained, atomically.
+) -> Table:
+    """The table of all cells that compute what one of the trained ones does.
 
     Args:
       archs: (n, 6), cells of different functions.
-      runs: of each seed, `CURVES` by name, (m, epochs) for the first m of the cells.
-      manifest: JSON; `dataset` names the images.
+      runs: of each seed, `CURVES` by name, (m, epochs) for the first m of the cells; NaN
+        from where a network has diverged.
+      dataset: what the columns call the images.
+      manifest: JSON that the table's manifest has as well.
+
+    Returns: accuracies `<dataset>/<split>/<epochs>` (cells, runs), of the last epoch; of
+      every epoch `curve/...`, `loss/...` and `time/...` (cells, runs, epochs), where a
+      network that has diverged has an accuracy of 0; and `seconds/...`.
+    Raises: `ValueError` if two of the cells compute the same function.
     """
-    arrays: dict[str, np.ndarray] = {"arch": np.asarray(archs, np.int8)}
-    for name in CURVES:
-        epochs = runs[0][name].shape[1]
-        full = np.full((len(archs), len(runs), epochs), np.nan, np.float32)
-        for run, curves in enumerate(runs):
-            full[: len(curves[name]), run] = curves[name]
-        arrays[name] = full
-    envelope = {"format": FORMAT, "version": VERSION}
-    checkpoints.save_arrays(path, arrays, envelope | dict(manifest))
+    rows, cells = _cells(archs)
+    arrays = {name: _joined([run[name] for run in runs], len(archs)) for name in CURVES}
+    epochs = arrays["loss"].shape[2]
+    columns: dict[str, np.ndarray] = {}
+    meaning: dict[str, str] = {}
 
+    def add(name: str, values: np.ndarray, what: str) -> None:
+        columns[name], meaning[name] = np.asarray(values, np.float32)[rows], what
 
-def load(path: str | os.PathLike = EMBEDDED) -> Table:
-    """The table of a file that `save` wrote, by default the embedded one.
-
-    Columns are `<dataset>/<split>/<epochs>` of the last epoch, (n, runs), and
-    `curve/...`, `loss/...` and `time/...` of every epoch, (n, runs, epochs), of the n
-    cells whose function was trained. A run that diverged has an accuracy of 0.
-
-    Raises: `ValueError`, in one line, if the file is missing, damaged or foreign.
-    """
-    arrays, manifest = checkpoints.load_arrays(path)
-    if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
-        raise ValueError(f"{path}: wanted a file of {FORMAT}, version {VERSION}")
-    dataset = manifest.get("dataset")
-    if missing := [name for name in ("arch", *CURVES) if name not in arrays]:
-        raise ValueError(f"{path}: wanted an array {missing[0]!r}, and it has none")
-    shape = arrays["loss"].shape
-    if len(shape) != 3 or {arrays[name].shape for name in CURVES} != {shape}:
-        raise ValueError(
-            f"{path}: wanted curves (functions, runs, epochs) of one shape"
-        )
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    rows, cells = _cells(path, arrays["arch"], shape[0])
-    columns, meaning = _columns(arrays, rows, str(dataset))
+    trained = ~np.isnan(arrays["seconds"])
+    for split in ("train", "valid", "test"):
+        curve = np.where(trained & np.isnan(arrays[split]), 0, arrays[split])
+        add(f"{dataset}/{split}/{epochs}", curve[..., -1], "of the last epoch")
+        add(f"curve/{dataset}/{split}/{epochs}", curve, "of every epoch")
+    add(f"loss/{dataset}/train/{epochs}", arrays["loss"], "mean over an epoch's steps")
+    time = arrays["seconds"]
+    add(f"time/{dataset}/train/{epochs}", time, "of an epoch with its evaluation")
+    mean = np.nanmean(time.sum(2), 1, dtype=np.float64)
+    add(f"seconds/{dataset}/{epochs}", mean, "mean of the runs, evaluation included")
+    digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in CURVES))
     told = {
-        "source": f"trained by jaxnas.networks on {dataset}",
-        "sha256": digest,
+        "source": f"trained by jaxnas on {dataset}",
+        "sha256": digest.hexdigest(),
         "columns": meaning,
-        "points": {str(shape[2]): list(range(1, shape[2] + 1))},
-        "trained": {
-            k: v for k, v in manifest.items() if k not in ("format", "version")
-        },
+        "points": {str(epochs): list(range(1, epochs + 1))},
     }
-    try:
-        return files.check(Table(str(dataset), SPACE.name, cells, columns, told))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    name = f"{dataset}-{len(archs)}"
+    return files.check(Table(name, SPACE.name, cells, columns, told | dict(manifest)))
 
 
-def _cells(path: Any, archs: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """The row of the file for each of the cells (n, 6) int8 that it covers."""
-    choices = np.array(SPACE.choices)
-    good = archs.ndim == 2 and archs.shape == (num, len(choices))
-    if not good or (archs < 0).any() or (archs >= choices).any():
-        raise ValueError(f"{path}: wanted cells ({num}, 6) with operations 0..4")
-    every = base.every(SPACE)
-    classes = function_classes(keep_dead=False)
-    weights = np.append(np.cumprod(choices[:0:-1])[::-1], 1)
-    trained = classes[archs.astype(np.int64) @ weights]
-    if len(np.unique(trained)) != num:
-        raise ValueError(f"{path}: two of its cells compute the same function")
+def _joined(runs: Sequence[np.ndarray], num: int) -> np.ndarray:
+    """(num, runs, epochs) float32, NaN for what was not run."""
+    full = np.full((num, len(runs), runs[0].shape[1]), np.nan, np.float32)
+    for index, values in enumerate(runs):
+        full[: len(values), index] = values
+    return full
+
+
+def _cells(archs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every cell (n, 6) int8 that is covered, which of `archs` stands for it (n,)."""
+    classes, every = function_classes(keep_dead=False), base.every(SPACE)
+    codes = np.ravel_multi_index(np.asarray(archs).T, SPACE.choices)
     row = np.full(len(every), -1)
-    row[trained] = np.arange(num)
+    row[classes[codes]] = np.arange(len(archs))
+    if np.count_nonzero(row >= 0) != len(archs):
+        raise ValueError("two of the cells compute the same function")
     of_cell = row[classes]
     covered = of_cell >= 0
     return of_cell[covered], every[covered].astype(np.int8)
-
-
-def _columns(
-    arrays: Mapping[str, np.ndarray], rows: np.ndarray, dataset: str
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    loss, time = (np.asarray(arrays[n], np.float32)[rows] for n in ("loss", "seconds"))
-    epochs = loss.shape[2]
-    done = ~np.isnan(time[..., -1])  # a run that diverged has seconds and no accuracy
-    columns, meaning = {}, {}
-
-    def add(name: str, values: np.ndarray, what: str) -> None:
-        columns[name], meaning[name] = values, what
-
-    for split in ("train", "valid", "test"):
-        curve = np.asarray(arrays[split], np.float32)[rows]
-        curve = np.where(done[..., None] & np.isnan(curve), 0, curve)
-        add(f"{dataset}/{split}/{epochs}", curve[..., -1], "of the last epoch")
-        add(f"curve/{dataset}/{split}/{epochs}", curve, "of every epoch")
-    add(f"loss/{dataset}/train/{epochs}", loss, "mean over the epoch's steps")
-    add(f"time/{dataset}/train/{epochs}", time, "of an epoch with its evaluation")
-    mean = np.nanmean(time.sum(2), 1, dtype=np.float64)
-    add(f"seconds/{dataset}/{epochs}", np.asarray(mean, np.float32), "mean of the runs, evaluation included")
-    return columns, meaning
-
-
-@functools.cache
-def embedded() -> Table:
-    """The table that ships with the package."""
-    return load()

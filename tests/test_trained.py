@@ -1,0 +1,132 @@
+"""The table of networks that this project trains: its file, its rows, its driver."""
+
+import numpy as np
+import pytest
+
+from experiments import images, train_table
+from jaxnas.benchmarks import files, sources, trained
+from jaxnas.spaces import base
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.spaces.nasbench201_classes import function_classes
+
+
+def curves(num, epochs=3, seed=0):
+    values = np.random.default_rng(seed).uniform(
+        0, 90, (len(trained.CURVES), num, epochs)
+    )
+    return dict(zip(trained.CURVES, values.astype(np.float32), strict=True))
+
+
+def test_representatives_are_one_of_each_function():
+    archs = trained.representatives()
+    assert archs.shape == (5260, 6)
+    classes = function_classes(keep_dead=False)
+    codes = np.array([int("".join(map(str, arch)), 5) for arch in archs])
+    assert len(np.unique(classes[codes])) == 5260
+    np.testing.assert_array_equal(archs, trained.representatives())
+    assert (archs != trained.representatives(1)).any()
+
+
+def test_every_cell_has_the_numbers_of_its_function(tmp_path):
+    archs = trained.representatives()[:40]
+    found = [curves(40), curves(10, seed=1)]
+    found[1]["valid"][3, 1:] = np.nan  # it has diverged
+    path = tmp_path / "table.npz"
+    files.save(path, trained.table(archs, found, "toy", {"hours": 1}))
+    table = files.load(path, curves=None)
+    assert table.manifest["hours"] == 1 and table.manifest["points"] == {"3": [1, 2, 3]}
+    assert files.accuracies(table).keys() == {
+        ("toy", split, 3) for split in ("train", "valid", "test")
+    }
+    classes = function_classes(keep_dead=False)
+    wanted = {classes[int("".join(map(str, a)), 5)]: i for i, a in enumerate(archs)}
+    rows = [wanted.get(c, -1) for c in classes]
+    covered = np.flatnonzero(np.array(rows) >= 0)
+    np.testing.assert_array_equal(table.arch, base.every(SPACE)[covered])
+    for cell, code in zip(range(len(covered)), covered, strict=True):
+        row = rows[code]
+        for run, done in enumerate(found):
+            there = row < len(done["test"])
+            for split in ("valid", "test"):
+                curve = table.columns[f"curve/toy/{split}/3"][cell, run]
+                if there:
+                    np.testing.assert_array_equal(
+                        curve, np.nan_to_num(done[split][row])
+                    )
+                else:
+                    assert np.isnan(curve).all()
+                last = table.columns[f"toy/{split}/3"][cell, run]
+                np.testing.assert_array_equal(last, curve[-1])
+    np.testing.assert_array_equal(sources.open_table(path).arch, table.arch)
+
+
+def test_functions_are_trained_once():
+    with pytest.raises(ValueError, match="two of the cells compute the same function"):
+        trained.table(np.array([[0] * 6, [0] * 5 + [3]]), [curves(2)], "toy", {})
+
+
+def test_the_driver_goes_on_and_adds_functions(tmp_path, quick_compilation, capsys):
+    pytest.importorskip("sklearn")
+    options = dict(images="digits", train=64, valid=20, test=30, channels=2, depth=1)
+    options |= dict(epochs=2, batch=32, chunk=2, out=str(tmp_path / "out"))
+    train_table.main(train_table.Config(classes=3, more=1, seeds=2, **options))
+    path = tmp_path / "out" / "table.npz"
+    first = files.load(path, curves=None)
+    runs = {"".join(map(str, a)): i for i, a in enumerate(first.arch)}
+    rows = [runs["".join(map(str, a))] for a in trained.representatives()[:3]]
+    valid = first.columns["curve/digits/valid/2"][rows]
+    assert valid.shape == (3, 2, 2)
+    assert np.isfinite(valid[:, 0]).all() and np.isfinite(valid[0]).all()
+    assert np.isnan(valid[1:, 1]).all() and first.manifest["hours"] > 0
+    train_table.main(train_table.Config(classes=5, more=1, seeds=2, **options))
+    second = files.load(path, curves=None)
+    place = [second.arch.tolist().index(cell) for cell in first.arch.tolist()]
+    assert len(second.arch) > len(first.arch)
+    for name, column in first.columns.items():  # nothing was computed again
+        np.testing.assert_array_equal(second.columns[name][place], column)
+    with pytest.raises(ValueError, match="made with other settings"):
+        train_table.main(train_table.Config(classes=3, seed=1, **options))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(classes=5261), "--classes must be 1 to 5260"),
+        (dict(more=-1), "--more must be at least 0"),
+        (dict(train=1800), "digits has 1797 images"),
+        (dict(size=6), "size must be a multiple of 4"),
+        (dict(images="nowhere"), "nowhere"),
+    ],
+)
+def test_bad_settings_are_told_at_once(tmp_path, change, message):
+    pytest.importorskip("sklearn")
+    options = dict(images="digits", train=64, valid=20, test=30, channels=2) | change
+    with pytest.raises(ValueError, match=message):
+        train_table.main(train_table.Config(out=str(tmp_path / "out"), **options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_are_scaled_and_normalised_by_the_training_images(idx_like, tmp_path):
+    data, source = images.parts(str(idx_like), 8, (10, 6, 5), 0)
+    assert data.x.shape == (10, 8, 8, 1) and data.x_test.shape == (5, 8, 8, 1)
+    assert source.x.shape == (20, 8, 8, 1)
+    np.testing.assert_allclose(data.black, -source.x.mean() / source.x.std(), 1e-4)
+    back = data.x * source.x.std() + source.x.mean()
+    away = np.abs(back[:, None] - source.x).max((2, 3, 4))
+    assert away.min(1).max() < 1e-3  # each is one of them
+    assert len(np.unique(away.argmin(1))) == 10
+
+
+@pytest.fixture
+def idx_like(tmp_path):
+    """A folder of idx files, training and test part."""
+    rng = np.random.default_rng(0)
+    for part, num in (("train", 20), ("t10k", 7)):
+        for name, array in (
+            ("images-idx3", rng.integers(0, 256, (num, 16, 16))),
+            ("labels-idx1", np.arange(num) % 3),
+        ):
+            header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
+            content = header + array.astype(np.uint8).tobytes()
+            (tmp_path / f"{part}-{name}-ubyte").write_bytes(content)
+    return tmp_path
