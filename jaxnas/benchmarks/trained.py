@@ -65,7 +65,7 @@ def table(
     add(f"loss/{dataset}/train/{epochs}", arrays["loss"], "mean over an epoch's steps")
     time = arrays["seconds"]
     add(f"time/{dataset}/train/{epochs}", time, "of an epoch with its evaluation")
-    mean = np.nanmean(time.sum(2), 1, dtype=np.float64)
+    mean = np.asarray(np.nanmean(time.sum(2), 1, dtype=np.float64))
     add(f"seconds/{dataset}/{epochs}", mean, "mean of the runs, evaluation included")
     digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in CURVES))
     told = {
