@@ -136,7 +136,11 @@ def _columns(
     add(f"loss/{dataset}/train/{epochs}", loss, "mean over the epoch's steps")
     add(f"time/{dataset}/train/{epochs}", time, "of an epoch with its evaluation")
     mean = np.nanmean(time.sum(2), 1, dtype=np.float64)
-    add(f"seconds/{dataset}/{epochs}", np.asarray(mean, np.float32), "mean of the runs, evaluation included")
+    add(
+        f"seconds/{dataset}/{epochs}",
+        np.asarray(mean, np.float32),
+        "mean of the runs, evaluation included",
+    )
     return columns, meaning
 
 

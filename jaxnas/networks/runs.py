@@ -47,6 +47,7 @@ def train(
     folder: str | Path | None = None,
     save_every: int = 10,
     engine: Engine | None = None,
+    sizes: tuple[int, int, int] | None = None,
     device: Any = None,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
 ) -> Trained:
@@ -59,6 +60,8 @@ def train(
         killed goes on from it, with the same bits.
       engine: default: "sequential" on a CPU and "grouped" on an accelerator, where one
         architecture alone is "sequential" too.
+      sizes: of the grouped engine's groups, see `cells.plan`: one program serves all
+        architectures that fit. Default: what these need.
       device: default: the first.
       report: called after each epoch with its number, from 0, and the curves so far.
 
@@ -82,7 +85,7 @@ def train(
         first, state, curves = _resume(Path(folder), record, state, curves)
     else:
         state = training.start(key, network, len(archs))
-    wanted = cells.plan(archs) if settings.engine == "grouped" else archs
+    wanted = cells.plan(archs, sizes) if settings.engine == "grouped" else archs
     state, data, wanted = jax.device_put((state, data, wanted), device)
     program = training.compiled(settings, key, wanted, state, data)
     for number in range(first, recipe.epochs):
