@@ -74,7 +74,17 @@ class Lines:
 
     def comparing(self, found: list[Evaluation], plan: Any) -> None:
         """The search has ended."""
-        self._say(f"{len(found)} cells were trained; longer trainings of the best")
+        self._say(
+            f"{len(found)} cells were trained for {plan.epochs} epochs; the best are next, "
+            "where there is time for longer trainings"
+        )
+
+    def finally_trains(self, best: tuple[str, float], final: Any, images: int) -> None:
+        """The final training is next."""
+        self._say(
+            f"{best[0]} is the best, {best[1]:.2f} % of the validation images; "
+            f"its final training: {final.epochs} epochs of {images} images"
+        )
 
     def trained(self, number: int, curves: dict[str, np.ndarray]) -> None:
         """An epoch of the final training has ended."""

@@ -99,6 +99,8 @@ def _label(axis, title: str, x: str, y: str) -> None:
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, 0.5), max(high, 1.5))
 
 
 def _limits(axis, values: np.ndarray) -> None:

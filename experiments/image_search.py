@@ -18,13 +18,13 @@ import numpy as np
 
 from experiments import methods
 from experiments.image_scores import Scored
-from experiments.image_task import Task, some
+from experiments.image_task import Task
 from experiments.ledger import Ledger
 from jaxnas.kernels.distances import Parts
 from jaxnas.networks import objective, runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.runs import Trained
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.train import Data, Recipe, steps_of
 from jaxnas.search import drive, few_labels, history, selectors
 from jaxnas.search.base import Search
 from jaxnas.search.bayesopt import bayesopt
@@ -39,7 +39,8 @@ from jaxnas.types import Evaluate, Query
 SCORED, SEARCHED, COMPARED = 0.1, 0.6, 0.7
 MOST_EPOCHS, MOST_EVALUATIONS = 12, 400  # of the search
 LONGER = 4  # times the epochs of the search, for the finalists
-FINAL_EPOCHS = 100  # at most
+STEPS = 50  # of a training of the search, at least
+FINAL_PASSES = 60  # over all images, at most
 SAVED = 20.0  # seconds between checkpoints of the final training
 SPARE = 15.0  # seconds for the tests and files of the end
 HEAVIEST = np.full(6, nasbench201.CONV3, np.int32)
@@ -60,10 +61,20 @@ class Enough(Exception):
     """The time of a stage is over."""
 
 
-def recipe(images: int, lr: float, **more) -> Recipe:
-    """Of a training on so many images."""
-    batch = min(64, max(8, images // 16))
-    return Recipe(batch=batch, lr=lr, each_step=True, **more)
+def recipe(network: Network, images: int, lr: float, flip: bool | None) -> Recipe:
+    """Of a training of the search on so many images, whose epochs the plan says.
+
+    With other epochs and a warm-up it is that of the final training, so that one program
+    serves both.
+    """
+    return Recipe(
+        epochs=1,
+        batch=min(64, max(8, images // 16)),
+        lr=lr,
+        each_step=True,
+        crop=network.size // 8,
+        flip=network.colours > 1 if flip is None else flip,
+    )
 
 
 def measured(
@@ -82,14 +93,20 @@ def measured(
     evaluate = objective.trainings(
         jax.random.key(0), network, short, data, devices=devices
     )
-    begun = time.monotonic()
-    result = evaluate(jax.random.key(0), _query([HEAVIEST] * side, 1, side))
-    cost = np.asarray(result.cost, float)
+    asked = _query([HEAVIEST] * side, 1, side)
+    walls = []
+    for _ in range(2):  # the first run compiles, and warms up
+        begun = time.monotonic()
+        cost = np.asarray(evaluate(jax.random.key(0), asked).cost, float)
+        walls.append(time.monotonic() - begun)
     # On an accelerator costs are shares of a training side by side.
     seconds = max(float(cost.mean() if on_cpu else cost.sum()), 1e-6)
-    compiling = max(time.monotonic() - begun - seconds, 0.0)
+    compiling = max(walls[0] - walls[1], 0.0)
     room = max(ledger.left(SEARCHED), 0.0) / seconds * side  # epochs
-    epochs = int(np.clip(round(0.4 * math.sqrt(room)), 1, MOST_EPOCHS))
+    # Running statistics need some steps; but one batch there has to be.
+    least = min(STEPS / steps_of(short, len(data.x))[0], room / batch)
+    epochs = max(min(0.4 * math.sqrt(room), MOST_EPOCHS), least, 1)
+    epochs = round(epochs)
     # Most cells are lighter than the heaviest.
     count = min(1.5 * room / epochs, MOST_EVALUATIONS)
     return Plan(epochs, max(1, int(count / batch)), batch, seconds, side, compiling)
@@ -190,8 +207,7 @@ def _query(archs: list[np.ndarray], epochs: int, size: int) -> Query:
 class Final(NamedTuple):
     """The final training, as it was planned."""
 
-    epochs: int
-    images: int
+    epochs: int  # each of as many images as one of the search
     save_every: int  # epochs
 
 
@@ -203,32 +219,41 @@ def planned(
     task: Task,
     ledger: Ledger,
 ) -> Final:
-    """How many epochs of how many images there is time for, with this architecture."""
-    seconds = [e.seconds / e.epoch for e in found if e.arch == arch] or [plan.seconds]
-    # A training step takes about three times what looking at its images takes.
-    each = max(seconds[0], 1e-6) / (len(data.x) + len(data.x_valid) / 3)
-    left = ledger.left() - plan.compiling - SPARE
-    # Never less than a training of the search has.
-    seen = max(0.9 * left / each, plan.epochs * len(data.x))
-    everything = len(task.train.x) + len(task.valid.x)
-    images = int(min(everything, seen))
-    epochs = int(np.clip(seen // images, 1, FINAL_EPOCHS))
-    return Final(epochs, images, max(1, round(SAVED / (each * images))))
+    """How many epochs there is time for, with this architecture."""
+    each = [e.seconds / e.epoch for e in found if e.arch == arch] or [plan.seconds]
+    each = max(each[0], 1e-6)
+    most = math.ceil(FINAL_PASSES * len(task.both().x) / len(data.x))
+    # Never fewer than a training of the search has.
+    fitting = max(int(0.9 * (ledger.left() - SPARE) / each), plan.epochs)
+    return Final(min(fitting, most), max(1, round(SAVED / each)))
 
 
 def finally_trained(
     arch: str,
     final: Final,
+    data: Data,
     task: Task,
     recipe: Recipe,
     folder: Path,
     seed: int,
     report: Callable[[int, dict[str, np.ndarray]], object],
 ) -> Trained:
-    """Trains one network on the images of training and validation."""
-    images = some(task.both(), final.images, seed)
-    # What is validated here says nothing: they are training images.
-    data = task.data(images, images._replace(x=images.x[:1], y=images.y[:1]))
+    """Trains one network on the images of training and validation.
+
+    An epoch is as many of them as in the search, whose program it is. What it says of
+    validation means nothing, as those are training images here.
+    """
+    images = task.normalised(task.both())
+    num = len(data.x)
+
+    def some(number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next ones: all, in random order, and then again in another."""
+        passes, places = np.divmod(number * num + np.arange(num), len(images.x))
+        orders = {p: np.random.default_rng((seed, p)) for p in np.unique(passes)}
+        order = {p: rng.permutation(len(images.x)) for p, rng in orders.items()}
+        chosen = np.array([order[p][i] for p, i in zip(passes, places, strict=True)])
+        return images.x[chosen], images.y[chosen]
+
     return runs.train(
         jax.random.key(seed),
         task.network,
@@ -237,5 +262,6 @@ def finally_trained(
         data,
         folder=folder,
         save_every=final.save_every,
+        images=some,
         report=report,
     )

@@ -28,11 +28,13 @@ class Task(NamedTuple):
     mean: np.ndarray  # (colours,), of the images of training and validation
     std: np.ndarray
 
+    def normalised(self, images: Images) -> Images:
+        """The images as networks see them."""
+        return datasets.normalised(images, self.mean, self.std)
+
     def data(self, train: Images, valid: Images) -> Data:
         """What a training may see of them, normalised."""
-        x, x_valid = (
-            datasets.normalised(i, self.mean, self.std).x for i in (train, valid)
-        )
+        x, x_valid = self.normalised(train).x, self.normalised(valid).x
         return without_tests(x, train.y, x_valid, valid.y, -self.mean / self.std)
 
     def both(self) -> Images:

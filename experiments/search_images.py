@@ -35,12 +35,11 @@ from experiments.image_task import Task, default_data, some, task
 from experiments.ledger import Ledger
 from jaxnas import checkpoints, pytrees
 from jaxnas.networks import objective, runs
-from jaxnas.networks.train import Recipe
 from jaxnas.search.base import Search
 from jaxnas.search.history import Evaluation
 
 ROOM = 2**26  # bytes that have to be free
-HOOK_SECONDS = 20.0  # of the time for scores, from which on hook_logdet is one
+HOOK_SECONDS = 45.0  # of the time for scores, from which on hook_logdet is one
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Config:
     """The share of cells that is searched, those with the best scores."""
     train_images: int = 2000
     """Of a training of the search, at most."""
-    valid_images: int = 2000
+    valid_images: int = 1000
     """By which those are compared, at most."""
     valid_share: float = 0.2
     """Of the images that are for validation."""
@@ -80,7 +79,7 @@ class Config:
     lr: float = 0.1
     """Highest learning rate."""
     flip: bool | None = None
-    """Mirror images in the final training; default: those with colours."""
+    """Mirror half of the training images; default: those with colours."""
     seed: int = 0
     """Of the parts, the weights and the search."""
     out: str = "results/search_images"
@@ -106,7 +105,7 @@ def main(config: Config) -> dict[str, Any]:
     )
     short = some(what.train, config.train_images, config.seed)
     data = what.data(short, some(what.valid, config.valid_images, config.seed))
-    recipe = stages.recipe(len(data.x), config.lr)
+    recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
     runs.check(what.network, recipe, stages.HEAVIEST[None], data)
     out = _claim(config)
     results = Results(out, what, dataclasses.asdict(config))
@@ -166,12 +165,12 @@ def main(config: Config) -> dict[str, Any]:
             )._asdict(),
         )
     )
-    lines.compiling(
-        f"the final training, {final.epochs} epochs of {final.images} images"
+    longer = dataclasses.replace(
+        recipe, epochs=final.epochs, warmup=min(1.0, final.epochs / 8)
     )
-    longer = _final_recipe(config, what, final)
+    lines.finally_trains(ranked[0], final, len(data.x))
     trained = stages.finally_trained(
-        ranked[0][0], final, what, longer, out / "final", config.seed, report
+        ranked[0][0], final, data, what, longer, out / "final", config.seed, report
     )
     results.write(found, ranked, plan, final, trained, longer, ledger)
     return lines.finished(results.read(), out)
@@ -191,19 +190,6 @@ def _scored(
     scores = out / "scores"
     scores.mkdir(exist_ok=True)
     return image_scores.score(what, scores, hook=hook, seed=config.seed, report=report)
-
-
-def _final_recipe(config: Config, what: Task, final: stages.Final) -> Recipe:
-    """With changes of the images, which pay in longer trainings."""
-    colours = what.network.colours > 1
-    return stages.recipe(
-        final.images,
-        config.lr,
-        epochs=final.epochs,
-        warmup=min(1.0, final.epochs / 8),
-        crop=what.network.size // 8,
-        flip=colours if config.flip is None else config.flip,
-    )
 
 
 def _check(config: Config) -> None:

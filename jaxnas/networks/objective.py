@@ -32,11 +32,11 @@ Curves = dict[str, np.ndarray]
 
 
 def without_tests(
-    x: np.ndarray,
-    y: np.ndarray,
-    x_valid: np.ndarray,
-    y_valid: np.ndarray,
-    black: np.ndarray | None = None,
+    x: Any,
+    y: Any,
+    x_valid: Any,
+    y_valid: Any,
+    black: Any = None,
 ) -> Data:
     """What a search may see: normalised images and classes for training and validation.
 
@@ -95,7 +95,7 @@ def trainings(
             dataclasses.replace(recipe, epochs=epochs),
             archs,
             placed[index],
-            sizes=None if alone else (len(archs),) * 3,
+            sizes=None if alone else (len(archs), len(archs), len(archs)),
             device=devices[index],
         ).curves
         return [

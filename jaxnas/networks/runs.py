@@ -48,6 +48,7 @@ def train(
     save_every: int = 10,
     engine: Engine | None = None,
     sizes: tuple[int, int, int] | None = None,
+    images: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     device: Any = None,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
 ) -> Trained:
@@ -62,6 +63,8 @@ def train(
         architecture alone is "sequential" too.
       sizes: of the grouped engine's groups, see `cells.plan`: one program serves all
         architectures that fit. Default: what these need.
+      images: training images and classes of each epoch, counted from 0, in place of those
+        of `data`, and as many; for more of them than one epoch takes.
       device: default: the first.
       report: called after each epoch with its number, from 0, and the curves so far.
 
@@ -89,6 +92,9 @@ def train(
     state, data, wanted = jax.device_put((state, data, wanted), device)
     program = training.compiled(settings, key, wanted, state, data)
     for number in range(first, recipe.epochs):
+        if images is not None:
+            x, y = jax.device_put(images(number), device)
+            data = data._replace(x=x, y=y)
         begun = time.perf_counter()
         state, measured = program(number, wanted, state, data)
         jax.block_until_ready((state, measured))
