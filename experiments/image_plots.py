@@ -61,9 +61,8 @@ def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> No
     for i, curve in enumerate(finalists):
         look = {"label": "finalists"} if not i else {}
         axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, **look)
-    single = not finalists and searched.shape[1] == 1
-    if single:  # one epoch is a point and no line
-        axis.plot(np.ones(len(searched)), searched[:, 0], "o", color="#bbbbbb")
+    if searched.shape[1] == 1:  # a point and no line
+        axis.plot(np.ones(len(searched)), searched[:, 0], ".", color="#bbbbbb")
     ends = [*searched[:, -1], *(x for curve in finalists for x in curve)]
     starts = searched[:, 0]
     _limits(axis, np.concatenate([ends, starts]))
