@@ -10,6 +10,16 @@ from pkgutil import iter_modules as _iter_modules
 __version__ = "0.1.0"
 
 
+def load(path):
+    """A trained network as a function: `predict(images) -> class probabilities`.
+
+    It takes raw images (n, size, size, colours), of the units of those that it was
+    trained on, and can be compiled, mapped and differentiated. See
+    `jaxnas.networks.model_files`, which also saves networks.
+    """
+    return _import_module("jaxnas.networks.model_files").load(path)
+
+
 def _parts() -> list[str]:
     return [module.name for module in _iter_modules(__path__)]
 

@@ -7,6 +7,9 @@ alike go in; JAX arrays come out.
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -92,6 +95,22 @@ def mean_and_sem(x: ArrayLike, axis: int = 0) -> tuple[Array, Array]:
     sem = jnp.std(x, axis=axis, ddof=1) / jnp.sqrt(num) if num > 1 else jnp.nan
     mean = jnp.mean(x, axis=axis)
     return mean, jnp.broadcast_to(sem, mean.shape)
+
+
+def wilson(hits: int, num: int, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of a share of which `hits` of `num` were seen (Wilson, 1927).
+
+    Raises: `ValueError` unless 0 <= hits <= num, num is positive and 0 < level < 1.
+    """
+    if not (0 <= hits <= num and num > 0 and 0 < level < 1):
+        raise ValueError(f"no interval of {hits} of {num} at the level {level}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, total = hits / num, num + z * z
+    middle = (hits + z * z / 2) / total
+    half = z / total * math.sqrt(num * share * (1 - share) + z * z / 4)
+    # Rounding must not leave 0 or 1 outside.
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return (0.0 if not hits else low), (1.0 if hits == num else high)
 
 
 def _floating(x: ArrayLike) -> Array:

@@ -18,14 +18,20 @@ Tree = TypeVar("Tree")
 _STATE, _MANIFEST = "state", "manifest"
 
 
-@contextlib.contextmanager
-def _checkpointer() -> Iterator[tuple[Any, Any]]:
+def need_orbax() -> Any:
+    """The package; `ValueError` that says how to install it, where it is not there."""
     try:
         import orbax.checkpoint as orbax
     except ImportError as error:
         raise ValueError(
             "checkpoints need orbax-checkpoint: pip install 'jaxnas[training]'"
         ) from error
+    return orbax
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[tuple[Any, Any]]:
+    orbax = need_orbax()
     with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
         yield orbax, checkpointer
 

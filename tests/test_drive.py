@@ -131,6 +131,50 @@ def test_batches_side_by_side(tmp_path, workers):
     assert sorted(e[:2] for e in new) == [e[:2] for e in one]
 
 
+def together(asked):
+    """The objective for a whole step; remembers which slots it was asked for."""
+
+    def evaluate(key, query):
+        wanted = np.asarray(query.start) < np.asarray(query.epoch)
+        asked.append(wanted.tolist())
+        score = [value(arch) for arch in np.asarray(query.arch).tolist()]
+        score = jnp.where(wanted, jnp.array(score), 7e7)
+        return Result(score, score[:, None], jnp.full(len(wanted), 2.0))
+
+    return drive.Together(evaluate)
+
+
+def test_steps_that_are_evaluated_together(tmp_path):
+    options = dict(search=evolution(batch=4), steps=5)
+    alone, asked = go(tmp_path / "alone", **options), []
+    found = go(tmp_path / "together", function=together(asked), **options)
+    for (*where, one), (*there, other) in zip(told(found), told(alone), strict=True):
+        assert where == there
+        np.testing.assert_allclose(one, other, 1e-6)
+    assert asked == [[True] * 4] * 5 and {e.seconds for e in found} == {0.0, 2.0}
+    # Killed in the last step: what is known of it is not asked again.
+    path = tmp_path / "together" / "history.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-3]))
+    again = go(tmp_path / "together", function=together(asked), **options)
+    assert told(again)[:-3] == told(found)[:-3] and len(again) == 20
+    assert asked[5:] == [[False, True, True, True]]
+
+
+def test_what_is_evaluated_together_is_checked(tmp_path):
+    def one_number(key, query):
+        return Result(jnp.zeros(1), jnp.zeros((1, 1)), jnp.zeros(1))
+
+    options = dict(search=evolution(batch=4), steps=5)
+    with pytest.raises(ValueError, match=r"returned scores \(1,\) and costs \(1,\)"):
+        go(tmp_path / "s", function=drive.Together(one_number), **options)
+    with pytest.raises(ValueError, match=r"together \(key, query\)"):
+        go(tmp_path / "t", function=drive.Together(lambda query: None), **options)
+    with ThreadPoolExecutor(1) as pool_of_one:
+        with pytest.raises(ValueError, match="has no executor"):
+            go(tmp_path / "t", function=together([]), executor=pool_of_one, **options)
+    assert not (tmp_path / "t").exists()
+
+
 def test_a_line_without_its_end_is_kept(tmp_path):
     history = go(tmp_path)
     path = tmp_path / "history.jsonl"

@@ -36,3 +36,21 @@ def test_the_example_with_a_function_of_the_users_own(capsys, tmp_path, monkeypa
     # It is taken up where it ended, and asks nothing more.
     run(code.replace('text.count("conv")', "1 / 0"))
     assert str(best) in capsys.readouterr().out
+
+
+def test_the_example_on_images(capsys, tmp_path, monkeypatch, quick_compilation):
+    monkeypatch.chdir(tmp_path)
+    code = blocks()[2]
+    assert len(code.splitlines()) <= 22
+    # Smaller networks and fewer images, as printed it takes minutes.
+    for printed, less in (
+        ("Network(8, 1,", "Network(2, 1,"),
+        ("(0.7, 0.3)", "(0.2, 0.1)"),
+        ("batch=4", "batch=4, init=4"),
+        ("asked, 5,", "asked, 2,"),
+    ):
+        assert printed in code
+        code = code.replace(printed, less)
+    found = run(code)
+    assert len(found["history"]) == 8
+    assert str(max(e.score for e in found["history"])) in capsys.readouterr().out

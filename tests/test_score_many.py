@@ -99,6 +99,13 @@ def test_a_run_that_was_killed_goes_on(tmp_path, alone):
     assert not np.array_equal(other, alone)
 
 
+def test_a_report_can_end_the_scoring(alone):
+    found = score(report=lambda done, total: done >= 8).values["hook_logdet"]
+    known = ~np.isnan(found)
+    assert 0 < known.sum() < len(alone)
+    assert np.array_equal(found[known], alone[known])
+
+
 def test_both_engines_and_any_number_of_lanes_agree(alone):
     grouped = score(engine="grouped", lanes=10).values["hook_logdet"]
     np.testing.assert_allclose(grouped, alone, rtol=1e-3)

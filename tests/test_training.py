@@ -103,6 +103,31 @@ def test_a_training_that_was_stopped_goes_on(tmp_path, trained, data):
         runs.train(*arguments[:2], recipe, *arguments[3:], **options)
 
 
+def test_epochs_may_have_images_of_their_own(trained, data):
+    arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
+    asked = []
+
+    def images(number):
+        asked.append(number)
+        return data.x, data.y
+
+    options = dict(engine="sequential")
+    same(runs.train(*arguments, **options, images=images), trained["sequential"])
+    assert asked == [0, 1, 2, 3]
+    others = runs.train(*arguments, **options, images=lambda n: (data.x + n, data.y))
+    one, two = others.curves["loss"], trained["sequential"].curves["loss"]
+    np.testing.assert_array_equal(one[:, 0], two[:, 0])
+    assert (one[1:, 1] != two[1:, 1]).any()
+
+
+def test_one_program_serves_all_that_fit_its_groups(trained, data):
+    arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
+    found = runs.train(*arguments, engine="grouped", sizes=(3, 3, 3))
+    for name in training.Measured._fields:
+        wanted = trained["grouped"].curves[name]
+        np.testing.assert_allclose(found.curves[name], wanted, 1e-4)
+
+
 @pytest.mark.parametrize("engine", ["sequential", "grouped"])
 def test_a_network_that_diverges_is_alone_with_it(engine, trained, data):
     settings = runs.settings_of(NETWORK, RECIPE, 3, engine)

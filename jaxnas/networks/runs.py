@@ -47,6 +47,8 @@ def train(
     folder: str | Path | None = None,
     save_every: int = 10,
     engine: Engine | None = None,
+    sizes: tuple[int, int, int] | None = None,
+    images: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     device: Any = None,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
 ) -> Trained:
@@ -59,6 +61,10 @@ def train(
         killed goes on from it, with the same bits.
       engine: default: "sequential" on a CPU and "grouped" on an accelerator, where one
         architecture alone is "sequential" too.
+      sizes: of the grouped engine's groups, see `cells.plan`: one program serves all
+        architectures that fit. Default: what these need.
+      images: training images and classes of each epoch, counted from 0, in place of those
+        of `data`, and as many; for more of them than one epoch takes.
       device: default: the first.
       report: called after each epoch with its number, from 0, and the curves so far.
 
@@ -82,10 +88,13 @@ def train(
         first, state, curves = _resume(Path(folder), record, state, curves)
     else:
         state = training.start(key, network, len(archs))
-    wanted = cells.plan(archs) if settings.engine == "grouped" else archs
+    wanted = cells.plan(archs, sizes) if settings.engine == "grouped" else archs
     state, data, wanted = jax.device_put((state, data, wanted), device)
     program = training.compiled(settings, key, wanted, state, data)
     for number in range(first, recipe.epochs):
+        if images is not None:
+            x, y = jax.device_put(images(number), device)
+            data = data._replace(x=x, y=y)
         begun = time.perf_counter()
         state, measured = program(number, wanted, state, data)
         jax.block_until_ready((state, measured))

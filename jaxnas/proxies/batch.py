@@ -57,7 +57,7 @@ def score_many(
     y: np.ndarray,
     *,
     folder: str | Path | None = None,
-    report: Callable[[int, int], None] | None = None,
+    report: Callable[[int, int], object] | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Scores:
     """Scores architectures (n, 6) on one batch of images.
@@ -67,7 +67,8 @@ def score_many(
       x, y: (b, size, size, colours) normalised images and (b,) labels.
       folder: where each chunk is saved as it is finished. A chunk that is there and was
         made with the same key, settings and images is not computed again.
-      report: called with how many cells are done, and of how many, in this process.
+      report: called with how many cells are done, and of how many, in this process;
+        where it returns True no more are scored, and the rest are NaN.
       devices: default: all local ones. With `jax.distributed` every process calls this
         with the same arguments, takes its share of the chunks, and gets all scores;
         each has a folder of its own, or all have the same.
@@ -110,7 +111,8 @@ def score_many(
         values[index], seconds[index] = saved["values"], saved["seconds"]
         if report is not None:
             total = min(num, len(mine) * size)
-            report(min((turn + 1) * size, total), total)
+            if report(min((turn + 1) * size, total), total) is True:
+                break
     if jax.process_count() > 1:
         values, seconds = _gather(values, seconds)
     flat = values.reshape(-1, width)[inverse]

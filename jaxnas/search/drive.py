@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,13 @@ from jaxnas.search.base import Search, Stage, checked_stages
 from jaxnas.search.history import Evaluation
 from jaxnas.search.workers import Asked, Objective
 from jaxnas.spaces.base import Space
-from jaxnas.types import Array, Query, Result
+from jaxnas.types import Array, Evaluate, Query, Result
+
+
+class Together(NamedTuple):
+    """An objective that is asked for a whole step at once, as a benchmark is."""
+
+    evaluate: Evaluate  # (key, Query) -> Result
 
 
 @jax.jit
@@ -38,7 +44,7 @@ def optimise(
     key: Array,
     search: Search,
     space: Space,
-    objective: Objective,
+    objective: Objective | Together,
     num_steps: int,
     folder: str | os.PathLike,
     *,
@@ -55,7 +61,9 @@ def optimise(
     Args:
       key: () PRNG key.  search: of `space`.
       objective: what is maximised, called with strings and epochs, such as 200; where
-        the search asks for full training the epoch is `FULL_TRAINING`.
+        the search asks for full training the epoch is `FULL_TRAINING`. `Together`
+        takes the query of a step; what is known already has `start == epoch` in it.
+        What it raises ends the search, which the same call takes up.
       folder: where the history is kept; made where it is missing.
       executor: evaluates the architectures of a step side by side: one of
         `concurrent.futures`, or anything with its `submit`. Default: one by one.
@@ -86,14 +94,18 @@ def optimise(
                 if (step - begin) % every == 0:
                     state = _apply(search.refresh, state)
                 # As in `run`, which draws the evaluation's randomness from the second.
-                step_key = jax.random.split(jax.random.fold_in(key_run, step))[0]
-                query = _apply(search.ask, step_key, state)
+                keys = jax.random.split(jax.random.fold_in(key_run, step))
+                query = _apply(search.ask, keys[0], state)
                 found = before.pop(step, {})
                 _check_epochs(found, query, path)
                 asked = [
                     one for one in _asked(query, space, step) if one.slot not in found
                 ]
-                for new in workers.evaluate(asked, objective, executor, path):
+                if isinstance(objective, Together):
+                    news = _at_once(objective, keys[1], query, asked)
+                else:
+                    news = workers.evaluate(asked, objective, executor, path)
+                for new in news:
                     history.append(file, new)
                     found[new.slot] = new
                     tell(new)
@@ -105,7 +117,37 @@ def optimise(
     return all_done
 
 
+def _at_once(
+    objective: Together, key: Array, query: Query, asked: list[Asked]
+) -> list[Evaluation]:
+    """The evaluations of a step that are asked; those of its query that are not are
+    marked, so that every query has the same shape."""
+    if not asked:
+        return []
+    slots = np.array([one.slot for one in asked])
+    start = np.asarray(query.epoch).copy()
+    start[slots] = np.asarray(query.start)[slots]
+    result = objective.evaluate(key, query._replace(start=jnp.asarray(start)))
+    score, cost = (np.asarray(x, float) for x in (result.score, result.cost))
+    if score.shape != start.shape or cost.shape != start.shape:
+        raise ValueError(
+            f"the evaluation returned scores {score.shape} and costs {cost.shape}: "
+            f"wanted {start.shape} of each"
+        )
+    fair = np.abs(score) <= history.LARGEST  # nor is NaN
+    return [
+        Evaluation(*one, float(score[one.slot]), float(cost[one.slot]), "")
+        if fair[one.slot]
+        else Evaluation(*one, math.nan, 0.0, f"the score is {score[one.slot]}")
+        for one in asked
+    ]
+
+
 def _check_arguments(key: Any, objective: Any, folder: Any, executor: Any) -> None:
+    if isinstance(objective, Together):
+        if executor is not None:
+            raise ValueError("what is evaluated together has no executor")
+        objective = objective.evaluate
     if not callable(objective):
         raise ValueError(f"the objective must be a function, not {objective!r}")
     try:
@@ -116,7 +158,8 @@ def _check_arguments(key: Any, objective: Any, folder: Any, executor: Any) -> No
         takes.bind("architecture", 200)
     except TypeError as error:
         raise ValueError(
-            f"the objective takes {takes}: wanted (architecture, epoch)"
+            f"the objective takes {takes}: wanted (architecture, epoch), or of what is "
+            "evaluated together (key, query)"
         ) from error
     typed = jnp.issubdtype(getattr(key, "dtype", int), jax.dtypes.prng_key)
     if not typed or key.shape:

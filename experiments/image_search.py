@@ -1,0 +1,267 @@
+"""The stages of a search on images: plan, search, finalists, final training.
+
+Every stage reads what it finished before, and does the rest. Shares of the budget are
+counted from its start, so that what one leaves is the next one's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import methods
+from experiments.image_scores import Scored
+from experiments.image_task import Task
+from experiments.ledger import Ledger
+from jaxnas.kernels.distances import Parts
+from jaxnas.networks import objective, runs
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.runs import Trained
+from jaxnas.networks.train import Data, Recipe, steps_of
+from jaxnas.search import drive, few_labels, history, selectors
+from jaxnas.search.base import Search
+from jaxnas.search.bayesopt import bayesopt
+from jaxnas.search.history import Evaluation
+from jaxnas.search.pool import make_pool
+from jaxnas.search.random_search import random_search
+from jaxnas.spaces import nasbench201
+from jaxnas.spaces.nasbench201_classes import UP_TO_FUNCTION as CELLS
+from jaxnas.types import Evaluate, Query
+
+# Shares of the budget that are spent when a stage ends.
+SCORED, SEARCHED, COMPARED = 0.1, 0.6, 0.7
+MOST_EPOCHS, MOST_EVALUATIONS = 12, 400  # of the search
+LONGER = 4  # times the epochs of the search, for the finalists
+STEPS = 50  # of a training of the search, at least
+FINAL_PASSES = 60  # over all images, at most
+SAVED = 20.0  # seconds between checkpoints of the final training
+SPARE = 15.0  # seconds for the tests and files of the end
+HEAVIEST = np.full(6, nasbench201.CONV3, np.int32)
+
+
+class Plan(NamedTuple):
+    """What there is time for."""
+
+    epochs: int  # of a training of the search
+    steps: int  # of the search, at most
+    batch: int  # architectures of a step
+    seconds: float  # of an epoch of the heaviest cell alone
+    side: int  # trainings that take these seconds together
+    compiling: float  # seconds
+
+
+class Enough(Exception):
+    """The time of a stage is over."""
+
+
+def recipe(network: Network, images: int, lr: float, flip: bool | None) -> Recipe:
+    """Of a training of the search on so many images, whose epochs the plan says.
+
+    With other epochs and a warm-up it is that of the final training, so that one program
+    serves both.
+    """
+    return Recipe(
+        epochs=1,
+        batch=min(64, max(8, images // 16)),
+        lr=lr,
+        each_step=True,
+        crop=network.size // 8,
+        flip=network.colours > 1 if flip is None else flip,
+    )
+
+
+def measured(
+    network: Network,
+    short: Recipe,
+    data: Data,
+    ledger: Ledger,
+    batch: int | None,
+    workers: int,
+) -> Plan:
+    """Trains the heaviest cell for an epoch and shares out the time that is left."""
+    devices = jax.local_devices()[:workers]
+    on_cpu = devices[0].platform == "cpu"
+    batch = batch or (max(4, workers) if on_cpu else 8)
+    side = min(workers, batch) if on_cpu else batch
+    evaluate = objective.trainings(
+        jax.random.key(0), network, short, data, devices=devices
+    )
+    asked = _query([HEAVIEST] * side, 1, side)
+    walls = []
+    for _ in range(2):  # the first run compiles, and warms up
+        begun = time.monotonic()
+        cost = np.asarray(evaluate(jax.random.key(0), asked).cost, float)
+        walls.append(time.monotonic() - begun)
+    # On an accelerator costs are shares of a training side by side.
+    seconds = max(float(cost.mean() if on_cpu else cost.sum()), 1e-6)
+    compiling = max(walls[0] - walls[1], 0.0)
+    room = max(ledger.left(SEARCHED), 0.0) / seconds * side  # epochs
+    # Running statistics need some steps; but one batch there has to be.
+    least = min(STEPS / steps_of(short, len(data.x))[0], room / batch)
+    epochs = max(min(0.4 * math.sqrt(room), MOST_EPOCHS), least, 1)
+    epochs = round(epochs)
+    # Most cells are lighter than the heaviest.
+    count = min(1.5 * room / epochs, MOST_EVALUATIONS)
+    return Plan(epochs, max(1, int(count / batch)), batch, seconds, side, compiling)
+
+
+def gaussian_process(scored: Scored, plan: Plan) -> Search:
+    """k-DPP batches among the scored cells, whose ranks are part of the distance."""
+    ranks = few_labels.ranked(np.stack(list(scored.scores.values()), 1))
+    parts: list[Parts] = [feature(CELLS) for feature in methods.PLUS]
+    parts.append(few_labels.by_architecture(CELLS, scored.arch, ranks))
+    evaluations = max(plan.steps * plan.batch, 2)
+    return bayesopt(
+        CELLS,
+        make_pool(CELLS, parts, arch=scored.arch),
+        init=min(methods.INIT, evaluations),
+        batch=plan.batch,
+        select=selectors.kdpp(),
+        tail=methods.TAIL,
+        capacity=evaluations,
+        epoch=plan.epochs,
+    )
+
+
+def random(plan: Plan) -> Search:
+    """Any cells, each function once."""
+    capacity = plan.steps * plan.batch
+    return random_search(CELLS, batch=plan.batch, capacity=capacity, epoch=plan.epochs)
+
+
+def searched(
+    make: Callable[[], Search],
+    evaluate: Evaluate,
+    plan: Plan,
+    ledger: Ledger,
+    folder: Path,
+    seed: int,
+    tell: Callable[[Evaluation], object],
+) -> list[Evaluation]:
+    """The history, when all steps of the search are done or the time is over."""
+
+    def told(new: Evaluation) -> None:
+        tell(new)
+        if new.slot == plan.batch - 1 and ledger.left(SEARCHED) <= 0:
+            raise Enough
+
+    if "searched" not in ledger:
+        key = jax.random.key(seed)
+        asked = drive.Together(evaluate)
+        try:
+            drive.optimise(key, make(), CELLS, asked, plan.steps, folder, tell=told)
+        except Enough:
+            pass
+    path = folder / "history.jsonl"
+    with history.opened(path, CELLS, plan.steps, plan.batch) as (_, steps):
+        found = [
+            steps[step][slot] for step in sorted(steps) for slot in range(plan.batch)
+        ]
+    ledger.once("searched", lambda: len(found))
+    return found
+
+
+def compared(
+    found: list[Evaluation], evaluate: Evaluate, plan: Plan, ledger: Ledger
+) -> list[tuple[str, float]]:
+    """The best architectures and their validation accuracy in percent, best first.
+
+    Where there is time these have had a longer training each.
+    """
+    scored = sorted(
+        (e for e in found if not math.isnan(e.score)), key=lambda e: -e.score
+    )
+    if not scored:
+        raise ValueError(f"none of {len(found)} trainings has given a finite accuracy")
+
+    def choose() -> list[str]:
+        rounds = ledger.left(COMPARED) / (LONGER * plan.epochs * plan.seconds)
+        count = min(plan.batch, int(rounds * plan.side), len(scored))
+        return [e.arch for e in scored[: max(count, 1)]]
+
+    names = ledger.once("finalists", choose)
+    if len(names) == 1:
+        return [(e.arch, e.score) for e in scored[:1]]
+    archs = [nasbench201.from_string(name) for name in names]
+    asked = _query(archs, LONGER * plan.epochs, plan.batch)
+    score = np.asarray(evaluate(jax.random.key(0), asked).score)[: len(names)]
+    order = np.argsort(-np.nan_to_num(score, nan=-1.0), kind="stable")
+    return [(names[i], float(score[i])) for i in order]
+
+
+def _query(archs: list[np.ndarray], epochs: int, size: int) -> Query:
+    """Of `size` slots; those without an architecture ask nothing."""
+    idle = size - len(archs)
+    start = np.array([0] * len(archs) + [epochs] * idle, np.int32)
+    padded = np.stack(archs + [archs[-1]] * idle).astype(np.int32)
+    return Query(*map(jnp.asarray, (padded, np.full(size, epochs, np.int32), start)))
+
+
+class Final(NamedTuple):
+    """The final training, as it was planned."""
+
+    epochs: int  # each of as many images as one of the search
+    save_every: int  # epochs
+
+
+def planned(
+    arch: str,
+    found: list[Evaluation],
+    data: Data,
+    plan: Plan,
+    task: Task,
+    ledger: Ledger,
+) -> Final:
+    """How many epochs there is time for, with this architecture."""
+    each = [e.seconds / e.epoch for e in found if e.arch == arch] or [plan.seconds]
+    each = max(each[0], 1e-6)
+    most = math.ceil(FINAL_PASSES * len(task.both().x) / len(data.x))
+    # Never fewer than a training of the search has.
+    fitting = max(int(0.9 * (ledger.left() - SPARE) / each), plan.epochs)
+    return Final(min(fitting, most), max(1, round(SAVED / each)))
+
+
+def finally_trained(
+    arch: str,
+    final: Final,
+    data: Data,
+    task: Task,
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    report: Callable[[int, dict[str, np.ndarray]], object],
+) -> Trained:
+    """Trains one network on the images of training and validation.
+
+    An epoch is as many of them as in the search, whose program it is. What it says of
+    validation means nothing, as those are training images here.
+    """
+    images = task.normalised(task.both())
+    num = len(data.x)
+
+    def some(number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next ones: all, in random order, and then again in another."""
+        passes, places = np.divmod(number * num + np.arange(num), len(images.x))
+        orders = {p: np.random.default_rng((seed, p)) for p in np.unique(passes)}
+        order = {p: rng.permutation(len(images.x)) for p, rng in orders.items()}
+        chosen = np.array([order[p][i] for p, i in zip(passes, places, strict=True)])
+        return images.x[chosen], images.y[chosen]
+
+    return runs.train(
+        jax.random.key(seed),
+        task.network,
+        recipe,
+        nasbench201.from_string(arch)[None],
+        data,
+        folder=folder,
+        save_every=final.save_every,
+        images=some,
+        report=report,
+    )

@@ -1,0 +1,239 @@
+"""Searches the best network for your own images, in the minutes that you have.
+
+    python -m experiments.search_images --data photos --minutes 30
+    python -m experiments.search_images --data images.npz --minutes 10 --size 16
+    python -m experiments.search_images --data digits --minutes 5 --method random
+        --out results/random
+
+Cells of NAS-Bench-201 are scored untrained; the best-scored ones are searched by a
+Gaussian process, in batches of a k-DPP, with short trainings; the best cells of those get
+longer ones; and the best of all is trained on the images of training and validation and
+tested once. Everything is kept in --out: a run that was killed goes on with the same
+command. Writes result.json, cell.png, curves.png, curves.npz and the network, model/:
+
+    predict = jaxnas.load("results/search_images/model")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments import chunks, image_scores, settings
+from experiments import image_search as stages
+from experiments.image_lines import Lines
+from experiments.image_results import Results
+from experiments.image_task import Task, default_data, some, task
+from experiments.ledger import Ledger
+from jaxnas import checkpoints, pytrees
+from jaxnas.networks import objective, runs
+from jaxnas.search.base import Search
+from jaxnas.search.history import Evaluation
+
+ROOM = 2**26  # bytes that have to be free
+HOOK_SECONDS = 45.0  # of the time for scores, from which on hook_logdet is one
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which images, how long, and how large the networks are."""
+
+    data: str | None = None
+    """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
+    class folders with PNG or JPEG files, a folder of idx files or of CIFAR's batches, or a
+    batch of CIFAR. Default: fashion-mnist where it is installed, else digits."""
+    minutes: float = 10.0
+    """Of work, compilation included; what was done before a kill counts."""
+    method: Literal["gp", "random"] = "gp"
+    """Gaussian process over the best-scored cells, or random search over all."""
+    size: int | None = None
+    """Pixels on each side to which images are scaled; default: those of the images, to the
+    nearest multiple of 4, at most 32."""
+    channels: int | None = None
+    """Of the first stage; default: 8, and 16 from 32 pixels."""
+    depth: int = 1
+    """Cells in each of the three stages."""
+    batch: int | None = None
+    """Architectures that are chosen together; default: by the devices."""
+    workers: int = 1
+    """Trainings of the search at the same time on a CPU, each of which compiles the program
+    for itself: pays where there are many cores. The first device may use all cores too."""
+    keep: float = 0.25
+    """The share of cells that is searched, those with the best scores."""
+    train_images: int = 2000
+    """Of a training of the search, at most."""
+    valid_images: int = 1000
+    """By which those are compared, at most."""
+    valid_share: float = 0.2
+    """Of the images that are for validation."""
+    test_share: float = 0.2
+    """Of the images that are for tests, where they have no test part of their own."""
+    lr: float = 0.1
+    """Highest learning rate."""
+    flip: bool | None = None
+    """Mirror half of the training images; default: those with colours."""
+    seed: int = 0
+    """Of the parts, the weights and the search."""
+    out: str = "results/search_images"
+    """Folder for the results."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Searches, or goes on with what is in the folder.
+
+    Returns: what result.json holds.
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    config = dataclasses.replace(config, data=config.data or default_data())
+    _check(config)
+    what = task(
+        config.data or "",
+        size=config.size,
+        channels=config.channels,
+        cells=config.depth,
+        valid_share=config.valid_share,
+        test_share=config.test_share,
+        seed=config.seed,
+    )
+    short = some(what.train, config.train_images, config.seed)
+    data = what.data(short, some(what.valid, config.valid_images, config.seed))
+    recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
+    runs.check(what.network, recipe, stages.HEAVIEST[None], data)
+    out = _claim(config)
+    results = Results(out, what, dataclasses.asdict(config))
+    ledger = Ledger(out / "ledger.json", 60 * config.minutes)
+    lines = Lines(Console(stderr=True), ledger)
+    if results.finished():
+        return lines.finished(results.read(), out)
+    lines.begin(what, config.method)
+
+    def measure() -> dict[str, Any]:
+        lines.compiling("a training of the search")
+        found = stages.measured(
+            what.network, recipe, data, ledger, config.batch, config.workers
+        )
+        return found._asdict()
+
+    def tell(new: Evaluation) -> None:
+        ledger.save()
+        lines.evaluated(new)
+        results.best_so_far(new)
+
+    def search() -> Search:
+        if scored is None:
+            return stages.random(plan)
+        return stages.gaussian_process(
+            scored.best(config.keep, plan.steps * plan.batch), plan
+        )
+
+    def report(number: int, curves: dict[str, np.ndarray]) -> None:
+        ledger.save()
+        lines.trained(number, curves)
+
+    # Random search compares all cells, and has the time of scoring for trainings.
+    random = config.method == "random"
+    scored = None if random else _scored(config, what, out, ledger, lines)
+    plan = stages.Plan(**ledger.once("plan", measure))
+    lines.planned(plan)
+    key = jax.random.key(config.seed)
+    evaluate = objective.trainings(
+        key,
+        what.network,
+        recipe,
+        data,
+        folder=out / "trainings",
+        devices=jax.local_devices()[: config.workers],
+    )
+    found = stages.searched(
+        search, evaluate, plan, ledger, out / "search", config.seed, tell
+    )
+    lines.comparing(found, plan)
+    ranked = stages.compared(found, evaluate, plan, ledger)
+    final = stages.Final(
+        **ledger.once(
+            "final",
+            lambda: stages.planned(
+                ranked[0][0], found, data, plan, what, ledger
+            )._asdict(),
+        )
+    )
+    longer = dataclasses.replace(
+        recipe, epochs=final.epochs, warmup=min(1.0, final.epochs / 8)
+    )
+    lines.finally_trains(ranked[0], final, len(data.x))
+    trained = stages.finally_trained(
+        ranked[0][0], final, data, what, longer, out / "final", config.seed, report
+    )
+    results.write(found, ranked, plan, final, trained, longer, ledger)
+    return lines.finished(results.read(), out)
+
+
+def _scored(
+    config: Config, what: Task, out: Path, ledger: Ledger, lines: Lines
+) -> image_scores.Scored:
+    def report(done: int, total: int) -> bool:
+        ledger.save()
+        lines.scored(done, total)
+        return ledger.left(stages.SCORED) <= 0
+
+    # In less time hardly more than its compilation would be done.
+    hook = 60 * config.minutes * stages.SCORED >= HOOK_SECONDS
+    lines.compiling("scores of untrained networks" if hook else None)
+    scores = out / "scores"
+    scores.mkdir(exist_ok=True)
+    return image_scores.score(what, scores, hook=hook, seed=config.seed, report=report)
+
+
+def _check(config: Config) -> None:
+    """Raises `ValueError` for what no search can have."""
+    if not (0 < config.minutes < 60 * 24 * 365):
+        raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
+    if not 0 < config.keep <= 1:
+        raise ValueError(f"--keep must be above 0 and at most 1, not {config.keep}")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed must be 0 to 2^32 - 1, not {config.seed}")
+    settings.positive(config, "train_images", "valid_images", "depth", "workers")
+    for name in ("size", "channels", "batch"):
+        if getattr(config, name) is not None:
+            settings.positive(config, name)
+    pytrees.need_orbax()
+
+
+def _claim(config: Config) -> Path:
+    """The folder for the results, made where it is missing."""
+    described = dataclasses.asdict(config)
+    del described["out"]
+    folder = chunks.open_folder(config.out, described)
+    out = folder.path
+    try:
+        there = next(p for p in (out, *out.absolute().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if free < ROOM:
+            found, wanted = free >> 20, ROOM >> 20
+            raise ValueError(
+                f"cannot use --out {out}: {found} MiB are free there, wanted {wanted}"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+    if not (out / chunks.SETTINGS).exists():
+        text = json.dumps(folder.settings, indent=2) + "\n"
+        checkpoints.atomic_write(out / chunks.SETTINGS, text.encode())
+    return out
+
+
+if __name__ == "__main__":
+    settings.command(
+        main,
+        Config,
+        interrupted="interrupted: the best so far is in result.json of --out, and the "
+        "same command goes on from there",
+    )

@@ -1,0 +1,362 @@
+"""A search on images of the user's own: files, going on, the network on disk, bad input."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+import jaxnas
+from experiments import cell_picture, image_scores, image_task, search_images
+from experiments.ledger import Ledger
+from experiments.search_images import Config
+from jaxnas import checkpoints, datasets, metrics
+from jaxnas.networks import model_files, models, objective, runs
+from jaxnas.networks import train as training
+from jaxnas.networks.initialise import initialise
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.proxies import batch
+from jaxnas.spaces import nasbench201
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1)
+FILES = {"result.json", "cell.png", "curves.png", "curves.npz", "model"}
+
+
+def arrays(num=120, side=8, classes=3, colours=None):
+    """Images whose brightness says their class."""
+    rng = np.random.default_rng(0)
+    y = np.arange(num) % classes
+    shape = (num, side, side) if colours is None else (num, side, side, colours)
+    noise = rng.normal(0, 15, shape)
+    return {"x": noise + 60.0 * y.reshape(-1, *[1] * (len(shape) - 1)), "y": y}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "squares.npz"
+    np.savez(path, **arrays())
+    return path
+
+
+def config(images, out, **more):
+    # There is no time for more than the least: one batch of one epoch each.
+    given = dict(minutes=0.001, channels=2, batch=3, method="random", out=str(out))
+    given |= more
+    return Config(data=str(images), **given)
+
+
+@pytest.fixture(scope="module")
+def done(images, tmp_path_factory):
+    """A whole run: its folder and its result."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    return out, search_images.main(config(images, out))
+
+
+def test_everything_is_written(done, images):
+    out, result = done
+    assert {p.name for p in out.iterdir()} >= FILES
+    assert json.loads((out / "result.json").read_text()) == result
+    assert result["state"] == "finished" and result["searched cells"] == 3
+    nasbench201.from_string(result["architecture"])
+    test = result["test"]
+    assert test["images"] == 24
+    assert test["low"] <= test["accuracy"] == 100 * test["hits"] / 24 <= test["high"]
+    curves, _ = checkpoints.load_arrays(out / "curves.npz")
+    assert curves["searched/valid"].shape == (3, 1) and curves["final/train"].size
+    for name in ("cell.png", "curves.png"):
+        assert (out / name).read_bytes()[:4] == b"\x89PNG"
+    predict = jaxnas.load(out / "model")
+    x = np.load(images)["x"][:5, ..., None]
+    np.testing.assert_allclose(predict(x).sum(1), 1, 1e-5)
+
+
+def test_the_same_command_reads_what_is_finished(done, images, monkeypatch):
+    out, result = done
+    monkeypatch.setattr(runs, "train", None)
+    assert search_images.main(config(images, out)) == result
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
+    out, calls, finished = tmp_path / "out", [], []
+    train = runs.train
+
+    def dies_often(key, network, recipe, archs, data, **options):
+        calls.append(archs)
+        if len(calls) in (3, 5, 7):
+            raise Killed
+        trained = train(key, network, recipe, archs, data, **options)
+        finished.append((options.get("folder"), *archs[0].tolist()))
+        return trained
+
+    monkeypatch.setattr(runs, "train", dies_often)
+    write = checkpoints.atomic_write
+
+    def dies_at_the_end(path, content):
+        if path.name == "cell.png" and len(calls) == 8:
+            calls.append(None)
+            raise Killed
+        write(path, content)
+
+    monkeypatch.setattr(checkpoints, "atomic_write", dies_at_the_end)
+    kills = 0
+    for _ in range(9):
+        try:
+            result = search_images.main(config(images, out))
+            break
+        except Killed:
+            kills += 1
+            if (out / "result.json").exists():
+                so_far = json.loads((out / "result.json").read_text())
+                assert "so far" in so_far["state"] and so_far["architecture"]
+    assert kills == 4
+    # The heaviest cell for the plan, three of the search, and the final one, which is
+    # read when it is called for the second time.
+    assert len(finished) == 6 and len(set(finished)) == 5
+    whole = done[1]
+    for name in ("architecture", "test", "finalists"):
+        assert result[name] == whole[name]
+    found, wanted = (
+        checkpoints.load_arrays(folder / "curves.npz")[0] for folder in (out, done[0])
+    )
+    for name in wanted:
+        if "seconds" not in name:
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_a_gaussian_process_searches_what_scores_best(images, tmp_path):
+    result = search_images.main(config(images, tmp_path / "out", method="gp"))
+    assert result["state"] == "finished" and result["searched cells"] == 3
+    kept, _ = checkpoints.load_arrays(tmp_path / "out/scores/scores.npz")
+    cells = list(map(tuple, kept["arch"].tolist()))
+    flops = [
+        kept["live_flops"][cells.index(tuple(nasbench201.from_string(name)))]
+        for name in result["finalists"]
+    ]
+    assert min(flops) > np.quantile(kept["live_flops"], 0.9)
+
+
+def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
+    def first_half(key, settings, archs, x, y, folder, report):
+        assert x.shape == (32, 8, 8, 1) and y.shape == (32,) and report(1, 2)
+        values = np.where(np.arange(len(archs)) < 2000, -archs.sum(1), np.nan)
+        return batch.Scores({"hook_logdet": values}, values)
+
+    monkeypatch.setattr(batch, "score_many", first_half)
+    what = image_task.task(
+        str(images),
+        size=None,
+        channels=2,
+        cells=1,
+        valid_share=0.2,
+        test_share=0.2,
+        seed=0,
+    )
+
+    def score(report):
+        return image_scores.score(what, tmp_path, hook=True, seed=0, report=report)
+
+    scored = score(lambda done, total: True)
+    assert len(scored.arch) == 2000 and set(scored.scores) == {
+        "live_flops",
+        "hook_logdet",
+    }
+    assert not any(np.isnan(s).any() for s in scored.scores.values())
+    best = scored.best(0.1, 1000)
+    assert len(best.arch) == 200 and len(scored.best(0.1, 4).arch) == 80
+    assert best.total().shape == (200,)
+    work = [s.scores["live_flops"].mean() for s in (best, scored)]
+    assert work[0] > work[1]
+    again = score(lambda done, total: 1 / 0)  # read
+    np.testing.assert_array_equal(again.arch, scored.arch)
+
+
+# --- the network on disk ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    params = initialise(jax.random.key(1), NETWORK)
+    running = [r * 1.5 + 0.1 for r in training.initial_running(params)]
+    params = training.with_running(params, running)
+    path = tmp_path_factory.mktemp("model") / "model"
+    arch = np.array([3, 2, 4, 1, 0, 3])
+    model_files.save(path, params, NETWORK, arch, [80.0], [50.0], dataset="squares")
+    return path, params, arch
+
+
+def test_what_is_loaded_is_the_network_itself(saved):
+    path, params, arch = saved
+    x = np.random.default_rng(0).uniform(0, 255, (7, 8, 8, 1)).astype(np.float32)
+    mode = training.TRAINING._replace(norm="running", reduction_norm="running")
+
+    @jax.jit
+    def own(params, x):
+        model = models.single(NETWORK, jnp.asarray(arch))
+        return jax.nn.softmax(models.run(model, params, (x - 80) / 50, mode).logits)
+
+    predict = jaxnas.load(path)
+    wanted = own(params, x)
+    np.testing.assert_allclose(predict(x), wanted, 1e-5)
+    np.testing.assert_allclose(jax.jit(predict)(x), wanted, 1e-5)
+    whole = np.round(x).astype(np.uint8)
+    np.testing.assert_allclose(predict(whole), own(params, whole * 1.0), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 1), (2, 8, 4, 1), (2, 8, 8, 3), (2, 12, 12, 1)]
+)
+def test_other_shapes_are_refused(saved, shape):
+    with pytest.raises(ValueError, match=r"wanted images \(n, 8, 8, 1\), found"):
+        jaxnas.load(saved[0])(np.zeros(shape))
+
+
+def test_other_parameters_and_folders_are_refused(saved, tmp_path):
+    path, params, arch = saved
+    other = dataclasses.replace(NETWORK, channels=4)
+    with pytest.raises(ValueError, match="the parameters are none of"):
+        model_files.save(tmp_path / "m", params, other, arch, [0], [1], dataset="x")
+    with pytest.raises(ValueError, match="a positive standard deviation"):
+        model_files.save(tmp_path / "m", params, NETWORK, arch, [0], [0], dataset="x")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        jaxnas.load(tmp_path / "nothing")
+    jaxnas.pytrees.save(tmp_path / "tree", {"a": np.zeros(2)}, {"arch": "none"})
+    with pytest.raises(ValueError, match="is no network of jaxnas"):
+        jaxnas.load(tmp_path / "tree")
+
+
+# --- bad input --------------------------------------------------------------------------
+
+
+def broken(**change):
+    def write(path):
+        np.savez(path, **(arrays() | change))
+
+    return write
+
+
+NAN = arrays()["x"]
+NAN[3, 2, 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("write", "more", "message"),
+    [
+        (broken(), dict(minutes=0), "--minutes must be positive and finite, not 0"),
+        (broken(), dict(minutes=float("nan")), "--minutes must be positive and finite"),
+        (broken(), dict(size=10), "size must be a multiple of 4"),
+        (broken(), dict(batch=0), "--batch must be at least 1, not 0"),
+        (broken(), dict(keep=0.0), "--keep must be above 0"),
+        (broken(), dict(test_share=1.0), "--test-share must be between 0 and 1"),
+        (broken(), dict(test_share=0.9), "leave nothing to train on"),
+        (broken(y=np.zeros(120, int)), {}, "wanted at least 2 classes, found 1"),
+        (broken(y=arrays()["y"] * 2), {}, "2 of 5 classes have no image"),
+        (broken(x=NAN), {}, "1 of 120 images have pixels that are not finite"),
+        (broken(x=np.zeros((120, 1, 1))), {}, "images of 1 x 1 pixels are too small"),
+        (broken(x=np.zeros((120, 8, 12))), {}, "wanted square images, not 8 x 12"),
+        (broken(**arrays(num=3)), {}, "of class 0 are too few for parts of"),
+        (lambda path: path.write_bytes(b"PK"), {}, "is not a sound npz file"),
+        (lambda path: None, {}, "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, write, more, message):
+    write(tmp_path / "images.npz")
+    with pytest.raises(ValueError, match=message) as error:
+        search_images.main(config(tmp_path / "images.npz", tmp_path / "out", **more))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ValueError, match="is not empty and not a result folder"):
+        search_images.main(config(images, tmp_path))
+    with pytest.raises(ValueError, match=r"is not a folder"):
+        search_images.main(config(images, tmp_path / "mine.txt" / "out"))
+    with pytest.raises(
+        ValueError, match="made with other settings .*seed 0 there, 1 now"
+    ):
+        search_images.main(config(images, done[0], seed=1))
+    monkeypatch.setattr(search_images, "ROOM", 2**70)
+    with pytest.raises(ValueError, match="MiB are free"):
+        search_images.main(config(images, tmp_path / "out"))
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+# --- parts ------------------------------------------------------------------------------
+
+
+def test_images_become_tasks(tmp_path):
+    np.savez(tmp_path / "i.npz", **arrays(num=40, side=30, classes=2, colours=3))
+    given = dict(channels=None, cells=2, valid_share=0.25, test_share=0.25, seed=0)
+    what = image_task.task(str(tmp_path / "i.npz"), size=None, **given)
+    assert what.network == Network(channels=16, cells=2, classes=2, size=32, colours=3)
+    assert [len(i.x) for i in what[1:4]] == [20, 10, 10]
+    both = what.normalised(what.both())
+    np.testing.assert_allclose(both.x.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(both.x.std((0, 1, 2)), 1, 1e-5)
+    data = what.data(what.train, what.valid)
+    assert len(data.x) == 20 and len(data.x_test) == 1
+    np.testing.assert_allclose(data.black, -what.mean / what.std)
+    small = image_task.task(str(tmp_path / "i.npz"), size=12, **given)
+    assert small.network.size == 12 and small.network.channels == 8
+
+
+def test_a_ledger_outlives_the_process(tmp_path):
+    first = Ledger(tmp_path / "ledger.json", 60.0)
+    assert "plan" not in first and first.once("plan", lambda: {"a": 1}) == {"a": 1}
+    spent = json.loads((tmp_path / "ledger.json").read_text())["spent"]
+    second = Ledger(tmp_path / "ledger.json", 60.0)
+    assert second.once("plan", lambda: 1 / 0) == {"a": 1} and "plan" in second
+    assert second.spent() >= spent and second.left(0.5) <= 30 - spent
+    (tmp_path / "ledger.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot read"):
+        Ledger(tmp_path / "ledger.json", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("hits", "num"), [(0, 7), (7, 7), (1, 2), (431, 500), (3, 1000)]
+)
+def test_wilson_intervals_are_those_of_scipy(hits, num):
+    for level in (0.9, 0.95):
+        wanted = binomtest(hits, num).proportion_ci(level, method="wilson")
+        np.testing.assert_allclose(
+            metrics.wilson(hits, num, level), wanted, 1e-9, 1e-12
+        )
+
+
+@pytest.mark.parametrize(("hits", "num"), [(2, 1), (-1, 3), (0, 0)])
+def test_there_is_no_interval_of_nothing(hits, num):
+    with pytest.raises(ValueError, match="no interval of"):
+        metrics.wilson(hits, num)
+
+
+def test_trainings_cannot_go_on_from_an_epoch():
+    images = datasets.Images(*arrays(12).values(), 3, "squares")
+    x = images.x[..., None].astype(np.float32)
+    data = objective.without_tests(x, images.y, x[:3], images.y[:3])
+    evaluate = objective.trainings(
+        jax.random.key(0), NETWORK, training.Recipe(epochs=2, batch=4), data
+    )
+    query = jaxnas.types.Query(jnp.zeros((1, 6), int), jnp.array([2]), jnp.array([1]))
+    with pytest.raises(ValueError, match="start must be 0"):
+        evaluate(jax.random.key(0), query)
+    result = evaluate(jax.random.key(0), query._replace(start=jnp.array([2])))
+    assert np.isnan(result.score).all()  # nothing was asked
+
+
+@pytest.mark.parametrize("rank", [0, 15624, 4321])
+def test_every_cell_has_a_picture(tmp_path, rank):
+    arch = jaxnas.spaces.base.every(nasbench201.SPACE)[rank]
+    path = tmp_path / "cell.png"
+    cell_picture.draw(path, nasbench201.to_string(arch), title="a cell")
+    assert path.read_bytes()[:4] == b"\x89PNG"
