@@ -45,12 +45,12 @@ def test_the_example_on_images(capsys, tmp_path, monkeypatch, quick_compilation)
     # Smaller networks and fewer images, as printed it takes minutes.
     for printed, less in (
         ("Network(8, 1,", "Network(2, 1,"),
-        ("(0.7, 0.3)", "(0.2, 0.1)"),
+        ("(0.7, 0.3)", "(0.05, 0.05)"),
         ("batch=4", "batch=4, init=4"),
-        ("asked, 5,", "asked, 2,"),
+        ("asked, 5,", "asked, 1,"),
     ):
         assert printed in code
         code = code.replace(printed, less)
     found = run(code)
-    assert len(found["history"]) == 8
+    assert len(found["history"]) == 4
     assert str(max(e.score for e in found["history"])) in capsys.readouterr().out
