@@ -33,8 +33,9 @@ class Lines:
     def _due(self) -> bool:
         return time.monotonic() - self._shown > SECONDS
 
-    def begin(self, task: Task, method: str) -> None:
-        """What is to be done."""
+    def begin(self, task: Task, method: str, best: float) -> None:
+        """What is to be done; the best so far is from before."""
+        self._best = best
         size, network = task.network.size, task.network
         self._say(
             f"{task.train.name}: {len(task.train.x)} images for training, "

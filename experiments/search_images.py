@@ -113,7 +113,7 @@ def main(config: Config) -> dict[str, Any]:
     lines = Lines(Console(stderr=True), ledger)
     if results.finished():
         return lines.finished(results.read(), out)
-    lines.begin(what, config.method)
+    lines.begin(what, config.method, results.read().get("validation accuracy", -1.0))
 
     def measure() -> dict[str, Any]:
         lines.compiling("a training of the search")
