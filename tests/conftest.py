@@ -1,16 +1,10 @@
 """Fixtures of the whole suite."""
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 
 # Before jax or scipy loads its BLAS: idle threads that spin make small matrices slow.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Most programs here are compiled for longer than they run, and the older of XLA's two ways
-# to write fused loops is compiled a third faster. With XLA_FLAGS set, even to nothing, the
-# tests run what users run. A version without this flag would end the process.
-if version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
