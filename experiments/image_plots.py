@@ -51,7 +51,7 @@ def _search(axis, searched: np.ndarray) -> None:
     axis.step(number, best, where="post", color=COLOURS[0], label="best so far")
     _limits(axis, last)
     _label(axis, "the search", "cells", "validation accuracy, %")
-    axis.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.9)
+    axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
 
 
 def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> None:

@@ -14,8 +14,6 @@ as soon as it covers the whole space.
 from __future__ import annotations
 
 import dataclasses
-import queue
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -149,21 +147,12 @@ def _train(
         # On a CPU one after another, for seconds of their own; else side by side.
         alone = devices[0].platform == "cpu"
         groups = np.array_split(wanted, len(wanted) if alone else len(devices))
-        free: queue.Queue[int] = queue.Queue()
-        for index in range(len(devices)):
-            free.put(index)
 
-        def one(group: np.ndarray) -> dict[str, np.ndarray]:
-            index = free.get()
-            try:
-                return runs.train(
-                    key, network, recipe, group, own[index], device=devices[index]
-                ).curves
-            finally:
-                free.put(index)
+        def one(group: np.ndarray, index: int) -> dict[str, np.ndarray]:
+            arguments = key, network, recipe, group, own[index]
+            return runs.train(*arguments, device=devices[index]).curves
 
-        with ThreadPoolExecutor(len(devices)) as pool:
-            found = list(pool.map(one, groups))
+        found = runs.on_devices(one, groups, len(devices))
         return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
     return chunks.run_chunks(

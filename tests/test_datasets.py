@@ -249,7 +249,7 @@ def idx_folder(tmp_path):
     for part, num in (("train", 9), ("t10k", 6)):
         x, y = rng.integers(0, 256, (num, 5, 4)), np.arange(num) % 3
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(x))
-        packed = gzip.compress(idx(y))
+        packed = gzip.compress(idx(y), mtime=0)
         (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(packed)
     return tmp_path
 
@@ -274,9 +274,10 @@ def test_idx_files_plain_and_compressed(idx_folder, monkeypatch):
         (idx(np.zeros((9, 5))), "no idx file of bytes with 3 axes"),
         (idx(np.zeros((9, 5, 4)))[:-1], "claims"),
         (idx(np.zeros((8, 5, 4))), "8 images of train and 9 labels"),
-        (gzip.compress(idx(np.zeros((9, 5, 4))))[:-9], "damaged"),
+        (gzip.compress(idx(np.zeros((9, 5, 4))), mtime=0)[:-9], "damaged"),
         (struct.pack(">4I", 0x803, 2**31, 2**31, 2**31), "claims"),
     ],
+    ids=["empty", "two axes", "cut short", "too few", "gzip cut short", "too large"],
 )
 def test_idx_files_that_are_not_right(idx_folder, content, message):
     (idx_folder / "train-images-idx3-ubyte").write_bytes(content)

@@ -10,11 +10,8 @@ The query says how many epochs, so a search may ask for longer trainings too.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,86 +77,89 @@ def trainings(
       the validation images after the last epoch, in percent, the cost is in seconds.
     Raises: `ValueError` for data that do not fit the network.
     """
-    probe = np.zeros((1, 6), np.int32)
-    runs.check(network, recipe, probe, data)
+    runs.check(network, recipe, np.zeros((1, 6), np.int32), data)
     devices = tuple(devices or jax.local_devices()[:1])
-    alone = devices[0].platform == "cpu"
-    placed = [jax.device_put(data, d) for d in (devices if alone else devices[:1])]
-    record = _record(key, network, recipe, data) if folder is not None else {}
+    if devices[0].platform != "cpu":
+        devices = devices[:1]
+    placed = tuple(jax.device_put(data, device) for device in devices)
+    record: dict[str, Any] = {}
+    if folder is not None:
+        # The recipe's epochs are those of each query.
+        one = dataclasses.replace(recipe, epochs=1)
+        record = json.loads(json.dumps(runs.described(key, network, one, data)))
+    return _Trainings(key, network, recipe, placed, devices, folder, record, report)
 
-    def train(archs: np.ndarray, epochs: int, index: int) -> list[Curves]:
-        """The curves of each of the architectures, trained on one device."""
-        curves = runs.train(
-            key,
-            network,
-            dataclasses.replace(recipe, epochs=epochs),
-            archs,
-            placed[index],
-            sizes=None if alone else (len(archs), len(archs), len(archs)),
-            device=devices[index],
-        ).curves
-        return [
-            {n: values[i] for n, values in curves.items()} for i in range(len(archs))
-        ]
 
-    def finished(arch: np.ndarray, curves: Curves) -> Curves:
-        if folder is not None:
-            path = _path(Path(folder), arch, len(curves["valid"]))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            checkpoints.save_arrays(path, curves | {"arch": arch}, record)
-        if report is not None:
-            report(arch, curves)
-        return curves
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Trainings:
+    """What `trainings` returns."""
 
-    def several(archs: np.ndarray, epochs: int, lanes: int) -> list[Curves]:
-        if not alone:
-            # As many lanes as every query has: the last is repeated.
-            padded = np.pad(archs, ((0, lanes - len(archs)), (0, 0)), mode="edge")
-            found = train(padded, epochs, 0)[: len(archs)]
-            return [finished(*one) for one in zip(archs, found, strict=True)]
-        free: queue.Queue[int] = queue.Queue()
-        for index in range(len(devices)):
-            free.put(index)
+    key: Array
+    network: Network
+    recipe: Recipe
+    placed: tuple[Data, ...]  # on each device
+    devices: tuple[Any, ...]
+    folder: str | Path | None
+    record: dict[str, Any]
+    report: Callable[[np.ndarray, Curves], object] | None
 
-        def one(arch: np.ndarray) -> Curves:
-            index = free.get()
-            try:
-                return finished(arch, train(arch[None], epochs, index)[0])
-            finally:
-                free.put(index)
-
-        pool = ThreadPoolExecutor(len(devices))
-        try:
-            return list(pool.map(one, archs))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def evaluate(key: Array, query: Query) -> Result:
+    def __call__(self, key: Array, query: Query) -> Result:
         del key
         archs, epochs, begun = (np.asarray(part) for part in query)
-        epochs = np.where(epochs == FULL_TRAINING, recipe.epochs, epochs)
+        epochs = np.where(epochs == FULL_TRAINING, self.recipe.epochs, epochs)
         wanted = begun < np.asarray(query.epoch)
         if np.any(wanted & (begun > 0)):
             raise ValueError("a training cannot go on from an epoch: start must be 0")
         known: dict[int, Curves] = {}
-        for slot in np.flatnonzero(wanted):
-            before = _read(folder, record, archs[slot], int(epochs[slot]))
+        for slot in map(int, np.flatnonzero(wanted)):
+            before = _read(self.folder, self.record, archs[slot], int(epochs[slot]))
             if before is not None:
-                known[int(slot)] = before
-                if report is not None:
-                    report(archs[slot], before)
+                known[slot] = before
+                if self.report is not None:
+                    self.report(archs[slot], before)
         for length in np.unique(epochs[wanted]):
-            slots = [
-                int(s)
-                for s in np.flatnonzero(wanted & (epochs == length))
-                if int(s) not in known
-            ]
-            if slots:
-                found = several(archs[slots], int(length), len(archs))
-                known |= dict(zip(slots, found, strict=True))
+            slots = map(int, np.flatnonzero(wanted & (epochs == length)))
+            if missing := [slot for slot in slots if slot not in known]:
+                found = self._several(archs[missing], int(length), len(archs))
+                known |= dict(zip(missing, found, strict=True))
         return _result(known, len(archs), int(epochs[wanted].max(initial=1)))
 
-    return evaluate
+    def _several(self, archs: np.ndarray, epochs: int, lanes: int) -> list[Curves]:
+        """The curves of architectures (n, 6), of at most `lanes` that a query has."""
+        if self.devices[0].platform == "cpu":
+
+            def alone(arch: np.ndarray, index: int) -> Curves:
+                return self._finished(arch, self._train(arch[None], epochs, index)[0])
+
+            return runs.on_devices(alone, list(archs), len(self.devices))
+        # As many lanes as every query has: the last is repeated.
+        padded = np.pad(archs, ((0, lanes - len(archs)), (0, 0)), mode="edge")
+        sizes = lanes, lanes, lanes
+        found = self._train(padded, epochs, 0, sizes)[: len(archs)]
+        return [self._finished(*one) for one in zip(archs, found, strict=True)]
+
+    def _train(
+        self,
+        archs: np.ndarray,
+        epochs: int,
+        index: int,
+        sizes: tuple[int, int, int] | None = None,
+    ) -> list[Curves]:
+        """The curves of each of the architectures, trained on one device."""
+        recipe = dataclasses.replace(self.recipe, epochs=epochs)
+        arguments = self.key, self.network, recipe, archs, self.placed[index]
+        device = self.devices[index]
+        curves = runs.train(*arguments, sizes=sizes, device=device).curves
+        return [{n: v[lane] for n, v in curves.items()} for lane in range(len(archs))]
+
+    def _finished(self, arch: np.ndarray, curves: Curves) -> Curves:
+        if self.folder is not None:
+            path = _path(Path(self.folder), arch, len(curves["valid"]))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoints.save_arrays(path, curves | {"arch": arch}, self.record)
+        if self.report is not None:
+            self.report(arch, curves)
+        return curves
 
 
 def _result(known: dict[int, Curves], num: int, longest: int) -> Result:
@@ -169,20 +169,6 @@ def _result(known: dict[int, Curves], num: int, longest: int) -> Result:
         score[slot], cost[slot] = curves["valid"][-1], curves["seconds"].sum()
         curve[slot, : len(curves["valid"])] = curves["valid"]
     return Result(*map(jnp.asarray, (score, curve, cost)))
-
-
-def _record(key: Array, network: Network, recipe: Recipe, data: Data) -> dict[str, Any]:
-    """All that the curves depend on but architecture and epochs, as JSON."""
-    digest = hashlib.sha256()
-    for part in data:
-        digest.update(np.ascontiguousarray(part).tobytes())
-    told = {
-        "network": dataclasses.asdict(network),
-        "recipe": dataclasses.asdict(dataclasses.replace(recipe, epochs=1)),
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "data": digest.hexdigest(),
-    }
-    return json.loads(json.dumps(told))
 
 
 def saved(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:

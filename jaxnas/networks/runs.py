@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ from jaxnas.types import Array
 
 # What is measured of an epoch, besides its seconds.
 MEASURED = Measured._fields
+Done = TypeVar("Done")
 
 
 class Trained(NamedTuple):
@@ -76,7 +79,9 @@ def train(
     if isinstance(save_every, bool) or save_every < 1:
         raise ValueError(f"save_every must be at least 1, not {save_every!r}")
     device = jax.local_devices()[0] if device is None else device
-    record = _record(key, network, recipe, archs, data) if folder is not None else {}
+    record = {}
+    if folder is not None:
+        record = described(key, network, recipe, data) | {"archs": archs.tolist()}
     settings = settings_of(network, recipe, len(archs), engine)
     state = jax.eval_shape(lambda: training.start(key, network, len(archs)))
     curves = {
@@ -163,19 +168,45 @@ def check(
     return archs.astype(np.int32)
 
 
-def _record(key, network, recipe, archs, data) -> dict:
-    """All that the result depends on, as JSON."""
+def described(
+    key: Array, network: Network, recipe: Recipe, data: Data
+) -> dict[str, Any]:
+    """All that a training depends on but the architecture, as JSON."""
     digest = hashlib.sha256()
     for part in data:
         digest.update(np.ascontiguousarray(part).tobytes())
     return {
         "network": dataclasses.asdict(network),
         "recipe": dataclasses.asdict(recipe),
-        "archs": archs.tolist(),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "data": digest.hexdigest(),
         "float": str(jnp.zeros(()).dtype),
     }
+
+
+def on_devices(
+    work: Callable[[np.ndarray, int], Done], groups: Sequence[np.ndarray], devices: int
+) -> list[Done]:
+    """What `work` returns for each group of architectures and the number of a device.
+
+    Every device has one group at a time; what fails ends the rest.
+    """
+    free: queue.Queue[int] = queue.Queue()
+    for index in range(devices):
+        free.put(index)
+
+    def one(group: np.ndarray) -> Done:
+        index = free.get()
+        try:
+            return work(group, index)
+        finally:
+            free.put(index)
+
+    pool = ThreadPoolExecutor(devices)
+    try:
+        return list(pool.map(one, groups))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _save(folder: Path, record: dict, state, curves, done: int) -> None:
