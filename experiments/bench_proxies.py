@@ -12,7 +12,7 @@ import torch
 
 from experiments import timing, torch_network
 from experiments.timing import Row
-from jaxnas.networks import initialise
+from jaxnas.networks import initialise, models
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.proxies import gradient, jacobian
 from jaxnas.spaces.base import every
@@ -54,7 +54,7 @@ def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
 
     images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
     labels = torch.from_numpy(y)
-    models = [torch_network.network(network, arch) for arch in archs]
+    nets = [torch_network.network(network, arch) for arch in archs]
     scores = {
         "logits": (
             lambda m, p, x, y: models.run(m, p, x).logits,
@@ -73,7 +73,7 @@ def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
     for name, (of_ours, of_torch) in scores.items():
         calls = {
             "jaxnas, all cells in one program": ours(of_ours),
-            "PyTorch, eager": lambda f=of_torch: [f(model) for model in models],
+            "PyTorch, eager": lambda f=of_torch: [f(net) for net in nets],
         }
         timed = timing.in_turn(calls, config.repeats)
         scaled = {what: t.scaled(1e3 / len(archs)) for what, t in timed.items()}

@@ -69,12 +69,18 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
     return Folder(path, wanted)
 
 
-def _compare(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The settings that are not the same, as text; empty if all are."""
     names = sorted(n for n in found | wanted if found.get(n) != wanted.get(n))
-    if names:
-        differ = [f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in names]
+    return "; ".join(
+        f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in names
+    )
+
+
+def _compare(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if differ := differences(found, wanted):
         raise ValueError(
-            f"{path} was made with other settings ({'; '.join(differ)}): "
+            f"{path} was made with other settings ({differ}): "
             "give another --out, or the settings it was made with"
         )
 

@@ -30,7 +30,7 @@ class Config:
     """On which numbers, and how long."""
 
     benchmark: str = "analog"
-    """analog (embedded), nb201, nb101, zerocost, or a table file."""
+    """analog or fashion (embedded), nb201, nb101, zerocost, or a table file."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"
@@ -109,7 +109,7 @@ def run(
             f"table {table.name} is of the space {table.space!r}: wanted one of "
             f"{', '.join(SPACES)}"
         )
-    space = SPACES[table.space]
+    space = tabular.space_of(table, SPACES[table.space])
     if config.evaluations > len(table.arch):
         raise ValueError(
             f"--evaluations must be at most the {len(table.arch)} architectures of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -22,7 +23,7 @@ from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import nasbench201, nasbench201_classes
-from jaxnas.spaces.base import Space
+from jaxnas.spaces.base import Space, every, rank
 
 # Prior median of the length-scales: shorter ones than the prior of `make_pool` leave
 # more to be found. Chosen on runs from --base-seed 0, as everything below.
@@ -67,7 +68,13 @@ def up_to_function(space: Space) -> Space:
     A search that does not know them for the same spends its evaluations on training one
     function again and again, as no distance between cells says that it is 0.
     """
-    return nasbench201_classes.UP_TO_FUNCTION if space == nasbench201.SPACE else space
+    if space.name != nasbench201.SPACE.name:
+        return space
+    # The cells of a table may be a part of the space.
+    classes = nasbench201_classes.function_classes()
+    size = len(np.unique(classes[rank(space, every(space))]))
+    known = nasbench201_classes.UP_TO_FUNCTION
+    return dataclasses.replace(known, size=size, is_valid=space.is_valid)
 
 
 def check_room(space: Space, archs: np.ndarray, budget: Budget) -> int:
@@ -209,10 +216,12 @@ MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
 
 
 def check(names: Sequence[str], known: Mapping[str, object] = METHODS) -> None:
-    """Raises `ValueError` for a name that there is not."""
+    """Raises `ValueError` for a name that there is not, or that is there twice."""
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ValueError(
             f"no method {', '.join(unknown) or 'given'}: wanted some of "
             f"{', '.join(known)}"
         )
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,8 +30,8 @@ from jaxnas.spaces.nasbench201_classes import function_classes
 class Config:
     """Which table, and what to compare it with."""
 
-    benchmark: str
-    """A table file with columns curve/DATASET/SPLIT/EPOCHS."""
+    benchmark: str = "fashion"
+    """fashion, or a table file with columns curve/DATASET/SPLIT/EPOCHS."""
     split: str = "valid"
     """Whose accuracies."""
     other: str | None = None
@@ -92,17 +93,7 @@ def main(config: Config) -> Signal:
 
     Raises: `ValueError` for bad input, before anything is written.
     """
-    names = [
-        name
-        for name in checkpoints.read_npz(config.benchmark)
-        if name.startswith("curve/") and name.split("/")[2] == config.split
-    ]
-    if len(names) != 1:
-        raise ValueError(
-            f"{config.benchmark}: wanted one column curve/DATASET/{config.split}/EPOCHS, "
-            f"found {len(names)}"
-        )
-    table = files.load(config.benchmark, curves=names)
+    table, names = _with_curves(config)
     if table.space != SPACE.name:
         raise ValueError(f"wanted a table of {SPACE.name}, not of {table.space}")
     found = signal(table, table.columns[names[0]], _other(config, table))
@@ -131,6 +122,27 @@ def main(config: Config) -> Signal:
     curve_plots.table_signal(out / "curves.png", found.curves, *ranked, label=label)
     console.print(f"{out}: table.csv, curves.png", highlight=False, soft_wrap=True)
     return found
+
+
+def _with_curves(config: Config) -> tuple[Table, list[str]]:
+    """The table, and its one column of curves of the split."""
+
+    def wanted(names: Iterable[str]) -> list[str]:
+        curves = [name for name in names if name.startswith("curve/")]
+        return [name for name in curves if name.split("/")[2] == config.split]
+
+    if config.benchmark in sources.NAMES:
+        table = sources.open_table(config.benchmark)
+        names = wanted(table.columns)
+    else:
+        names = wanted(checkpoints.read_npz(config.benchmark))
+        table = files.load(config.benchmark, curves=names)
+    if len(names) != 1:
+        raise ValueError(
+            f"{config.benchmark}: wanted one column curve/DATASET/{config.split}/EPOCHS, "
+            f"found {len(names)}"
+        )
+    return table, names
 
 
 def _other(config: Config, table: Table) -> np.ndarray | None:

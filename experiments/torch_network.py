@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxnas.networks.nasbench201 import STAGES, Network
+from jaxnas.networks.nasbench201 import Network
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 
 
@@ -59,9 +59,9 @@ def network(sizes: Network, arch: np.ndarray) -> nn.Module:
     channels = sizes.channels
     stem = nn.Conv2d(sizes.colours, channels, 3, padding=1, bias=False)
     layers = [stem, nn.BatchNorm2d(channels).requires_grad_(False)]
-    for stage in range(STAGES):
+    for stage in range(sizes.stages):
         layers += [Cell(arch, channels) for _ in range(sizes.cells)]
-        if stage < STAGES - 1:
+        if stage < sizes.stages - 1:
             layers.append(Reduction(channels))
             channels *= 2
     layers += [nn.BatchNorm2d(channels).requires_grad_(False), nn.ReLU()]

@@ -7,14 +7,19 @@
 One network is trained for each function that cells can compute, in random order: whatever
 has been trained is a random part of the space. The first ones are trained with more seeds.
 Every finished chunk is kept in --out; a run can be killed and started again, and devices
-share the work. Writes table.npz to --out, a table file that drivers take as --benchmark
-as soon as it covers the whole space.
+share the work. Writes to --out table.npz, a table file that drivers take as --benchmark,
+and trainings.npz, the same before it stands for all cells of a function. The package has
+one of the latter, the benchmark fashion; to go on with it:
+
+    python -m experiments.train_table --known fashion
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,10 +28,12 @@ from rich.console import Console
 import jaxnas
 from experiments import chunks, images, settings
 from experiments.chunks import Folder
-from jaxnas.benchmarks import files, trained
+from jaxnas.benchmarks import files, sources, trained
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.train import Data, Recipe
+
+Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Config:
     """Networks between two saves; on an accelerator they are trained side by side."""
     seed: int = 0
     """Of the images and of the order of the functions; run s trains from (seed, s)."""
+    known: str | None = None
+    """A trainings.npz of the same settings, which are not repeated, or fashion."""
     out: str = "results/train_table"
     """Folder for the results."""
 
@@ -98,16 +107,15 @@ def main(config: Config) -> None:
         each_step=True,
     )
     runs.check(network, recipe, archs, data)
-    free = ("classes", "more", "seeds", "chunk", "out")
+    free = ("classes", "more", "seeds", "chunk", "known", "out")
     described = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    known = _known(config.known, described, archs)
     folder = chunks.open_folder(config.out, described)
+    job = Job(folder, network, recipe, data, config.chunk)
     found = [
-        _train(
-            config, folder, f"run-{run}", number, archs[:number], network, recipe, data
-        )
+        _train(job, run, archs[:number], known[run] if run < len(known) else None)
         for run, number in enumerate(_numbers(config, total))
     ]
-    path = folder.path / "table.npz"
     manifest = {
         "network": dataclasses.asdict(network),
         "recipe": dataclasses.asdict(recipe),
@@ -116,7 +124,10 @@ def main(config: Config) -> None:
         "versions": {"jaxnas": jaxnas.__version__, "jax": jax.__version__},
         "platform": jax.default_backend(),
     }
-    files.save(path, trained.table(archs, found, source.name, manifest))
+    done = trained.Trainings(archs, found, source.name, manifest)
+    trained.save(folder.path / "trainings.npz", done)
+    path = folder.path / "table.npz"
+    files.save(path, trained.table(done))
     line = f"{path}: {total} functions, {sum(len(f['loss']) for f in found)} trainings"
     Console(stderr=True).print(line, highlight=False, soft_wrap=True)
 
@@ -126,38 +137,70 @@ def _numbers(config: Config, total: int) -> list[int]:
     return [total] + [min(config.more, total)] * (config.seeds - 1)
 
 
-def _train(
-    config: Config,
-    folder: Folder,
-    run: str,
-    number: int,
-    archs: np.ndarray,
-    network: Network,
-    recipe: Recipe,
-    data: Data,
-) -> dict[str, np.ndarray]:
-    """The curves (n, epochs) of one run of each architecture (n, 6)."""
+def _known(
+    path: str | None, described: dict[str, Any], archs: np.ndarray
+) -> Sequence[Curves]:
+    """Of each run the curves (m, epochs) that are known of the first m architectures.
+
+    Raises: `ValueError` for trainings of other settings.
+    """
+    if path is None:
+        return ()
+    known = trained.load(sources.FASHION if path == "fashion" else path)
+    theirs = known.manifest.get("settings")
+    differ = chunks.differences(theirs if isinstance(theirs, dict) else {}, described)
+    if differ:
+        raise ValueError(f"--known {path} was trained with other settings ({differ})")
+    both = min(len(archs), len(known.archs))
+    if not np.array_equal(known.archs[:both], archs[:both]):
+        raise ValueError(f"--known {path} has other architectures, or another order")
+    return known.runs
+
+
+class Job(NamedTuple):
+    """What the trainings of one table share."""
+
+    folder: Folder
+    network: Network
+    recipe: Recipe
+    data: Data
+    chunk: int
+
+
+def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curves:
+    """The curves (n, epochs) of one run of each architecture (n, 6).
+
+    Args:
+      known: the curves (m, epochs) of the first m.
+    """
+    num = len(known["loss"]) if known else 0
     devices = jax.local_devices()
-    own = [jax.device_put(data, device) for device in devices]
-    key = chunks.seed_keys(folder.settings["seed"], np.array([int(run[4:])]))[0]
+    own = [jax.device_put(job.data, device) for device in devices]
+    key = chunks.seed_keys(job.folder.settings["seed"], np.array([run]))[0]
 
     def simulate(label: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         # More than there are may be asked for, so that all chunks are of one size.
-        wanted = archs[np.minimum(indices, number - 1)]
+        indices = np.minimum(indices, len(archs) - 1)
+        new = archs[indices[indices >= num]]
         # On a CPU one after another, for seconds of their own; else side by side.
         alone = devices[0].platform == "cpu"
-        groups = np.array_split(wanted, len(wanted) if alone else len(devices))
+        groups = np.array_split(new, max(1, len(new)) if alone else len(devices))
 
-        def one(group: np.ndarray, index: int) -> dict[str, np.ndarray]:
-            arguments = key, network, recipe, group, own[index]
+        def one(group: np.ndarray, index: int) -> Curves:
+            arguments = key, job.network, job.recipe, group, own[index]
             return runs.train(*arguments, device=devices[index]).curves
 
+        groups = [group for group in groups if len(group)]
         found = runs.on_devices(one, groups, len(devices))
+        if known:
+            old = indices[indices < num]
+            found.insert(0, {name: known[name][old] for name in trained.CURVES})
         return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
+    label = f"run-{run}"
     return chunks.run_chunks(
-        folder, [run], number, simulate, chunk=config.chunk, evaluations=1
-    )[run]
+        job.folder, [label], len(archs), simulate, chunk=job.chunk, evaluations=1
+    )[label]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from jaxnas.spaces.nasbench201_classes import function_classes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-SMALL = Network(channels=4, cells=2, classes=3, size=8)
+SMALL = Network(channels=4, cells=2, classes=3, size=8, stages=2)
 EVERY = base.every(nb201.SPACE)
 
 
@@ -88,10 +88,10 @@ def supernet(params, arch, x):
         return nodes[3]
 
     x = norm(convolve(x, params.stem.weight, 3), params.stem)
-    for stage in range(3):
+    for stage in range(len(params.cells)):
         for n in range(len(params.cells[stage].conv1.weight)):
             x = cell(x, stage, n)
-        if stage < 2:
+        if stage < len(params.reductions):
             r = params.reductions[stage]
             main = rcb(rcb(x, r.first, 3, 2), r.second, 3)
             x = main + convolve(pool(x, 2, 2, "VALID"), r.shortcut.weight, 1)
@@ -165,12 +165,22 @@ def test_own_parameters_depend_on_the_code_alone():
     pair, lone = draw(jnp.array([7, 9])), draw(jnp.array([9]))
     assert np.array_equal(pair.stem.weight[1], lone.stem.weight[0])
     assert not np.array_equal(pair.stem.weight[0], pair.stem.weight[1])
-    counted = initialise.initialise(jax.random.key(0), network)
-    sizes = [leaf.size for leaf in jax.tree.leaves(counted)]
-    # Every edge has both convolutions: one parameter more than the all-3x3 cell's.
-    assert sum(sizes) == counting.parameters(network, np.full(6, 3)) + 6 * sum(
-        c * c + 2 * c for c in (2, 4, 8)
-    )
+
+
+@pytest.mark.parametrize("stages", [1, 3, 4])
+def test_parameters_are_as_many_as_are_counted(stages):
+    network = Network(2, 2, 5, 8, stages=stages)
+    draw = functools.partial(initialise.initialise, network=network)
+    shapes = jax.eval_shape(draw, jax.random.key(0))
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
+    # Every edge has both convolutions: more than the all-3x3 cell's.
+    others = 2 * 6 * sum(c * c + 2 * c for c in network.widths)
+    assert sum(sizes) == counting.parameters(network, np.full(6, 3)) + others
+    x = jax.ShapeDtypeStruct((7, 8, 8, 3), float)
+    found = jax.eval_shape(one.__wrapped__, shapes, jnp.zeros(6, jnp.int32), x)
+    side = 8 // 2 ** (stages - 1)
+    assert found.last.shape == (7, side, side, 2**stages)
+    assert found.logits.shape == (7, 5)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +261,7 @@ def test_bad_sizes_are_refused():
         ({"channels": 0}, "channels must be an integer from 1, not 0"),
         ({"cells": 1.5}, "cells must be an integer from 1, not 1.5"),
         ({"size": 30}, "size must be a multiple of 4"),
+        ({"size": 20, "stages": 4}, "size must be a multiple of 8, as 3 reductions"),
     ):
         with pytest.raises(ValueError, match=message):
             Network(**kwargs)

@@ -23,7 +23,7 @@ from jaxnas.spaces import nasbench201 as nb201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = Network(channels=2, cells=1, classes=3, size=8)
+TINY = Network(channels=2, cells=1, classes=3, size=8, stages=2)
 EVERY = base.every(nb201.SPACE)
 ARCHS = np.random.default_rng(0).permutation(EVERY)[:20]
 

@@ -1,6 +1,7 @@
 """A search on images of the user's own: files, going on, the network on disk, bad input."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -23,8 +24,16 @@ from jaxnas.spaces import nasbench201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1)
+NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1, stages=1)
 FILES = {"result.json", "cell.png", "curves.png", "curves.npz", "model"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_stage():
+    """Networks of one stage, which compile three times as fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_task, "Network", functools.partial(Network, stages=1))
+        yield
 
 
 def arrays(num=120, side=8, classes=3, colours=None):
@@ -268,7 +277,10 @@ NAN[3, 2, 1] = np.nan
         (lambda path: None, {}, "no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, write, more, message):
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path, monkeypatch, write, more, message
+):
+    monkeypatch.setattr(image_task, "Network", Network)
     write(tmp_path / "images.npz")
     with pytest.raises(ValueError, match=message) as error:
         search_images.main(config(tmp_path / "images.npz", tmp_path / "out", **more))
@@ -299,7 +311,7 @@ def test_images_become_tasks(tmp_path):
     np.savez(tmp_path / "i.npz", **arrays(num=40, side=30, classes=2, colours=3))
     given = dict(channels=None, cells=2, valid_share=0.25, test_share=0.25, seed=0)
     what = image_task.task(str(tmp_path / "i.npz"), size=None, **given)
-    assert what.network == Network(channels=16, cells=2, classes=2, size=32, colours=3)
+    assert what.network == Network(16, 2, classes=2, size=32, colours=3, stages=1)
     assert [len(i.x) for i in what[1:4]] == [20, 10, 10]
     both = what.normalised(what.both())
     np.testing.assert_allclose(both.x.mean((0, 1, 2)), 0, atol=1e-5)

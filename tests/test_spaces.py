@@ -445,3 +445,30 @@ def test_a_product_has_a_notation_of_its_own():
         space.to_graph(np.array([0, 0]))
     with pytest.raises(ValueError, match="choices must be at least one number"):
         base.product("toy", ())
+
+
+# --- a part of a space -------------------------------------------------------------------
+
+
+def test_a_part_of_a_space_has_these_architectures_alone():
+    archs = base.every(nb201.SPACE)
+    some = archs[np.random.default_rng(0).permutation(len(archs))[:300]]
+    part = base.restricted(nb201.SPACE, some)
+    inside = set(map(tuple, some.tolist()))
+    assert part.size == 300 and set(map(tuple, base.every(part).tolist())) == inside
+    drawn = np.asarray(batched(base.sample, part)(keys()))
+    assert set(map(tuple, drawn.tolist())) <= inside
+    assert len(np.unique(drawn, axis=0)) > 290  # 300 (1 - exp(-2000 / 300)) on average
+    moved = np.asarray(batched(base.mutate, part)(keys(300), some))
+    assert set(map(tuple, moved.tolist())) <= inside
+    differ = (moved != some).sum(1)
+    near = (some[:, None] != some).sum(2) == 1
+    np.testing.assert_array_equal(differ, near.any(1))  # 0 where nothing is near
+    assert 0 < differ.sum() < 300
+
+
+def test_the_part_that_is_all_of_a_space_is_the_space():
+    part = base.restricted(nb201.SPACE, base.every(nb201.SPACE)[::-1])
+    assert part.size == nb201.SPACE.size
+    one, other = (batched(base.sample, space)(keys()) for space in (nb201.SPACE, part))
+    assert len(np.unique(one, axis=0)) == len(np.unique(other, axis=0))

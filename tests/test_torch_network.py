@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is in the extra torch")
 from experiments import bench, bench_proxies, torch_network  # noqa: E402
 from jaxnas.networks import initialise, models, runs  # noqa: E402
 from jaxnas.networks import train as training  # noqa: E402
-from jaxnas.networks.nasbench201 import STAGES, Network  # noqa: E402
+from jaxnas.networks.nasbench201 import Network  # noqa: E402
 from jaxnas.networks.train import Data, Recipe  # noqa: E402
 from jaxnas.proxies import gradient, jacobian  # noqa: E402
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, POOL, SKIP  # noqa: E402
@@ -24,12 +24,12 @@ ARCH = np.array([CONV3, 0, CONV1, SKIP, POOL, CONV3])
 def convolutions(params):
     """Those of the architecture, in the order in which they are run."""
     yield params.stem
-    for stage in range(STAGES):
+    for stage in range(NETWORK.stages):
         for n in range(NETWORK.cells):
             for edge in np.flatnonzero((ARCH == CONV1) | (ARCH == CONV3)):
                 conv = params.cells[stage][0 if ARCH[edge] == CONV1 else 1]
                 yield jax.tree.map(lambda leaf: leaf[n, edge], conv)  # noqa: B023
-        if stage < STAGES - 1:
+        if stage < NETWORK.stages - 1:
             reduction = params.reductions[stage]
             yield from (reduction.shortcut, reduction.first, reduction.second)
 

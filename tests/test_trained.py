@@ -1,10 +1,14 @@
 """The table of networks that this project trains: its file, its rows, its driver."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from experiments import images, train_table
+from jaxnas import checkpoints
 from jaxnas.benchmarks import files, sources, trained
+from jaxnas.networks.nasbench201 import Network
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
@@ -32,7 +36,9 @@ def test_every_cell_has_the_numbers_of_its_function(tmp_path):
     found = [curves(40), curves(10, seed=1)]
     found[1]["valid"][3, 1:] = np.nan  # it has diverged
     path = tmp_path / "table.npz"
-    files.save(path, trained.table(archs, found, "toy", {"hours": 1}))
+    some = trained.Trainings(archs, found, "toy", {"hours": 1})
+    trained.save(tmp_path / "trainings.npz", some)
+    files.save(path, trained.table(trained.load(tmp_path / "trainings.npz")))
     table = files.load(path, curves=None)
     assert table.manifest["hours"] == 1 and table.manifest["points"] == {"3": [1, 2, 3]}
     assert files.accuracies(table).keys() == {
@@ -62,13 +68,43 @@ def test_every_cell_has_the_numbers_of_its_function(tmp_path):
 
 def test_functions_are_trained_once():
     with pytest.raises(ValueError, match="two of the cells compute the same function"):
-        trained.table(np.array([[0] * 6, [0] * 5 + [3]]), [curves(2)], "toy", {})
+        twice = np.array([[0] * 6, [0] * 5 + [3]])
+        trained.table(trained.Trainings(twice, [curves(2)], "toy", {}))
 
 
-def test_the_driver_goes_on_and_adds_functions(tmp_path, quick_compilation, capsys):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a, m: a.pop("archs"),
+        lambda a, m: a.pop("0/valid"),
+        lambda a, m: a.update({"0/valid": a["0/valid"][0]}),
+        lambda a, m: a.update({"archs": a["archs"][:2]}),
+        lambda a, m: a.update({"other": a["archs"]}),
+        lambda a, m: m.pop("dataset"),
+    ],
+    ids=["no cells", "no curve", "one axis", "too few cells", "more", "no name"],
+)
+def test_other_files_are_no_trainings(tmp_path, change):
+    path = tmp_path / "trainings.npz"
+    three = trained.representatives()[:3]
+    trained.save(path, trained.Trainings(three, [curves(3)], "toy", {}))
+    assert trained.load(path).dataset == "toy"
+    arrays, manifest = checkpoints.load_arrays(path)
+    change(arrays, manifest)
+    checkpoints.save_arrays(path, arrays, manifest)
+    with pytest.raises(ValueError, match="trainings.npz holds no trainings"):
+        trained.load(path)
+
+
+def test_the_driver_goes_on_and_adds_functions(
+    tmp_path, quick_compilation, monkeypatch
+):
     pytest.importorskip("sklearn")
     options = dict(images="digits", train=64, valid=20, test=30, channels=2, depth=1)
     options |= dict(epochs=2, batch=32, chunk=2, out=str(tmp_path / "out"))
+    # A network of one stage compiles three times as fast.
+    one_stage = functools.partial(Network, stages=1)
+    monkeypatch.setattr(train_table, "Network", one_stage)
     train_table.main(train_table.Config(classes=3, more=1, seeds=2, **options))
     path = tmp_path / "out" / "table.npz"
     first = files.load(path, curves=None)
@@ -86,6 +122,19 @@ def test_the_driver_goes_on_and_adds_functions(tmp_path, quick_compilation, caps
         np.testing.assert_array_equal(second.columns[name][place], column)
     with pytest.raises(ValueError, match="made with other settings"):
         train_table.main(train_table.Config(classes=3, seed=1, **options))
+    # In another folder the same, from what is known.
+    known = tmp_path / "known.npz"
+    (tmp_path / "out" / "trainings.npz").rename(known)
+    options |= dict(out=str(tmp_path / "other"), known=str(known))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_table.runs, "train", None)
+        train_table.main(train_table.Config(classes=5, more=1, seeds=2, **options))
+    third = files.load(tmp_path / "other" / "table.npz", curves=None)
+    for name, column in second.columns.items():
+        np.testing.assert_array_equal(third.columns[name], column)
+    options |= dict(out=str(tmp_path / "more"), lr=0.2)
+    with pytest.raises(ValueError, match="known.npz was trained with other settings"):
+        train_table.main(train_table.Config(classes=3, **options))
 
 
 @pytest.mark.parametrize(

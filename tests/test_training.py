@@ -1,6 +1,10 @@
 """Training: what a step is, how engines and lanes agree, checkpoints and bad input."""
 
 import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +19,44 @@ from jaxnas.networks.train import Data, Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1)
+NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1, stages=2)
 # A cell with every operation, one that connects nothing, one of skips and a convolution.
 ARCHS = np.array([[3, 2, 4, 1, 0, 3], [0] * 6, [1, 1, 1, 3, 0, 1]])
 SIZES = (3, 3, 3)  # of the grouped engine's groups
 RECIPE = Recipe(epochs=4, batch=8, lr=0.05, smoothing=0.1, flip=True, crop=1, cutout=3)
 
 
-@pytest.fixture(scope="module")
-def data():
+# Dies after the third epoch, which was not saved.
+KILLED = """
+import os, signal, sys
+import jax
+jax.config.update("jax_disable_most_optimizations", True)
+import test_training as t
+
+def die(number, curves):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+arguments = jax.random.key(0), t.NETWORK, t.RECIPE, t.ARCHS, t.images()
+options = dict(engine="sequential", folder=sys.argv[1], save_every=2)
+t.runs.train(*arguments, **options, report=die)
+"""
+
+
+def images():
     rng = np.random.default_rng(0)
 
-    def images(num):
+    def some(num):
         y = rng.integers(0, 3, num).astype(np.int32)
         x = rng.normal(y[:, None, None, None] - 1.0, 1.0, (num, 8, 8, 1))
         return x.astype(np.float32), y
 
-    return Data(*images(42), *images(12), *images(9), np.zeros(1, np.float32))
+    return Data(*some(42), *some(12), *some(9), np.zeros(1, np.float32))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return images()
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +102,13 @@ def test_what_is_measured_is_what_the_network_says(trained, data):
         np.testing.assert_allclose(found, 100 * hits.mean(), 1e-5)
 
 
-def test_a_training_that_was_stopped_goes_on(tmp_path, trained, data):
-    class Stopped(Exception):
-        pass
-
-    def stop(number, curves):
-        if number == 2:
-            raise Stopped
-
+def test_a_training_that_was_killed_goes_on(tmp_path, trained, data):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "run")]
+    ended = subprocess.run(command, cwd=Path(__file__).parent, timeout=600)
+    assert ended.returncode == -signal.SIGKILL
     told = []
     arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
     options = dict(engine="sequential", folder=tmp_path / "run", save_every=2)
-    with pytest.raises(Stopped):
-        runs.train(*arguments, **options, report=stop)
     again = runs.train(*arguments, **options, report=lambda n, _: told.append(n))
     assert told == [2, 3]  # the third epoch was not saved
     same(again, trained["sequential"])

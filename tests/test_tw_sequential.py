@@ -13,8 +13,9 @@ import pytest
 
 from experiments import methods, plots, report, tw_sequential
 from jaxnas import checkpoints
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import files, sources, tabular
 from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.spaces.nasbench201_classes import function_classes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -94,6 +95,37 @@ def test_scores_that_there_are_not(shared, tmp_path, change, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
+    whole = sources.open_table("analog")
+    some = np.random.default_rng(0).permutation(len(whole.arch))[:400]
+    columns = {"toy/test/200": whole.columns["cifar10/test/200"][some]}
+    manifest = {
+        "source": "x",
+        "sha256": "0",
+        "columns": {"toy/test/200": "of some cells"},
+    }
+    part = files.Table("part", whole.space, whole.arch[some], columns, manifest)
+    files.save(tmp_path / "part.npz", part)
+    config = dataclasses.replace(
+        SMALL,
+        methods=("random", "evolution", "gp-tw"),
+        benchmark=str(tmp_path / "part.npz"),
+        dataset="toy",
+        out=str(tmp_path / "out"),
+    )
+    arrays = tw_sequential.main(config)
+    for method in config.methods:
+        assert (arrays[f"{method}/row"] >= 0).all()
+        assert np.isfinite(arrays[f"{method}/score"]).all()
+    assert all(len(set(row)) == 24 for row in arrays["random/row"])
+    # All functions of the table, and no more, are candidates.
+    classes = function_classes()[np.ravel_multi_index(part.arch.T, SPACE.choices)]
+    asked = classes[arrays["gp-tw/row"]]
+    assert all(len(set(row)) == 24 for row in asked)
+    known = methods.up_to_function(tabular.space_of(part, SPACE))
+    assert known.size == len(set(classes))
+
+
 def test_a_longer_run_begins_as_a_shorter_one(done, tmp_path):
     config = dataclasses.replace(
         SMALL, out=str(tmp_path), seeds=4, evaluations=30, methods=("random",)
@@ -120,6 +152,7 @@ def test_the_best_by_what_is_fed_back_is_what_is_reported(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"methods": ("random",) * 2}, "names random more than once"),
         ({"benchmark": "nothing"}, "unknown benchmark 'nothing': wanted analog"),
         ({"dataset": "cifar11"}, "no dataset 'cifar11'; it has cifar10"),
         ({"split": "valid"}, "no split 'valid'; it has test"),

@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 
 from jaxnas.benchmarks import files
 from jaxnas.benchmarks.files import Table
-from jaxnas.spaces.base import Space
+from jaxnas.spaces.base import Space, restricted
 from jaxnas.types import Array, Query, Result
 
 # Architectures whose codes are computed side by side: bounds the memory for spaces
@@ -111,9 +111,10 @@ def tabular(
     epochs: int,
     seed: str | int,
 ) -> Tabular:
-    """Puts one accuracy of a complete table on the device; arguments as for `column`.
+    """Puts one accuracy of a table on the device; arguments as for `column`.
 
-    The cost is the table's seconds for this dataset and schedule, or else the epochs.
+    The table has every architecture of the space; see `space_of` for others. The cost
+    is the table's seconds for this dataset and schedule, or else the epochs.
 
     Raises: `ValueError` for an unknown column or seed, a table of another space, and
       counts of the architectures that are missing, duplicated or invalid.
@@ -130,6 +131,14 @@ def tabular(
         cost=jnp.asarray(cost),
         epochs=jnp.array([epochs], jnp.int32),
     )
+
+
+def space_of(table: Table, space: Space) -> Space:
+    """The part of `space` that the table has; `space` itself if it has as many."""
+    num, positions = table.arch.shape
+    if num >= space.size or positions != len(space.choices):
+        return space
+    return restricted(space, table.arch)
 
 
 def table_codes(space: Space, table: Table) -> np.ndarray:

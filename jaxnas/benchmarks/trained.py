@@ -7,11 +7,13 @@ network is trained for each, and stands for all cells of that function.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnas import checkpoints
 from jaxnas.benchmarks import files
 from jaxnas.benchmarks.files import Table
 from jaxnas.spaces import base
@@ -28,26 +30,58 @@ def representatives(seed: int = 0) -> np.ndarray:
     return base.every(SPACE)[np.random.default_rng(seed).permutation(first)]
 
 
-def table(
-    archs: np.ndarray,
-    runs: Sequence[Mapping[str, np.ndarray]],
-    dataset: str,
-    manifest: Mapping[str, Any],
-) -> Table:
-    """The table of all cells that compute what one of the trained ones does.
+class Trainings(NamedTuple):
+    """What was trained, before it stands for all cells of its function."""
 
-    Args:
-      archs: (n, 6), cells of different functions.
-      runs: of each seed, `CURVES` by name, (m, epochs) for the first m of the cells; NaN
-        from where a network has diverged.
-      dataset: what the columns call the images.
-      manifest: JSON that the table's manifest has as well.
+    archs: np.ndarray  # (n, 6), cells of different functions
+    # Of each seed, `CURVES` by name: (m, epochs) float32 for the first m of the cells, NaN
+    # from where a network has diverged.
+    runs: Sequence[Mapping[str, np.ndarray]]
+    dataset: str  # what columns call the images
+    manifest: Mapping[str, Any]  # JSON that the table's manifest has as well
+
+
+def save(path: str | os.PathLike, trainings: Trainings) -> None:
+    """Writes trainings as one npz, atomically; `ValueError` if that cannot be done."""
+    arrays = {"archs": np.asarray(trainings.archs, np.int8)}
+    for index, run in enumerate(trainings.runs):
+        arrays |= {f"{index}/{name}": run[name] for name in CURVES}
+    told = {"dataset": trainings.dataset, "told": dict(trainings.manifest)}
+    checkpoints.save_arrays(path, arrays, told)
+
+
+def load(path: str | os.PathLike) -> Trainings:
+    """What `save` wrote.
+
+    Raises: `ValueError` that names the file, if it is missing, damaged or another one.
+    """
+    arrays, told = checkpoints.load_arrays(path)
+    archs, number = arrays.pop("archs", np.zeros(0)), len(arrays) // len(CURVES)
+    wanted = {f"{index}/{name}" for index in range(number) for name in CURVES}
+    shapes = {array.shape for array in arrays.values()}
+    right = (
+        number >= 1
+        and wanted == arrays.keys()
+        and archs.shape == (len(archs), 6)
+        and all(len(s) == 2 and s[0] <= len(archs) and s[1] > 0 for s in shapes)
+        and isinstance(told.get("dataset"), str)
+        and isinstance(told.get("told"), dict)
+    )
+    if not right:
+        raise ValueError(f"{path} holds no trainings of NAS-Bench-201")
+    runs = [{name: arrays[f"{i}/{name}"] for name in CURVES} for i in range(number)]
+    return Trainings(archs.astype(np.int32), runs, told["dataset"], told["told"])
+
+
+def table(trainings: Trainings) -> Table:
+    """The table of all cells that compute what one of the trained ones does.
 
     Returns: accuracies `<dataset>/<split>/<epochs>` (cells, runs), of the last epoch; of
       every epoch `curve/...`, `loss/...` and `time/...` (cells, runs, epochs), where a
       network that has diverged has an accuracy of 0; and `seconds/...`.
     Raises: `ValueError` if two of the cells compute the same function.
     """
+    archs, runs, dataset, manifest = trainings
     rows, cells = _cells(archs)
     arrays = {name: _joined([run[name] for run in runs], len(archs)) for name in CURVES}
     epochs = arrays["loss"].shape[2]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.networks.nasbench201 import STAGES, Network
+from jaxnas.networks.nasbench201 import Network
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, live_edges
 
 
@@ -33,16 +33,12 @@ def convolutions(archs: np.ndarray, *, live_only: bool = False) -> np.ndarray:
     return np.stack([((archs == op) & counted).sum(-1) for op in (CONV1, CONV3)], -1)
 
 
-def _widths(network: Network) -> list[int]:
-    return [network.channels * 2**stage for stage in range(STAGES)]
-
-
 def parameters(
     network: Network, archs: np.ndarray, *, live_only: bool = False
 ) -> np.ndarray:
     """Parameters (...,) int64, those of batch norms and the bias included."""
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
-    widths = _widths(network)
+    widths = network.widths
     last, total = widths[-1], 9 * network.colours * widths[0] + 2 * widths[0]
     for c in widths[:-1]:
         # Two 3 x 3 convolutions with norm, c -> 2c -> 2c, and the shortcut's 1 x 1.
@@ -56,7 +52,7 @@ def parameters(
 def weights(network: Network, archs: np.ndarray) -> np.ndarray:
     """Weights (...,) int64 of convolutions and classifier: no norms, no bias."""
     ones, threes = np.moveaxis(convolutions(archs), -1, 0)
-    widths = _widths(network)
+    widths = network.widths
     fixed = 9 * network.colours * widths[0] + widths[-1] * network.classes
     fixed += sum(56 * c * c for c in widths[:-1])
     square = network.cells * sum(c * c for c in widths)
@@ -72,7 +68,7 @@ def multiplications(
     and sums.
     """
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
-    widths, pixels = _widths(network), network.size**2
+    widths, pixels = network.widths, network.size**2
     total = 9 * network.colours * widths[0] * pixels
     square = 0
     for stage, c in enumerate(widths):

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jaxnas.networks.layers import Conv
 from jaxnas.networks.nasbench201 import (
-    STAGES,
     Cells,
     Head,
     Network,
@@ -43,13 +42,9 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def _widths(network: Network) -> list[int]:
-    return [network.channels * 2**stage for stage in range(STAGES)]
-
-
 def _total(network: Network) -> int:
     """How many weights and biases there are."""
-    widths = _widths(network)
+    widths = network.widths
     total = 9 * network.colours * widths[0] + (widths[-1] + 1) * network.classes
     total += sum(10 * network.cells * len(EDGES) * c * c for c in widths)
     return total + sum(56 * c * c for c in widths[:-1])
@@ -70,7 +65,7 @@ def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
     """
     if scheme not in SCHEMES:
         raise ValueError(f"no scheme {scheme!r}; there are {', '.join(SCHEMES)}")
-    chosen, widths = SCHEMES[scheme], _widths(network)
+    chosen, widths = SCHEMES[scheme], network.widths
     # All of them are one draw: a program compiles each of its draws, for seconds.
     numbers, used = chosen.draw(key, (_total(network),)), 0
 

@@ -1,6 +1,6 @@
 """The networks of NAS-Bench-201 (Dong and Yang, 2020): skeleton, parameters, forward.
 
-A stem, three stages of cells with reductions between them, and a head. The skeleton is
+A stem, stages of cells with reductions between them, and a head. The skeleton is
 here; what a cell computes is a function that `cells` makes from an architecture, so one
 program serves every cell, or from many architectures at once, which are then the lanes
 of every array (see `layers`). Parameters hold both convolutions of every edge:
@@ -22,8 +22,6 @@ from jaxnas.networks import layers
 from jaxnas.networks.layers import Conv
 from jaxnas.types import Array
 
-STAGES = 3
-
 # "batch": statistics of the batch, as in training; "initial": running statistics of an
 # untrained network, mean 0 and variance 1; "running": those of a trained one; "off": the
 # identity.
@@ -42,16 +40,23 @@ class Network:
     classes: int = 10
     size: int = 32  # pixels on each side of an image
     colours: int = 3
+    stages: int = 3  # of cells, with a reduction before each but the first
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer from 1, not {value!r}")
-        if self.size % 4:
+        halved = 2 ** (self.stages - 1)
+        if self.size % halved:
             raise ValueError(
-                f"size must be a multiple of 4, as two reductions halve the image, "
-                f"not {self.size}"
+                f"size must be a multiple of {halved}, as {self.stages - 1} reductions "
+                f"halve the image, not {self.size}"
             )
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each stage."""
+        return [self.channels * 2**stage for stage in range(self.stages)]
 
 
 class Cells(NamedTuple):
@@ -72,12 +77,12 @@ class Reduction(NamedTuple):
 class Head(NamedTuple):
     """Batch norm and classifier."""
 
-    scale: Array  # (4 channels,)
-    offset: Array  # (4 channels,)
-    weight: Array  # (4 channels, classes)
+    scale: Array  # (last width,)
+    offset: Array  # (last width,)
+    weight: Array  # (last width, classes)
     bias: Array  # (classes,)
     gate: Array | None = None  # (b, classes), as in `Conv`
-    running: Array | None = None  # (2, 4 channels), as in `Conv`
+    running: Array | None = None  # (2, last width), as in `Conv`
 
 
 class Params(NamedTuple):
@@ -133,9 +138,9 @@ Block = Callable[[Array], tuple[Array, Array]]
 class Output(NamedTuple):
     """What a forward pass gives; all may have lanes before the axes named here."""
 
-    features: Array  # (b, 4 channels), after global pooling
+    features: Array  # (b, last width), after global pooling
     logits: Array  # (b, classes)
-    last: Array  # (b, h / 4, w / 4, 4 channels), after the last rectifier
+    last: Array  # (b, height, width, last width), after the last rectifier
     observed: Array  # the observer's sum
     extras: (
         list  # of `around`: for each stage's cells (stacked) and reduction, in order
@@ -252,13 +257,14 @@ def forward(
       around: called for every cell and reduction with the block as a function, its
         input and its part of `aside`; returns y, what was observed, and an extra. The
         first input is the stem's output.
-      aside: for stage 0, reduction 0, stage 1, reduction 1, stage 2: a pytree, whose
-        leaves for a stage begin with the axis of the cells. Default: nothing.
+      aside: for stage 0, reduction 0, stage 1 ... the last stage: a pytree, whose leaves
+        for a stage begin with the axis of the cells. Default: nothing.
     """
-    aside = [None] * 5 if aside is None else aside
+    stages = len(params.cells)
+    aside = [None] * (2 * stages - 1) if aside is None else aside
     x, seen = convolution(params.stem, x, mode, observer, size=3, rectify=False)
     extras = []
-    for stage in range(STAGES):
+    for stage in range(stages):
 
         def step(carry, inputs):
             weights, mine = inputs
@@ -270,7 +276,7 @@ def forward(
         stacked = _cells_first(params.cells[stage])
         (x, seen), extra = lax.scan(step, (x, seen), (stacked, aside[2 * stage]))
         extras.append(extra)
-        if stage < STAGES - 1:
+        if stage < stages - 1:
             reduction = functools.partial(
                 _reduce, params.reductions[stage], mode, observer
             )

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxnas.networks.models import Model, run
 from jaxnas.networks.nasbench201 import (
     IGNORE,
-    STAGES,
     TRAINING,
     Block,
     Network,
@@ -32,9 +31,9 @@ class Parts(NamedTuple):
 def probes(key: Array, network: Network, batch: int) -> list[Array]:
     """Random signs of the shape of each block's output, as `parts` wants them."""
     found = []
-    for index, key_block in enumerate(jax.random.split(key, 2 * STAGES - 1)):
+    for index, key_block in enumerate(jax.random.split(key, 2 * network.stages - 1)):
         stage = (index + 1) // 2
-        size, channels = network.size // 2**stage, network.channels * 2**stage
+        size, channels = network.size // 2**stage, network.widths[stage]
         shape = (batch, size, size, channels)
         if index % 2 == 0:
             shape = (network.cells, *shape)

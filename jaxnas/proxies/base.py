@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnas.networks import nasbench201
 from jaxnas.networks.models import Model, cross_entropy, run, with_lanes
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.spaces.nasbench201 import CONV1, CONV3
@@ -115,7 +114,7 @@ def over_layers(
     total = jnp.zeros(model.lanes)
     for index, leaves in enumerate(zip(*lists, strict=True)):
         value = reduce(*leaves)
-        if 0 < index <= 2 * nasbench201.STAGES:
+        if 0 < index <= 2 * model.network.stages:
             present = model.archs == (CONV1 if index % 2 else CONV3)
             value = jnp.where(present[..., None, :], value, 0.0).sum((-2, -1))
         total = total + value

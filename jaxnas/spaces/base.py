@@ -7,6 +7,7 @@ architecture. It is frozen and hashable, so it can be closed over or be a static
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -101,7 +102,7 @@ def mutate(key: Array, space: Space, arch: Array) -> Array:
     """Changes exactly one position of `arch` (d,); the result is valid.
 
     The position is uniform among those that have a valid change, the new choice uniform
-    among its valid ones.
+    among its valid ones. An architecture that has no valid neighbour stays as it is.
     """
     key_position, key_choice = jax.random.split(key)
     changed, valid = neighbours(space, arch)
@@ -110,7 +111,7 @@ def mutate(key: Array, space: Space, arch: Array) -> Array:
     where = jax.random.categorical(key_position, jnp.where(possible, 0.0, -jnp.inf))
     allowed = valid & (position == where)
     which = jax.random.categorical(key_choice, jnp.where(allowed, 0.0, -jnp.inf))
-    return changed[which]
+    return jnp.where(jnp.any(valid), changed[which], arch)
 
 
 def _place_values(choices: tuple[int, ...]) -> np.ndarray:
@@ -165,6 +166,21 @@ def product(name: str, choices: tuple[int, ...]) -> Space:
         from_string=from_string,
     )
     return space
+
+
+def restricted(space: Space, archs: np.ndarray) -> Space:
+    """The part of `space` that has these architectures (n, d) and no others.
+
+    A search of a table that does not have the whole space stays inside it so.
+    """
+    code = jax.jit(lambda archs: jax.lax.map(space.code, archs, batch_size=8192))
+    codes = np.unique(code(jnp.asarray(archs, jnp.int32)))
+
+    def is_valid(arch: Array) -> Array:
+        at = jnp.minimum(jnp.searchsorted(codes, space.code(arch)), len(codes) - 1)
+        return (jnp.asarray(codes)[at] == space.code(arch)) & space.is_valid(arch)
+
+    return dataclasses.replace(space, size=len(codes), is_valid=is_valid)
 
 
 def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
