@@ -230,7 +230,13 @@ def test_incomplete_tables_are_refused():
     open_table = functools.partial(tabular.tabular, SPACE, **FED)
     message = refused(open_table, make_table(arch[:-3]))
     assert "14 architectures of toy once, found 11 rows with 0 dup" in message
-    assert message.endswith("and 3 missing")
+    assert "and 3 missing (a table that is to have a part" in message
+    part = make_table(arch[:-3])
+    part.manifest["part"] = True
+    small = tabular.space_of(part, SPACE)
+    assert small.size == 11 and tabular.space_of(make_table(), SPACE) is SPACE
+    assert len(tabular.tabular(small, part, **FED).codes) == 11
+    assert "and 3 missing" in refused(tabular.tabular, SPACE, part, **FED)
     # (0, 1, 2) is the architecture (1, 1, 2) in another vector.
     copies = np.concatenate([arch[:-1], [[0, 1, 2]]]).astype(np.int8)
     message = refused(open_table, make_table(copies))

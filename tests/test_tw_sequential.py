@@ -99,11 +99,8 @@ def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
     whole = sources.open_table("analog")
     some = np.random.default_rng(0).permutation(len(whole.arch))[:400]
     columns = {"toy/test/200": whole.columns["cifar10/test/200"][some]}
-    manifest = {
-        "source": "x",
-        "sha256": "0",
-        "columns": {"toy/test/200": "of some cells"},
-    }
+    manifest = {"source": "x", "sha256": "0", "part": True}
+    manifest["columns"] = {"toy/test/200": "of some cells"}
     part = files.Table("part", whole.space, whole.arch[some], columns, manifest)
     files.save(tmp_path / "part.npz", part)
     config = dataclasses.replace(

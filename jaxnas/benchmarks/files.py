@@ -31,7 +31,8 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   `version` (1), `name` (what results call the table), `space` (the `Space.name` of its
   architectures), `source` (where the numbers come from), `sha256` (of the file they
   were read from), `columns` (what each column means: which training set and how many
-  seeds), and anything else that is worth knowing.
+  seeds), and anything else that is worth knowing. One that has a part of its space by
+  intent says `"part": true`: searches stay in it, where they refuse others.
 
 A table has accuracies, scores, or both.
 
@@ -285,5 +286,6 @@ def check_rows(table: Table, space: Space, codes: np.ndarray) -> None:
         raise ValueError(
             f"table {table.name}: wanted each of the {space.size} architectures of "
             f"{space.name} once, found {num} rows with {num - different} duplicates "
-            f"and {space.size - different} missing"
+            f"and {space.size - different} missing (a table that is to have a part of "
+            'the space says "part": true in its manifest)'
         )

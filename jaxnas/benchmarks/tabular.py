@@ -134,11 +134,10 @@ def tabular(
 
 
 def space_of(table: Table, space: Space) -> Space:
-    """The part of `space` that the table has; `space` itself if it has as many."""
-    num, positions = table.arch.shape
-    if num >= space.size or positions != len(space.choices):
-        return space
-    return restricted(space, table.arch)
+    """The space, or the part of it that the table says it has."""
+    fits = table.arch.shape[1] == len(space.choices)
+    part = table.manifest.get("part") is True and fits
+    return restricted(space, table.arch) if part else space
 
 
 def table_codes(space: Space, table: Table) -> np.ndarray:

@@ -107,6 +107,7 @@ def table(trainings: Trainings) -> Table:
         "sha256": digest.hexdigest(),
         "columns": meaning,
         "points": {str(epochs): list(range(1, epochs + 1))},
+        "part": len(cells) < SPACE.size,
     }
     name = f"{dataset}-{len(archs)}"
     return files.check(Table(name, SPACE.name, cells, columns, told | dict(manifest)))
