@@ -1,8 +1,8 @@
 """Every proxy against its recorded values, on the recorded weights and images.
 
-What they cost is their compilation, which takes longer for lanes: a score of a gradient
-and one of a forward pass are checked so, the others for one architecture at a time, and
-what is made of one gradient in one program.
+What they cost is their compilation, which takes longer for lanes: one score is checked so,
+the others for one architecture at a time, and what is made of one gradient in one
+program.
 """
 
 import functools
@@ -60,6 +60,7 @@ SINGLE = {
     "swap_first16": ("16", activation.swap, 0),
     "zen_x8_noise8": ("8n", activation.zen, 1e-10),
     "meco_first1": ("1", activation.meco, 1e-8),
+    "foresight_fisher": ("xy", gradient.fisher, 1e-6),
     "zico_2halves": ("xy", gradient.zico, 1e-8),
     "gradsign_first8": ("8y", gradient.gradsign, 1e-8),
     "az_expressivity az_progressivity az_trainability": (
@@ -70,7 +71,6 @@ SINGLE = {
 }
 LANES = {
     "synflow": ("", lambda m, p: jnp.exp(synaptic.log_synflow(m, p)), 1e-10),
-    "foresight_fisher": ("xy", gradient.fisher, 1e-6),
 }
 
 

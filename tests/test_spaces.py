@@ -465,10 +465,3 @@ def test_a_part_of_a_space_has_these_architectures_alone():
     near = (some[:, None] != some).sum(2) == 1
     np.testing.assert_array_equal(differ, near.any(1))  # 0 where nothing is near
     assert 0 < differ.sum() < 300
-
-
-def test_the_part_that_is_all_of_a_space_is_the_space():
-    part = base.restricted(nb201.SPACE, base.every(nb201.SPACE)[::-1])
-    assert part.size == nb201.SPACE.size
-    one, other = (batched(base.sample, space)(keys()) for space in (nb201.SPACE, part))
-    assert len(np.unique(one, axis=0)) == len(np.unique(other, axis=0))

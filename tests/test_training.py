@@ -14,12 +14,13 @@ import pytest
 from jaxnas import pytrees
 from jaxnas.networks import augment, layers, models, runs
 from jaxnas.networks import train as training
+from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.train import Data, Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1, stages=2)
+NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1, stages=1)
 # A cell with every operation, one that connects nothing, one of skips and a convolution.
 ARCHS = np.array([[3, 2, 4, 1, 0, 3], [0] * 6, [1, 1, 1, 3, 0, 1]])
 SIZES = (3, 3, 3)  # of the grouped engine's groups
@@ -191,6 +192,23 @@ def test_statistics_come_back_as_gradients():
     np.testing.assert_allclose(found[:, 0], x.mean((1, 2, 3)), 1e-4, 1e-6)
     np.testing.assert_allclose(found[:, 1], x.var((1, 2, 3), ddof=1), 1e-4)
     np.testing.assert_allclose(by_x, 7 * jnp.cos(x), 1e-5)
+
+
+def test_initial_statistics_are_those_of_an_untrained_network(data):
+    network = dataclasses.replace(NETWORK, stages=2)
+    params = initialise(jax.random.key(0), network)
+    running = training.with_running(params, training.initial_running(params))
+    model = models.single(network, jnp.asarray(ARCHS[0]))
+
+    @jax.jit
+    def logits(params, x):
+        modes = (
+            training.TRAINING._replace(norm=norm, reduction_norm=norm)
+            for norm in ("running", "initial")
+        )
+        return [models.run(model, params, x, mode).logits for mode in modes]
+
+    np.testing.assert_allclose(*logits(running, data.x), 1e-5, 1e-6)
 
 
 def test_smoothing_is_a_mixture_of_labels():

@@ -105,14 +105,14 @@ def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
     files.save(tmp_path / "part.npz", part)
     config = dataclasses.replace(
         SMALL,
+        methods=("random",),
         benchmark=str(tmp_path / "part.npz"),
         dataset="toy",
         out=str(tmp_path / "out"),
     )
     arrays = tw_sequential.main(config)
-    for method in config.methods:
-        assert (arrays[f"{method}/row"] >= 0).all()
-        assert np.isfinite(arrays[f"{method}/score"]).all()
+    assert (arrays["random/row"] >= 0).all()
+    assert np.isfinite(arrays["random/score"]).all()
     assert all(len(set(row)) == 24 for row in arrays["random/row"])
     # Gaussian processes know as many functions.
     classes = function_classes()[np.ravel_multi_index(part.arch.T, SPACE.choices)]
