@@ -47,6 +47,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
             f"--batches must be between 1 and --evaluations = {config.evaluations}, "
             f"not {' '.join(map(str, sizes)) or 'none'}"
         )
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"--batches names {' '.join(map(str, sizes))}: each once")
     kinds = {f"{m}-x{size}": (m, size) for m in config.methods for size in sizes}
 
     def make(label: str, space: Space, archs: np.ndarray) -> Search:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-from jaxnas.types import Array
+from jaxnas.types import Array, check_shapes
 
 # correlation(distances (c, ...), scales (c,)) -> (...): 1 at distance 0.
 Correlation = Callable[[Array, Array], Array]
@@ -70,6 +70,14 @@ def posterior(
       prior: (m, m) prior covariance of the points.
       y: (n,) targets.  seen: (n,) bool.  noise: () variance of the targets' noise.
     """
+    check_shapes(
+        gram=(gram, "nn"),
+        cross=(cross, "nm"),
+        prior=(prior, "mm"),
+        y=(y, "n"),
+        seen=(seen, "n"),
+        noise=(noise, ""),
+    )
     factor = jnp.linalg.cholesky(padded(gram, seen, noise))
     white = solve_triangular(factor, jnp.where(seen[:, None], cross, 0.0), lower=True)
     target = solve_triangular(factor, jnp.where(seen, y, 0.0), lower=True)
@@ -100,6 +108,7 @@ def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
 
     Returns: () log density.
     """
+    check_shapes(gram=(gram, "nn"), y=(y, "n"), seen=(seen, "n"), noise=(noise, ""))
     factor = jnp.linalg.cholesky(padded(gram, seen, noise))
     y = jnp.where(seen, y, 0.0)
     quadratic = y @ cho_solve((factor, True), y)

@@ -6,11 +6,31 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 
 # A query to the last epoch that a benchmark has, whatever that is.
 FULL_TRAINING = 2**31 - 1
+
+
+def check_shapes(**wanted: tuple[Any, str]) -> None:
+    """Compares shapes: a letter for each axis, the same letter for the same length.
+
+    check_shapes(gram=(gram, "nn"), y=(y, "n"), noise=(noise, ""))
+
+    Raises: `ValueError` that names all of them.
+    """
+    sizes: dict[str, int] = {}
+    for value, axes in wanted.values():
+        shape = np.shape(value)
+        known = [
+            sizes.setdefault(axis, n) for axis, n in zip(axes, shape, strict=False)
+        ]
+        if len(shape) != len(axes) or known != list(shape):
+            form = ", ".join(f"{n} ({', '.join(a)})" for n, (_, a) in wanted.items())
+            found = ", ".join(f"{n} {np.shape(v)}" for n, (v, _) in wanted.items())
+            raise ValueError(f"wanted {form}; found {found}")
 
 
 class Graph(NamedTuple):

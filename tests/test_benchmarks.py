@@ -240,7 +240,8 @@ def test_incomplete_tables_are_refused():
     # (0, 1, 2) is the architecture (1, 1, 2) in another vector.
     copies = np.concatenate([arch[:-1], [[0, 1, 2]]]).astype(np.int8)
     message = refused(open_table, make_table(copies))
-    assert "found 14 rows with 1 duplicates and 1 missing" in message
+    assert "1 of 14 rows are architectures that other rows have too" in message
+    assert message.endswith("and 1 of 14 are missing")
     outside = arch.copy()
     outside[4, 1] = 7
     message = refused(open_table, make_table(outside))

@@ -240,3 +240,11 @@ def test_scores_without_anything_to_scale(score, tail):
         assert np.isfinite(target.mean) and np.isfinite(target.std) and target.std > 0
         if seen.any() or np.isnan(score).all():
             assert np.isfinite(z).all() and (np.abs(z) < 2).all()
+
+
+def test_wrong_shapes_are_named():
+    eye, y, seen = np.eye(3), np.ones(3), np.ones(3, bool)
+    with pytest.raises(ValueError, match=r"prior \(m, m\).*; found .* prior \(2,\)"):
+        gp.posterior(eye, np.ones((3, 2)), np.ones(2), y, seen, 0.1)
+    with pytest.raises(ValueError, match=r"y \(n\).*; found .* y \(3, 1\)"):
+        gp.log_marginal(eye, y[:, None], seen, 0.1)

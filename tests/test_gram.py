@@ -127,3 +127,11 @@ def test_mean_distances():
     found = gram.mean_distances(gram.embedding(parts))
     wanted = [cdist(p, p, "cityblock").mean() for p in parts]
     np.testing.assert_allclose(found, wanted, rtol=0.08)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e15])
+def test_embeddings_that_cannot_be_compared_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"finite and below 1e12, found {wrong}"):
+        gram.embedding([np.array([[1.0, 0], [2, 1], [4, wrong]])])
+    with pytest.raises(ValueError, match=r"wanted x \(f, n\), y \(f, m\); found"):
+        gram.l1(np.ones((3, 2)), np.ones((4, 2)))

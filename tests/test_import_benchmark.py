@@ -31,7 +31,7 @@ def test_the_command_says_in_one_line_why_not(tmp_path, folder):
     )
     assert process.returncode == 2 and not out.exists()
     assert process.stderr.splitlines() == [
-        f"error: {folder}: it has 2 of 15625 cells: only as a partial table"
+        f"error: {folder}: it has 2 of 15625 cells: only as a partial table (--partial)"
     ]
 
 

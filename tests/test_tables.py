@@ -90,6 +90,7 @@ def test_repaired_it_is_a_kernel_at_every_scale(repair):
         (apart(), "guess", "repair must be None, clip or shift, not 'guess'"),
         (apart()[:3], None, r"a distance matrix is square, not \(3, 20\)"),
         (np.full((2, 2), np.nan), None, "a distance is not finite"),
+        (-1.0 + np.eye(2), "clip", "a distance is negative, -1"),
         (np.array([[0.0, 1], [2, 0]]), None, "wanted a symmetric matrix with zeros"),
         (np.ones((2, 2)), None, "wanted a symmetric matrix with zeros"),
     ],

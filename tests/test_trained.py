@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from experiments import images, train_table
+from experiments import images, table_report, train_table
 from jaxnas import checkpoints
 from jaxnas.benchmarks import files, sources, trained
 from jaxnas.networks.nasbench201 import Network
@@ -135,6 +135,28 @@ def test_the_driver_goes_on_and_adds_functions(
     options |= dict(out=str(tmp_path / "more"), lr=0.2)
     with pytest.raises(ValueError, match="known.npz was trained with other settings"):
         train_table.main(train_table.Config(classes=3, **options))
+
+
+def test_the_table_that_ships_has_signal():
+    assert sources.FASHION.stat().st_size < 10e6
+    table = sources.open_table("fashion")
+    known = trained.load(sources.FASHION)
+    cells = known.archs
+    np.testing.assert_array_equal(cells, trained.representatives()[: len(cells)])
+    numbers = [len(run["loss"]) for run in known.runs]
+    assert numbers[0] == len(cells) >= 1500 and min(numbers[1:]) >= 500
+    assert table.manifest["part"] is (len(cells) < 5260)
+    for split in ("train", "valid", "test"):
+        found = table_report.signal(
+            table, table.columns[f"curve/fashion-mnist/{split}/4"]
+        )
+        assert found.between[-1] > 0.75 and found.compared >= 499
+        assert (np.diff(found.final) > 0).all()  # early epochs rank worse
+        best, worst = found.curves[:, -1].max(), found.curves[:, -1].min()
+        assert best > 75 and worst < 35
+    # Cells that connect nothing guess.
+    dead = table.columns["fashion-mnist/test/4"][(table.arch == 0).all(1), 0]
+    assert 5 < dead.item() < 15
 
 
 @pytest.mark.parametrize(

@@ -202,3 +202,57 @@ def test_farey_fractions():
     # Neighbours p/q < r/s satisfy q r - p s = 1.
     (p, q), (r, s) = eighth[:-1].T, eighth[1:].T
     np.testing.assert_array_equal(q * r - p * s, 1)
+
+
+# --- input ------------------------------------------------------------------------------
+
+
+def test_integers_are_as_good_as_floats():
+    mass = np.array([2, 1, 1])
+    for shift in (0, 1):
+        found = transport.layer_embedding(mass, 3, shift=shift)
+        wanted = transport.layer_embedding(mass.astype(np.float32), 3, shift=shift)
+        np.testing.assert_allclose(found, wanted, 1e-6)
+        assert found.any()
+    cost = np.array([[4, 1, 3], [2, 0, 5], [3, 2, 2]])
+    assert transport.assignment(cost) == 5
+    tree = transport.subtrees_of([-1, 0, 0])
+    lengths = np.array([0.0, 0.5, 0.25])
+    found = transport.wasserstein_tree(np.array([0, 1, 0]), mass * 0, tree, lengths)
+    assert found == 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda t: t.wasserstein_line(
+                np.ones(3), np.ones(4), np.ones(4), np.ones(3)
+            ),
+            r"wanted u \(n\), x \(n\), v \(m\), y \(m\); found u \(3,\), x \(4,\)",
+        ),
+        (
+            lambda t: t.wasserstein_tree(np.ones(1), np.ones(3), np.eye(3), np.ones(3)),
+            r"found u \(1,\), v \(3,\)",
+        ),
+        (
+            lambda t: t.wasserstein_tree(np.ones(3), np.ones(3), np.eye(3), np.ones(1)),
+            r"lengths \(e\); found .* lengths \(1,\)",
+        ),
+        (
+            lambda t: t.assignment(np.ones((3, 3)), np.zeros(3), np.zeros(2)),
+            r"wanted leave_y \(3,\) for costs \(3, 3\), found \(2,\)",
+        ),
+        (
+            lambda t: t.fused_gromov_wasserstein(
+                *(np.ones((3, 3)), np.ones((4, 4))),
+                *(np.ones(3) / 3, np.ones(4) / 4, np.ones(4)),
+            ),
+            r"wanted costs \(3, 4\) of 3 and 4 vertices, found \(4,\)",
+        ),
+    ],
+)
+def test_wrong_shapes_are_named(call, words):
+    with pytest.raises(ValueError, match=words) as error:
+        call(transport)
+    assert "\n" not in str(error.value)

@@ -194,7 +194,9 @@ def _evaluation(message: bytes) -> list[float]:
 def _table(name: str, digest: str, cells: _Cells, partial: bool) -> Table:
     num, size = len(cells.cells), nasbench101.SPACE.size
     if num < size and not partial or not num:
-        raise ValueError(f"it has {num} of {size} cells: only as a partial table")
+        raise ValueError(
+            f"it has {num} of {size} cells: only as a partial table (--partial)"
+        )
     columns: dict[str, np.ndarray] = {}
     for epochs, schedule in sorted(cells.schedules.items()):
         columns |= _columns(num, epochs, schedule, partial)
@@ -202,6 +204,7 @@ def _table(name: str, digest: str, cells: _Cells, partial: bool) -> Table:
     columns["params/cifar10"] = params / 1e6
     epochs = sorted(cells.schedules)
     manifest = {
+        "part": num < size,
         "source": f"NAS-Bench-101, {name}",
         "sha256": digest,
         "checksum": "CRC-32C of each record",

@@ -205,7 +205,7 @@ def _place(
         raise ValueError("it has no trained cells")
     if len(infos) < size and not partial:
         raise ValueError(
-            f"it has {len(infos)} of {size} cells: only as a partial table"
+            f"it has {len(infos)} of {size} cells: only as a partial table (--partial)"
         )
     cells = []
     for index in sorted(infos):
@@ -228,6 +228,7 @@ def _table(
     columns |= _seconds(columns, keys)
     count = {key: runs.keys.count(key) for key in keys}
     manifest = {
+        "part": len(cells) < nasbench201.SPACE.size,
         "source": source,
         "sha256": checked[0],
         "checksum": checked[1],

@@ -49,6 +49,8 @@ def check(
         raise ValueError(f"{name}: a distance matrix is square, not {given.shape}")
     if not np.isfinite(given).all():
         raise ValueError(f"{name}: a distance is not finite")
+    if given.min() < 0:
+        raise ValueError(f"{name}: a distance is negative, {given.min():.3g}")
     if np.diagonal(given).any() or np.abs(given - given.T).max() > 0:
         raise ValueError(
             f"{name}: wanted a symmetric matrix with zeros on the diagonal"

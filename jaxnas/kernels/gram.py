@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.types import Array
+from jaxnas.types import Array, check_shapes
 
 
 class Table(NamedTuple):
@@ -56,6 +56,7 @@ def l1(x: Array, y: Array) -> Array:
     Holds (n, m) and never (f, n, m).
     """
 
+    check_shapes(x=(x, "fn"), y=(y, "fm"))
     x, y = jnp.asarray(x), jnp.asarray(y)
 
     # A loop of vectorised passes over m: a sum over the leading axis is 3 times slower.
@@ -96,9 +97,17 @@ def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
     are multiples of each other are merged, and equal embeddings are stored once. A part
     without any variation is dropped.
 
-    Raises: `ValueError` if no part varies.
+    Raises: `ValueError` if no part varies, and for embeddings that are not finite or so
+      large that their digits cannot be compared.
     """
     arrays = [np.asarray(p, np.float64) for p in parts if not isinstance(p, Table)]
+    for array in arrays:
+        # Negated, so that NaN is refused.
+        if array.size and not np.abs(array).max() < 1e12:
+            raise ValueError(
+                "embeddings must be finite and below 1e12, found "
+                f"{array.flat[np.argmax(~(np.abs(array) < 1e12))]}"
+            )
     reduced = [r for r in map(_reduce, arrays) if r.size]
     tables = [p for p in parts if isinstance(p, Table) and len(np.unique(p.kind)) > 1]
     kinds = [np.asarray(t.kind, np.float64)[:, None] for t in tables]

@@ -104,8 +104,6 @@ def sequential(arch: Array) -> CellFunction:
         weights: Cells, x: Array, mode: Mode, observer: Observer
     ) -> tuple[Array, Array]:
         branches = _branches(mode, observer)
-        # One function for all edges, so that it is traced once.
-        edge_value = jax.jit(lambda op, *values: lax.switch(op, branches, *values))
         nodes, seen = [x], observe(observer, ())
         for target in (1, 2, 3):
             # A node that no convolution reads is not looked at.
@@ -119,7 +117,9 @@ def sequential(arch: Array) -> CellFunction:
             total = jnp.zeros_like(x)
             for edge, source in _incoming(target):
                 conv = Cells(_edge(weights.conv1, edge), _edge(weights.conv3, edge))
-                total, more = edge_value(arch[edge], conv, nodes[source], total)
+                total, more = lax.switch(
+                    arch[edge], branches, conv, nodes[source], total
+                )
                 seen = seen + more
             nodes.append(total)
         return nodes[3], seen + observe(observer, (), ("map", nodes[3], 1))

@@ -13,7 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.types import Array
+from jaxnas.types import Array, check_shapes
 
 
 def wasserstein_line(u: Array, v: Array, x: Array, y: Array) -> Array:
@@ -25,6 +25,7 @@ def wasserstein_line(u: Array, v: Array, x: Array, y: Array) -> Array:
 
     Returns: () distance, in the unit of the positions.
     """
+    check_shapes(u=(u, "n"), x=(x, "n"), v=(v, "m"), y=(y, "m"))
     position = jnp.concatenate([x, y])
     order = jnp.argsort(position)
     position = position[order]
@@ -41,11 +42,14 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
 
     Returns: () distance. With unequal totals the difference is created at the root.
     """
+    check_shapes(u=(u, "l"), v=(v, "l"))
     return jnp.sum(jnp.abs(tree_embedding(u - v, subtrees, lengths)))
 
 
 def tree_embedding(mass: Array, subtrees: Array, lengths: Array) -> Array:
     """The vector (e,) of `mass` (l,) whose L1 distances are `wasserstein_tree`."""
+    check_shapes(mass=(mass, "l"), subtrees=(subtrees, "el"), lengths=(lengths, "e"))
+    mass = jnp.asarray(mass, jnp.result_type(float, mass))
     return lengths * (jnp.asarray(subtrees, mass.dtype) @ mass)
 
 
@@ -99,11 +103,12 @@ def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:
       num_layers: () int, M, between 1 and v.
       shift: 0 or 1.
 
-    Returns: (number of Farey fractions - 1,) in the dtype of `mass`.
+    Returns: (number of Farey fractions - 1,) in the dtype of `mass`, of floats.
     """
     grid = farey(mass.shape[0])
     layer = jnp.arange(mass.shape[0])
     # (i + shift) / M <= p / q, in integers: rounding would move mass across a grid point.
     reached = (layer + shift) * grid[:-1, 1:] <= grid[:-1, :1] * num_layers
     gaps = np.diff(grid[:, 0] / grid[:, 1])
+    mass = jnp.asarray(mass, jnp.result_type(float, mass))
     return jnp.asarray(gaps, mass.dtype) * (reached.astype(mass.dtype) @ mass)

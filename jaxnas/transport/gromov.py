@@ -74,6 +74,11 @@ def fused_gromov_wasserstein(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
+    if jnp.shape(cost)[:2] != (len(u), len(v)):
+        raise ValueError(
+            f"wanted costs {(len(u), len(v))} of {len(u)} and {len(v)} vertices, found "
+            f"{jnp.shape(cost)}"
+        )
     settings = (epsilon, num_steps, num_scalings)
     return _proximal(x, y, u, v, (1 - alpha) * cost, alpha, *settings)
 

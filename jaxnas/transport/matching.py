@@ -33,7 +33,17 @@ def assignment(
     Raises: `ValueError` for more than 12 columns; and if there is no price and n is not
       m, which leaves no matching.
     """
+    prices = [p for p in (leave_x, leave_y) if p is not None]
+    # Integers have no inf, which is what a forbidden pair costs.
+    cost = jnp.asarray(cost, jnp.result_type(float, cost, *prices))
     num_x, num_y = cost.shape[:2]
+    trailing = cost.shape[2:]
+    for what, price, num in (("x", leave_x, num_x), ("y", leave_y, num_y)):
+        if price is not None and jnp.shape(price) != (num, *trailing):
+            raise ValueError(
+                f"wanted leave_{what} {(num, *trailing)} for costs {cost.shape}, "
+                f"found {jnp.shape(price)}"
+            )
     if num_y > MAX_COLUMNS:
         raise ValueError(
             f"an exact assignment is for at most {MAX_COLUMNS} columns, not {num_y}: "
@@ -43,7 +53,6 @@ def assignment(
         raise ValueError(
             f"{num_x} rows and {num_y} columns cannot all be matched: give prices"
         )
-    trailing = cost.shape[2:]
     nothing = jnp.full((1, *trailing), jnp.inf, cost.dtype)
     if leave_x is None:
         leave_x = jnp.broadcast_to(nothing, (num_x, *trailing))
