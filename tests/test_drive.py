@@ -436,6 +436,8 @@ def test_nothing_is_made_for_a_search_that_cannot_be(tmp_path):
     small = random_search(SPACE, capacity=3)
     with pytest.raises(ValueError, match="capacity must hold every evaluation"):
         go(tmp_path / "s", small, steps=4)
+    with pytest.raises(ValueError, match="the search must be a Search, not 'x'"):
+        go(tmp_path / "s", "x")
     with pytest.raises(ValueError, match="the objective must be a function, not 3"):
         go(tmp_path / "s", steps=4, function=3)
     assert not (tmp_path / "s").exists()

@@ -447,6 +447,17 @@ def test_a_product_has_a_notation_of_its_own():
         base.product("toy", ())
 
 
+@pytest.mark.parametrize("space", [nb201.SPACE, nb101.SPACE], ids=["nb201", "nb101"])
+def test_what_has_no_notation_is_told(space):
+    num = len(space.choices)
+    for wrong in (np.full(num, -1), np.full(num, 9), np.zeros(num - 1, int)):
+        with pytest.raises(ValueError, match=f"{space.name} "):
+            space.to_string(wrong)
+    for wrong in (None, 5, b"x", ""):
+        with pytest.raises(ValueError, match="not a NAS-Bench-"):
+            space.from_string(wrong)
+
+
 # --- a part of a space -------------------------------------------------------------------
 
 

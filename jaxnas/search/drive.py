@@ -75,7 +75,7 @@ def optimise(
       objective, is taken up as it is), for a damaged history, or an objective that
       returns no number; `RuntimeError` if a worker process dies, see `workers`.
     """
-    _check_arguments(key, objective, folder, executor)
+    _check_arguments(key, search, space, objective, folder, executor)
     asked_for = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
     _check_space(asked_for, space)
     stages = checked_stages(search, num_steps)
@@ -143,7 +143,12 @@ def _at_once(
     ]
 
 
-def _check_arguments(key: Any, objective: Any, folder: Any, executor: Any) -> None:
+def _check_arguments(
+    key: Any, search: Any, space: Any, objective: Any, folder: Any, executor: Any
+) -> None:
+    for what, value, kind in (("search", search, Search), ("space", space, Space)):
+        if not isinstance(value, kind):
+            raise ValueError(f"the {what} must be a {kind.__name__}, not {value!r}")
     if isinstance(objective, Together):
         if executor is not None:
             raise ValueError("what is evaluated together has no executor")

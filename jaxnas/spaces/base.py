@@ -183,8 +183,8 @@ def restricted(space: Space, archs: np.ndarray) -> Space:
     return dataclasses.replace(space, size=len(codes), is_valid=is_valid)
 
 
-def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
-    """Returns `arch` as int32 (d,), or raises `ValueError` that says what is wrong."""
+def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:
+    """`arch` as int32 (d,), valid or not; `ValueError` for what are no choices."""
     given = np.asarray(arch)
     wanted = (len(space.choices),)
     if given.shape != wanted or not np.issubdtype(given.dtype, np.integer):
@@ -199,7 +199,12 @@ def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
             f"{space.name} has choices 0..{space.choices[p] - 1} at position {p}, "
             f"not {given[p]}"
         )
-    vector = given.astype(np.int32)
+    return given.astype(np.int32)
+
+
+def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
+    """Returns `arch` as int32 (d,), or raises `ValueError` that says what is wrong."""
+    vector = as_choices(space, arch)
     if not bool(space.is_valid(jnp.asarray(vector))):
         raise ValueError(
             f"{vector.tolist()} is not a valid architecture of {space.name}"

@@ -129,13 +129,14 @@ def to_matrix(arch: Array | np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def to_string(arch: Array | np.ndarray) -> str:
     """The 21 bits of the matrix, a colon, and the interior operations with commas."""
+    arch = base.as_choices(SPACE, arch)
     bits = "".join(str(int(b)) for b in arch[:_EDGES])
     return bits + ":" + ",".join(OPERATIONS[int(o)] for o in arch[_EDGES:])
 
 
 def from_string(text: str) -> np.ndarray:
     """The architecture (26,) of a `to_string` text; `ValueError` if it is not one."""
-    bits, _, names = text.partition(":")
+    bits, _, names = str(text).partition(":")
     ops = names.split(",")
     right = len(bits) == _EDGES and set(bits) <= {"0", "1"} and len(ops) == _INTERIOR
     if not right or any(op not in OPERATIONS for op in ops):

@@ -86,15 +86,15 @@ def without_dead(arch: Array) -> Array:
 
 
 def to_string(arch: Array | np.ndarray) -> str:
-    """The official string of an architecture (6,)."""
-    pairs = zip(arch, EDGES, strict=True)
+    """The official string of an architecture (6,); `ValueError` if it is none."""
+    pairs = zip(base.as_choices(SPACE, arch), EDGES, strict=True)
     ops = [f"{OPERATIONS[int(op)]}~{source}" for op, (source, _) in pairs]
     return f"|{ops[0]}|+|{ops[1]}|{ops[2]}|+|{ops[3]}|{ops[4]}|{ops[5]}|"
 
 
 def from_string(text: str) -> np.ndarray:
     """The architecture (6,) of an official string; `ValueError` if it is not one."""
-    match = _STRING.fullmatch(text)
+    match = _STRING.fullmatch(text) if isinstance(text, str) else None
     if not match:
         raise ValueError(
             f"not a NAS-Bench-201 architecture: {text!r}; wanted "
