@@ -67,7 +67,7 @@ def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> No
     starts = searched[:, 0]
     _limits(axis, np.concatenate([ends, starts]))
     _label(axis, "their trainings", "epochs", "validation accuracy, %")
-    axis.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.9)
+    axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
 
 
 def _final(axis, trained: np.ndarray, test: tuple[float, float, float]) -> None:
@@ -86,7 +86,7 @@ def _final(axis, trained: np.ndarray, test: tuple[float, float, float]) -> None:
     axis.axhline(accuracy, color=COLOURS[1], linewidth=1.6, label=label)
     _limits(axis, np.array([*trained, low, high]))
     _label(axis, "the final training", "epochs", "accuracy, %")
-    axis.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.9)
+    axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
 
 
 def _epochs(curve: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -126,17 +126,11 @@ def main(config: Config) -> Signal:
 
 def _with_curves(config: Config) -> tuple[Table, list[str]]:
     """The table, and its one column of curves of the split."""
-
-    def wanted(names: Iterable[str]) -> list[str]:
-        curves = [name for name in names if name.startswith("curve/")]
-        return [name for name in curves if name.split("/")[2] == config.split]
-
-    if config.benchmark in sources.NAMES:
-        table = sources.open_table(config.benchmark)
-        names = wanted(table.columns)
-    else:
-        names = wanted(checkpoints.read_npz(config.benchmark))
-        table = files.load(config.benchmark, curves=names)
+    known = config.benchmark in sources.NAMES
+    open_it = sources.open_table if known else partial(files.load, curves=None)
+    table = open_it(config.benchmark)
+    curves = [name for name in table.columns if name.startswith("curve/")]
+    names = [name for name in curves if name.split("/")[2] == config.split]
     if len(names) != 1:
         raise ValueError(
             f"{config.benchmark}: wanted one column curve/DATASET/{config.split}/EPOCHS, "

@@ -184,13 +184,13 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
         new = archs[indices[indices >= num]]
         # On a CPU one after another, for seconds of their own; else side by side.
         alone = devices[0].platform == "cpu"
-        groups = np.array_split(new, max(1, len(new)) if alone else len(devices))
+        parts = len(new) if alone else min(len(new), len(devices))
+        groups = np.array_split(new, parts) if parts else []
 
         def one(group: np.ndarray, index: int) -> Curves:
             arguments = key, job.network, job.recipe, group, own[index]
             return runs.train(*arguments, device=devices[index]).curves
 
-        groups = [group for group in groups if len(group)]
         found = runs.on_devices(one, groups, len(devices))
         if known:
             old = indices[indices < num]
