@@ -4,6 +4,8 @@
     python -m experiments.search_images --data images.npz --minutes 10 --size 16
     python -m experiments.search_images --data digits --minutes 5 --method random
         --out results/random
+    python -m experiments.search_images --minutes 2 --out results/one
+        --arch "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|none~2|"
 
 Cells of NAS-Bench-201 are scored untrained; the best-scored ones are searched by a
 Gaussian process, in batches of a k-DPP, with short trainings; the best cells of those get
@@ -37,6 +39,7 @@ from jaxnas import checkpoints, pytrees
 from jaxnas.networks import objective, runs
 from jaxnas.search.base import Search
 from jaxnas.search.history import Evaluation
+from jaxnas.spaces import nasbench201
 
 ROOM = 2**26  # bytes that have to be free
 HOOK_SECONDS = 45.0  # of the time for scores, from which on hook_logdet is one
@@ -54,6 +57,8 @@ class Config:
     """Of work, compilation included; what was done before a kill counts."""
     method: Literal["gp", "random"] = "gp"
     """Gaussian process over the best-scored cells, or random search over all."""
+    arch: str | None = None
+    """A cell in NAS-Bench-201's notation that is trained without a search."""
     size: int | None = None
     """Pixels on each side to which images are scaled; default: those of the images, to the
     nearest multiple of 4, at most 32."""
@@ -113,7 +118,8 @@ def main(config: Config) -> dict[str, Any]:
     lines = Lines(Console(stderr=True), ledger)
     if results.finished():
         return lines.finished(results.read(), out)
-    lines.begin(what, config.method, results.read().get("validation accuracy", -1.0))
+    method = config.method if config.arch is None else "the cell that was given"
+    lines.begin(what, method, results.read().get("validation accuracy", -1.0))
 
     def measure() -> dict[str, Any]:
         lines.compiling("a training of the search")
@@ -138,9 +144,10 @@ def main(config: Config) -> dict[str, Any]:
         ledger.save()
         lines.trained(number, curves)
 
-    # Random search compares all cells, and has the time of scoring for trainings.
-    random = config.method == "random"
-    scored = None if random else _scored(config, what, out, ledger, lines)
+    # Without scores there is more time for trainings.
+    scored = None
+    if config.method == "gp" and config.arch is None:
+        scored = _scored(config, what, out, ledger, lines)
     plan = stages.Plan(**ledger.once("plan", measure))
     lines.planned(plan)
     key = jax.random.key(config.seed)
@@ -152,9 +159,12 @@ def main(config: Config) -> dict[str, Any]:
         folder=out / "trainings",
         devices=jax.local_devices()[: config.workers],
     )
-    found = stages.searched(
-        search, evaluate, plan, ledger, out / "search", config.seed, tell
-    )
+    if config.arch is not None:
+        found = [stages.given(config.arch, evaluate, plan)]
+    else:
+        found = stages.searched(
+            search, evaluate, plan, ledger, out / "search", config.seed, tell
+        )
     lines.comparing(found, plan)
     ranked = stages.compared(found, evaluate, plan, ledger)
     final = stages.Final(
@@ -200,6 +210,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"--keep must be above 0 and at most 1, not {config.keep}")
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"--seed must be 0 to 2^32 - 1, not {config.seed}")
+    if config.arch is not None:
+        nasbench201.from_string(config.arch)
     settings.positive(config, "train_images", "valid_images", "depth", "workers")
     for name in ("size", "channels", "batch"):
         if getattr(config, name) is not None:

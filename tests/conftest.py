@@ -1,13 +1,25 @@
 """Fixtures of the whole suite."""
 
+import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 # Before jax or scipy loads its BLAS: idle threads that spin make small matrices slow.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What the suite takes is compilation, of which XLA's older way of writing loops needs
+# less. A flag that is unknown ends the process: only where these are known to be.
+if tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 12):
+    older = "--xla_cpu_use_fusion_emitters=false"
+    whole = "--xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{older} {whole} {os.environ.get('XLA_FLAGS', '')}"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+# Tracing makes many objects, of which few are garbage, and notes where each came from.
+gc.set_threshold(100_000, 20, 20)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 ROOT = Path(__file__).parent.parent
 

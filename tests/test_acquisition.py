@@ -9,6 +9,8 @@ from scipy.stats import norm
 
 from jaxnas import acquisition
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 top = jax.jit(acquisition.top, static_argnums=2)
 

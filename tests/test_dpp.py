@@ -12,6 +12,8 @@ from scipy.stats import chisquare
 
 from jaxnas import dpp, gp
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 log_probabilities = jax.jit(jax.vmap(dpp.log_probability, (None, 0)))
 quality_diversity = jax.jit(dpp.quality_diversity)
 decompose_3 = jax.jit(functools.partial(dpp.decompose, k=3))

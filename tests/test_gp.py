@@ -12,6 +12,8 @@ from scipy.stats import multivariate_normal
 from jaxnas import gp
 from jaxnas.kernels import gram
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 posterior, log_marginal = jax.jit(gp.posterior), jax.jit(gp.log_marginal)
 fit = jax.jit(functools.partial(gp.fit, gram.laplace))
 standardise, apply_target = jax.jit(gp.standardise), jax.jit(gp.apply_target)

@@ -9,6 +9,8 @@ from scipy.spatial.distance import cdist
 from jaxnas.kernels import distances, gram
 from jaxnas.spaces import nasbench201 as nb201
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def some_parts(rng, num=40):
     """Parts with all that `embedding` may merge, drop or find twice."""

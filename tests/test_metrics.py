@@ -9,6 +9,8 @@ import pytest
 
 from jaxnas import metrics
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def noisy_scores(seed=0, shape=(7, 40), failed=0.3):
     """Few distinct values, so that ties occur, and NaN at random, also at the start."""

@@ -8,6 +8,8 @@ from scipy import stats
 
 from jaxnas import ensembles, ranks
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def scores(seed, num=150):
     """Two correlated scores with ties, -inf and fifty decades."""

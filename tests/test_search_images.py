@@ -153,6 +153,16 @@ def test_a_gaussian_process_searches_what_scores_best(images, tmp_path):
     assert min(flops) > np.quantile(kept["live_flops"], 0.9)
 
 
+def test_a_given_cell_is_trained_without_a_search(images, tmp_path):
+    arch = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|none~2|"
+    result = search_images.main(config(images, tmp_path / "out", arch=arch))
+    assert result["state"] == "finished" and result["searched cells"] == 1
+    assert result["architecture"] == arch and list(result["finalists"]) == [arch]
+    assert not (tmp_path / "out/scores").exists()
+    predict = jaxnas.load(tmp_path / "out/model")
+    assert predict(np.zeros((2, 8, 8, 1))).shape == (2, 3)
+
+
 def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
     def first_half(key, settings, archs, x, y, folder, report):
         assert x.shape == (32, 8, 8, 1) and y.shape == (32,) and report(1, 2)
@@ -263,6 +273,7 @@ NAN[3, 2, 1] = np.nan
         (broken(), dict(minutes=0), "--minutes must be positive and finite, not 0"),
         (broken(), dict(minutes=float("nan")), "--minutes must be positive and finite"),
         (broken(), dict(size=10), "size must be a multiple of 4"),
+        (broken(), dict(arch="|conv~0|"), "conv"),
         (broken(), dict(batch=0), "--batch must be at least 1, not 0"),
         (broken(), dict(keep=0.0), "--keep must be above 0"),
         (broken(), dict(test_share=1.0), "--test-share must be between 0 and 1"),

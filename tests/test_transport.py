@@ -12,6 +12,8 @@ from scipy.stats import wasserstein_distance
 
 from jaxnas import transport
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(autouse=True)
 def precision(x64):

@@ -105,10 +105,10 @@ def _convolve_by_rows(x: Array, weight: Array, size: int, stride: int) -> Array:
     total = jnp.zeros((), x.dtype)
     for phase in range(stride):
         # Row stride * i + phase adds to row i - shift, for these rows of the kernel.
-        taps = [dy for dy in range(size) if (dy - edge) % stride == phase]
+        taps = range((edge + phase) % stride, size, stride)
         rows = neighbours[..., phase::stride, :, :]
         height = rows.shape[-3]
-        part = jnp.moveaxis(kernel[..., np.array(taps), :, :], -3, -2)
+        part = jnp.moveaxis(kernel[..., taps.start :: stride, :, :], -3, -2)
         part = part.reshape(*weight.shape[:-2], size * channels, -1)
         added = (rows.reshape(*lanes, -1, rows.shape[-1]) @ part).reshape(
             *rows.shape[:-1], -1

@@ -1,0 +1,122 @@
+"""A comparison on images: what is run, with which flags, and what is reported."""
+
+import csv
+import json
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tyro
+
+from experiments import compare_images, search_images
+from experiments.compare_images import Config
+
+VALUES = {"gp": 90.0, "random": 80.0, "fixed": 70.0}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three classes that a straight line divides, but for every tenth image."""
+    rng, y = np.random.default_rng(0), np.arange(150) % 3
+    x = rng.normal(0, 5, (150, 8, 8)) + 60 * np.where(np.arange(150) % 10, y, 0)[
+        :, None, None
+    ].clip(0, 2)
+    path = tmp_path_factory.mktemp("images") / "squares.npz"
+    np.savez(path, x=x, y=y)
+    return str(path)
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """Stands for the processes: notes what they are asked, and writes an accuracy."""
+    asked = []
+
+    def run(command, env, stdout, stderr):
+        assert command[1:3] == ["-m", "experiments.search_images"]
+        config = tyro.cli(search_images.Config, args=command[3:])
+        assert "JAX_COMPILATION_CACHE_DIR" not in env
+        asked.append((config, os.sched_getaffinity(0), threading.get_ident()))
+        method = "fixed" if config.arch else config.method
+        accuracy = VALUES[method] + config.seed
+        Path(config.out).mkdir(exist_ok=True)
+        (Path(config.out) / "result.json").write_text(
+            json.dumps({"test": {"accuracy": accuracy}})
+        )
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "somewhere")
+    monkeypatch.setattr(compare_images.subprocess, "run", run)
+    return asked
+
+
+def test_every_method_has_the_same_images_and_minutes(images, tmp_path, searches):
+    cores = sorted(os.sched_getaffinity(0))
+    together = min(2, len(cores))
+    methods = "gp", "random", "fixed", "svc"
+    settings = dict(
+        minutes=3.0,
+        methods=methods,
+        seeds=2,
+        base_seed=5,
+        channels=4,
+        together=together,
+    )
+    out = tmp_path / "out"
+    found = compare_images.main(Config(images, out=str(out), **settings))
+    for method, value in VALUES.items():
+        np.testing.assert_array_equal(found[method], value + np.array([5, 6]))
+    assert len(searches) == 6
+    shares = {frozenset(cores[part::together]) for part in range(together)}
+    for config, share, _ in searches:
+        assert (config.data, config.minutes, config.channels) == (images, 3.0, 4)
+        assert share in shares
+    # The cores of this thread are as they were.
+    assert sorted(os.sched_getaffinity(0)) == cores
+    with open(out / "table.csv") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == list(methods)
+    assert float(rows["gp"]["mean"]) == 95.5
+    assert float(rows["gp"]["standard error"]) == 0.5
+    assert float(rows["svc"]["seed 6"]) == pytest.approx(found["svc"][1], rel=1e-5)
+
+
+def test_peers_learn_from_training_and_validation(images):
+    config = Config(images)
+    for method in compare_images.PEERS:
+        task = compare_images._task(config, 0)
+        accuracy = compare_images.peer(method, task, 0)
+        # One image in fifteen looks like another class.
+        assert 85 < accuracy < 100
+        wrong = task._replace(test=task.test._replace(y=(task.test.y + 1) % 3))
+        assert compare_images.peer(method, wrong, 0) < 15
+
+
+def test_a_search_that_fails_is_told(images, tmp_path, monkeypatch):
+    def run(command, env, stdout, stderr):
+        stdout.write("some line\nerror: no such luck\n")
+        return SimpleNamespace(returncode=2)
+
+    monkeypatch.setattr(compare_images.subprocess, "run", run)
+    with pytest.raises(ValueError, match=r"^gp, seed 0: no such luck$"):
+        compare_images.main(Config(images, methods=("gp",), out=str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (dict(seeds=0), "--seeds must be at least 1, not 0"),
+        (dict(minutes=0.0), "--minutes must be positive, not 0.0"),
+        (dict(methods=("best",)), "no method best: wanted some of gp, random"),
+        (dict(together=10_000), "--together must be at most"),
+        (dict(base_seed=-1), "--base-seed must be"),
+        (dict(size=10), "size must be a multiple of 4"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(images, tmp_path, wrong, words):
+    with pytest.raises(ValueError, match=words) as error:
+        compare_images.main(Config(images, out=str(tmp_path / "out"), **wrong))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
