@@ -105,7 +105,9 @@ def decompose(kernel: Array, k: int) -> Decomposition:
 
 @partial(jax.jit, static_argnums=1)
 def _decompose(kernel: Array, k: int) -> Decomposition:
-    kernel = kernel / _or_one(jnp.abs(kernel).max())  # or eigh might overflow
+    # Or eigh might overflow. By a power of two whose reciprocal is no subnormal number.
+    largest = _or_one(jnp.abs(kernel).max())
+    kernel = kernel / jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
     values, vectors = jnp.linalg.eigh(kernel, symmetrize_input=False)
     kernel, values = (x / _or_one(values[-1]) for x in (kernel, values))
     ratio, accept = _symmetric_ratios(jnp.maximum(values, 0.0), k)
@@ -299,15 +301,16 @@ def _checked(kernel: Array, k: int) -> Array:
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
         raise ValueError(f"kernel must be square (n, n), not of shape {kernel.shape}")
     num = len(kernel)
-    if not isinstance(k, (int, np.integer)) or not 1 <= k <= num:
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= num:
         raise ValueError(f"k must be an int between 1 and the {num} items, not {k}")
+    kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     if _known(kernel):
         values = np.asarray(kernel)
         if not np.isfinite(values).all():
             raise ValueError("kernel must be finite: it holds NaN or inf")
         if np.abs(values - values.T).max() > _TOLERANCE * np.abs(values).max():
             raise ValueError("kernel must be symmetric: it differs from its transpose")
-    kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     return kernel / 2 + kernel.T / 2
 
 

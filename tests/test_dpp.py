@@ -205,12 +205,12 @@ def test_the_probability_of_a_set():
     for other in itertools.permutations([4, 0, 6]):
         again = dpp.log_probability(found, np.array(other))
         np.testing.assert_allclose(again, one, rtol=1e-5)
-    # Permuting or scaling the kernel changes nothing, from 1e-30 to 1e30.
+    # Permuting or scaling the kernel changes nothing, from 1e-30 to 1e38.
     order = np.array([3, 6, 0, 1, 5, 2, 4])
     moved = dpp.decompose(KERNELS["full rank"][order][:, order], 3)
     again = dpp.log_probability(moved, np.array([6, 2, 1]))
     np.testing.assert_allclose(again, one, rtol=1e-5)
-    for scale in (1e-30, 1e30):
+    for scale in (1e-30, 1e38):
         scaled = dpp.decompose(scale * KERNELS["full rank"], 3)
         again = dpp.log_probability(scaled, np.array([0, 4, 6]))
         np.testing.assert_allclose(again, one, rtol=1e-4)
@@ -437,6 +437,7 @@ EYE, ONES = np.eye(7), np.ones((7, 7))
     [
         (EYE, 0, "k must be an int between 1 and the 7 items, not 0"),
         (EYE, 8, "k must be an int between 1 and the 7 items, not 8"),
+        (EYE, True, "k must be an int between 1 and the 7 items, not True"),
         (EYE, 2.0, "k must be an int between 1 and the 7 items, not 2.0"),
         (EYE[:3], 3, r"kernel must be square \(n, n\), not of shape \(3, 7\)"),
         (EYE[0], 3, r"kernel must be square \(n, n\), not of shape \(7,\)"),
@@ -444,6 +445,7 @@ EYE, ONES = np.eye(7), np.ones((7, 7))
         (np.where(EYE, np.nan, 0), 3, "kernel must be finite: it holds NaN or inf"),
         (np.where(EYE, 1, np.inf), 3, "kernel must be finite: it holds NaN or inf"),
         (np.triu(ONES), 3, "kernel must be symmetric: it differs from its transpose"),
+        (np.triu(ONES) > 0, 3, "kernel must be symmetric"),
         (ONES, 3, "k must be at most 1, the numerical rank .* not 3"),
         (0 * EYE, 3, "k must be at most 0, the numerical rank .* not 3"),
     ],

@@ -131,6 +131,16 @@ def test_mean_distances():
     np.testing.assert_allclose(found, wanted, rtol=0.08)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e7])
+def test_the_unit_of_an_embedding_changes_nothing_else(unit):
+    parts = some_parts(np.random.default_rng(7))
+    one, other = gram.embedding(parts), gram.embedding([unit * p for p in parts])
+    np.testing.assert_array_equal(one.row, other.row)
+    assert gram.num_distinct(one) > 10
+    for a, b in zip(one.parts, other.parts, strict=True):
+        np.testing.assert_allclose(b, unit * np.asarray(a), rtol=1e-5)
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e15])
 def test_embeddings_that_cannot_be_compared_are_refused(wrong):
     with pytest.raises(ValueError, match=f"finite and below 1e12, found {wrong}"):

@@ -136,6 +136,15 @@ def test_without_ott_the_message_names_the_extra(monkeypatch):
         general.sinkhorn(cost, u, v)
 
 
+def test_shapes_that_do_not_fit_are_named():
+    cost, u, v = problems(7, num=2)
+    wrong = (cost, v[:-1], v), (cost, u[..., 0], v), (u, u, v)
+    for arguments in wrong:
+        for function in (transport.sinkhorn, transport.sinkhorn_plan):
+            with pytest.raises(ValueError, match=r"must be \(n, m, ...\), .* not \("):
+                function(*arguments)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

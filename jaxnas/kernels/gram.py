@@ -113,7 +113,9 @@ def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
     kinds = [np.asarray(t.kind, np.float64)[:, None] for t in tables]
     if not reduced and not tables:
         raise ValueError("all architectures have the same embedding: nothing to model")
-    first, row = _distinct(np.concatenate(reduced + kinds, axis=1))
+    # Compared in units of each part's largest coordinate, whatever those of the user are.
+    scaled = [r / np.abs(r).max() for r in reduced]
+    first, row = _distinct(np.concatenate(scaled + kinds, axis=1))
     chosen: list[Array | Table] = [
         jnp.asarray(np.ascontiguousarray(r[first].T, np.float32)) for r in reduced
     ]
@@ -141,7 +143,7 @@ def _reduce(part: np.ndarray) -> np.ndarray:
     """Merges coordinates (n, f) that differ by a factor and an offset."""
     centred = part - part.mean(0)
     size = np.abs(centred).mean(0)
-    keep = size > 1e-9
+    keep = size > 1e-9 * np.abs(part).max(0)
     direction = centred[:, keep] / size[keep]
     first = np.argmax(np.abs(direction) > 1e-6, axis=0)
     direction *= np.sign(direction[first, np.arange(direction.shape[1])])

@@ -143,6 +143,13 @@ def without_least(cost: Array, u: Array, v: Array) -> Array:
 
 
 def _kernel(cost: Array, u: Array, v: Array, epsilon: float) -> Array:
+    shapes = [jnp.shape(x) for x in (cost, u, v)]
+    sides, problems = shapes[0][:2], shapes[0][2:]
+    if len(sides) < 2 or shapes[1:] != [(n, *problems) for n in sides]:
+        found = ", ".join(map(str, shapes))
+        raise ValueError(
+            f"cost, u, v must be (n, m, ...), (n, ...), (m, ...), not {found}"
+        )
     return jnp.exp(-without_least(cost, u, v) / epsilon)
 
 
