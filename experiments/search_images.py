@@ -60,8 +60,8 @@ class Config:
     arch: str | None = None
     """A cell in NAS-Bench-201's notation that is trained without a search."""
     size: int | None = None
-    """Pixels on each side to which images are scaled; default: those of the images, to the
-    nearest multiple of 4, at most 32."""
+    """Pixels on each side to which images are scaled, files that are not square squeezed;
+    default: those of the images, to the nearest multiple of 4, at most 32."""
     channels: int | None = None
     """Of the first stage; default: 8, and 16 from 32 pixels."""
     depth: int = 1
