@@ -82,16 +82,7 @@ def bananas(
 
     Raises: ValueError for sizes below 1 or that do not fit together.
     """
-    check_sizes(init=init, round_size=round_size, batch=batch, epoch=epoch)
-    check_sizes(candidates=candidates, parents=parents)
-    for name, size in {"init": init, "round_size": round_size}.items():
-        if size % batch:
-            raise ValueError(f"{name} = {size} must be a multiple of batch = {batch}")
-    if not init <= (init if capacity is None else capacity) <= space.size:
-        raise ValueError(
-            f"capacity must be between init = {init} and the {space.size} "
-            f"architectures of {space.name}, not {capacity}"
-        )
+    _check(space, init, round_size, candidates, parents, batch, epoch, capacity)
     predict = mlp_ensemble() if ensemble is None else ensemble
     score = scorer(encode, predict, acquire, tail)
 
@@ -147,26 +138,31 @@ def bananas(
         return state._replace(queue=queue)
 
     def choose(state: BananasState) -> Array:
-        """The queue of the next round."""
-        # A round outlives the step whose key could have chosen it, so the state brings
-        # randomness of its own: the same history leads to the same choice.
-        key = jax.random.fold_in(jax.random.key(state.seed), state.count)
-        key_score, key_random, key_tie = jax.random.split(key, 3)
-        seen = jnp.arange(len(state.score)) < state.count
-        arch, code, new = new_neighbours(space, state, seen, parents)
-        new &= jnp.cumsum(new) <= candidates
-        utility = score(key_score, state, seen, arch)
-        utility = jnp.where(new, jnp.maximum(utility, 0.1 * _LAST_RESORT), -jnp.inf)
-
-        codes = jnp.concatenate([state.code, code])
-        known = jnp.concatenate([seen, new])
-        random = sample_new(key_random, space, round_size, codes, known)
-        arch = jnp.concatenate([arch, random])
-        utility = jnp.append(utility, jnp.full(round_size, _LAST_RESORT))
-        chosen = acquisition.top(key_tie, utility, round_size)
-        return state.queue.at[:round_size].set(arch[chosen])
+        return next_queue(space, score, state, round_size, candidates, parents)
 
     return Search(start, ask, tell, grow, refresh, stages)
+
+
+def _check(
+    space: Space,
+    init: int,
+    round_size: int,
+    candidates: int,
+    parents: int,
+    batch: int,
+    epoch: int,
+    capacity: int | None,
+) -> None:
+    check_sizes(init=init, round_size=round_size, batch=batch, epoch=epoch)
+    check_sizes(candidates=candidates, parents=parents)
+    for name, size in {"init": init, "round_size": round_size}.items():
+        if size % batch:
+            raise ValueError(f"{name} = {size} must be a multiple of batch = {batch}")
+    if not init <= (init if capacity is None else capacity) <= space.size:
+        raise ValueError(
+            f"capacity must be between init = {init} and the {space.size} "
+            f"architectures of {space.name}, not {capacity}"
+        )
 
 
 def round_stages(first: int, every: int, num_steps: int) -> tuple[Stage, ...]:
@@ -182,13 +178,45 @@ def round_stages(first: int, every: int, num_steps: int) -> tuple[Stage, ...]:
     return tuple(stage for begin, stage in both if stage.end > begin)
 
 
+# (key, state, seen (n,), arch (m, d)) -> utility (m,)
+Scorer = Callable[[Array, BananasState, Array, Array], Array]
+
+
+def next_queue(
+    space: Space,
+    score: Scorer,
+    state: BananasState,
+    round_size: int,
+    candidates: int,
+    parents: int,
+) -> Array:
+    """The queue (q, d), beginning with the `round_size` architectures of the next round."""
+    # A round outlives the step whose key could have chosen it, so the state brings
+    # randomness of its own: the same history leads to the same choice.
+    key = jax.random.fold_in(jax.random.key(state.seed), state.count)
+    key_score, key_random, key_tie = jax.random.split(key, 3)
+    seen = jnp.arange(len(state.score)) < state.count
+    arch, code, new = new_neighbours(space, state, seen, parents)
+    new &= jnp.cumsum(new) <= candidates
+    utility = score(key_score, state, seen, arch)
+    utility = jnp.where(new, jnp.maximum(utility, 0.1 * _LAST_RESORT), -jnp.inf)
+
+    codes = jnp.concatenate([state.code, code])
+    known = jnp.concatenate([seen, new])
+    random = sample_new(key_random, space, round_size, codes, known)
+    arch = jnp.concatenate([arch, random])
+    utility = jnp.append(utility, jnp.full(round_size, _LAST_RESORT))
+    chosen = acquisition.top(key_tie, utility, round_size)
+    return state.queue.at[:round_size].set(arch[chosen])
+
+
 def scorer(
     encode: Callable[[Array], Array],
     predict: Ensemble,
     acquire: acquisition.Acquisition,
     tail: float,
-) -> Callable[[Array, BananasState, Array, Array], Array]:
-    """(key, state, seen (n,), arch (m, d)) -> utility (m,), of predictors trained anew."""
+) -> Scorer:
+    """Utilities from predictors that are trained anew."""
 
     def score(key: Array, state: BananasState, seen: Array, arch: Array) -> Array:
         key_fit, key_acquire = jax.random.split(key)
