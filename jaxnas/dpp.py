@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxnas.types import Array
+from jaxnas.types import Array, check_shapes
 
 # How asymmetric or indefinite a kernel may be: more than a float32 posterior's rounding.
 _TOLERANCE = 1e-3
@@ -58,9 +58,7 @@ def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Arr
     Raises: `ValueError` for shapes that do not fit, or values that are not as said.
     """
     score, cov = jnp.asarray(score), jnp.asarray(cov)
-    if score.ndim != 1 or cov.shape != 2 * score.shape:
-        shapes = f"{score.shape} and {cov.shape}"
-        raise ValueError(f"score and cov must be (n,) and (n, n), not {shapes}")
+    check_shapes(score=(score, "n"), cov=(cov, "nn"))
     if _known(score) and not (np.asarray(score) < np.inf).all():
         raise ValueError("score must be finite or -inf: it holds NaN or inf")
     if _known(cov) and not np.isfinite(np.asarray(cov)).all():
@@ -105,9 +103,9 @@ def decompose(kernel: Array, k: int) -> Decomposition:
 
 @partial(jax.jit, static_argnums=1)
 def _decompose(kernel: Array, k: int) -> Decomposition:
-    # Or eigh might overflow. By a power of two whose reciprocal is no subnormal number.
-    largest = _or_one(jnp.abs(kernel).max())
-    kernel = kernel / jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+    # Or eigh might overflow; by a power of two whose reciprocal is no subnormal number.
+    power = jnp.frexp(_or_one(jnp.abs(kernel).max()))[1] - 1
+    kernel = kernel / jnp.ldexp(jnp.ones((), kernel.dtype), power)
     values, vectors = jnp.linalg.eigh(kernel, symmetrize_input=False)
     kernel, values = (x / _or_one(values[-1]) for x in (kernel, values))
     ratio, accept = _symmetric_ratios(jnp.maximum(values, 0.0), k)
@@ -301,8 +299,7 @@ def _checked(kernel: Array, k: int) -> Array:
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
         raise ValueError(f"kernel must be square (n, n), not of shape {kernel.shape}")
     num = len(kernel)
-    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-    if not whole or not 1 <= k <= num:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= num:
         raise ValueError(f"k must be an int between 1 and the {num} items, not {k}")
     kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     if _known(kernel):

@@ -498,8 +498,8 @@ def test_bad_subsets_are_told(subset, words):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"score": np.zeros(3)}, r"\(n,\) and \(n, n\), not \(3,\) and \(7, 7\)"),
-        ({"cov": np.zeros(7)}, r"\(n,\) and \(n, n\), not \(7,\) and \(7,\)"),
+        ({"score": np.zeros(3)}, r"found score \(3,\), cov \(7, 7\)"),
+        ({"cov": np.zeros(7)}, r"found score \(7,\), cov \(7,\)"),
         (
             {"score": np.array([0, 1, np.nan, 2, 3, 4, 5])},
             "score must be finite or -inf",
