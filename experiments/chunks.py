@@ -91,13 +91,19 @@ def _make(folder: Folder) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         # First of all: chunks of unknown settings would be refused for ever.
-        if not (path / SETTINGS).exists():
-            text = json.dumps(folder.settings, indent=2) + "\n"
-            checkpoints.atomic_write(path / SETTINGS, text.encode())
+        write_settings(folder)
         kept.mkdir(exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot use --out {path}: {error.strerror}") from error
     return kept
+
+
+def write_settings(folder: Folder) -> None:
+    """Notes in the folder, which is there, what its results are made with."""
+    path = folder.path / SETTINGS
+    if not path.exists():
+        text = json.dumps(folder.settings, indent=2) + "\n"
+        checkpoints.atomic_write(path, text.encode())
 
 
 def _read_settings(record: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments import image_task, score_columns, settings, tables
+from experiments import chunks, image_task, score_columns, settings, tables
 from experiments.image_results import Results
 from experiments.image_task import Task
 from jaxnas import checkpoints
@@ -75,9 +75,12 @@ def main(config: Config) -> dict[str, np.ndarray]:
     """
     settings.positive(config, "seeds", "together")
     settings.seed(config)
+    if config.base_seed + config.seeds > 2**32:
+        raise ValueError("--base-seed + --seeds must be at most 2^32")
     score_columns.chosen(config.methods, dict.fromkeys(SEARCHES + PEERS), "method")
-    if not config.minutes > 0:
-        raise ValueError(f"--minutes must be positive, not {config.minutes}")
+    if len(set(config.methods)) < len(config.methods):
+        raise ValueError("--methods names some more than once")
+    settings.minutes(config)
     if config.together > max(len(_cores()), 1):
         raise ValueError(
             f"--together must be at most {max(len(_cores()), 1)}, the number of cores, "
@@ -85,7 +88,11 @@ def main(config: Config) -> dict[str, np.ndarray]:
         )
     seeds = range(config.base_seed, config.base_seed + config.seeds)
     tasks = {seed: _task(config, seed) for seed in seeds}
-    out = settings.folder(config.out, "table.csv", "searches")
+    # More seeds and other methods may join those that are there.
+    searched = {n: getattr(config, n) for n in ("data", "minutes", "size", "channels")}
+    folder = chunks.open_folder(config.out, {"driver": "compare_images"} | searched)
+    out = settings.folder(config.out, chunks.SETTINGS)
+    chunks.write_settings(folder)
     console = Console(stderr=True)
 
     def say(method: str, seed: int, accuracy: float) -> None:

@@ -15,6 +15,8 @@ from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.objective import without_tests
 from jaxnas.networks.train import Data
 
+# Larger networks and images would end in failed allocations, not in results.
+MOST = {"size": 256, "channels": 512, "depth": 50}
 LARGEST = 32  # pixels on each side, unless the user wants more
 
 
@@ -72,6 +74,10 @@ def task(
 
     Raises: `ValueError`, in one line, for all that cannot be learnt from.
     """
+    sizes = {"size": size, "channels": channels, "depth": cells}
+    for flag, value in sizes.items():
+        if value is not None and not 1 <= value <= MOST[flag]:
+            raise ValueError(f"--{flag} must be 1 to {MOST[flag]}, not {value}")
     for flag, share in (("valid-share", valid_share), ("test-share", test_share)):
         if not 0 < share < 1:
             raise ValueError(f"--{flag} must be between 0 and 1, not {share}")

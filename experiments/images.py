@@ -25,6 +25,8 @@ def load(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
 
     Raises: `ValueError` for what is missing, damaged or something else.
     """
+    if not name:
+        raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
     if name == "digits":
         return datasets.digits(), None

@@ -19,7 +19,6 @@ command. Writes result.json, cell.png, curves.png, curves.npz and the network, m
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from experiments.image_lines import Lines
 from experiments.image_results import Results
 from experiments.image_task import Task, default_data, some, task
 from experiments.ledger import Ledger
-from jaxnas import checkpoints, pytrees
+from jaxnas import pytrees
 from jaxnas.networks import objective, runs
 from jaxnas.search.base import Search
 from jaxnas.search.history import Evaluation
@@ -97,7 +96,9 @@ def main(config: Config) -> dict[str, Any]:
     Returns: what result.json holds.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    config = dataclasses.replace(config, data=config.data or default_data())
+    config = dataclasses.replace(
+        config, data=default_data() if config.data is None else config.data
+    )
     _check(config)
     what = task(
         config.data or "",
@@ -204,18 +205,16 @@ def _scored(
 
 def _check(config: Config) -> None:
     """Raises `ValueError` for what no search can have."""
-    if not (0 < config.minutes < 60 * 24 * 365):
-        raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
+    settings.minutes(config)
     if not 0 < config.keep <= 1:
         raise ValueError(f"--keep must be above 0 and at most 1, not {config.keep}")
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"--seed must be 0 to 2^32 - 1, not {config.seed}")
     if config.arch is not None:
         nasbench201.from_string(config.arch)
-    settings.positive(config, "train_images", "valid_images", "depth", "workers")
-    for name in ("size", "channels", "batch"):
-        if getattr(config, name) is not None:
-            settings.positive(config, name)
+    settings.positive(config, "train_images", "valid_images", "workers")
+    if config.batch is not None:
+        settings.positive(config, "batch")
     pytrees.need_orbax()
 
 
@@ -236,9 +235,7 @@ def _claim(config: Config) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
-    if not (out / chunks.SETTINGS).exists():
-        text = json.dumps(folder.settings, indent=2) + "\n"
-        checkpoints.atomic_write(out / chunks.SETTINGS, text.encode())
+    chunks.write_settings(folder)
     return out
 
 

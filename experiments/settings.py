@@ -39,6 +39,12 @@ def positive(config: Any, *names: str) -> None:
             )
 
 
+def minutes(config: Any) -> None:
+    """Raises `ValueError` if the config's minutes are none that one can wait."""
+    if not 0 < config.minutes < 60 * 24 * 365:
+        raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
+
+
 def seed(config: Any) -> None:
     """Raises `ValueError` if the config's base seed is none."""
     if not 0 <= config.base_seed < 2**32:

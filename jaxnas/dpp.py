@@ -104,7 +104,7 @@ def decompose(kernel: Array, k: int) -> Decomposition:
 @partial(jax.jit, static_argnums=1)
 def _decompose(kernel: Array, k: int) -> Decomposition:
     # Or eigh might overflow; by a power of two whose reciprocal is no subnormal number.
-    power = jnp.frexp(_or_one(jnp.abs(kernel).max()))[1] - 1
+    power = jnp.minimum(jnp.frexp(_or_one(jnp.abs(kernel).max()))[1], 126)
     kernel = kernel / jnp.ldexp(jnp.ones((), kernel.dtype), power)
     values, vectors = jnp.linalg.eigh(kernel, symmetrize_input=False)
     kernel, values = (x / _or_one(values[-1]) for x in (kernel, values))

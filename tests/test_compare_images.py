@@ -1,6 +1,7 @@
 """A comparison on images: what is run, with which flags, and what is reported."""
 
 import csv
+import dataclasses
 import json
 import os
 import threading
@@ -104,11 +105,32 @@ def test_a_search_that_fails_is_told(images, tmp_path, monkeypatch):
         compare_images.main(Config(images, methods=("gp",), out=str(tmp_path / "out")))
 
 
+def test_folders_of_others_are_left_alone(images, tmp_path, searches):
+    out = tmp_path / "out"
+    one = Config(images, methods=("fixed",), seeds=2, out=str(out))
+    compare_images.main(one)
+    before = (out / "table.csv").read_bytes()
+    with pytest.raises(ValueError, match="minutes 10.0 there, 5.0 now"):
+        compare_images.main(dataclasses.replace(one, minutes=5.0))
+    # More seeds join those that are there.
+    assert len(compare_images.main(dataclasses.replace(one, seeds=3))["fixed"]) == 3
+    compare_images.main(one)
+    assert (out / "table.csv").read_bytes() == before
+    (tmp_path / "table.csv").write_text("of another")
+    with pytest.raises(ValueError, match="is not empty and not a result folder"):
+        compare_images.main(dataclasses.replace(one, out=str(tmp_path)))
+    assert (tmp_path / "table.csv").read_text() == "of another"
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
         (dict(seeds=0), "--seeds must be at least 1, not 0"),
-        (dict(minutes=0.0), "--minutes must be positive, not 0.0"),
+        (dict(minutes=0.0), "--minutes must be positive and finite, not 0.0"),
+        (dict(minutes=float("inf")), "--minutes must be positive and finite, not inf"),
+        (dict(methods=("svc", "svc")), "--methods names some more than once"),
+        (dict(channels=0), "--channels must be 1 to 512, not 0"),
+        (dict(base_seed=2**32 - 1), "must be at most 2.32"),
         (dict(methods=("best",)), "no method best: wanted some of gp, random"),
         (dict(together=10_000), "--together must be at most"),
         (dict(base_seed=-1), "--base-seed must be"),

@@ -141,6 +141,19 @@ def test_the_unit_of_an_embedding_changes_nothing_else(unit):
         np.testing.assert_allclose(b, unit * np.asarray(a), rtol=1e-5)
 
 
+def test_what_varies_beside_an_offset_or_in_one_row_alone_is_kept():
+    x = np.random.default_rng(8).integers(0, 3, (20, 3)).astype(float)
+    rare = np.tile([1000.0, 0, 1], (3000, 1))
+    rare[7, 0] += 1
+    cases = (x, x + [1e8, 0, 0], 1), (rare - 1000, rare, 1), (x, 1 + 1e-9 * x, 1e-9)
+    for one, other, unit in cases:
+        moved = gram.embedding([other])
+        assert gram.num_distinct(moved) == len(np.unique(one, axis=0))
+        found = gram.pairs(moved, moved.row[:20])[0] / unit
+        wanted = cdist(one[:20], one[:20], "cityblock")
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e15])
 def test_embeddings_that_cannot_be_compared_are_refused(wrong):
     with pytest.raises(ValueError, match=f"finite and below 1e12, found {wrong}"):

@@ -273,6 +273,9 @@ NAN[3, 2, 1] = np.nan
         (broken(), dict(minutes=0), "--minutes must be positive and finite, not 0"),
         (broken(), dict(minutes=float("nan")), "--minutes must be positive and finite"),
         (broken(), dict(size=10), "size must be a multiple of 4"),
+        (broken(), dict(size=100_000), "--size must be 1 to 256, not 100000"),
+        (broken(), dict(channels=0), "--channels must be 1 to 512, not 0"),
+        (broken(), dict(depth=1000), "--depth must be 1 to 50, not 1000"),
         (broken(), dict(arch="|conv~0|"), "conv"),
         (broken(), dict(batch=0), "--batch must be at least 1, not 0"),
         (broken(), dict(keep=0.0), "--keep must be above 0"),
@@ -297,6 +300,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         search_images.main(config(tmp_path / "images.npz", tmp_path / "out", **more))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_name_of_images_is_told(tmp_path):
+    with pytest.raises(ValueError, match="no images are named: wanted fashion-mnist"):
+        search_images.main(config("", tmp_path / "out"))
 
 
 def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):

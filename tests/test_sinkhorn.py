@@ -136,6 +136,13 @@ def test_without_ott_the_message_names_the_extra(monkeypatch):
         general.sinkhorn(cost, u, v)
 
 
+def test_integers_and_lists_are_taken():
+    cost, u = np.abs(np.subtract.outer(np.arange(3), np.arange(4))), [4, 4, 4]
+    found = transport.sinkhorn(cost.tolist(), u, [3, 3, 3, 3])
+    wanted = transport.sinkhorn(jnp.float32(cost), jnp.full(3, 4.0), jnp.full(4, 3.0))
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_shapes_that_do_not_fit_are_named():
     cost, u, v = problems(7, num=2)
     wrong = (cost, v[:-1], v), (cost, u[..., 0], v), (u, u, v)

@@ -93,9 +93,10 @@ def column(embedding: Embedding, index: Array) -> Array:
 def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
     """Prepares embeddings (n, f_j), and tables of n architectures, on the host.
 
-    No distance is changed. Coordinates that are constant are dropped, coordinates that
-    are multiples of each other are merged, and equal embeddings are stored once. A part
-    without any variation is dropped.
+    No distance changes by more than rounding, which is 1e-6 of a part's largest
+    coordinate. Coordinates that are constant are dropped, coordinates that are multiples
+    of each other are merged, and equal embeddings are stored once. A part without any
+    variation is dropped.
 
     Raises: `ValueError` if no part varies, and for embeddings that are not finite or so
       large that their digits cannot be compared.
@@ -143,7 +144,8 @@ def _reduce(part: np.ndarray) -> np.ndarray:
     """Merges coordinates (n, f) that differ by a factor and an offset."""
     centred = part - part.mean(0)
     size = np.abs(centred).mean(0)
-    keep = size > 1e-9 * np.abs(part).max(0)
+    # More than rounding, also of one architecture alone or beside a large offset.
+    keep = np.ptp(part, 0) > 1e-14 * np.abs(part).max(0)
     direction = centred[:, keep] / size[keep]
     first = np.argmax(np.abs(direction) > 1e-6, axis=0)
     direction *= np.sign(direction[first, np.arange(direction.shape[1])])

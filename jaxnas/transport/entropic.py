@@ -39,6 +39,7 @@ def sinkhorn(
     2, it is above POT's exact values, of mean 0.81, by 0.003 in the mean and by 0.012 at
     most; their rank correlation is 0.9998.
     """
+    cost, u, v = _floating(cost, u, v)
     plan = sinkhorn_plan(cost, u, v, epsilon=epsilon, num_steps=num_steps)
     return _sum(jnp.where(plan > 0, cost, 0.0) * plan)
 
@@ -56,6 +57,7 @@ def sinkhorn_plan(
         al., 2017, algorithm 2), so that the plan has exactly these marginals.
     """
     check(epsilon, num_steps)
+    cost, u, v = _floating(cost, u, v)
     scaled = scale(_kernel(cost, u, v, epsilon), u, v, num_steps)
     return with_marginals(plan_of(scaled), u, v)
 
@@ -91,6 +93,7 @@ def regularised(
 ) -> Array:
     """The least of <cost, P> + epsilon KL(P | u v'), (...)."""
     check(epsilon, num_steps)
+    cost, u, v = _floating(cost, u, v)
     plan = plan_of(scale(_kernel(cost, u, v, epsilon), u, v, num_steps))
     plan = with_marginals(plan, u, v)
     product = jnp.where(plan > 0, u[:, None] * v[None], 1.0)
@@ -142,14 +145,21 @@ def without_least(cost: Array, u: Array, v: Array) -> Array:
     return jnp.where(mass, cost, jnp.inf)
 
 
-def _kernel(cost: Array, u: Array, v: Array, epsilon: float) -> Array:
-    shapes = [jnp.shape(x) for x in (cost, u, v)]
+def _floating(*problem: Array) -> tuple[Array, ...]:
+    """Cost, u and v as numbers of one kind; raises `ValueError` for other shapes."""
+    shapes = [jnp.shape(x) for x in problem]
     sides, problems = shapes[0][:2], shapes[0][2:]
     if len(sides) < 2 or shapes[1:] != [(n, *problems) for n in sides]:
         found = ", ".join(map(str, shapes))
         raise ValueError(
             f"cost, u, v must be (n, m, ...), (n, ...), (m, ...), not {found}"
         )
+    arrays = [jnp.asarray(x) for x in problem]
+    dtype = jnp.result_type(*arrays, jnp.float32)
+    return tuple(x.astype(dtype) for x in arrays)
+
+
+def _kernel(cost: Array, u: Array, v: Array, epsilon: float) -> Array:
     return jnp.exp(-without_least(cost, u, v) / epsilon)
 
 
