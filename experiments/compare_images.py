@@ -29,7 +29,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments import chunks, image_task, score_columns, settings, tables
+from experiments import (
+    chunks,
+    image_task,
+    score_columns,
+    search_images,
+    settings,
+    tables,
+)
 from experiments.image_results import Results
 from experiments.image_task import Task
 from jaxnas import checkpoints
@@ -40,7 +47,6 @@ FIXED = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
     "+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 )
-SHARES = {"valid_share": 0.2, "test_share": 0.2}
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,16 @@ def main(config: Config) -> dict[str, np.ndarray]:
 
 def _task(config: Config, seed: int) -> Task:
     """The images and parts that search_images has with this seed."""
-    sizes = {"size": config.size, "channels": config.channels, "cells": 1}
-    return image_task.task(config.data, **sizes, **SHARES, seed=seed)
+    theirs = search_images.Config()
+    return image_task.task(
+        config.data,
+        size=config.size,
+        channels=config.channels,
+        cells=theirs.depth,
+        valid_share=theirs.valid_share,
+        test_share=theirs.test_share,
+        seed=seed,
+    )
 
 
 def peer(method: str, task: Task, seed: int) -> float:

@@ -57,7 +57,6 @@ def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Arr
 
     Raises: `ValueError` for shapes that do not fit, or values that are not as said.
     """
-    score, cov = jnp.asarray(score), jnp.asarray(cov)
     check_shapes(score=(score, "n"), cov=(cov, "nn"))
     if _known(score) and not (np.asarray(score) < np.inf).all():
         raise ValueError("score must be finite or -inf: it holds NaN or inf")
@@ -65,8 +64,8 @@ def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Arr
         raise ValueError("cov must be finite: it holds NaN or inf")
     if _known(temperature) and not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
-    dtype = jnp.result_type(score, cov, jnp.float32)
-    score, cov = score.astype(dtype), cov.astype(dtype)
+    dtype = jnp.result_type(jnp.asarray(score), jnp.asarray(cov), jnp.float32)
+    score, cov = jnp.asarray(score, dtype), jnp.asarray(cov, dtype)
     allowed = score > -jnp.inf
     best = jnp.max(score, where=allowed, initial=-jnp.inf)
     # inf - inf has no value, and the best needs none.
@@ -104,7 +103,8 @@ def decompose(kernel: Array, k: int) -> Decomposition:
 @partial(jax.jit, static_argnums=1)
 def _decompose(kernel: Array, k: int) -> Decomposition:
     # Or eigh might overflow; by a power of two whose reciprocal is no subnormal number.
-    power = jnp.minimum(jnp.frexp(_or_one(jnp.abs(kernel).max()))[1], 126)
+    power = jnp.frexp(_or_one(jnp.abs(kernel).max()))[1]
+    power = jnp.minimum(power, int(jnp.finfo(kernel.dtype).maxexp) - 2)
     kernel = kernel / jnp.ldexp(jnp.ones((), kernel.dtype), power)
     values, vectors = jnp.linalg.eigh(kernel, symmetrize_input=False)
     kernel, values = (x / _or_one(values[-1]) for x in (kernel, values))
