@@ -26,7 +26,7 @@ search: $(VENV)/.experiments
 	@$(cached) $(python) -m experiments.tw_sequential $(ARGS)
 
 test: $(VENV)/.dev
-	@$(cached) $(python) -m pytest -n auto --dist loadfile $(ARGS)
+	@$(cached) $(python) -m pytest -n auto --dist worksteal $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
