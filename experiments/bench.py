@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -193,7 +194,9 @@ def _single(group: str, what: str, unit: str, value: float, cpu: float) -> Row:
 def peak(job: Sequence[str]) -> tuple[float, float, float]:
     """Runs a command: its peak memory in MiB, wall seconds and processor seconds."""
     process = [sys.executable, "-c", _PEAK, *job]
-    done = subprocess.run(process, capture_output=True, text=True)
+    # The job uses all cores, whatever this process was told to use.
+    ours = {k: v for k, v in os.environ.items() if k != "NPROC"}
+    done = subprocess.run(process, capture_output=True, text=True, env=ours)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise ValueError(f"the job whose memory is measured failed: {last}")
@@ -244,4 +247,9 @@ def _check(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config, interrupted="interrupted: nothing was written")
+    settings.command(
+        main,
+        Config,
+        interrupted="interrupted: nothing was written",
+        cores=settings.use_one_core,
+    )
