@@ -160,3 +160,12 @@ def test_embeddings_that_cannot_be_compared_are_refused(wrong):
         gram.embedding([np.array([[1.0, 0], [2, 1], [4, wrong]])])
     with pytest.raises(ValueError, match=r"wanted x \(f, n\), y \(f, m\); found"):
         gram.l1(np.ones((3, 2)), np.ones((4, 2)))
+    two = np.arange(6.0).reshape(3, 2)
+    for parts, words in (
+        ([two, two[:2]], "parts of the same architectures, .* found parts of 2, 3"),
+        ([two[:0]], "at least one, found parts of 0"),
+        ([], "at least one, found parts of none"),
+        ([two[0]], r"of shape \(n, f\), not \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            gram.embedding(parts)

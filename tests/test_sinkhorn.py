@@ -157,7 +157,8 @@ def test_shapes_that_do_not_fit_are_named():
     [
         ({"epsilon": 0.0}, "epsilon must be positive, not 0.0"),
         ({"epsilon": float("nan")}, "epsilon must be positive, not nan"),
-        ({"num_steps": 0}, "num_steps must be at least 1, not 0"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, not 0"),
+        ({"num_steps": 1.5}, "num_steps must be a whole number of at least 1, not 1.5"),
     ],
 )
 def test_bad_settings_are_named(settings, words):

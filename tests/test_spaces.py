@@ -185,7 +185,7 @@ def test_check_returns_what_is_right(space):
         (nb201.SPACE, [0, 0, 5, 0, 0, 0], r"choices 0\.\.4 at position 2, not 5"),
         (nb201.SPACE, [0, 0, 0, 0, 0, -1], r"choices 0\.\.4 at position 5, not -1"),
         (nb101.SPACE, [0] * 20 + [2] + [0] * 5, r"0\.\.1 at position 20, not 2"),
-        (nb101.SPACE, [0] * 26, "is not a valid architecture of nasbench101"),
+        (nb101.SPACE, [0] * 26, "of nasbench101: wanted a path .* at most 9 edges"),
         (nb101.SPACE, [1] * 21 + [0] * 5, "is not a valid architecture"),
     ],
 )
@@ -392,6 +392,7 @@ CONV = ["conv3x3-bn-relu"]
         (np.ones((3, 3)), CONV, "0 on and below the diagonal"),
         (np.triu(np.ones((3, 3)), 1).T, CONV, "0 on and below the diagonal"),
         (np.triu(np.ones((3, 3)), 1), CONV * 2, "wanted 1 interior operations"),
+        (np.triu(np.ones((3, 3)), 1), CONV * 3, "between input and output"),
         (np.triu(np.ones((3, 3)), 1), ["conv5x5"], "conv3x3-bn-relu.*not .'conv5x5'"),
         (np.zeros((3, 3)), CONV, "is not a valid architecture"),
         (np.triu(np.ones((7, 7)), 1), CONV * 5, "is not a valid architecture"),

@@ -98,17 +98,25 @@ def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
     of each other are merged, and equal embeddings are stored once. A part without any
     variation is dropped.
 
-    Raises: `ValueError` if no part varies, and for embeddings that are not finite or so
-      large that their digits cannot be compared.
+    Raises: `ValueError` if no part varies, for parts of different lengths, and for
+      embeddings that are not finite or so large that their digits cannot be compared.
     """
     arrays = [np.asarray(p, np.float64) for p in parts if not isinstance(p, Table)]
     for array in arrays:
+        if array.ndim != 2:
+            raise ValueError(f"an embedding is of shape (n, f), not {array.shape}")
         # Negated, so that NaN is refused.
         if array.size and not np.abs(array).max() < 1e12:
             raise ValueError(
                 "embeddings must be finite and below 1e12, found "
                 f"{array.flat[np.argmax(~(np.abs(array) < 1e12))]}"
             )
+    sizes = {len(p.kind) if isinstance(p, Table) else len(p) for p in parts}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            "wanted parts of the same architectures, at least one, found parts of "
+            f"{', '.join(map(str, sorted(sizes))) or 'none'}"
+        )
     reduced = [r for r in map(_reduce, arrays) if r.size]
     tables = [p for p in parts if isinstance(p, Table) and len(np.unique(p.kind)) > 1]
     kinds = [np.asarray(t.kind, np.float64)[:, None] for t in tables]

@@ -39,6 +39,7 @@ class Space:
       code: arch (d,) -> () int32, equal for two vectors if and only if they are the same
         architecture.
       is_valid: arch (d,) -> () bool.
+      rule: what a valid vector has, in words, for error messages.
       paths: arch (d,) -> (p,) bool, which operation paths it has, where that is defined.
       to_string, from_string: the space's own notation of an architecture, on the host;
         `from_string` raises `ValueError` for a malformed text.
@@ -53,6 +54,7 @@ class Space:
     to_string: Callable[[Array | np.ndarray], str]
     from_string: Callable[[str], np.ndarray]
     is_valid: Callable[[Array], Array] = always
+    rule: str = ""
     paths: Callable[[Array], Array] | None = None
 
 
@@ -206,8 +208,9 @@ def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
     """Returns `arch` as int32 (d,), or raises `ValueError` that says what is wrong."""
     vector = as_choices(space, arch)
     if not bool(space.is_valid(jnp.asarray(vector))):
+        wanted = f": wanted {space.rule}" if space.rule else ""
         raise ValueError(
-            f"{vector.tolist()} is not a valid architecture of {space.name}"
+            f"{vector.tolist()} is not a valid architecture of {space.name}{wanted}"
         )
     return vector
 

@@ -91,7 +91,8 @@ def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
 
     Args:
       matrix: (v, v) of 0 and 1, strictly upper triangular, 2 <= v <= 7.
-      operations: the names of all v vertices, or of the v - 2 interior ones.
+      operations: the names of the v - 2 interior vertices, or of all v, from "input" to
+        "output".
 
     Raises: `ValueError` if it is not a cell of NAS-Bench-101.
     """
@@ -105,11 +106,13 @@ def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
         raise ValueError(
             "an adjacency matrix is 0 or 1, and 0 on and below the diagonal"
         )
-    names = list(operations[1:-1]) if len(operations) == num else list(operations)
+    names = list(operations)
+    if len(names) == num and (names[0], names[-1]) == ("input", "output"):
+        names = names[1:-1]
     if len(names) != num - 2 or any(n not in OPERATIONS for n in names):
         raise ValueError(
-            f"wanted {num - 2} interior operations out of {', '.join(OPERATIONS)}, "
-            f"not {operations}"
+            f"wanted {num - 2} interior operations out of {', '.join(OPERATIONS)} (or "
+            f"these between input and output), not {operations}"
         )
     # Fewer vertices: the output moves to the last place, the unused have no edges.
     place = [*range(num - 1), _VERTICES - 1]
@@ -158,5 +161,6 @@ SPACE = base.Space(
     to_string=to_string,
     from_string=from_string,
     is_valid=is_valid,
+    rule=f"a path from input to output, and at most {MAX_EDGES} edges on such paths",
     paths=path_indicators,
 )

@@ -86,7 +86,12 @@ def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
 
 
 def farey(order: int) -> np.ndarray:
-    """All fractions in [0, 1] with denominators up to `order`: (n, 2) int32, ascending."""
+    """All fractions in [0, 1] with denominators up to `order`: (n, 2) int32, ascending.
+
+    Raises: `ValueError` for an order below 1.
+    """
+    if order < 1:
+        raise ValueError(f"order must be at least 1, not {order}")
     found = {(p // math.gcd(p, q), q // math.gcd(p, q)) for q in range(1, order + 1)
              for p in range(q + 1)}  # fmt: skip
     return np.array(sorted(found, key=lambda f: f[0] / f[1]), np.int32)

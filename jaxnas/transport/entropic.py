@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import functools
 import operator
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import xlogy
 
 from jaxnas.types import Array
@@ -147,7 +149,7 @@ def without_least(cost: Array, u: Array, v: Array) -> Array:
 
 def _floating(*problem: Array) -> tuple[Array, ...]:
     """Cost, u and v as numbers of one kind; raises `ValueError` for other shapes."""
-    shapes = [jnp.shape(x) for x in problem]
+    shapes = [np.shape(x) for x in problem]
     sides, problems = shapes[0][:2], shapes[0][2:]
     if len(sides) < 2 or shapes[1:] != [(n, *problems) for n in sides]:
         found = ", ".join(map(str, shapes))
@@ -183,5 +185,7 @@ def check(epsilon: float, num_steps: int) -> None:
     """Raises `ValueError` for settings with which no solver can begin."""
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, not {epsilon}")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+    if not isinstance(num_steps, Integral) or num_steps < 1:
+        raise ValueError(
+            f"num_steps must be a whole number of at least 1, not {num_steps!r}"
+        )
