@@ -55,12 +55,18 @@ class Lines:
         if self._due() or done == total:
             self._say(f"scored {done} of {total} untrained cells")
 
-    def planned(self, plan: Any) -> None:
+    def affordable(self, count: int, total: int) -> None:
+        """So many of the cells are light enough."""
+        if count < total:
+            self._say(f"{count} of {total} cells are light enough for the minutes")
+
+    def planned(self, costs: Any, plan: Any) -> None:
         """What there is time for."""
         self._of = plan.steps * plan.batch
         self._say(
-            f"an epoch of the heaviest cell takes {plan.seconds:.2g} s: trainings of "
-            f"{plan.epochs} epochs, {self._of} at most, in batches of {plan.batch}"
+            f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, by the cell: "
+            f"trainings of {plan.epochs} epochs, {self._of} at most, in batches of "
+            f"{plan.batch}"
         )
 
     def evaluated(self, new: Evaluation) -> None:

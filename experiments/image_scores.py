@@ -36,8 +36,17 @@ class Scored(NamedTuple):
     def best(self, share: float, trainings: int) -> Scored:
         """This share of them by `total`, or fewer for a search of few trainings."""
         count = max(min(int(share * len(self.arch)), CELLS_EACH * trainings), FEWEST)
-        chosen = np.sort(np.argsort(-self.total(), kind="stable")[:count])
-        return Scored(self.arch[chosen], {n: s[chosen] for n, s in self.scores.items()})
+        return self.only(np.sort(np.argsort(-self.total(), kind="stable")[:count]))
+
+    def only(self, which: np.ndarray) -> Scored:
+        """Some of them: indices, or (n,) bool."""
+        return Scored(self.arch[which], {n: s[which] for n, s in self.scores.items()})
+
+
+def candidates() -> np.ndarray:
+    """(n, 6): a cell of each function."""
+    _, first = np.unique(nasbench201_classes.function_classes(), return_index=True)
+    return base.every(nasbench201.SPACE)[first]
 
 
 def score(
@@ -48,7 +57,7 @@ def score(
     seed: int,
     report: Callable[[int, int], bool],
 ) -> Scored:
-    """Scores a cell of each function; reads what is there already.
+    """Scores the candidates; reads what is there already.
 
     Args:
       folder: keeps scores.npz, and chunks of what is being scored.
@@ -61,9 +70,7 @@ def score(
     if path.exists():
         saved, _ = checkpoints.load_arrays(path)
         return Scored(saved.pop("arch"), saved)
-    _, first = np.unique(nasbench201_classes.function_classes(), return_index=True)
-    archs = base.every(nasbench201.SPACE)[first]
-    network = task.network
+    archs, network = candidates(), task.network
     scores = {
         "live_flops": counting.multiplications(network, archs, live_only=True) / 1e6
     }

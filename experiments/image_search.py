@@ -7,24 +7,23 @@ counted from its start, so that what one leaves is the next one's.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import methods
+from experiments.image_costs import Costs, query
 from experiments.image_scores import Scored
 from experiments.image_task import Task
 from experiments.ledger import Ledger
 from jaxnas.kernels.distances import Parts
-from jaxnas.networks import objective, runs
+from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.runs import Trained
-from jaxnas.networks.train import Data, Recipe, steps_of
+from jaxnas.networks.train import Data, Recipe
 from jaxnas.search import drive, few_labels, history, selectors
 from jaxnas.search.base import Search
 from jaxnas.search.bayesopt import bayesopt
@@ -33,7 +32,7 @@ from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201_classes import UP_TO_FUNCTION as CELLS
-from jaxnas.types import Evaluate, Query
+from jaxnas.types import Evaluate
 
 # Shares of the budget that are spent when a stage ends.
 SCORED, SEARCHED, COMPARED = 0.1, 0.6, 0.7
@@ -43,7 +42,8 @@ STEPS = 50  # of a training of the search, at least
 FINAL_PASSES = 60  # over all images, at most
 SAVED = 20.0  # seconds between checkpoints of the final training
 SPARE = 15.0  # seconds for the tests and files of the end
-HEAVIEST = np.full(6, nasbench201.CONV3, np.int32)
+FITTING = 0.9  # of the time that is left, as machines are not always as fast
+ENOUGH = FINAL_PASSES / 2  # of the final training, of cells that can be afforded
 
 
 class Plan(NamedTuple):
@@ -52,9 +52,8 @@ class Plan(NamedTuple):
     epochs: int  # of a training of the search
     steps: int  # of the search, at most
     batch: int  # architectures of a step
-    seconds: float  # of an epoch of the heaviest cell alone
+    seconds: float  # of an epoch of a typical cell of those that are searched, alone
     side: int  # trainings that take these seconds together
-    compiling: float  # seconds
 
 
 class Enough(Exception):
@@ -77,39 +76,27 @@ def recipe(network: Network, images: int, lr: float, flip: bool | None) -> Recip
     )
 
 
-def measured(
-    network: Network,
-    short: Recipe,
-    data: Data,
-    ledger: Ledger,
-    batch: int | None,
-    workers: int,
-) -> Plan:
-    """Trains the heaviest cell for an epoch and shares out the time that is left."""
-    devices = jax.local_devices()[:workers]
-    on_cpu = devices[0].platform == "cpu"
-    batch = batch or (max(4, workers) if on_cpu else 8)
-    side = min(workers, batch) if on_cpu else batch
-    evaluate = objective.trainings(
-        jax.random.key(0), network, short, data, devices=devices
-    )
-    asked = _query([HEAVIEST] * side, 1, side)
-    walls = []
-    for _ in range(2):  # the first run compiles, and warms up
-        begun = time.monotonic()
-        cost = np.asarray(evaluate(jax.random.key(0), asked).cost, float)
-        walls.append(time.monotonic() - begun)
-    # On an accelerator costs are shares of a training side by side.
-    seconds = max(float(cost.mean() if on_cpu else cost.sum()), 1e-6)
-    compiling = max(walls[0] - walls[1], 0.0)
-    room = max(ledger.left(SEARCHED), 0.0) / seconds * side  # epochs
+def plan(costs: Costs, typical: float, steps: float, ledger: Ledger) -> Plan:
+    """Shares out the time that is left.
+
+    Args:
+      typical: seconds of an epoch of a cell of those that are searched.
+      steps: of an epoch.
+    """
+    room = max(ledger.left(SEARCHED), 0.0) / typical * costs.side  # epochs
     # Running statistics need some steps; but one batch there has to be.
-    least = min(STEPS / steps_of(short, len(data.x))[0], room / batch)
+    least = min(STEPS / steps, room / costs.batch)
     epochs = max(min(0.4 * math.sqrt(room), MOST_EPOCHS), least, 1)
     epochs = round(epochs)
-    # Most cells are lighter than the heaviest.
-    count = min(1.5 * room / epochs, MOST_EVALUATIONS)
-    return Plan(epochs, max(1, int(count / batch)), batch, seconds, side, compiling)
+    count = min(room / epochs, MOST_EVALUATIONS)
+    rounds = max(1, int(count / costs.batch))
+    return Plan(epochs, rounds, costs.batch, typical, costs.side)
+
+
+def enough(task: Task, data: Data, ledger: Ledger) -> tuple[float, float]:
+    """Seconds for the final training, and epochs that it should have at least."""
+    seconds = FITTING * ((1 - SEARCHED) * ledger.seconds - SPARE)
+    return seconds, ENOUGH * len(task.both().x) / len(data.x)
 
 
 def gaussian_process(scored: Scored, plan: Plan) -> Search:
@@ -170,7 +157,7 @@ def searched(
 
 def given(arch: str, evaluate: Evaluate, plan: Plan) -> Evaluation:
     """A training of the search of this cell, in place of a search."""
-    asked = _query([nasbench201.from_string(arch)], plan.epochs, plan.batch)
+    asked = query([nasbench201.from_string(arch)], plan.epochs, plan.batch)
     result = evaluate(jax.random.key(0), asked)
     score, cost = float(result.score[0]), float(result.cost[0])
     return Evaluation(0, 0, arch, plan.epochs, score, cost, "")
@@ -198,18 +185,10 @@ def compared(
     if len(names) == 1:
         return [(e.arch, e.score) for e in scored[:1]]
     archs = [nasbench201.from_string(name) for name in names]
-    asked = _query(archs, LONGER * plan.epochs, plan.batch)
+    asked = query(archs, LONGER * plan.epochs, plan.batch)
     score = np.asarray(evaluate(jax.random.key(0), asked).score)[: len(names)]
     order = np.argsort(-np.nan_to_num(score, nan=-1.0), kind="stable")
     return [(names[i], float(score[i])) for i in order]
-
-
-def _query(archs: list[np.ndarray], epochs: int, size: int) -> Query:
-    """Of `size` slots; those without an architecture ask nothing."""
-    idle = size - len(archs)
-    start = np.array([0] * len(archs) + [epochs] * idle, np.int32)
-    padded = np.stack(archs + [archs[-1]] * idle).astype(np.int32)
-    return Query(*map(jnp.asarray, (padded, np.full(size, epochs, np.int32), start)))
 
 
 class Final(NamedTuple):
@@ -232,7 +211,7 @@ def planned(
     each = max(each[0], 1e-6)
     most = math.ceil(FINAL_PASSES * len(task.both().x) / len(data.x))
     # Never fewer than a training of the search has.
-    fitting = max(int(0.9 * (ledger.left() - SPARE) / each), plan.epochs)
+    fitting = max(int(FITTING * (ledger.left() - SPARE) / each), plan.epochs)
     return Final(min(fitting, most), max(1, round(SAVED / each)))
 
 

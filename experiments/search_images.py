@@ -7,8 +7,8 @@
     python -m experiments.search_images --minutes 2 --out results/one
         --arch "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|none~2|"
 
-Cells of NAS-Bench-201 are scored untrained; the best-scored ones are searched by a
-Gaussian process, in batches of a k-DPP, with short trainings; the best cells of those get
+Cells of NAS-Bench-201 are scored untrained; the best-scored ones of those that the minutes
+suffice for are searched by a Gaussian process, in batches of a k-DPP, with short trainings; the best cells of those get
 longer ones; and the best of all is trained on the images of training and validation and
 tested once. Everything is kept in --out: a run that was killed goes on with the same
 command. Writes result.json, cell.png, curves.png, curves.npz and the network, model/:
@@ -28,14 +28,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import chunks, image_scores, settings
+from experiments import chunks, image_costs, image_scores, settings
 from experiments import image_search as stages
+from experiments.image_costs import Costs, affordable
 from experiments.image_lines import Lines
 from experiments.image_results import Results
 from experiments.image_task import Task, default_data, some, task
 from experiments.ledger import Ledger
 from jaxnas import pytrees
 from jaxnas.networks import objective, runs
+from jaxnas.networks.train import steps_of
 from jaxnas.search.base import Search
 from jaxnas.search.history import Evaluation
 from jaxnas.spaces import nasbench201
@@ -112,7 +114,7 @@ def main(config: Config) -> dict[str, Any]:
     short = some(what.train, config.train_images, config.seed)
     data = what.data(short, some(what.valid, config.valid_images, config.seed))
     recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
-    runs.check(what.network, recipe, stages.HEAVIEST[None], data)
+    runs.check(what.network, recipe, image_costs.HEAVIEST[None], data)
     out = _claim(config)
     results = Results(out, what, dataclasses.asdict(config))
     ledger = Ledger(out / "ledger.json", 60 * config.minutes)
@@ -124,10 +126,21 @@ def main(config: Config) -> dict[str, Any]:
 
     def measure() -> dict[str, Any]:
         lines.compiling("a training of the search")
-        found = stages.measured(
-            what.network, recipe, data, ledger, config.batch, config.workers
+        found = image_costs.measured(
+            what.network, recipe, data, config.batch, config.workers
         )
         return found._asdict()
+
+    def share_out() -> dict[str, Any]:
+        if scored is not None:
+            archs = scored.best(config.keep, stages.MOST_EVALUATIONS).arch
+        elif config.arch is not None:
+            archs = nasbench201.from_string(config.arch)[None]
+        else:
+            archs = image_scores.candidates()
+        typical = float(costs.of(what.network, archs).mean())
+        steps, _ = steps_of(recipe, len(data.x))
+        return stages.plan(costs, typical, steps, ledger)._asdict()
 
     def tell(new: Evaluation) -> None:
         ledger.save()
@@ -149,8 +162,14 @@ def main(config: Config) -> dict[str, Any]:
     scored = None
     if config.method == "gp" and config.arch is None:
         scored = _scored(config, what, out, ledger, lines)
-    plan = stages.Plan(**ledger.once("plan", measure))
-    lines.planned(plan)
+    costs = Costs(**ledger.once("costs", measure))
+    if scored is not None:
+        seconds = costs.of(what.network, scored.arch)
+        allowed = affordable(seconds, *stages.enough(what, data, ledger))
+        lines.affordable(int(allowed.sum()), len(allowed))
+        scored = scored.only(allowed)
+    plan = stages.Plan(**ledger.once("plan", share_out))
+    lines.planned(costs, plan)
     key = jax.random.key(config.seed)
     evaluate = objective.trainings(
         key,

@@ -11,7 +11,13 @@ import pytest
 from scipy.stats import binomtest
 
 import jaxnas
-from experiments import cell_picture, image_scores, image_task, search_images
+from experiments import (
+    cell_picture,
+    image_costs,
+    image_scores,
+    image_task,
+    search_images,
+)
 from experiments.ledger import Ledger
 from experiments.search_images import Config
 from jaxnas import checkpoints, datasets, metrics
@@ -100,7 +106,7 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
 
     def dies_often(key, network, recipe, archs, data, **options):
         calls.append(archs)
-        if len(calls) in (3, 5, 7):
+        if len(calls) in (4, 6, 8):
             raise Killed
         trained = train(key, network, recipe, archs, data, **options)
         finished.append((options.get("folder"), *archs[0].tolist()))
@@ -110,7 +116,7 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
     write = checkpoints.atomic_write
 
     def dies_at_the_end(path, content):
-        if path.name == "cell.png" and len(calls) == 8:
+        if path.name == "cell.png" and len(calls) == 9:
             calls.append(None)
             raise Killed
         write(path, content)
@@ -127,9 +133,9 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
                 so_far = json.loads((out / "result.json").read_text())
                 assert "so far" in so_far["state"] and so_far["architecture"]
     assert kills == 4
-    # The heaviest cell for the plan, three of the search, and the final one, which is
-    # read when it is called for the second time.
-    assert len(finished) == 6 and len(set(finished)) == 5
+    # The lightest cell twice and the heaviest for the plan, three of the search, and the
+    # final one, which is read when it is called for the second time.
+    assert len(finished) == 7 and len(set(finished)) == 6
     whole = done[1]
     for name in ("architecture", "test", "finalists"):
         assert result[name] == whole[name]
@@ -141,7 +147,9 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
             np.testing.assert_array_equal(found[name], wanted[name])
 
 
-def test_a_gaussian_process_searches_what_scores_best(images, tmp_path):
+def test_a_gaussian_process_searches_what_scores_best(images, tmp_path, monkeypatch):
+    costs = image_costs.Costs(0.001, 0.001, batch=3, side=1, compiling=1.0)
+    monkeypatch.setattr(image_costs, "measured", lambda *_: costs)
     result = search_images.main(config(images, tmp_path / "out", method="gp"))
     assert result["state"] == "finished" and result["searched cells"] == 3
     kept, _ = checkpoints.load_arrays(tmp_path / "out/scores/scores.npz")
@@ -151,6 +159,37 @@ def test_a_gaussian_process_searches_what_scores_best(images, tmp_path):
         for name in result["finalists"]
     ]
     assert min(flops) > np.quantile(kept["live_flops"], 0.9)
+
+
+def test_cells_that_the_minutes_are_too_few_for_are_left_out(
+    images, tmp_path, capsys, monkeypatch
+):
+    # An epoch of the heaviest cell would take an hour.
+    costs = image_costs.Costs(0.001, 3600.0, batch=3, side=1, compiling=1.0)
+    monkeypatch.setattr(image_costs, "measured", lambda *_: costs)
+    result = search_images.main(config(images, tmp_path / "out", method="gp"))
+    archs = list(map(nasbench201.from_string, result["finalists"]))
+    light = np.quantile(costs.of(NETWORK, image_scores.candidates()), 0.25)
+    assert costs.of(NETWORK, np.array(archs)).max() <= light
+    assert " of 5260 cells are light enough" in capsys.readouterr().err
+
+
+def test_costs_are_those_of_multiplications_between_the_two_that_are_known():
+    costs = image_costs.Costs(2.0, 56.0, batch=4, side=1, compiling=0.0)
+    ends = np.stack([image_costs.LIGHTEST, image_costs.HEAVIEST])
+    np.testing.assert_allclose(costs.of(NETWORK, ends), [2, 56])
+    # A 3x3 convolution is nine of 1x1, and six of them are 54 seconds.
+    some = np.array([[nasbench201.CONV1, *[nasbench201.POOL] * 5], [3, 3, 0, 0, 0, 2]])
+    np.testing.assert_allclose(costs.of(NETWORK, some), [3, 21])
+    # A machine that was slower for the lightest.
+    assert (image_costs.Costs(2.0, 1.0, 4, 1, 0.0).of(NETWORK, ends) == 2).all()
+
+
+def test_what_can_be_afforded_and_the_lightest_that_always_can():
+    seconds = np.array([1.0, 2, 3, 4, 8])
+    for available, allowed in (100, 5), (40, 4), (39, 3), (1, 2), (-5, 2):
+        found = image_costs.affordable(seconds, available, wanted=10)
+        assert found.tolist() == [True] * allowed + [False] * (5 - allowed)
 
 
 def test_a_given_cell_is_trained_without_a_search(images, tmp_path):
