@@ -8,10 +8,11 @@
         --arch "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|none~2|"
 
 Cells of NAS-Bench-201 are scored untrained; the best-scored ones of those that the minutes
-suffice for are searched by a Gaussian process, in batches of a k-DPP, with short trainings; the best cells of those get
-longer ones; and the best of all is trained on the images of training and validation and
-tested once. Everything is kept in --out: a run that was killed goes on with the same
-command. Writes result.json, cell.png, curves.png, curves.npz and the network, model/:
+suffice for are searched by a Gaussian process, in batches of a k-DPP, with short
+trainings; the best cells of those get longer ones; and the best of all is trained on the
+images of training and validation and tested once. Everything is kept in --out: a run that
+was killed goes on with the same command. Writes result.json, cell.png, curves.png,
+curves.npz and the network, model/:
 
     predict = jaxnas.load("results/search_images/model")
 """
