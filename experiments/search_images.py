@@ -38,7 +38,7 @@ from experiments.image_task import Task, default_data, some, task
 from experiments.ledger import Ledger
 from jaxnas import pytrees
 from jaxnas.networks import objective, runs
-from jaxnas.networks.train import steps_of
+from jaxnas.networks.train import Data, Recipe, steps_of
 from jaxnas.search.base import Search
 from jaxnas.search.history import Evaluation
 from jaxnas.spaces import nasbench201
@@ -103,15 +103,7 @@ def main(config: Config) -> dict[str, Any]:
         config, data=default_data() if config.data is None else config.data
     )
     _check(config)
-    what = task(
-        config.data or "",
-        size=config.size,
-        channels=config.channels,
-        cells=config.depth,
-        valid_share=config.valid_share,
-        test_share=config.test_share,
-        seed=config.seed,
-    )
+    what = _task(config)
     short = some(what.train, config.train_images, config.seed)
     data = what.data(short, some(what.valid, config.valid_images, config.seed))
     recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
@@ -124,24 +116,6 @@ def main(config: Config) -> dict[str, Any]:
         return lines.finished(results.read(), out)
     method = config.method if config.arch is None else "the cell that was given"
     lines.begin(what, method, results.read().get("validation accuracy", -1.0))
-
-    def measure() -> dict[str, Any]:
-        lines.compiling("a training of the search")
-        found = image_costs.measured(
-            what.network, recipe, data, config.batch, config.workers
-        )
-        return found._asdict()
-
-    def share_out() -> dict[str, Any]:
-        if scored is not None:
-            archs = scored.best(config.keep, stages.MOST_EVALUATIONS).arch
-        elif config.arch is not None:
-            archs = nasbench201.from_string(config.arch)[None]
-        else:
-            archs = image_scores.candidates()
-        typical = float(costs.of(what.network, archs).mean())
-        steps, _ = steps_of(recipe, len(data.x))
-        return stages.plan(costs, typical, steps, ledger)._asdict()
 
     def tell(new: Evaluation) -> None:
         ledger.save()
@@ -163,14 +137,7 @@ def main(config: Config) -> dict[str, Any]:
     scored = None
     if config.method == "gp" and config.arch is None:
         scored = _scored(config, what, out, ledger, lines)
-    costs = Costs(**ledger.once("costs", measure))
-    if scored is not None:
-        seconds = costs.of(what.network, scored.arch)
-        allowed = affordable(seconds, *stages.enough(what, data, ledger))
-        lines.affordable(int(allowed.sum()), len(allowed))
-        scored = scored.only(allowed)
-    plan = stages.Plan(**ledger.once("plan", share_out))
-    lines.planned(costs, plan)
+    scored, plan = _planned(config, what, data, recipe, scored, ledger, lines)
     key = jax.random.key(config.seed)
     evaluate = objective.trainings(
         key,
@@ -205,6 +172,58 @@ def main(config: Config) -> dict[str, Any]:
     )
     results.write(found, ranked, plan, final, trained, longer, ledger)
     return lines.finished(results.read(), out)
+
+
+def _task(config: Config) -> Task:
+    return task(
+        config.data or "",
+        size=config.size,
+        channels=config.channels,
+        cells=config.depth,
+        valid_share=config.valid_share,
+        test_share=config.test_share,
+        seed=config.seed,
+    )
+
+
+def _planned(
+    config: Config,
+    what: Task,
+    data: Data,
+    recipe: Recipe,
+    scored: image_scores.Scored | None,
+    ledger: Ledger,
+    lines: Lines,
+) -> tuple[image_scores.Scored | None, stages.Plan]:
+    """Of the scored cells those that can be afforded, and what there is time for."""
+
+    def measure() -> dict[str, Any]:
+        lines.compiling("a training of the search")
+        found = image_costs.measured(
+            what.network, recipe, data, config.batch, config.workers
+        )
+        return found._asdict()
+
+    costs = Costs(**ledger.once("costs", measure))
+    if config.arch is not None:
+        archs = nasbench201.from_string(config.arch)[None]
+    elif scored is None:
+        archs = image_scores.candidates()
+    else:
+        seconds = costs.of(what.network, scored.arch)
+        allowed = affordable(seconds, *stages.enough(what, data, ledger))
+        lines.affordable(int(allowed.sum()), len(allowed))
+        scored = scored.only(allowed)
+        archs = scored.best(config.keep, stages.MOST_EVALUATIONS).arch
+    typical = float(costs.of(what.network, archs).mean())
+    steps, _ = steps_of(recipe, len(data.x))
+    plan = stages.Plan(
+        **ledger.once(
+            "plan", lambda: stages.plan(costs, typical, steps, ledger)._asdict()
+        )
+    )
+    lines.planned(costs, plan)
+    return scored, plan
 
 
 def _scored(
