@@ -23,7 +23,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from experiments import settings, timing
+from experiments import methods, settings, timing
 from experiments.timing import Row
 from jaxnas import checkpoints
 from jaxnas.spaces.nasbench201 import SPACE
@@ -210,6 +210,8 @@ def _check(config: Config) -> None:
     settings.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
     settings.positive(config, "transport_pairs", "networks", "images")
     settings.positive(config, "steps")
+    if config.memory_methods:
+        methods.check(config.memory_methods)
     if not 1 <= config.subset <= config.items:
         raise ValueError(
             f"--subset must be between 1 and --items = {config.items}, "

@@ -47,6 +47,8 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
     Raises: `ValueError` if the folder belongs to other settings or to something else,
       or cannot be written.
     """
+    if not str(path):
+        raise ValueError("--out is empty: wanted the name of a folder")
     path, wanted = Path(path), json.loads(json.dumps(settings))
     try:
         path.exists()

@@ -50,7 +50,7 @@ class Config:
     evaluations: int = 200
     """Evaluations of each run."""
     init: int = 10
-    """Random evaluations at the start of a run."""
+    """Random evaluations at the start of a run; gp-tw2g-plus has 5."""
     base_seed: int = 0
     """Run i draws from (base_seed, i)."""
     chunk: int = 10

@@ -69,6 +69,8 @@ def folder(path: str, *ours: str) -> Path:
 
     Raises: `ValueError` if it cannot be written, or holds files but none of those.
     """
+    if not path:
+        raise ValueError("--out is empty: wanted the name of a folder")
     out = Path(path)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -268,12 +268,28 @@ def test_it_finds_the_optimum_sooner_than_random_search():
 
 
 @pytest.mark.parametrize(
+    ("arch", "words"),
+    [
+        ([[0, 0, 0, 0], [0, 3, 0, 0]], r"choices 0..2 at position 1, not 3"),
+        ([[0.5, 0, 0, 0]], "must be integers, not float64"),
+        ([[0, 0]], r"must be \(n, 4\) with n >= 1, not \(1, 2\)"),
+        (np.zeros((0, 4), int), r"with n >= 1, not \(0, 4\)"),
+    ],
+)
+def test_pools_of_what_are_no_choices_are_refused(arch, words):
+    with pytest.raises(ValueError, match=words):
+        pools.make_pool(SPACE, [halves(SPACE.choices)], arch=np.array(arch))
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"init": 1}, "init must be between 2 and the pool's 81, not 1"),
         ({"init": 82}, "init must be between 2 and the pool's 81, not 82"),
         ({"capacity": 4, "init": 5}, "capacity must be between init = 5, .* not 4"),
         ({"batch": 0}, "batch must be at least 1, not 0"),
+        ({"batch": 1.5}, "batch must be a whole number, not 1.5"),
+        ({"init": 2.5}, "init must be a whole number, not 2.5"),
         ({"capacity": 82}, "capacity must be .* the pool's 81, not 82"),
     ],
 )

@@ -152,6 +152,7 @@ def test_transport_is_measured_and_compared():
         ({"subset": 31}, "--subset must be between 1 and --items = 30, not 31"),
         ({"subset": 0}, "--subset must be between 1 and --items = 30, not 0"),
         ({"draws": 0}, "--draws must be at least 1"),
+        ({"memory_methods": ("x",)}, "x"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_written(tmp_path, change, words):

@@ -33,11 +33,12 @@ def images(tmp_path_factory):
 @pytest.fixture
 def searches(monkeypatch):
     """Stands for the processes: notes what they are asked, and writes an accuracy."""
-    asked = []
+    asked, one_at_a_time = [], threading.Lock()
 
     def run(command, env, stdout, stderr):
         assert command[1:3] == ["-m", "experiments.search_images"]
-        config = tyro.cli(search_images.Config, args=command[3:])
+        with one_at_a_time:  # tyro is not made for threads
+            config = tyro.cli(search_images.Config, args=command[3:])
         assert "JAX_COMPILATION_CACHE_DIR" not in env
         asked.append((config, os.sched_getaffinity(0), threading.get_ident()))
         method = "fixed" if config.arch else config.method
@@ -120,6 +121,8 @@ def test_folders_of_others_are_left_alone(images, tmp_path, searches):
     with pytest.raises(ValueError, match="is not empty and not a result folder"):
         compare_images.main(dataclasses.replace(one, out=str(tmp_path)))
     assert (tmp_path / "table.csv").read_text() == "of another"
+    with pytest.raises(ValueError, match="--out is empty"):
+        compare_images.main(dataclasses.replace(one, out=""))
 
 
 @pytest.mark.parametrize(

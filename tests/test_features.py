@@ -63,6 +63,12 @@ def test_ngrams_are_counted_walks(n):
         np.testing.assert_array_equal(count, wanted.reshape(-1))
 
 
+@pytest.mark.parametrize("n", [0, -1, 1.5])
+def test_ngrams_of_no_length(n):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, not"):
+        over(lambda g: features.op_ngrams(g, n, LABELS))
+
+
 @pytest.mark.parametrize("longest", [False, True])
 def test_degrees_by_depth(longest):
     better = jnp.maximum if longest else jnp.minimum

@@ -117,6 +117,12 @@ def test_a_manifest_that_says_too_little_is_refused(saved, key):
     assert "wanted" in refused(files.load, saved)
 
 
+def test_a_manifest_of_other_types_is_refused(saved):
+    rewrite(saved, columns=[1])
+    said = refused(files.load, saved)
+    assert "wanted 'columns' in the manifest, a dict, found a list" in said
+
+
 def broken_columns():
     good = make_table().columns["cifar10/valid/12"]
     nan, low, high, infinite = (good.copy() for _ in range(4))
@@ -128,6 +134,7 @@ def broken_columns():
     yield "below", name, low, "wanted percentages from 0 to 100"
     yield "above", name, high, "wanted percentages from 0 to 100"
     yield "infinite", name, infinite, "wanted percentages from 0 to 100"
+    yield "fractions", name, good / 100, "wanted percentages, not fractions"
     yield "double", name, good.astype(np.float64), "found (40,) float64"
     yield "short", name, good[:-1], "found (39,) float32"
     yield "deep", name, good[:, None, None], "found (40, 1, 1) float32"

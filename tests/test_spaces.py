@@ -371,6 +371,11 @@ def test_matrices_there_and_back(cells101):
         assert names == names2
 
 
+def test_the_matrix_of_no_cell():
+    with pytest.raises(ValueError, match="at most 9 edges"):
+        nb101.to_matrix(np.array([1] * 21 + [0] * 5))
+
+
 def test_the_smallest_cell():
     arch = nb101.from_matrix(np.array([[0, 1], [0, 0]]), ["input", "output"])
     matrix, names = nb101.to_matrix(arch)

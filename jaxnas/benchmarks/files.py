@@ -159,7 +159,11 @@ def check(table: Table) -> Table:
     for key, kind in _DESCRIBED.items():
         if not isinstance(table.manifest.get(key), kind):
             found = ", ".join(sorted(table.manifest)) or "nothing"
-            raise ValueError(f"wanted {key!r} in the manifest, found {found}")
+            if key in table.manifest:
+                found = f"a {type(table.manifest[key]).__name__}"
+            raise ValueError(
+                f"wanted {key!r} in the manifest, a {kind.__name__}, found {found}"
+            )
     arch = table.arch
     if arch.ndim != 2 or not arch.size or arch.dtype not in (np.int8, np.int32):
         raise ValueError(
@@ -256,6 +260,10 @@ def _check_column(name: str, column: np.ndarray, num: int) -> None:
     if low < 0 or high > top or np.isinf(high):
         wanted = "seconds of at least 0" if cost else "percentages from 0 to 100"
         raise ValueError(f"column {name} holds {low}..{high}, wanted {wanted}")
+    if not cost and 0 < high <= 1:
+        raise ValueError(
+            f"column {name} holds {low}..{high}, wanted percentages, not fractions"
+        )
 
 
 def check_rows(table: Table, space: Space, codes: np.ndarray) -> None:

@@ -157,7 +157,7 @@ def bayesopt(
 
 
 def _check(num: int, init: int, batch: int, capacity: int | None, epoch: int) -> None:
-    check_sizes(batch=batch, epoch=epoch)
+    check_sizes(init=init, batch=batch, epoch=epoch)
     if not 2 <= init <= num:
         raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
     if capacity is not None and not max(init, batch) <= capacity <= num:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,10 @@ TRIES = 5
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raises `ValueError` for the first size that is below 1."""
+    """Raises `ValueError` for the first size that is below 1, or not whole."""
     for name, size in sizes.items():
+        if not isinstance(size, Integral):
+            raise ValueError(f"{name} must be a whole number, not {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1, not {size}")
 

@@ -12,6 +12,7 @@ from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.kernels.distances import Parts
 from jaxnas.kernels.gram import in_chunks
+from jaxnas.spaces import base
 from jaxnas.spaces.base import Space, every
 from jaxnas.types import Array
 
@@ -47,9 +48,10 @@ def make_pool(
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
 
-    Raises: `ValueError` where all of a space of more than 2^20 vectors are wanted.
+    Raises: `ValueError` for architectures that are no choices of the space, and where all
+      of a space of more than 2^20 vectors are wanted.
     """
-    arch = every(space) if arch is None else np.asarray(arch)
+    arch = every(space) if arch is None else _choices(space, np.asarray(arch))
     arch = arch[np.lexsort(arch.T[::-1])]
     code = in_chunks(space.code, arch)
     code, first = np.unique(code, return_index=True)
@@ -61,6 +63,18 @@ def make_pool(
         jnp.asarray(medians, jnp.float32), *(jnp.float32(x) for x in (1.0, 0.01, 2.0))
     )
     return Pool(jnp.asarray(code), jnp.asarray(arch), embedding, prior)
+
+
+def _choices(space: Space, arch: np.ndarray) -> np.ndarray:
+    num = len(space.choices)
+    if arch.ndim != 2 or not len(arch) or arch.shape[1] != num:
+        raise ValueError(f"arch must be (n, {num}) with n >= 1, not {arch.shape}")
+    if not np.issubdtype(arch.dtype, np.integer):
+        raise ValueError(f"arch must be integers, not {arch.dtype}")
+    wrong = ((arch < 0) | (arch >= np.array(space.choices))).any(1)
+    if wrong.any():
+        base.as_choices(space, arch[np.argmax(wrong)])
+    return arch
 
 
 def place_of(pool: Pool, code: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,10 @@ def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
     """Counts of label sequences along directed walks of `n` labelled vertices.
 
     Returns: (num_labels**n,) int32, the first vertex of the walk slowest.
+    Raises: `ValueError` for an `n` that is no whole number of at least 1.
     """
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n must be a whole number of at least 1, not {n!r}")
     hot = one_hot_labels(graph, num_labels).astype(jnp.int32)
     walks = hot.T  # (sequences, v): how many walks with this sequence end at v
     for _ in range(n - 1):

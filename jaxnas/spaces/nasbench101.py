@@ -123,7 +123,11 @@ def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
 
 
 def to_matrix(arch: Array | np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The pruned cell as the benchmark's matrix (v, v) and the v operation names."""
+    """The pruned cell as the benchmark's matrix (v, v) and the v operation names.
+
+    Raises: `ValueError` if `arch` is not valid.
+    """
+    arch = base.check(SPACE, arch)
     graph = jax.tree.map(np.asarray, graph_pruned(jnp.asarray(arch)))
     keep = np.flatnonzero(graph.mask)
     names = [OPERATIONS[o] for o in graph.ops[keep[1:-1]]]
