@@ -137,7 +137,7 @@ def test_gradients_are_finite():
     [
         ({"alpha": 1.5}, "alpha must be between 0 and 1, not 1.5"),
         ({"epsilon": -1.0}, "epsilon must be positive, not -1.0"),
-        ({"num_steps": 0}, "num_steps must be at least 1, not 0"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, not 0"),
         ({"x": np.ones((4, 5))}, "structures of 5 and 5 vertices are square, not of"),
     ],
 )
