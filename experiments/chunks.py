@@ -21,6 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.progress import Progress
+from experiments.settings import named
 from jaxnas import checkpoints
 
 # (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
@@ -47,9 +48,7 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
     Raises: `ValueError` if the folder belongs to other settings or to something else,
       or cannot be written.
     """
-    if not str(path):
-        raise ValueError("--out is empty: wanted the name of a folder")
-    path, wanted = Path(path), json.loads(json.dumps(settings))
+    path, wanted = named(path), json.loads(json.dumps(settings))
     try:
         path.exists()
     except (OSError, ValueError) as error:  # no name of a file here: too long, say

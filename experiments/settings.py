@@ -15,13 +15,18 @@ import rich.console
 import tyro
 
 
+def num_cores() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def use_all_cores() -> None:
     """Makes each core a device, so that `simulate` spreads its runs over all of them.
 
     What the user has set stays as it is. To be called before jax starts its devices.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = num_cores()
     # The programs of all devices share one pool of threads: without one to spare, each
     # of their small steps waits for those of the others, which takes twice the time.
     _threads(cores + 1 if cores > 1 else 1)
@@ -64,14 +69,19 @@ def seed(config: Any) -> None:
         raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
 
 
+def named(path: str | Path) -> Path:
+    """The folder of `--out`; `ValueError` where it has no name."""
+    if not str(path):
+        raise ValueError("--out is empty: wanted the name of a folder")
+    return Path(path)
+
+
 def folder(path: str, *ours: str) -> Path:
     """Makes a folder for files; one that has any of `ours` was made by the same driver.
 
     Raises: `ValueError` if it cannot be written, or holds files but none of those.
     """
-    if not path:
-        raise ValueError("--out is empty: wanted the name of a folder")
-    out = Path(path)
+    out = named(path)
     try:
         out.mkdir(parents=True, exist_ok=True)
         foreign = any(p.name[0] != "." for p in out.iterdir())

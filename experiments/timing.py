@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import tables
+from experiments import settings, tables
 
 
 class Timing(NamedTuple):
@@ -141,14 +141,12 @@ def machine(packages: Sequence[str]) -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count()
     used = ", ".join(f"{p} {version(p)}" for p in packages)
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     device = jax.devices()[0].device_kind
     return (
-        f"{name}, {cores} cores{load}; Python {platform.python_version()}, {used}; "
-        f"jax runs on {device}"
+        f"{name}, {settings.num_cores()} cores{load}; "
+        f"Python {platform.python_version()}, {used}; jax runs on {device}"
     )
 
 
