@@ -39,11 +39,12 @@ SCORED, SEARCHED, COMPARED = 0.1, 0.6, 0.7
 MOST_EPOCHS, MOST_EVALUATIONS = 12, 400  # of the search
 LONGER = 4  # times the epochs of the search, for the finalists
 STEPS = 50  # of a training of the search, at least
-FINAL_PASSES = 60  # over all images, at most
+FINAL_PASSES = 60  # over all images, at most,
+FLIPPED_PASSES = 200  # and where half of them are mirrored anew each time
 SAVED = 20.0  # seconds between checkpoints of the final training
 SPARE = 15.0  # seconds for the tests and files of the end
 FITTING = 0.9  # of the time that is left, as machines are not always as fast
-ENOUGH = FINAL_PASSES / 2  # of the final training, of cells that can be afforded
+ENOUGH = 30  # passes of the final training, of cells that can be afforded
 
 
 class Plan(NamedTuple):
@@ -204,12 +205,14 @@ def planned(
     data: Data,
     plan: Plan,
     task: Task,
+    recipe: Recipe,
     ledger: Ledger,
 ) -> Final:
     """How many epochs there is time for, with this architecture."""
     each = [e.seconds / e.epoch for e in found if e.arch == arch] or [plan.seconds]
     each = max(each[0], 1e-6)
-    most = math.ceil(FINAL_PASSES * len(task.both().x) / len(data.x))
+    passes = FLIPPED_PASSES if recipe.flip else FINAL_PASSES
+    most = math.ceil(passes * len(task.both().x) / len(data.x))
     # Never fewer than a training of the search has.
     fitting = max(int(FITTING * (ledger.left() - SPARE) / each), plan.epochs)
     return Final(min(fitting, most), max(1, round(SAVED / each)))

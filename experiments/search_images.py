@@ -159,7 +159,7 @@ def main(config: Config) -> dict[str, Any]:
         **ledger.once(
             "final",
             lambda: stages.planned(
-                ranked[0][0], found, data, plan, what, ledger
+                ranked[0][0], found, data, plan, what, recipe, ledger
             )._asdict(),
         )
     )

@@ -57,6 +57,16 @@ def test_correlations_are_those_of_scipy(name):
         np.testing.assert_allclose(ours(x, y, weights), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_thousands_of_different_scores_are_not_rounded_alike():
+    x = np.arange(15625)
+    y = np.concatenate([x[:5000][::-1], x[5000:]])
+    for ours, theirs in (
+        (ranks.spearman, stats.spearmanr),
+        (ranks.kendall, stats.kendalltau),
+    ):
+        np.testing.assert_allclose(ours(x, y), theirs(x, y)[0], rtol=1e-6)
+
+
 def test_correlations_without_variation_and_of_other_lengths():
     for function in (ranks.spearman, ranks.kendall):
         assert np.isnan(function(np.zeros(4, int), np.arange(4)))
