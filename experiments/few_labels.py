@@ -39,8 +39,8 @@ from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array
 
-# Their ranks are the features; chosen on sets from --base-seed 0.
-PROXIES = (
+# Chosen on sets from --base-seed 0.
+SCORES = (
     *("hook_logdet", "synflow", "snip", "live-macs"),
     *("freerea-naswot", "freerea-logsynflow"),
 )
@@ -60,6 +60,10 @@ class Config:
     """How many cells are labelled."""
     models: tuple[str, ...] = MODELS
     """What ranks the rest."""
+    scores: tuple[str, ...] = SCORES
+    """Whose ranks the models know."""
+    scores_from: tuple[str, ...] = ()
+    """Files of zero_cost_score; their scores WHAT on images OF are called WHAT@OF."""
     sets: int = 20
     """Random sets of labelled cells."""
     base_seed: int = 1000
@@ -101,19 +105,22 @@ def main(config: Config) -> list[Row]:
         raise ValueError(
             f"--labels must be 2 to {SPACE.size - 1}, not {config.labels or 'nothing'}"
         )
-    scores, accuracy = {}, {}
+    own = [sources.open_table(name) for name in config.scores_from]
+    scores, features, accuracy = {}, {}, {}
     for dataset in config.datasets:
-        scores[dataset] = score_columns.gather(table, dataset)
-        wanted = (*PROXIES, "logranks")
-        score_columns.chosen(wanted, scores[dataset], "score")
+        scores[dataset] = score_columns.gather(table, dataset, own)
+        without = [name for name in config.models if name in WITHOUT_LABELS]
+        score_columns.chosen((*config.scores, *without), scores[dataset], "score")
+        features[dataset] = few_labels.ranked(
+            score_columns.matrix(scores[dataset], config.scores)
+        )
         accuracy[dataset] = score_columns.accuracy(table, dataset, "mean")[1]
     out = settings.folder(config.out, "results.npz")
 
     rows, arrays, console = [], {}, Console()
     keys = chunks.seed_keys(config.base_seed, np.arange(config.sets))
     for dataset in config.datasets:
-        proxies = np.stack([scores[dataset][name].value for name in PROXIES], 1)
-        models = _models(table.arch, few_labels.ranked(proxies), config.models)
+        models = _models(table.arch, features[dataset], config.models)
         for name in config.models:
             for labels in config.labels:
                 if name in WITHOUT_LABELS:
@@ -146,15 +153,16 @@ Predict = Callable[[Array, Array], np.ndarray | Array]
 def _models(
     arch: np.ndarray, features: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Predict]:
-    proxies = few_labels.by_architecture(SPACE, arch, features)
+    # Each score has a length-scale of its own.
+    proxies = [few_labels.by_architecture(SPACE, arch, f[:, None]) for f in features.T]
     live = (distances.hamming(SPACE), distances.path(SPACE))
     parts: dict[str, list[Parts]] = {
         "tw": [distances.tree_wasserstein(SPACE, n=2)],
-        "proxies": [proxies],
+        "proxies": proxies,
         "all": [
             distances.live_tree_wasserstein(SPACE, n=2),
             *map(on_live, live),
-            proxies,
+            *proxies,
         ],
     }
     codes = jnp.asarray(jax.vmap(SPACE.code)(arch.astype(np.int32)))

@@ -123,6 +123,20 @@ def _log_ranks(values: list[np.ndarray]) -> np.ndarray:
     return made
 
 
+def matrix(scores: dict[str, Score], names: Sequence[str]) -> np.ndarray:
+    """The scores (n, f) of these names, of all architectures.
+
+    Raises: `ValueError` where some architectures have none.
+    """
+    values = np.stack([scores[name].value for name in names], 1)
+    if missing := np.isnan(values).any(1).sum():
+        raise ValueError(
+            f"{missing} of {len(values)} architectures have no {' or '.join(names)}: "
+            "wanted scores of all"
+        )
+    return values
+
+
 def accuracy(table: Table, dataset: str, run: str) -> tuple[str, np.ndarray]:
     """The column to report, and its values (n,) float64 in percent.
 

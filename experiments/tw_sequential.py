@@ -47,7 +47,7 @@ class Config(compare.Config):
         return {"scores_sha256": ", ".join(digests)} if digests else {}
 
     def parts(self, space: Space) -> list[Parts]:
-        """The distance between the ranks of `scores`, where there are some."""
+        """The distance between the Savage scores of `scores`, where there are some."""
         if not self.scores:
             return []
         tables = [sources.open_table(name) for name in self.scores_from]
@@ -69,8 +69,8 @@ class Config(compare.Config):
                 f"{len(missing)} architectures of {self.benchmark} have no "
                 f"{' or '.join(self.scores)}: wanted scores of all {len(wanted)}"
             )
-        ranks = few_labels.ranked(values)
-        return [few_labels.by_architecture(space, tables[0].arch, ranks)]
+        features = few_labels.savage_scores(values)
+        return [few_labels.by_architecture(space, tables[0].arch, features)]
 
 
 def main(config: Config) -> dict[str, np.ndarray]:

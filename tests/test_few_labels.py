@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.linear_model import RidgeCV
 
 from experiments import few_labels as driver
@@ -31,6 +32,18 @@ def test_normal_scores_and_ranks():
     )
     features = few_labels.ranked(np.array([[1e60, 2], [-np.inf, 2], [1e50, 5]]))
     np.testing.assert_allclose(features * 3, [[3, 1.5], [1, 1.5], [2, 3]])
+
+
+def test_savage_scores_are_quantiles_of_the_exponential_distribution():
+    scores = np.random.default_rng(0).integers(0, 40, (200, 2)) * 1e30
+    scores[:9, 0] = -np.inf
+    features = few_labels.savage_scores(scores)
+    for found, column in zip(features.T, scores.T, strict=True):
+        expected = stats.expon.ppf((stats.rankdata(column) - 0.5) / 200)
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+    # Of the best: 1 + 1/2 + ... + 1/n (Savage, 1956).
+    best = few_labels.savage_scores(np.arange(1000)[:, None])[-1, 0]
+    assert best == pytest.approx((1 / np.arange(1, 1001)).sum(), rel=0.02)
 
 
 def test_values_are_found_by_architecture():

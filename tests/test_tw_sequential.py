@@ -60,7 +60,7 @@ def test_the_files_say_what_was_returned(done):
     assert float(rows[1]["fed_back_standard_error"]) == pytest.approx(expected, 1e-4)
 
 
-def test_scores_known_beforehand_are_ranks_of_the_cell(shared):
+def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
     config = dataclasses.replace(SMALL, scores=("hook_logdet", "live-macs"))
     (part,) = config.parts(SPACE)
     table = sources.open_table("zerocost")
@@ -71,7 +71,7 @@ def test_scores_known_beforehand_are_ranks_of_the_cell(shared):
         for i in (best, worst)
     )
     assert high.shape == low.shape == (2,)
-    assert high[0] > 0.9999 and low[0] < 0.02  # 201 cells share the worst score
+    assert high[0] > 10 and low[0] < 0.02  # 201 cells share the worst score
     assert SMALL.parts(SPACE) == []
 
 

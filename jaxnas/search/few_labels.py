@@ -45,6 +45,17 @@ def ranked(scores: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(c) for c in columns], 1) / np.float32(len(scores))
 
 
+def savage_scores(scores: np.ndarray) -> np.ndarray:
+    """Features (n, f) float32 above 0: -ln(1 - (rank - 1/2) / n) in each column.
+
+    The ranks of scores (n, f) as quantiles of an exponential distribution, close to the
+    scores of Savage (1956): the best are far apart, the bad close together. For a search,
+    which has to tell the best from the good; `ranked` is for who ranks all alike.
+    """
+    shares = ranked(scores) - np.float32(0.5 / len(scores))
+    return -np.log1p(-shares)
+
+
 def by_architecture(space: Space, arch: np.ndarray, values: np.ndarray) -> Parts:
     """A part of a distance that is known by architecture, as scores are.
 
