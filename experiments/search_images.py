@@ -56,7 +56,8 @@ class Config:
     class folders with PNG or JPEG files, a folder of idx files or of CIFAR's batches, or a
     batch of CIFAR. Default: fashion-mnist where it is installed, else digits."""
     minutes: float = 10.0
-    """Of work, compilation included; what was done before a kill counts."""
+    """Of work, compilation included, which alone takes up to two; what was done before a
+    kill counts."""
     method: Literal["gp", "random"] = "gp"
     """Gaussian process over the best-scored cells, or random search over all."""
     arch: str | None = None
