@@ -11,8 +11,8 @@ and of the live part of the cell tree-Wasserstein, Hamming and path distances (`
 
 Takes 3 minutes on two busy cores. With 100 labels `all` reaches 0.941, 0.935 and 0.923 on
 CIFAR-10, CIFAR-100 and ImageNet16-120 (20 sets), and 0.915, 0.908 and 0.887 with 50. With
-the scores of AZ-NAS, which `zero_cost_score --proxies az` computes, they are 0.957, 0.949 and
-0.942, and 0.941, 0.935 and 0.921:
+the scores of AZ-NAS, which `zero_cost_score --proxies az` computes, they are 0.957, 0.949
+and 0.942, and 0.941, 0.935 and 0.921:
 
     python -m experiments.few_labels --models all --scores-from results/az/scores.npz
         --scores hook_logdet synflow snip live-macs freerea-naswot freerea-logsynflow
