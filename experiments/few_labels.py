@@ -37,7 +37,7 @@ from rich.console import Console
 
 from experiments import chunks, score_columns, settings
 from jaxnas import checkpoints, ranks
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import files, sources
 from jaxnas.kernels import distances
 from jaxnas.kernels.distances import Parts
 from jaxnas.search import few_labels
@@ -116,8 +116,9 @@ def main(config: Config) -> list[Row]:
     scores, features, accuracy = {}, {}, {}
     for dataset in config.datasets:
         scores[dataset] = score_columns.gather(table, dataset, own)
+        score_columns.chosen(config.scores, scores[dataset], "score")
         without = [name for name in config.models if name in WITHOUT_LABELS]
-        score_columns.chosen((*config.scores, *without), scores[dataset], "score")
+        score_columns.chosen((*without, *config.scores), scores[dataset], "score")
         features[dataset] = few_labels.ranked(
             score_columns.matrix(scores[dataset], config.scores)
         )
@@ -143,6 +144,8 @@ def main(config: Config) -> list[Row]:
                 text += f"{found.mean():.3f} ± {found.std():.3f}"
                 console.print(text, highlight=False, soft_wrap=True)
     manifest = {"table_sha256": table.manifest["sha256"], "base_seed": config.base_seed}
+    manifest["scores"] = list(config.scores)
+    manifest["scores_sha256"] = [files.digest(one) for one in own]
     checkpoints.save_arrays(out / "results.npz", arrays, manifest)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

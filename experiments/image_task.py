@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,13 @@ class Task(NamedTuple):
         """What a training may see of them, normalised."""
         x, x_valid = self.normalised(train).x, self.normalised(valid).x
         return without_tests(x, train.y, x_valid, valid.y, -self.mean / self.std)
+
+    def digest(self) -> str:
+        """The sha256 of all images and labels: a file of the same name may have others."""
+        found = hashlib.sha256()
+        for part in (self.train, self.valid, self.test):
+            found.update(part.x.tobytes() + part.y.tobytes())
+        return found.hexdigest()
 
     def both(self) -> Images:
         """The images of training and validation."""

@@ -109,7 +109,7 @@ def main(config: Config) -> dict[str, Any]:
     data = what.data(short, some(what.valid, config.valid_images, config.seed))
     recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
     runs.check(what.network, recipe, image_costs.HEAVIEST[None], data)
-    out = _claim(config)
+    out = _claim(config, what)
     results = Results(out, what, dataclasses.asdict(config))
     ledger = Ledger(out / "ledger.json", 60 * config.minutes)
     lines = Lines(Console(stderr=True), ledger)
@@ -255,12 +255,17 @@ def _check(config: Config) -> None:
     settings.positive(config, "train_images", "valid_images", "workers")
     if config.batch is not None:
         settings.positive(config, "batch")
+        if config.batch > image_scores.FEWEST:
+            raise ValueError(
+                f"--batch must be at most {image_scores.FEWEST}, the fewest cells that "
+                f"are searched, not {config.batch}"
+            )
     pytrees.need_orbax()
 
 
-def _claim(config: Config) -> Path:
+def _claim(config: Config, what: Task) -> Path:
     """The folder for the results, made where it is missing."""
-    described = dataclasses.asdict(config)
+    described = dataclasses.asdict(config) | {"images_sha256": what.digest()}
     del described["out"]
     folder = chunks.open_folder(config.out, described)
     out = folder.path

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import compare, methods, score_columns, settings
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import files, sources
 from jaxnas.kernels.distances import Parts
 from jaxnas.search import few_labels
 from jaxnas.spaces.base import Space
@@ -35,15 +35,15 @@ class Config(compare.Config):
     """Scores of untrained networks, for the dataset fed back, that Gaussian processes know
     beforehand: hook_logdet, synflow, snip, live-macs ..."""
     scores_from: tuple[str, ...] = ("zerocost",)
-    """Tables that have them: zerocost, and files of zero_cost_score, whose scores WHAT on
-    images OF are called WHAT@OF."""
+    """Tables that have them: zerocost, and after it files of zero_cost_score, whose scores
+    WHAT on images OF are called WHAT@OF."""
     out: str = "results/tw_sequential"
     """Folder for the results."""
 
     def other_tables(self) -> dict[str, str]:
         """The sha256 of the tables of scores, where there are some."""
         tables = map(sources.open_table, self.scores_from if self.scores else ())
-        digests = [table.manifest["sha256"] for table in tables]
+        digests = [files.digest(table) for table in tables]
         return {"scores_sha256": ", ".join(digests)} if digests else {}
 
     def parts(self, space: Space) -> list[Parts]:
@@ -51,9 +51,12 @@ class Config(compare.Config):
         if not self.scores:
             return []
         tables = [sources.open_table(name) for name in self.scores_from]
-        if not tables or tables[0].space != space.name:
-            given = tables[0].name if tables else "given"
-            raise ValueError(f"no scores of {space.name} in the --scores-from {given}")
+        if not tables:
+            raise ValueError("--scores wants --scores-from, which is empty")
+        if tables[0].space != space.name:
+            raise ValueError(
+                f"no scores of {space.name} in the --scores-from {tables[0].name}"
+            )
         known = score_columns.gather(tables[0], self.dataset, tables)
         if unknown := [name for name in self.scores if name not in known]:
             raise ValueError(
@@ -81,6 +84,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     methods.check(config.methods)
+    # Also where no method uses them: the folder would say that they were known.
+    if config.scores:
+        config.parts(compare.SPACES[sources.open_table(config.benchmark).space])
     done = compare.run(
         config,
         config.methods,

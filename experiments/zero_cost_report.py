@@ -107,6 +107,11 @@ def main(config: Config) -> list[Row]:
     accuracy = {
         d: score_columns.accuracy(table, d, config.run) for d in config.datasets
     }
+    for dataset, name in ((d, n) for d in config.datasets for n in names):
+        if (known := (~np.isnan(there[dataset][name].value)).sum()) < 2:
+            raise ValueError(
+                f"{known} cells have the score {name} on {dataset}: wanted 2 at least"
+            )
     out = settings.folder(config.out, "scores.csv")
 
     counts = np.unique(np.geomspace(1, len(table.arch) / 4, 40).astype(int))
@@ -142,7 +147,7 @@ def compare(
         order, true = (ranks.ordinal(x[known]) for x in (score.value, truth))
         weights = ranks.bootstrap_weights(key, config.resamples, len(known))
         by_accuracy, (best,) = ranks.average_ranks(-true), ranks.top(order, 1)
-        good = max(1, round(GOOD * len(known)))
+        good, top = max(1, round(GOOD * len(known))), min(TOP, len(known))
         few = [min(int(c), len(known)) for c in counts]
         found.rows[name] = Row(
             dataset,
@@ -150,7 +155,7 @@ def compare(
             cells=len(known),
             spearman=_interval(ranks.spearman, order, true, weights),
             kendall=_interval(ranks.kendall, order, true, weights),
-            good=round(TOP * ranks.recall(order, true, min(TOP, len(known)), good)),
+            good=round(top * ranks.recall(order, true, top, good)),
             best_row=int(known[best]),
             best_accuracy=float(truth[known[best]]),
             best_rank=int(np.floor(by_accuracy[best])),
@@ -237,7 +242,8 @@ def _write(
     console = Console()
     for row in rows:
         text = f"{row.dataset} {row.score}: Spearman {row.spearman[0]:.3f}, "
-        text += f"Kendall {row.kendall[0]:.3f}, {row.good} of {TOP} good"
+        text += f"Kendall {row.kendall[0]:.3f}, {row.good} of "
+        text += f"{min(TOP, row.cells)} good"
         console.print(text, highlight=False, soft_wrap=True)
     console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)
 

@@ -82,7 +82,13 @@ def main(config: Config) -> Table:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     settings.positive(config, "images_used", "channels", "depth")
+    given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
+    settings.positive(config, *given)
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed must be 0 to 2^32 - 1, not {config.seed}")
     names = ", ".join((*CATALOGUE, *COUNTS))
+    if not config.proxies:
+        raise ValueError(f"no proxy given; there are {names}")
     for proxy in config.proxies:
         if proxy not in CATALOGUE and proxy not in COUNTS:
             raise ValueError(f"no proxy {proxy!r}; there are {names}")
@@ -177,6 +183,11 @@ def _images(config: Config) -> Images:
     else:
         images = datasets.from_cifar(path)
     images = images._replace(name=config.dataset or images.name)
+    if not files.is_name(images.name):
+        raise ValueError(
+            f"columns cannot be called {images.name!r}: give --dataset a name of "
+            "letters, digits, points, dashes and underscores"
+        )
     height, width = images.x.shape[1:3]
     if height != width:
         raise ValueError(

@@ -191,6 +191,9 @@ def test_cifar_files_that_are_not_right(tmp_path, batches, capsys):
 def test_known_constants_go_by_name_and_others_are_computed(small):
     mean, std = datasets.constants(small._replace(name="cifar10"))
     assert mean.tolist() == pytest.approx([125.3, 123.0, 113.9])
+    shares = small._replace(x=small.x / small.x.max(), name="cifar10")
+    np.testing.assert_allclose(datasets.constants(shares)[0], mean / 255)
+    np.testing.assert_allclose(datasets.constants(shares)[1], std / 255)
     normal = datasets.normalised(small)
     np.testing.assert_allclose(normal.x.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(normal.x.std((0, 1, 2)), 1, atol=1e-5)

@@ -12,7 +12,9 @@ from scipy import stats
 from sklearn.linear_model import RidgeCV
 
 from experiments import few_labels as driver
+from experiments import score_columns
 from jaxnas import gp
+from jaxnas.benchmarks import files, sources
 from jaxnas.kernels import distances, gram
 from jaxnas.search import few_labels, pool
 from jaxnas.spaces import base, nasbench201
@@ -111,11 +113,31 @@ def test_the_driver(shared, monkeypatch, tmp_path):
     assert 0.8 < linear < 0.95 and 0.8 < process < 0.95
     lines = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert float(lines[2]["spearman"]) == pytest.approx(process, 1e-4)
+    # Scores of a file: one that is the accuracy itself, and of a part of the cells.
+    table = sources.open_table("zerocost")
+    truth = score_columns.accuracy(table, "cifar10", "mean")[1]
+    own, few = tmp_path / "own.npz", tmp_path / "few.npz"
+    for path, cells in ((own, slice(None)), (few, slice(7))):
+        columns = {"score/truth/x": truth[cells]}
+        manifest = {"source": "x", "sha256": "0", "columns": {"score/truth/x": "x"}}
+        made = files.Table("own", table.space, table.arch[cells], columns, manifest)
+        files.save(path, made)
+    (row,) = driver.main(
+        dataclasses.replace(
+            config, models=("ridge",), scores=("truth@x",), scores_from=(str(own),)
+        )
+    )
+    assert row.spearman > 0.999
     for change, says in (
         ({"sets": 0}, "--sets must be at least 1"),
         ({"labels": (1,)}, "--labels must be 2 to 15624"),
         ({"models": ("forest",)}, "no model forest: wanted some of live-macs"),
         ({"benchmark": "nb201"}, "no score hook_logdet"),
+        ({"scores": ()}, "no score given"),
+        (
+            {"scores_from": (str(few),), "scores": ("truth@x",)},
+            "15618 of 15625 architectures have no truth@x",
+        ),
     ):
         with pytest.raises(ValueError, match=says):
             driver.main(dataclasses.replace(config, **change))

@@ -210,6 +210,10 @@ def test_where_the_driver_takes_images_from(tmp_path):
     with pytest.raises(ValueError, match="has 4 images: no batch 0 of 6"):
         config = driver(tmp_path, images=str(tmp_path / "some.npz"))
         zero_cost_score.main(config)
+    (tmp_path / "some.npz").rename(tmp_path / "my photos.npz")
+    with pytest.raises(ValueError, match="cannot be called 'my photos': give --data"):
+        found("my photos.npz")
+    assert found("my photos.npz", dataset="mine").name == "mine"
 
 
 def test_bad_input_is_refused():

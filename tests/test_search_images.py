@@ -317,6 +317,7 @@ NAN[3, 2, 1] = np.nan
         (broken(), dict(depth=1000), "--depth must be 1 to 50, not 1000"),
         (broken(), dict(arch="|conv~0|"), "conv"),
         (broken(), dict(batch=0), "--batch must be at least 1, not 0"),
+        (broken(), dict(batch=51), "--batch must be at most 50, the fewest cells"),
         (broken(), dict(keep=0.0), "--keep must be above 0"),
         (broken(), dict(test_share=1.0), "--test-share must be between 0 and 1"),
         (broken(), dict(test_share=0.9), "leave nothing to train on"),
@@ -356,6 +357,12 @@ def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
         ValueError, match="made with other settings .*seed 0 there, 1 now"
     ):
         search_images.main(config(images, done[0], seed=1))
+    kept, other = images.read_bytes(), arrays()
+    other["x"][0, 0, 0] += 1
+    np.savez(images, **other)
+    with pytest.raises(ValueError, match="made with other settings .*images_sha256"):
+        search_images.main(config(images, done[0]))
+    images.write_bytes(kept)
     monkeypatch.setattr(search_images, "ROOM", 2**70)
     with pytest.raises(ValueError, match="MiB are free"):
         search_images.main(config(images, tmp_path / "out"))

@@ -80,7 +80,8 @@ def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
     [
         ({"scores": ("hok",)}, "no scores hok for cifar10 in zerocost: wanted some of"),
         ({"scores_from": ("nb101",)}, "no scores of nasbench201 in .* nb101"),
-        ({"scores_from": ()}, "no scores of nasbench201 in .* given"),
+        ({"scores_from": ()}, "--scores wants --scores-from, which is empty"),
+        ({"scores": ("hok",), "methods": ("random",)}, "no scores hok for cifar10"),
     ],
 )
 def test_scores_that_there_are_not(shared, tmp_path, change, words):

@@ -42,6 +42,7 @@ three axes is large: `load` leaves it unread unless it is asked for.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -84,6 +85,19 @@ class Table:
     arch: np.ndarray
     columns: dict[str, np.ndarray]
     manifest: dict[str, Any]
+
+
+def is_name(text: str) -> bool:
+    """Whether a dataset or score can be called so in the names of columns."""
+    return re.fullmatch(_NAME, text) is not None
+
+
+def digest(table: Table) -> str:
+    """The sha256 of all numbers, whatever they were made of."""
+    found = hashlib.sha256(table.arch.tobytes())
+    for name in sorted(table.columns):
+        found.update(name.encode() + table.columns[name].tobytes())
+    return found.hexdigest()
 
 
 def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:

@@ -63,9 +63,16 @@ def checked(images: Images, *, gaps: bool = False) -> Images:
 
 
 def constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (c,) float32: the published ones, or of the images."""
+    """Mean and standard deviation (c,) float32: the published ones, or of the images.
+
+    Those that were published are of pixels from 0 to 255, and divided by 255 where no
+    pixel is above 1.
+    """
     if images.name in NORMALISATION:
-        known = [np.array(values, np.float32) for values in NORMALISATION[images.name]]
+        unit = np.float32(1 if images.x.max() > 1 else 255)
+        known = [
+            np.array(values, np.float32) / unit for values in NORMALISATION[images.name]
+        ]
         if len(known[0]) != images.x.shape[-1]:
             raise ValueError(
                 f"{images.name} has 3 channels, these images {images.x.shape[-1]}"
