@@ -117,8 +117,8 @@ def main(config: Config) -> list[Row]:
     for dataset in config.datasets:
         scores[dataset] = score_columns.gather(table, dataset, own)
         score_columns.chosen(config.scores, scores[dataset], "score")
-        without = [name for name in config.models if name in WITHOUT_LABELS]
-        score_columns.chosen((*without, *config.scores), scores[dataset], "score")
+        if without := tuple(n for n in config.models if n in WITHOUT_LABELS):
+            score_columns.chosen(without, scores[dataset], "score")
         features[dataset] = few_labels.ranked(
             score_columns.matrix(scores[dataset], config.scores)
         )

@@ -248,8 +248,7 @@ def _check(config: Config) -> None:
     settings.minutes(config)
     if not 0 < config.keep <= 1:
         raise ValueError(f"--keep must be above 0 and at most 1, not {config.keep}")
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed must be 0 to 2^32 - 1, not {config.seed}")
+    settings.seed(config, "seed")
     if config.arch is not None:
         nasbench201.from_string(config.arch)
     settings.positive(config, "train_images", "valid_images", "workers")

@@ -63,10 +63,11 @@ def minutes(config: Any) -> None:
         raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
 
 
-def seed(config: Any) -> None:
-    """Raises `ValueError` if the config's base seed is none."""
-    if not 0 <= config.base_seed < 2**32:
-        raise ValueError(f"--base-seed must be 0 to 2^32 - 1, not {config.base_seed}")
+def seed(config: Any, name: str = "base_seed") -> None:
+    """Raises `ValueError` if the config's field of that name is no seed."""
+    if not 0 <= (value := getattr(config, name)) < 2**32:
+        flag = name.replace("_", "-")
+        raise ValueError(f"--{flag} must be 0 to 2^32 - 1, not {value}")
 
 
 def named(path: str | Path) -> Path:

@@ -84,8 +84,7 @@ def main(config: Config) -> Table:
     settings.positive(config, "images_used", "channels", "depth")
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
     settings.positive(config, *given)
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed must be 0 to 2^32 - 1, not {config.seed}")
+    settings.seed(config, "seed")
     names = ", ".join((*CATALOGUE, *COUNTS))
     if not config.proxies:
         raise ValueError(f"no proxy given; there are {names}")

@@ -108,24 +108,12 @@ def bananas(
         return from_nothing(arch, epoch)
 
     def tell(state: BananasState, query: Query, result: Result) -> BananasState:
-        slots = state.count + jnp.arange(batch)
-        code = jax.vmap(space.code)(query.arch)
-        return state._replace(
-            arch=state.arch.at[slots].set(query.arch, mode="drop"),
-            code=state.code.at[slots].set(code, mode="drop"),
-            score=state.score.at[slots].set(result.score, mode="drop"),
-            count=state.count + batch,
-        )
+        return _recorded(space, state, query.arch, result.score)
 
     def grow(state: BananasState, end: int) -> BananasState:
         if capacity is not None:
             return fixed_room(capacity, batch)(state, end)
-        more = end * batch - state.score.shape[0]
-        return state._replace(
-            arch=jnp.pad(state.arch, ((0, more), (0, 0))),
-            code=jnp.pad(state.code, (0, more)),
-            score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
-        )
+        return _grown(state, end * batch)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
         return round_stages(init // batch, round_size // batch, num_steps)
@@ -163,6 +151,30 @@ def _check(
             f"capacity must be between init = {init} and the {space.size} "
             f"architectures of {space.name}, not {capacity}"
         )
+
+
+def _recorded(
+    space: Space, state: BananasState, arch: Array, score: Array
+) -> BananasState:
+    """The state with architectures (b, d) and their scores (b,) after the others."""
+    slots = state.count + jnp.arange(len(arch))
+    code = jax.vmap(space.code)(arch)
+    return state._replace(
+        arch=state.arch.at[slots].set(arch, mode="drop"),
+        code=state.code.at[slots].set(code, mode="drop"),
+        score=state.score.at[slots].set(score, mode="drop"),
+        count=state.count + len(arch),
+    )
+
+
+def _grown(state: BananasState, size: int) -> BananasState:
+    """The same, with room for `size` evaluations."""
+    more = size - state.score.shape[0]
+    return state._replace(
+        arch=jnp.pad(state.arch, ((0, more), (0, 0))),
+        code=jnp.pad(state.code, (0, more)),
+        score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
+    )
 
 
 def round_stages(first: int, every: int, num_steps: int) -> tuple[Stage, ...]:
