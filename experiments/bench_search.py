@@ -14,7 +14,7 @@ from experiments import timing
 from experiments.timing import Row
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.kernels import distances
-from jaxnas.search import base, bayesopt
+from jaxnas.search import bayesopt, loop
 from jaxnas.search import pool as pools
 from jaxnas.search.base import Search
 from jaxnas.spaces.nasbench201 import SPACE
@@ -41,7 +41,7 @@ def search(config: Config) -> list[Row]:
 def _one_pool(
     config: Config, n: int, pool: pools.Pool, evaluate: Evaluate
 ) -> list[Row]:
-    algorithm = bayesopt.bayesopt(SPACE, pool, init=config.init)
+    algorithm = bayesopt.bayesopt(pool, init=config.init)
     # A first call, another first one for the rounds, and one for each of them.
     shape = (config.repeats + 2, config.runs)
     keys = iter(jax.random.split(jax.random.key(n), shape))
@@ -49,7 +49,7 @@ def _one_pool(
 
     def ours() -> None:
         key, steps = next(keys), config.evaluations
-        trace = base.simulate(key, algorithm, evaluate, steps, devices=one_device)
+        trace = loop.simulate(key, algorithm, evaluate, steps, devices=one_device)
         traces.append(jax.block_until_ready(trace))
 
     first, _ = timing.once(ours)
@@ -84,7 +84,7 @@ def num_fits(algorithm: Search, evaluations: int) -> int:
     fits, begin = 0, 0
     for end, every in algorithm.stages(evaluations):
         # The first stage is of random evaluations.
-        fits += (end - begin) // every if begin else 0
+        fits += -(-(min(end, evaluations) - begin) // every) if begin else 0
         begin = end
     return fits
 
@@ -97,8 +97,8 @@ def _peer_steps(
     `full t` fits at t observations, `kept t` has the hyper-parameters already, and
     `distinct t` also predicts once where embeddings are equal.
     """
-    code = np.asarray(jax.vmap(SPACE.code)(trace.query.arch[0, :, 0]))
-    index = np.searchsorted(np.asarray(pool.code), code)
+    index = jax.vmap(pools.index_of, (None, 0))(pool, trace.query.arch[0, :, 0])
+    index = np.asarray(index)
     score = np.asarray(trace.score[0, :, 0], np.float64)
     parts = [np.asarray(p, np.float64).T for p in pool.embedding.parts]
     cuts = np.cumsum([0] + [p.shape[1] for p in parts]).tolist()

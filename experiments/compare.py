@@ -16,7 +16,7 @@ from experiments import chunks, plots, report, settings
 from jaxnas import checkpoints
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.kernels.distances import Parts
-from jaxnas.search import base
+from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.spaces import nasbench101, nasbench201
 from jaxnas.spaces.base import Space
@@ -131,7 +131,7 @@ def run(
     def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
         keys = chunks.seed_keys(config.base_seed, seeds)
         search = searches[label]
-        trace = base.simulate(keys, search, evaluate, steps[label])
+        trace = loop.simulate(keys, search, evaluate, steps[label])
         archs = trace.query.arch.reshape(len(seeds), -1, len(space.choices))
         score = trace.score.reshape(len(seeds), -1)
         row = tabular.rows(space, feedback, archs)
@@ -187,7 +187,7 @@ def _steps(config: Config, search: Search, evaluate: Evaluate) -> int:
     key = jax.random.key(0)
 
     def run(key: jax.Array, steps: int) -> jax.Array:
-        return base.run(key, search, evaluate, steps)[1].score
+        return loop.run(key, search, evaluate, steps)[1].score
 
     batch = jax.eval_shape(lambda key: run(key, 1), key).shape[-1]
     steps = -(-config.evaluations // batch)

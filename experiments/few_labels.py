@@ -41,7 +41,7 @@ from jaxnas.benchmarks import files, sources
 from jaxnas.kernels import distances
 from jaxnas.kernels.distances import Parts
 from jaxnas.search import few_labels
-from jaxnas.search.pool import Pool, make_pool, place_of
+from jaxnas.search.pool import Pool, index_of, make_pool
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array
@@ -175,13 +175,15 @@ def _models(
             *proxies,
         ],
     }
-    codes = jnp.asarray(jax.vmap(SPACE.code)(arch.astype(np.int32)))
+    given = jnp.asarray(arch, jnp.int32)
     models: dict[str, Predict] = {
         "ridge": lambda place, y: _ridge(jnp.asarray(features), place, y)
     }
     for name in parts.keys() & set(names):
         pool = make_pool(SPACE, parts[name], arch=arch)
-        models[name] = functools.partial(_process, pool, place_of(pool, codes))
+        models[name] = functools.partial(
+            _process, pool, jax.vmap(index_of, (None, 0))(pool, given)
+        )
     return models
 
 

@@ -31,7 +31,8 @@ from jaxnas.search.history import Evaluation
 from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import nasbench201
-from jaxnas.spaces.nasbench201_classes import UP_TO_FUNCTION as CELLS
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.spaces.nasbench201_classes import function_class
 from jaxnas.types import Evaluate
 
 # Shares of the budget that are spent when a stage ends.
@@ -103,12 +104,11 @@ def enough(task: Task, data: Data, ledger: Ledger) -> tuple[float, float]:
 def gaussian_process(scored: Scored, plan: Plan) -> Search:
     """k-DPP batches among the scored cells, whose ranks are part of the distance."""
     ranks = few_labels.ranked(np.stack(list(scored.scores.values()), 1))
-    parts: list[Parts] = [feature(CELLS) for feature in methods.PLUS]
-    parts.append(few_labels.by_architecture(CELLS, scored.arch, ranks))
+    parts: list[Parts] = [feature(SPACE) for feature in methods.PLUS]
+    parts.append(few_labels.by_architecture(SPACE, scored.arch, ranks))
     evaluations = max(plan.steps * plan.batch, 2)
     return bayesopt(
-        CELLS,
-        make_pool(CELLS, parts, arch=scored.arch),
+        make_pool(SPACE, parts, arch=scored.arch, same=function_class),
         init=min(methods.INIT, evaluations),
         batch=plan.batch,
         select=selectors.kdpp(),
@@ -121,7 +121,13 @@ def gaussian_process(scored: Scored, plan: Plan) -> Search:
 def random(plan: Plan) -> Search:
     """Any cells, each function once."""
     capacity = plan.steps * plan.batch
-    return random_search(CELLS, batch=plan.batch, capacity=capacity, epoch=plan.epochs)
+    return random_search(
+        SPACE,
+        batch=plan.batch,
+        capacity=capacity,
+        epoch=plan.epochs,
+        same=function_class,
+    )
 
 
 def searched(
@@ -144,11 +150,11 @@ def searched(
         key = jax.random.key(seed)
         asked = drive.Together(evaluate)
         try:
-            drive.optimise(key, make(), CELLS, asked, plan.steps, folder, tell=told)
+            drive.optimise(key, make(), SPACE, asked, plan.steps, folder, tell=told)
         except Enough:
             pass
     path = folder / "history.jsonl"
-    with history.opened(path, CELLS, plan.steps, plan.batch) as (_, steps):
+    with history.opened(path, SPACE, plan.steps, plan.batch) as (_, steps):
         found = [
             steps[step][slot] for step in sorted(steps) for slot in range(plan.batch)
         ]

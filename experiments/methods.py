@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -23,7 +22,8 @@ from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import nasbench201, nasbench201_classes
-from jaxnas.spaces.base import Space, every, rank
+from jaxnas.spaces.base import Space
+from jaxnas.types import Array
 
 # Prior median of the length-scales: shorter ones than the prior of `make_pool` leave
 # more to be found. Chosen on runs from --base-seed 0, as everything below.
@@ -62,27 +62,28 @@ class Budget(Protocol):
 Method = Callable[[Space, np.ndarray, Budget], Search]
 
 
-def up_to_function(space: Space) -> Space:
-    """The space with cells of the same function counted as one, where it has such.
+def same_function(space: Space) -> Callable[[Array], Array] | None:
+    """Classes of cells that are the same function, where the space has such.
 
     A search that does not know them for the same spends its evaluations on training one
     function again and again, as no distance between cells says that it is 0.
     """
-    if space.name != nasbench201.SPACE.name:
-        return space
-    # The cells of a table may be a part of the space.
-    classes = nasbench201_classes.function_classes()
-    size = len(np.unique(classes[rank(space, every(space))]))
-    known = nasbench201_classes.UP_TO_FUNCTION
-    return dataclasses.replace(known, size=size, is_valid=space.is_valid)
+    of_cells = space.name == nasbench201.SPACE.name
+    return nasbench201_classes.function_class if of_cells else None
 
 
-def check_room(space: Space, archs: np.ndarray, budget: Budget) -> int:
+def check_room(
+    space: Space,
+    archs: np.ndarray,
+    budget: Budget,
+    same: Callable[[Array], Array] | None = None,
+) -> int:
     """How many different architectures there are for a Gaussian process.
 
     Raises: `ValueError` for a budget that has no room in them.
     """
-    num = len(np.unique(in_chunks(space.code, archs.astype(np.int32))))
+    different = space.identity if same is None else same
+    num = len(np.unique(in_chunks(different, archs.astype(np.int32)), axis=0))
     among = f"the {num} different architectures that Gaussian processes know"
     if budget.evaluations > num:
         given = budget.evaluations
@@ -100,10 +101,10 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         parts = [feature(space) for feature in features] + budget.parts(space)
-        space = space if copies else up_to_function(space)
-        check_room(space, archs, budget)
-        pool = make_pool(space, parts, arch=archs, scale=SCALE)
-        return bayesopt(space, pool, init=budget.init)
+        same = None if copies else same_function(space)
+        check_room(space, archs, budget, same)
+        pool = make_pool(space, parts, arch=archs, same=same, scale=SCALE)
+        return bayesopt(pool, init=budget.init)
 
     return method
 
@@ -111,10 +112,10 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
 def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
-    space = up_to_function(space)
-    check_room(space, archs, budget)
-    pool = make_pool(space, parts, arch=archs)
-    return bayesopt(space, pool, init=INIT, select=EXPLORE, tail=TAIL)
+    same = same_function(space)
+    check_room(space, archs, budget, same)
+    pool = make_pool(space, parts, arch=archs, same=same)
+    return bayesopt(pool, init=INIT, select=EXPLORE, tail=TAIL)
 
 
 def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
@@ -126,16 +127,20 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         of_pairs, parts = distance(space), budget.parts(space)
-        space = up_to_function(space)
-        if check_room(space, archs, budget) > tables.MAX_KINDS:
+        same = same_function(space)
+        if check_room(space, archs, budget, same) > tables.MAX_KINDS:
             raise ValueError(
                 f"{of_pairs.name} has no embedding, and a table of the distances of all "
                 f"{len(archs)} cells is too large: wanted {tables.MAX_KINDS} at most"
             )
-        table = partial(tables.table, space, distance=of_pairs, repair="clip")
+        table = partial(
+            tables.table, space, distance=of_pairs, same=same, repair="clip"
+        )
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
-            pool = make_pool(space, parts, arch=archs, tables=[table], scale=SCALE)
-        return bayesopt(space, pool, init=budget.init)
+            pool = make_pool(
+                space, parts, arch=archs, same=same, tables=[table], scale=SCALE
+            )
+        return bayesopt(pool, init=budget.init)
 
     return method
 
@@ -183,11 +188,11 @@ def in_batches(select: selectors.Select) -> BatchMethod:
 
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
         parts = [feature(space) for feature in PLUS] + budget.parts(space)
-        space = up_to_function(space)
-        check_room(space, archs, budget)
-        pool = make_pool(space, parts, arch=archs)
+        same = same_function(space)
+        check_room(space, archs, budget, same)
+        pool = make_pool(space, parts, arch=archs, same=same)
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}
-        return bayesopt(space, pool, select=select, **settings)
+        return bayesopt(pool, select=select, **settings)
 
     return method
 

@@ -34,7 +34,13 @@ def check_shapes(**wanted: tuple[Any, str]) -> None:
 
 
 class Graph(NamedTuple):
-    """A labelled directed acyclic graph; vertex 0 is the input, the last the output."""
+    """A labelled directed acyclic graph from vertex 0 to the last vertex.
+
+    A cell with several inputs has a super-source as vertex 0, with an edge to each of
+    them, and one with several outputs a super-sink as its last vertex; both have the
+    label -1. An architecture of several graphs, such as a normal and a reduction cell,
+    has one function of `Space.graphs` for each.
+    """
 
     adj: Array  # (v, v) bool, strictly upper triangular: adj[i, j] is an edge i -> j
     ops: Array  # (v,) int32, operation label; -1 where a vertex has none to count
@@ -42,21 +48,42 @@ class Graph(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What to train: each architecture from epoch `start` (0: from nothing) to `epoch`.
+    """What to train: each architecture from epoch `start` (0: untrained) to `epoch`.
 
-    A slot with `epoch == start` asks for nothing.
+    Both are points on the benchmark's own schedule, which does not depend on them: a
+    training to epoch 3 that goes on to epoch 9 is the training to epoch 9. Schedules of
+    another length are another benchmark, or another level of it.
+
+    A slot with `epoch <= start` is idle: it asks for nothing, costs nothing, and changes
+    no search's state; see `asked`.
     """
 
     arch: Array  # (b, d) int32
     epoch: Array  # (b,) int32
     start: Array  # (b,) int32
+    # (b,) int32, which repetition of the training: another number is another seed of a
+    # table, another initialisation. None is 0 for all. The same architecture and
+    # repetition give the same values within a run, however often they are asked for.
+    seed: Array | None = None
+
+
+def asked(query: Query) -> Array:
+    """Which slots (b,) of a query ask for something; the others are idle."""
+    return query.epoch > query.start
+
+
+def seed_of(query: Query) -> Array:
+    """The repetition (b,) int32 that each slot asks for."""
+    return jax.numpy.zeros_like(query.epoch) if query.seed is None else query.seed
 
 
 class Result(NamedTuple):
-    """What came back; a failed or unasked slot has a NaN score."""
+    """What came back. Idle slots have a NaN score and cost 0, failed ones a NaN score."""
 
-    score: Array  # (b,), higher is better
-    curve: Array  # (b, e), the score by epoch, NaN past the query's epoch
+    score: Array  # (b,), higher is better; NaN, at cost 0, where no epoch is known
+    curve: (
+        Array  # (b, e), score by stored epoch, NaN past the query's epoch; e is static
+    )
     cost: Array  # (b,), what the increment cost, in the benchmark's unit
 
 
@@ -66,9 +93,14 @@ class Trace(NamedTuple):
     query: Query  # leading axes (steps, b); (seeds, steps, b) from `simulate`
     score: Array  # (steps, b)
     cost: Array  # (steps, b)
+    # (steps, b), when each evaluation finished on the simulated clock, in units of the
+    # cost: the slots of a step run side by side, and so do several workers.
+    time: Array
 
 
-# Evaluate = (key, Query) -> Result: a table, a surrogate and a training run alike.
+# Evaluate = (key, Query) -> Result: a table, a surrogate and a training alike. A run has
+# one key for all its queries, from which what is random follows by architecture and
+# repetition, so that a training that goes on is the same training.
 Evaluate = Callable[[Array, Query], Result]
 # State is any pytree of arrays: every search has its own.
 State = Any

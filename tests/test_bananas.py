@@ -10,7 +10,7 @@ import pytest
 
 from jaxnas import acquisition
 from jaxnas.search.bananas import bananas, is_new
-from jaxnas.search.base import run, simulate
+from jaxnas.search.loop import run, simulate
 from jaxnas.search.ensemble import mlp_ensemble
 from jaxnas.spaces import base, features
 from jaxnas.spaces.nasbench201 import SPACE as NB201

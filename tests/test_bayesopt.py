@@ -13,7 +13,7 @@ from jaxnas import acquisition, gp, metrics
 from jaxnas.search import bayesopt as bo
 from jaxnas.search import pool as pools
 from jaxnas.search import selectors
-from jaxnas.search.base import run, simulate
+from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result
 
@@ -186,7 +186,7 @@ def test_nothing_is_asked_twice_and_failures_are_survived(failing):
 def test_a_whole_pool_can_be_used_up():
     arch = base.every(SPACE)[::3][:STEPS]
     pool = pools.make_pool(SPACE, [halves(SPACE.choices)], arch=arch)
-    search = bo.bayesopt(SPACE, pool, init=INIT)
+    search = bo.bayesopt(pool, init=INIT)
     (row,) = codes(simulate(seeds(0), search, evaluator(), STEPS).query.arch)
     assert sorted(row) == sorted(arch @ [27, 9, 3, 1])
 
@@ -199,7 +199,7 @@ def test_seeds_differ():
 # Of 14 steps a process learns in two stages: the first of them has to grow.
 @pytest.mark.parametrize(("batch", "steps"), [(2, 14), (7, 4)])
 def test_batches_are_new_and_the_posterior_is_the_textbooks(batch, steps):
-    search = bo.bayesopt(SPACE, pool_of(SPACE), init=INIT, batch=batch)
+    search = bo.bayesopt(pool_of(SPACE), init=INIT, batch=batch)
     program = jax.jit(lambda key: run(key, search, evaluator(), steps))
     state, trace = program(jax.random.key(0))
     assert trace.query.arch.shape == (steps, batch, 4) and state.count == batch * steps
@@ -216,7 +216,7 @@ def test_batches_are_new_and_the_posterior_is_the_textbooks(batch, steps):
 
 def test_mutants_of_the_best_are_asked_once_there_are_scores():
     mutants = bo.mutants(SPACE, parents=1, children=20)
-    search = bo.bayesopt(SPACE, pool_of(SPACE), init=INIT, candidates=mutants)
+    search = bo.bayesopt(pool_of(SPACE), init=INIT, candidates=mutants)
     trace = simulate(seeds(1, 2), search, evaluator(), 12)
     for arch, score in zip(trace.query.arch[:, :, 0], trace.score[..., 0], strict=True):
         apart = (arch[:, None] != arch[None]).sum(-1)
@@ -252,7 +252,7 @@ SEVEN = base.product("toy", (3,) * 7)
 
 def test_it_finds_the_optimum_sooner_than_random_search():
     """Additive objectives on 2,187 cells, random search without repeats."""
-    search = bo.bayesopt(SEVEN, pool_of(SEVEN), init=10)
+    search = bo.bayesopt(pool_of(SEVEN), init=10)
     num, steps = 20, 50
     table = additive(SEVEN, 7)
 
@@ -295,7 +295,7 @@ def test_pools_of_what_are_no_choices_are_refused(arch, words):
 )
 def test_bad_settings_are_named(settings, words):
     with pytest.raises(ValueError, match=words) as error:
-        bo.bayesopt(SPACE, pool_of(SPACE), **settings)
+        bo.bayesopt(pool_of(SPACE), **settings)
     assert "\n" not in str(error.value)
 
 

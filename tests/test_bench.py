@@ -26,7 +26,7 @@ from experiments import (
 from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.kernels import tree_wasserstein as tw
-from jaxnas.search import base, bayesopt
+from jaxnas.search import bayesopt, loop
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
@@ -295,7 +295,7 @@ def test_fits_are_counted_as_they_are_run(evaluations):
         stages=stages,
     )
     nothing = lambda key, query: Result(*jnp.zeros((3, 1)))  # noqa: E731
-    refreshed, _ = base.run(jax.random.key(0), counting, nothing, evaluations)
+    refreshed, _ = loop.run(jax.random.key(0), counting, nothing, evaluations)
     # The stage of random evaluations has nothing to fit.
     assert bench_search.num_fits(counting, evaluations) == refreshed - 1
 

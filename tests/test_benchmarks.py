@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import files, synthetic, tabular
-from jaxnas.search.base import Search, run, simulate
+from jaxnas.search.base import Search
+from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base, nasbench101, nasbench201, nasbench201_classes
 from jaxnas.types import FULL_TRAINING, Graph, Query
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxnas.search import bayesopt, drive, pool
-from jaxnas.search.base import run
+from jaxnas.search.loop import run
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base, features
@@ -75,7 +75,7 @@ def evaluate(key, query):
 def gaussian():
     hot = features.one_hot_encoder(SPACE.choices)
     cells = pool.make_pool(SPACE, [lambda arch: (hot(arch),)])
-    return bayesopt.bayesopt(SPACE, cells, init=4, epoch=12)
+    return bayesopt.bayesopt(cells, init=4, epoch=12)
 
 
 @pytest.mark.parametrize("search", [evolution, gaussian])

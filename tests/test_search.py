@@ -14,7 +14,8 @@ from jax.tree_util import Partial
 
 from jaxnas.search import evolution, parts
 from jaxnas.search.bananas import bananas
-from jaxnas.search.base import Search, Stage, run, simulate
+from jaxnas.search.base import Search, Stage
+from jaxnas.search.loop import run, simulate
 from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.pool import make_pool
@@ -63,7 +64,7 @@ SEARCHES = {
         ensemble=linear_ensemble,
         batch=batch,
     ),
-    "bayesopt": lambda batch: bayesopt(SPACE, whole_pool(), batch=batch),
+    "bayesopt": lambda batch: bayesopt(whole_pool(), batch=batch),
 }
 every_search = pytest.mark.parametrize("name", SEARCHES)
 

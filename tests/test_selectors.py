@@ -14,7 +14,7 @@ from jaxnas import acquisition, gp
 from jaxnas.search import bayesopt as bo
 from jaxnas.search import pool as pools
 from jaxnas.search import posterior, selectors
-from jaxnas.search.base import simulate
+from jaxnas.search.loop import simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import Result
 
@@ -262,7 +262,7 @@ def test_nan_utilities_ask_nothing_twice():
     def broken(key, mean, std, best):
         return mean * jnp.nan
 
-    search = bo.bayesopt(SPACE, POOL, init=2, select=selectors.best(broken))
+    search = bo.bayesopt(POOL, init=2, select=selectors.best(broken))
 
     def evaluate(key, query):
         score = jnp.asarray(TABLE)[jax.vmap(SPACE.code)(query.arch)]

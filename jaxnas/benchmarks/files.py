@@ -280,11 +280,11 @@ def _check_column(name: str, column: np.ndarray, num: int) -> None:
         )
 
 
-def check_rows(table: Table, space: Space, codes: np.ndarray) -> None:
+def check_rows(table: Table, space: Space, keys: np.ndarray) -> None:
     """Raises `ValueError` unless the table has each architecture of `space` once.
 
     Args:
-      codes: (n,) the `space.code` of each row of the table.
+      keys: (n,) the identity of each row of the table.
     """
     if table.space != space.name:
         raise ValueError(
@@ -303,16 +303,17 @@ def check_rows(table: Table, space: Space, codes: np.ndarray) -> None:
             f"table {table.name}: {outside.sum()} of {num} rows have choices that "
             f"{space.name} does not; the first is row {row}, {table.arch[row].tolist()}"
         )
-    different = 1 + np.count_nonzero(np.diff(np.sort(codes)))
+    different = 1 + np.count_nonzero(np.diff(np.sort(keys)))
+    size = different if space.size is None else space.size
     if num > different:
         raise ValueError(
             f"table {table.name}: {num - different} of {num} rows are architectures that "
-            f"other rows have too, and {space.size - different} of {space.size} are missing"
+            f"other rows have too, and {size - different} of {size} are missing"
         )
-    if num < space.size:
+    if num < size:
         raise ValueError(
-            f"table {table.name}: wanted each of the {space.size} architectures of "
+            f"table {table.name}: wanted each of the {size} architectures of "
             f"{space.name} once, found {num} rows with {num - different} duplicates "
-            f"and {space.size - different} missing (a table that is to have a part of "
+            f"and {size - different} missing (a table that is to have a part of "
             'the space says "part": true in its manifest)'
         )

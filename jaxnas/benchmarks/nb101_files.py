@@ -192,7 +192,7 @@ def _evaluation(message: bytes) -> list[float]:
 
 
 def _table(name: str, digest: str, cells: _Cells, partial: bool) -> Table:
-    num, size = len(cells.cells), nasbench101.SPACE.size
+    num, size = len(cells.cells), nasbench101.NUM_CELLS
     if num < size and not partial or not num:
         raise ValueError(
             f"it has {num} of {size} cells: only as a partial table (--partial)"

@@ -152,7 +152,7 @@ def _strings(meta: Any) -> list[str]:
     strings = meta.get("meta_archs") if type(meta) is dict else None
     if type(strings) is not list or any(type(text) is not str for text in strings):
         raise ValueError("wanted the list 'meta_archs' of cells, found none")
-    if len(strings) > nasbench201.SPACE.size or len({*strings}) != len(strings):
+    if len(strings) > nasbench201.NUM_CELLS or len({*strings}) != len(strings):
         raise ValueError(f"it lists {len(strings)} cells, or one twice")
     return strings
 
@@ -200,7 +200,7 @@ def _place(
     runs: Runs, strings: list[str], infos: dict, partial: bool
 ) -> list[np.ndarray]:
     """Gives each run its cell; returns the cells, in the order of the file."""
-    size = nasbench201.SPACE.size
+    size = nasbench201.NUM_CELLS
     if not infos:
         raise ValueError("it has no trained cells")
     if len(infos) < size and not partial:
@@ -228,7 +228,7 @@ def _table(
     columns |= _seconds(columns, keys)
     count = {key: runs.keys.count(key) for key in keys}
     manifest = {
-        "part": len(cells) < nasbench201.SPACE.size,
+        "part": len(cells) < nasbench201.NUM_CELLS,
         "source": source,
         "sha256": checked[0],
         "checksum": checked[1],

@@ -82,7 +82,8 @@ def learning_curve(space: Space, objective: Synthetic, arch: Array) -> Array:
     at = jnp.arange(d)
     own = objective.effect[at, arch].sum()
     pairs = objective.pair[at[:, None], at, arch[:, None], arch].sum()
-    key = jax.random.fold_in(objective.key, space.code(arch))
+    high, low = space.identity(arch)
+    key = jax.random.fold_in(jax.random.fold_in(objective.key, high), low)
     rest, at_rate = jax.random.normal(key, (2,))
     rate = _RATES[0] + (_RATES[1] - _RATES[0]) * jax.scipy.special.ndtr(at_rate)
     time = objective.epochs / objective.epochs[-1]

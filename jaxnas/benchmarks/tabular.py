@@ -21,8 +21,9 @@ from jax.tree_util import Partial
 
 from jaxnas.benchmarks import files
 from jaxnas.benchmarks.files import Table
+from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, restricted
-from jaxnas.types import Array, Query, Result
+from jaxnas.types import Array, Query, Result, seed_of
 
 # Architectures whose codes are computed side by side: bounds the memory for spaces
 # whose code compares many relabellings.
@@ -32,8 +33,8 @@ _CHUNK = 8192
 class Tabular(NamedTuple):
     """A benchmark of n architectures, s seeds and e stored epochs, as a pytree."""
 
-    codes: Array  # (n,) int32, the identity codes of the space, ascending
-    row: Array  # (n,) int32, the row of the table that has each of the codes
+    identity: Array  # (n, 2) uint32, of the space, ascending
+    row: Array  # (n,) int32, the row of the table that has each of them
     score: (
         Array  # (n, s, e) percent, by row of the table; NaN for a seed that was not run
     )
@@ -120,12 +121,12 @@ def tabular(
       counts of the architectures that are missing, duplicated or invalid.
     """
     score = column(table, dataset=dataset, split=split, epochs=epochs, seed=seed)
-    codes = table_codes(space, table)
-    order = np.argsort(codes)
+    keys = table_identities(space, table)
+    order = np.argsort(keys)
     time = files.seconds(table, dataset, epochs)
-    cost = np.full(len(codes), epochs, np.float32) if time is None else time
+    cost = np.full(len(keys), epochs, np.float32) if time is None else time
     return Tabular(
-        codes=jnp.asarray(codes[order], jnp.int32),
+        identity=jnp.asarray(identity.words(keys[order])),
         row=jnp.asarray(order, jnp.int32),
         score=jnp.asarray(score[:, :, None]),
         cost=jnp.asarray(cost),
@@ -140,14 +141,15 @@ def space_of(table: Table, space: Space) -> Space:
     return restricted(space, table.arch) if part else space
 
 
-def table_codes(space: Space, table: Table) -> np.ndarray:
-    """The identity codes (n,) int32 of the rows; `ValueError` if any is wrong."""
+def table_identities(space: Space, table: Table) -> np.ndarray:
+    """The identities (n,) uint64 of the rows; `ValueError` if any is wrong."""
     if table.space != space.name or table.arch.shape[1] != len(space.choices):
-        # The space's code would not fit the rows; what is wrong is found without it.
-        files.check_rows(table, space, np.zeros(0, np.int32))
-    codes, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))
+        # The space's identity would not fit the rows; the error is found without it.
+        files.check_rows(table, space, np.zeros(0, np.uint64))
+    ids, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))
     num = len(table.arch)
-    files.check_rows(table, space, codes[:num])
+    keys = identity.keys(ids[:num])
+    files.check_rows(table, space, keys)
     invalid = ~valid[:num]
     if invalid.any():
         row = int(np.argmax(invalid))
@@ -155,7 +157,7 @@ def table_codes(space: Space, table: Table) -> np.ndarray:
             f"table {table.name}: {invalid.sum()} of {num} rows are no valid "
             f"architecture of {space.name}; the first is row {row}"
         )
-    return codes[:num]
+    return keys
 
 
 def _padded(archs: np.ndarray) -> np.ndarray:
@@ -169,7 +171,7 @@ def _padded(archs: np.ndarray) -> np.ndarray:
 def _identify(space: Space, archs: Array) -> tuple[Array, Array]:
     def one(arch: Array) -> tuple[Array, Array]:
         arch = arch.astype(jnp.int32)
-        return space.code(arch).astype(jnp.int32), space.is_valid(arch)
+        return space.identity(arch), space.is_valid(arch)
 
     return jax.lax.map(one, archs, batch_size=_CHUNK)
 
@@ -177,10 +179,8 @@ def _identify(space: Space, archs: Array) -> tuple[Array, Array]:
 def _find(space: Space, table: Tabular, arch: Array) -> Array:
     """The row () int32 of an architecture (d,), -1 if the table does not have it."""
     inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
-    code = space.code(arch)
-    at = jnp.searchsorted(table.codes, code)
-    at = jnp.minimum(at, table.codes.shape[0] - 1)
-    known = inside & space.is_valid(arch) & (table.codes[at] == code)
+    at = identity.search(table.identity, space.identity(arch))
+    known = inside & space.is_valid(arch) & (at >= 0)
     return jnp.where(known, table.row[at], -1)
 
 
@@ -199,13 +199,22 @@ def rows(space: Space, table: Tabular, archs: Array) -> Array:
     return found.reshape(archs.shape[:-1])
 
 
+def _draw(
+    space: Space, key: Array, arch: Array, repetition: Array, there: Array
+) -> Array:
+    """The seed () of the table that stands for this repetition of a training."""
+    for word in (*space.identity(arch), repetition):
+        key = jax.random.fold_in(key, word)
+    return jax.random.categorical(key, jnp.where(there, 0.0, -jnp.inf))
+
+
 def lookup(space: Space, table: Tabular, key: Array, query: Query) -> Result:
     """What training the query's architectures gives, read off the table.
 
     The score is the one of the last stored epoch that the query reaches. It is NaN if
     nothing was asked (`epoch <= start`), if no stored epoch was reached, and if the
     table does not have the architecture. With several seeds `key` draws one for each
-    slot, uniformly among those that were run; a continued training draws anew.
+    architecture and repetition, uniformly among those that were run.
 
     Returns: score (b,), curve (b, e) over the stored epochs, NaN past the query's, and
       cost (b,), in proportion to the epochs trained; 0 if nothing was.
@@ -215,7 +224,8 @@ def lookup(space: Space, table: Tabular, key: Array, query: Query) -> Result:
     curves = table.score[row]  # (b, s, e)
     if table.score.shape[1] > 1:
         there = ~jnp.isnan(curves[:, :, -1])
-        seed = jax.random.categorical(key, jnp.where(there, 0.0, -jnp.inf))
+        draw = jax.vmap(functools.partial(_draw, space, key))
+        seed = draw(query.arch, seed_of(query), there)
         curve = jnp.take_along_axis(curves, seed[:, None, None], 1)[:, 0]
     else:
         del key

@@ -17,7 +17,7 @@ from jaxnas import checkpoints
 from jaxnas.benchmarks import files
 from jaxnas.benchmarks.files import Table
 from jaxnas.spaces import base
-from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.spaces.nasbench201 import NUM_CELLS, SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 
 # What a training gives, (architectures, epochs) each.
@@ -107,7 +107,7 @@ def table(trainings: Trainings) -> Table:
         "sha256": digest.hexdigest(),
         "columns": meaning,
         "points": {str(epochs): list(range(1, epochs + 1))},
-        "part": len(cells) < SPACE.size,
+        "part": len(cells) < NUM_CELLS,
     }
     name = f"{dataset}-{len(archs)}"
     return files.check(Table(name, SPACE.name, cells, columns, told | dict(manifest)))

@@ -19,6 +19,7 @@ from jaxnas import checkpoints
 from jaxnas.kernels import definite
 from jaxnas.kernels.gram import Table, in_chunks
 from jaxnas.kernels.graph_distances import GraphDistance
+from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.transport import in_blocks
 from jaxnas.types import Array
@@ -43,10 +44,10 @@ def table(
     """The distances between architectures (n, d), as a part of an embedding.
 
     Args:
-      same: arch (d,) -> () int, equal for architectures that shall be at distance 0; the
-        distance is then that of the one with the fewest vertices and edges. For example
-        `nasbench201_classes.UP_TO_FUNCTION.code`, which leaves 5,260 of 15,625 cells.
-        Default: `space.code`.
+      same: arch (d,) -> () int32 from 0, equal for architectures that shall be at
+        distance 0; the distance is then that of the one with the fewest vertices and
+        edges. For example `nasbench201_classes.function_class`, which leaves 5,260 of
+        15,625 cells. Default: `space.identity`.
       repair: what to do if the distance is not negative definite; see `definite.check`.
       cache: keep the table in the cache folder (`checkpoints.cache_folder`), and take it
         from there if the same one, with the same repair, was kept.
@@ -79,8 +80,8 @@ def representatives(
     space: Space, arch: np.ndarray, same: Callable[[Array], Array] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places (g,) of one architecture for each group, and the groups (n,) of all."""
-
-    code = in_chunks(same or space.code, arch)
+    classes = space.identity if same is None else identity.from_code(same)
+    code = identity.keys(in_chunks(classes, arch))
     graph = in_chunks(space.to_graph, arch)
     vertices, edges = graph.mask.sum(1), graph.adj.sum((1, 2))
     order = np.lexsort((edges, vertices, code))

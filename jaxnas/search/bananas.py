@@ -17,27 +17,33 @@ from jaxnas import acquisition, gp
 from jaxnas.search.base import Search, Stage
 from jaxnas.search.ensemble import Ensemble, mlp_ensemble
 from jaxnas.search.parts import (
+    check_capacity,
     check_sizes,
     failed_last,
-    fixed_room,
     from_nothing,
+    places,
     sample_new,
 )
+from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, neighbours
-from jaxnas.types import FULL_TRAINING, Array, Query, Result
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 
 # The utility of what is asked only when the neighbours run out.
 _LAST_RESORT = -1e30
+# Rounds for which the state has room, before it grows by the same factor again and again.
+_ROUNDS, _GROWTH = 32, 4
 
 
 class BananasState(NamedTuple):
     """The history, in order, and what is asked next."""
 
     arch: Array  # (capacity, d) int32
-    code: Array  # (capacity,) int32
+    identity: Array  # (capacity, 2) uint32
     score: Array  # (capacity,), NaN where the evaluation failed
     count: Array  # () int32, evaluations so far
-    queue: Array  # (q, d) int32, first the random start, then each round's choice
+    # (q, d) int32, best first: the random start, then each round's choice and as many
+    # more, for evaluations that are asked while others are in flight
+    queue: Array
     seed: Array  # () uint32, with `count` the source of all randomness after the start
 
 
@@ -86,36 +92,40 @@ def bananas(
     predict = mlp_ensemble() if ensemble is None else ensemble
     score = scorer(encode, predict, acquire, tail)
 
+    rows = capacity or 0
+
     def start(key: Array) -> BananasState:
         key_sample, key_seed = jax.random.split(key)
-        nothing = jnp.zeros(0, jnp.int32), jnp.zeros(0, bool)
+        nothing = jnp.zeros((0, 2), jnp.uint32), jnp.zeros(0, bool)
         queue = sample_new(key_sample, space, init, *nothing)
-        rows = capacity or 0
+        # What fills the queue up is seen when it is reached.
+        more = jnp.broadcast_to(
+            queue[0], (max(0, 2 * round_size - init), len(queue[0]))
+        )
         return BananasState(
             arch=jnp.zeros((rows, len(space.choices)), jnp.int32),
-            code=jnp.zeros(rows, jnp.int32),
+            identity=jnp.zeros((rows, 2), jnp.uint32),
             score=jnp.full(rows, jnp.nan),
             count=jnp.int32(0),
-            queue=jnp.pad(queue, ((0, max(0, round_size - init)), (0, 0))),
+            queue=jnp.concatenate([queue, more]),
             seed=jax.random.bits(key_seed, (), jnp.uint32),
         )
 
     def ask(key: Array, state: BananasState) -> Query:
-        del key  # what to ask was decided when the round began
-        done = state.count - init
-        place = jnp.where(done < 0, state.count, done % round_size)
-        arch = jax.lax.dynamic_slice_in_dim(state.queue, place, batch)
-        return from_nothing(arch, epoch)
+        return from_nothing(next_in_queue(key, space, state, batch), epoch)
 
     def tell(state: BananasState, query: Query, result: Result) -> BananasState:
-        return _recorded(space, state, query.arch, result.score)
+        return _recorded(space, state, query, result.score)
+
+    def expect(state: BananasState, query: Query) -> BananasState:
+        return _recorded(space, state, query, jnp.full(query.epoch.shape, jnp.nan))
 
     def grow(state: BananasState, end: int) -> BananasState:
-        if capacity is not None:
-            return fixed_room(capacity, batch)(state, end)
-        return _grown(state, end * batch)
+        return state if capacity is not None else _grown(state, end * batch)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
+        if capacity is not None:
+            check_capacity(capacity, batch, num_steps)
         return round_stages(init // batch, round_size // batch, num_steps)
 
     def refresh(state: BananasState) -> BananasState:
@@ -128,7 +138,7 @@ def bananas(
     def choose(state: BananasState) -> Array:
         return next_queue(space, score, state, round_size, candidates, parents)
 
-    return Search(start, ask, tell, grow, refresh, stages)
+    return Search(start, ask, tell, grow, refresh, expect, stages=stages, space=space)
 
 
 def _check(
@@ -146,48 +156,67 @@ def _check(
     for name, size in {"init": init, "round_size": round_size}.items():
         if size % batch:
             raise ValueError(f"{name} = {size} must be a multiple of batch = {batch}")
-    if not init <= (init if capacity is None else capacity) <= space.size:
+    most = capacity if space.size is None else space.size
+    if capacity is not None and not init <= capacity <= (most or capacity):
         raise ValueError(
-            f"capacity must be between init = {init} and the {space.size} "
-            f"architectures of {space.name}, not {capacity}"
+            f"capacity must be between init = {init} and the {most} architectures of "
+            f"{space.name}, not {capacity}"
+        )
+    if space.size is not None and init > space.size:
+        raise ValueError(
+            f"init must be at most the {space.size} architectures of {space.name}, "
+            f"not {init}"
         )
 
 
 def _recorded(
-    space: Space, state: BananasState, arch: Array, score: Array
+    space: Space, state: BananasState, query: Query, score: Array
 ) -> BananasState:
-    """The state with architectures (b, d) and their scores (b,) after the others."""
-    slots = state.count + jnp.arange(len(arch))
-    code = jax.vmap(space.code)(arch)
+    """The state with the slots that were asked, and their scores (b,), after the others."""
+    wanted = asked(query)
+    slots = places(state.count, wanted, len(state.score))
+    ids = jax.vmap(space.identity)(query.arch)
     return state._replace(
-        arch=state.arch.at[slots].set(arch, mode="drop"),
-        code=state.code.at[slots].set(code, mode="drop"),
-        score=state.score.at[slots].set(score, mode="drop"),
-        count=state.count + len(arch),
+        arch=state.arch.at[slots].set(query.arch, mode="drop"),
+        identity=state.identity.at[slots].set(ids, mode="drop"),
+        score=state.score.at[slots].set(score.astype(state.score.dtype), mode="drop"),
+        count=state.count + wanted.sum(dtype=jnp.int32),
     )
 
 
 def _grown(state: BananasState, size: int) -> BananasState:
-    """The same, with room for `size` evaluations."""
-    more = size - state.score.shape[0]
+    """The same, with room for at least `size` evaluations."""
+    more = max(0, size - state.score.shape[0])
     return state._replace(
         arch=jnp.pad(state.arch, ((0, more), (0, 0))),
-        code=jnp.pad(state.code, (0, more)),
+        identity=jnp.pad(state.identity, ((0, more), (0, 0))),
         score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
     )
 
 
 def round_stages(first: int, every: int, num_steps: int) -> tuple[Stage, ...]:
-    """The random start of `first` steps, rounds of `every` steps, and a shorter one."""
-    if num_steps <= first:
-        return (Stage(num_steps, num_steps),)
-    rest = (num_steps - first) % every
-    rounds = Stage(num_steps - rest, every)
-    ends = [Stage(first, first), rounds, Stage(num_steps, max(rest, 1))]
-    # The rounds may be none, and so may the rest.
-    begins = (0, *(stage.end for stage in ends[:-1]))
-    both = zip(begins, ends, strict=True)
-    return tuple(stage for begin, stage in both if stage.end > begin)
+    """The random start of `first` steps, then rounds of `every` steps.
+
+    The state has room for 32 rounds, then for 128, and so on.
+    """
+    stages, rounds = [Stage(first, first)], _ROUNDS
+    while stages[-1].end < num_steps:
+        stages.append(Stage(first + rounds * every, every))
+        rounds *= _GROWTH
+    return tuple(stages)
+
+
+def next_in_queue(key: Array, space: Space, state: BananasState, num: int) -> Array:
+    """The first `num` new architectures (num, d) of the queue; random ones if it ends."""
+    seen = jnp.arange(len(state.score)) < state.count
+    ids = jax.vmap(space.identity)(state.queue)
+    new = is_new(ids, jnp.ones(len(ids), bool), state.identity, seen)
+    first = jnp.argsort(~new, stable=True)[:num]
+
+    def random() -> Array:
+        return sample_new(key, space, num, state.identity, seen)
+
+    return jax.lax.cond(new.sum() >= num, lambda: state.queue[first], random)
 
 
 # (key, state, seen (n,), arch (m, d)) -> utility (m,)
@@ -202,24 +231,27 @@ def next_queue(
     candidates: int,
     parents: int,
 ) -> Array:
-    """The queue (q, d), beginning with the `round_size` architectures of the next round."""
+    """The queue (q, d), beginning with the architectures of the next round."""
     # A round outlives the step whose key could have chosen it, so the state brings
     # randomness of its own: the same history leads to the same choice.
     key = jax.random.fold_in(jax.random.key(state.seed), state.count)
     key_score, key_random, key_tie = jax.random.split(key, 3)
     seen = jnp.arange(len(state.score)) < state.count
-    arch, code, new = new_neighbours(space, state, seen, parents)
+    arch, ids, new = new_neighbours(space, state, seen, parents)
     new &= jnp.cumsum(new) <= candidates
     utility = score(key_score, state, seen, arch)
     utility = jnp.where(new, jnp.maximum(utility, 0.1 * _LAST_RESORT), -jnp.inf)
 
-    codes = jnp.concatenate([state.code, code])
+    ids = jnp.concatenate([state.identity, ids])
     known = jnp.concatenate([seen, new])
-    random = sample_new(key_random, space, round_size, codes, known)
+    random = sample_new(key_random, space, round_size, ids, known)
     arch = jnp.concatenate([arch, random])
     utility = jnp.append(utility, jnp.full(round_size, _LAST_RESORT))
-    chosen = acquisition.top(key_tie, utility, round_size)
-    return state.queue.at[:round_size].set(arch[chosen])
+    num = min(2 * round_size, len(utility))
+    chosen = acquisition.top(key_tie, utility, num)
+    # Where there are fewer, the first stands in their places: seen when they are reached.
+    chosen = jnp.where(utility[chosen] > -jnp.inf, chosen, chosen[0])
+    return state.queue.at[:num].set(arch[chosen])
 
 
 def scorer(
@@ -249,26 +281,27 @@ def new_neighbours(
 ) -> tuple[Array, Array, Array]:
     """The neighbours of the best architectures so far, those of the best first.
 
-    Returns: vectors (m, d), their codes (m,), and whether each is new, (m,) bool.
+    Returns: vectors (m, d), their identities (m, 2), and whether each is new, (m,) bool.
     """
     score = failed_last(jnp.where(seen, state.score, jnp.nan))
     _, rows = jax.lax.top_k(score, min(parents, len(score)))
     arch, valid = jax.vmap(lambda arch: neighbours(space, arch))(state.arch[rows])
     valid &= seen[rows][:, None]
     arch, valid = arch.reshape(-1, arch.shape[-1]), valid.reshape(-1)
-    code = jax.vmap(space.code)(arch)
-    return arch, code, is_new(code, valid, state.code, seen)
+    ids = jax.vmap(space.identity)(arch)
+    return arch, ids, is_new(ids, valid, state.identity, seen)
 
 
-def is_new(code: Array, valid: Array, known: Array, seen: Array) -> Array:
+def is_new(ids: Array, valid: Array, known: Array, seen: Array) -> Array:
     """Which candidates are valid, not known, and the first of their kind.
 
     Args:
-      code: (m,) of the candidates.    valid: (m,) bool.
-      known: (n,) codes.               seen: (n,) bool, rows that count.
+      ids: (m, 2) identities of the candidates.   valid: (m,) bool.
+      known: (n, 2) identities.                   seen: (n,) bool, rows that count.
 
     Returns: (m,) bool.
     """
-    new = valid & ~((code[:, None] == known) & seen).any(1)
-    # Only a new one makes a later one a repeat: an invalid vector's code means nothing.
-    return new & ~(jnp.tril(code[:, None] == code, -1) & new).any(1)
+    new = valid & ~identity.member(ids, known, seen)
+    # Only a new one makes a later one a repeat: an invalid vector's identity means nothing.
+    twice = jnp.tril(identity.equal(ids[:, None], ids), -1)
+    return new & ~(twice & new).any(1)

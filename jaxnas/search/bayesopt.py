@@ -8,7 +8,6 @@ evaluation costs O(n N).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -17,11 +16,11 @@ from jax.tree_util import Partial
 
 from jaxnas.search import posterior, selectors
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.parts import check_sizes, from_nothing
-from jaxnas.search.pool import Pool, place_of
+from jaxnas.search.parts import check_capacity, check_sizes, from_nothing
+from jaxnas.search.pool import Pool, index_of
 from jaxnas.search.posterior import BayesOptState
-from jaxnas.spaces.base import Space, mutate
-from jaxnas.types import FULL_TRAINING, Array, Query, Result
+from jaxnas.spaces.base import mutate
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 
 # Candidates = (key, Pool, BayesOptState) -> (n,) bool, where the acquisition is compared.
 Candidates = Callable[[Array, Pool, BayesOptState], Array]
@@ -33,9 +32,7 @@ def unseen(key: Array, pool: Pool, state: BayesOptState) -> Array:
     return ~state.seen
 
 
-def mutants(
-    space: Space, *, parents: int = 10, children: int = 30, size: int = 100
-) -> Candidates:
+def mutants(*, parents: int = 10, children: int = 30, size: int = 100) -> Candidates:
     """The pool of the paper's program: mutants of the best architectures so far.
 
     `children` mutants (one position changed) of each of the `parents` best, best first,
@@ -52,10 +49,11 @@ def mutants(
         keys = jax.random.split(key, (len(best), children))
         arch = pool.arch[state.index[best]]
         of_one = jax.vmap(mutate, (0, None, None))
-        child = jax.vmap(of_one, (0, None, 0))(keys, space, arch)
-        place = place_of(pool, jax.vmap(jax.vmap(space.code))(child).reshape(-1))
+        child = jax.vmap(of_one, (0, None, 0))(keys, pool.space, arch)
+        child = child.reshape(-1, child.shape[-1])
+        place = jax.vmap(index_of, (None, 0))(pool, child)
         unscored = jnp.repeat(score[best] == -jnp.inf, children)
-        new = ~state.seen[place] & ~unscored & ~_stands_before(place)
+        new = (place >= 0) & ~state.seen[place] & ~unscored & ~_stands_before(place)
         first = new & (jnp.cumsum(new) <= size)
         allowed = jnp.zeros(state.seen.shape, bool).at[place].max(first)
         return jnp.where(allowed.any(), allowed, ~state.seen)
@@ -68,7 +66,6 @@ def _stands_before(place: Array) -> Array:
 
 
 def bayesopt(
-    space: Space,
     pool: Pool,
     *,
     init: int = 10,
@@ -82,7 +79,7 @@ def bayesopt(
     """Gaussian-process search with a product of kernels exp(-d / l), one for each part.
 
     Args:
-      space, pool: the space, and a pool of it from `make_pool`.
+      pool: the candidates, from `make_pool`.
       init: evaluations of uniformly random architectures at the start, at least 2; the
         last step of them is a whole batch.
       batch: architectures in each step.
@@ -104,6 +101,13 @@ def bayesopt(
     begin = -(-init // batch)  # steps of random architectures
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
+        if num_steps * batch > num:
+            raise ValueError(
+                f"the pool has {num} architectures: not enough for {num_steps} steps "
+                f"of {batch}"
+            )
+        if capacity is not None:
+            check_capacity(capacity, batch, num_steps)
         return refit_stages(begin, num_steps)
 
     def initial(pool: Pool, key: Array) -> BayesOptState:
@@ -121,8 +125,8 @@ def bayesopt(
             allowed = jnp.where(allowed.sum() >= batch, allowed, ~state.seen)
             return select(key_select, pool, state, allowed, batch)
 
-        if fitted(state):
-            chosen = jax.lax.cond(state.count < begin * batch, first, learned)
+        if may_fit(state):
+            chosen = jax.lax.cond(fitted(state), learned, first)
         else:
             chosen = first()
         return from_nothing(pool.arch[chosen], epoch)
@@ -130,30 +134,58 @@ def bayesopt(
     def tell(
         pool: Pool, state: BayesOptState, query: Query, result: Result
     ) -> BayesOptState:
-        place = place_of(pool, jax.vmap(space.code)(query.arch))
+        index, wanted = known(pool, query)
 
         def one(i: Array | int, state: BayesOptState) -> BayesOptState:
-            state = posterior.record(pool, state, place[i], result.score[i])
-            return posterior.extend(pool, state, state.count > begin * batch)
+            given = index[i], result.score[i], wanted[i]
+            state = posterior.record(pool, state, *given)
+            return posterior.extend(pool, state, state.count > begin * batch, wanted[i])
 
-        return jax.lax.fori_loop(0, batch, one, state) if batch > 1 else one(0, state)
+        return _each(one, len(index), state)
+
+    def expect(pool: Pool, state: BayesOptState, query: Query) -> BayesOptState:
+        index, wanted = known(pool, query)
+        use = fitted(state)
+
+        def one(i: Array | int, state: BayesOptState) -> BayesOptState:
+            return posterior.expect(pool, state, index[i], use, wanted[i])
+
+        return _each(one, len(index), state)
+
+    def known(pool: Pool, query: Query) -> tuple[Array, Array]:
+        """Pool indices (b,), and which slots have something to tell, (b,) bool."""
+        index = jax.vmap(index_of, (None, 0))(pool, query.arch)
+        return jnp.maximum(index, 0), asked(query) & (index >= 0)
+
+    def accepts(pool: Pool, arch: Array) -> Array:
+        return index_of(pool, arch) >= 0
 
     def grow(pool: Pool, state: BayesOptState, end: int) -> BayesOptState:
-        if end * batch > num:
-            raise ValueError(
-                f"the pool has {num} architectures: not enough for {end} steps of {batch}"
-            )
         return posterior.grown(state, end * batch)
 
     def refresh(pool: Pool, state: BayesOptState) -> BayesOptState:
-        return posterior.refit(pool, state, tail) if fitted(state) else state
+        if not may_fit(state):
+            return state
+        # Where idle steps have left too few observations, there is nothing to fit yet.
+        enough = state.count >= begin * batch
+        refit = lambda state: posterior.refit(pool, state, tail)  # noqa: E731
+        return jax.lax.cond(enough, refit, lambda state: state, state)
 
-    def fitted(state: BayesOptState) -> bool:
+    def may_fit(state: BayesOptState) -> bool:
         """Whether there is room for more than the first, random evaluations."""
         return state.index.shape[0] > begin * batch
 
-    functions = (Partial(f, pool) for f in (initial, ask, tell, grow, refresh))
-    return Search(*functions, stages=stages)
+    def fitted(state: BayesOptState) -> Array:
+        return state.count - state.expected >= begin * batch
+
+    functions = (
+        Partial(f, pool) for f in (initial, ask, tell, grow, refresh, expect, accepts)
+    )
+    return Search(*functions, stages=stages, space=pool.space)
+
+
+def _each(one: Callable, num: int, state: BayesOptState) -> BayesOptState:
+    return jax.lax.fori_loop(0, num, one, state) if num > 1 else one(0, state)
 
 
 def _check(num: int, init: int, batch: int, capacity: int | None, epoch: int) -> None:
@@ -167,29 +199,19 @@ def _check(num: int, init: int, batch: int, capacity: int | None, epoch: int) ->
         )
 
 
+# Steps for which the state has room, one stage after another: three times as many each.
+_ROOM = (3, 8, 25, 70, 200, 600, 1800, 5400, 16200, 48600)
+
+
 def refit_stages(begin: int, num_steps: int) -> tuple[Stage, ...]:
-    """Random evaluations, then stages up to 5 times as long, each with 4 to 7 refits.
+    """Random evaluations, then stages about three times as long, with 5 refits each.
 
-    Every stage is compiled, so they are few, and close to evenly spaced in proportion.
+    Every stage is compiled, so they are few; the first ends after at least twice the
+    random steps. Their ends do not depend on the length of the run.
     """
-    if num_steps <= begin:
-        return (Stage(num_steps, num_steps),)
-    few = max(1, math.ceil(math.log(num_steps / begin) / math.log(5)))
-    options = (_divide(begin, num_steps, num) for num in (few, few + 1))
-    found = next((o for o in options if o), (Stage(num_steps, num_steps - begin),))
-    return (Stage(begin, begin), *found)
-
-
-def _divide(begin: int, end: int, num: int) -> tuple[Stage, ...]:
-    """`num` stages from `begin` to `end`, or none if they cannot have equal parts."""
-    length = end - begin
-    if num == 1:
-        parts = [k for k in (5, 6, 4, 7) if length % k == 0] + [length] * (length < 4)
-        return tuple(Stage(end, length // k) for k in parts[:1])
-    ideal = begin * (end / begin) ** (1 / num)
-    for middle in sorted(range(begin + 1, end), key=lambda m: abs(m - ideal)):
-        first = _divide(begin, middle, 1)
-        rest = _divide(middle, end, num - 1) if first else ()
-        if rest:
-            return (*first, *rest)
-    return ()
+    stages = [Stage(begin, begin)]
+    for end in (end for end in _ROOM if end >= 2 * begin):
+        if stages[-1].end >= num_steps:
+            break
+        stages.append(Stage(end, -(-(end - stages[-1].end) // 5)))
+    return tuple(stages)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxnas.search.base import Search
 from jaxnas.search.parts import check_sizes, failed_last, from_nothing
 from jaxnas.spaces.base import Space, mutate, sample
-from jaxnas.types import FULL_TRAINING, Array, Query, Result
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 
 
 class EvolutionState(NamedTuple):
@@ -89,15 +89,16 @@ def regularized_evolution(
         return from_nothing(jax.vmap(one)(keys, ages), epoch)
 
     def tell(state: EvolutionState, query: Query, result: Result) -> EvolutionState:
-        def add(state: EvolutionState, new: tuple[Array, Array]):
-            arch, score = new
+        def add(state: EvolutionState, new: tuple[Array, Array, Array]):
+            arch, score, wanted = new
             slot = jnp.where(state.age < population, state.age, replace(state, score))
+            slot = jnp.where(wanted, slot, population)  # out of bounds: dropped
             return EvolutionState(
                 state.arch.at[slot].set(arch, mode="drop"),
                 state.score.at[slot].set(score, mode="drop"),
-                state.age + 1,
+                state.age + wanted,
             ), None
 
-        return jax.lax.scan(add, state, (query.arch, result.score))[0]
+        return jax.lax.scan(add, state, (query.arch, result.score, asked(query)))[0]
 
-    return Search(start, ask, tell)
+    return Search(start, ask, tell, space=space)

@@ -18,10 +18,10 @@ from jax.scipy.special import ndtri
 
 from jaxnas import ranks
 from jaxnas.kernels.distances import Parts
-from jaxnas.kernels.gram import in_chunks
 from jaxnas.search import posterior
 from jaxnas.search.parts import failed_last
 from jaxnas.search.pool import Pool
+from jaxnas.spaces import base, identity
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
@@ -61,17 +61,20 @@ def by_architecture(space: Space, arch: np.ndarray, values: np.ndarray) -> Parts
 
     Args:
       arch: (n, d) all architectures that will be asked for.   values: (n, f).
+
+    Returns: the part; NaN for an architecture that is not among them, which `make_pool`
+      refuses.
     """
     if len(arch) != len(values) or np.ndim(values) != 2:
         raise ValueError(
             f"wanted values ({len(arch)}, f) of the architectures, not {values.shape}"
         )
-    code = np.asarray(in_chunks(space.code, np.asarray(arch, np.int32)))
-    code, first = np.unique(code, return_index=True)
-    known, column = jnp.asarray(code), jnp.asarray(values[first], jnp.float32)
+    keys, first = np.unique(base.identify(space, arch), return_index=True)
+    known, column = identity.words(keys), jnp.asarray(values[first], jnp.float32)
 
     def part(arch: Array) -> tuple[Array]:
-        return (column[jnp.searchsorted(known, space.code(arch))],)
+        row = identity.search(jnp.asarray(known), space.identity(arch))
+        return (jnp.where(row >= 0, column[row], jnp.nan),)
 
     return part
 
@@ -90,7 +93,7 @@ def gaussian_process(
     state = posterior.empty(pool, place.shape[0])
 
     def record(state: posterior.BayesOptState, label: tuple[Array, Array]):
-        return posterior.record(pool, state, *label), None
+        return posterior.record(pool, state, *label, True), None
 
     state, _ = jax.lax.scan(record, state, (place, score))
     state = posterior.refit(pool, state, tail)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Integral
 
 import jax
 import jax.numpy as jnp
 
+from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
-from jaxnas.types import Array, Query, State
+from jaxnas.types import Array, Query
 
 # Draws of a new architecture before a repeat is accepted (the published random search
 # of the tree-Wasserstein experiments, Nguyen et al. 2021, has the same five).
@@ -36,40 +36,45 @@ def failed_last(score: Array) -> Array:
     return jnp.where(jnp.isnan(score), -jnp.inf, score)
 
 
-def fixed_room(capacity: int, batch: int) -> Callable[[State, int], State]:
-    """`Search.grow` of a search whose state always holds `capacity` evaluations."""
-
-    def grow(state: State, end: int) -> State:
-        if end * batch > capacity:
-            raise ValueError(
-                f"capacity must hold every evaluation: {end} steps of {batch} are "
-                f"{end * batch}, more than {capacity}"
-            )
-        return state
-
-    return grow
+def check_capacity(capacity: int, batch: int, num_steps: int) -> None:
+    """Raises `ValueError` if a run evaluates more than `capacity` architectures."""
+    if num_steps * batch > capacity:
+        raise ValueError(
+            f"capacity must hold every evaluation: {num_steps} steps of {batch} are "
+            f"{num_steps * batch}, more than {capacity}"
+        )
 
 
-def sample_new(key: Array, space: Space, num: int, code: Array, seen: Array) -> Array:
+def places(count: Array, wanted: Array, size: int) -> Array:
+    """Where to append the slots (b,) that are `wanted`, after `count` () entries.
+
+    The others get `size`, which is out of bounds: `.at[...].set(mode="drop")` skips them.
+    """
+    return jnp.where(wanted, count + jnp.cumsum(wanted) - 1, size)
+
+
+def sample_new(key: Array, space: Space, num: int, known: Array, seen: Array) -> Array:
     """Draws `num` architectures that differ from each other and from the seen ones.
 
     Every one is the first new one of `TRIES` uniform samples; where none of them is
     new (a small space, nearly used up), it is a repeat.
 
     Args:
-      code: (n,) codes of the architectures so far.   seen: (n,) bool, rows that count.
+      known: (n, 2) identities of the architectures so far.   seen: (n,) bool, rows that
+        count.
 
     Returns: (num, d) int32.
     """
     keys = jax.random.split(key, (num, TRIES))
     archs = jax.vmap(jax.vmap(lambda key: sample(key, space)))(keys)
-    codes = jax.vmap(jax.vmap(space.code))(archs)  # (num, TRIES)
-    known = ((codes[..., None] == code) & seen).any(-1)
+    ids = jax.vmap(jax.vmap(space.identity))(archs)  # (num, TRIES, 2)
+    old = identity.member(ids, known, seen)
 
     def choose(chosen: Array, i: Array) -> tuple[Array, Array]:
         earlier = jnp.arange(num) < i
-        taken = known[i] | ((codes[i][:, None] == chosen) & earlier).any(-1)
+        taken = old[i] | identity.member(ids[i], chosen, earlier)
         first = jnp.argmin(taken)
-        return chosen.at[i].set(codes[i, first]), archs[i, first]
+        return chosen.at[i].set(ids[i, first]), archs[i, first]
 
-    return jax.lax.scan(choose, jnp.zeros(num, codes.dtype), jnp.arange(num))[1]
+    empty = jnp.zeros((num, 2), ids.dtype)
+    return jax.lax.scan(choose, empty, jnp.arange(num))[1]

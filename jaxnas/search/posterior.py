@@ -7,6 +7,7 @@ only now and then.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -22,9 +23,10 @@ from jaxnas.types import Array
 class BayesOptState(NamedTuple):
     """The observations, in order, and the posterior over the u distinct embeddings."""
 
-    index: Array  # (t,) int32, places in the pool; t is the capacity
+    index: Array  # (t,) int32, pool indices; t is the capacity
     score: Array  # (t,), NaN where the evaluation failed
-    count: Array  # () int32
+    count: Array  # () int32, of observations and of what is expected
+    expected: Array  # () int32, the last of them, which are in flight: see `expect`
     seen: Array  # (n,) bool
     distances: Array  # (c, t, u) by part, from the observations to the pool
     hyper: gp.Hyper
@@ -40,20 +42,23 @@ def empty(pool: Pool, size: int) -> BayesOptState:
     """The prior, with room for `size` observations."""
     num_parts = len(pool.embedding.parts)
     distinct = gram.num_distinct(pool.embedding)
-    one = jnp.ones(())
+    dtype = pool.prior.scales.dtype
+    one = jnp.ones((), dtype)
+    zeros = functools.partial(jnp.zeros, dtype=dtype)
     return BayesOptState(
         index=jnp.zeros(size, jnp.int32),
-        score=jnp.full(size, jnp.nan),
+        score=jnp.full(size, jnp.nan, dtype),
         count=jnp.int32(0),
-        seen=jnp.zeros(pool.code.shape, bool),
-        distances=jnp.zeros((num_parts, size, distinct)),
-        hyper=gp.Hyper(jnp.ones(num_parts), one, one),
+        expected=jnp.int32(0),
+        seen=jnp.zeros(len(pool.arch), bool),
+        distances=zeros((num_parts, size, distinct)),
+        hyper=gp.Hyper(jnp.ones(num_parts, dtype), one, one),
         target=gp.Target(-one, 0 * one, one),
-        white_cross=jnp.zeros((size, distinct)),
-        newest=jnp.zeros(distinct),
-        white_target=jnp.zeros(size),
-        mean=jnp.zeros(distinct),
-        explained=jnp.zeros(distinct),
+        white_cross=zeros((size, distinct)),
+        newest=zeros(distinct),
+        white_target=zeros(size),
+        mean=zeros(distinct),
+        explained=zeros(distinct),
     )
 
 
@@ -94,29 +99,48 @@ def best(state: BayesOptState) -> Array:
 
 
 def record(
-    pool: Pool, state: BayesOptState, place: Array, score: Array
+    pool: Pool, state: BayesOptState, index: Array, score: Array, wanted: Array | bool
 ) -> BayesOptState:
-    """Appends one observation; the posterior does not know of it yet."""
-    put, last = jax.lax.dynamic_update_index_in_dim, state.count
-    column = gram.column(pool.embedding, pool.embedding.row[place])
+    """Appends one observation; the posterior does not know of it yet.
+
+    Args:
+      index: () pool index.   score: ().
+      wanted: () bool; False where there is nothing to append.
+    """
+    last = state.count
+    column = gram.column(pool.embedding, pool.embedding.row[index])
+
+    def put(rows: Array, value: Array, axis: int = 0) -> Array:
+        # A value is written in any case: a choice between whole arrays would copy them.
+        old = jax.lax.dynamic_index_in_dim(rows, last, axis, False)
+        value = jnp.where(wanted, value.astype(rows.dtype), old)
+        return jax.lax.dynamic_update_index_in_dim(rows, value, last, axis)
+
+    num = state.seen.shape[0]
     return state._replace(
-        index=put(state.index, place.astype(jnp.int32), last, 0),
-        score=put(state.score, score, last, 0),
-        count=last + 1,
-        seen=state.seen.at[place].set(True),
-        distances=put(state.distances, column, last, 1),
+        index=put(state.index, index),
+        score=put(state.score, score),
+        count=last + wanted,
+        seen=state.seen.at[jnp.where(wanted, index, num)].set(True, mode="drop"),
+        distances=put(state.distances, column, 1),
     )
 
 
-def extend(pool: Pool, state: BayesOptState, use: Array) -> BayesOptState:
+def extend(
+    pool: Pool, state: BayesOptState, use: Array, wanted: Array | bool
+) -> BayesOptState:
     """Conditions the posterior on the last recorded observation (one Cholesky row).
 
-    Where `use` () is False, as before the first fit, the posterior stays as it is.
+    Args:
+      use: () bool; where it is False, as before the first fit, the posterior stays as it
+        is.
+      wanted: () bool, as `record` was given.
     """
     last = state.count - 1
     put = jax.lax.dynamic_update_index_in_dim
     # Written one step late, and before it is read: then it happens in place.
-    white_cross = put(state.white_cross, state.newest, jnp.maximum(last - 1, 0), 0)
+    before = jnp.maximum(last - wanted, 0)
+    white_cross = put(state.white_cross, state.newest, before, 0)
     column = pool.embedding.row[state.index[last]]
     old = white_cross[:, column]
     size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
@@ -125,13 +149,31 @@ def extend(pool: Pool, state: BayesOptState, use: Array) -> BayesOptState:
     new = jnp.where(use, (new - old @ white_cross) / size, 0.0)
     z = gp.apply_target(state.target, state.score[last])
     weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
+    there = state.white_target[last]
     return state._replace(
         white_cross=white_cross,
-        newest=new,
-        white_target=put(state.white_target, weight, last, 0),
-        mean=state.mean + weight * new,
-        explained=state.explained + new**2,
+        newest=jnp.where(wanted, new, state.newest),
+        white_target=put(state.white_target, jnp.where(wanted, weight, there), last, 0),
+        mean=state.mean + jnp.where(wanted, weight * new, 0.0),
+        explained=state.explained + jnp.where(wanted, new**2, 0.0),
     )
+
+
+def expect(
+    pool: Pool, state: BayesOptState, index: Array, use: Array, wanted: Array
+) -> BayesOptState:
+    """The state as if one in flight had given what is expected of it.
+
+    The kriging believer (Ginsbourger et al., 2010): the mean stays, the variance falls.
+
+    Args:
+      index: () pool index.   use, wanted: () bool, as for `extend`.
+    """
+    mean = state.mean[pool.embedding.row[index]]
+    score = state.target.mean + state.target.std * mean
+    state = record(pool, state, index, score, wanted)
+    state = extend(pool, state, use, wanted)
+    return state._replace(expected=state.expected + wanted)
 
 
 def refit(pool: Pool, state: BayesOptState, tail: float) -> BayesOptState:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnas.search.base import Search
-from jaxnas.search.parts import check_sizes, fixed_room, from_nothing, sample_new
+from jaxnas.search.base import Search, Stage, one_stage
+from jaxnas.search.parts import (
+    check_capacity,
+    check_sizes,
+    from_nothing,
+    places,
+    sample_new,
+)
+from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
-from jaxnas.types import FULL_TRAINING, Array, Query, Result
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 
 
 class RandomState(NamedTuple):
-    """What has been asked, where it must not be asked again."""
+    """The identities that were asked for; none are kept if repeats are allowed."""
 
-    code: Array  # (capacity,) int32, of what was asked; (0,) if forgotten
+    identity: Array  # (capacity, 2) uint32; (0, 2) if repeats are allowed
     count: Array  # () int32, evaluations so far
 
 
@@ -26,6 +35,7 @@ def random_search(
     batch: int = 1,
     epoch: int = FULL_TRAINING,
     capacity: int | None = None,
+    same: Callable[[Array], Array] | None = None,
 ) -> Search:
     """Uniform sampling, with or without repeats.
 
@@ -35,48 +45,50 @@ def random_search(
       capacity: the number of evaluations of the run, if no architecture is to be
         evaluated twice; a repeat is then drawn anew, four times at most. Default:
         nothing is remembered.
+      same: arch (d,) -> () int32 from 0, a class whose architectures are one for
+        `capacity`, such as `nasbench201_classes.function_class`.
 
     Raises: ValueError for sizes below 1, and for a `capacity` that the space cannot
       fill or that does not hold the run.
     """
     check_sizes(batch=batch, epoch=epoch)
-    if capacity is None:
-        return _with_repeats(space, batch, epoch)
-    if not 1 <= capacity <= space.size:
-        raise ValueError(
-            f"capacity must be between 1 and the {space.size} architectures of "
-            f"{space.name}, not {capacity}"
-        )
+    if capacity is not None:
+        check_sizes(capacity=capacity)
+        if space.size is not None and capacity > space.size:
+            raise ValueError(
+                f"capacity must be between 1 and the {space.size} architectures of "
+                f"{space.name}, not {capacity}"
+            )
+    rows = capacity or 0
+    if same is not None:
+        by_class = identity.from_code(same)
+        space = dataclasses.replace(space, identity=by_class, size=None)
 
     def init(key: Array) -> RandomState:
         del key
-        return RandomState(jnp.zeros(capacity, jnp.int32), jnp.int32(0))
+        return RandomState(jnp.zeros((rows, 2), jnp.uint32), jnp.int32(0))
 
     def ask(key: Array, state: RandomState) -> Query:
-        seen = jnp.arange(capacity) < state.count
-        return from_nothing(sample_new(key, space, batch, state.code, seen), epoch)
+        if not rows:
+            keys = jax.random.split(key, batch)
+            return from_nothing(jax.vmap(lambda key: sample(key, space))(keys), epoch)
+        seen = jnp.arange(rows) < state.count
+        return from_nothing(sample_new(key, space, batch, state.identity, seen), epoch)
+
+    def visit(state: RandomState, query: Query) -> RandomState:
+        wanted = asked(query)
+        slots = places(state.count, wanted, rows)
+        ids = jax.vmap(space.identity)(query.arch)
+        known = state.identity.at[slots].set(ids, mode="drop") if rows else ids[:0]
+        return RandomState(known, state.count + wanted.sum(dtype=jnp.int32))
 
     def tell(state: RandomState, query: Query, result: Result) -> RandomState:
         del result
-        slots = state.count + jnp.arange(batch)
-        code = state.code.at[slots].set(jax.vmap(space.code)(query.arch), mode="drop")
-        return RandomState(code, state.count + batch)
+        return visit(state, query)
 
-    return Search(init, ask, tell, grow=fixed_room(capacity, batch))
+    def stages(num_steps: int) -> tuple[Stage, ...]:
+        if capacity is not None:
+            check_capacity(capacity, batch, num_steps)
+        return one_stage(num_steps)
 
-
-def _with_repeats(space: Space, batch: int, epoch: int) -> Search:
-    def init(key: Array) -> RandomState:
-        del key
-        return RandomState(jnp.zeros(0, jnp.int32), jnp.int32(0))
-
-    def ask(key: Array, state: RandomState) -> Query:
-        del state
-        keys = jax.random.split(key, batch)
-        return from_nothing(jax.vmap(lambda key: sample(key, space))(keys), epoch)
-
-    def tell(state: RandomState, query: Query, result: Result) -> RandomState:
-        del query, result
-        return state._replace(count=state.count + batch)
-
-    return Search(init, ask, tell)
+    return Search(init, ask, tell, expect=visit, stages=stages, space=space)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxnas import metrics, ranks
 from jaxnas.kernels.gram import in_chunks
 from jaxnas.search.parts import check_sizes
-from jaxnas.spaces.base import Space, neighbours
+from jaxnas.spaces.base import Space, neighbours, rank
 from jaxnas.types import Array
 
 
@@ -63,7 +63,9 @@ def score_table(
         raise ValueError(
             f"{num} architectures have {len(score)} scores and {len(seconds)} times"
         )
-    code = np.asarray(in_chunks(space.code, np.asarray(arch, np.int32)))
+    code = np.asarray(
+        in_chunks(lambda arch: rank(space, arch), np.asarray(arch, np.int32))
+    )
     place = np.argsort(code)
     if len(np.unique(code)) != space.size or num != space.size:
         raise ValueError(
@@ -77,7 +79,7 @@ def score_table(
         position = jnp.argmax(changed != arch, axis=1)
         value = jnp.take_along_axis(changed, position[:, None], 1)[:, 0]
         ascending = jnp.lexsort((value, position))
-        return jax.vmap(space.code)(changed)[ascending], valid.all()
+        return rank(space, changed)[ascending], valid.all()
 
     near, valid = in_chunks(codes_near, np.asarray(arch, np.int32))
     if not valid.all():

@@ -8,7 +8,6 @@ architecture. It is frozen and hashable, so it can be closed over or be a static
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.spaces import identity as identities
+from jaxnas.spaces.identity import Identity
 from jaxnas.types import Array, Graph
 
 
@@ -33,35 +34,56 @@ class Space:
     Attributes:
       name: what tables and error messages call it.
       choices: the number of choices at each of the d positions.
-      labels: names of the operation labels of `to_graph`, by index.
-      size: how many different architectures `code` tells apart.
-      to_graph: arch (d,) -> Graph, where architectures are graphs.
-      code: arch (d,) -> () int32, equal for two vectors if and only if they are the same
-        architecture.
-      is_valid: arch (d,) -> () bool.
-      rule: what a valid vector has, in words, for error messages.
-      paths: arch (d,) -> (p,) bool, which operation paths it has, where that is defined.
+      identity: arch (d,) -> (2,) uint32, equal for two vectors if and only if they are
+        the same architecture; exact, or a 64-bit hash of the canonical form (see
+        `spaces.identity` for the probability of a collision).
       to_string, from_string: the space's own notation of an architecture, on the host;
         `from_string` raises `ValueError` for a malformed text.
+      size: how many different architectures there are; None if that is not known.
+      labels: names of the operation labels of the graphs, by index.
+      graphs: functions arch (d,) -> Graph, one for each graph of an architecture (a
+        normal and a reduction cell, say); empty where architectures are no graphs.
+      is_valid: arch (d,) -> () bool.
+      rule: what a valid vector has, in words, for error messages.
+      active: arch (d,) -> (d,) bool, the positions that the architecture uses; it
+        depends on active positions alone, and `identity` ignores the others. None if
+        every position is always active.
+      paths: arch (d,) -> (p,) bool, which operation paths it has, where that is defined.
+      draw: key -> arch (d,), valid. Default: uniform over valid vectors, by rejection.
+      vary: (key, arch (d,)) -> arch (d,), a mutation. Default: one position changes.
+      near: arch (d,) -> vectors (k, d) and whether each is valid (k,). Default: all
+        changes of one position.
     """
 
     name: str
     choices: tuple[int, ...]
-    labels: tuple[str, ...]
-    size: int
-    to_graph: Callable[[Array], Graph]
-    code: Callable[[Array], Array]
+    identity: Identity
     to_string: Callable[[Array | np.ndarray], str]
     from_string: Callable[[str], np.ndarray]
+    size: int | None = None
+    labels: tuple[str, ...] = ()
+    graphs: tuple[Callable[[Array], Graph], ...] = ()
     is_valid: Callable[[Array], Array] = always
     rule: str = ""
+    active: Callable[[Array], Array] | None = None
     paths: Callable[[Array], Array] | None = None
+    draw: Callable[[Array], Array] | None = None
+    vary: Callable[[Array, Array], Array] | None = None
+    near: Callable[[Array], tuple[Array, Array]] | None = None
+
+    def to_graph(self, arch: Array) -> Graph:
+        """The first graph of an architecture; `ValueError` if it has none."""
+        if not self.graphs:
+            raise ValueError(
+                f"an architecture of {self.name} is a product of choices, no graph"
+            )
+        return self.graphs[0](arch)
 
 
 def _alternatives(space: Space) -> tuple[np.ndarray, np.ndarray]:
     """Position and increment (modulo its choices) of every one-position change."""
     pairs = [(p, s) for p, c in enumerate(space.choices) for s in range(1, c)]
-    position, shift = np.array(pairs, np.int32).T
+    position, shift = np.array(pairs, np.int32).reshape(-1, 2).T
     return position, shift
 
 
@@ -74,7 +96,9 @@ def _changes(space: Space, arch: Array) -> Array:
 
 
 def sample(key: Array, space: Space) -> Array:
-    """Draws an architecture (d,) uniformly over the valid vectors, by rejection."""
+    """Draws an architecture (d,): `space.draw`, or uniformly over the valid vectors."""
+    if space.draw is not None:
+        return space.draw(key)
     choices = jnp.asarray(space.choices, jnp.int32)
 
     def draw(key: Array) -> Array:
@@ -92,26 +116,43 @@ def sample(key: Array, space: Space) -> Array:
 
 
 def neighbours(space: Space, arch: Array) -> tuple[Array, Array]:
-    """All vectors that differ from `arch` (d,) in one position.
+    """The vectors next to `arch` (d,): `space.near`, or all changes of one position.
 
-    Returns: vectors (k, d) with k = sum(choices - 1), and whether each is valid, (k,).
+    A change of a position that `arch` does not use is not valid: it gives the same
+    architecture.
+
+    Returns: vectors (k, d), k = sum(choices - 1) by default, and whether each is valid,
+      (k,).
     """
+    if space.near is not None:
+        return space.near(arch)
     changed = _changes(space, arch)
-    return changed, jax.vmap(space.is_valid)(changed)
+    valid = jax.vmap(space.is_valid)(changed)
+    if space.active is not None:
+        valid &= space.active(arch)[_alternatives(space)[0]]
+    return changed, valid
 
 
 def mutate(key: Array, space: Space, arch: Array) -> Array:
-    """Changes exactly one position of `arch` (d,); the result is valid.
+    """Changes `arch` (d,) at random; the result is valid.
 
-    The position is uniform among those that have a valid change, the new choice uniform
-    among its valid ones. An architecture that has no valid neighbour stays as it is.
+    Without `space.vary` exactly one position changes. It is uniform among those that
+    have a valid change, the new choice uniform among its valid ones. Where `space.near`
+    says what a change is, the result is uniform among the valid ones of these. An
+    architecture that has no valid neighbour stays as it is.
     """
+    if space.vary is not None:
+        return space.vary(key, arch)
     key_position, key_choice = jax.random.split(key)
     changed, valid = neighbours(space, arch)
-    position, _ = _alternatives(space)
-    possible = jnp.zeros(len(space.choices), bool).at[position].max(valid)
-    where = jax.random.categorical(key_position, jnp.where(possible, 0.0, -jnp.inf))
-    allowed = valid & (position == where)
+    if not len(changed):
+        return arch
+    allowed = valid
+    if space.near is None:
+        position, _ = _alternatives(space)
+        possible = jnp.zeros(len(space.choices), bool).at[position].max(valid)
+        where = jax.random.categorical(key_position, jnp.where(possible, 0.0, -jnp.inf))
+        allowed &= position == where
     which = jax.random.categorical(key_choice, jnp.where(allowed, 0.0, -jnp.inf))
     return jnp.where(jnp.any(valid), changed[which], arch)
 
@@ -120,54 +161,89 @@ def _place_values(choices: tuple[int, ...]) -> np.ndarray:
     return np.cumprod((1, *choices[:0:-1]))[::-1].astype(np.int32)
 
 
-def product_rank(choices: tuple[int, ...], arch: Array) -> Array:
-    """The index () int32 of `arch` (d,) in a product of choices, the first slowest."""
-    return jnp.sum(jnp.asarray(arch, jnp.int32) * _place_values(choices), -1, jnp.int32)
+def _require_ranks(space: Space) -> None:
+    if num_vectors(space) >= 2**31:
+        raise ValueError(
+            f"{space.name} has {num_vectors(space):,} vectors: ranks are int32, below "
+            "2^31; `space.identity` tells architectures of any space apart"
+        )
 
 
 def rank(space: Space, arch: Array) -> Array:
-    """The index () int32 of `arch` (d,) among all vectors of `space`."""
-    return product_rank(space.choices, arch)
+    """The index () int32 of `arch` (d,) among all vectors of `space`, first slowest.
+
+    Raises: `ValueError` for a space of 2^31 vectors or more.
+    """
+    _require_ranks(space)
+    place = _place_values(space.choices)
+    return jnp.sum(jnp.asarray(arch, jnp.int32) * place, -1, jnp.int32)
 
 
 def unrank(space: Space, index: Array) -> Array:
-    """The vector (d,) whose `rank` is `index` ()."""
+    """The vector (d,) whose `rank` is `index` ().
+
+    Raises: `ValueError` for a space of 2^31 vectors or more.
+    """
+    _require_ranks(space)
     choices = np.asarray(space.choices, np.int32)
     return jnp.asarray(index, jnp.int32) // _place_values(space.choices) % choices
 
 
-def product(name: str, choices: tuple[int, ...]) -> Space:
+def product(
+    name: str,
+    choices: tuple[int, ...],
+    *,
+    active: Callable[[Array], Array] | None = None,
+) -> Space:
     """A space of independent choices and no graph: anything a user can number.
 
     Its notation is the choices with commas between them.
-    """
-    if not choices or min(choices) < 1:
-        raise ValueError(f"choices must be at least one number from 1, not {choices}")
 
-    def to_graph(arch: Array) -> Graph:
-        raise ValueError(f"an architecture of {name} is a product of choices, no graph")
+    Args:
+      name: what tables and error messages call it.
+      choices: how many there are at each position, 1 to 65,536.
+      active: arch (d,) -> (d,) bool, the positions that an architecture uses; vectors
+        that differ elsewhere are the same architecture, and the size is not known.
+
+    Raises: `ValueError` for no position, or one without choices.
+    """
+    given = tuple(choices)
+    if not given or min(given) < 1 or max(given) > identities.MAX_CHOICES:
+        raise ValueError(
+            f"choices must be at least one number from 1 to {identities.MAX_CHOICES}, "
+            f"not {choices}"
+        )
+    by_value = identities.of_product(given)
+
+    def masked(arch: Array) -> Array:
+        return by_value(jnp.where(active(arch), arch, 0)) if active else by_value(arch)
 
     def from_string(text: str) -> np.ndarray:
         try:
             numbers = [int(number) for number in text.split(",")]
         except ValueError:
             raise ValueError(
-                f"{text!r} is not an architecture of {name}: wanted {len(choices)} "
+                f"{text!r} is not an architecture of {name}: wanted {len(given)} "
                 "numbers with commas between them"
             ) from None
         return check(space, np.array(numbers))
 
     space = Space(
         name=name,
-        choices=tuple(choices),
-        labels=(),
-        size=math.prod(choices),
-        to_graph=to_graph,
-        code=functools.partial(product_rank, tuple(choices)),
+        choices=given,
+        identity=masked,
         to_string=lambda arch: ",".join(str(int(choice)) for choice in arch),
         from_string=from_string,
+        size=None if active else math.prod(given),
+        active=active,
     )
     return space
+
+
+def identify(space: Space, archs: np.ndarray) -> np.ndarray:
+    """Sortable identities (n,) uint64 of architectures (n, d), on the host."""
+    one = jax.jit(lambda archs: jax.lax.map(space.identity, archs, batch_size=8192))
+    return identities.keys(one(jnp.asarray(archs, jnp.int32)))
 
 
 def restricted(space: Space, archs: np.ndarray) -> Space:
@@ -175,14 +251,24 @@ def restricted(space: Space, archs: np.ndarray) -> Space:
 
     A search of a table that does not have the whole space stays inside it so.
     """
-    code = jax.jit(lambda archs: jax.lax.map(space.code, archs, batch_size=8192))
-    codes = np.unique(code(jnp.asarray(archs, jnp.int32)))
+    keys, first = np.unique(identify(space, archs), return_index=True)
+    known, vectors = identities.words(keys), np.asarray(archs, np.int32)[first]
 
     def is_valid(arch: Array) -> Array:
-        at = jnp.minimum(jnp.searchsorted(codes, space.code(arch)), len(codes) - 1)
-        return (jnp.asarray(codes)[at] == space.code(arch)) & space.is_valid(arch)
+        found = identities.search(jnp.asarray(known), space.identity(arch))
+        return (found >= 0) & space.is_valid(arch)
 
-    return dataclasses.replace(space, size=len(codes), is_valid=is_valid)
+    def draw(key: Array) -> Array:
+        return jnp.asarray(vectors)[jax.random.randint(key, (), 0, len(vectors))]
+
+    # Rejection would take very long where the part is small.
+    small = len(known) < 0.01 * num_vectors(space)
+    return dataclasses.replace(
+        space,
+        size=len(known),
+        is_valid=is_valid,
+        draw=draw if small else space.draw,
+    )
 
 
 def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:

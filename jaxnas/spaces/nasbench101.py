@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.spaces import base, features
+from jaxnas.spaces import base, features, identity
 from jaxnas.types import Array, Graph
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 MAX_EDGES = 9
+NUM_CELLS = 423_624  # up to isomorphism
 _VERTICES, _EDGES, _INTERIOR = 7, 21, 5
 _UPPER = tuple(i.astype(np.int32) for i in np.triu_indices(_VERTICES, 1))
 _CHOICES = (2,) * _EDGES + (len(OPERATIONS),) * _INTERIOR
@@ -158,12 +159,12 @@ def from_string(text: str) -> np.ndarray:
 SPACE = base.Space(
     name="nasbench101",
     choices=_CHOICES,
-    labels=OPERATIONS,
-    size=423_624,
-    to_graph=graph_pruned,
-    code=code,
+    identity=identity.from_code(code),
     to_string=to_string,
     from_string=from_string,
+    size=NUM_CELLS,
+    labels=OPERATIONS,
+    graphs=(graph_pruned,),
     is_valid=is_valid,
     rule=f"a path from input to output, and at most {MAX_EDGES} edges on such paths",
     paths=path_indicators,

@@ -12,13 +12,14 @@ import re
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.spaces import base, features
+from jaxnas.spaces import base, features, identity
 from jaxnas.types import Array, Graph
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 NONE, SKIP, CONV1, CONV3, POOL = range(len(OPERATIONS))
 LABELS = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect")
 _CHOICES = (len(OPERATIONS),) * 6
+NUM_CELLS = 5**6
 _LABEL = tuple(LABELS.index(op) if op in LABELS else -1 for op in OPERATIONS)
 
 # Source and target node of each edge.
@@ -108,18 +109,14 @@ def from_string(text: str) -> np.ndarray:
     return np.array([OPERATIONS.index(op) for op in match.groups()], np.int32)
 
 
-def _code(arch: Array) -> Array:
-    return base.product_rank(_CHOICES, arch)
-
-
 SPACE = base.Space(
     name="nasbench201",
     choices=_CHOICES,
-    labels=LABELS,
-    size=5**6,
-    to_graph=graph_nonezero,
-    code=_code,
+    identity=identity.of_product(_CHOICES),
     to_string=to_string,
     from_string=from_string,
+    size=NUM_CELLS,
+    labels=LABELS,
+    graphs=(graph_nonezero,),
     paths=path_indicators,
 )

@@ -13,7 +13,6 @@ single 3x3 convolution, 400 the identity, 341 zero.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import (
     CONV1,
     CONV3,
@@ -161,18 +161,14 @@ def function_classes(keep_dead: bool = False) -> np.ndarray:
     return np.array(classes, np.int32)
 
 
-def _isomorphism_code(arch: Array) -> Array:
-    return jnp.asarray(isomorphism_classes())[SPACE.code(arch)]
+def isomorphism_class(arch: Array) -> Array:
+    """The class () int32 of an architecture (6,), of `isomorphism_classes`."""
+    return jnp.asarray(isomorphism_classes())[base.rank(SPACE, arch)]
 
 
-def _function_code(arch: Array) -> Array:
-    return jnp.asarray(function_classes())[SPACE.code(arch)]
+def function_class(arch: Array) -> Array:
+    """The class () int32 of an architecture (6,), of `function_classes`.
 
-
-# The same space, with cells that are the same network counted as one architecture.
-UP_TO_ISOMORPHISM = dataclasses.replace(
-    SPACE, name="nasbench201-isomorphic", size=6466, code=_isomorphism_code
-)
-UP_TO_FUNCTION = dataclasses.replace(
-    SPACE, name="nasbench201-functions", size=5260, code=_function_code
-)
+    `make_pool(SPACE, ..., same=function_class)` counts cells of one function once.
+    """
+    return jnp.asarray(function_classes())[base.rank(SPACE, arch)]
