@@ -27,6 +27,7 @@ from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.kernels import tree_wasserstein as tw
 from jaxnas.search import bayesopt, loop
+from jaxnas.search.base import Search
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
@@ -188,8 +189,8 @@ def test_loops_by_pair_give_the_distance(archs, n):
     distance = lambda x, y: tw.tree_wasserstein(x, y, space.labels, n).sum()  # noqa: E731
     ours = jax.vmap(distance)(a, b)
     sample = np.stack([np.arange(20), np.arange(20, 40)], 1)
-    for name, loop in bench_distances._by_pair(n, archs, sample).items():
-        theirs = [loop(i) for i in range(20)]
+    for name, distances in bench_distances._by_pair(n, archs, sample).items():
+        theirs = [distances(i) for i in range(20)]
         np.testing.assert_allclose(theirs, ours, atol=2e-5, err_msg=name)
 
 
@@ -287,14 +288,15 @@ def test_fits_are_counted_as_they_are_run(evaluations):
     """In a search that only counts, with the stages of the real one."""
     stages = functools.partial(bayesopt.refit_stages, 10)
     query = Query(jnp.zeros((1, 6), jnp.int32), *jnp.zeros((2, 1), jnp.int32))
-    counting = base.Search(
-        init=lambda key: 0,
+    counting = Search(
+        init=lambda key: jnp.int32(0),
         ask=lambda key, state: query,
         tell=lambda state, query, result: state,
         refresh=lambda state: state + 1,
         stages=stages,
     )
-    nothing = lambda key, query: Result(*jnp.zeros((3, 1)))  # noqa: E731
+    score = jnp.zeros(1)
+    nothing = lambda key, query: Result(score, score[:, None], score)  # noqa: E731
     refreshed, _ = loop.run(jax.random.key(0), counting, nothing, evaluations)
     # The stage of random evaluations has nothing to fit.
     assert bench_search.num_fits(counting, evaluations) == refreshed - 1

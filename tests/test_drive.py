@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from jaxnas.search import bayesopt, drive, pool
-from jaxnas.search.loop import run
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.loop import run
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base, features
 from jaxnas.types import Result

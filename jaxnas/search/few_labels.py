@@ -93,7 +93,7 @@ def gaussian_process(
     state = posterior.empty(pool, place.shape[0])
 
     def record(state: posterior.BayesOptState, label: tuple[Array, Array]):
-        return posterior.record(pool, state, *label, True), None
+        return posterior.record(pool, state, *label), None
 
     state, _ = jax.lax.scan(record, state, (place, score))
     state = posterior.refit(pool, state, tail)

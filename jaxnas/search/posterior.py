@@ -99,7 +99,11 @@ def best(state: BayesOptState) -> Array:
 
 
 def record(
-    pool: Pool, state: BayesOptState, index: Array, score: Array, wanted: Array | bool
+    pool: Pool,
+    state: BayesOptState,
+    index: Array,
+    score: Array,
+    wanted: Array | bool = True,
 ) -> BayesOptState:
     """Appends one observation; the posterior does not know of it yet.
 
@@ -127,7 +131,7 @@ def record(
 
 
 def extend(
-    pool: Pool, state: BayesOptState, use: Array, wanted: Array | bool
+    pool: Pool, state: BayesOptState, use: Array, wanted: Array | bool = True
 ) -> BayesOptState:
     """Conditions the posterior on the last recorded observation (one Cholesky row).
 

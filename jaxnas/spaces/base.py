@@ -263,12 +263,8 @@ def restricted(space: Space, archs: np.ndarray) -> Space:
 
     # Rejection would take very long where the part is small.
     small = len(known) < 0.01 * num_vectors(space)
-    return dataclasses.replace(
-        space,
-        size=len(known),
-        is_valid=is_valid,
-        draw=draw if small else space.draw,
-    )
+    draws = draw if small else space.draw
+    return dataclasses.replace(space, size=len(known), is_valid=is_valid, draw=draws)
 
 
 def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:
