@@ -144,7 +144,8 @@ def extend(
     put = jax.lax.dynamic_update_index_in_dim
     # Written one step late, and before it is read: then it happens in place.
     before = jnp.maximum(last - wanted, 0)
-    white_cross = put(state.white_cross, state.newest, before, 0)
+    newest = jnp.where(wanted, state.newest, state.white_cross[before])
+    white_cross = put(state.white_cross, newest, before, 0)
     column = pool.embedding.row[state.index[last]]
     old = white_cross[:, column]
     size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
