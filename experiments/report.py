@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,22 +39,14 @@ def summarise(
       other: (seeds, t) the accuracy to report of the same architectures.
       optimum: the best `truth` of all.
     """
-    best = np.asarray(metrics.at_incumbent(score, truth), np.float64)
-    other = np.asarray(metrics.at_incumbent(score, other), np.float64)
+    best = metrics.at_incumbent(score, truth).astype(np.float64)
+    other = metrics.at_incumbent(score, other).astype(np.float64)
     return Summary(
-        fed_back=_curve(100 - best),
-        reported=_curve(100 - other),
-        regret=_curve(optimum - best),
-        queries=np.asarray(metrics.queries_to(truth, optimum)),
+        fed_back=metrics.mean_and_sem(100 - best),
+        reported=metrics.mean_and_sem(100 - other),
+        regret=metrics.mean_and_sem(optimum - best),
+        queries=metrics.queries_to(truth, optimum),
     )
-
-
-def _curve(runs: np.ndarray) -> Curve:
-    # In double precision, which `metrics.mean_and_sem` has only under x64: a regret
-    # near zero is the difference of two large means.
-    num = len(runs)
-    deviation = runs.std(0, ddof=1) if num > 1 else np.full_like(runs[0], np.nan)
-    return runs.mean(0), deviation / math.sqrt(num)
 
 
 def marks(evaluations: int) -> list[int]:
