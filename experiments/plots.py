@@ -64,10 +64,10 @@ def search_curves(
         _check_budgets(budgets, reported, regret)
     by_steps = batch if budgets is None else None
     with matplotlib.rc_context(STYLE):
-        # 960 x 440 pixels at 120 dots per inch, about what a README shows.
         rows = _legend_rows(list(reported), 8)
-        height = 3.9 + 0.25 * max(0, rows - 2)
-        figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
+        # 960 x 440 pixels at 120 dots per inch, about what a README shows.
+        size = (8, 3.9 + 0.25 * max(0, rows - 2))
+        figure = Figure(figsize=size, dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         look = looks(list(reported), batch)
@@ -75,24 +75,24 @@ def search_curves(
             _band(left, budgets, *reported[name], label=name, **look[name])
             mean, error = regret[name]
             size = by_steps[name] if by_steps else 1
-            steps = slice(size - 1, None, size)
-            mean, error = np.where(mean > 0, mean, np.nan)[steps], error[steps]
+            ends = slice(size - 1, None, size)
+            mean, error = np.where(mean > 0, mean, np.nan)[ends], error[ends]
             _band(right, budgets, mean, error, **look[name])
         if optimum is not None:
             _mark_optimum(left, optimum)
         _zoom(left, reported, optimum)
         _log_scale(right, regret)
-        longest = max(len(mean) for mean, _ in reported.values())
+        lengths = {name: len(mean) for name, (mean, _) in reported.items()}
         for axis, label in ((left, reported_label), (right, regret_label)):
             axis.set_title(label, fontsize=10, loc="left")
-            if budgets is None:
-                axis.set_xlabel("evaluations")
-                axis.set_xlim(0, longest)
-            else:
+            if budgets is not None:
                 _log_axis(axis, budget_label, budgets[0], budgets[-1])
-        if by_steps:
-            lengths = (len(reported[name][0]) / by_steps[name] for name in reported)
-            _log_axis(right, "batches", 1, max(2, *map(math.ceil, lengths)))
+            elif by_steps and axis is right:
+                steps = (math.ceil(lengths[n] / by_steps[n]) for n in lengths)
+                _log_axis(axis, "batches", 1, max(2, *steps))
+            else:
+                axis.set_xlabel("evaluations")
+                axis.set_xlim(0, max(lengths.values()))
         figure.legend(
             loc="outside lower center",
             ncols=-(-len(reported) // rows),
