@@ -239,7 +239,7 @@ def test_scores_in_less_precision_reach_an_optimum_in_double(convert):
 
 
 def test_what_comes_out_prints_as_it_came_in():
-    score = jnp.array([94.37, 91.5])
+    score = jnp.array([94.37, 91.5], jnp.float32)
     assert str(metrics.best_so_far(score)) == "[94.37 94.37]"
     assert isinstance(metrics.best_so_far(score), np.ndarray)
     assert metrics.at_incumbent(score, score).dtype == np.float32
