@@ -4,7 +4,7 @@ Scores are arrays (..., t) in the order of evaluation, NaN where an evaluation f
 trace (seeds, steps, b) is reshaped to (seeds, steps * b) first. A trace with idle slots
 goes through `compact`, so that positions count evaluations.
 
-    asked = query.epoch > query.start
+    asked = types.asked(query)
     score, cost = compact(asked, score, cost)
     grid = cost_grid(cost)
     mean, sem = mean_and_sem(at_cost(cost, best_so_far(score), grid))
@@ -96,7 +96,7 @@ def compact(asked: ArrayLike, *values: ArrayLike) -> tuple[Host, ...]:
     """Moves the slots that asked for an evaluation to the front, in their order.
 
     Args:
-      asked: (..., t) bool, `epoch > start` of a query.
+      asked: (..., t) bool, as from `types.asked`.
       values: arrays (..., t): scores, costs, rows of a table.
 
     Returns: arrays (..., t) float, in the order of `values`, NaN past the slots asked. A
