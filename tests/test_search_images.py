@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 import jaxnas
 from experiments import (
@@ -20,7 +19,7 @@ from experiments import (
 )
 from experiments.ledger import Ledger
 from experiments.search_images import Config
-from jaxnas import checkpoints, datasets, metrics
+from jaxnas import checkpoints, datasets
 from jaxnas.networks import model_files, models, objective, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
@@ -398,23 +397,6 @@ def test_a_ledger_outlives_the_process(tmp_path):
     (tmp_path / "ledger.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read"):
         Ledger(tmp_path / "ledger.json", 60.0)
-
-
-@pytest.mark.parametrize(
-    ("hits", "num"), [(0, 7), (7, 7), (1, 2), (431, 500), (3, 1000)]
-)
-def test_wilson_intervals_are_those_of_scipy(hits, num):
-    for level in (0.9, 0.95):
-        wanted = binomtest(hits, num).proportion_ci(level, method="wilson")
-        np.testing.assert_allclose(
-            metrics.wilson(hits, num, level), wanted, 1e-9, 1e-12
-        )
-
-
-@pytest.mark.parametrize(("hits", "num"), [(2, 1), (-1, 3), (0, 0)])
-def test_there_is_no_interval_of_nothing(hits, num):
-    with pytest.raises(ValueError, match="no interval of"):
-        metrics.wilson(hits, num)
 
 
 def test_trainings_cannot_go_on_from_an_epoch():
