@@ -53,8 +53,9 @@ class Config:
 
     data: str | None = None
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
-    class folders with PNG or JPEG files, a folder of idx files or of CIFAR's batches, or a
-    batch of CIFAR. Default: fashion-mnist where it is installed, else digits."""
+    class folders with PNG, JPEG or WebP files, which are turned upright and laid over white
+    where they are transparent, a folder of idx files or of CIFAR's batches, or a batch of
+    CIFAR. Default: fashion-mnist where it is installed, else digits."""
     minutes: float = 10.0
     """Of work, compilation included, which alone takes up to two; what was done before a
     kill counts."""
