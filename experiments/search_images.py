@@ -36,7 +36,7 @@ from experiments.image_lines import Lines
 from experiments.image_results import Results
 from experiments.image_task import Task, default_data, some, task
 from experiments.ledger import Ledger
-from jaxnas import pytrees
+from jaxnas import checkpoints, pytrees
 from jaxnas.networks import objective, runs
 from jaxnas.networks.train import Data, Recipe, steps_of
 from jaxnas.search.base import Search
@@ -239,8 +239,7 @@ def _scored(
     # In less time hardly more than its compilation would be done.
     hook = 60 * config.minutes * stages.SCORED >= HOOK_SECONDS
     lines.compiling("scores of untrained networks" if hook else None)
-    scores = out / "scores"
-    scores.mkdir(exist_ok=True)
+    scores = checkpoints.make_folder(out / "scores")
     return image_scores.score(what, scores, hook=hook, seed=config.seed, report=report)
 
 
