@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnas import datasets
+from jaxnas import checkpoints, datasets
 from jaxnas.datasets import Images
 from jaxnas.networks.train import Data
 
@@ -29,7 +29,8 @@ def load(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
     Raises: `ValueError` for what is missing, damaged or something else, and for images
       that are all the same.
     """
-    images, tests = _found(name, size)
+    with checkpoints.reading(name):
+        images, tests = _found(name, size)
     return datasets.varied(images), tests
 
 

@@ -6,8 +6,11 @@ orbax-checkpoint (the extra `training`) is imported when something is saved or r
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,8 +36,14 @@ def need_orbax() -> Any:
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
     orbax = need_orbax()
-    with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
-        yield orbax, checkpointer
+    # What orbax raises it also logs, with the stacks of all of its threads.
+    log, drop = logging.getLogger("absl"), lambda record: record.levelno < logging.ERROR
+    log.addFilter(drop)
+    try:
+        with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
+            yield orbax, checkpointer
+    finally:
+        log.removeFilter(drop)
 
 
 def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> None:
@@ -71,10 +80,12 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
         shutil.rmtree(old, ignore_errors=True)
     # What a full disk makes orbax and tensorstore raise is not only `OSError`.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or _one_line(error)
-        raise ValueError(f"cannot write {path}: {reason}") from error
+        raise ValueError(f"cannot write {path}: {_one_line(error)}") from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        # Orbax writes beside the folder that it is given.
+        unfinished = glob.escape(new.name) + ".orbax-checkpoint-tmp*"
+        for folder in (new, *path.parent.glob(unfinished)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def exists(path: str | os.PathLike) -> bool:
@@ -157,4 +168,8 @@ def _read(path: str | os.PathLike, read: Any) -> Any:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())
+    # tensorstore's messages name its own files at length before the cause.
+    if code := re.search(r"os_error_code='(\d+)'", text):
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or text[:200] or type(error).__name__

@@ -22,10 +22,10 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
       the fine ones, and the number of classes.
     Raises: `ValueError`, of one line, for what is missing, damaged or something else.
     """
-    # Opening a pipe or a device could wait for ever.
-    if path.exists() and not path.is_file():
-        raise ValueError(f"cannot read {path}: it is not a regular file")
     try:
+        # Opening a pipe or a device could wait for ever.
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
         with open(path, "rb") as file:
             batch = pickles.load(Source(file), pickles.ARRAYS, max_memory=2**30)
         if type(batch) is not dict:

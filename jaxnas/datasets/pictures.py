@@ -46,10 +46,10 @@ def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         from PIL import Image
     except ImportError as error:
         raise ValueError("images are read by Pillow: install it") from error
-    # Opening a pipe or a device could wait for ever.
-    if not path.is_file():
-        raise ValueError(f"cannot read the image {path}: it is not a regular file")
     try:
+        # Opening a pipe or a device could wait for ever.
+        if not path.is_file():
+            raise ValueError("it is not a regular file")
         with warnings.catch_warnings():
             # The bomb that Pillow warns of is refused below.
             warnings.simplefilter("ignore")

@@ -85,20 +85,10 @@ def from_folder(
       and without Pillow.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"no such folder: {root}")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
-    if len(folders) < 2:
-        raise ValueError(
-            f"{root}: wanted at least 2 class folders, found {len(folders)}"
-        )
     pixels: list[np.ndarray] = []
     labels: list[int] = []
-    for label, folder in enumerate(folders):
-        found = [p for p in folder.iterdir() if p.suffix.lower() in pictures.SUFFIXES]
-        files = sorted(p for p in found if p.name[0] != ".")
-        if not files:
-            raise ValueError(f"{folder} has no image ({', '.join(pictures.SUFFIXES)})")
+    classes = _class_files(root)
+    for label, files in enumerate(classes):
         for file in files:
             pixels.append(pictures.read(file, size))
             if pixels[-1].shape != pixels[0].shape:
@@ -109,7 +99,28 @@ def from_folder(
             labels.append(label)
     x = np.stack(pixels).astype(np.float32)
     y = np.array(labels, np.int32)
-    return checked(Images(x, y, len(folders), name or root.resolve().name))
+    return checked(Images(x, y, len(classes), name or root.resolve().name))
+
+
+def _class_files(root: Path) -> list[list[Path]]:
+    """The images of each class folder."""
+    with checkpoints.reading(root):
+        if not root.is_dir():
+            raise ValueError(f"no such folder: {root}")
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
+        found = [sorted(filter(_is_image, folder.iterdir())) for folder in folders]
+    if len(folders) < 2:
+        raise ValueError(
+            f"{root}: wanted at least 2 class folders, found {len(folders)}"
+        )
+    for folder, files in zip(folders, found, strict=True):
+        if not files:
+            raise ValueError(f"{folder} has no image ({', '.join(pictures.SUFFIXES)})")
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in pictures.SUFFIXES and path.name[0] != "."
 
 
 def from_cifar(
@@ -126,14 +137,13 @@ def from_cifar(
 
     Raises: `ValueError`, of one line, for what is missing, damaged or something else.
     """
-    root = Path(path)
-    if root.is_dir():
-        patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
-        files = sorted(f for pattern in patterns for f in root.glob(pattern))
-        if not files:
-            raise ValueError(f"{root} has no batch of CIFAR ({' or '.join(patterns)})")
-    else:
-        files = [root]
+    root, files = Path(path), [Path(path)]
+    patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
+    with checkpoints.reading(root):
+        if root.is_dir():
+            files = sorted(f for pattern in patterns for f in root.glob(pattern))
+    if not files:
+        raise ValueError(f"{root} has no batch of CIFAR ({' or '.join(patterns)})")
     parts = [cifar_files.read_batch(file) for file in files]
     counts = {classes for _, _, classes in parts}
     if len(counts) != 1:
@@ -176,7 +186,9 @@ def fashion_mnist(*, train: bool = True) -> Images:
     Raises: `ValueError` if it is not there or damaged.
     """
     folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
-    if not folder.is_dir():
+    with checkpoints.reading(folder):
+        there = folder.is_dir()
+    if not there:
         raise ValueError(
             f"Fashion-MNIST is not in {folder}: install the Debian package "
             "dataset-fashion-mnist, or set JAXNAS_FASHION_MNIST to a folder with its "
