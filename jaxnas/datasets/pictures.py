@@ -60,8 +60,9 @@ def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
                 pixels = displayed(image)
         if size is None:
             return pixels
-        resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
-        return np.asarray(resized)
+        height, width = size
+        stored, how = Image.fromarray(pixels), Image.Resampling.BILINEAR
+        return np.asarray(stored.resize((width, height), how))
     # Whatever a damaged file makes a decoder raise, decompression bombs included.
     except Exception as error:
         reason = shown(error, 200) or type(error).__name__
@@ -108,10 +109,10 @@ def _over_white(image: Any, raw: Any) -> np.ndarray:
         )
     if key is None and not _has_alpha(image):
         return np.asarray(image.convert("RGB"))
-    if raw == "RGB;16B" and key is not None:
+    if key is not None and raw == "RGB;16B":
         # Pillow keeps 8 bits of the pixels and 16 of the colour.
         raise ValueError("it has a transparent colour of 16 bits: save it with 8 bits")
-    if raw in _STEPS:
+    if key is not None and raw in _STEPS:
         # Pillow scales the pixels and leaves the transparent level as it is stored.
         step = _STEPS[raw]
         image.info["transparency"] = key % (255 // step + 1) * step
