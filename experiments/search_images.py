@@ -74,7 +74,8 @@ class Config:
     """Architectures that are chosen together; default: by the devices."""
     workers: int = 1
     """Trainings of the search at the same time on a CPU, each of which compiles the program
-    for itself: pays where there are many cores. The first device may use all cores too."""
+    for itself: pays where there are many cores; at most 50. The first device may use all
+    cores too."""
     keep: float = 0.25
     """The share of cells that is searched, those with the best scores."""
     train_images: int = 2000
@@ -251,13 +252,13 @@ def _check(config: Config) -> None:
     settings.seed(config, "seed")
     if config.arch is not None:
         nasbench201.from_string(config.arch)
-    settings.positive(config, "train_images", "valid_images", "workers")
-    if config.batch is not None:
-        settings.positive(config, "batch")
-        if config.batch > image_scores.FEWEST:
+    settings.positive(config, "train_images", "valid_images")
+    # By default a batch has a cell for every worker.
+    for flag, value in (("batch", config.batch), ("workers", config.workers)):
+        if value is not None and not 1 <= value <= image_scores.FEWEST:
             raise ValueError(
-                f"--batch must be at most {image_scores.FEWEST}, the fewest cells that "
-                f"are searched, not {config.batch}"
+                f"--{flag} must be 1 to {image_scores.FEWEST}, the fewest cells that are "
+                f"searched, not {value}"
             )
     pytrees.need_orbax()
 

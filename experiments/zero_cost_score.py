@@ -87,6 +87,11 @@ def main(config: Config) -> Table:
     settings.positive(config, "images_used", "channels", "depth")
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
     settings.positive(config, *given)
+    if config.lanes is not None and config.lanes > nb201.SPACE.size:
+        raise ValueError(
+            f"--lanes must be at most {nb201.SPACE.size}, the cells that there are, not "
+            f"{config.lanes}"
+        )
     settings.seed(config, "seed")
     names = ", ".join((*CATALOGUE, *COUNTS))
     if not config.proxies:

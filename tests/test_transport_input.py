@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnas import transport
-from jaxnas.transport import entropic, general
+from jaxnas.transport import entropic, general, masses
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 PLACES = np.arange(4)
@@ -99,8 +99,7 @@ def test_totals_that_differ_by_rounding_are_equal():
         (np.float16([0.1] * 10), np.array([1.0])),
         (jnp.full(3, 1 / 3, jnp.bfloat16), jnp.ones(1, jnp.bfloat16)),
     ):
-        plan = transport.sinkhorn_plan(np.ones((len(u), len(v))), u, v, num_steps=1)
-        assert plan.shape == (len(u), len(v))
+        masses.check_totals(u, v)
 
 
 def test_each_problem_on_trailing_axes_is_checked():
@@ -113,6 +112,5 @@ def test_each_problem_on_trailing_axes_is_checked():
 
 def test_values_that_are_not_known_are_not_checked():
     u, v = jnp.full(2, 0.5), jnp.ones(2)
-    cost = jnp.ones((2, 2))
-    assert np.isfinite(jax.jit(sinkhorn)(cost, u, v))
-    assert jax.vmap(sinkhorn, (None, 0, None))(cost, u[None], v).shape == (1,)
+    jax.make_jaxpr(sinkhorn)(jnp.ones((2, 2)), u, v)
+    jax.make_jaxpr(lambda u: transport.sinkhorn(jnp.ones((2, 2)), u, v))(u)
