@@ -1,5 +1,6 @@
 """Scoring many cells: chunks, resumption, devices, processes, engines, the driver."""
 
+import dataclasses
 import os
 import pickle
 import socket
@@ -226,6 +227,8 @@ def test_where_the_driver_takes_images_from(tmp_path):
     with pytest.raises(ValueError, match="has 4 images: no batch 0 of 6"):
         config = driver(tmp_path, images=str(tmp_path / "some.npz"))
         zero_cost_score.main(config)
+    with pytest.raises(ValueError, match="--lanes must be at most 15625, the cells"):
+        zero_cost_score.main(dataclasses.replace(config, lanes=1_000_000))
     (tmp_path / "some.npz").rename(tmp_path / "my photos.npz")
     with pytest.raises(ValueError, match="cannot be called 'my photos': give --data"):
         found("my photos.npz")

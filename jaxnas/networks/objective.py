@@ -155,7 +155,7 @@ class _Trainings:
     def _finished(self, arch: np.ndarray, curves: Curves) -> Curves:
         if self.folder is not None:
             path = _path(Path(self.folder), arch, len(curves["valid"]))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoints.make_folder(path.parent)
             checkpoints.save_arrays(path, curves | {"arch": arch}, self.record)
         if self.report is not None:
             self.report(arch, curves)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import pytrees
+from jaxnas import checkpoints, pytrees
 from jaxnas.networks import cells
 from jaxnas.networks import train as training
 from jaxnas.networks.nasbench201 import Network, Params
@@ -210,7 +210,7 @@ def on_devices(
 
 
 def _save(folder: Path, record: dict, state, curves, done: int) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.make_folder(folder.parent)
     pytrees.save(folder, {"state": state, "curves": curves}, record | {"epochs": done})
 
 

@@ -106,7 +106,7 @@ def score_many(
         if saved is None:
             saved = run(index)
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                checkpoints.make_folder(path.parent)
                 checkpoints.save_arrays(path, saved, record)
         values[index], seconds[index] = saved["values"], saved["seconds"]
         if report is not None:
