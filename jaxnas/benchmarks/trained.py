@@ -78,7 +78,8 @@ def table(trainings: Trainings) -> Table:
 
     Returns: accuracies `<dataset>/<split>/<epochs>` (cells, runs), of the last epoch; of
       every epoch `curve/...`, `loss/...` and `time/...` (cells, runs, epochs), where a
-      network that has diverged has an accuracy of 0; and `seconds/...`.
+      network that has diverged has an accuracy of 0; and `seconds/...`. Seconds are
+      what the manifest's `clock` says, wall-clock seconds where it says nothing.
     Raises: `ValueError` if two of the cells compute the same function.
     """
     archs, runs, dataset, manifest = trainings
@@ -98,9 +99,14 @@ def table(trainings: Trainings) -> Table:
         add(f"curve/{dataset}/{split}/{epochs}", curve, "of every epoch")
     add(f"loss/{dataset}/train/{epochs}", arrays["loss"], "mean over an epoch's steps")
     time = arrays["seconds"]
-    add(f"time/{dataset}/train/{epochs}", time, "of an epoch with its evaluation")
+    clock = manifest.get("clock", "wall-clock seconds")
+    add(f"time/{dataset}/train/{epochs}", time, f"{clock}, an epoch and its evaluation")
     mean = np.asarray(np.nanmean(time.sum(2), 1, dtype=np.float64))
-    add(f"seconds/{dataset}/{epochs}", mean, "mean of the runs, evaluation included")
+    add(
+        f"seconds/{dataset}/{epochs}",
+        mean,
+        f"{clock}, evaluation included, mean of runs",
+    )
     digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in CURVES))
     told = {
         "source": f"trained by jaxnas on {dataset}",
