@@ -239,9 +239,9 @@ def test_seconds_are_those_of_the_clock(fake, tmp_path, monkeypatch):
 
 
 def test_the_table_that_ships_has_signal():
-    assert sources.TRAINED["fashion"].stat().st_size < 10e6
+    assert trained.SHIPPED["fashion"].stat().st_size < 10e6
     table = sources.open_table("fashion")
-    known = trained.load(sources.TRAINED["fashion"])
+    known = trained.load(trained.SHIPPED["fashion"])
     cells = known.archs
     np.testing.assert_array_equal(cells, trained.representatives()[: len(cells)])
     numbers = [len(run["loss"]) for run in known.runs]
@@ -258,6 +258,38 @@ def test_the_table_that_ships_has_signal():
     # Cells that connect nothing guess.
     dead = table.columns["fashion-mnist/test/4"][(table.arch == 0).all(1), 0]
     assert 5 < dead.item() < 15
+
+
+def test_the_long_curves_that_ship_are_what_they_say():
+    path = trained.SHIPPED["fashion-curves"]
+    assert path.stat().st_size < 1e6
+    known, table = trained.load(path), sources.open_table("fashion-curves")
+    assert known.manifest["clock"] == "CPU seconds of one core"
+    told, epochs = known.manifest["settings"], known.manifest["recipe"]["epochs"]
+    assert epochs >= 12 and told["epochs"] == epochs
+    order = trained.representatives(told["seed"])
+    np.testing.assert_array_equal(known.archs, order[: len(known.archs)])
+    # Every cell that computes one of the functions, and no other.
+    classes = function_classes(keep_dead=False)
+    codes = [
+        np.ravel_multi_index(a.T, SPACE.choices) for a in (known.archs, table.arch)
+    ]
+    covered = np.flatnonzero(np.isin(classes, classes[codes[0]]))
+    np.testing.assert_array_equal(np.sort(codes[1]), covered)
+    assert table.manifest["part"] is (len(table.arch) < SPACE.size)
+    numbers = [len(run["loss"]) for run in known.runs]
+    assert numbers[0] == len(known.archs) and numbers[1] >= min(numbers[0], 20)
+    # A run has all epochs of its first functions, and nothing of the others.
+    places = {classes[code]: place for place, code in enumerate(codes[0])}
+    place = np.array([places[c] for c in classes[codes[1]]])
+    there = place[:, None] < np.array(numbers)
+    for split in ("train", "valid", "test"):
+        curve = table.columns[f"curve/fashion-mnist/{split}/{epochs}"]
+        assert curve.shape == (len(table.arch), len(numbers), epochs)
+        np.testing.assert_array_equal(np.isnan(curve).all(2), ~there)
+        np.testing.assert_array_equal(np.isnan(curve).any(2), ~there)
+    seconds = table.columns[f"time/fashion-mnist/train/{epochs}"][there]
+    assert 0.05 < seconds.min() and seconds.max() < 10
 
 
 @pytest.mark.parametrize(

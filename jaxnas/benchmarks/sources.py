@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxnas import checkpoints
-from jaxnas.benchmarks import files, trained
+from jaxnas.benchmarks import files
 from jaxnas.benchmarks.analog import analog
 from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks.trained import fashion, fashion_curves
 
 __all__ = [
     "NAMES",
@@ -228,32 +229,6 @@ def _score_columns(
         )
         add(f"{what}-supernet", "cifar10", theirs[f"supernet_acc_{what}"], meaning)
     return columns, meanings
-
-
-# Trainings of this project, by the name of the benchmark; see `fashion`.
-TRAINED = {
-    name: Path(__file__).parent / "data" / f"{name.replace('-', '_')}.npz"
-    for name in ("fashion", "fashion-curves")
-}
-
-
-def fashion() -> Table:
-    """Networks of NAS-Bench-201 that this project trained on small Fashion-MNIST.
-
-    Accuracies and whole learning curves of train, valid and test, losses and seconds, of
-    the cells of a random part of all functions; some of them of three runs. The manifest
-    has the settings; `python -m experiments.train_table` makes it and goes on with it.
-    """
-    return trained.table(trained.load(TRAINED["fashion"]))
-
-
-def fashion_curves() -> Table:
-    """As `fashion`, other networks with longer curves: RECIPE.
-
-    Early epochs rank the cells imperfectly, and the last ones of two runs rank them alike.
-    Seconds are CPU seconds of one core.
-    """
-    return trained.table(trained.load(TRAINED["fashion-curves"]))
 
 
 NAMES: dict[str, Callable[[], Table]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,31 @@ from jaxnas.spaces.nasbench201_classes import function_classes
 
 # What a training gives, (architectures, epochs) each.
 CURVES = ("loss", "train", "valid", "test", "seconds")
+
+# Trainings that the package has, by the name of the benchmark.
+SHIPPED = {
+    "fashion": Path(__file__).parent / "data" / "fashion.npz",
+    "fashion-curves": Path(__file__).parent / "data" / "fashion_curves.npz",
+}
+
+
+def fashion() -> Table:
+    """Networks of NAS-Bench-201 that this project trained on small Fashion-MNIST.
+
+    Accuracies and whole learning curves of train, valid and test, losses and seconds, of
+    the cells of a random part of all functions; some of them of three runs. The manifest
+    has the settings; `python -m experiments.train_table` makes it and goes on with it.
+    """
+    return table(load(SHIPPED["fashion"]))
+
+
+def fashion_curves() -> Table:
+    """As `fashion`, smaller networks with curves of 12 epochs in place of 4.
+
+    Early epochs rank the cells imperfectly, and the last epochs of two runs rank them
+    alike. Seconds are CPU seconds of one core.
+    """
+    return table(load(SHIPPED["fashion-curves"]))
 
 
 def representatives(seed: int = 0) -> np.ndarray:
