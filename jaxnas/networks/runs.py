@@ -35,8 +35,9 @@ class Trained(NamedTuple):
     """Of a architectures."""
 
     params: Params  # with running statistics and lanes (a,)
-    # (a, epochs) float32 each: loss, train, valid, test; and seconds, in equal shares of
-    # those that were trained together, evaluation included, compilation not.
+    # (a, epochs) float32 each: loss, train, valid, test; and seconds by the clock of the
+    # training, in equal shares of those that were trained together, evaluation included,
+    # compilation not.
     curves: dict[str, np.ndarray]
 
 
@@ -54,6 +55,7 @@ def train(
     images: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     device: Any = None,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
     """Trains architectures (a, 6) side by side for all epochs of a recipe.
 
@@ -70,6 +72,8 @@ def train(
         of `data`, and as many; for more of them than one epoch takes.
       device: default: the first.
       report: called after each epoch with its number, from 0, and the curves so far.
+      clock: seconds since some moment. `time.process_time` measures the CPU seconds of
+        this process, whatever else the machine does: for one training at a time on a CPU.
 
     Returns: the networks and their curves; NaN from where one has diverged.
     Raises: `ValueError` for architectures and data that do not fit, and for a folder of
@@ -100,12 +104,12 @@ def train(
         if images is not None:
             x, y = jax.device_put(images(number), device)
             data = data._replace(x=x, y=y)
-        begun = time.perf_counter()
+        begun = clock()
         state, measured = program(number, wanted, state, data)
         jax.block_until_ready((state, measured))
         for name, values in zip(MEASURED, measured, strict=True):
             curves[name][:, number] = values
-        curves["seconds"][:, number] = (time.perf_counter() - begun) / len(archs)
+        curves["seconds"][:, number] = (clock() - begun) / len(archs)
         done = number + 1
         if folder is not None and (done % save_every == 0 or done == recipe.epochs):
             _save(Path(folder), record, state, curves, done)
