@@ -120,6 +120,18 @@ def compact(asked: ArrayLike, *values: ArrayLike) -> tuple[Host, ...]:
     return tuple(moved)
 
 
+def cut_short(asked: ArrayLike) -> Host:
+    """Whether a run with a budget reached its last step before its budget.
+
+    Args:
+      asked: (..., steps, b), which slots asked for something.
+
+    Returns: (...) bool; True where the last step still evaluated something, so that more
+      steps would have spent more.
+    """
+    return np.asarray(asked)[..., -1, :].any(-1)
+
+
 def at_cost(cost: ArrayLike, value: ArrayLike, grid: ArrayLike) -> Host:
     """A metric as a step function of the cost spent, evaluated at budgets.
 

@@ -151,6 +151,8 @@ def extend(
     size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
     distances = jax.lax.dynamic_index_in_dim(state.distances, last, 1, False)
     new = gram.laplace(distances, state.hyper.scales)
+    # Where there is nothing to condition on, a row of zeros adds nothing.
+    use = use & wanted
     new = jnp.where(use, (new - old @ white_cross) / size, 0.0)
     z = gp.apply_target(state.target, state.score[last])
     weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
@@ -159,8 +161,8 @@ def extend(
         white_cross=white_cross,
         newest=jnp.where(wanted, new, state.newest),
         white_target=put(state.white_target, jnp.where(wanted, weight, there), last, 0),
-        mean=state.mean + jnp.where(wanted, weight * new, 0.0),
-        explained=state.explained + jnp.where(wanted, new**2, 0.0),
+        mean=state.mean + weight * new,
+        explained=state.explained + new**2,
     )
 
 
