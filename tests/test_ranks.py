@@ -163,6 +163,8 @@ def test_the_convex_combination_scales_both_and_makes_minus_infinity_zero():
     first, second = np.array([-np.inf, 5.0, 10.0]), np.array([0.0, 4.0, 1.0])
     combined = ensembles.convex_combination(first, second, 0.75)
     np.testing.assert_allclose(combined, [0, 0.75 / 2 + 0.25, 0.75 + 0.0625])
+    published = ensembles.convex_combination(first, second)
+    np.testing.assert_allclose(published, [0, 0.6 / 2 + 0.4, 0.6 + 0.1])
     for wrong in (np.zeros(3), np.array([np.nan, 0, 1]), np.array([np.inf, 0, 1])):
         with pytest.raises(ValueError, match="cannot be scaled"):
             ensembles.convex_combination(first, wrong)
