@@ -249,3 +249,30 @@ def test_choices_that_cannot_be_are_refused():
     for choices in ((), (0, 3), (2**16 + 1,)):
         with pytest.raises(ValueError, match="at least one number from 1 to 65536"):
             base.product("bad", choices)
+
+
+def test_distances_of_architectures_with_several_graphs_are_sums():
+    """A normal and a reduction cell: each part is that of one of the cells."""
+    cell = nb201.SPACE
+    both = dataclasses.replace(
+        base.product("two cells", (5,) * 12),
+        labels=cell.labels,
+        graphs=(
+            lambda arch: nb201.graph_nonezero(arch[:6]),
+            lambda arch: nb201.graph_nonezero(arch[6:]),
+        ),
+    )
+    arch = draws(both, 7)
+    kinds = ("tree_wasserstein", "live_tree_wasserstein", "operation_transport")
+    for kind in (*kinds, "nasbot_like"):
+        feature = getattr(distances, kind)
+        parts, of_cell = (jax.vmap(feature(space)) for space in (both, cell))
+        wanted = of_cell(arch[:, :6]) + of_cell(arch[:, 6:])
+        found = parts(arch)
+        assert len(found) == len(wanted)
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="two cells has 2 graphs: wanted one"):
+        both.to_graph(arch[0])
+    with pytest.raises(ValueError, match="supernet has no graph to compare"):
+        distances.tree_wasserstein(SPACES["14 positions of 8"])

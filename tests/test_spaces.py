@@ -446,7 +446,7 @@ def test_a_product_has_a_notation_of_its_own():
     for text, words in (("1,x", "wanted 2 numbers"), ("1,30", "0..29 at position 1")):
         with pytest.raises(ValueError, match=words):
             space.from_string(text)
-    with pytest.raises(ValueError, match="is a product of choices, no graph"):
+    with pytest.raises(ValueError, match="has 0 graphs: wanted one"):
         space.to_graph(np.array([0, 0]))
     with pytest.raises(ValueError, match="choices must be at least one number"):
         base.product("toy", ())

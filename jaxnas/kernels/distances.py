@@ -13,15 +13,18 @@ import jax.numpy as jnp
 from jaxnas.kernels import tree_wasserstein as tw
 from jaxnas.spaces import features
 from jaxnas.spaces.base import Space
-from jaxnas.types import Array
+from jaxnas.types import Array, Graph
 
 # Parts = arch (d,) -> tuple of vectors, one for each part of the distance.
 Parts = Callable[[Array], tuple[Array, ...]]
 
 
 def tree_wasserstein(space: Space, n: int = 1) -> Parts:
-    """The three parts of the tree-Wasserstein distance (Nguyen et al., 2021)."""
-    return lambda arch: tw.embed(space.to_graph(arch), space.labels, n)
+    """The three parts of the tree-Wasserstein distance (Nguyen et al., 2021).
+
+    An architecture of several graphs has three parts for each of them.
+    """
+    return _of_graphs(space, lambda graph: tw.embed(graph, space.labels, n))
 
 
 def live_tree_wasserstein(space: Space, n: int = 1) -> Parts:
@@ -30,8 +33,20 @@ def live_tree_wasserstein(space: Space, n: int = 1) -> Parts:
     Beside `tree_wasserstein`, it tells the kernel which cells compute the same.
     """
 
+    def of_graph(graph: Graph) -> tuple[Array, ...]:
+        return tw.embed(features.prune(graph), space.labels, n)
+
+    return _of_graphs(space, of_graph)
+
+
+def _of_graphs(space: Space, of_graph: Callable[[Graph], tuple[Array, ...]]) -> Parts:
+    """The parts of all graphs of an architecture, one graph after another."""
+    if not space.graphs:
+        raise ValueError(f"an architecture of {space.name} has no graph to compare")
+
     def parts(arch: Array) -> tuple[Array, ...]:
-        return tw.embed(features.prune(space.to_graph(arch)), space.labels, n)
+        graphs = (graph(arch) for graph in space.graphs)
+        return tuple(part for graph in graphs for part in of_graph(graph))
 
     return parts
 
@@ -46,7 +61,7 @@ def operation_transport(space: Space) -> Parts:
     tree, so the distance has a closed form: it is the operation part of `tree_wasserstein`
     with n = 1, and negative definite.
     """
-    return lambda arch: tree_wasserstein(space)(arch)[:1]
+    return lambda arch: tree_wasserstein(space)(arch)[::3]
 
 
 def hamming(space: Space) -> Parts:
@@ -68,12 +83,12 @@ def path_encoder(space: Space) -> Callable[[Array], Array]:
 
 
 def nasbot_like(space: Space) -> Parts:
-    """L1 of sorted in-degrees, sorted out-degrees and operation counts, in one part."""
+    """L1 of sorted in-degrees, sorted out-degrees and operation counts, in one part
+    for each graph."""
 
-    def parts(arch: Array) -> tuple[Array]:
-        graph = space.to_graph(arch)
+    def of_graph(graph: Graph) -> tuple[Array, ...]:
         degrees = [jnp.sort(graph.adj.sum(axis)).astype(float) for axis in (0, 1)]
         counts = features.op_ngrams(graph, 1, len(space.labels)).astype(float)
         return (jnp.concatenate([*degrees, counts]),)
 
-    return parts
+    return _of_graphs(space, of_graph)

@@ -72,10 +72,10 @@ class Space:
     near: Callable[[Array], tuple[Array, Array]] | None = None
 
     def to_graph(self, arch: Array) -> Graph:
-        """The first graph of an architecture; `ValueError` if it has none."""
-        if not self.graphs:
+        """The graph of an architecture; `ValueError` unless it has exactly one."""
+        if len(self.graphs) != 1:
             raise ValueError(
-                f"an architecture of {self.name} is a product of choices, no graph"
+                f"an architecture of {self.name} has {len(self.graphs)} graphs: wanted one"
             )
         return self.graphs[0](arch)
 
