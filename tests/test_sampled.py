@@ -1,6 +1,5 @@
 """Bayesian optimisation over drawn candidates: its posterior, its protocol, its choices."""
 
-import dataclasses
 import functools
 
 import jax
@@ -11,12 +10,11 @@ from jax.tree_util import Partial
 
 from jaxnas import gp
 from jaxnas.benchmarks.synthetic import synthetic
-from jaxnas.kernels import distances
 from jaxnas.kernels.gram import laplace
-from jaxnas.search import bayesopt, pool, proposals, sampled, selectors, shortlists
+from jaxnas.search import pool, proposals, sampled, selectors, shortlists
 from jaxnas.search import posterior as pool_posterior
 from jaxnas.search import sampled_posterior as posterior
-from jaxnas.search.loop import run, simulate
+from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.types import Query, Result
 
@@ -24,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SPACE = base.product("toy", (3,) * 4)
 EVERY = base.every(SPACE)
-INIT, STEPS = 4, 20
+INIT, STEPS = 4, 8
 
 
 def halves(arch):
@@ -38,6 +36,11 @@ def constant(arch):
 
 
 OBJECTIVE = synthetic(jax.random.key(5), SPACE)
+
+
+def _evaluate(failing, key, query):
+    result = OBJECTIVE(key, query)
+    return result._replace(score=jnp.where(failing, jnp.nan, result.score))
 
 
 @functools.cache
@@ -54,18 +57,9 @@ def seeds(*numbers):
     return jax.vmap(jax.random.key)(jnp.array(numbers))
 
 
-@functools.cache
-def runs(batch=1, name="best", steps=STEPS, failing=False):
-    search = make(batch, name)
-    return simulate(seeds(1, 2, 3), search, broken if failing else OBJECTIVE, steps)
-
-
-def _broken(key, query):
-    result = OBJECTIVE(key, query)
-    return result._replace(score=jnp.full_like(result.score, jnp.nan))
-
-
-broken = Partial(_broken)
+def runs(*numbers, batch=1, name="best", failing=False):
+    evaluate = Partial(_evaluate, jnp.bool_(failing))
+    return simulate(seeds(*numbers), make(batch, name), evaluate, STEPS)
 
 
 @functools.cache
@@ -75,42 +69,59 @@ def state_after(num=12):
     arch = jnp.asarray(np.random.default_rng(0).permutation(EVERY)[:num])
     query = Query(arch, jnp.full(num, 20), jnp.zeros(num, jnp.int32))
     known = jax.vmap(SPACE.identity)(arch), embed(arch)
+    refit = jax.jit(lambda s: posterior.refit(prior, s, float("inf")))
     score = OBJECTIVE(jax.random.key(0), query).score
     state = posterior.grown(posterior.empty(arch[:0], embed(arch[:0]), prior), num + 3)
     late = jnp.arange(num) >= num - 2
     first = query._replace(epoch=jnp.where(late, 0, 20))
     state = posterior.record(state, first, *known, score)
-    state = posterior.refit(prior, state, float("inf"))
+    state = refit(state)
     last = query._replace(epoch=jnp.where(late, 20, 0))
     return embed, prior, posterior.record(state, last, *known, score)
 
 
-def test_the_posterior_is_that_of_the_pool():
-    """At all candidates of a small space, with the same hyper-parameters."""
-    embed, prior, state = state_after()
+@functools.cache
+def everywhere():
+    """The posterior at the whole space, and jointly at four places."""
+    embed, _, state = state_after()
+
+    def posteriors(archs):
+        found = posterior.at(state, embed(archs))
+        return found._replace(joint=None), found.joint(jnp.array(FOUR))
+
+    return jax.jit(posteriors)(jnp.asarray(EVERY))
+
+
+FOUR = [3, 80, 41, 42]
+
+
+def _pool_state(monkeypatch):
+    """The same history, hyper-parameters included, of a pool of the whole space."""
+    _, _, state = state_after()
     cells = pool.make_pool(SPACE, [halves])
+    monkeypatch.setattr(gp, "fit", lambda *_: state.hyper)
+    record = jax.jit(lambda s, i, y: pool_posterior.record(cells, s, i, y, True))
+    refit = jax.jit(lambda s: pool_posterior.refit(cells, s, float("inf")))
+    extend = jax.jit(lambda s: pool_posterior.extend(cells, s, jnp.bool_(True), True))
     whole = pool_posterior.empty(cells, len(state.score))
-    for arch, score in zip(state.arch[:12], state.score, strict=False):
-        index = pool.index_of(cells, arch)
-        whole = pool_posterior.record(cells, whole, index, score, True)
-        if whole.count == 10:
-            whole = whole._replace(hyper=state.hyper, target=state.target)
-            fit = lambda *_: state.hyper  # noqa: E731
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(gp, "fit", fit)
-                whole = pool_posterior.refit(cells, whole, float("inf"))
-        elif whole.count > 10:
-            whole = pool_posterior.extend(cells, whole, jnp.bool_(True), True)
-    theirs = shortlists.of_pool(cells, whole)
-    ours = posterior.at(state, embed(jnp.asarray(EVERY)))
+    places = jax.vmap(lambda arch: pool.index_of(cells, arch))(state.arch)
+    for i in range(12):
+        whole = refit(whole) if i == 10 else whole
+        whole = record(whole, places[i], state.score[i])
+        whole = extend(whole) if i >= 10 else whole
+    return shortlists.of_pool(cells, whole)
+
+
+def test_the_posterior_is_that_of_the_pool(monkeypatch):
+    """At all candidates of a small space, with the same hyper-parameters."""
+    theirs, (ours, joint) = _pool_state(monkeypatch), everywhere()
     row = theirs.row
     np.testing.assert_allclose(ours.mean, theirs.mean[row], atol=1e-4)
     np.testing.assert_allclose(ours.std, theirs.std[row], atol=1e-4)
     np.testing.assert_allclose(
         [ours.best, ours.noise], [theirs.best, theirs.noise], rtol=1e-6
     )
-    some = jnp.array([3, 80, 41, 42])
-    for a, b in zip(ours.joint(some), theirs.joint(row[some]), strict=True):
+    for a, b in zip(joint, theirs.joint(row[jnp.array(FOUR)]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
     # Candidates of one embedding are recognised.
     groups = {tuple(np.flatnonzero(row == r)) for r in range(27)}
@@ -134,7 +145,7 @@ def test_the_posterior_is_the_textbooks():
         noise = jnp.array(float(state.hyper.noise))
         matrices = kernel(seen, seen), kernel(seen, points), kernel(points, points)
         wanted = gp.posterior(*matrices, z, np.ones(num, bool), noise)
-    ours = posterior.at(state, embed(jnp.asarray(EVERY)))
+    ours = everywhere()[0]
     amplitude = float(state.hyper.amplitude)
     std = np.sqrt(amplitude * np.maximum(np.diag(wanted.cov), 0))
     np.testing.assert_allclose(ours.mean, wanted.mean, atol=1e-4)
@@ -153,68 +164,62 @@ def test_the_first_of_equal_rows():
 
 @pytest.mark.parametrize(("batch", "name"), [(1, "best"), (3, "kdpp")])
 def test_runs_are_reproducible_and_have_no_repeats(batch, name):
-    trace, again = (
-        runs(batch, name),
-        simulate(seeds(9, 1), make(batch, name), OBJECTIVE, STEPS),
-    )
+    trace, again = (runs(*n, batch=batch, name=name) for n in ((1, 2), (9, 1)))
     np.testing.assert_array_equal(trace.query.arch[0], again.query.arch[1])
     assert (trace.query.arch[0] != trace.query.arch[1]).any()
     for arch in np.asarray(trace.query.arch):
         assert len(np.unique(arch.reshape(-1, 4), axis=0)) == batch * STEPS
-    short = simulate(seeds(1, 2, 3), make(batch, name), OBJECTIVE, 13)
-    np.testing.assert_array_equal(short.query.arch, trace.query.arch[:, :13])
 
 
 def test_failures_are_survived():
-    arch = np.asarray(runs(failing=True).query.arch)
+    arch = np.asarray(runs(1, 2, failing=True).query.arch)
     assert all(len(np.unique(a[:, 0], axis=0)) == STEPS for a in arch)
 
 
-def _state(num, room):
-    """A fitted state after `num` steps, and the search that made it."""
+@functools.cache
+def fitted():
+    """A search of batches of two in the middle of a run."""
     search = make(2)
-    state = run(jax.random.key(3), search, OBJECTIVE, num)[0]
-    return search, search.refresh(search.grow(state, room))
+    compiled = (jax.jit(f) for f in (search.ask, search.tell, search.expect))
+    return state_after()[2], *compiled
 
 
 def test_idle_slots_change_nothing():
-    search, state = _state(5, 12)
-    query = search.ask(jax.random.key(0), state)
+    state, ask, tell, expect = fitted()
+    query = ask(jax.random.key(0), state)
     idle = query._replace(start=query.epoch)
     nothing = Result(jnp.full(2, jnp.nan), jnp.full((2, 1), jnp.nan), jnp.zeros(2))
-    for after in (search.tell(state, idle, nothing), search.expect(state, idle)):
+    for after in (tell(state, idle, nothing), expect(state, idle)):
         jax.tree.map(np.testing.assert_array_equal, state, after)
     half = query._replace(start=query.start.at[0].set(query.epoch[0]))
-    told = search.tell(state, half, OBJECTIVE(jax.random.key(0), half))
+    told = tell(state, half, OBJECTIVE(jax.random.key(0), half))
     assert told.count == state.count + 1
     np.testing.assert_array_equal(told.arch[state.count], query.arch[1])
 
 
 def test_what_is_in_flight_is_believed_and_not_asked_again():
-    search, state = _state(5, 12)
-    query = search.ask(jax.random.key(0), state)
-    aware = search.expect(state, query)
+    state, ask, _, expect = fitted()
+    query = ask(jax.random.key(0), state)
+    aware = expect(state, query)
     embed = state_after()[0]
     before, after = (posterior.at(s, embed(query.arch)) for s in (state, aware))
     np.testing.assert_allclose(after.mean, before.mean, atol=1e-3)
     assert (after.std < 0.8 * before.std).all()
-    other = search.ask(jax.random.key(0), aware)
+    other = ask(jax.random.key(0), aware)
     assert not (query.arch[:, None] == other.arch).all(-1).any()
     # Before the first fit nothing is learnt from what is only expected.
-    fresh = search.grow(search.init(jax.random.key(0)), 12)
-    for _ in range(3):
-        fresh = search.expect(fresh, search.ask(jax.random.key(1), fresh))
-    assert fresh.count == 6 and not fresh.fitted
+    early = expect(state._replace(fitted=jnp.bool_(False)), query)
+    assert early.count == 14 and not early.fitted
 
 
 def test_workers_have_no_repeats():
-    state, trace = run(jax.random.key(0), make(), OBJECTIVE, STEPS, workers=3)
-    assert state.count == STEPS
-    assert len(np.unique(trace.query.arch[:, 0], axis=0)) == STEPS
+    trace = simulate(seeds(0), make(), OBJECTIVE, STEPS, workers=3)
+    assert len(np.unique(trace.query.arch[0, :, 0], axis=0)) == STEPS
 
 
 def test_double_precision_is_kept(x64):
-    search = sampled.bayesopt_sampled(SPACE, [halves], init=2)
+    few = proposals.uniform(SPACE, 20)
+    search = sampled.bayesopt_sampled(SPACE, [halves], few, init=2)
     state = search.grow(search.init(jax.random.key(0)), 4)
     assert {x.dtype for x in jax.tree.leaves(state.points)} == {np.dtype("float64")}
     assert state.score.dtype == state.hyper.noise.dtype == np.float64
@@ -248,7 +253,6 @@ def test_only_new_valid_candidates_are_allowed():
     """Those seen, repeated and invalid are not; random ones join where too few are left."""
     part = base.restricted(SPACE, EVERY[EVERY[:, 0] > 0])
     _, _, state = state_after()
-    state = state._replace(identity=jax.vmap(SPACE.identity)(state.arch))
     fresh = EVERY[(EVERY[:, 0] > 0)]
     fresh = fresh[~(fresh[:, None] == np.asarray(state.arch[:12])).all(-1).any(1)][:3]
     seen = np.asarray([a for a in np.asarray(state.arch[:12]) if a[0] > 0])[:2]
@@ -261,44 +265,10 @@ def test_only_new_valid_candidates_are_allowed():
     assert (more[:, 0] > 0).all()
 
 
-def test_generators_of_old_ones_end_in_random_search():
-    stuck = lambda key, state: state.arch[:1]  # noqa: E731
-    search = sampled.bayesopt_sampled(SPACE, [halves], stuck, init=2)
-    arch = np.asarray(simulate(seeds(1, 2), search, OBJECTIVE, 12).query.arch)
-    assert all(len(np.unique(a[:, 0], axis=0)) == 12 for a in arch)
-
-
 def test_classes_count_once():
     search = make(same=lambda arch: arch[0] * 3 + arch[1])
     arch = np.asarray(simulate(seeds(1, 2), search, OBJECTIVE, 7).query.arch)
     assert all(len(np.unique(a[:, 0, :2], axis=0)) == 7 for a in arch)
-
-
-def test_whole_space_as_candidates_gives_what_the_pool_gives():
-    """The same posterior leads to the same choice, step by step."""
-    everything = lambda key, state: jnp.asarray(EVERY)  # noqa: E731
-    search = sampled.bayesopt_sampled(SPACE, [distances.hamming(SPACE)], everything)
-    cells = pool.make_pool(SPACE, [distances.hamming(SPACE)])
-    cells = dataclasses.replace(cells, prior=search.ask.args[0])
-    whole = bayesopt.bayesopt(cells)
-    state = search.grow(search.init(jax.random.key(0)), 25)
-    other = whole.grow(whole.init(jax.random.key(0)), 25)
-    for step in range(16):
-        if step in (10, 13):
-            state, other = search.refresh(state), whole.refresh(other)
-        query = whole.ask(jax.random.key(step), other)
-        if step > 10:
-            ours = search.ask(jax.random.key(step), state)
-            utility = shortlists.of_pool(cells, other).mean
-            places = [int(pool.index_of(cells, q.arch[0])) for q in (query, ours)]
-            rows = np.asarray(cells.embedding.row)[places]
-            np.testing.assert_allclose(*np.asarray(utility)[rows], atol=1e-3)
-        result = OBJECTIVE(jax.random.key(0), query)
-        state, other = (
-            search.tell(state, query, result),
-            whole.tell(other, query, result),
-        )
-    assert state.count == other.count == 16
 
 
 @pytest.mark.parametrize(

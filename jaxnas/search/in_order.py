@@ -50,33 +50,34 @@ def in_order(
             )
         return (Stage(UNLIMITED, UNLIMITED),)
 
-    def init(vectors: Array, ids: Array, key: Array) -> Listed:
-        del ids, key
-        return Listed(jnp.zeros(len(vectors), bool))
+    def init(key: Array) -> Listed:
+        del key
+        return Listed(jnp.zeros(num, bool))
 
-    def ask(vectors: Array, ids: Array, key: Array, state: Listed) -> Query:
+    def ask(vectors: Array, key: Array, state: Listed) -> Query:
         del key
         place = jnp.flatnonzero(~state.told, size=batch, fill_value=num)
         until = jnp.where(place < num, epoch, 0).astype(jnp.int32)
         arch = vectors[jnp.minimum(place, num - 1)]
         return Query(arch, until, jnp.zeros_like(until))
 
-    def visit(vectors: Array, ids: Array, state: Listed, query: Query) -> Listed:
-        del vectors
+    def visit(ids: Array, state: Listed, query: Query) -> Listed:
         of_query = jax.vmap(space.identity)(query.arch)
         return Listed(state.told | identity.member(ids, of_query, asked(query)))
 
-    def tell(
-        vectors: Array, ids: Array, state: Listed, query: Query, result: Result
-    ) -> Listed:
+    def tell(ids: Array, state: Listed, query: Query, result: Result) -> Listed:
         del result
-        return visit(vectors, ids, state, query)
+        return visit(ids, state, query)
 
-    keys = jnp.asarray(identity.words(base.identify(space, vectors)))
-    init, ask, tell, visit = (
-        Partial(f, jnp.asarray(vectors), keys) for f in (init, ask, tell, visit)
+    ids = jnp.asarray(identity.words(base.identify(space, vectors)))
+    return Search(
+        init,
+        Partial(ask, jnp.asarray(vectors)),
+        Partial(tell, ids),
+        expect=Partial(visit, ids),
+        stages=stages,
+        space=space,
     )
-    return Search(init, ask, tell, expect=visit, stages=stages, space=space)
 
 
 def _checked(space: Space, archs: np.ndarray) -> np.ndarray:
