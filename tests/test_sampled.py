@@ -239,7 +239,7 @@ def test_mutants_are_walks_from_the_best():
     )
     drawn = proposals.mutants(space, 12, parents=3, depth=2)(jax.random.key(0), state)
     assert drawn.shape == (12, 9)
-    for i, walk in enumerate(np.asarray(drawn).reshape(6, 2, 9)):
+    for i, walk in enumerate(np.asarray(drawn).reshape(2, 6, 9).swapaxes(0, 1)):
         parent = np.asarray(history[[2, 4, 3][i % 3]])
         assert (walk[0] != parent).sum() == (walk[1] != walk[0]).sum() == 1
     # With fewer evaluations than parents, and none of them a success.

@@ -64,12 +64,9 @@ def mutants(
     check_sizes(size=size, parents=parents, depth=depth)
     walks = -(-size // depth)
 
-    def walk(key: Array, arch: Array) -> Array:
-        def step(arch: Array, key: Array) -> tuple[Array, Array]:
-            arch = mutate(key, space, arch)
-            return arch, arch
-
-        return jax.lax.scan(step, arch, jax.random.split(key, depth))[1]
+    def step(archs: Array, keys: Array) -> tuple[Array, Array]:
+        archs = jax.vmap(lambda key, arch: mutate(key, space, arch))(keys, archs)
+        return archs, archs
 
     def propose(key: Array, state: History) -> Array:
         known = jnp.arange(len(state.score)) < state.count
@@ -77,8 +74,8 @@ def mutants(
         score = jnp.where(known, failed_last(state.score), -jnp.inf)
         order = jnp.lexsort((~known, -score))[:parents]
         place = jnp.arange(walks) % jnp.clip(state.count, 1, len(order))
-        keys = jax.random.split(key, walks)
-        archs = jax.vmap(walk)(keys, state.arch[order[place]])
+        keys = jax.random.split(key, (depth, walks))
+        archs = jax.lax.scan(step, state.arch[order[place]], keys)[1]
         return archs.reshape(-1, archs.shape[-1])
 
     return propose

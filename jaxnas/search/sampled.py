@@ -106,11 +106,11 @@ def bayesopt_sampled(
         return posterior.grown(empty, capacity or 0)
 
     def ask(prior: gp.HyperPrior, key: Array, state: SampledState) -> Query:
-        key_pool, key_new, key_select = jax.random.split(key, 3)
+        key_first, key_pool, key_new, key_select = jax.random.split(key, 4)
 
         def random() -> Array:
             seen = posterior.filled(state)
-            return sample_new(key_new, classes, batch, state.identity, seen)
+            return sample_new(key_first, classes, batch, state.identity, seen)
 
         def learned() -> Array:
             drawn = propose(key_pool, state)
@@ -199,19 +199,21 @@ def _embedding(
     space: Space, features: Sequence[Parts], scale: float
 ) -> tuple[Embed, gp.HyperPrior]:
     """The parts of the distance that vary, and the prior, from random architectures."""
-    keys = jax.random.split(jax.random.key(0), _SAMPLES)
-    archs = np.asarray(jax.vmap(lambda key: sample(key, space))(keys))
-    parts = [part for f in features for part in gram.in_chunks(f, archs)]
-    sampled = gram.embedding(parts)
-    medians = scale * len(sampled.parts) * gram.mean_distances(sampled)
-    values = medians, 1.0, 0.01, 2.0
-    prior = gp.HyperPrior(*(jnp.asarray(value, float) for value in values))
+    with jax.ensure_compile_time_eval():  # a search may be built inside of a trace
+        keys = jax.random.split(jax.random.key(0), _SAMPLES)
+        archs = np.asarray(jax.vmap(lambda key: sample(key, space))(keys))
+        parts = [part for f in features for part in gram.in_chunks(f, archs)]
+        sampled = gram.embedding(parts)
+        medians = scale * len(sampled.parts) * gram.mean_distances(sampled)
+        values = medians, 1.0, 0.01, 2.0
+        prior = gp.HyperPrior(*(jnp.asarray(value, float) for value in values))
     # As `gram.embedding` leaves out those that do not vary.
     varies = [bool((np.ptp(p, 0) > 1e-14 * np.abs(p).max(0)).any()) for p in parts]
+    dtype = prior.scales.dtype
 
     def embed(archs: Array) -> Points:
         every = (part for f in features for part in jax.vmap(f)(archs))
         kept = (part for part, v in zip(every, varies, strict=True) if v)
-        return tuple(jnp.asarray(part.T, prior.scales.dtype) for part in kept)
+        return tuple(jnp.asarray(part.T, dtype) for part in kept)
 
     return embed, prior
