@@ -18,7 +18,7 @@ from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 
 
 class Listed(NamedTuple):
-    """The list, and which of it has been evaluated."""
+    """Which architectures of the list have been evaluated."""
 
     told: Array  # (n,) bool
 

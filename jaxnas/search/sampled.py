@@ -105,7 +105,7 @@ def bayesopt_sampled(
         empty = posterior.empty(arch, embed(arch), prior)
         return posterior.grown(empty, capacity or 0)
 
-    def ask(prior: gp.HyperPrior, key: Array, state: SampledState) -> Query:
+    def ask(key: Array, state: SampledState) -> Query:
         key_first, key_pool, key_new, key_select = jax.random.split(key, 4)
 
         def random() -> Array:
@@ -122,18 +122,16 @@ def bayesopt_sampled(
             return from_nothing(random(), epoch)
         return from_nothing(jax.lax.cond(state.fitted, learned, random), epoch)
 
-    def tell(
-        prior: gp.HyperPrior, state: SampledState, query: Query, result: Result
-    ) -> SampledState:
+    def tell(state: SampledState, query: Query, result: Result) -> SampledState:
         return posterior.record(state, query, *known(query), result.score)
 
-    def expect(prior: gp.HyperPrior, state: SampledState, query: Query) -> SampledState:
+    def expect(state: SampledState, query: Query) -> SampledState:
         return posterior.expect(state, query, *known(query))
 
     def known(query: Query) -> tuple[Array, Points]:
         return jax.vmap(classes.identity)(query.arch), embed(query.arch)
 
-    def grow(prior: gp.HyperPrior, state: SampledState, end: int) -> SampledState:
+    def grow(state: SampledState, end: int) -> SampledState:
         return posterior.grown(state, end * batch)
 
     def refresh(prior: gp.HyperPrior, state: SampledState) -> SampledState:
@@ -148,8 +146,16 @@ def bayesopt_sampled(
         """Whether there is room for more than the first, random evaluations."""
         return len(state.score) > begin * batch
 
-    functions = (Partial(f, prior) for f in (initial, ask, tell, grow, refresh, expect))
-    return Search(*functions, stages=stages, space=space)
+    return Search(
+        Partial(initial, prior),
+        ask,
+        tell,
+        grow,
+        Partial(refresh, prior),
+        expect,
+        stages=stages,
+        space=space,
+    )
 
 
 def new_ones(
