@@ -22,6 +22,7 @@ from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
+from jaxnas.search.sampled import bayesopt_sampled
 from jaxnas.spaces import nasbench201, nasbench201_classes
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
@@ -131,6 +132,15 @@ def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     return bayesopt(pool, init=INIT, select=EXPLORE, tail=TAIL)
 
 
+def sampled(space: Space, archs: np.ndarray, budget: Budget) -> Search:
+    """The same among 1,000 candidates that are drawn anew for each evaluation."""
+    parts = [feature(space) for feature in PLUS] + budget.parts(space)
+    same = same_function(space)
+    check_room(space, archs, budget, same)
+    settings = {"init": INIT, "select": EXPLORE, "tail": TAIL}
+    return bayesopt_sampled(space, parts, same=same, **settings)
+
+
 def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
     """The same with one distance that has no embedding, from a table of all cells.
 
@@ -179,6 +189,7 @@ METHODS: dict[str, Method] = {
         partial(distances.tree_wasserstein, n=2), copies=True
     ),
     "gp-tw2g-plus": improved,
+    "gp-tw2g-plus-sampled": sampled,
 }
 
 # The kernels that Nguyen et al. (2021) compare, and what else there is of their kind:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+from jaxnas.kernels import distances
 from jaxnas.search import evolution, parts
 from jaxnas.search.bananas import bananas
 from jaxnas.search.base import Search, Stage
@@ -19,7 +20,9 @@ from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.loop import run, simulate
 from jaxnas.search.pool import make_pool
+from jaxnas.search.proposals import mixture, mutants, uniform
 from jaxnas.search.random_search import random_search
+from jaxnas.search.sampled import bayesopt_sampled
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Result
 
@@ -65,6 +68,12 @@ SEARCHES = {
         batch=batch,
     ),
     "bayesopt": lambda batch: bayesopt(whole_pool(), batch=batch),
+    "bayesopt sampled": lambda batch: bayesopt_sampled(
+        SPACE,
+        [distances.hamming(SPACE)],
+        mixture(uniform(SPACE, 50), mutants(SPACE, 50)),
+        batch=batch,
+    ),
 }
 every_search = pytest.mark.parametrize("name", SEARCHES)
 

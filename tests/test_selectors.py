@@ -13,7 +13,7 @@ from scipy.stats import norm
 from jaxnas import acquisition, gp
 from jaxnas.search import bayesopt as bo
 from jaxnas.search import pool as pools
-from jaxnas.search import posterior, selectors
+from jaxnas.search import posterior, selectors, shortlists
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import Result
@@ -53,21 +53,29 @@ TABLE = np.float32(np.sin(EVERY[:, :3] @ [1.0, 2.0, 0.7]) + 0.1 * EVERY[:, 0])
 def state_after(num=12):
     """The posterior after `num` observations, the last of them since the last fit."""
     state = posterior.empty(POOL, num + 2)
-    record = jax.jit(lambda s, p: posterior.record(POOL, s, p, jnp.asarray(TABLE)[p]))
+    record = jax.jit(
+        lambda s, p: posterior.record(POOL, s, p, jnp.asarray(TABLE)[p], True)
+    )
     order = np.random.default_rng(0).permutation(54)
     for place in order[: num - 2]:
         state = record(state, jnp.int32(place))
     state = jax.jit(lambda s: posterior.refit(POOL, s, float("inf")))(state)
     for place in order[num - 2 : num]:
         state = record(state, jnp.int32(place))
-        state = posterior.extend(POOL, state, jnp.bool_(True))
+        state = posterior.extend(POOL, state, jnp.bool_(True), True)
     return state
+
+
+def select(rule, key, allowed, batch):
+    return shortlists.select(
+        rule, key, shortlists.of_pool(POOL, state_after()), allowed, batch
+    )
 
 
 @functools.cache
 def ask(name, batch):
-    select, state = SELECTORS[name], state_after()
-    return jax.jit(lambda key, allowed: select(key, POOL, state, allowed, batch))
+    state_after()
+    return jax.jit(lambda key, allowed: select(SELECTORS[name], key, allowed, batch))
 
 
 def truth():
@@ -149,8 +157,8 @@ def test_keys_differ_where_there_is_chance(name):
 
 def batches_of(name, allowed, num=4000, batch=2):
     keys = jax.random.split(jax.random.key(2), num)
-    select, state = SELECTORS[name], state_after()
-    one = lambda key: select(key, POOL, state, allowed, batch)  # noqa: E731
+    state_after()
+    one = lambda key: select(SELECTORS[name], key, allowed, batch)  # noqa: E731
     return np.sort(np.asarray(jax.jit(lambda ks: jax.lax.map(one, ks))(keys)), 1)
 
 
@@ -258,6 +266,54 @@ def test_thompson_draws_the_best_of_the_joint_posterior():
     assert 0.5 * np.abs(ours - theirs).sum() < 0.05  # total variation
 
 
+def shortlist_of(rule, mean, std):
+    """The places that a selector compares, of candidates with this posterior."""
+    num, seen = len(mean), []
+
+    def joint(rows):
+        seen.append(np.asarray(rows))
+        m = len(rows)
+        return jnp.asarray(mean)[rows], jnp.eye(m), jnp.ones((m, m))
+
+    row, one = jnp.arange(num), jnp.float32(1)
+    here = shortlists.Candidates(
+        row, jnp.asarray(mean), jnp.asarray(std), one, one, joint
+    )
+    shortlists.select(rule, jax.random.key(0), here, jnp.ones(num, bool), 2)
+    return set(seen[0].tolist())
+
+
+MEAN = np.float32([4.0, 3.9, 3.8, 3.7, 3.0, 2.9, 2.2, 2.0, 0.0, 0.0])
+STD = np.float32([0.1, 0.1, 0.1, 0.1, 0.4, 0.5, 1.0, 1.2, 2.0, 2.0])
+# Weights of which no two have the same four largest.
+WEIGHTS = {
+    "mean": MEAN,
+    "variance": STD**2,
+    "q^2 variance": np.exp(MEAN) ** 2 * STD**2,
+    "q variance": np.exp(MEAN) * STD**2,
+    "bound": MEAN + 2 * STD,
+}
+
+
+def largest(weight):
+    return frozenset(np.argsort(-weight)[:4].tolist())
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        (selectors.kdpp(1.0, size=4), "q^2 variance"),
+        (selectors.greedy(1.0, size=4), "q^2 variance"),
+        (selectors.kdpp(1.0, quality=False, size=4), "variance"),
+        (selectors.thompson(size=4), "bound"),
+        (selectors.believer(BOUND, size=4), "bound"),
+    ],
+)
+def test_the_shortlist_has_the_largest_weights(rule, name):
+    assert len({largest(weight) for weight in WEIGHTS.values()}) == len(WEIGHTS)
+    assert shortlist_of(rule, MEAN, STD) == largest(WEIGHTS[name])
+
+
 def test_nan_utilities_ask_nothing_twice():
     def broken(key, mean, std, best):
         return mean * jnp.nan
@@ -285,7 +341,7 @@ def test_nan_utilities_ask_nothing_twice():
         (lambda: selectors.kdpp(size=0), "size must be at least 1, not 0"),
         (lambda: selectors.believer(lie="x"), "lie must be one of mean, best, worst"),
         (
-            lambda: selectors.kdpp(size=3)(None, POOL, state_after(), None, 4),
+            lambda: select(selectors.kdpp(size=3), None, jnp.ones(54, bool), 4),
             "a shortlist of 3 has no batch of 4",
         ),
     ],

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from jaxnas.search import posterior, selectors
+from jaxnas.search import posterior, selectors, shortlists
 from jaxnas.search.base import Search, Stage
 from jaxnas.search.parts import check_capacity, check_sizes, from_nothing
 from jaxnas.search.pool import Pool, index_of
@@ -119,12 +119,15 @@ def bayesopt(
         key_pool, key_select, key_first = jax.random.split(key, 3)
 
         def first() -> Array:
-            return selectors.uniform(key_first, pool, state, ~state.seen, batch)
+            here = shortlists.of_pool(pool, state)
+            rule = selectors.uniform
+            return shortlists.select(rule, key_first, here, ~state.seen, batch)
 
         def learned() -> Array:
             allowed = candidates(key_pool, pool, state)
             allowed = jnp.where(allowed.sum() >= batch, allowed, ~state.seen)
-            return select(key_select, pool, state, allowed, batch)
+            here = shortlists.of_pool(pool, state)
+            return shortlists.select(select, key_select, here, allowed, batch)
 
         if may_fit(state):
             chosen = jax.lax.cond(fitted(state), learned, first)

@@ -1,8 +1,8 @@
 """What a search by Gaussian process asks next: one architecture, or a batch of them.
 
-A selector is `(key, pool, state, allowed (n,), batch) -> (batch,)` places in the pool.
-`best` compares every candidate by itself. The others choose a batch together: from the
-joint posterior of a shortlist, since a matrix over a whole space has no room.
+A selector says how candidates are compared one by one, and how a batch is chosen together
+from the joint posterior of a shortlist of the best. It knows neither pools nor states:
+every Gaussian-process search takes the same ones, see `shortlists`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas import acquisition, dpp, gp
-from jaxnas.kernels import gram
-from jaxnas.search import posterior
 from jaxnas.search.parts import check_sizes
-from jaxnas.search.pool import Pool
-from jaxnas.search.posterior import BayesOptState
 from jaxnas.types import Array
-
-Select = Callable[[Array, Pool, BayesOptState, Array, int], Array]
 
 # Of the shortlist; a k-DPP factorises a matrix of this size for each batch.
 SIZE = 200
@@ -46,31 +40,28 @@ class Shortlist(NamedTuple):
 Choose = Callable[[Array, Shortlist, int], Array]
 
 
+class Select(NamedTuple):
+    """A rule for what is asked next, which every Gaussian-process search interprets."""
+
+    # By which candidates are compared; None: all alike, whatever their posterior.
+    acquire: acquisition.Acquisition | None
+    # How a batch is chosen from a shortlist; None: the largest acquisitions.
+    choose: Choose | None = None
+    size: int = SIZE  # candidates in the shortlist, those of largest acquisition
+
+
 def best(
     acquire: acquisition.Acquisition = acquisition.log_expected_improvement,
 ) -> Select:
-    """The candidates of largest acquisition, each by itself; ties by the key.
+    """The candidates of largest acquisition, each by itself; ties broken by the key.
 
-    In a batch, of different embeddings as far as there are enough.
+    The architectures of a batch have different embeddings as far as there are enough.
     """
-
-    def select(
-        key: Array, pool: Pool, state: BayesOptState, allowed: Array, batch: int
-    ) -> Array:
-        if batch > 1:
-            different = _different(pool, allowed)
-            allowed = jnp.where(different.sum() >= batch, different, allowed)
-        return _ranked(key, pool, state, allowed, acquire, batch)
-
-    return select
+    return Select(acquire)
 
 
-def uniform(
-    key: Array, pool: Pool, state: BayesOptState, allowed: Array, batch: int
-) -> Array:
-    """Any candidates, with the same probability, without repeats."""
-    del pool, state
-    return acquisition.top(key, jnp.where(allowed, 0.0, -jnp.inf), batch)
+# Any candidates, with the same probability, without repeats.
+uniform = Select(None)
 
 
 def jointly(
@@ -78,55 +69,11 @@ def jointly(
 ) -> Select:
     """`choose` from the `size` candidates of largest acquisition.
 
-    Of candidates with the same embedding it gets one, as what is known of one is known
+    The shortlist holds one candidate of each embedding, as what is known of one is known
     of all; and the others only where there are fewer embeddings than a batch needs.
     """
     check_sizes(size=size)
-
-    def select(
-        key: Array, pool: Pool, state: BayesOptState, allowed: Array, batch: int
-    ) -> Array:
-        if batch > size:
-            raise ValueError(f"a shortlist of {size} has no batch of {batch}")
-        key_list, key_choose = jax.random.split(key)
-        num = min(size, allowed.shape[0])
-        different = _different(pool, allowed)
-        enough = different.sum() >= batch
-        some = jnp.where(enough, different, allowed)
-        place = _ranked(key_list, pool, state, some, acquire, num)
-        mean, cov, distance = posterior.joint(pool, state, pool.embedding.row[place])
-        noise = state.hyper.noise * state.hyper.amplitude
-        best = posterior.best(state)
-        shortlist = Shortlist(mean, cov, noise, distance, best, some[place])
-        return place[choose(key_choose, shortlist, batch)]
-
-    return select
-
-
-def _different(pool: Pool, allowed: Array) -> Array:
-    """One of the candidates of each embedding, (n,) bool."""
-    row, place = pool.embedding.row, jnp.arange(allowed.shape[0])
-    one = jax.ops.segment_max(
-        jnp.where(allowed, place, -1), row, gram.num_distinct(pool.embedding)
-    )
-    return allowed & (place == one[row])
-
-
-def _ranked(
-    key: Array,
-    pool: Pool,
-    state: BayesOptState,
-    allowed: Array,
-    acquire: acquisition.Acquisition,
-    num: int,
-) -> Array:
-    """The `num` candidates (num,) of largest acquisition, and then what is none."""
-    key_acquire, key_tie = jax.random.split(key)
-    mean, std = posterior.marginal(state)
-    utility = acquire(key_acquire, mean, std, posterior.best(state))
-    # NaN is the least of all numbers, but more than the -inf of what must not be asked.
-    utility = jnp.fmax(utility, jnp.finfo(utility.dtype).min)[pool.embedding.row]
-    return acquisition.top(key_tie, jnp.where(allowed, utility, -jnp.inf), num)
+    return Select(acquire, choose, size)
 
 
 def kdpp(
