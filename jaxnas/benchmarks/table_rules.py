@@ -119,6 +119,7 @@ def _is_cost(name: str) -> bool:
 
 
 def is_accuracy(name: str) -> bool:
+    """Whether a column has the values of a target, `<dataset>/<split>/<epochs>`."""
     others = (_SECONDS, _RUN, CURVE, _SIZE, SCORE, _SCORING)
     return not any(p.fullmatch(name) for p in others) and bool(ACCURACY.fullmatch(name))
 

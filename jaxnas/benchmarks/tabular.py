@@ -273,7 +273,7 @@ def _increment(table: Tabular, spent: Array, start: Array, epoch: Array) -> Arra
         here, after = jnp.maximum(level, 0), jnp.minimum(level + 1, num - 1)
         gap = jnp.maximum(table.epochs[after] - table.epochs[here], 1)
         share = jnp.where(table.continues[after], (at - table.epochs[here]) / gap, 0)
-        share = jnp.clip(share, 0, 1)
+        share = jnp.clip(share, 0, 1).astype(spent.dtype)
         cost = spent[here] + share * (spent[after] - spent[here])
         # Up to the first level nothing is known, and nothing is charged before it.
         return jnp.where(level < 0, 0, cost), jnp.where(level < 0, -1, begun[here])
