@@ -79,8 +79,8 @@ def test_slots_ask_for_different_things(tmp_path, whole):
     assert names(tmp_path) == ["111301-9", "324103-9"]
     # Of one training twice, of one that went further, and of no cell.
     archs = np.concatenate([ARCHS[[0, 0, 1]], [[0, 0, 0, 0, 0, 5]]])
-    result = asked(evaluate, [0, 2, 0, 0], [1, 5, 3, 3], archs)
-    wanted = [whole.curve[0, 0], whole.curve[0, 4], whole.curve[1, 2], np.nan]
+    result = asked(evaluate, [2, 0, 0, 0], [5, 1, 3, 3], archs)
+    wanted = [whole.curve[0, 4], whole.curve[0, 0], whole.curve[1, 2], np.nan]
     np.testing.assert_array_equal(result.score, wanted)
     assert (result.cost[:3] > 0).all() and result.cost[3] == 0
     assert names(tmp_path) == ["111301-9", "324103-9"]

@@ -133,6 +133,18 @@ def test_one_seed_and_the_mean_of_all():
         tabular.benchmark(SPACE, table, **FED, seed=2, curves=True)
 
 
+def test_seconds_that_are_sums_already():
+    """As NAS-Bench-101 has them, which the seconds by epoch would contradict."""
+    table, rng = make_table(), np.random.default_rng(1)
+    elapsed = np.cumsum(rng.uniform(1, 2, (24, 3, 5)), 2).astype(np.float32)
+    columns = table.columns | {"elapsed/letters/train/10": elapsed}
+    table = with_columns("a", table.arch, columns, table.manifest)
+    made = tabular.benchmark(SPACE, table, **FED, seed=1, curves=True)
+    result = CALL(made.evaluate, jax.random.key(0), query_of(ARCHS, 6, 4))
+    wanted = elapsed[:, 1, 3] - elapsed[:, 1, 2]
+    np.testing.assert_allclose(result.cost, wanted, 1e-5)
+
+
 def test_costs_without_seconds_by_epoch():
     times = [f"time/letters/{split}/10" for split in ("train", "valid", "test")]
     table = without(make_table(), *times)
@@ -267,6 +279,24 @@ def test_columns_are_checked_by_their_target():
     ):
         with pytest.raises(ValueError, match=message):
             make_table(targets=told)
+
+
+def test_the_truth_is_a_mean_unless_a_seed_is_named():
+    rng = np.random.default_rng(3)
+    table = make_table()
+    runs = rng.uniform(0, 100, (24, 3)).astype(np.float32)
+    columns = table.columns | {"letters/test/20": runs}
+    table = with_columns("a", table.arch, columns, table.manifest)
+    for seed, wanted in (({}, runs.mean(1)), ({"seed": 2}, runs[:, 2])):
+        truth = {"split": "test", "epochs": 20} | seed
+        made = tabular.benchmark(
+            SPACE, table, **FED, seed="random", curves=True, truth=truth
+        )
+        np.testing.assert_allclose(benchmarks.true_scores(made, ARCHS), wanted, 1e-6)
+    made = tabular.benchmark(SPACE, table, **FED, seed="random", curves=True)
+    curve = table.columns["curve/letters/valid/10"][:, :, -1]
+    true = benchmarks.true_scores(made, ARCHS)
+    np.testing.assert_allclose(true, np.nanmean(curve, 1), 1e-6)
 
 
 def test_a_truth_of_another_target_is_refused():

@@ -5,8 +5,8 @@ They are said by dataset, split, epochs and seed, and by nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,8 @@ def describe(
     seed: str | int,
 ) -> str:
     """One line for every result to print, as `nb201 cifar100/valid/12, seed mean`."""
-    lengths = epochs if isinstance(epochs, int) else ",".join(map(str, epochs))
+    several = isinstance(epochs, Sequence)
+    lengths = ",".join(map(str, epochs)) if several else epochs
     return f"{table.name} {dataset}/{split}/{lengths}, seed {seed}"
 
 
@@ -102,7 +103,7 @@ def ends(
     Raises: `ValueError` as `column` does, for schedules that do not ascend, and for
       random seeds of several schedules, of which different ones may have been run.
     """
-    lengths = [epochs] if isinstance(epochs, int) else list(epochs)
+    lengths = list(epochs) if isinstance(epochs, Sequence) else [epochs]
     if not lengths or any(b <= a for a, b in zip(lengths, lengths[1:], strict=False)):
         raise ValueError(f"schedules must ascend, found {lengths}")
     if len(lengths) > 1 and seed == "random":
@@ -119,6 +120,35 @@ def ends(
         return Columns(value, cost, separate(lengths), "seconds")
     cost = np.array(lengths, np.float32)[None, None]
     return Columns(value, cost, separate(lengths), "epochs")
+
+
+def truth(
+    table: Table,
+    chosen: Columns,
+    which: Mapping[str, Any],
+    other: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """The values (n,) by which a search that is fed with `chosen` is judged.
+
+    Args:
+      which: dataset, split, epochs and seed of what was chosen.
+      other: of another column, where they differ. Default: the last level of what was
+        chosen.
+
+    Returns: means over the seeds, or of the seed that `other` names.
+    Raises: `ValueError` for a column that there is not, or of another target.
+    """
+    if other is None:
+        return mean(chosen.value[:, :, -1])[:, 0]
+    epochs = which["epochs"]
+    last = epochs[-1] if isinstance(epochs, Sequence) else epochs
+    told = {**which, "seed": "mean", "epochs": last, **other}
+    if files.target(table, told["dataset"]) != files.target(table, which["dataset"]):
+        raise ValueError(
+            f"the truth of {table.name} is {told['dataset']}, of another target than "
+            f"{which['dataset']}"
+        )
+    return mean(column(table, **told))[:, 0]
 
 
 def _named(

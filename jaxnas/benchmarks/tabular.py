@@ -89,18 +89,7 @@ def benchmark(
     target = files.target(table, dataset)
     chosen = (columns.curve if curves else columns.ends)(table, **which)
     data = _placed(space, table, chosen, target)
-    last = columns.mean(chosen.value[:, :, -1])[:, 0]
-    if truth is not None:
-        other = (
-            which | {"seed": "mean", "epochs": chosen.levels[-1].epoch} | dict(truth)
-        )
-        last = column(table, **other)[:, 0]
-        if files.target(table, other["dataset"]) != target:
-            raise ValueError(
-                f"the truth of {table.name} is {other['dataset']}, of another target "
-                f"than {dataset}"
-            )
-    true = as_score(target, last)
+    true = as_score(target, columns.truth(table, chosen, which, truth))
     return Benchmark(
         space=space_of(table, space),
         evaluate=evaluator(space, data),
@@ -250,7 +239,7 @@ def lookup(space: Space, table: Tabular, key: Array, query: Query) -> Result:
         seed = draw(query.arch, seed_of(query), was_run)
     curve = jnp.take_along_axis(runs, seed[:, None, None], 1)[:, 0]
     reached = table.epochs <= query.epoch[:, None]  # (b, e)
-    known = asked(query) & (row >= 0) & reached[:, 0] & ~jnp.isnan(curve).all(-1)
+    known = asked(query) & (row >= 0) & ~jnp.isnan(curve).all(-1)
     curve = jnp.where(reached & known[:, None], curve, jnp.nan)
     last = jnp.maximum(jnp.sum(reached, 1) - 1, 0)
     score = jnp.take_along_axis(curve, last[:, None], 1)[:, 0]
@@ -275,8 +264,8 @@ def _increment(table: Tabular, spent: Array, start: Array, epoch: Array) -> Arra
         share = jnp.where(table.continues[after], (at - table.epochs[here]) / gap, 0)
         share = jnp.clip(share, 0, 1).astype(spent.dtype)
         cost = spent[here] + share * (spent[after] - spent[here])
-        # Up to the first level nothing is known, and nothing is charged before it.
-        return jnp.where(level < 0, 0, cost), jnp.where(level < 0, -1, begun[here])
+        # What does not reach a level is charged when it does: it begins at none.
+        return cost, jnp.where(level < 0, -1, begun[here])
 
     (before, from_before), (whole, from_whole) = up_to(start), up_to(epoch)
     return whole - jnp.where(from_before == from_whole, before, 0)
