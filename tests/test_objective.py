@@ -138,7 +138,7 @@ def test_side_by_side_they_go_on_too(tmp_path, whole, monkeypatch):
 
 
 def test_what_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="without a folder: start must be 0"):
+    with pytest.raises(ValueError, match="resume without a folder: start must be 0"):
         asked(made(), 1, 2)
     with pytest.raises(ValueError, match=r"wanted drive\.optimise"):
         jax.jit(lambda arch: asked(made(), 0, 1, arch[None]))(jnp.zeros(6, jnp.int32))

@@ -1,12 +1,12 @@
-"""What a search is run on: tables, curves, surrogates and trainings have one form.
+"""Benchmarks: tables, curve tables, surrogates and trainings share one interface.
 
     benchmark = tabular.benchmark(SPACE, table, dataset="cifar10", split="valid",
                                   epochs=200, seed="random", curves=True)
     trace = loop.simulate(keys, search, benchmark.evaluate, num_steps=100)
     regret = benchmark.optimum - true_scores(benchmark, trace.query.arch)
 
-Scores are targets of which higher is better: one that is minimised is negated where a
-benchmark is made, and turned back by `as_value` for people.
+Higher scores are better: a target to minimise is negated when the benchmark is made, and
+`as_value` turns scores back into values for display.
 """
 
 from __future__ import annotations
@@ -30,17 +30,14 @@ Values = TypeVar("Values", Array, np.ndarray, float)
 
 
 class Target(NamedTuple):
-    """What is optimised: any finite numbers.
-
-    Raises (from `checked`): `ValueError` for another direction, or an empty name or unit.
-    """
+    """The quantity that is optimised; its values are any finite numbers."""
 
     name: str  # such as "accuracy", "loss", "SSIM"
     unit: str  # such as "percent", "nats", "seconds"; "1" for a number without one
     direction: Direction = "maximise"
 
     def checked(self) -> Target:
-        """This target, or `ValueError` that says what is wrong with it."""
+        """Returns itself; `ValueError` for a wrong direction, or no name or unit."""
         for what, text in (("name", self.name), ("unit", self.unit)):
             if not isinstance(text, str) or not text:
                 raise ValueError(f"a target needs a {what}, found {text!r}")
@@ -56,21 +53,21 @@ PERCENT = Target("accuracy", "percent")
 
 
 class Level(NamedTuple):
-    """An epoch after which scores are known."""
+    """A fidelity level: an epoch after which the score is known."""
 
     epoch: int
-    # Whether its training is that of the level before, which goes on; otherwise it is a
-    # training of its own, with a schedule of this length, and costs all of it.
+    # Whether the training is that of the previous level, continued. Otherwise it is a
+    # separate training with a schedule of this length, which costs its full price.
     continues: bool
 
 
 def continued(epochs: Iterable[int]) -> tuple[Level, ...]:
-    """The levels of one training whose scores are known after these epochs."""
+    """Levels of one training whose scores are known after these epochs."""
     return tuple(Level(int(epoch), i > 0) for i, epoch in enumerate(epochs))
 
 
 def separate(epochs: Iterable[int]) -> tuple[Level, ...]:
-    """The levels of schedules of these lengths, each a training of its own."""
+    """Levels of separate trainings with schedules of these lengths."""
     return tuple(Level(int(epoch), False) for epoch in epochs)
 
 
@@ -81,26 +78,25 @@ def separate(epochs: Iterable[int]) -> tuple[Level, ...]:
 )
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """Something that answers queries, and what is known of it.
+    """An evaluator of queries and its metadata.
 
-    A pytree: arrays, those in `evaluate` and `truth` too, are data to `jit`.
+    A pytree: all arrays, including those in `evaluate` and `truth`, are data to `jit`.
 
     Attributes:
-      space: of the architectures that can be asked for.
-      evaluate: (key, Query) -> Result. A query past the last epoch is one to it; an
-        architecture that is not known has a NaN score and cost 0, as an idle slot has.
-        That of a training runs on the host and cannot be traced.
-      levels: the epochs after which scores are known, ascending; those of the curve of a
-        `Result`, in the same order.
-      target: what the scores are, and which direction of it is better.
+      space: the architectures to search over.
+      evaluate: (key, Query) -> Result. An epoch past the schedule means its last one. An
+        unknown architecture has a NaN score and cost 0, as an idle slot does. Trainings
+        run on the host and cannot be traced.
+      levels: fidelity levels, ascending, one for each column of `Result.curve`.
+      target: the quantity behind the scores, with its unit and direction.
       cost_unit: of `Result.cost`, "seconds" or "epochs".
-      truth: arch (d,) -> () the score that the architecture is worth, NaN if that is not
-        known; None if there is no such function.
+      truth: arch (d,) -> () true score, NaN for an unknown architecture; None if true
+        scores are not known.
       optimum: () the best true score; None if it is not known.
-      archs: (n, d) int32, the architectures that are known; None if any of the space is.
+      archs: (n, d) int32, the known architectures; None if every one of the space is.
       description: one line for every result to print.
 
-    Raises: `ValueError` for levels that do not ascend from 1, or a target of no direction.
+    Raises: `ValueError` for levels that do not ascend from epoch 1, and a wrong target.
     """
 
     space: Space
@@ -130,17 +126,17 @@ class Benchmark:
 
 
 def as_score(target: Target, values: Values) -> Values:
-    """Values of a target as scores, of which higher is better."""
+    """Converts values of a target to scores: higher is better."""
     return -values if target.direction == "minimise" else values
 
 
 def as_value(target: Target, scores: Values) -> Values:
-    """Scores as values of the target, for people: the inverse of `as_score`."""
+    """Converts scores to values of the target, for display; inverse of `as_score`."""
     return as_score(target, scores)
 
 
 def true_scores(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:
-    """What architectures (..., d) are worth, (...) in scores; NaN if not known.
+    """The true scores (...) of architectures (..., d); NaN where not known.
 
     Raises: `ValueError` for a benchmark without a known truth.
     """

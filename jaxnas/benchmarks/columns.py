@@ -1,6 +1,6 @@
-"""Which numbers of a table a benchmark has: scores and costs by epoch, on the host.
+"""Selection of the values and costs of a benchmark from a table, on the host.
 
-They are said by dataset, split, epochs and seed, and by nothing else.
+Dataset, split, epochs and seed select them, and nothing else does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jaxnas.benchmarks.files import Table
 class Columns(NamedTuple):
     """Values of n architectures, s seeds and e levels, by row of the table."""
 
-    value: np.ndarray  # (n, s, e) float32, as the table has them; NaN: not measured
-    # (n or 1, s or 1, e) float32, of the training to each level, from its beginning.
+    value: np.ndarray  # (n, s, e) float32, of the target; NaN: not measured
+    # (n or 1, s or 1, e) float32, cost of a training from scratch to each level
     cost: np.ndarray
     levels: tuple[Level, ...]
     cost_unit: str
@@ -42,7 +42,7 @@ def describe(
 def column(
     table: Table, *, dataset: str, split: str, epochs: int, seed: str | int
 ) -> np.ndarray:
-    """One column of a table, as it is there.
+    """One column of a table.
 
     Args:
       dataset, split, epochs: name the column, `epochs` being its training schedule.
@@ -62,15 +62,15 @@ def column(
 def curve(
     table: Table, *, dataset: str, split: str, epochs: int, seed: str | int
 ) -> Columns:
-    """The learning curves of one schedule, and what training to each point costs.
+    """The learning curves of one schedule, and the cost of training to each point.
 
-    Points before epoch 1, and those that were measured nowhere, are left out. Costs are
-    the seconds that the table has by epoch, those of evaluation on the validation images
-    included where they are there; or shares of its seconds of the whole schedule; or
-    epochs. Arguments as for `column`.
+    Points before epoch 1, and those without any measurement, are dropped. Costs are, in
+    this order, the table's seconds by epoch (training, and evaluation on the validation
+    images where it is known), its seconds of the whole schedule in proportion, or epochs.
+    Arguments as for `column`.
 
-    Raises: `ValueError` for curves that the table lacks (`files.load` reads them if it is
-      asked to), and as `column` does.
+    Raises: `ValueError` if the curves are missing (`files.load` reads them on request),
+      and as `column` does.
     """
     values = _named(table, files.curves(table), "curve/", dataset, split, epochs)
     name = f"{table.name} curve/{dataset}/{split}/{epochs}"
@@ -95,13 +95,13 @@ def ends(
     epochs: int | Sequence[int],
     seed: str | int,
 ) -> Columns:
-    """The ends of one schedule or of several, each a training of its own.
+    """The final values of one schedule or of several, which are separate trainings.
 
     Costs are the table's seconds of each schedule, or else epochs. Arguments as for
     `column`; several schedules are `epochs` in ascending order.
 
     Raises: `ValueError` as `column` does, for schedules that do not ascend, and for
-      random seeds of several schedules, of which different ones may have been run.
+      random seeds of several schedules, which may have different seeds.
     """
     lengths = list(epochs) if isinstance(epochs, Sequence) else [epochs]
     if not lengths or any(b <= a for a, b in zip(lengths, lengths[1:], strict=False)):
@@ -128,15 +128,15 @@ def truth(
     which: Mapping[str, Any],
     other: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """The values (n,) by which a search that is fed with `chosen` is judged.
+    """The true values (n,) by which the regret of a search on `chosen` is measured.
 
     Args:
-      which: dataset, split, epochs and seed of what was chosen.
-      other: of another column, where they differ. Default: the last level of what was
-        chosen.
+      which: dataset, split, epochs and seed of `chosen`.
+      other: those that differ for the column of true values. Default: the last level of
+        `chosen`.
 
-    Returns: means over the seeds, or of the seed that `other` names.
-    Raises: `ValueError` for a column that there is not, or of another target.
+    Returns: means over the seeds, or the values of the seed in `other`.
+    Raises: `ValueError` for an unknown column, or one of another target.
     """
     if other is None:
         return mean(chosen.value[:, :, -1])[:, 0]
@@ -159,7 +159,7 @@ def _named(
     split: str,
     epochs: int,
 ) -> np.ndarray:
-    """The column of that name; `ValueError` that lists what there is instead."""
+    """The column of that name; `ValueError` that lists the names there are."""
     owner = f"{table.name} {kind}".rstrip(" /")
     _choose(owner, "dataset", dataset, {d for d, _, _ in there})
     splits = {s for d, s, _ in there if d == dataset}
@@ -171,7 +171,7 @@ def _named(
 
 
 def _of_seed(name: str, values: np.ndarray, seed: str | int, ndim: int) -> np.ndarray:
-    """Values (n, s, ...) of the seed that is asked for, of `ndim` axes but that."""
+    """Values (n, s, ...) of a seed; `ndim` counts the axes besides that of seeds."""
     # A column without a seed axis may be a mean already: there is no seed to choose.
     num_seeds = values.shape[1] if values.ndim > ndim else 0
     seeds = ("mean", "random", *range(num_seeds)) if num_seeds else ("mean",)
@@ -252,7 +252,7 @@ def _cost_of_points(
 def _costs_of_seed(
     name: str, cost: np.ndarray, values: np.ndarray, seed: str | int
 ) -> np.ndarray:
-    """Costs (n, s, e) of the seeds asked for; what was not run costs nothing."""
+    """Costs (n, s, e) of a seed; 0 for runs that were not done."""
     run = np.any(~np.isnan(values), 2)
     if num := np.count_nonzero(np.isnan(cost).any(2) & run):
         raise ValueError(f"{name}: {num} runs have a curve, and seconds that are NaN")

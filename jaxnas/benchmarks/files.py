@@ -5,10 +5,9 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
 * `arch`: (n, d) int8 or int32, one architecture of the space in each row;
 * accuracy columns called `<dataset>/<split>/<epochs>`, such as `cifar100/valid/12`:
   float32 (n,), or (n, seeds) where each training run has its own number, in percent
-  unless the manifest says otherwise.
-  The split is `train`, `valid` or `test`. `<epochs>` is the length of the training
-  schedule; the accuracy is that of its end. A run that was not done is NaN, and each
-  architecture has at least one; a column (n,) has no NaN;
+  unless the manifest says otherwise. The split is `train`, `valid` or `test`. `<epochs>`
+  is the length of the training schedule; the accuracy is that of its end. A run that was
+  not done is NaN, and each architecture has at least one; a column (n,) has no NaN;
 * optional cost columns called `seconds/<dataset>/<epochs>`: float32 (n,), the time that
   the whole schedule takes;
 * score columns called `score/<what>/<dataset>`: float64 (n,), what a proxy says of the
@@ -33,8 +32,9 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   architectures), `source` (where the numbers come from), `sha256` (of the file they
   were read from), `columns` (what each column means: which training set and how many
   seeds), and anything else that is worth knowing. One that has a part of its space by
-  intent says `"part": true`: searches stay in it, where they refuse others. What is no
-  accuracy in percent, but any finite numbers, is said in `targets` by dataset, as in
+  intent says `"part": true`: searches stay in it, where they refuse others. Columns
+  that are not accuracies in percent, but any finite numbers, have an entry in `targets`
+  by dataset, such as
   `{"wikitext": {"name": "loss", "unit": "nats", "direction": "minimise"}}`; the other
   direction is "maximise".
 

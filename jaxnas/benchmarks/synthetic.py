@@ -119,7 +119,7 @@ def learning_curve(
     """The score (e,) in percent after each epoch of training `arch` (d,).
 
     Args:
-      more: () what is added to z.
+      more: () added to z.
     """
     d = len(space.choices)
     at = jnp.arange(d)
@@ -143,8 +143,7 @@ def _fold_in(key: Array, words: Array) -> Array:
 def evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> Result:
     """Trains the query's architectures; the cost is the epochs trained.
 
-    NaN, at cost 0, for a slot that asks nothing, and for a vector that is not valid in
-    the space.
+    NaN, at cost 0, for idle slots and for vectors that are not valid in the space.
     """
 
     def one(arch: Array, seed: Array) -> Array:

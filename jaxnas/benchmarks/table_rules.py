@@ -1,7 +1,6 @@
-"""What a table of trained architectures is, and the rules that one keeps.
+"""The table of trained architectures and the rules of its format, see `files`.
 
-`files` has them in words. Each of `check`, `check_rows` raises `ValueError` for the first
-rule that is broken.
+`check` and `check_rows` raise `ValueError` for the first rule that is broken.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def is_name(text: str) -> bool:
 
 
 def target(table: Table, dataset: str) -> Target:
-    """What the columns `<dataset>/...` and their curves hold."""
+    """The target whose values are in the columns `<dataset>/...` and their curves."""
     return _targets(table.manifest).get(dataset, PERCENT)
 
 
@@ -211,8 +210,8 @@ def _check_column(name: str, column: np.ndarray, num: int, target: Target) -> No
 def check_rows(table: Table, space: Space, keys: np.ndarray) -> None:
     """Raises `ValueError` unless the table has each architecture of `space` once.
 
-    One whose manifest says `"part": true` may lack any number of them. So may one of a
-    space whose size is not known.
+    With `"part": true` in the manifest, or if the size of the space is not known, any
+    number of them may be missing.
 
     Args:
       keys: (n,) the identity of each row of the table.

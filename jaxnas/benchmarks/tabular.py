@@ -5,7 +5,7 @@
     made = benchmark(SPACE, table, **fed, truth=dict(split="test", epochs=200))
     trace = simulate(keys, search, made.evaluate, num_steps=150)
 
-Which number comes back is said by dataset, split, epochs and seed, and by nothing else.
+Dataset, split, epochs and seed select the numbers, and nothing else does.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Tabular(NamedTuple):
     row: Array  # (n,) int32, the row of the table that has each of them
     # (n, s, e) scores, by row of the table; NaN for a seed that was not run
     score: Array
-    # (n or 1, s or 1, e), of the training to each level, from its beginning
+    # (n or 1, s or 1, e), cost of a training from scratch to each level
     cost: Array
     epochs: Array  # (e,) int32, ascending: when the score is known
-    continues: Array  # (e,) bool: whether a level goes on with the one before
+    continues: Array  # (e,) bool: whether a level continues the previous one
 
 
 def benchmark(
@@ -69,19 +69,19 @@ def benchmark(
     curves: bool = False,
     truth: Mapping[str, Any] | None = None,
 ) -> Benchmark:
-    """A table to search on.
+    """A table as a benchmark.
 
     Args:
-      space: of the table; of one that has a part of its space, the benchmark has that
-        part.
+      space: the space of the table. The benchmark's is restricted to the table's part of
+        it where the manifest says that it has a part.
       dataset, split, seed: as for `column`.
-      epochs: a training schedule; several in ascending order are levels that do not
-        continue each other, each a training of its own.
-      curves: the scores after each stored epoch of the one schedule, which are levels
-        that continue; a query to epoch e sees those up to e. Read the table with its
-        curves: `open_table(name, curves=None)`.
-      truth: by what regret is measured, as `dict(split="test", epochs=200)`: another
-        column, where it differs. Default: the last level, mean over the seeds.
+      epochs: a training schedule, or several in ascending order, which are levels of
+        separate trainings.
+      curves: whether the stored epochs of the schedule are levels, each of which
+        continues the previous one. The table must have been read with its curves:
+        `open_table(name, curves=None)`.
+      truth: what differs in the column of true scores, as `dict(split="test")`. Default:
+        the last level, mean over the seeds.
 
     Raises: `ValueError` as `tabular` does, and for a truth of another target.
     """
@@ -117,8 +117,8 @@ def tabular(
     The cost is the table's seconds for this dataset and schedule, or else the epochs.
 
     Raises: `ValueError` for an unknown column or seed, a table of another space, and
-      counts of the architectures that are missing, duplicated or invalid; a table that
-      has a part of its space by intent may lack any.
+      counts of the architectures that are missing, duplicated or invalid; a table with
+      `"part": true` in its manifest may lack any.
     """
     which: dict[str, Any] = dict(dataset=dataset, split=split, epochs=epochs, seed=seed)
     chosen = columns.ends(table, **which)
@@ -206,10 +206,10 @@ def rows(space: Space, table: Tabular, archs: Array) -> Array:
 def _repetition(
     space: Space, key: Array, arch: Array, repetition: Array, run: Array
 ) -> Array:
-    """The seed () of the table that stands for this repetition of a training.
+    """The seed () of the table for this repetition of a training.
 
-    Those that were run (s,) are in an order that is random for each architecture, so
-    that repetitions are different runs as long as there are any.
+    The seeds that were run, (s,), are in an order that is random for each architecture,
+    so that repetitions are different runs as long as there are more.
     """
     for word in space.identity(arch):
         key = jax.random.fold_in(key, word)
@@ -218,17 +218,17 @@ def _repetition(
 
 
 def lookup(space: Space, table: Tabular, key: Array, query: Query) -> Result:
-    """What training the query's architectures gives, read off the table.
+    """Looks up the result of training the query's architectures.
 
-    The score is the one of the last level that the query reaches. It is NaN, at cost 0,
-    if nothing was asked, if no level was reached, and if the table does not have the
-    architecture. With several seeds `key` draws one for each architecture and
-    repetition, uniformly among those that were run.
+    The score is that of the last level that the query reaches. It is NaN, at cost 0, for
+    idle slots, if no level is reached, and if the table lacks the architecture. With
+    several seeds, `key` draws one for each architecture and repetition, uniformly among
+    those that were run.
 
     Returns: score (b,), curve (b, e) over the levels, NaN past the query's epoch, and
-      cost (b,): of what is trained from the last level that `start` reaches, so that the
-      increments of a training add up. Between two levels that continue costs are
-      interpolated.
+      cost (b,) of the increment from `start`: the increments of a training add up to its
+      cost. Epochs before the first level are charged when that is reached; between
+      levels that continue, costs are interpolated.
     """
     row = jax.vmap(functools.partial(_find, space, table))(query.arch)
     runs = table.score[row]  # (b, s, e)
@@ -252,19 +252,19 @@ def lookup(space: Space, table: Tabular, key: Array, query: Query) -> Result:
 
 
 def _increment(table: Tabular, spent: Array, start: Array, epoch: Array) -> Array:
-    """The cost () of training on from `start` to `epoch`, by that to each level (e,)."""
+    """The cost () of training from `start` to `epoch`, given that of each level (e,)."""
     num = len(table.epochs)
     begun = jax.lax.cummax(jnp.where(table.continues, 0, jnp.arange(num)))
 
     def up_to(at: Array) -> tuple[Array, Array]:
-        """The cost up to there, and the level at which that training begins."""
+        """The cost up to epoch `at`, and the first level of the training it is in."""
         level = jnp.sum(table.epochs <= at) - 1
         here, after = jnp.maximum(level, 0), jnp.minimum(level + 1, num - 1)
         gap = jnp.maximum(table.epochs[after] - table.epochs[here], 1)
         share = jnp.where(table.continues[after], (at - table.epochs[here]) / gap, 0)
         share = jnp.clip(share, 0, 1).astype(spent.dtype)
         cost = spent[here] + share * (spent[after] - spent[here])
-        # What does not reach a level is charged when it does: it begins at none.
+        # Epochs before the first level belong to no training: nothing is charged yet.
         return cost, jnp.where(level < 0, -1, begun[here])
 
     (before, from_before), (whole, from_whole) = up_to(start), up_to(epoch)

@@ -1,4 +1,4 @@
-"""Real trainings as a benchmark: what a table has looked up is trained here.
+"""Real trainings as a benchmark: the interface of a table, answered by training.
 
 made = benchmark(key, network, RECIPES["short"], data, folder="trainings")
 drive.optimise(key, search, made.space, drive.Together(made.evaluate), 10, "search")
@@ -38,8 +38,8 @@ def benchmark(
     Args:
       name: of the images, for the description.
 
-    Returns: a benchmark whose levels are all epochs of the recipe. Nothing is known of it
-      before it is trained: it has no truth and no optimum.
+    Returns: a benchmark with one level for each epoch of the recipe, without truth and
+      optimum.
     Raises: `ValueError` for data that do not fit the network.
     """
     options: dict[str, Any] = dict(folder=folder, devices=devices, report=report)

@@ -1,9 +1,10 @@
-"""Trainings on disk, each of one architecture: finished ones and those that can go on.
+"""Trainings on disk: curves of finished ones, checkpoints of those that can be resumed.
 
-A finished training is a file of its curves. One that stopped at an epoch of its schedule
-is an orbax checkpoint with the curves up to there, replaced when it goes on and removed
-when it is finished. So a folder takes, besides the curves, one network's state (weights,
-running statistics and momentum) for each architecture that is begun and not finished.
+Each training of an architecture has its own files. A finished one is an npz of its curves.
+One that stopped before the end of its schedule is an orbax checkpoint with the curves so
+far, which is replaced when the training is resumed and removed when it ends. Besides the
+curves, a folder therefore takes the state of one network (weights, running statistics and
+momentum) for each architecture that was started and not finished.
 """
 
 from __future__ import annotations
@@ -24,30 +25,30 @@ Curves = dict[str, np.ndarray]
 
 
 class Training(NamedTuple):
-    """Which training: those of one architecture differ by their repetition."""
+    """The identity of a training."""
 
     arch: tuple[int, ...]
     seed: int = 0
-    slot: int = 0  # of a query, where equal trainings are not shared
+    slot: int = 0  # of the query, where slots do not share equal trainings
 
 
 class Store(NamedTuple):
     """Where trainings of one schedule are kept."""
 
     folder: Path
-    # All that they depend on, as JSON, but architecture, repetition and epochs.
+    # What a training depends on besides architecture, repetition and epochs, as JSON.
     record: dict[str, Any]
     epochs: int  # of the schedule
-    like: Any  # the shapes of a state with one lane
+    like: Any  # shapes of the state of one architecture
 
     def described(self, key: jax.Array) -> dict[str, Any]:
-        """What is written beside a training from this key."""
+        """The manifest of a training from this key."""
         told = self.record | {"key": np.asarray(jax.random.key_data(key)).tolist()}
         return json.loads(json.dumps(told))
 
 
 def save(store: Store, training: Training, key: jax.Array, begun: Begun) -> None:
-    """Keeps a training of one architecture, in place of an earlier part of it.
+    """Writes a training of one architecture; it replaces an earlier part of it.
 
     Raises: `ValueError` if it cannot be written.
     """
@@ -64,12 +65,11 @@ def save(store: Store, training: Training, key: jax.Array, begun: Begun) -> None
 
 
 def read(store: Store, training: Training, key: jax.Array) -> Begun | None:
-    """How far a training is; None if there is nothing of it that can be used.
+    """The training so far; None if nothing usable is on disk.
 
-    What is damaged is as if it were missing: the training begins again, and is written
-    over it.
+    A damaged file counts as missing: the training restarts and overwrites it.
 
-    Raises: `ValueError` for the file of a training that depends on something else.
+    Raises: `ValueError` for a file with another manifest: other data, recipe or key.
     """
     path, record = _path(store, training), store.described(key)
     if (finished := _finished(path)).exists():
@@ -78,7 +78,7 @@ def read(store: Store, training: Training, key: jax.Array) -> Begun | None:
         except ValueError:
             return _unfinished(store, path, record)
         _check(finished, told, record)
-        _remove(path)  # left by a process that was killed before it could
+        _remove(path)  # left over if a process was killed in `save`
         names = (*runs.MEASURED, "seconds")
         return Begun(store.epochs, None, {n: arrays[n][None] for n in names})
     return _unfinished(store, path, record)

@@ -1,11 +1,11 @@
-"""Training as a benchmark: what a search asks is trained, and answered by accuracy.
+"""Training as a benchmark: each query is answered by training its architectures.
 
     data = without_tests(train.x, train.y, valid.x, valid.y)
     evaluate = trainings(key, network, RECIPES["short"], data, folder="trainings")
     drive.optimise(key, search, space, drive.Together(evaluate), 10, "search")
 
-The recipe's epochs are the schedule, and the query says where on it a training stops; one
-that was stopped goes on from its checkpoint. A schedule of another length is another
+The recipe's epochs are the schedule, and the query says where on it a training stops. A
+stopped training resumes from its checkpoint. A schedule of another length is another
 recipe. `jaxnas.benchmarks.training` makes a `Benchmark` of it.
 """
 
@@ -68,29 +68,31 @@ def trainings(
     On a CPU they are trained one after another, on an accelerator side by side. One
     program is compiled, on an accelerator for each number of architectures in a query.
 
-    A training to epoch 3 that goes on to epoch 9 is the training to epoch 9: with the
-    same bits if the same architectures are trained side by side, as always on a CPU. It
-    goes on from the checkpoint that `folder` has, see `kept`. Where that is missing or
-    damaged it begins again, and its cost is that of all epochs that are trained anew.
+    A training to epoch 3 that is resumed to epoch 9 equals a training to epoch 9: bit by
+    bit if the same architectures are trained side by side, as is always so on a CPU. It
+    resumes from its checkpoint in `folder` (see `kept`). If the checkpoint is missing or
+    damaged the training restarts from epoch 0, and the cost is that of every epoch that
+    is trained again.
 
     Args:
       key: of all trainings: initial weights, order, augmentation. They differ by
         architecture, and by `Query.seed`, alone.
       recipe: its epochs are the schedule of every training.
       data: on the host; see `without_tests`.
-      folder: keeps the curves of every training, whose finished part is not done again:
-        asked again, it gives the same scores at the same cost. Equal trainings of a
-        query are done once then.
+      folder: where curves and checkpoints are kept. Epochs that are on disk are not
+        trained again: the same query has the same scores and the same cost. Slots of a
+        query that ask for the same training share it.
       devices: default: the first. Several of a CPU have trainings at the same time, and
         each compiles for itself; of accelerators the first is used.
-      report: called with the architecture (6,) and the curves, up to the epoch that is
-        asked for, of each training as it is done, from any thread, and as it is read.
+      report: called with the architecture (6,) and the curves up to the query's epoch,
+        for each training that ends or is read from disk, from any thread.
 
-    Returns: (key, query) -> result; the key is not used, and it cannot be traced. The
-      score is the accuracy on the validation images after the query's epoch, in percent;
-      the curve is (b, recipe.epochs); the cost is in seconds, of the epochs from `start`.
-      What is past the last epoch is a query to it. A vector that is no cell has a NaN
-      score at cost 0. It raises `ValueError` for `start > 0` without a folder.
+    Returns: (key, query) -> result, which runs on the host and cannot be traced; the key
+      is not used. The score is the accuracy on the validation images after the query's
+      epoch, in percent; the curve is (b, recipe.epochs); the cost is the seconds of the
+      epochs after `start`. Epochs past the schedule mean its last one. A vector that is
+      not a cell has a NaN score at cost 0. Without a folder, `start > 0` raises
+      `ValueError`.
     Raises: `ValueError` for data that do not fit the network.
     """
     runs.check(network, recipe, np.zeros((1, 6), np.int32), data)
@@ -136,7 +138,7 @@ class _Trainings:
         wanted = _wanted(query, self.recipe.epochs, shared=self.store is not None)
         if self.store is None and any(one.start > 0 for one in wanted.values()):
             raise ValueError(
-                "a training cannot go on from an epoch without a folder: start must be 0"
+                "a training cannot resume without a folder: start must be 0"
             )
         until: dict[Training, int] = {}
         for one in wanted.values():
@@ -147,7 +149,7 @@ class _Trainings:
         return self._result(wanted, before, found, len(query.arch))
 
     def _read(self, until: Mapping[Training, int]) -> dict[Training, Begun]:
-        """How far those are that are kept."""
+        """The state on disk of each training."""
         if self.store is None:
             return {}
         read = {one: kept.read(self.store, one, self._key(one)) for one in until}
@@ -163,7 +165,7 @@ class _Trainings:
         before: Mapping[Training, Begun],
         lanes: int,
     ) -> dict[Training, Begun]:
-        """Those trainings up to their epochs, of at most `lanes` that a query has."""
+        """Trains each to its epoch; a query has at most `lanes` of them."""
         if not self.side_by_side:
 
             def alone(one: Training, index: int) -> Begun:
@@ -188,7 +190,7 @@ class _Trainings:
         index: int,
         lanes: int | None = None,
     ) -> list[Begun]:
-        """Trains side by side what has one repetition and is equally far."""
+        """Trains side by side; all have the same repetition and the same first epoch."""
         # As many lanes as every query has: the last is repeated.
         padded = group + group[-1:] * ((lanes or len(group)) - len(group))
         found = runs.train(
@@ -233,14 +235,14 @@ class _Trainings:
             curves = found[one].curves
             curve[slot, :epoch] = curves["valid"][0, :epoch]
             score[slot] = curve[slot, epoch - 1]
-            # More than the increment, if what was before it had to be done again.
+            # More than the increment if epochs before `start` were trained again.
             first = min(start, _done(before, one))
             cost[slot] = curves["seconds"][0, first:epoch].sum()
         return Result(*map(jnp.asarray, (score, curve, cost)))
 
 
 def _wanted(query: Query, last: int, *, shared: bool) -> dict[int, _Wanted]:
-    """What is asked, by slot: of cells, up to the last epoch of the schedule."""
+    """The slots that ask for a training of a cell, clipped to the schedule."""
     if any(isinstance(part, Tracer) for part in query):
         raise ValueError(
             "trainings run on the host and cannot be part of a compiled search: "
@@ -263,7 +265,7 @@ def _done(before: Mapping[Training, Begun], one: Training) -> int:
 
 
 def _joined(parts: Sequence[Begun]) -> Begun | None:
-    """Trainings that are equally far side by side; None if they are not begun."""
+    """Concatenates trainings at the same epoch; None if there are none."""
     if not parts:
         return None
     state = jax.tree.map(lambda *x: jnp.concatenate(x), *(p.state for p in parts))

@@ -39,14 +39,14 @@ class Trained(NamedTuple):
     # (a, epochs) float32 each: loss, train, valid, test; and seconds, in equal shares of
     # those that were trained together, evaluation included, compilation not.
     curves: dict[str, np.ndarray]
-    state: Any = None  # a `train.State`, from which the training goes on
+    state: Any = None  # `train.State`, to resume from
 
 
 class Begun(NamedTuple):
-    """A training of a architectures up to an epoch of its schedule."""
+    """A training of `a` architectures up to an epoch of its schedule."""
 
     epochs: int
-    state: Any  # with lanes (a,); used up by `train`, None if it cannot go on
+    state: Any  # leading axis (a,); donated by `train`; None if it cannot be resumed
     curves: dict[str, np.ndarray]  # (a, recipe.epochs), NaN past the epoch
 
 
@@ -82,8 +82,8 @@ def train(
         of `data`, and as many; for more of them than one epoch takes.
       device: default: the first.
       report: called after each epoch with its number, from 0, and the curves so far.
-      before: goes on from there, in place of what is in a folder.
-      until: stops after so many epochs of the recipe's schedule.
+      before: a state to resume from, instead of the one in `folder`.
+      until: the epoch of the recipe's schedule to stop after; default: the last.
 
     Returns: the networks and their curves; NaN from where one has diverged.
     Raises: `ValueError` for architectures and data that do not fit, and for a folder of
