@@ -167,12 +167,37 @@ def run_chunks(
                 checkpoints.save_arrays(path, part, manifest)
                 progress.advance(method, len(seeds), computed=True)
                 parts.append(part)
-            order = np.argsort(np.concatenate([part["seed"] for part in parts]))
-            results[method] = {
-                name: np.concatenate([part[name] for part in parts])[order]
-                for name in parts[0]
-            }
+            results[method] = _in_order(parts)
     return results
+
+
+def finished(folder: Folder, method: str, num_seeds: int) -> dict[str, np.ndarray]:
+    """The arrays of seeds 0 to k - 1 of a method, k being the first that is not there.
+
+    Computes and writes nothing, and may be called while another process computes.
+
+    Args:
+      num_seeds: k is this at most.
+
+    Returns: as `run_chunks` of the method; empty if seed 0 is not there.
+    """
+    kept = folder.path / "chunks"
+    if not kept.is_dir():
+        return {}
+    parts = _read_chunks(kept, folder, method, num_seeds, Console(stderr=True))
+    if not parts:
+        return {}
+    found = _in_order(parts)
+    there = found["seed"] == np.arange(len(found["seed"]))
+    count = len(there) if there.all() else int(np.argmin(there))
+    return {name: array[:count] for name, array in found.items()} if count else {}
+
+
+def _in_order(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of all parts, by seed."""
+    order = np.argsort(np.concatenate([part["seed"] for part in parts]))
+    names = parts[0]
+    return {n: np.concatenate([part[n] for part in parts])[order] for n in names}
 
 
 def _pieces(seeds: np.ndarray, size: int) -> list[np.ndarray]:
@@ -223,7 +248,7 @@ def _read_chunk(
         if not np.array_equal(part.get("seed", ()), seeds):
             raise ValueError(f"{path} does not hold seeds {seeds[0]} to {seeds[-1]}")
     except ValueError as error:
-        line = f"warning: {error}: computing it again"
+        line = f"warning: {error}: its seeds count as missing"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
         return None
     return part

@@ -30,7 +30,8 @@ class Config:
     """On which numbers, and how long."""
 
     benchmark: str = "analog"
-    """analog or fashion (embedded), nb201, nb101, zerocost, or a table file."""
+    """analog, fashion or fashion-curves (embedded), nb201, nb101, zerocost, or a table
+    file."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"

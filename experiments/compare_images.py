@@ -112,7 +112,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
             found[method, seed] = peer(method, tasks[seed], seed)
             say(method, seed, found[method, seed])
     wanted = [(m, s) for s in seeds for m in SEARCHES if m in config.methods]
-    (out / "searches").mkdir(exist_ok=True)
+    checkpoints.make_folder(out / "searches")
     run = partial(_search, config, out / "searches", tasks)
     for (method, seed), accuracy in zip(
         wanted, _on_cores(run, wanted, config.together, say), strict=True

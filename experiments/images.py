@@ -6,25 +6,35 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnas import datasets
+from jaxnas import checkpoints, datasets
 from jaxnas.datasets import Images
 from jaxnas.networks.train import Data
 
 HELP = (
     "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), an npz of x "
-    "and y, a folder of class folders with PNG or JPEG files, a folder of idx files, a "
-    "batch of CIFAR for Python or the folder of its batches"
+    "and y, a folder of class folders with PNG, JPEG or WebP files, a folder of idx files, "
+    "a batch of CIFAR for Python or the folder of its batches"
 )
 
 
 def load(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
     """The images of a name or path, and those that are kept for tests, if there are.
 
+    Picture files are read as a viewer shows them: upright, and over white where they are
+    transparent.
+
     Args:
       size: of the sides, where the source is files of any size.
 
-    Raises: `ValueError` for what is missing, damaged or something else.
+    Raises: `ValueError` for what is missing, damaged or something else, and for images
+      that are all the same.
     """
+    with checkpoints.reading(name):
+        images, tests = _found(name, size)
+    return datasets.varied(images), tests
+
+
+def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
     if not name:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)

@@ -1,4 +1,4 @@
-"""All plotting. Files only: nothing opens a window."""
+"""Figures of searches, and how all figures look. Files only: nothing opens a window."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def search_curves(
     regret_label: str,
     optimum: float | None = None,
     batch: Mapping[str, int] | None = None,
+    budgets: np.ndarray | None = None,
+    budget_label: str = "cost",
 ) -> None:
-    """Compares searches by their progress, one evaluation after another, as a png.
+    """Compares searches by their progress, evaluation by evaluation or by cost, as a png.
 
     Args:
       path: the png, written atomically.
@@ -52,48 +54,45 @@ def search_curves(
       title: of the whole. reported_label, regret_label: of the panels.
       optimum: percent error to mark on the left.
       batch: architectures in each step of every method: then the right is by steps.
+      budgets: (t,) positive and increasing, at which curves are given, as by
+        `metrics.at_cost`: steps on a log axis. Default: after 1, 2 ... evaluations.
+      budget_label: what the budgets are, with their unit.
+
+    Raises: `ValueError` for budgets of another length than the curves, or not positive.
     """
+    if budgets is not None:
+        _check_budgets(budgets, reported, regret)
+    by_steps = batch if budgets is None else None
     with matplotlib.rc_context(STYLE):
-        # 960 x 440 pixels at 120 dots per inch, about what a README shows.
         rows = _legend_rows(list(reported), 8)
-        height = 3.9 + 0.25 * max(0, rows - 2)
-        figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
+        # 960 x 440 pixels at 120 dots per inch, about what a README shows.
+        size = (8, 3.9 + 0.25 * max(0, rows - 2))
+        figure = Figure(figsize=size, dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        looks = _looks(list(reported), batch)
+        look = looks(list(reported), batch)
         for name in reported:
-            look = looks[name]
-            _band(left, *reported[name], label=name, **look)
+            _band(left, budgets, *reported[name], label=name, **look[name])
             mean, error = regret[name]
-            size = batch[name] if batch else 1
-            steps = slice(size - 1, None, size)
-            mean, error = np.where(mean > 0, mean, np.nan)[steps], error[steps]
-            _band(right, mean, error, **look)
+            size = by_steps[name] if by_steps else 1
+            ends = slice(size - 1, None, size)
+            mean, error = np.where(mean > 0, mean, np.nan)[ends], error[ends]
+            _band(right, budgets, mean, error, **look[name])
         if optimum is not None:
-            left.axhline(optimum, color="#888888", linewidth=1, zorder=1)
-            left.annotate(
-                f"optimum {optimum:.2f}",
-                (1, optimum),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, -3),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                fontsize=9,
-                color="#666666",
-            )
+            _mark_optimum(left, optimum)
         _zoom(left, reported, optimum)
         _log_scale(right, regret)
+        lengths = {name: len(mean) for name, (mean, _) in reported.items()}
         for axis, label in ((left, reported_label), (right, regret_label)):
             axis.set_title(label, fontsize=10, loc="left")
-            axis.set_xlabel("evaluations")
-            axis.set_xlim(0, max(len(mean) for mean, _ in reported.values()))
-        if batch:
-            right.set_xlabel("batches")
-            right.set_xscale("log")
-            right.xaxis.set_major_formatter("{x:g}")
-            lengths = (len(reported[name][0]) / batch[name] for name in reported)
-            right.set_xlim(1, max(2, *map(math.ceil, lengths)))
+            if budgets is not None:
+                _log_axis(axis, budget_label, budgets[0], budgets[-1])
+            elif by_steps and axis is right:
+                steps = (math.ceil(lengths[n] / by_steps[n]) for n in lengths)
+                _log_axis(axis, "batches", 1, max(2, *steps))
+            else:
+                axis.set_xlabel("evaluations")
+                axis.set_xlim(0, max(lengths.values()))
         figure.legend(
             loc="outside lower center",
             ncols=-(-len(reported) // rows),
@@ -103,7 +102,38 @@ def search_curves(
         checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _looks(names: list[str], batch: Mapping[str, int] | None) -> dict[str, dict]:
+def _check_budgets(budgets: np.ndarray, *curves: Mapping[str, Curve]) -> None:
+    lengths = {len(mean) for named in curves for mean, _ in named.values()}
+    if lengths - {len(budgets)} or not budgets[0] > 0:
+        raise ValueError(
+            f"wanted positive budgets as many as the curves have values, not "
+            f"{len(budgets)} from {budgets[0]} for curves of {sorted(lengths)}"
+        )
+
+
+def _mark_optimum(axis, optimum: float) -> None:
+    axis.axhline(optimum, color="#888888", linewidth=1, zorder=1)
+    axis.annotate(
+        f"optimum {optimum:.2f}",
+        (1, optimum),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -3),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=9,
+        color="#666666",
+    )
+
+
+def _log_axis(axis, label: str, low: float, high: float) -> None:
+    axis.set_xlabel(label)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xlim(low, high if high > low else 2 * low)
+
+
+def looks(names: list[str], batch: Mapping[str, int] | None = None) -> dict[str, dict]:
     """A look for each; in batches a colour for each method, dashes for each size."""
     if batch is None:
         places = {name: divmod(i, len(COLOURS))[::-1] for i, name in enumerate(names)}
@@ -123,25 +153,28 @@ def _looks(names: list[str], batch: Mapping[str, int] | None) -> dict[str, dict]
     }
 
 
-def _band(axis, mean, error, *, label=None, **look) -> None:
-    count = np.arange(1, len(mean) + 1)
+def _band(axis, budgets, mean, error, *, label=None, **look) -> None:
+    """A curve by evaluations, or a step function by budgets."""
     mean = np.asarray(mean, float)
     error = np.nan_to_num(np.asarray(error, float))
-    axis.plot(count, mean, label=label, linewidth=1.6, **look)
-    axis.fill_between(
-        count, mean - error, mean + error, color=look["color"], alpha=0.2, linewidth=0
-    )
+    place, steps, step = np.arange(1, len(mean) + 1), "default", None
+    if budgets is not None:
+        place, steps, step = budgets, "steps-post", "post"
+    axis.plot(place, mean, label=label, linewidth=1.6, drawstyle=steps, **look)
+    look = {"color": look["color"], "alpha": 0.2, "linewidth": 0, "step": step}
+    axis.fill_between(place, mean - error, mean + error, **look)
 
 
 def _zoom(axis, curves: Mapping[str, Curve], optimum: float | None) -> None:
     """Leaves out the first evaluations, whose errors would flatten all that follows."""
     means = [np.asarray(mean, float) for mean, _ in curves.values()]
-    lowest = [np.nanmin(mean) for mean in means] + (
-        [] if optimum is None else [optimum]
-    )
-    highest = max(np.nanmax(mean[len(mean) // 10 :]) for mean in means)
-    room = max(highest - min(lowest), 1e-3)
-    axis.set_ylim(min(lowest) - 0.1 * room, highest + 0.05 * room)
+    shown = np.concatenate([mean[len(mean) // 10 :] for mean in means])
+    if np.isnan(shown).all():  # there is nothing to see
+        return
+    lowest = np.nanmin([*np.concatenate(means), np.inf if optimum is None else optimum])
+    highest = np.nanmax(shown)
+    room = max(highest - lowest, 1e-3)
+    axis.set_ylim(lowest - 0.1 * room, highest + 0.05 * room)
 
 
 def _log_scale(axis, curves: Mapping[str, Curve]) -> None:
@@ -172,125 +205,3 @@ def _legend_rows(names: list[str], width: float) -> int:
 def _twos_and_fives(x: float, place: int) -> str:
     del place
     return f"{x:g}" if f"{x:.0e}"[0] in "25" else ""
-
-
-# Cells that failed to train would flatten all that is above them.
-LEFT_OUT = 0.05
-# Value, and the two ends of its interval.
-Interval = tuple[float, float, float]
-
-
-def correlations(
-    path: str | Path, values: Mapping[str, Mapping[str, Interval]], *, label: str
-) -> None:
-    """Correlations and their intervals, as a png.
-
-    Args:
-      values: by dataset, then by score; all have the same scores, drawn from the top.
-      label: of the axis.
-    """
-    names = list(next(iter(values.values())))
-    with matplotlib.rc_context(STYLE):
-        height = 1.2 + 0.3 * len(names)
-        figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
-        axis = figure.subplots()
-        for i, (dataset, by_score) in enumerate(values.items()):
-            middle, low, high = np.array([by_score[name] for name in names], float).T
-            axis.errorbar(
-                middle,
-                np.arange(len(names)) + 0.2 * (i - (len(values) - 1) / 2),
-                # A few resamples may all lie on one side of the value itself.
-                xerr=np.maximum((middle - low, high - middle), 0),
-                fmt="o",
-                markersize=4,
-                color=COLOURS[i % len(COLOURS)],
-                label=dataset,
-            )
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.set_xlabel(label)
-        figure.legend(loc="outside upper center", ncols=len(values), frameon=False)
-        checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))
-
-
-def score_scatter(
-    path: str | Path,
-    scores: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    title: str,
-    label: str,
-) -> None:
-    """Accuracy over the rank of each score, a panel each, as a png.
-
-    Args:
-      scores: rank from 0, the worst, to 1, and accuracy in percent, (n,) each; the
-        worst by accuracy are left out.
-      title: of the whole.   label: of the accuracy.
-    """
-    columns = min(4, len(scores))
-    rows = -(-len(scores) // columns)
-    with matplotlib.rc_context(STYLE):
-        size = (1 + 2.2 * columns, 0.8 + 2.1 * rows)
-        figure = Figure(figsize=size, dpi=120, layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for axis, (name, (rank, accuracy)) in zip(
-            panels.flat, scores.items(), strict=False
-        ):
-            shown = accuracy >= np.quantile(accuracy, LEFT_OUT)
-            look = {"gridsize": (40, 16), "bins": "log", "mincnt": 1, "zorder": 2}
-            axis.hexbin(rank[shown], accuracy[shown], cmap="viridis", **look)
-            axis.set_title(name, fontsize=10, loc="left")
-            axis.set_xticks([0, 0.5, 1])
-            axis.xaxis.set_major_formatter("{x:g}")
-        for axis in panels.flat[len(scores) :]:
-            axis.set_visible(False)
-        figure.supxlabel("rank of the score, best on the right", fontsize=10)
-        figure.supylabel(label, fontsize=10)
-        checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))
-
-
-def pairs_matrix(
-    path: str | Path, names: list[str], values: np.ndarray, *, title: str
-) -> None:
-    """A matrix (m, m) of correlations between all pairs of `names`, as a png."""
-    num = len(names)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        size = (2.2 + 0.55 * num, 1.9 + 0.5 * num)
-        figure = Figure(figsize=size, dpi=120, layout="constrained")
-        axis = figure.subplots()
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        image = axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
-        figure.colorbar(image, shrink=0.8)
-        axis.set_xticks(range(num), names, rotation=45, ha="right")
-        axis.set_yticks(range(num), names)
-        for (i, j), value in np.ndenumerate(values):
-            dark = "white" if abs(value) > 0.6 else "black"
-            text = f"{value:.2f}".replace("0.", ".", 1)
-            axis.text(j, i, text, ha="center", va="center", fontsize=8, color=dark)
-        checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))
-
-
-def recall_curves(
-    path: str | Path,
-    counts: np.ndarray,
-    recalls: Mapping[str, np.ndarray],
-    *,
-    title: str,
-    label: str,
-) -> None:
-    """How many of the best-scored (k,) are good, by how many are chosen, as a png."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 4), dpi=120, layout="constrained")
-        axis = figure.subplots()
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        looks = _looks(list(recalls), None)
-        for name, values in recalls.items():
-            axis.plot(counts, values, label=name, linewidth=1.6, **looks[name])
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.set_ylim(0, 1.02)
-        axis.set_xlabel("best-scored cells")
-        axis.set_ylabel(label)
-        figure.legend(loc="outside right upper", frameon=False)
-        checkpoints.atomic_write(path, lambda file: figure.savefig(file, format="png"))

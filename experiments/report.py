@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +29,13 @@ class Summary(NamedTuple):
 
 
 def summarise(
-    score: np.ndarray, truth: np.ndarray, other: np.ndarray, optimum: float
+    score: np.ndarray,
+    truth: np.ndarray,
+    other: np.ndarray,
+    optimum: float,
+    *,
+    cost: np.ndarray | None = None,
+    budgets: np.ndarray | None = None,
 ) -> Summary:
     """Reads the runs of one method.
 
@@ -39,23 +44,24 @@ def summarise(
       truth: (seeds, t) the same without noise, where the table has noise.
       other: (seeds, t) the accuracy to report of the same architectures.
       optimum: the best `truth` of all.
+      cost, budgets: (seeds, t) of each evaluation, and (g,): curves are (g,), after what
+        each budget pays for, and NaN until all runs have something. Default: curves are
+        (t,), after each evaluation.
     """
-    best = np.asarray(metrics.at_incumbent(score, truth), np.float64)
-    other = np.asarray(metrics.at_incumbent(score, other), np.float64)
+
+    def curve(runs: np.ndarray) -> Curve:
+        if cost is not None and budgets is not None:
+            runs = metrics.at_cost(cost, runs, budgets)
+        return metrics.mean_and_sem(runs)
+
+    best = metrics.at_incumbent(score, truth).astype(np.float64)
+    other = metrics.at_incumbent(score, other).astype(np.float64)
     return Summary(
-        fed_back=_curve(100 - best),
-        reported=_curve(100 - other),
-        regret=_curve(optimum - best),
-        queries=np.asarray(metrics.queries_to(truth, optimum)),
+        fed_back=curve(100 - best),
+        reported=curve(100 - other),
+        regret=curve(optimum - best),
+        queries=metrics.queries_to(truth, optimum),
     )
-
-
-def _curve(runs: np.ndarray) -> Curve:
-    # In double precision, which `metrics.mean_and_sem` has only under x64: a regret
-    # near zero is the difference of two large means.
-    num = len(runs)
-    deviation = runs.std(0, ddof=1) if num > 1 else np.full_like(runs[0], np.nan)
-    return runs.mean(0), deviation / math.sqrt(num)
 
 
 def marks(evaluations: int) -> list[int]:
@@ -122,23 +128,44 @@ def _median(summary: Summary) -> str:
 
 def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
     """Writes a row for each method and mark, atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    curves = ("fed_back", "reported", "regret")
-    writer.writerow(
-        [
-            *("method", "evaluations"),
-            *(f"{c}_{what}" for c in curves for what in ("mean", "standard_error")),
-            *("median_queries_to_optimum", "runs_at_optimum", "runs"),
-        ]
-    )
+    header = ("median_queries_to_optimum", "runs_at_optimum", "runs")
+    rows = [["method", "evaluations", *_CURVE_COLUMNS, *header]]
     for name, s in summaries.items():
-        reached = np.isfinite(s.queries)
+        median = f"{float(metrics.median(s.queries)):g}"
         for mark in marks(len(s.regret[0])):
-            numbers = [c[mark - 1] for c in (*s.fed_back, *s.reported, *s.regret)]
-            found = s.queries <= mark
-            writer.writerow(
-                [name, mark, *(f"{x:.6g}" for x in numbers)]
-                + [f"{float(metrics.median(s.queries)):g}", found.sum(), len(reached)]
-            )
+            found = (s.queries <= mark).sum()
+            rows.append([name, mark, *_at(s, mark - 1), median, found, len(s.queries)])
+    _write_rows(path, rows)
+
+
+def write_cost_csv(
+    path: str | Path, summaries: Mapping[str, Summary], budgets: np.ndarray
+) -> None:
+    """Writes a row for each method and budget (g,), atomically.
+
+    Args:
+      summaries: with curves (g,), as `summarise` gives them for budgets.
+    """
+    rows = [["method", "cost", *_CURVE_COLUMNS, "runs"]]
+    for name, s in summaries.items():
+        for place, budget in enumerate(budgets):
+            rows.append([name, f"{budget:.6g}", *_at(s, place), len(s.queries)])
+    _write_rows(path, rows)
+
+
+_CURVE_COLUMNS = [
+    f"{curve}_{what}"
+    for curve in ("fed_back", "reported", "regret")
+    for what in ("mean", "standard_error")
+]
+
+
+def _at(s: Summary, place: int) -> list[str]:
+    """What `_CURVE_COLUMNS` hold at a place of the curves."""
+    return [f"{c[place]:.6g}" for c in (*s.fed_back, *s.reported, *s.regret)]
+
+
+def _write_rows(path: str | Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     checkpoints.atomic_write(path, text.getvalue().encode())

@@ -36,7 +36,7 @@ from experiments.image_lines import Lines
 from experiments.image_results import Results
 from experiments.image_task import Task, default_data, some, task
 from experiments.ledger import Ledger
-from jaxnas import pytrees
+from jaxnas import checkpoints, pytrees
 from jaxnas.networks import objective, runs
 from jaxnas.networks.train import Data, Recipe, steps_of
 from jaxnas.search.base import Search
@@ -54,8 +54,9 @@ class Config:
 
     data: str | None = None
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
-    class folders with PNG or JPEG files, a folder of idx files or of CIFAR's batches, or a
-    batch of CIFAR. Default: fashion-mnist where it is installed, else digits."""
+    class folders with PNG, JPEG or WebP files, which are turned upright and laid over white
+    where they are transparent, a folder of idx files or of CIFAR's batches, or a batch of
+    CIFAR. Default: fashion-mnist where it is installed, else digits."""
     minutes: float = 10.0
     """Of work, compilation included, which alone takes up to two; what was done before a
     kill counts."""
@@ -74,7 +75,8 @@ class Config:
     """Architectures that are chosen together; default: by the devices."""
     workers: int = 1
     """Trainings of the search at the same time on a CPU, each of which compiles the program
-    for itself: pays where there are many cores. The first device may use all cores too."""
+    for itself: pays where there are many cores; at most 50. The first device may use all
+    cores too."""
     keep: float = 0.25
     """The share of cells that is searched, those with the best scores."""
     train_images: int = 2000
@@ -245,8 +247,7 @@ def _scored(
     # In less time hardly more than its compilation would be done.
     hook = 60 * config.minutes * stages.SCORED >= HOOK_SECONDS
     lines.compiling("scores of untrained networks" if hook else None)
-    scores = out / "scores"
-    scores.mkdir(exist_ok=True)
+    scores = checkpoints.make_folder(out / "scores")
     return image_scores.score(what, scores, hook=hook, seed=config.seed, report=report)
 
 
@@ -258,13 +259,13 @@ def _check(config: Config) -> None:
     settings.seed(config, "seed")
     if config.arch is not None:
         nasbench201.from_string(config.arch)
-    settings.positive(config, "train_images", "valid_images", "workers")
-    if config.batch is not None:
-        settings.positive(config, "batch")
-        if config.batch > image_scores.FEWEST:
+    settings.positive(config, "train_images", "valid_images")
+    # By default a batch has a cell for every worker.
+    for flag, value in (("batch", config.batch), ("workers", config.workers)):
+        if value is not None and not 1 <= value <= image_scores.FEWEST:
             raise ValueError(
-                f"--batch must be at most {image_scores.FEWEST}, the fewest cells that "
-                f"are searched, not {config.batch}"
+                f"--{flag} must be 1 to {image_scores.FEWEST}, the fewest cells that are "
+                f"searched, not {value}"
             )
     pytrees.need_orbax()
 

@@ -31,7 +31,7 @@ class Config:
     """Which table, and what to compare it with."""
 
     benchmark: str = "fashion"
-    """fashion, or a table file with columns curve/DATASET/SPLIT/EPOCHS."""
+    """fashion, fashion-curves, or a table file with columns curve/DATASET/SPLIT/EPOCHS."""
     split: str = "valid"
     """Whose accuracies."""
     other: str | None = None

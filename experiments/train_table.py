@@ -5,21 +5,31 @@
     python -m experiments.train_table --images cifar-10-batches-py --size 16
 
 One network is trained for each function that cells can compute, in random order: whatever
-has been trained is a random part of the space. The first ones are trained with more seeds.
-Every finished chunk is kept in --out; a run can be killed and started again, and devices
-share the work. Writes to --out table.npz, a table file that drivers take as --benchmark,
-and trainings.npz, the same before it stands for all cells of a function. The package has
-one of the latter, the benchmark fashion; to go on with it:
+has been trained is a random part of the space. The first ones are trained with more seeds,
+all seeds of some functions before the next functions. Every finished chunk is kept in
+--out; a run can be killed and started again, and devices share the work. Writes to --out
+table.npz, a table file that drivers take as --benchmark, and trainings.npz, the same
+before it stands for all cells of a function; --export-only writes them of what there is,
+also while another process trains. The package has two of the latter, the benchmarks
+fashion and fashion-curves; to go on with the first:
 
     python -m experiments.train_table --known fashion
+
+Seconds are wall-clock seconds, or with --clock cpu, for one device alone, CPU seconds,
+which do not depend on what else the machine does; so the second was made:
+
+    JAX_NUM_CPU_DEVICES=1 NPROC=1 python -m experiments.train_table --clock cpu \\
+      --train 3000 --valid 8000 --test 4000 --channels 4 --epochs 12 \\
+      --classes 1000 --more 200 --known fashion-curves
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -28,12 +38,18 @@ from rich.console import Console
 import jaxnas
 from experiments import chunks, images, settings
 from experiments.chunks import Folder
-from jaxnas.benchmarks import files, sources, trained
+from jaxnas.benchmarks import files, trained
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.train import Data, Recipe
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
+# The functions with more seeds are trained in about so many parts.
+PARTS = 10
+CLOCKS = {
+    "wall": (time.perf_counter, "wall-clock seconds"),
+    "cpu": (time.process_time, "CPU seconds of one core"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,13 @@ class Config:
     """Networks between two saves; on an accelerator they are trained side by side."""
     seed: int = 0
     """Of the images and of the order of the functions; run s trains from (seed, s)."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """What seconds are; cpu needs one device, a CPU."""
     known: str | None = None
-    """A trainings.npz of the same settings, which are not repeated, or fashion."""
+    """A trainings.npz of the same settings, which are not repeated; or fashion, or
+    fashion-curves."""
+    export_only: bool = False
+    """Train nothing, and write what is finished in --out."""
     out: str = "results/train_table"
     """Folder for the results."""
 
@@ -82,9 +103,7 @@ def main(config: Config) -> None:
 
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    settings.positive(config, "chunk", "train", "valid", "test", "seeds")
-    if config.more < 0:
-        raise ValueError(f"--more must be at least 0, not {config.more}")
+    _check(config)
     archs = trained.representatives(config.seed)
     total = len(archs) if config.classes is None else config.classes
     if not 1 <= total <= len(archs):
@@ -107,29 +126,52 @@ def main(config: Config) -> None:
         each_step=True,
     )
     runs.check(network, recipe, archs, data)
-    free = ("classes", "more", "seeds", "chunk", "known", "out")
-    described = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    described = _described(config)
     known = _known(config.known, described, archs)
     folder = chunks.open_folder(config.out, described)
-    job = Job(folder, network, recipe, data, config.chunk)
-    found = [
-        _train(job, run, archs[:number], known[run] if run < len(known) else None)
-        for run, number in enumerate(_numbers(config, total))
-    ]
+    if config.export_only:
+        found = _finished(folder, config)
+        archs = archs[: len(found[0]["loss"])]
+    else:
+        clock, _ = CLOCKS[config.clock]
+        job = Job(folder, network, recipe, data, config.chunk, clock)
+        found = _train_all(job, archs, _numbers(config, total), known)
     manifest = {
         "network": dataclasses.asdict(network),
         "recipe": dataclasses.asdict(recipe),
         "settings": described,
+        "clock": CLOCKS[config.clock][1],
         "hours": float(sum(np.nansum(f["seconds"]) for f in found)) / 3600,
         "versions": {"jaxnas": jaxnas.__version__, "jax": jax.__version__},
         "platform": jax.default_backend(),
     }
-    done = trained.Trainings(archs, found, source.name, manifest)
-    trained.save(folder.path / "trainings.npz", done)
-    path = folder.path / "table.npz"
-    files.save(path, trained.table(done))
-    line = f"{path}: {total} functions, {sum(len(f['loss']) for f in found)} trainings"
-    Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+    _write(folder, trained.Trainings(archs, found, source.name, manifest))
+
+
+def _check(config: Config) -> None:
+    """Raises `ValueError` for settings that need no images to be seen as wrong."""
+    settings.positive(config, "chunk", "train", "valid", "test", "seeds")
+    if config.more < 0:
+        raise ValueError(f"--more must be at least 0, not {config.more}")
+    if config.export_only and config.known is not None:
+        raise ValueError("--export-only writes what is in --out: it takes no --known")
+    devices = jax.local_devices()
+    alone = len(devices) == 1 and devices[0].platform == "cpu"
+    if config.clock == "cpu" and not (alone or config.export_only):
+        raise ValueError(
+            f"--clock cpu needs one CPU device, found {len(devices)} of "
+            f"{devices[0].platform}: set JAX_NUM_CPU_DEVICES=1 NPROC=1 JAX_PLATFORMS=cpu"
+        )
+
+
+def _described(config: Config) -> dict[str, Any]:
+    """All that the trainings depend on, by name."""
+    free = ("classes", "more", "seeds", "chunk", "known", "out", "export_only")
+    described = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    # Results that were made before there was a choice say nothing about it.
+    if config.clock == "wall":
+        del described["clock"]
+    return described
 
 
 def _numbers(config: Config, total: int) -> list[int]:
@@ -146,7 +188,7 @@ def _known(
     """
     if path is None:
         return ()
-    known = trained.load(sources.FASHION if path == "fashion" else path)
+    known = trained.load(trained.SHIPPED.get(path, path))
     theirs = known.manifest.get("settings")
     differ = chunks.differences(theirs if isinstance(theirs, dict) else {}, described)
     if differ:
@@ -157,6 +199,29 @@ def _known(
     return known.runs
 
 
+def _finished(folder: Folder, config: Config) -> list[Curves]:
+    """What is there of each run, as far as it has none missing; runs of nothing left out.
+
+    Raises: `ValueError` if the first run has nothing.
+    """
+    num = len(trained.representatives(config.seed))
+    runs = [chunks.finished(folder, f"run-{r}", num) for r in range(config.seeds)]
+    if not runs[0]:
+        raise ValueError(f"{folder.path} has no finished trainings of the first seed")
+    most = len(runs[0]["loss"])
+    return [{n: run[n][:most] for n in trained.CURVES} for run in runs if run]
+
+
+def _write(folder: Folder, done: trained.Trainings) -> None:
+    """Writes trainings.npz and table.npz."""
+    trained.save(folder.path / "trainings.npz", done)
+    path = folder.path / "table.npz"
+    files.save(path, trained.table(done))
+    number = sum(len(run["loss"]) for run in done.runs)
+    line = f"{path}: {len(done.archs)} functions, {number} trainings"
+    Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
 class Job(NamedTuple):
     """What the trainings of one table share."""
 
@@ -165,14 +230,37 @@ class Job(NamedTuple):
     recipe: Recipe
     data: Data
     chunk: int
+    clock: Callable[[], float]
 
 
-def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curves:
-    """The curves (n, epochs) of one run of each architecture (n, 6).
+def _train_all(
+    job: Job, archs: np.ndarray, numbers: Sequence[int], known: Sequence[Curves]
+) -> list[Curves]:
+    """The curves of all runs, of the first `numbers[run]` of the architectures each.
+
+    The functions of all runs come first, part by part with all seeds of a part together,
+    so that what is there at any time is of use.
+    """
+    shared = min(numbers)
+    step = job.chunk * max(1, round(shared / job.chunk / PARTS))
+    found: list[Curves] = []
+    for end in [*range(step, shared, step), shared or None, None]:
+        found = [
+            _train(job, run, archs[:num], known[run] if run < len(known) else None, end)
+            for run, num in enumerate(numbers)
+        ]
+    return found
+
+
+def _train(
+    job: Job, run: int, archs: np.ndarray, known: Curves | None, end: int | None
+) -> Curves:
+    """The curves (n, epochs) of one run of architectures (n, 6), the first `end` of them.
 
     Args:
       known: the curves (m, epochs) of the first m.
     """
+    archs = archs[:end]
     num = len(known["loss"]) if known else 0
     devices = jax.local_devices()
     own = [jax.device_put(job.data, device) for device in devices]
@@ -181,21 +269,24 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
     def simulate(label: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         # More than there are may be asked for, so that all chunks are of one size.
         indices = np.minimum(indices, len(archs) - 1)
-        new = archs[indices[indices >= num]]
         # On a CPU one after another, for seconds of their own; else side by side.
         alone = devices[0].platform == "cpu"
+        back = np.arange(len(indices))
+        if alone:
+            indices, back = np.unique(indices, return_inverse=True)
+        new = archs[indices[indices >= num]]
         parts = len(new) if alone else min(len(new), len(devices))
         groups = np.array_split(new, parts) if parts else []
 
         def one(group: np.ndarray, index: int) -> Curves:
             arguments = key, job.network, job.recipe, group, own[index]
-            return runs.train(*arguments, device=devices[index]).curves
+            return runs.train(*arguments, device=devices[index], clock=job.clock).curves
 
         found = runs.on_devices(one, groups, len(devices))
         if known:
             old = indices[indices < num]
             found.insert(0, {name: known[name][old] for name in trained.CURVES})
-        return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+        return {n: np.concatenate([f[n] for f in found])[back] for n in found[0]}
 
     label = f"run-{run}"
     return chunks.run_chunks(

@@ -26,8 +26,8 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import page, plots, score_columns, settings
-from experiments.plots import Interval
+from experiments import page, score_columns, score_plots, settings
+from experiments.score_plots import Interval
 from jaxnas import checkpoints, ranks
 from jaxnas.benchmarks import sources
 
@@ -214,23 +214,29 @@ def _write(
             for dataset, of in done.items()
         }
         figures[f"{what}.png"] = f"{what.capitalize()}'s correlation, 95 % intervals"
-        plots.correlations(out / f"{what}.png", values, label=figures[f"{what}.png"])
+        score_plots.correlations(
+            out / f"{what}.png", values, label=figures[f"{what}.png"]
+        )
     for dataset, of in done.items():
         told = f"{of.accuracy}, percent"
         scatter, pairs, recall = (
             f"{kind}-{dataset}.png" for kind in ("scatter", "pairs", "recall")
         )
         figures[scatter] = f"{dataset}: accuracy by rank of each score"
-        figures[scatter] += f", without the worst {plots.LEFT_OUT:.0%} by accuracy"
-        plots.score_scatter(
+        figures[scatter] += (
+            f", without the worst {score_plots.LEFT_OUT:.0%} by accuracy"
+        )
+        score_plots.score_scatter(
             out / scatter, of.points, title=figures[scatter], label=told
         )
         figures[recall] = f"{dataset}: {share}"
-        plots.recall_curves(
+        score_plots.recall_curves(
             out / recall, counts, of.recalls, title=figures[recall], label="share"
         )
         figures[pairs] = f"{dataset}: Spearman's correlation between scores"
-        plots.pairs_matrix(out / pairs, list(names), of.pairs, title=figures[pairs])
+        score_plots.pairs_matrix(
+            out / pairs, list(names), of.pairs, title=figures[pairs]
+        )
     title = "Scores of untrained networks"
     intro = f"{config.benchmark}, accuracy: "
     intro += ", ".join(of.accuracy for of in done.values())

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from experiments import images as image_sources
 from experiments import settings
 from experiments.progress import SECONDS, duration
 from jaxnas import datasets
@@ -40,8 +41,10 @@ class Config:
     """What to score, on which images, and with what."""
 
     images: str = "digits"
-    """digits, those of scikit-learn; an npz of x and y; a folder of class folders with PNG
-    or JPEG files; a batch of CIFAR for Python, or the folder of its batches."""
+    """digits, those of scikit-learn; fashion-mnist; an npz of x and y; a folder of class
+    folders with PNG, JPEG or WebP files, which are turned upright and laid over white where
+    they are transparent; a folder of idx files; a batch of CIFAR for Python, or the folder
+    of its batches."""
     dataset: str | None = None
     """What the columns call the images, and whose normalisation they get, if it is known;
     default: by the images. Others are normalised by their own mean and deviation."""
@@ -84,6 +87,11 @@ def main(config: Config) -> Table:
     settings.positive(config, "images_used", "channels", "depth")
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
     settings.positive(config, *given)
+    if config.lanes is not None and config.lanes > nb201.SPACE.size:
+        raise ValueError(
+            f"--lanes must be at most {nb201.SPACE.size}, the cells that there are, not "
+            f"{config.lanes}"
+        )
     settings.seed(config, "seed")
     names = ", ".join((*CATALOGUE, *COUNTS))
     if not config.proxies:
@@ -172,15 +180,7 @@ def _cells(config: Config) -> np.ndarray:
 
 def _images(config: Config) -> Images:
     """All images, normalised, of the name that the columns carry."""
-    path = Path(config.images)
-    if config.images == "digits":
-        images = datasets.digits()
-    elif path.suffix == ".npz":
-        images = datasets.from_npz(path)
-    elif path.is_dir() and any(p.is_dir() for p in path.iterdir()):
-        images = datasets.from_folder(path)
-    else:
-        images = datasets.from_cifar(path)
+    images, _ = image_sources.load(config.images)
     images = images._replace(name=config.dataset or images.name)
     if not files.is_name(images.name):
         raise ValueError(

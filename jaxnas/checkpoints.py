@@ -14,7 +14,7 @@ import math
 import os
 import secrets
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,12 +41,14 @@ def atomic_write(
       path: the file; its folder must exist.
       content: the bytes, or a function that writes them to the open file it is given.
 
-    Raises: `ValueError` if the file cannot be written. Whatever goes wrong, the old
-      file stays as it was and nothing is left beside it (but a killed process can leave
-      a hidden `.tmp`).
+    Raises: `ValueError` that names the file and the cause if it cannot be written: a
+      full disk, a name too long, no permission. Whatever goes wrong, the old file stays
+      as it was and nothing is left beside it (but a killed process can leave a hidden
+      `.tmp`).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    # Short, so that every name that a file can have is one that can be written.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as file:
             if isinstance(content, bytes):
@@ -68,6 +70,30 @@ def atomic_write(
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """The folder, made with those above it where it is missing.
+
+    Raises: `ValueError` that names it and the cause if it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"cannot make the folder {path}: {reason}") from error
+    return path
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Turns an `OSError` of the body into a `ValueError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or path
+        raise ValueError(f"cannot read {name}: {error.strerror or error}") from error
 
 
 def cache_folder() -> Path:
@@ -124,7 +150,8 @@ def load_arrays(
       skip: tells from the name of an array that it is not wanted; default: none is.
 
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
-      has no manifest, or would unpack to more than `max_bytes`.
+      has no manifest or one with numbers that are not finite, or would unpack to more
+      than `max_bytes`.
     """
     arrays = read_npz(path, skip=skip, max_bytes=max_bytes)
     if MANIFEST not in arrays:
@@ -141,6 +168,12 @@ def load_arrays(
         raise ValueError(
             f"{path}: wanted a JSON object as manifest, found {text.dtype} {text.shape}"
         )
+    try:
+        json.dumps(manifest, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: the manifest has a number that is not finite"
+        ) from error
     return arrays, manifest
 
 
@@ -161,9 +194,10 @@ def read_npz(
     Raises: `ValueError`, of one line that names the file, what was wanted and found.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "not a file" if path.exists() else "no such file"
-        raise ValueError(f"{what}: {path}")
+    with reading(path):  # a name can be too long to ask
+        if not path.is_file():
+            what = "not a file" if path.exists() else "no such file"
+            raise ValueError(f"{what}: {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             found = _members(archive, max_bytes)

@@ -1,47 +1,60 @@
-"""What a trace of scores says about a search. Higher score is better.
+"""Metrics of a trace of scores, computed on the host. Higher score is better.
 
 Scores are arrays (..., t) in the order of evaluation, NaN where an evaluation failed; a
-trace (seeds, steps, b) is reshaped to (seeds, steps * b) first. NumPy and JAX arrays
-alike go in; JAX arrays come out.
+trace (seeds, steps, b) is reshaped to (seeds, steps * b) first. A trace with idle slots
+goes through `compact`, so that positions count evaluations.
+
+    asked = types.asked(query)
+    score, cost = compact(asked, score, cost)
+    grid = cost_grid(cost)
+    mean, sem = mean_and_sem(at_cost(cost, best_so_far(score), grid))
+
+NumPy and JAX arrays go in, NumPy arrays come out. Values that are picked out of the input
+keep its precision; sums, differences and means are float64, whatever JAX is set to.
+
+NaN is a value here and elsewhere in the library (a failed evaluation, an idle slot, an
+epoch without a record, a correlation without variation), also inside compiled programs.
+With `jax_debug_nans` such a program raises FloatingPointError where nothing is wrong, so
+that setting cannot be used with this library; `jax_debug_infs` cannot either, because a
+failed evaluation is compared as -inf.
 """
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import core
 from jax.typing import ArrayLike
 
-from jaxnas.types import Array
+Host: TypeAlias = np.ndarray[Any, Any]
 
 
-def _cummax(x: Array) -> Array:
-    return jax.lax.cummax(x, axis=x.ndim - 1)
+def best_so_far(score: ArrayLike) -> Host:
+    """The best score (..., t) up to each evaluation; NaN until one has succeeded.
 
-
-def best_so_far(score: ArrayLike) -> Array:
-    """The best score (..., t) up to each evaluation; NaN until one has succeeded."""
-    best = _cummax(_comparable(score))
-    return jnp.where(best == -jnp.inf, jnp.nan, best)
-
-
-def incumbent(score: ArrayLike) -> Array:
-    """The index (..., t) int32 of the best evaluation so far, the first among equals.
-
-    It is -1 until an evaluation has succeeded.
+    A score of -inf is the worst that there is, and counts as a failed evaluation.
     """
-    score = _comparable(score)
-    best = _cummax(score)
-    before = jnp.concatenate(
-        [jnp.full_like(best[..., :1], -jnp.inf), best[..., :-1]], axis=-1
-    )
-    index = jnp.arange(score.shape[-1], dtype=jnp.int32)
-    return _cummax(jnp.where(score > before, index, -1))
+    best = np.maximum.accumulate(_comparable(score), axis=-1)
+    return np.where(best == -np.inf, np.nan, best)
 
 
-def at_incumbent(score: ArrayLike, other: ArrayLike) -> Array:
+def incumbent(score: ArrayLike) -> Any:
+    """The index (..., t) of the best evaluation so far, the first among equals.
+
+    It is -1 until an evaluation has succeeded. The result is int64 on the host. Searches
+    call this inside compiled programs: of a traced array it is a traced int32 array.
+    """
+    if isinstance(score, core.Tracer):
+        index = _first_of_best(jnp, jax.lax.cummax, jnp.asarray(score))
+        return index.astype(jnp.int32)
+    cummax = lambda x, axis: np.maximum.accumulate(x, axis=axis)  # noqa: E731
+    return _first_of_best(np, cummax, _floating(score))
+
+
+def at_incumbent(score: ArrayLike, other: ArrayLike) -> Host:
     """Another metric (..., t) of the architecture that has the best score so far.
 
     This is what a search that sees only `score` (say, validation accuracy) would report
@@ -52,49 +65,149 @@ def at_incumbent(score: ArrayLike, other: ArrayLike) -> Array:
         raise ValueError(
             f"score and other must have one shape, not {index.shape} and {other.shape}"
         )
-    value = jnp.take_along_axis(other, jnp.maximum(index, 0), axis=-1)
-    return jnp.where(index < 0, jnp.nan, value)
+    value = np.take_along_axis(other, np.maximum(index, 0), axis=-1)
+    return np.where(index < 0, np.nan, value)
 
 
-def regret(score: ArrayLike, optimum: ArrayLike) -> Array:
-    """How far (..., t) the best score so far is below `optimum`, which broadcasts."""
-    return jnp.asarray(optimum) - best_so_far(score)
+def regret(score: ArrayLike, optimum: ArrayLike) -> Host:
+    """How far (..., t) the best score so far is below `optimum`, which broadcasts.
+
+    The optimum is rounded to the precision of the scores first: float32 scores of the
+    best architecture have no regret, although its float64 score is another number.
+    """
+    best = best_so_far(score).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # inf - inf is NaN
+        return _rounded(optimum, score) - best
 
 
-def queries_to(score: ArrayLike, target: ArrayLike, tol: float = 0.0) -> Array:
-    """Evaluations (...) until a score is at least `target - tol`; inf if none is.
+def queries_to(score: ArrayLike, target: ArrayLike, tol: float = 0.0) -> Host:
+    """Evaluations (...) until a score is at least `target - tol`; inf if never.
 
     Args:
-      score: (..., t).   target: (...), or one number for all.
+      score: (..., t).
+      target: (...), or one number for all, rounded to the precision of the scores.
     """
-    reached = _floating(score) >= jnp.asarray(target)[..., None] - tol
-    first = jnp.argmax(reached, axis=-1) + 1.0
-    return jnp.where(reached.any(-1), first, jnp.inf)
+    _check_evaluations(np.shape(score))
+    reached = _floating(score) >= _rounded(target, score)[..., None] - tol
+    return np.where(reached.any(-1), np.argmax(reached, axis=-1) + 1.0, np.inf)
 
 
-def median(x: ArrayLike, axis: int = 0) -> Array:
+def compact(asked: ArrayLike, *values: ArrayLike) -> tuple[Host, ...]:
+    """Moves the slots that asked for an evaluation to the front, in their order.
+
+    Args:
+      asked: (..., t) bool, as from `types.asked`.
+      values: arrays (..., t): scores, costs, rows of a table.
+
+    Returns: arrays (..., t) float, in the order of `values`, NaN past the slots asked. A
+      run of m evaluations has them in its first m places.
+    Raises: `ValueError` if `asked` is not boolean, or a shape differs from its own.
+    """
+    asked = np.asarray(asked)
+    if asked.dtype != bool or asked.ndim == 0:
+        raise ValueError(
+            f"asked must be bool (..., t), not {asked.dtype} {asked.shape}"
+        )
+    order = np.argsort(~asked, axis=-1, kind="stable")
+    front = np.take_along_axis(asked, order, axis=-1)
+    moved = []
+    for value in map(_floating, values):
+        if value.shape != asked.shape:
+            raise ValueError(
+                f"values must have the shape {asked.shape} of asked, not {value.shape}"
+            )
+        moved.append(np.where(front, np.take_along_axis(value, order, -1), np.nan))
+    return tuple(moved)
+
+
+def cut_short(asked: ArrayLike) -> Host:
+    """Whether a run with a budget reached its last step before its budget.
+
+    Args:
+      asked: (..., steps, b), which slots asked for something.
+
+    Returns: (...) bool; True where the last step still evaluated something, so that more
+      steps would have spent more.
+    """
+    return np.asarray(asked)[..., -1, :].any(-1)
+
+
+def at_cost(cost: ArrayLike, value: ArrayLike, grid: ArrayLike) -> Host:
+    """A metric as a step function of the cost spent, evaluated at budgets.
+
+    Args:
+      cost: (..., t) of each evaluation, at least 0, in any unit; 0 for an idle slot, NaN
+        past the last evaluation. Summed in float64.
+      value: (..., t) after each evaluation, such as `best_so_far` or `regret`.
+      grid: (g,) budgets, in the unit of `cost`.
+
+    Returns: (..., g), the value after the last evaluation whose cumulative cost is at
+      most the budget; NaN where the budget pays for no evaluation. Beyond its own total
+      a run keeps its last value.
+    Raises: `ValueError` for shapes that differ and for negative costs.
+    """
+    total, value = _cumulative(cost), _floating(value)
+    grid = np.asarray(grid, np.float64)
+    if total.shape != value.shape or grid.ndim != 1 or np.isnan(grid).any():
+        raise ValueError(
+            "cost and value must have one shape and grid be numbers (g,), not "
+            f"{total.shape}, {value.shape} and {grid.shape}"
+        )
+    at = np.full((*value.shape[:-1], len(grid)), np.nan, value.dtype)
+    for run in np.ndindex(value.shape[:-1]):
+        spent = ~np.isnan(total[run])
+        # A first place for budgets below the first evaluation.
+        known = np.concatenate([[np.nan], value[run][spent]])
+        at[run] = known[np.searchsorted(total[run][spent], grid, side="right")]
+    return at
+
+
+def cost_grid(cost: ArrayLike, num: int = 200) -> Host:
+    """Budgets (num,) for `at_cost`, evenly spaced in their logarithm.
+
+    They reach from the least that a run spends on its first evaluation that costs
+    anything to the most that a run spends in all, so the last point shows whole runs.
+
+    Args:
+      cost: (..., t), as for `at_cost`.
+    Raises: `ValueError` unless costs are finite, at least 0, and one is positive.
+    """
+    total = _cumulative(cost)
+    if num < 2 or not (total > 0).any() or np.isinf(total).any():
+        raise ValueError(
+            f"wanted finite costs, one of them positive, and num from 2, not {num}"
+        )
+    return np.geomspace(total[total > 0].min(), total[total > 0].max(), num)
+
+
+def median(x: ArrayLike, axis: int = 0) -> Host:
     """The median over `axis`, where inf stands for 'never'.
 
-    It is inf once half of the values are: `jnp.median` gives NaN there, from inf * 0.
+    It is inf once half of the values are: `np.median` gives NaN there, from inf * 0.
+    NaN counts as larger than all numbers.
     """
-    x = jnp.sort(_floating(x), axis=axis)
+    x = np.sort(np.asarray(_floating(x), np.float64), axis=axis)
     num = x.shape[axis]
     if num == 0:
         raise ValueError("the median of no values is not defined")
-    low, high = (jnp.take(x, i, axis=axis) for i in ((num - 1) // 2, num // 2))
-    return jnp.where(low == high, low, (low + high) / 2)
+    low, high = (np.take(x, i, axis=axis) for i in ((num - 1) // 2, num // 2))
+    with np.errstate(invalid="ignore"):  # the middle of -inf and inf is NaN
+        return np.where(low == high, low, low / 2 + high / 2)
 
 
-def mean_and_sem(x: ArrayLike, axis: int = 0) -> tuple[Array, Array]:
-    """The mean over `axis` and its standard error, sqrt(sample variance / n).
+def mean_and_sem(x: ArrayLike, axis: int = 0) -> tuple[Host, Host]:
+    """The mean over `axis` and its standard error, sqrt(sample variance / n), float64.
 
-    The standard error of one value is NaN.
+    The standard error of one value is NaN, and so are both of no values.
     """
-    x = _floating(x)
+    x = np.asarray(_floating(x), np.float64)
     num = x.shape[axis]
-    sem = jnp.std(x, axis=axis, ddof=1) / jnp.sqrt(num) if num > 1 else jnp.nan
-    mean = jnp.mean(x, axis=axis)
-    return mean, jnp.broadcast_to(sem, mean.shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # inf has no variance
+        total = x.sum(axis)
+        mean = total / num if num else np.full_like(total, np.nan)
+        if num < 2:
+            return mean, np.full_like(mean, np.nan)
+        return mean, np.std(x, axis=axis, ddof=1) / np.sqrt(num)
 
 
 def wilson(hits: int, num: int, level: float = 0.95) -> tuple[float, float]:
@@ -102,27 +215,61 @@ def wilson(hits: int, num: int, level: float = 0.95) -> tuple[float, float]:
 
     Raises: `ValueError` unless 0 <= hits <= num, num is positive and 0 < level < 1.
     """
+    # Takes longer to import than all of this library.
+    from scipy.stats import binomtest
+
     if not (0 <= hits <= num and num > 0 and 0 < level < 1):
         raise ValueError(f"no interval of {hits} of {num} at the level {level}")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, total = hits / num, num + z * z
-    middle = (hits + z * z / 2) / total
-    half = z / total * math.sqrt(num * share * (1 - share) + z * z / 4)
-    # Rounding must not leave 0 or 1 outside.
-    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
-    return (0.0 if not hits else low), (1.0 if hits == num else high)
+    low, high = binomtest(hits, num).proportion_ci(level, method="wilson")
+    return float(low), float(high)
 
 
-def _floating(x: ArrayLike) -> Array:
-    x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+def _floating(x: ArrayLike) -> Host:
+    """On the host; integers and bfloat16 as float64."""
+    x = np.asarray(x)
+    return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64)
 
 
-def _comparable(score: ArrayLike) -> Array:
+def _rounded(x: ArrayLike, score: ArrayLike) -> Host:
+    """As float64, after rounding to the precision of the scores."""
+    dtype = np.asarray(score).dtype
+    with np.errstate(over="ignore"):
+        x = np.asarray(x)
+        x = x.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else x
+        return x.astype(np.float64)
+
+
+def _comparable(score: ArrayLike) -> Host:
     """Scores (..., t), where a failed one is worse than all."""
     score = _floating(score)
-    if score.ndim == 0 or score.shape[-1] == 0:
+    _check_evaluations(score.shape)
+    return np.where(np.isnan(score), -np.inf, score)
+
+
+def _first_of_best(xp: Any, cummax: Any, score: Any) -> Any:
+    """`incumbent`, for a namespace of arrays and its cumulative maximum."""
+    _check_evaluations(score.shape)
+    axis = score.ndim - 1
+    score = xp.where(xp.isnan(score), -xp.inf, score)
+    best = cummax(score, axis=axis)
+    before = xp.concatenate(
+        [xp.full_like(best[..., :1], -xp.inf), best[..., :-1]], axis=-1
+    )
+    index = xp.arange(score.shape[-1])
+    return cummax(xp.where(score > before, index, -1), axis=axis)
+
+
+def _cumulative(cost: ArrayLike) -> Host:
+    """Costs (..., t) summed up, NaN where they are NaN."""
+    cost = np.asarray(_floating(cost), np.float64)
+    _check_evaluations(cost.shape)
+    if (cost < 0).any():
+        raise ValueError(f"costs must be at least 0, found {np.nanmin(cost)}")
+    return np.where(np.isnan(cost), np.nan, np.nancumsum(cost, axis=-1))
+
+
+def _check_evaluations(shape: tuple[int, ...]) -> None:
+    if not shape or not shape[-1]:
         raise ValueError(
-            f"score must have evaluations (..., t), not shape {score.shape}"
+            f"wanted evaluations (..., t) with t from 1, not shape {shape}"
         )
-    return jnp.where(jnp.isnan(score), -jnp.inf, score)

@@ -6,7 +6,11 @@ orbax-checkpoint (the extra `training`) is imported when something is saved or r
 from __future__ import annotations
 
 import contextlib
+import glob
+import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,8 +36,14 @@ def need_orbax() -> Any:
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
     orbax = need_orbax()
-    with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
-        yield orbax, checkpointer
+    # What orbax raises it also logs, with the stacks of all of its threads.
+    log, drop = logging.getLogger("absl"), lambda record: record.levelno < logging.ERROR
+    log.addFilter(drop)
+    try:
+        with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
+            yield orbax, checkpointer
+    finally:
+        log.removeFilter(drop)
 
 
 def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> None:
@@ -45,9 +55,16 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
       tree: of arrays.
       manifest: a JSON object.
 
-    Raises: `ValueError` if it cannot be written, and without orbax.
+    Raises: `ValueError` that names the folder and the cause if it cannot be written, in
+      which case what was there before is left; for a manifest that is not JSON; and
+      without orbax.
     """
     path = Path(path).absolute()
+    try:
+        json.dumps(dict(manifest), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the manifest is not JSON: {error}") from error
+    need_orbax()
     new, old = (path.with_name(path.name + end) for end in (".new", ".old"))
     try:
         with _checkpointer() as (orbax, checkpointer):
@@ -61,8 +78,14 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
             path.rename(old)
         new.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+    # What a full disk makes orbax and tensorstore raise is not only `OSError`.
+    except Exception as error:
+        raise ValueError(f"cannot write {path}: {_one_line(error)}") from error
+    finally:
+        # Orbax writes beside the folder that it is given.
+        unfinished = glob.escape(new.name) + ".orbax-checkpoint-tmp*"
+        for folder in (new, *path.parent.glob(unfinished)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def exists(path: str | os.PathLike) -> bool:
@@ -72,11 +95,25 @@ def exists(path: str | os.PathLike) -> bool:
 
 def _found(path: Path) -> Path | None:
     whole = (path, path.with_name(path.name + ".old"))
-    return next((p.absolute() for p in whole if (p / _MANIFEST).is_dir()), None)
+    try:
+        return next((p.absolute() for p in whole if (p / _MANIFEST).is_dir()), None)
+    except OSError as error:  # a name can be too long to ask
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def stored_bytes(path: str | os.PathLike) -> int:
+    """What the files of something that was saved take on the disk."""
+    folder = _found(Path(path))
+    if folder is None:
+        raise ValueError(f"no checkpoint at {path}")
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def manifest(path: str | os.PathLike) -> dict[str, Any]:
-    """The manifest of what was saved; `ValueError` if it is missing or damaged."""
+    """The manifest of what was saved.
+
+    Raises: `ValueError` if it is missing, damaged, or has numbers that are not finite.
+    """
 
     def read(orbax: Any, checkpointer: Any, folder: Path) -> Any:
         wanted = orbax.args.Composite(manifest=orbax.args.JsonRestore())
@@ -85,6 +122,12 @@ def manifest(path: str | os.PathLike) -> dict[str, Any]:
     found = _read(path, read)
     if not isinstance(found, dict):
         raise ValueError(f"{path}: wanted a JSON object as manifest")
+    try:
+        json.dumps(found, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: the manifest has a number that is not finite"
+        ) from error
     return found
 
 
@@ -119,5 +162,14 @@ def _read(path: str | os.PathLike, read: Any) -> Any:
         raise
     # Whatever a damaged folder makes orbax and tensorstore raise.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{path} is no sound checkpoint: {reason}") from error
+        raise ValueError(
+            f"{path} is no sound checkpoint: {_one_line(error)}"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    # tensorstore's messages name its own files at length before the cause.
+    if code := re.search(r"os_error_code='(\d+)'", text):
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or text[:200] or type(error).__name__

@@ -14,12 +14,18 @@ if version("jaxlib").startswith("0.10."):
     whole = "--xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{older} {whole} {os.environ.get('XLA_FLAGS', '')}"
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 # Tracing makes many objects, of which few are garbage, and notes where each came from.
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_traceback_in_locations_limit", 0)
+# The same examples in every run, and no time limit: machines are slow and shared.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, max_examples=60
+)
+hypothesis.settings.load_profile("suite")
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,11 @@
 """Array files: what is written is read, and what is damaged is refused."""
 
+import contextlib
+import errno
+import importlib.util
 import json
 import os
+import resource
 import struct
 import tracemalloc
 import zipfile
@@ -9,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxnas import checkpoints
+from jaxnas import checkpoints, datasets, pytrees
 
 ARRAYS = {
     "a/b": np.arange(6, dtype=np.int8).reshape(2, 3),
@@ -173,3 +177,103 @@ def test_a_header_that_claims_more_than_there_is(tmp_path):
         archive.writestr("x.npy", member)
     message = refused(checkpoints.load_arrays, path)
     assert "claims 4000000000000 bytes and has 8" in message
+
+
+# --- disks that are full, names that are too long, numbers that are not finite ------------
+
+
+@contextlib.contextmanager
+def no_file_above(size):
+    """Writing more to a file fails, as on a full disk; Python ignores the signal."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, 10**6).astype(np.uint8)
+
+
+def test_a_disk_that_becomes_full_leaves_the_old_file(tmp_path, capfd):
+    path = tmp_path / "x.npz"
+    checkpoints.save_arrays(path, ARRAYS, {"step": 1})
+    for write in (
+        lambda: checkpoints.save_arrays(path, {"noise": NOISE}, {}),
+        lambda: checkpoints.atomic_write(path, NOISE.tobytes()),
+    ):
+        with no_file_above(10**5):
+            message = refused(write)
+        assert message == f"cannot write {path}: File too large"
+        assert checkpoints.load_arrays(path)[1] == {"step": 1}
+        assert os.listdir(tmp_path) == ["x.npz"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch, function):
+    path = tmp_path / "x.npz"
+    checkpoints.atomic_write(path, b"old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, function, fail)
+    message = refused(checkpoints.save_arrays, path, ARRAYS, {})
+    assert message == f"cannot write {path}: No space left on device"
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["x.npz"]
+
+
+def test_pytrees_on_a_disk_that_becomes_full(tmp_path, caplog):
+    pytest.importorskip("orbax.checkpoint")
+    path, old = tmp_path / "tree", {"a": np.arange(3.0)}
+    pytrees.save(path, old, {"step": 1})
+    with no_file_above(10**5):
+        message = refused(pytrees.save, path, {"a": NOISE}, {"step": 2})
+    assert message == f"cannot write {path}: File too large" and not caplog.records
+    assert os.listdir(tmp_path) == ["tree"] and pytrees.manifest(path) == {"step": 1}
+    np.testing.assert_array_equal(pytrees.restore(path, old)["a"], old["a"])
+    assert "not JSON" in refused(pytrees.save, path, old, {"x": float("inf")})
+    assert pytrees.manifest(path) == {"step": 1}
+
+
+def test_every_name_that_a_file_can_have_is_written(tmp_path):
+    for name in ("x" * 255, "ä" * 127):
+        checkpoints.save_arrays(tmp_path / name, ARRAYS, {})
+        assert checkpoints.load_arrays(tmp_path / name)[1] == {}
+
+
+def test_names_that_are_too_long_are_refused(tmp_path):
+    path = tmp_path / ("x" * 256)
+    for function, *rest in (
+        (checkpoints.save_arrays, ARRAYS, {}),
+        (checkpoints.load_arrays,),
+        (checkpoints.make_folder,),
+        (pytrees.exists,),
+        (pytrees.manifest,),
+        (datasets.from_npz,),
+        (datasets.from_folder,),
+        (datasets.from_cifar,),
+        (datasets.from_idx,),
+    ):
+        message = refused(function, path, *rest)
+        assert str(path) in message and "File name too long" in message
+    if importlib.util.find_spec("orbax.checkpoint"):
+        assert str(path) in refused(pytrees.save, path, {"a": NOISE[:3]}, {})
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999"])
+def test_numbers_of_a_manifest_are_finite(tmp_path, number):
+    path = tmp_path / "x.npz"
+    np.savez(path, manifest=np.array(f'{{"a": [{{"b": {number}}}]}}'))
+    message = refused(checkpoints.load_arrays, path)
+    assert message == f"{path}: the manifest has a number that is not finite"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    message = refused(checkpoints.make_folder, tmp_path / "file" / "folder")
+    assert message == f"cannot make the folder {tmp_path}/file/folder: Not a directory"
+    assert checkpoints.make_folder(tmp_path / "a" / "b").is_dir()

@@ -77,6 +77,27 @@ def test_more_seeds_are_computed_beside_those_that_are_there(tmp_path):
     assert contents(tmp_path).items() > files.items()
 
 
+def test_what_is_finished_ends_at_the_first_gap(tmp_path):
+    folder = chunks.open_folder(tmp_path / "out", SETTINGS)
+    assert chunks.finished(folder, "first", 9) == {}
+    assert not (tmp_path / "out").exists()
+    run(tmp_path / "out", num_seeds=9, chunk=3)
+    before = contents(tmp_path)
+    for most, wanted in ((9, 9), (4, 4), (20, 9)):
+        found = chunks.finished(folder, "first", most)
+        assert set(found) == {"seed", "score", "arch"}
+        for name, array in (
+            {"seed": np.arange(9)} | draw("first", np.arange(9))
+        ).items():
+            np.testing.assert_array_equal(found[name], array[:wanted])
+    assert contents(tmp_path) == before
+    (tmp_path / "out/chunks/first-3-6.npz").unlink()
+    np.testing.assert_array_equal(chunks.finished(folder, "first", 9)["seed"], range(3))
+    (tmp_path / "out/chunks/first-0-3.npz").unlink()
+    assert chunks.finished(folder, "first", 9) == {}
+    assert len(chunks.finished(folder, "second", 9)["seed"]) == 9
+
+
 def test_a_gap_is_filled(tmp_path):
     before = run(tmp_path, chunk=2)
     (tmp_path / "chunks" / "first-2-4.npz").unlink()

@@ -45,16 +45,16 @@ ABSENT = (
 )
 
 
-def python(code, *arguments):
+def python(code, *arguments, options=()):
     """What a fresh interpreter, started in the project's root, prints as JSON."""
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, *options, "-c", code, *arguments]
     done = subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120
     )
     return json.loads(done.stdout)
 
 
-def test_every_module_imports_without_the_optional_packages():
+def test_every_module_imports_without_the_optional_packages_and_without_warnings():
     code = """
 import importlib, json, sys
 modules, absent = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -68,7 +68,8 @@ for name in modules:
         missing[name] = error.name.split(".")[0]
 print(json.dumps(missing))
 """
-    missing = python(code, json.dumps(MODULES), json.dumps(ABSENT))
+    names = json.dumps(MODULES), json.dumps(ABSENT)
+    missing = python(code, *names, options=("-W", "error"))
     outside = {m: n for m, n in missing.items() if m not in NEEDS.get(n, ())}
     assert outside == {}
 

@@ -1,5 +1,6 @@
 """Scoring many cells: chunks, resumption, devices, processes, engines, the driver."""
 
+import dataclasses
 import os
 import pickle
 import socket
@@ -31,11 +32,17 @@ PROGRAM = """
 import sys
 import jax
 jax.config.update("jax_disable_most_optimizations", True)
+scale = float(sys.argv[5]) if len(sys.argv) > 5 else 1.0
 if len(sys.argv) > 3:
     jax.distributed.initialize(sys.argv[3], 2, int(sys.argv[4]))
 import numpy as np
 from jaxnas.proxies import batch
 from test_score_many import ARCHS, TINY, images
+class Scaled(batch.Runner):
+    def __call__(self, index):
+        done = super().__call__(index)
+        return done | {"values": scale * done["values"]}
+batch.Runner = Scaled
 settings = batch.Settings(TINY, sys.argv[2], lanes=3, own_weights=sys.argv[2] == "l2_norm")
 scores = batch.score_many(jax.random.key(0), settings, ARCHS, *images())
 np.savez(sys.argv[1], devices=jax.local_device_count(), **scores.values)
@@ -140,18 +147,28 @@ def test_eight_devices_give_the_same(tmp_path, alone):
 
 
 def test_two_processes_give_the_same(tmp_path, own):
+    """Also of scores that single precision cannot hold, in range and in digits."""
+    scale = (1 + 2.0**-30) * 2.0**200
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     paths = [tmp_path / f"{i}.npz" for i in range(2)]
-    runs = [run_program(p, "l2_norm", address, str(i)) for i, p in enumerate(paths)]
+    runs = [
+        run_program(p, "l2_norm", address, str(i), repr(scale))
+        for i, p in enumerate(paths)
+    ]
     try:
         assert [run.wait(100) for run in runs] == [0, 0]
     finally:
         for run in runs:
             run.kill()
     for path in paths:
-        np.testing.assert_allclose(np.load(path)["l2_norm"], own, rtol=1e-5)
+        found = np.load(path)["l2_norm"]
+        assert found.dtype == np.float64
+        # What was scored in single precision is a float32 again without the scale.
+        unscaled = found / scale
+        np.testing.assert_allclose(unscaled, unscaled.astype(np.float32), rtol=1e-14)
+        np.testing.assert_allclose(unscaled, own, rtol=1e-5)
 
 
 def driver(folder, **options):
@@ -210,6 +227,8 @@ def test_where_the_driver_takes_images_from(tmp_path):
     with pytest.raises(ValueError, match="has 4 images: no batch 0 of 6"):
         config = driver(tmp_path, images=str(tmp_path / "some.npz"))
         zero_cost_score.main(config)
+    with pytest.raises(ValueError, match="--lanes must be at most 15625, the cells"):
+        zero_cost_score.main(dataclasses.replace(config, lanes=1_000_000))
     (tmp_path / "some.npz").rename(tmp_path / "my photos.npz")
     with pytest.raises(ValueError, match="cannot be called 'my photos': give --data"):
         found("my photos.npz")

@@ -454,8 +454,8 @@ def test_a_table_by_name_or_by_path(tmp_path, full):
     path = tmp_path / "mine.npz"
     message = refused(sources.open_table, "nb301")
     assert (
-        "unknown benchmark 'nb301': wanted analog, fashion, nb201, nb101, zerocost, or"
-        in message
+        "unknown benchmark 'nb301': wanted analog, fashion, fashion-curves, nb201, nb101, "
+        "zerocost, or" in message
     )
     assert refused(sources.open_table, path) == f"no such file: {path}"
     shutil.copy(full, path)

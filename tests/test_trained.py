@@ -1,13 +1,18 @@
 """The table of networks that this project trains: its file, its rows, its driver."""
 
 import functools
+import itertools
+import time
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import images, table_report, train_table
+from experiments import chunks, images, table_report, train_table
 from jaxnas import checkpoints
 from jaxnas.benchmarks import files, sources, trained
+from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
@@ -137,10 +142,106 @@ def test_the_driver_goes_on_and_adds_functions(
         train_table.main(train_table.Config(classes=3, **options))
 
 
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """Runs the driver with trainings that tell run and place; returns their order."""
+    pytest.importorskip("sklearn")
+    places = {tuple(a): i for i, a in enumerate(trained.representatives().tolist())}
+    keys = chunks.seed_keys(0, np.arange(3))
+    order = []
+
+    def train(key, network, recipe, archs, data, *, device, clock):
+        run = int(np.argmax(keys == key))
+        if len(order) == fake.stop:
+            raise KeyboardInterrupt
+        order.append((run, places[tuple(archs[0])]))
+        values = np.full((1, recipe.epochs), 2 + run + order[-1][1] / 100, np.float32)
+        told = dict.fromkeys(trained.CURVES, values)
+        told["seconds"] = values * 0 + (clock is time.process_time)
+        return runs.Trained(None, told)
+
+    def fake(**change):
+        options = dict(
+            images="digits", train=64, valid=20, test=30, epochs=2, channels=2
+        )
+        options |= dict(classes=9, more=6, seeds=3, chunk=2, out=str(tmp_path / "out"))
+        train_table.main(train_table.Config(**options | change))
+        folder = Path((options | change)["out"])
+        return trained.load(folder / "trainings.npz")
+
+    fake.stop, fake.order = -1, order
+    monkeypatch.setattr(train_table.runs, "train", train)
+    monkeypatch.setattr(train_table.jax, "local_devices", lambda: jax.devices()[:1])
+    return fake
+
+
+def test_all_seeds_of_a_part_come_before_the_next_functions(fake):
+    found = fake()
+    parts = [[(r, i) for r in range(3) for i in (a, a + 1)] for a in (0, 2, 4)]
+    assert fake.order == [*itertools.chain(*parts), *((0, i) for i in (6, 7, 8))]
+    assert [len(run["loss"]) for run in found.runs] == [9, 6, 6]
+    for run, told in enumerate(found.runs):
+        wanted = 2 + run + np.arange(len(told["loss"])) / 100
+        np.testing.assert_allclose(told["valid"][:, 1], wanted, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stop", "numbers"), [(2, [2]), (5, [2, 2]), (9, [4, 2, 2]), (20, [8, 6, 6])]
+)
+def test_what_is_finished_is_exported_without_training(fake, tmp_path, stop, numbers):
+    fake.stop = stop
+    with pytest.raises(KeyboardInterrupt):
+        fake(chunk=2)
+    fake.stop = len(fake.order)
+    kept = sorted((tmp_path / "out" / "chunks").iterdir())
+    some = fake(export_only=True)
+    assert sorted((tmp_path / "out" / "chunks").iterdir()) == kept
+    assert [len(run["loss"]) for run in some.runs] == numbers
+    np.testing.assert_array_equal(
+        some.archs, trained.representatives()[: numbers[0]].astype(np.int32)
+    )
+    table = files.load(tmp_path / "out" / "table.npz", curves=None)
+    assert table.manifest["part"] is True
+    assert table.columns["digits/valid/2"].shape[1] == len(numbers)
+    fake.stop = -1
+    whole = fake()
+    for part, run in zip(some.runs, whole.runs, strict=False):
+        np.testing.assert_array_equal(part["valid"], run["valid"][: len(part["valid"])])
+    assert len(fake.order) == len(set(fake.order)) + stop % 2  # a chunk was lost
+
+
+def test_nothing_is_exported_of_nothing(fake, tmp_path):
+    with pytest.raises(ValueError, match="has no finished trainings of the first seed"):
+        fake(export_only=True)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="it takes no --known"):
+        fake(export_only=True, known="fashion")
+
+
+def test_seconds_are_those_of_the_clock(fake, tmp_path, monkeypatch):
+    cpu = fake(clock="cpu")
+    assert cpu.manifest["clock"] == "CPU seconds of one core"
+    assert all((run["seconds"] == 1).all() for run in cpu.runs)
+    table = files.load(tmp_path / "out" / "table.npz", curves=None)
+    for name in ("seconds/digits/2", "time/digits/train/2"):
+        assert table.manifest["columns"][name].startswith("CPU seconds of one core")
+    with pytest.raises(ValueError, match="made with other settings .clock 'cpu' there"):
+        fake()
+    two = jax.devices()[:1] * 2
+    monkeypatch.setattr(train_table.jax, "local_devices", lambda: two)
+    with pytest.raises(ValueError, match="--clock cpu needs one CPU device, found 2"):
+        fake(clock="cpu")
+    fake(clock="cpu", export_only=True)  # on any machine
+    wall = fake(out=str(tmp_path / "wall"))
+    assert wall.manifest["clock"] == "wall-clock seconds"
+    assert (wall.runs[0]["seconds"] == 0).all()
+    assert "clock" not in wall.manifest["settings"]  # as before there was a choice
+
+
 def test_the_table_that_ships_has_signal():
-    assert sources.FASHION.stat().st_size < 10e6
+    assert trained.SHIPPED["fashion"].stat().st_size < 10e6
     table = sources.open_table("fashion")
-    known = trained.load(sources.FASHION)
+    known = trained.load(trained.SHIPPED["fashion"])
     cells = known.archs
     np.testing.assert_array_equal(cells, trained.representatives()[: len(cells)])
     numbers = [len(run["loss"]) for run in known.runs]
@@ -157,6 +258,38 @@ def test_the_table_that_ships_has_signal():
     # Cells that connect nothing guess.
     dead = table.columns["fashion-mnist/test/4"][(table.arch == 0).all(1), 0]
     assert 5 < dead.item() < 15
+
+
+def test_the_long_curves_that_ship_are_what_they_say():
+    path = trained.SHIPPED["fashion-curves"]
+    assert path.stat().st_size < 1e6
+    known, table = trained.load(path), sources.open_table("fashion-curves")
+    assert known.manifest["clock"] == "CPU seconds of one core"
+    told, epochs = known.manifest["settings"], known.manifest["recipe"]["epochs"]
+    assert epochs >= 12 and told["epochs"] == epochs
+    order = trained.representatives(told["seed"])
+    np.testing.assert_array_equal(known.archs, order[: len(known.archs)])
+    # Every cell that computes one of the functions, and no other.
+    classes = function_classes(keep_dead=False)
+    codes = [
+        np.ravel_multi_index(a.T, SPACE.choices) for a in (known.archs, table.arch)
+    ]
+    covered = np.flatnonzero(np.isin(classes, classes[codes[0]]))
+    np.testing.assert_array_equal(np.sort(codes[1]), covered)
+    assert table.manifest["part"] is (len(table.arch) < SPACE.size)
+    numbers = [len(run["loss"]) for run in known.runs]
+    assert numbers[0] == len(known.archs) and numbers[1] >= min(numbers[0], 20)
+    # A run has all epochs of its first functions, and nothing of the others.
+    places = {classes[code]: place for place, code in enumerate(codes[0])}
+    place = np.array([places[c] for c in classes[codes[1]]])
+    there = place[:, None] < np.array(numbers)
+    for split in ("train", "valid", "test"):
+        curve = table.columns[f"curve/fashion-mnist/{split}/{epochs}"]
+        assert curve.shape == (len(table.arch), len(numbers), epochs)
+        np.testing.assert_array_equal(np.isnan(curve).all(2), ~there)
+        np.testing.assert_array_equal(np.isnan(curve).any(2), ~there)
+    seconds = table.columns[f"time/fashion-mnist/train/{epochs}"][there]
+    assert 0.05 < seconds.min() and seconds.max() < 10
 
 
 @pytest.mark.parametrize(

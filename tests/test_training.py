@@ -91,6 +91,16 @@ def test_both_engines_train_the_same(trained):
         assert (curves["loss"][:, -1] < curves["loss"][:, 0]).all()
 
 
+def test_seconds_are_those_of_the_clock(trained, data):
+    arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
+    ticks = iter(np.arange(100.0) ** 2)
+    found = runs.train(*arguments, engine="sequential", clock=lambda: next(ticks))
+    # Each epoch takes two ticks, and three architectures have equal shares.
+    wanted = np.tile((1 + 4 * np.arange(4)) / 3, (3, 1))
+    np.testing.assert_allclose(found.curves["seconds"], wanted, 1e-6)
+    same(found, trained["sequential"])
+
+
 def test_what_is_measured_is_what_the_network_says(trained, data):
     params = jax.tree.map(lambda leaf: leaf[0], trained["sequential"].params)
     model = models.single(NETWORK, jnp.asarray(ARCHS[0]))

@@ -23,6 +23,9 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     Raises: `ValueError`, of one line, for what is missing, damaged or something else.
     """
     try:
+        # Opening a pipe or a device could wait for ever.
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
         with open(path, "rb") as file:
             batch = pickles.load(Source(file), pickles.ARRAYS, max_memory=2**30)
         if type(batch) is not dict:

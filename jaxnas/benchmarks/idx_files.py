@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnas import checkpoints
+
 _BYTES = 8  # the code of unsigned bytes
 MAX_BYTES = 2**31
 
 
 def find(folder: Path, name: str) -> Path:
     """The file of that name in a folder, or with `.gz`; `ValueError` if there is none."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
+    with checkpoints.reading(folder):
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                return path
     raise ValueError(f"{folder} has no {name}, nor {name}.gz")
 
 

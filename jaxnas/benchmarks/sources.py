@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from jaxnas import checkpoints
-from jaxnas.benchmarks import files, trained
+from jaxnas.benchmarks import files
 from jaxnas.benchmarks.analog import analog
 from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks.trained import fashion, fashion_curves
 
 __all__ = [
     "NAMES",
     "analog",
     "fashion",
+    "fashion_curves",
     "nb101",
     "nb201",
     "open_table",
@@ -229,23 +231,10 @@ def _score_columns(
     return columns, meanings
 
 
-# Trainings of this project, see `fashion`.
-FASHION = Path(__file__).parent / "data" / "fashion.npz"
-
-
-def fashion() -> Table:
-    """Networks of NAS-Bench-201 that this project trained on small Fashion-MNIST.
-
-    Accuracies and whole learning curves of train, valid and test, losses and seconds, of
-    the cells of a random part of all functions; some of them of three runs. The manifest
-    has the settings; `python -m experiments.train_table` makes it and goes on with it.
-    """
-    return trained.table(trained.load(FASHION))
-
-
 NAMES: dict[str, Callable[[], Table]] = {
     "analog": analog,
     "fashion": fashion,
+    "fashion-curves": fashion_curves,
     "nb201": nb201,
     "nb101": nb101,
     "zerocost": zerocost,

@@ -4,7 +4,8 @@
     train, valid = split(images, (0.8, 0.2), seed=0)
     x, y = batch(train, 128, seed=0)
 
-Pixels are in 0 to 255 until they are normalised. What is random depends on a seed alone.
+Pixels are in 0 to 255 until they are normalised, and those of picture files what a viewer
+shows on white. What is random depends on a seed alone.
 """
 
 from jaxnas.datasets.images import (
@@ -16,6 +17,7 @@ from jaxnas.datasets.images import (
     normalised,
     resized,
     split,
+    varied,
 )
 from jaxnas.datasets.sources import (
     digits,
@@ -41,4 +43,5 @@ __all__ = [
     "normalised",
     "resized",
     "split",
+    "varied",
 ]

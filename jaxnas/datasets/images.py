@@ -28,6 +28,9 @@ class Images(NamedTuple):
 def checked(images: Images, *, gaps: bool = False) -> Images:
     """Returns `images`, or raises `ValueError` for what no proxy or training can use.
 
+    That is other shapes and types, classes out of range or without an image, pixels that
+    are not finite, and pixels that are all of one colour.
+
     Args:
       gaps: classes without an image are allowed.
     """
@@ -58,6 +61,21 @@ def checked(images: Images, *, gaps: bool = False) -> Images:
         raise ValueError(
             f"{name}: {bad.sum()} of {len(x)} images have pixels that are not finite; "
             f"the first is image {np.argmax(bad)}"
+        )
+    if all((image == x[0, 0, 0]).all() for image in x):
+        raise ValueError(
+            f"{name}: all {len(x)} images are of one colour, {x[0, 0, 0].tolist()}: "
+            "nothing can be learnt from them"
+        )
+    return images
+
+
+def varied(images: Images) -> Images:
+    """Returns `images`; raises `ValueError` if all of them are the same picture."""
+    if all(np.array_equal(images.x[0], image) for image in images.x):
+        raise ValueError(
+            f"{images.name}: all {len(images.x)} images are the same: nothing can be "
+            "learnt from them"
         )
     return images
 

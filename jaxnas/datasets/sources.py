@@ -12,13 +12,10 @@ import numpy as np
 
 from jaxnas import checkpoints
 from jaxnas.benchmarks import cifar_files, idx_files
-from jaxnas.benchmarks.streams import shown
+from jaxnas.datasets import pictures
 from jaxnas.datasets.images import Images, checked
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
-# More pixels than any benchmark's images have: a small file can unpack to gigabytes.
-MAX_PIXELS = 2**24
 
 
 def digits() -> Images:
@@ -72,35 +69,28 @@ def from_folder(
     size: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> Images:
-    """A folder that has one folder of PNG or JPEG files for each class.
+    """A folder that has one folder of PNG, JPEG or WebP files for each class.
 
     Classes are the folders in the order of their names, images those of the files; other
-    files, and what has a name with a leading dot, are left out. All become RGB.
+    files, and what has a name with a leading dot, are left out. All become RGB as a
+    viewer shows them: upright, over white where they are transparent, 16 bits as 8; see
+    `pictures.displayed`.
 
     Args:
       size: height and width to resize to, bilinearly; default: all must have one size.
       name: of the dataset; default: the folder's.
 
     Raises: `ValueError`, of one line, for a folder that is missing or empty, one class, an
-      image that is damaged or has another size, and without Pillow.
+      image that is damaged, not a regular file or of another size, images of one colour,
+      and without Pillow.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"no such folder: {root}")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
-    if len(folders) < 2:
-        raise ValueError(
-            f"{root}: wanted at least 2 class folders, found {len(folders)}"
-        )
     pixels: list[np.ndarray] = []
     labels: list[int] = []
-    for label, folder in enumerate(folders):
-        found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
-        files = sorted(p for p in found if p.name[0] != ".")
-        if not files:
-            raise ValueError(f"{folder} has no image ({', '.join(SUFFIXES)})")
+    classes = _class_files(root)
+    for label, files in enumerate(classes):
         for file in files:
-            pixels.append(_read_image(file, size))
+            pixels.append(pictures.read(file, size))
             if pixels[-1].shape != pixels[0].shape:
                 (h, w), (h0, w0) = pixels[-1].shape[:2], pixels[0].shape[:2]
                 raise ValueError(
@@ -109,28 +99,28 @@ def from_folder(
             labels.append(label)
     x = np.stack(pixels).astype(np.float32)
     y = np.array(labels, np.int32)
-    return checked(Images(x, y, len(folders), name or root.resolve().name))
+    return checked(Images(x, y, len(classes), name or root.resolve().name))
 
 
-def _read_image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """One image (h, w, 3) uint8."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ValueError("images are read by Pillow: install it") from error
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels")
-            image = image.convert("RGB")
-            if size is not None:
-                height, width = size
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(image)
-    # Whatever a damaged file makes a decoder raise, decompression bombs included.
-    except Exception as error:
-        reason = shown(error, 200) or type(error).__name__
-        raise ValueError(f"cannot read the image {path}: {reason}") from error
+def _class_files(root: Path) -> list[list[Path]]:
+    """The images of each class folder."""
+    with checkpoints.reading(root):
+        if not root.is_dir():
+            raise ValueError(f"no such folder: {root}")
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
+        found = [sorted(filter(_is_image, folder.iterdir())) for folder in folders]
+    if len(folders) < 2:
+        raise ValueError(
+            f"{root}: wanted at least 2 class folders, found {len(folders)}"
+        )
+    for folder, files in zip(folders, found, strict=True):
+        if not files:
+            raise ValueError(f"{folder} has no image ({', '.join(pictures.SUFFIXES)})")
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in pictures.SUFFIXES and path.name[0] != "."
 
 
 def from_cifar(
@@ -147,14 +137,13 @@ def from_cifar(
 
     Raises: `ValueError`, of one line, for what is missing, damaged or something else.
     """
-    root = Path(path)
-    if root.is_dir():
-        patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
-        files = sorted(f for pattern in patterns for f in root.glob(pattern))
-        if not files:
-            raise ValueError(f"{root} has no batch of CIFAR ({' or '.join(patterns)})")
-    else:
-        files = [root]
+    root, files = Path(path), [Path(path)]
+    patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
+    with checkpoints.reading(root):
+        if root.is_dir():
+            files = sorted(f for pattern in patterns for f in root.glob(pattern))
+    if not files:
+        raise ValueError(f"{root} has no batch of CIFAR ({' or '.join(patterns)})")
     parts = [cifar_files.read_batch(file) for file in files]
     counts = {classes for _, _, classes in parts}
     if len(counts) != 1:
@@ -197,7 +186,9 @@ def fashion_mnist(*, train: bool = True) -> Images:
     Raises: `ValueError` if it is not there or damaged.
     """
     folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
-    if not folder.is_dir():
+    with checkpoints.reading(folder):
+        there = folder.is_dir()
+    if not there:
         raise ValueError(
             f"Fashion-MNIST is not in {folder}: install the Debian package "
             "dataset-fashion-mnist, or set JAXNAS_FASHION_MNIST to a folder with its "

@@ -53,7 +53,7 @@ def save(store: Store, training: Training, key: jax.Array, begun: Begun) -> None
     Raises: `ValueError` if it cannot be written.
     """
     path, record = _path(store, training), store.described(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.make_folder(path.parent)
     if begun.epochs < store.epochs:
         tree = {"state": begun.state, "curves": begun.curves}
         pytrees.save(path, tree, record | {"epochs": begun.epochs})

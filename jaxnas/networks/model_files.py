@@ -10,6 +10,7 @@ A folder of orbax with a manifest: nothing in it is run.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,15 @@ from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import Network, Params
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Array
+
+# What reading a folder may take, and how many times its size it may be where it is more:
+# weights hardly compress, and zeros do to a thousandth.
+FREE_BYTES = 2**26
+MOST_TIMES = 16
+# Of the values between layers while images are predicted; about 32 maps of the first
+# stage's size are in memory at a time.
+BATCH_BYTES = 2**28
+_MAPS = 32
 
 _MODE = training.TRAINING._replace(norm="running", reduction_norm="running")
 
@@ -78,18 +88,27 @@ def load(path: str | os.PathLike) -> Callable[[Any], Array]:
     Returns: predict: raw images (n, size, size, colours), in the units of the training
       images, of any number type -> probabilities (n, classes). It normalises them; it
       does not resize, and raises `ValueError` for other shapes. Compiled when called,
-      and can be part of other programs.
+      and can be part of other programs. Many images are predicted in batches, whose
+      values between layers take at most `BATCH_BYTES`, or what one image takes.
     Raises: `ValueError`, in one line, for a folder that is missing, damaged or something
-      else, and without orbax.
+      else, for one that would unpack to more than `FREE_BYTES` and `MOST_TIMES` its size,
+      and without orbax.
     """
     network, arch, mean, std = _described(path, pytrees.manifest(path))
-    params = pytrees.restore(path, _shapes(network))
+    params = pytrees.restore(path, _affordable(path, _shapes(network)))
     shape = network.size, network.size, network.colours
+    maps = _MAPS * network.size**2 * network.channels * mean.dtype.itemsize
+    batch = max(1, BATCH_BYTES // maps)
 
     @jax.jit
     def probabilities(params: Params, x: Array) -> Array:
         model = models.single(network, jnp.asarray(arch))
-        return jax.nn.softmax(models.run(model, params, (x - mean) / std, _MODE).logits)
+
+        def some(x: Array) -> Array:
+            found = models.run(model, params, (x - mean) / std, _MODE)
+            return jax.nn.softmax(found.logits)
+
+        return _in_batches(some, x, batch)
 
     def predict(images: Any) -> Array:
         if np.ndim(images) != 4 or np.shape(images)[1:] != shape:
@@ -97,12 +116,34 @@ def load(path: str | os.PathLike) -> Callable[[Any], Array]:
                 f"wanted images (n, {', '.join(map(str, shape))}), "
                 f"found {np.shape(images)}"
             )
-        x = jnp.asarray(images)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            x = x.astype(mean.dtype)
-        return probabilities(params, x)
+        return probabilities(params, jnp.asarray(images))
 
     return predict
+
+
+def _in_batches(function: Callable[[Array], Array], x: Array, batch: int) -> Array:
+    """`function` of images (n, ...), at most `batch` at a time, one after another."""
+    parts = -(-len(x) // batch)
+    if parts <= 1:
+        return function(x)
+    # The last part is filled up: parts of one size are one program.
+    size = -(-len(x) // parts)
+    padded = jnp.pad(x, [(0, parts * size - len(x))] + [(0, 0)] * (x.ndim - 1))
+    found = jax.lax.map(function, padded.reshape(parts, size, *x.shape[1:]))
+    return found.reshape(-1, *found.shape[2:])[: len(x)]
+
+
+def _affordable(path: str | os.PathLike, shapes: Params) -> Params:
+    """Returns `shapes`; `ValueError` if the folder is too small to hold such arrays."""
+    leaves = jax.tree.leaves(shapes)
+    declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    stored = pytrees.stored_bytes(path)
+    if declared > max(FREE_BYTES, MOST_TIMES * stored):
+        raise ValueError(
+            f"{path} has {stored} bytes and would unpack to {declared}: more than "
+            f"{MOST_TIMES} times as many"
+        )
+    return shapes
 
 
 def _shapes(network: Network) -> Params:
@@ -124,7 +165,8 @@ def _described(
         arch = nasbench201.from_string(manifest["arch"])
         mean, std = (np.asarray(manifest[n], np.float32) for n in ("mean", "std"))
         _check_constants(network, mean, std)
-    except (KeyError, TypeError, ValueError) as error:
+        _shapes(network)  # sizes can be more than an array can have
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is no network of jaxnas: {reason}") from error
     return network, arch, mean, std
@@ -132,8 +174,9 @@ def _described(
 
 def _check_constants(network: Network, mean: np.ndarray, std: np.ndarray) -> None:
     shape = (network.colours,)
-    if mean.shape != shape or std.shape != shape or not (std > 0).all():
+    right = mean.shape == std.shape == shape and np.isfinite([mean, std]).all()
+    if not right or not (std > 0).all():
         raise ValueError(
-            f"wanted a mean and a positive standard deviation {shape}, "
+            f"wanted a finite mean and a positive standard deviation {shape}, "
             f"not {mean} and {std}"
         )

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import pytrees
+from jaxnas import checkpoints, pytrees
 from jaxnas.networks import cells
 from jaxnas.networks import train as training
 from jaxnas.networks.nasbench201 import Network, Params
@@ -36,8 +36,9 @@ class Trained(NamedTuple):
     """Of a architectures."""
 
     params: Params  # with running statistics and lanes (a,)
-    # (a, epochs) float32 each: loss, train, valid, test; and seconds, in equal shares of
-    # those that were trained together, evaluation included, compilation not.
+    # (a, epochs) float32 each: loss, train, valid, test; and seconds by the clock of the
+    # training, in equal shares of those that were trained together, evaluation included,
+    # compilation not.
     curves: dict[str, np.ndarray]
     state: Any = None  # `train.State`, to resume from
 
@@ -66,6 +67,7 @@ def train(
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
     before: Begun | None = None,
     until: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
     """Trains architectures (a, 6) side by side for all epochs of a recipe.
 
@@ -84,6 +86,8 @@ def train(
       report: called after each epoch with its number, from 0, and the curves so far.
       before: a state to resume from, instead of the one in `folder`.
       until: the epoch of the recipe's schedule to stop after; default: the last.
+      clock: seconds since some moment. `time.process_time` measures the CPU seconds of
+        this process, whatever else the machine does: for one training at a time on a CPU.
 
     Returns: the networks and their curves; NaN from where one has diverged.
     Raises: `ValueError` for architectures and data that do not fit, and for a folder of
@@ -117,12 +121,12 @@ def train(
         if images is not None:
             x, y = jax.device_put(images(number), device)
             data = data._replace(x=x, y=y)
-        begun = time.perf_counter()
+        begun = clock()
         state, measured = program(number, wanted, state, data)
         jax.block_until_ready((state, measured))
         for name, values in zip(MEASURED, measured, strict=True):
             curves[name][:, number] = values
-        curves["seconds"][:, number] = (time.perf_counter() - begun) / len(archs)
+        curves["seconds"][:, number] = (clock() - begun) / len(archs)
         done = number + 1
         if folder is not None and (done % save_every == 0 or done == last):
             _save(Path(folder), record, state, curves, done)
@@ -228,7 +232,7 @@ def on_devices(
 
 
 def _save(folder: Path, record: dict, state, curves, done: int) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.make_folder(folder.parent)
     pytrees.save(folder, {"state": state, "curves": curves}, record | {"epochs": done})
 
 

@@ -106,7 +106,7 @@ def score_many(
         if saved is None:
             saved = run(index)
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                checkpoints.make_folder(path.parent)
                 checkpoints.save_arrays(path, saved, record)
         values[index], seconds[index] = saved["values"], saved["seconds"]
         if report is not None:
@@ -114,7 +114,7 @@ def score_many(
             if report(min((turn + 1) * size, total), total) is True:
                 break
     if jax.process_count() > 1:
-        values, seconds = _gather(values, seconds)
+        values, seconds = _gather(values), _gather(seconds)
     flat = values.reshape(-1, width)[inverse]
     if proxy.logarithm:
         flat = np.exp(flat)
@@ -199,10 +199,11 @@ def _read(path: Path | None, record: dict, archs: np.ndarray) -> dict | None:
     return saved if same else None
 
 
-def _gather(values: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every process's own chunks, put together."""
-    every_value = np.asarray(multihost_utils.process_allgather(values))
-    every_second = np.asarray(multihost_utils.process_allgather(seconds))
-    owner = np.arange(len(values)) % jax.process_count()
-    chunk = np.arange(len(values))
-    return every_value[owner, chunk], every_second[owner, chunk]
+def _gather(mine: np.ndarray) -> np.ndarray:
+    """Puts together the chunks (m, ...) of all processes; each has every p-th chunk."""
+    # As bytes: an array of JAX rounds float64 to float32, and synflow to infinity.
+    raw = np.ascontiguousarray(mine).reshape(len(mine), -1).view(np.uint8)
+    every = np.asarray(multihost_utils.process_allgather(raw))
+    chunk = np.arange(len(mine))
+    whole = every[chunk % jax.process_count(), chunk]
+    return whole.view(mine.dtype).reshape(mine.shape)

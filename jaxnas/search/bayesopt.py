@@ -8,6 +8,7 @@ evaluation costs O(n N).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -199,19 +200,27 @@ def _check(num: int, init: int, batch: int, capacity: int | None, epoch: int) ->
         )
 
 
-# Steps for which the state has room, one stage after another: three times as many each.
-_ROOM = (3, 8, 25, 70, 200, 600, 1800, 5400, 16200, 48600)
+# Steps for which the state has room, one stage after another: three times as many each,
+# and then fewer, as a fit takes the cube of them.
+_ROOM = (4, 8, 20, 60, 150, 200, 300, 500, 800, 1200, 2000, 3000, 5000, 8000, 12000)
 
 
 def refit_stages(begin: int, num_steps: int) -> tuple[Stage, ...]:
-    """Random evaluations, then stages about three times as long, with 5 refits each.
+    """Random evaluations, then stages of growing room with 1 to 5 refits each.
 
     Every stage is compiled, so they are few; the first ends after at least twice the
-    random steps. Their ends do not depend on the length of the run.
+    random steps. Their ends do not depend on the length of the run. There are 5 refits
+    for each factor of 4 in the number of evaluations.
+
+    Raises: `ValueError` for a run of more than 12,000 steps.
     """
+    if num_steps > _ROOM[-1]:
+        raise ValueError(f"wanted at most {_ROOM[-1]} steps, not {num_steps}")
     stages = [Stage(begin, begin)]
     for end in (end for end in _ROOM if end >= 2 * begin):
         if stages[-1].end >= num_steps:
             break
-        stages.append(Stage(end, -(-(end - stages[-1].end) // 5)))
+        first = stages[-1].end
+        refits = max(1, round(5 * math.log(end / first, 4)))
+        stages.append(Stage(end, -(-(end - first) // refits)))
     return tuple(stages)

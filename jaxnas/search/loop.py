@@ -39,8 +39,8 @@ def run(
 
     Args:
       budget: the largest total cost, in the benchmark's unit. An increment that does not
-        fit what is left is not started: its slot is idle. `metrics.within_budget` tells
-        whether the run ended at its last step before that.
+        fit what is left is not started: its slot is idle. `metrics.cut_short`
+        tells whether the run reached its last step before that.
       workers: evaluations in flight at a time, each as long as its cost. They finish in
         the order of the simulated clock, and a step is one that finishes: it is told, and
         the next is asked with those in flight known (`Search.expect`). One worker is the

@@ -144,12 +144,15 @@ def extend(
     put = jax.lax.dynamic_update_index_in_dim
     # Written one step late, and before it is read: then it happens in place.
     before = jnp.maximum(last - wanted, 0)
-    white_cross = put(state.white_cross, state.newest, before, 0)
+    newest = jnp.where(wanted, state.newest, state.white_cross[before])
+    white_cross = put(state.white_cross, newest, before, 0)
     column = pool.embedding.row[state.index[last]]
     old = white_cross[:, column]
     size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
     distances = jax.lax.dynamic_index_in_dim(state.distances, last, 1, False)
     new = gram.laplace(distances, state.hyper.scales)
+    # Where there is nothing to condition on, a row of zeros adds nothing.
+    use = use & wanted
     new = jnp.where(use, (new - old @ white_cross) / size, 0.0)
     z = gp.apply_target(state.target, state.score[last])
     weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
@@ -158,8 +161,8 @@ def extend(
         white_cross=white_cross,
         newest=jnp.where(wanted, new, state.newest),
         white_target=put(state.white_target, jnp.where(wanted, weight, there), last, 0),
-        mean=state.mean + jnp.where(wanted, weight * new, 0.0),
-        explained=state.explained + jnp.where(wanted, new**2, 0.0),
+        mean=state.mean + weight * new,
+        explained=state.explained + new**2,
     )
 
 

@@ -66,7 +66,7 @@ def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
     for _ in range(n - 1):
         onward = walks @ graph.adj.astype(jnp.int32)
         walks = (onward[:, None, :] * hot.T[None]).reshape(-1, hot.shape[0])
-    return walks.sum(1)
+    return walks.sum(1, dtype=jnp.int32)
 
 
 def degrees_by_depth(

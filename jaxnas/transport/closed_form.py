@@ -13,6 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.transport.masses import check_totals, floating
 from jaxnas.types import Array, check_shapes
 
 
@@ -20,12 +21,15 @@ def wasserstein_line(u: Array, v: Array, x: Array, y: Array) -> Array:
     """W1 between mass `u` (n,) at positions `x` (n,) and `v` (m,) at `y` (m,).
 
     The integral of the absolute difference of the two distribution functions. Masses are
-    non-negative with equal totals; positions need no order and may repeat. With unequal
-    totals the value is that integral up to the last position.
+    non-negative with equal totals; positions need no order and may repeat.
 
     Returns: () distance, in the unit of the positions.
+    Raises: `ValueError` for unequal totals, where the values are known; in a compiled
+      program the value is then the integral up to the last position.
     """
     check_shapes(u=(u, "n"), x=(x, "n"), v=(v, "m"), y=(y, "m"))
+    check_totals(u, v)
+    u, v, x, y = floating(u, v, x, y)
     position = jnp.concatenate([x, y])
     order = jnp.argsort(position)
     position = position[order]
@@ -43,6 +47,7 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
     Returns: () distance. With unequal totals the difference is created at the root.
     """
     check_shapes(u=(u, "l"), v=(v, "l"))
+    u, v = floating(u, v)
     return jnp.sum(jnp.abs(tree_embedding(u - v, subtrees, lengths)))
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 
+from jaxnas.transport.masses import balanced
 from jaxnas.types import Array
 
 # Its square is a float32 still, which the derivative of a division needs.
@@ -37,11 +38,13 @@ def sinkhorn(
 ) -> Array:
     """The transport cost of `sinkhorn_plan`, (...): never below the exact one.
 
+    Raises: `ValueError` as `sinkhorn_plan`.
+
     Between the vertices of 200 random pairs of NAS-Bench-201 cells, with costs from 0 to
     2, it is above POT's exact values, of mean 0.81, by 0.003 in the mean and by 0.012 at
     most; their rank correlation is 0.9998.
     """
-    cost, u, v = _floating(cost, u, v)
+    cost, u, v = _problem(cost, u, v)
     plan = sinkhorn_plan(cost, u, v, epsilon=epsilon, num_steps=num_steps)
     return _sum(jnp.where(plan > 0, cost, 0.0) * plan)
 
@@ -57,9 +60,12 @@ def sinkhorn_plan(
       epsilon: how much entropy, in the unit of the cost.
       num_steps: of both rows and columns; what is then amiss is put right (Altschuler et
         al., 2017, algorithm 2), so that the plan has exactly these marginals.
+
+    Raises: `ValueError` for other shapes, and for unequal totals where the values are
+      known, which they are not in a compiled program.
     """
     check(epsilon, num_steps)
-    cost, u, v = _floating(cost, u, v)
+    cost, u, v = _problem(cost, u, v)
     scaled = scale(_kernel(cost, u, v, epsilon), u, v, num_steps)
     return with_marginals(plan_of(scaled), u, v)
 
@@ -83,6 +89,8 @@ def sinkhorn_divergence(
     Args:
       cost, cost_x, cost_y: (n, m, ...), (n, n, ...), (m, m, ...) between x and y, within
         x, and within y.
+
+    Raises: `ValueError` as `sinkhorn_plan`.
     """
     check(epsilon, num_steps)
     objective = functools.partial(regularised, epsilon=epsilon, num_steps=num_steps)
@@ -95,7 +103,7 @@ def regularised(
 ) -> Array:
     """The least of <cost, P> + epsilon KL(P | u v'), (...)."""
     check(epsilon, num_steps)
-    cost, u, v = _floating(cost, u, v)
+    cost, u, v = _problem(cost, u, v)
     plan = plan_of(scale(_kernel(cost, u, v, epsilon), u, v, num_steps))
     plan = with_marginals(plan, u, v)
     product = jnp.where(plan > 0, u[:, None] * v[None], 1.0)
@@ -147,8 +155,8 @@ def without_least(cost: Array, u: Array, v: Array) -> Array:
     return jnp.where(mass, cost, jnp.inf)
 
 
-def _floating(*problem: Array) -> tuple[Array, ...]:
-    """Cost, u and v as numbers of one kind; raises `ValueError` for other shapes."""
+def _problem(*problem: Array) -> tuple[Array, ...]:
+    """Cost, u and v in one type; `ValueError` for other shapes and unequal totals."""
     shapes = [np.shape(x) for x in problem]
     sides, problems = shapes[0][:2], shapes[0][2:]
     if len(sides) < 2 or shapes[1:] != [(n, *problems) for n in sides]:
@@ -156,9 +164,7 @@ def _floating(*problem: Array) -> tuple[Array, ...]:
         raise ValueError(
             f"cost, u, v must be (n, m, ...), (n, ...), (m, ...), not {found}"
         )
-    arrays = [jnp.asarray(x) for x in problem]
-    dtype = jnp.result_type(*arrays, jnp.float32)
-    return tuple(x.astype(dtype) for x in arrays)
+    return balanced(*problem)
 
 
 def _kernel(cost: Array, u: Array, v: Array, epsilon: float) -> Array:

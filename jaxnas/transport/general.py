@@ -2,20 +2,26 @@
 
 A thin layer of functions on arrays; ott-jax is imported when one is called, and comes
 with the extra `ot`. On graphs of a few vertices the solvers beside this file are
-hundreds of times faster. All of these can be differentiated, jitted and vmapped.
+hundreds of times faster. All of these can be differentiated, jitted and vmapped, and
+raise `ValueError` for masses of unequal totals where the values are known.
 """
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
+from jaxnas.transport.masses import balanced
 from jaxnas.types import Array
 
 
 def _ott(name: str) -> Any:
     try:
-        return import_module(f"ott.{name}")
+        with warnings.catch_warnings():
+            # Of packages that it imports and that are no longer maintained.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return import_module(f"ott.{name}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "ott":
             raise
@@ -30,6 +36,7 @@ def sinkhorn(cost: Array, u: Array, v: Array, *, epsilon: float = 0.05) -> Array
     Iterates on logarithms until it converges; the value is that of
     `jaxnas.transport.entropic.regularised`.
     """
+    cost, u, v = balanced(cost, u, v)
     geometry = _ott("geometry.geometry").Geometry(cost, epsilon=epsilon)
     found = _ott("solvers.linear").solve(geometry, u, v)
     return found.reg_ot_cost
@@ -42,6 +49,7 @@ def sinkhorn_divergence(
 
     The cost is the squared Euclidean distance (Feydy et al., 2019).
     """
+    x, y, u, v = balanced(x, y, u, v)
     clouds = _ott("geometry.pointcloud").PointCloud
     divergence = _ott("tools.sinkhorn_divergence").sinkhorn_divergence
     value, _ = divergence(clouds, x, y, a=u, b=v, epsilon=epsilon)
@@ -57,6 +65,7 @@ def low_rank(
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, not {rank}")
+    x, y, u, v = balanced(x, y, u, v)
     geometry = _ott("geometry.pointcloud").PointCloud(x, y)
     problem = _ott("problems.linear.linear_problem").LinearProblem(geometry, u, v)
     solver = _ott("solvers.linear.sinkhorn_lr").LRSinkhorn(rank=rank, epsilon=epsilon)
@@ -70,6 +79,7 @@ def gromov_wasserstein(
 
     With `rank` at least 1 over plans of that rank (Scetbon et al., 2022).
     """
+    x, y, u, v = balanced(x, y, u, v)
     geometry = _ott("geometry.geometry").Geometry
     problem = _ott("problems.quadratic.quadratic_problem").QuadraticProblem(
         geometry(x), geometry(y), a=u, b=v

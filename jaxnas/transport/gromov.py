@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnas.transport import entropic
+from jaxnas.transport.masses import balanced, floating
 from jaxnas.types import Array
 
 
@@ -42,10 +44,12 @@ def gromov_wasserstein(
       num_steps: linear problems.  num_scalings: Sinkhorn steps for each of them.
 
     Returns: (...) the value of a plan with exactly these marginals: not below the least.
+    Raises: `ValueError` for other shapes, and for unequal totals where the values are
+      known, which they are not in a compiled program.
     """
-    zero = jnp.zeros((x.shape[0], y.shape[0], *x.shape[2:]), x.dtype)
+    shape = np.shape(x)[:1] + np.shape(y)[:1] + np.shape(x)[2:]
     settings = (epsilon, num_steps, num_scalings)
-    return _proximal(x, y, u, v, zero, 1.0, *settings)
+    return _proximal(x, y, u, v, np.zeros(shape, np.float32), 1.0, *settings)
 
 
 def fused_gromov_wasserstein(
@@ -71,15 +75,18 @@ def fused_gromov_wasserstein(
       cost: (n, m, ...) between the labels of vertices.
       alpha: from 0 (labels alone: transport) to 1 (structure alone).
       x, y, u, v, epsilon, num_steps, num_scalings: as for `gromov_wasserstein`.
+
+    Raises: `ValueError` as `gromov_wasserstein`.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
-    if jnp.shape(cost)[:2] != (len(u), len(v)):
+    if np.shape(cost)[:2] != (len(u), len(v)):
         raise ValueError(
             f"wanted costs {(len(u), len(v))} of {len(u)} and {len(v)} vertices, found "
-            f"{jnp.shape(cost)}"
+            f"{np.shape(cost)}"
         )
     settings = (epsilon, num_steps, num_scalings)
+    (cost,) = floating(cost)
     return _proximal(x, y, u, v, (1 - alpha) * cost, alpha, *settings)
 
 
@@ -87,6 +94,7 @@ def _proximal(x, y, u, v, linear, alpha, epsilon, num_steps, num_scalings) -> Ar
     """The value of linear plus alpha times quadratic, where the steps end."""
     entropic.check(epsilon, num_steps)
     entropic.check(epsilon, num_scalings)
+    x, y, linear, u, v = balanced(x, y, linear, u, v)
     if x.shape[:2] != (u.shape[0],) * 2 or y.shape[:2] != (v.shape[0],) * 2:
         raise ValueError(
             f"structures of {u.shape[0]} and {v.shape[0]} vertices are square, not of "

@@ -1,0 +1,64 @@
+"""What every solver checks of its input: one floating type, and equal totals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxnas.types import Array
+
+# By how much of the larger total masses may miss: at least this, and a few roundings.
+_TOLERANCE = 1e-4
+_ROUNDINGS = 4
+
+
+def floating(*arrays: Any, least: Any = float) -> tuple[Array, ...]:
+    """The arrays in one floating type: that of the widest, or of `least`.
+
+    Integers become the default floating type. Doubles are rounded to single precision
+    unless x64 is enabled, without a warning.
+    """
+    converted = [jnp.asarray(x) for x in arrays]
+    dtype = jnp.result_type(least, *converted)
+    return tuple(x.astype(dtype) for x in converted)
+
+
+def balanced(*arrays: Any) -> tuple[Array, ...]:
+    """The arrays as `floating`, at least in single precision; the last two are masses.
+
+    Raises: `ValueError` as `check_totals`.
+    """
+    check_totals(*arrays[-2:])
+    return floating(*arrays, least=jnp.float32)
+
+
+def check_totals(u: Any, v: Any) -> None:
+    """Raises `ValueError` if masses `u` (n, ...) and `v` (m, ...) have other totals.
+
+    Inside of a transformation such as `jit`, where values are not known, nothing is
+    checked.
+    """
+    if isinstance(u, Tracer) or isinstance(v, Tracer):
+        return
+    masses = np.asarray(u), np.asarray(v)
+    totals = [x.astype(np.float64).sum(0) for x in masses]
+    share = max(_TOLERANCE, *(_ROUNDINGS * _rounding(x) for x in masses))
+    allowed = share * np.maximum(*np.abs(totals))
+    # Written so that NaN is refused too.
+    wrong = np.atleast_1d(~(np.abs(totals[0] - totals[1]) <= allowed))
+    if wrong.any():
+        first = tuple(np.argwhere(wrong)[0])
+        of_u, of_v = (float(np.atleast_1d(total)[first]) for total in totals)
+        where = f" in {wrong.sum()} of {wrong.size} problems" if wrong.size > 1 else ""
+        raise ValueError(
+            f"masses must have equal totals, not {of_u:.6g} and {of_v:.6g}{where}"
+        )
+
+
+def _rounding(x: np.ndarray) -> float:
+    """The relative spacing of floating numbers of this type."""
+    dtype = x.dtype
+    return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0

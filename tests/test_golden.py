@@ -1,0 +1,76 @@
+"""Golden traces: what every search and preset asks, with an exact key, across commits.
+
+One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs. A change that
+is meant to change bits writes them anew, and says so in its commit:
+
+    JAXNAS_GOLDEN=write python -m pytest tests/test_golden.py
+"""
+
+import functools
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import methods, tw_batch, tw_sequential
+from jaxnas import checkpoints
+from jaxnas.benchmarks import sources, tabular
+from jaxnas.search.loop import simulate
+from jaxnas.spaces import base
+from jaxnas.spaces.nasbench201 import SPACE
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+FOLDER = Path(__file__).parent / "golden"
+EVALUATIONS = 30
+SEQUENTIAL = (
+    "random", "evolution", "bananas", "gp-path", "gp-tw", "gp-tw2g", "gp-tw2g-copies",
+    "gp-tw2g-plus",
+)  # fmt: skip
+BATCHES = ("top-ei", "kdpp", "greedy-map", "thompson", "gp-bucb", "penalisation")
+
+
+@functools.cache
+def table():
+    return sources.open_table("analog")
+
+
+@functools.cache
+def feedback():
+    which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+    return tabular.evaluator(SPACE, tabular.tabular(SPACE, table(), **which))
+
+
+def preset(name):
+    settings = {"evaluations": EVALUATIONS, "init": 10}
+    # Some of the cells: the pool is made quickly, and copies of a function are in it.
+    archs = table().arch[::15]
+    if name in SEQUENTIAL:
+        budget = tw_sequential.Config(**settings)
+        return methods.METHODS[name](SPACE, archs, budget), EVALUATIONS
+    budget = tw_batch.Config(**settings)
+    return methods.BATCH_METHODS[name](SPACE, archs, budget, 5), EVALUATIONS // 5
+
+
+@pytest.mark.parametrize("name", [*SEQUENTIAL, *BATCHES])
+def test_a_trace_is_what_it_was(name):
+    search, steps = preset(name)
+    keys = jax.random.split(jax.random.key(7), 2)
+    asked = simulate(keys, search, feedback(), steps).query.arch
+    rank = np.asarray(base.rank(SPACE, asked), np.int16).reshape(2, EVALUATIONS)
+    path, version = FOLDER / f"{name}.npz", jax.__version__
+    if os.environ.get("JAXNAS_GOLDEN") == "write":
+        checkpoints.save_arrays(path, {"rank": rank}, {"name": name, "jax": version})
+        pytest.skip(f"wrote {path}")
+    arrays, manifest = checkpoints.load_arrays(path)
+    if manifest["jax"] != version and name not in ("random", "evolution"):
+        pytest.skip(f"recorded with jax {manifest['jax']}: rounding differs")
+    np.testing.assert_array_equal(rank, arrays["rank"])
+
+
+def test_there_is_a_trace_of_every_one_and_of_nothing_else():
+    wanted = {f"{name}.npz" for name in (*SEQUENTIAL, *BATCHES)}
+    assert {path.name for path in FOLDER.iterdir()} == wanted
+    assert wanted >= {f"{name}.npz" for name in methods.MAIN}

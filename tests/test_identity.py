@@ -1,0 +1,251 @@
+"""Identities of architectures: exact or hashed, in spaces of every size and kind."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxnas.kernels import distances
+from jaxnas.search.bananas import bananas
+from jaxnas.search.bayesopt import bayesopt
+from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.loop import simulate
+from jaxnas.search.pool import index_of, make_pool
+from jaxnas.search.random_search import random_search
+from jaxnas.spaces import base, identity
+from jaxnas.spaces import nasbench101 as nb101
+from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.types import Result
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def masked(name, choices):
+    """The first position says how many of the others are used."""
+
+    def active(arch):
+        return jnp.arange(len(choices)) <= arch[0]
+
+    return base.product(name, choices, active=active)
+
+
+def swapped():
+    """A space with a mutation of its own: two positions change places."""
+
+    def vary(key, arch):
+        i, j = jax.random.choice(key, 6, (2,), replace=False)
+        return arch.at[jnp.array([i, j])].set(arch[jnp.array([j, i])])
+
+    def near(arch):
+        i, j = np.triu_indices(6, 1)
+        rows = jnp.broadcast_to(arch, (15, 6))
+        changed = (
+            rows.at[np.arange(15), i].set(arch[j]).at[np.arange(15), j].set(arch[i])
+        )
+        return changed, (changed != arch).any(1)
+
+    def is_valid(arch):
+        return (jnp.sort(arch) == jnp.arange(6)).all()
+
+    return dataclasses.replace(
+        base.product("orders", (6,) * 6),
+        size=math.factorial(6),
+        is_valid=is_valid,
+        draw=lambda key: jax.random.permutation(key, 6).astype(jnp.int32),
+        vary=vary,
+        near=near,
+    )
+
+
+SPACES = {
+    "nb101": nb101.SPACE,
+    "nb201": nb201.SPACE,
+    "14 positions of 8": base.product("supernet", (8,) * 14),
+    "45 bits": base.product("bits", (2,) * 45),
+    "40 positions": base.product("wide", tuple(2 + i % 6 for i in range(40))),
+    "single choices": base.product("mixed", (1, 3, 1, 4)),
+    "one architecture": base.product("one", (1, 1)),
+    "own mutation": swapped(),
+    "inactive positions": masked("depth", (4, 5, 5, 5)),
+}
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+
+
+def draws(space, num=300, seed=0):
+    keys = jax.random.split(jax.random.key(seed), num)
+    return np.asarray(jax.jit(jax.vmap(lambda key: base.sample(key, space)))(keys))
+
+
+def canonical(space, arch):
+    """What tells architectures apart, as a tuple, without the identity."""
+    if space.name == "nasbench101":
+        return int(nb101.code(jnp.asarray(arch)))
+    if space.active is not None:
+        arch = np.where(np.asarray(space.active(jnp.asarray(arch))), arch, -1)
+    return tuple(int(choice) for choice in arch)
+
+
+@every_space
+def test_identities_are_equal_for_equal_architectures_alone(space):
+    arch = draws(space)
+    near, valid = jax.vmap(lambda a: base.neighbours(space, a))(jnp.asarray(arch[:20]))
+    near = np.asarray(near).reshape(-1, len(space.choices))
+    arch = np.concatenate([arch, arch[:5], near[np.asarray(valid).reshape(-1)]])
+    keys = base.identify(space, arch)
+    partition = [canonical(space, a) for a in arch]
+    assert len(set(keys.tolist())) == len(set(partition))
+    assert len(set(zip(keys.tolist(), partition, strict=True))) == len(set(partition))
+
+
+@every_space
+def test_samples_and_mutants_are_valid_and_near(space):
+    arch = jnp.asarray(draws(space))
+    keys = jax.random.split(jax.random.key(1), len(arch))
+    change = jax.jit(jax.vmap(lambda key, a: base.mutate(key, space, a)))
+    mutant = np.asarray(change(keys, arch))
+    valid = jax.vmap(space.is_valid)
+    assert valid(arch).all() and valid(jnp.asarray(mutant)).all()
+    assert (mutant >= 0).all() and (mutant < np.array(space.choices)).all()
+    moved = (mutant != np.asarray(arch)).sum(1)
+    alone = space.size == 1
+    assert set(moved.tolist()) == ({0} if alone else {2} if space.vary else {1})
+    if not alone and space.name != "nasbench101":  # a dangling vertex does not count
+        same = base.identify(space, mutant) == base.identify(space, np.asarray(arch))
+        assert not same.any()
+
+
+@every_space
+def test_strings_there_and_back(space):
+    for arch in draws(space, 20):
+        again = space.from_string(space.to_string(arch))
+        np.testing.assert_array_equal(again, arch)
+
+
+@st.composite
+def products(draw):
+    choices = draw(st.lists(st.integers(1, 2**16), min_size=1, max_size=8))
+    arch = [draw(st.integers(0, c - 1)) for c in choices]
+    return tuple(choices), arch
+
+
+@given(products())
+@settings(max_examples=60)
+def test_an_identity_below_two_to_the_64_is_the_rank(case):
+    choices, arch = case
+    if math.prod(choices) >= 2**64:
+        return
+    with jax.disable_jit():
+        words = identity.of_product(choices)(jnp.asarray(arch, jnp.int32))
+    rank = 0
+    for choice, place in zip(choices, arch, strict=True):
+        rank = rank * choice + place
+    assert identity.keys(np.asarray(words)[None])[0] == rank
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.data())
+@settings(max_examples=40)
+def test_ranks_there_and_back(choices, data):
+    space = base.product("any", tuple(choices))
+    index = data.draw(st.integers(0, math.prod(choices) - 1))
+    arch = base.unrank(space, jnp.int32(index))
+    assert int(base.rank(space, arch)) == index
+    np.testing.assert_array_equal(arch, np.unravel_index(index, choices))
+
+
+def test_ranks_of_large_spaces_are_refused():
+    edge = base.product("edge", (2,) * 31)
+    for function in (base.rank, base.unrank):
+        with pytest.raises(ValueError, match="edge has 2,147,483,648 vectors: ranks"):
+            function(edge, jnp.zeros(31, jnp.int32))
+    below = base.product("below", (2,) * 30)
+    assert base.rank(below, jnp.ones(30, jnp.int32)) == 2**30 - 1
+
+
+def test_hashes_of_many_architectures_differ():
+    """2^72 vectors: exact numbers have no room, and low words alone would collide."""
+    space = base.product("large", (8,) * 24)
+    arch = np.random.default_rng(0).integers(0, 8, (200_000, 24)).astype(np.int32)
+    keys = base.identify(space, arch)
+    assert len(np.unique(keys)) == 200_000
+    assert len(np.unique(keys & np.uint64(2**32 - 1))) < 200_000
+    # The same for ever: identities are kept in files.
+    assert hex(base.identify(space, np.zeros((1, 24), np.int32))[0]) == HASH_OF_ZEROS
+
+
+HASH_OF_ZEROS = "0xb46d3cd048c515d6"
+
+
+@given(st.sets(st.integers(0, 2**64 - 1), min_size=1, max_size=40), st.data())
+@settings(max_examples=30)
+def test_search_against_a_dictionary(numbers, data):
+    known = identity.words(np.array(sorted(numbers), np.uint64))
+    near = [n + d for n in numbers for d in (-1, 0, 1) if 0 <= n + d < 2**64]
+    wanted = data.draw(st.sampled_from(near))
+    found = identity.search(
+        jnp.asarray(known),
+        jnp.asarray(identity.words(np.array([wanted], np.uint64))[0]),
+    )
+    place = {n: i for i, n in enumerate(sorted(numbers))}
+    assert int(found) == place.get(wanted, -1)
+
+
+LARGE = {name: SPACES[name] for name in ("14 positions of 8", "45 bits")}
+
+
+@pytest.mark.parametrize("space", LARGE.values(), ids=LARGE)
+def test_a_part_of_a_large_space(space):
+    arch = draws(space, 50)
+    part = base.restricted(space, arch)
+    assert part.size == 50
+    inside = set(map(tuple, arch.tolist()))
+    assert {tuple(a) for a in draws(part, 400).tolist()} == inside
+    near, _ = base.neighbours(space, jnp.asarray(arch[0]))
+    valid = jax.vmap(part.is_valid)(near)
+    assert not any(v and tuple(a) not in inside for a, v in
+                   zip(near.tolist(), valid, strict=True))  # fmt: skip
+    pool = make_pool(
+        part, [distances.hamming(space)], arch=np.concatenate([arch, arch])
+    )
+    assert pool.arch.shape == (50, len(space.choices))
+    places = jax.vmap(index_of, (None, 0))(pool, jnp.asarray(arch))
+    np.testing.assert_array_equal(pool.arch[places], arch)
+    assert (jax.vmap(index_of, (None, 0))(pool, near) < 0).all()
+
+
+def evaluate(key, query):
+    del key
+    score = (query.arch == 1).sum(1).astype(float)
+    return Result(score, score[:, None], jnp.ones_like(score))
+
+
+@pytest.mark.parametrize("space", LARGE.values(), ids=LARGE)
+def test_searches_of_a_large_space(space):
+    pool = make_pool(space, [distances.hamming(space)], arch=draws(space, 300))
+    encode = lambda arch: arch.astype(float)  # noqa: E731
+    line = lambda key, x, y, n, pool: jnp.stack([(pool == 1).sum(1) * 1.0] * 2)  # noqa: E731
+    searches = {
+        "random": random_search(space, capacity=40),
+        "evolution": regularized_evolution(space, population=8, tournament=3),
+        "bananas": bananas(space, encode, init=8, round_size=4, ensemble=line),
+        "gp": bayesopt(pool, init=5),
+    }
+    keys, best = jax.random.split(jax.random.key(0), 3), {}
+    for name, search in searches.items():
+        trace = simulate(keys, search, evaluate, 40)
+        best[name] = float(trace.score.max((1, 2)).mean())
+        if name != "evolution":
+            for arch in np.asarray(trace.query.arch[:, :, 0]):
+                assert len(np.unique(arch, axis=0)) == 40
+    assert min(best["evolution"], best["bananas"]) > best["random"]
+    assert best["gp"] >= float(jnp.sort((pool.arch == 1).sum(1))[-5])
+
+
+def test_choices_that_cannot_be_are_refused():
+    for choices in ((), (0, 3), (2**16 + 1,)):
+        with pytest.raises(ValueError, match="at least one number from 1 to 65536"):
+            base.product("bad", choices)

@@ -1,0 +1,128 @@
+"""Saved networks: what a folder may take in memory, and predictions of many images."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnas
+from jaxnas import pytrees
+from jaxnas.networks import model_files
+from jaxnas.networks import train as training
+from jaxnas.networks.initialise import initialise
+from jaxnas.networks.nasbench201 import Network
+
+pytest.importorskip("orbax.checkpoint")
+CONV1 = np.full(6, 2)
+
+
+def save(path, network, params=None, arch=CONV1):
+    if params is None:
+        params = initialise(jax.random.key(0), network)
+        params = training.with_running(params, training.initial_running(params))
+    mean = np.full(network.colours, 100.0)
+    model_files.save(path, params, network, arch, mean, mean / 2, dataset="x")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model"
+    save(path, Network(2, 1, 3, 8, 1, stages=1), arch=np.array([3, 2, 4, 1, 0, 3]))
+    return path
+
+
+def changed(saved, folder, change):
+    """A copy of the model whose manifest `change` has changed, as text."""
+    shutil.copytree(saved, folder)
+    files = (p for p in (folder / "manifest").rglob("*") if p.is_file())
+    (file,) = (p for p in files if b'"mean"' in p.read_bytes())
+    file.write_text(change(json.loads(file.read_text())))
+    return folder
+
+
+MEASURE = """
+import resource, sys
+import numpy as np
+import jaxnas
+images = np.zeros((1000, 32, 32, 3), np.uint8)
+assert np.asarray(jaxnas.load(sys.argv[1])(images)).shape == (1000, 10)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_predictions_of_many_images_take_bounded_memory(tmp_path):
+    save(tmp_path / "model", Network(16, 1, 10, 32, 3, stages=1), arch=CONV1 + 1)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "model")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    # MiB: 200 are jax, orbax and the parameters.
+    assert int(found.stdout) < 800
+
+
+def test_a_small_folder_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
+    network = Network(128, 1, 10, 8, 1)  # 101 MB of zeros
+    shapes = model_files._shapes(network)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    save(tmp_path / "model", network, zeros)
+    assert pytrees.stored_bytes(tmp_path / "model") < 2**20
+
+    def fail(*_):
+        raise AssertionError("read before it was refused")
+
+    monkeypatch.setattr(pytrees, "restore", fail)
+    with pytest.raises(
+        ValueError, match=r"model has \d+ bytes and would unpack to 101"
+    ):
+        jaxnas.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("num", [1, 3, 4, 7])
+def test_predictions_in_batches_are_those_of_all_at_once(saved, monkeypatch, num):
+    x = np.random.default_rng(0).uniform(0, 255, (num, 8, 8, 1)).astype(np.float32)
+    wanted = jaxnas.load(saved)(x)
+    maps = model_files._MAPS * 8 * 8 * 2 * 4
+    monkeypatch.setattr(model_files, "BATCH_BYTES", 3 * maps)
+    predict = jaxnas.load(saved)
+    np.testing.assert_allclose(predict(x), wanted, 1e-5)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "-1e999"])
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_manifests_with_numbers_that_are_not_finite_are_refused(
+    saved, tmp_path, name, number
+):
+    copy = changed(
+        saved,
+        tmp_path / "model",
+        lambda found: json.dumps(found | {name: ["HERE"]}).replace('"HERE"', number),
+    )
+    with pytest.raises(ValueError, match="a number that is not finite") as caught:
+        jaxnas.load(copy)
+    assert str(copy) in str(caught.value)
+
+
+@pytest.mark.parametrize("constants", [([np.nan], [1]), ([0], [np.inf]), ([0], [0])])
+def test_constants_that_are_not_finite_are_not_saved(tmp_path, constants):
+    network = Network(2, 1, 3, 8, 1)
+    params = initialise(jax.random.key(0), network)
+    params = training.with_running(params, training.initial_running(params))
+    with pytest.raises(ValueError, match="a finite mean and a positive standard"):
+        model_files.save(
+            tmp_path / "m", params, network, CONV1, *constants, dataset="x"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_that_no_array_has_are_refused(saved, tmp_path):
+    def change(found):
+        found["network"] |= {"stages": 100, "size": 2**99}
+        return json.dumps(found)
+
+    copy = changed(saved, tmp_path / "model", change)
+    with pytest.raises(ValueError, match="is no network of jaxnas"):
+        jaxnas.load(copy)

@@ -1,0 +1,104 @@
+"""Comparisons by cost: what is read off the runs, written as csv, and drawn."""
+
+import csv
+
+import matplotlib.colors
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import plots, report
+from jaxnas import metrics
+
+NAN = np.nan
+# Two runs: 4 evaluations, and 3 that come to 2 + 1 + 3, one of them failed.
+SCORE = np.array([[50.0, 70, 60, 90], [80, NAN, 85, NAN]])
+COST = np.array([[1.0, 1, 2, 4], [2, 1, 3, NAN]])
+OTHER = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]])
+BUDGETS = np.array([1.0, 2, 4, 6, 8])
+
+
+def by_cost():
+    return report.summarise(SCORE, SCORE, OTHER, 90.0, cost=COST, budgets=BUDGETS)
+
+
+def test_a_summary_by_cost_against_arithmetic():
+    s = by_cost()
+    np.testing.assert_allclose(s.fed_back[0], [NAN, 25, 25, 22.5, 12.5])
+    np.testing.assert_allclose(s.fed_back[1], [NAN, 5, 5, 7.5, 2.5])
+    np.testing.assert_allclose(s.reported[0], [NAN, 96.5, 96.5, 95.5, 94.5])
+    np.testing.assert_allclose(s.regret[0], [NAN, 15, 15, 12.5, 2.5])
+    # Evaluations are counted as ever.
+    assert s.queries.tolist() == [4, np.inf]
+
+
+def test_the_csv_has_a_row_for_each_budget(tmp_path):
+    report.write_cost_csv(
+        tmp_path / "cost.csv", {"a": by_cost(), "b": by_cost()}, BUDGETS
+    )
+    rows = list(csv.DictReader((tmp_path / "cost.csv").read_text().splitlines()))
+    assert [(r["method"], float(r["cost"])) for r in rows] == [
+        (name, budget) for name in "ab" for budget in BUDGETS
+    ]
+    for row, *expected in zip(rows, *by_cost().regret, strict=False):
+        found = row["regret_mean"], row["regret_standard_error"]
+        np.testing.assert_allclose(np.array(found, float), expected)
+    assert {row["runs"] for row in rows} == {"2"}
+
+
+def colour_columns(image, index):
+    """Where (width,) pixels of a colour are, on the left and on the right."""
+    colour = matplotlib.colors.to_rgb(plots.COLOURS[index])
+    near = (np.abs(image[..., :3] - colour).max(-1) < 0.02).any(0)
+    return near[: len(near) // 2], near[len(near) // 2 :]
+
+
+def draw(path, **options):
+    rng = np.random.default_rng(0)
+    cost = rng.uniform(1, 9, (5, 40))
+    budgets = metrics.cost_grid(cost, 50)
+    score = rng.uniform(80, 95, (2, 5, 40))
+    summaries = {
+        f"{name}-x4": report.summarise(s, s, s, 95.5, cost=cost, budgets=budgets)
+        for name, s in zip("ab", score, strict=True)
+    }
+    plots.search_curves(
+        path,
+        {name: s.reported for name, s in summaries.items()},
+        {name: s.regret for name, s in summaries.items()},
+        title="title",
+        reported_label="left",
+        regret_label="right",
+        budgets=budgets,
+        budget_label="training seconds",
+        **options,
+    )
+    return matplotlib.image.imread(path)
+
+
+def test_a_figure_by_cost_shows_every_method(tmp_path):
+    image = draw(tmp_path / "cost.png")
+    assert image.shape[1] == 960
+    assert (image[:, [0, -1], :3] == 1).all()  # nothing is cut off
+    for index in (0, 1):
+        assert all(side.sum() > 200 for side in colour_columns(image, index))
+    # In batches methods have a colour each, and the axis is still the cost.
+    again = draw(tmp_path / "batch.png", batch={"a-x4": 4, "b-x4": 4})
+    assert np.array_equal(image, again)
+
+
+def test_curves_that_do_not_fit_the_budgets_are_refused(tmp_path):
+    curve = {"a": (np.ones(4), np.ones(4))}
+    labels = {"title": "", "reported_label": "", "regret_label": ""}
+    for budgets in (BUDGETS, np.arange(4.0)):
+        with pytest.raises(ValueError, match="wanted positive budgets as many as"):
+            plots.search_curves(
+                tmp_path / "a.png", curve, curve, budgets=budgets, **labels
+            )
+
+
+def test_methods_that_never_succeed_are_drawn_as_nothing(tmp_path):
+    curve = {"a": (np.full(20, NAN), np.full(20, NAN))}
+    labels = {"title": "", "reported_label": "", "regret_label": ""}
+    plots.search_curves(tmp_path / "a.png", curve, curve, **labels)
+    assert (tmp_path / "a.png").exists()
