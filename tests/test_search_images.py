@@ -402,8 +402,6 @@ def test_a_ledger_outlives_the_process(tmp_path):
         Ledger(tmp_path / "ledger.json", 60.0)
 
 
-
-
 @pytest.mark.parametrize("rank", [0, 15624, 4321])
 def test_every_cell_has_a_picture(tmp_path, rank):
     arch = jaxnas.spaces.base.every(nasbench201.SPACE)[rank]
