@@ -24,6 +24,8 @@ from experiments.progress import Progress
 from experiments.settings import named
 from jaxnas import checkpoints
 
+# Arrays of a chunk -> those that are wanted of it, or None if it has too little.
+Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
 # (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
 # may depend on the method and the seed alone.
 Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
@@ -133,6 +135,7 @@ def run_chunks(
     *,
     chunk: int,
     evaluations: int,
+    adapt: Adapt = lambda part: part,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Simulates seeds 0 to num_seeds - 1 of each method, or reads what is there.
 
@@ -143,6 +146,8 @@ def run_chunks(
         have the same number of seeds, so that it compiles once: the last may be given a
         few more than are wanted.
       evaluations: of one seed, for the speed that is shown.
+      adapt: what is wanted of the arrays of a saved chunk; None where they have too
+        little, as those of shorter runs: it is then computed again.
 
     Returns: for each method its arrays, all seeds along the leading axis.
     Raises: `ValueError` if the folder cannot be written, and `RuntimeError` from
@@ -153,7 +158,7 @@ def run_chunks(
     with Progress(console, methods, num_seeds, evaluations) as progress:
         for method in dict.fromkeys(methods):
             progress.begin(method)
-            parts = _read_chunks(kept, folder, method, num_seeds, console)
+            parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
             there = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
             progress.advance(method, len(there), computed=False)
             missing = np.setdiff1d(np.arange(num_seeds), there)
@@ -220,7 +225,12 @@ def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
 
 
 def _read_chunks(
-    kept: Path, folder: Folder, method: str, num_seeds: int, console: Console
+    kept: Path,
+    folder: Folder,
+    method: str,
+    num_seeds: int,
+    console: Console,
+    adapt: Adapt = lambda part: part,
 ) -> list[dict[str, np.ndarray]]:
     """What was saved before of seeds below `num_seeds`, each of them once."""
     parts, there = [], np.arange(0)
@@ -230,6 +240,7 @@ def _read_chunks(
             continue
         seeds = np.arange(int(name[1]), int(name[2]))
         part = _read_chunk(path, folder, method, seeds, console)
+        part = None if part is None else adapt(part)
         if part is not None:
             new = (seeds < num_seeds) & ~np.isin(seeds, there)
             parts.append({name: array[new] for name, array in part.items()})

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 import jaxnas
-from experiments import chunks, plots, report, settings
-from jaxnas import checkpoints
-from jaxnas.benchmarks import sources, tabular
+from experiments import chunks, report, settings
+from experiments.outcome import Outcome
+from jaxnas import checkpoints, metrics, types
+from jaxnas.benchmarks import files, sources, tabular
 from jaxnas.kernels.distances import Parts
 from jaxnas.search import loop
 from jaxnas.search.base import Search
@@ -49,7 +51,14 @@ class Config:
     seeds: int = 50
     """Independent runs of each method."""
     evaluations: int = 200
-    """Evaluations of each run."""
+    """Evaluations of each run; more of them, or a larger budget, make the runs of a folder
+    longer."""
+    budget: float | None = None
+    """Largest total cost of a run, in the table's seconds (epochs where it has none); runs
+    end there or after --evaluations."""
+    copies: bool | None = None
+    """Whether Gaussian processes take cells that compute the same function for different
+    ones; default: only in a table file, not in the tables that have a name."""
     init: int = 10
     """Random evaluations at the start of a run; gp-tw2g-plus has 5."""
     base_seed: int = 0
@@ -67,17 +76,6 @@ class Config:
     def other_tables(self) -> dict[str, str]:
         """The sha256 of tables that the searches know beside the benchmark: none."""
         return {}
-
-
-class Outcome(NamedTuple):
-    """What all runs came to."""
-
-    arrays: dict[str, np.ndarray]  # as they are in results.npz
-    summaries: dict[str, report.Summary]
-    folder: chunks.Folder
-    fed_back: str  # which number
-    reported: str  # which number
-    optimum: float  # percent error reported of the best architecture
 
 
 def run(
@@ -132,13 +130,18 @@ def run(
     def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
         keys = chunks.seed_keys(config.base_seed, seeds)
         search = searches[label]
-        trace = loop.simulate(keys, search, evaluate, steps[label])
-        archs = trace.query.arch.reshape(len(seeds), -1, len(space.choices))
-        score = trace.score.reshape(len(seeds), -1)
-        row = tabular.rows(space, feedback, archs)
+        settings = {"budget": config.budget}
+        trace = loop.simulate(keys, search, evaluate, steps[label], **settings)
+        flat = lambda x: x.reshape(len(seeds), -1)[:, : config.evaluations]  # noqa: E731
+        row = tabular.rows(space, feedback, trace.query.arch)
+        asked = types.asked(trace.query)
+        limit = np.inf if config.budget is None else config.budget
         return {
-            "score": score[:, : config.evaluations],
-            "row": row[:, : config.evaluations],
+            "score": flat(trace.score),
+            "row": jnp.where(flat(asked), flat(row), -1),
+            "cost": flat(trace.cost),
+            "asked": flat(asked),
+            "budget": np.full(len(seeds), limit),
         }
 
     runs = chunks.run_chunks(
@@ -148,39 +151,44 @@ def run(
         simulate,
         chunk=config.chunk,
         evaluations=config.evaluations,
+        adapt=functools.partial(_as_long, config),
     )
+    runs = {label: _compact(r) for label, r in runs.items()}
     optimum = float(truth.max())
-    summaries = {
-        label: report.summarise(
-            r["score"], _read(truth, r["row"]), _read(other, r["row"]), optimum
-        )
-        for label, r in runs.items()
-    }
+
+    def reachable(search: Search) -> float:
+        if search.candidates is None:
+            return optimum
+        row = np.asarray(tabular.rows(space, feedback, search.candidates))
+        return float(truth[row[row >= 0]].max())
+
+    def summaries_of(**budgets: np.ndarray) -> dict[str, report.Summary]:
+        return {
+            label: report.summarise(
+                r["score"],
+                _read(truth, r["row"]),
+                _read(other, r["row"]),
+                optimum,
+                reachable=reachable(searches[label]),
+                cost=r["cost"],
+                **budgets,
+            )
+            for label, r in runs.items()
+        }
+
+    summaries = summaries_of()
     names = tabular.describe(table, **fed), tabular.describe(table, **told)
+    grid = metrics.cost_grid(np.concatenate([r["cost"] for r in runs.values()]))
+    by_cost = summaries_of(budgets=grid)
     arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
     manifest = {"settings": folder.settings, "fed_back": names[0], "reported": names[1]}
     checkpoints.save_arrays(folder.path / "results.npz", arrays, manifest)
     report.write_csv(folder.path / "table.csv", summaries)
-    return Outcome(arrays, summaries, folder, *names, 100 - float(other.max()))
-
-
-def show(config: Config, done: Outcome, batch: Mapping[str, int] | None = None) -> None:
-    """Draws curves.png and prints the tables; `batch` as for `plots.search_curves`."""
-    of = report.which_numbers(done.fed_back, done.reported)
-    plots.search_curves(
-        done.folder.path / "curves.png",
-        {label: s.reported for label, s in done.summaries.items()},
-        {label: s.regret for label, s in done.summaries.items()},
-        title=f"{of}; mean of {config.seeds} runs",
-        reported_label="reported error of the best cell so far, %",
-        regret_label="fed-back error above the best of all cells, %",
-        optimum=done.optimum,
-        batch=batch,
-    )
-    console = Console()
-    report.show(console, done.summaries, done.fed_back, done.reported)
-    written = "results.npz, table.csv, curves.png"
-    console.print(f"{done.folder.path}: {written}", highlight=False, soft_wrap=True)
+    report.write_cost_csv(folder.path / "table_by_cost.csv", by_cost, grid)
+    timed = files.seconds(table, config.dataset, config.epochs) is not None
+    unit = "seconds" if timed else "epochs"
+    best = 100 - float(other.max())
+    return Outcome(arrays, summaries, by_cost, grid, unit, folder, *names, best)
 
 
 def _steps(config: Config, search: Search, evaluate: Evaluate) -> int:
@@ -225,10 +233,32 @@ def _read(column: np.ndarray, row: np.ndarray) -> np.ndarray:
     return np.where(row < 0, np.nan, column[row])
 
 
+def _as_long(
+    config: Config, part: dict[str, np.ndarray]
+) -> dict[str, np.ndarray] | None:
+    """The evaluations of saved runs that are wanted; None if the runs were shorter."""
+    limit = np.inf if config.budget is None else config.budget
+    score = part.get("score", np.zeros((0, 0)))
+    same = "budget" in part and (part["budget"] == limit).all()
+    if not same or score.ndim != 2 or score.shape[1] < config.evaluations:
+        return None
+    cut = {n: x[:, : config.evaluations] for n, x in part.items() if x.ndim == 2}
+    return part | cut
+
+
+def _compact(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays (seeds, t) of evaluations alone, without idle slots between them."""
+    given = runs["asked"], runs["score"], runs["row"], runs["cost"]
+    score, row, cost = metrics.compact(*given)
+    row = np.where(np.isnan(row), -1, row).astype(np.int32)
+    return {"seed": runs["seed"], "score": score, "row": row, "cost": cost}
+
+
 def _identity(config: Config, free: Sequence[str], digests: dict[str, str]) -> dict:
     """All that the runs depend on: a folder holds runs of one kind."""
-    # More seeds in the folder of fewer are computed beside those that are there.
-    free = ("out", "chunk", "seeds", *free)
+    # More seeds in the folder of fewer are computed beside those that are there, and runs
+    # that are to be longer begin with the same bits.
+    free = ("out", "chunk", "seeds", "evaluations", "budget", *free)
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas.acquisition import confidence_bound
+from jaxnas.benchmarks import sources
 from jaxnas.kernels import distances, graph_distances, tables
 from jaxnas.kernels.distances import Parts
 from jaxnas.kernels.gram import in_chunks
@@ -53,6 +54,16 @@ class Budget(Protocol):
         """Random ones among them, before a method begins to learn."""
         ...
 
+    @property
+    def benchmark(self) -> str:
+        """The name of a table, or its file."""
+        ...
+
+    @property
+    def copies(self) -> bool | None:
+        """Whether cells of the same function are different; None: in a file they are."""
+        ...
+
     def parts(self, space: Space) -> list[Parts]:
         """Of the distance, beside a method's own."""
         ...
@@ -62,14 +73,16 @@ class Budget(Protocol):
 Method = Callable[[Space, np.ndarray, Budget], Search]
 
 
-def same_function(space: Space) -> Callable[[Array], Array] | None:
-    """Classes of cells that are the same function, where the space has such.
+def same_function(space: Space, budget: Budget) -> Callable[[Array], Array] | None:
+    """Classes of cells that are the same function, where they are to count once.
 
     A search that does not know them for the same spends its evaluations on training one
     function again and again, as no distance between cells says that it is 0.
     """
-    of_cells = space.name == nasbench201.SPACE.name
-    return nasbench201_classes.function_class if of_cells else None
+    own = budget.benchmark not in sources.NAMES
+    copies = own if budget.copies is None else budget.copies
+    merged = space.name == nasbench201.SPACE.name and not copies
+    return nasbench201_classes.function_class if merged else None
 
 
 def check_room(
@@ -101,7 +114,7 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         parts = [feature(space) for feature in features] + budget.parts(space)
-        same = None if copies else same_function(space)
+        same = None if copies else same_function(space, budget)
         check_room(space, archs, budget, same)
         pool = make_pool(space, parts, arch=archs, same=same, scale=SCALE)
         return bayesopt(pool, init=budget.init)
@@ -112,7 +125,7 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
 def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
-    same = same_function(space)
+    same = same_function(space, budget)
     check_room(space, archs, budget, same)
     pool = make_pool(space, parts, arch=archs, same=same)
     return bayesopt(pool, init=INIT, select=EXPLORE, tail=TAIL)
@@ -127,7 +140,7 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
 
     def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
         of_pairs, parts = distance(space), budget.parts(space)
-        same = same_function(space)
+        same = same_function(space, budget)
         if check_room(space, archs, budget, same) > tables.MAX_KINDS:
             raise ValueError(
                 f"{of_pairs.name} has no embedding, and a table of the distances of all "
@@ -188,7 +201,7 @@ def in_batches(select: selectors.Select) -> BatchMethod:
 
     def method(space: Space, archs: np.ndarray, budget: Budget, batch: int) -> Search:
         parts = [feature(space) for feature in PLUS] + budget.parts(space)
-        same = same_function(space)
+        same = same_function(space, budget)
         check_room(space, archs, budget, same)
         pool = make_pool(space, parts, arch=archs, same=same)
         settings = {"init": budget.init, "batch": batch, "tail": TAIL}

@@ -26,6 +26,10 @@ class Summary(NamedTuple):
     reported: Curve  # percent error of the same architecture, by the number reported
     regret: Curve  # of `fed_back` to the best architecture of the table, in percent
     queries: np.ndarray  # (seeds,), evaluations until the best one; inf for never
+    # How far the best that the method can ask is below the best of the table, in percent:
+    # above 0 where copies of a function count once, and the copy with the best score is
+    # not the one that is asked.
+    out_of_reach: float
 
 
 def summarise(
@@ -34,6 +38,7 @@ def summarise(
     other: np.ndarray,
     optimum: float,
     *,
+    reachable: float | None = None,
     cost: np.ndarray | None = None,
     budgets: np.ndarray | None = None,
 ) -> Summary:
@@ -44,6 +49,7 @@ def summarise(
       truth: (seeds, t) the same without noise, where the table has noise.
       other: (seeds, t) the accuracy to report of the same architectures.
       optimum: the best `truth` of all.
+      reachable: the best `truth` that the method can ask. Default: the optimum.
       cost, budgets: (seeds, t) of each evaluation, and (g,): curves are (g,), after what
         each budget pays for, and NaN until all runs have something. Default: curves are
         (t,), after each evaluation.
@@ -61,6 +67,7 @@ def summarise(
         reported=curve(100 - other),
         regret=curve(optimum - best),
         queries=metrics.queries_to(truth, optimum),
+        out_of_reach=max(0.0, optimum - (optimum if reachable is None else reachable)),
     )
 
 
@@ -94,6 +101,13 @@ def show(
     ]
     header = ("evaluations until it", "median", "runs that found it")
     _show(console, "the best cell of the table, by the number fed back", header, rows)
+    for name, s in summaries.items():
+        if s.out_of_reach > 0:
+            line = (
+                f"{name} cannot ask the best cell of the table: the best that can be "
+                f"asked is {s.out_of_reach:.2f} points below it (--copies True)"
+            )
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def _show_curves(console: Console, title: str, curves: Mapping[str, Curve]) -> None:
@@ -129,12 +143,14 @@ def _median(summary: Summary) -> str:
 def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
     """Writes a row for each method and mark, atomically."""
     header = ("median_queries_to_optimum", "runs_at_optimum", "runs")
+    header = (*header, "best_that_can_be_asked_below_optimum")
     rows = [["method", "evaluations", *_CURVE_COLUMNS, *header]]
     for name, s in summaries.items():
         median = f"{float(metrics.median(s.queries)):g}"
         for mark in marks(len(s.regret[0])):
             found = (s.queries <= mark).sum()
-            rows.append([name, mark, *_at(s, mark - 1), median, found, len(s.queries)])
+            counts = [median, found, len(s.queries), f"{s.out_of_reach:.6g}"]
+            rows.append([name, mark, *_at(s, mark - 1), *counts])
     _write_rows(path, rows)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import compare, methods, settings
+from experiments import compare, methods, outcome, settings
 from jaxnas.search.base import Search
 from jaxnas.spaces.base import Space
 
@@ -56,7 +56,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
         return methods.BATCH_METHODS[method](space, archs, config, size)
 
     done = compare.run(config, tuple(kinds), make, free=("methods", "batches"))
-    compare.show(config, done, {label: size for label, (_, size) in kinds.items()})
+    sizes = {label: size for label, (_, size) in kinds.items()}
+    limits = {"evaluations": config.evaluations, "budget": config.budget}
+    outcome.show(done, **limits, batch=sizes)
     return done.arrays
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import compare, methods, score_columns, settings
+from experiments import compare, methods, outcome, score_columns, settings
 from jaxnas.benchmarks import files, sources
 from jaxnas.kernels.distances import Parts
 from jaxnas.search import few_labels
@@ -93,7 +93,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         lambda name, space, archs: methods.METHODS[name](space, archs, config),
         free=("methods",),
     )
-    compare.show(config, done)
+    outcome.show(done, evaluations=config.evaluations, budget=config.budget)
     return done.arrays
 
 

@@ -1,7 +1,7 @@
 """Golden traces: what every search and preset asks, with an exact key, across commits.
 
-One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs. A change that
-is meant to change bits writes them anew, and says so in its commit:
+One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs. A change
+that is meant to change bits writes them anew, and says so in its commit:
 
     JAXNAS_GOLDEN=write python -m pytest tests/test_golden.py
 """

@@ -13,7 +13,8 @@ import pytest
 
 from experiments import methods, plots, report, tw_sequential
 from jaxnas import checkpoints
-from jaxnas.benchmarks import files, sources, tabular
+from jaxnas.benchmarks import files, sources
+from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parent.parent
 SMALL = tw_sequential.Config(
     methods=("random", "evolution"), seeds=3, evaluations=24, init=6, chunk=2
 )
-FILES = ["results.npz", "settings.json", "table.csv", "curves.png"]
+FILES = ["results.npz", "settings.json", "table.csv", "table_by_cost.csv"]
+FILES += ["curves.png", "curves_by_cost.png"]
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +119,89 @@ def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
     assert all(len(set(row)) == 24 for row in arrays["random/row"])
     # Gaussian processes know as many functions.
     classes = function_classes()[np.ravel_multi_index(part.arch.T, SPACE.choices)]
-    known = methods.up_to_function(tabular.space_of(part, SPACE))
-    assert known.size == len(set(classes)) < 400
-    assert methods.check_room(known, part.arch, config) == known.size
+    named = dataclasses.replace(config, benchmark="analog")
+    for known, num in ((named, len(set(classes))), (config, 400)):
+        same = methods.same_function(SPACE, known)
+        assert methods.check_room(SPACE, part.arch, known, same) == num <= 400
+
+
+def copies_table(path):
+    """Two copies of one function, of which the second is the best of the table."""
+    classes = function_classes()
+    archs = base.every(SPACE)
+    first, second = np.flatnonzero(classes == np.bincount(classes).argmax())[[0, 5]]
+    rows = np.unique(np.append(np.arange(3, 15_625, 300), [first, second]))
+    score = 50 + (rows % 7).astype(np.float32)
+    score[rows == second], score[rows == first] = 90, 80
+    manifest = {"source": "x", "sha256": "0", "part": True}
+    manifest["columns"] = {"toy/test/200": "of some cells"}
+    columns = {"toy/test/200": score}
+    files.save(path, files.Table("part", SPACE.name, archs[rows], columns, manifest))
+
+
+@pytest.mark.parametrize(("copies", "found"), [(None, 90), (True, 90), (False, 80)])
+def test_it_is_said_where_the_best_cell_cannot_be_asked(
+    tmp_path, capsys, copies, found
+):
+    copies_table(tmp_path / "part.npz")
+    config = tw_sequential.Config(
+        methods=("gp-tw",), benchmark=str(tmp_path / "part.npz"), dataset="toy",
+        seeds=1, evaluations=30, init=5, copies=copies, out=str(tmp_path / "out"),
+    )  # fmt: skip
+    arrays = tw_sequential.main(config)
+    said = "is 10.00 points below it" in capsys.readouterr().out
+    with open(tmp_path / "out/table.csv") as file:
+        row = next(csv.DictReader(file))
+    assert said == (copies is False)
+    below = float(row["best_that_can_be_asked_below_optimum"])
+    assert below == (10 if copies is False else 0)
+    assert arrays["gp-tw/score"].max() <= found
+
+
+def test_the_reported_split_is_the_one_that_was_asked_for(tmp_path):
+    table = sources.open_table("fashion")
+    config = tw_sequential.Config(
+        benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
+        report_split="test", seeds=3, evaluations=8, init=4, methods=("random",),
+        out=str(tmp_path),
+    )  # fmt: skip
+    row = tw_sequential.main(config)["random/row"]
+    fed, told = (
+        np.nanmean(table.columns[f"fashion-mnist/{split}/4"], 1, np.float64)
+        for split in ("valid", "test")
+    )
+    best = row[np.arange(3), fed[row].argmax(1)]
+    assert (best != row[np.arange(3), told[row].argmax(1)]).any()
+    with open(tmp_path / "table.csv") as file:
+        found = float(next(csv.DictReader(file))["reported_mean"])
+    assert found == pytest.approx(100 - told[best].mean(), abs=1e-4)
+
+
+def test_a_comparison_is_made_longer_and_shorter_again(tmp_path):
+    at = {"methods": ("evolution",), "out": str(tmp_path / "out"), "seeds": 2}
+    run = lambda n, **kw: tw_sequential.main(  # noqa: E731
+        dataclasses.replace(SMALL, **at, evaluations=n, **kw)
+    )["evolution/row"]
+    first, longer = run(10), run(16)
+    kept = [p.stat().st_mtime_ns for p in (tmp_path / "out/chunks").iterdir()]
+    np.testing.assert_array_equal(longer[:, :10], first)
+    np.testing.assert_array_equal(run(10), first)
+    assert kept == [p.stat().st_mtime_ns for p in (tmp_path / "out/chunks").iterdir()]
+    np.testing.assert_array_equal(run(16), longer)
+
+
+def test_runs_end_with_their_budget(tmp_path, capsys):
+    """The table has no seconds: a full training costs its 200 epochs."""
+    config = dataclasses.replace(SMALL, out=str(tmp_path), budget=2100.0)
+    arrays = tw_sequential.main(config)
+    for method in SMALL.methods:
+        assert np.nansum(arrays[f"{method}/cost"], 1).tolist() == [2000] * 3
+        assert (arrays[f"{method}/row"][:, 10:] == -1).all()
+        assert np.isnan(arrays[f"{method}/score"][:, 10:]).all()
+    assert "before --budget" not in capsys.readouterr().out
+    more = dataclasses.replace(config, budget=9e9)
+    tw_sequential.main(more)
+    assert "random: 3 of 3 runs reached --evaluations 24" in capsys.readouterr().out
 
 
 def test_a_longer_run_begins_as_a_shorter_one(done, tmp_path):
@@ -179,7 +261,7 @@ def test_a_folder_of_other_settings_is_one_line_on_the_command_line(done):
     assert process.returncode == 2
     lines = process.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"error: {out} was made with other")
-    assert "evaluations 24 there, 200 now" in lines[0]
+    assert "init 6 there, 10 now" in lines[0]
     assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 

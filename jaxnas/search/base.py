@@ -70,6 +70,7 @@ class Search:
       accepts: arch (d,) -> () bool, what `tell` can be told; default: everything.
       stages: num_steps -> the stages of a run of that length. They are a function of the
         step: those of a longer run begin with the same ones.
+      candidates: (n, d), all that it chooses from; None: any of the space.
       space: of the architectures that it asks for.
 
     A search is a pytree: functions that need large arrays take them as the leading
@@ -83,6 +84,7 @@ class Search:
     refresh: Callable[[State], State] = _same
     expect: Callable[[State, Query], State] = _unaware
     accepts: Callable[[Array], Array] = _accepts_all
+    candidates: Array | None = None
     stages: Callable[[int], tuple[Stage, ...]] = field(
         default=one_stage, metadata={"static": True}
     )

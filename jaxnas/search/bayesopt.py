@@ -182,7 +182,7 @@ def bayesopt(
     functions = (
         Partial(f, pool) for f in (initial, ask, tell, grow, refresh, expect, accepts)
     )
-    return Search(*functions, stages=stages, space=pool.space)
+    return Search(*functions, pool.arch, stages=stages, space=pool.space)
 
 
 def _each(one: Callable, num: int, state: BayesOptState) -> BayesOptState:
