@@ -63,7 +63,7 @@ class Enough(Exception):
 
 
 def recipe(network: Network, images: int, lr: float, flip: bool | None) -> Recipe:
-    """Of a training of the search on so many images, whose epochs the plan says.
+    """Of a training on so many images, whose epochs the plan says.
 
     With other epochs and a warm-up it is that of the final training, so that one program
     serves both.
@@ -176,6 +176,9 @@ def compared(
     """The best architectures and their validation accuracy in percent, best first.
 
     Where there is time these have had a longer training each.
+
+    Args:
+      evaluate: trains for `LONGER` times the epochs of the search.
     """
     scored = sorted(
         (e for e in found if not math.isnan(e.score)), key=lambda e: -e.score

@@ -42,6 +42,7 @@ from jaxnas.networks.train import Data, Recipe, steps_of
 from jaxnas.search.base import Search
 from jaxnas.search.history import Evaluation
 from jaxnas.spaces import nasbench201
+from jaxnas.types import Evaluate
 
 ROOM = 2**26  # bytes that have to be free
 HOOK_SECONDS = 45.0  # of the time for scores, from which on hook_logdet is one
@@ -142,14 +143,18 @@ def main(config: Config) -> dict[str, Any]:
         scored = _scored(config, what, out, ledger, lines)
     scored, plan = _planned(config, what, data, recipe, scored, ledger, lines)
     key = jax.random.key(config.seed)
-    evaluate = objective.trainings(
-        key,
-        what.network,
-        recipe,
-        data,
-        folder=out / "trainings",
-        devices=jax.local_devices()[: config.workers],
-    )
+
+    def trainings(epochs: int) -> Evaluate:
+        return objective.trainings(
+            key,
+            what.network,
+            dataclasses.replace(recipe, epochs=epochs),
+            data,
+            folder=out / "trainings",
+            devices=jax.local_devices()[: config.workers],
+        )
+
+    evaluate = trainings(plan.epochs)
     if config.arch is not None:
         found = [stages.given(config.arch, evaluate, plan)]
     else:
@@ -157,7 +162,9 @@ def main(config: Config) -> dict[str, Any]:
             search, evaluate, plan, ledger, out / "search", config.seed, tell
         )
     lines.comparing(found, plan)
-    ranked = stages.compared(found, evaluate, plan, ledger)
+    # A longer training has a schedule of its own.
+    longer = trainings(stages.LONGER * plan.epochs)
+    ranked = stages.compared(found, longer, plan, ledger)
     final = stages.Final(
         **ledger.once(
             "final",
@@ -166,14 +173,14 @@ def main(config: Config) -> dict[str, Any]:
             )._asdict(),
         )
     )
-    longer = dataclasses.replace(
+    last = dataclasses.replace(
         recipe, epochs=final.epochs, warmup=min(1.0, final.epochs / 8)
     )
     lines.finally_trains(ranked[0], final, len(data.x))
     trained = stages.finally_trained(
-        ranked[0][0], final, data, what, longer, out / "final", config.seed, report
+        ranked[0][0], final, data, what, last, out / "final", config.seed, report
     )
-    results.write(found, ranked, plan, final, trained, longer, ledger)
+    results.write(found, ranked, plan, final, trained, last, ledger)
     return lines.finished(results.read(), out)
 
 

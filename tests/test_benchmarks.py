@@ -1,5 +1,6 @@
 """Tables as benchmarks, and the synthetic objective."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -11,7 +12,12 @@ import pytest
 from jaxnas.benchmarks import files, synthetic, tabular
 from jaxnas.search.base import Search
 from jaxnas.search.loop import run, simulate
-from jaxnas.spaces import base, nasbench101, nasbench201, nasbench201_classes
+from jaxnas.spaces import (
+    base,
+    identity,
+    nasbench101,
+    nasbench201,
+)
 from jaxnas.types import FULL_TRAINING, Graph, Query
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -28,7 +34,7 @@ def code_of(arch):
     # is not valid has the code of one that is.
     last = jnp.minimum(arch[2], jnp.where(arch[1] == 1, 2, 3))
     first = jnp.maximum(arch[0], 1)
-    return 1000 - base.product_rank(CHOICES, jnp.stack([first, arch[1], last]))
+    return 1000 - ((first * 2 + arch[1]) * 4 + last)
 
 
 def valid_of(arch):
@@ -39,9 +45,9 @@ SPACE = base.Space(
     name="toy",
     choices=CHOICES,
     labels=("a", "b", "c", "d"),
+    graphs=(graph_of,),
     size=14,
-    to_graph=graph_of,
-    code=code_of,
+    identity=identity.from_code(code_of),
     to_string=str,
     from_string=lambda text: np.array(text),
     is_valid=valid_of,
@@ -75,6 +81,13 @@ def make_table(arch=None, space="toy", seed=0):
     meaning = dict.fromkeys(columns, "drawn")
     manifest = {"source": "none", "sha256": "", "columns": meaning}
     return files.check(files.Table("toy-table", space, arch, columns, manifest))
+
+
+def with_columns(table, columns, **manifest):
+    """The table with other columns."""
+    meaning = {"columns": dict.fromkeys(columns, "drawn")}
+    told = table.manifest | meaning | manifest
+    return files.check(files.Table(table.name, table.space, table.arch, columns, told))
 
 
 def query_of(archs, epoch=FULL_TRAINING, start=0):
@@ -125,45 +138,81 @@ def test_choices_that_do_not_exist_find_nothing():
     assert jnp.isnan(result.score).all() and (result.cost == 0).all()
 
 
+# Of a training with scores after epochs 2, 4 and 10, that costs 1, 3 and 9 up to them.
 @pytest.mark.parametrize(
-    ("start", "epoch", "reached", "trained"),
+    ("start", "epoch", "reached", "cost"),
     [
-        (0, FULL_TRAINING, 3, 10),
-        (0, 10, 3, 10),
-        (0, 9, 2, 9),
+        (0, FULL_TRAINING, 3, 9),
+        (0, 10, 3, 9),
+        (0, 99, 3, 9),
+        (0, 9, 2, 8),
         (4, 7, 2, 3),
-        (0, 4, 2, 4),
-        (0, 3, 1, 3),
+        (2, 4, 2, 2),
+        (0, 4, 2, 3),
+        (0, 3, 1, 2),
+        (1, 3, 1, 2),  # nothing was charged up to 1
         (0, 0, 0, 0),
         (5, 5, 0, 0),
         (6, 5, 0, 0),
         (10, FULL_TRAINING, 3, 0),
-        (0, 1, 0, 1),
+        (0, 1, 0, 0),  # nothing is known
     ],
 )
-def test_a_query_sees_the_curve_up_to_its_epoch(start, epoch, reached, trained):
+def test_a_query_sees_the_curve_up_to_its_epoch(start, epoch, reached, cost):
     data = tabular.tabular(SPACE, make_table(), **FED)
     curves = jnp.arange(14 * 3.0).reshape(14, 1, 3)
-    stored = jnp.array([2, 4, 10], jnp.int32)
-    data = data._replace(score=curves, epochs=stored)
+    data = data._replace(
+        score=curves,
+        cost=jnp.array([1.0, 3.0, 9.0])[None, None] * jnp.arange(14.0)[:, None, None],
+        epochs=jnp.array([2, 4, 10], jnp.int32),
+        continues=jnp.array([False, True, True]),
+    )
     row = 5
     arch = make_table().arch[[row]]
-    result = tabular.lookup(
-        SPACE, data, jax.random.key(0), query_of(arch, epoch, start)
-    )
+    result = LOOKUP(SPACE, data, jax.random.key(0), query_of(arch, epoch, start))
     expected = np.where(np.arange(3) < reached, curves[row, 0], np.nan)
     score = curves[row, 0, reached - 1] if reached else np.nan
     np.testing.assert_array_equal(result.curve[0], expected)
     np.testing.assert_array_equal(result.score[0], score)
-    np.testing.assert_allclose(result.cost[0], data.cost[row] * trained / 10, rtol=1e-6)
+    np.testing.assert_allclose(result.cost[0], row * cost, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "epoch", "reached", "cost"),
+    [
+        (0, 12, 1, 2),
+        (0, 100, 1, 2),
+        (0, 200, 2, 30),
+        (12, 200, 2, 30),  # the training of 12 epochs was another one
+        (0, 11, 0, 0),
+        (11, 12, 1, 2),
+        (12, 100, 1, 0),
+        (12, 12, 0, 0),
+    ],
+)
+def test_schedules_are_trainings_of_their_own(start, epoch, reached, cost):
+    table = make_table()
+    columns = dict(table.columns)
+    columns["cifar10/valid/200"] = columns["cifar100/valid/12"]
+    columns["seconds/cifar10/12"] = np.full(14, 2, np.float32)
+    columns["seconds/cifar10/200"] = np.full(14, 30, np.float32)
+    table = with_columns(table, columns)
+    made = tabular.benchmark(SPACE, table, **(FED | {"epochs": (12, 200)}))
+    assert made.levels == ((12, False), (200, False)) and made.cost_unit == "seconds"
+    result = CALL(made.evaluate, jax.random.key(0), query_of(table.arch, epoch, start))
+    both = [columns["cifar10/valid/12"], columns["cifar10/valid/200"]]
+    wanted = both[reached - 1] if reached else np.full(14, np.nan)
+    np.testing.assert_array_equal(result.score, wanted)
+    np.testing.assert_allclose(result.cost, cost, rtol=1e-6)
 
 
 def test_without_seconds_the_cost_is_in_epochs():
     table = make_table()
-    data = tabular.tabular(SPACE, table, **SEEDS, seed="mean")
+    made = tabular.benchmark(SPACE, table, **SEEDS, seed="mean")
+    assert made.cost_unit == "epochs" and made.epochs == 200
     query = query_of(table.arch[:3], epoch=250, start=50)
-    result = LOOKUP(SPACE, data, jax.random.key(0), query)
-    np.testing.assert_allclose(result.cost, 150, rtol=1e-6)
+    result = CALL(made.evaluate, jax.random.key(0), query)
+    np.testing.assert_allclose(result.cost, 200, rtol=1e-6)
 
 
 def test_the_mean_and_a_single_seed():
@@ -236,8 +285,12 @@ def test_incomplete_tables_are_refused():
     part.manifest["part"] = True
     small = tabular.space_of(part, SPACE)
     assert small.size == 11 and tabular.space_of(make_table(), SPACE) is SPACE
-    assert len(tabular.tabular(small, part, **FED).codes) == 11
-    assert "and 3 missing" in refused(tabular.tabular, SPACE, part, **FED)
+    assert len(tabular.tabular(small, part, **FED).row) == 11
+    made = tabular.benchmark(SPACE, part, **FED)
+    assert made.space.size == 11 and made.description.startswith("toy-table")
+    result = CALL(made.evaluate, jax.random.key(0), query_of(arch))
+    np.testing.assert_array_equal(np.isnan(result.score), np.arange(14) >= 11)
+    np.testing.assert_array_equal(result.cost == 0, np.arange(14) >= 11)
     # (0, 1, 2) is the architecture (1, 1, 2) in another vector.
     copies = np.concatenate([arch[:-1], [[0, 1, 2]]]).astype(np.int8)
     message = refused(open_table, make_table(copies))
@@ -312,8 +365,9 @@ def test_more_rows_than_a_chunk(monkeypatch):
     assert len(arch) > tabular._CHUNK
     found = tabular.rows(space, data, jnp.asarray(table.arch, jnp.int32))
     np.testing.assert_array_equal(found, np.arange(len(arch)))
-    text = refused(tabular.tabular, nasbench201_classes.UP_TO_ISOMORPHISM, table, **FED)
-    assert "of the space 'nasbench201', not 'nasbench201-isomorphic'" in text
+    other = dataclasses.replace(space, name="another")
+    text = refused(tabular.tabular, other, table, **FED)
+    assert "of the space 'nasbench201', not 'another'" in text
 
 
 # --- the synthetic objective ----------------------------------------------------------

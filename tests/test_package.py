@@ -21,6 +21,8 @@ MODULES = sorted(
 # What the whole library may need besides jax and numpy, and where.
 NEEDS = {
     "optax": {
+        "jaxnas.benchmarks.training",
+        "jaxnas.networks.kept",
         "jaxnas.networks.model_files",
         "jaxnas.networks.objective",
         "jaxnas.networks.runs",

@@ -19,8 +19,8 @@ from experiments import (
 )
 from experiments.ledger import Ledger
 from experiments.search_images import Config
-from jaxnas import checkpoints, datasets
-from jaxnas.networks import model_files, models, objective, runs
+from jaxnas import checkpoints
+from jaxnas.networks import model_files, models, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import Network
@@ -400,20 +400,6 @@ def test_a_ledger_outlives_the_process(tmp_path):
     (tmp_path / "ledger.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read"):
         Ledger(tmp_path / "ledger.json", 60.0)
-
-
-def test_trainings_cannot_go_on_from_an_epoch():
-    images = datasets.Images(*arrays(12).values(), 3, "squares")
-    x = images.x[..., None].astype(np.float32)
-    data = objective.without_tests(x, images.y, x[:3], images.y[:3])
-    evaluate = objective.trainings(
-        jax.random.key(0), NETWORK, training.Recipe(epochs=2, batch=4), data
-    )
-    query = jaxnas.types.Query(jnp.zeros((1, 6), int), jnp.array([2]), jnp.array([1]))
-    with pytest.raises(ValueError, match="start must be 0"):
-        evaluate(jax.random.key(0), query)
-    result = evaluate(jax.random.key(0), query._replace(start=jnp.array([2])))
-    assert np.isnan(result.score).all()  # nothing was asked
 
 
 @pytest.mark.parametrize("rank", [0, 15624, 4321])

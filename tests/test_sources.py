@@ -83,8 +83,8 @@ def test_the_embedded_table_is_complete(cached):
     # The first key of the package is all skip_connect.
     assert table.arch[0].tolist() == [1] * 6
     np.testing.assert_allclose(baseline[0], 60.7836, atol=1e-4)
-    codes = tabular.table_codes(nasbench201.SPACE, table)
-    assert len(np.unique(codes)) == 15_625
+    identities = tabular.table_identities(nasbench201.SPACE, table)
+    assert len(np.unique(identities)) == 15_625
     assert "analognasbench" not in sys.modules  # nothing of the package ran
 
 
@@ -303,7 +303,7 @@ def test_nas_bench_201_has_its_known_values(nb201, shared):
     for row in range(0, 15_625, 5):
         text = strings["arch_str"][row].decode()
         assert nasbench201.from_string(text).tolist() == nb201.arch[row].tolist()
-    tabular.table_codes(nasbench201.SPACE, nb201)
+    tabular.table_identities(nasbench201.SPACE, nb201)
 
 
 def test_nas_bench_201_agrees_with_complete_records(nb201, shared):

@@ -1,1 +1,1 @@
-"""What a search asks: tables, and a synthetic objective; `files` has the format."""
+"""What a search is run on; `base` has the form of all, `files` that of table files."""

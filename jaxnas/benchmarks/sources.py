@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -241,8 +241,13 @@ NAMES: dict[str, Callable[[], Table]] = {
 }
 
 
-def open_table(name_or_path: str | os.PathLike) -> Table:
+def open_table(
+    name_or_path: str | os.PathLike, *, curves: Sequence[str] | None = ()
+) -> Table:
     """The table that `NAMES` has, or the one in a table file.
+
+    Args:
+      curves: of a table file, the columns of three axes to read as well; None: all.
 
     Raises: `ValueError` for a name that is none of these, and what the source raises.
     """
@@ -254,7 +259,7 @@ def open_table(name_or_path: str | os.PathLike) -> Table:
             f"unknown benchmark {name!r}: wanted {', '.join(NAMES)}, or a table file "
             "(.npz)"
         )
-    return files.load(name)
+    return files.load(name, curves)
 
 
 def shared_folder() -> Path:

@@ -2,105 +2,105 @@
 
     table = sources.open_table("nb201")
     fed = dict(dataset="cifar100", split="valid", epochs=12, seed="mean")
-    evaluate = evaluator(SPACE, tabular(SPACE, table, **fed))
-    trace = simulate(keys, search, evaluate, num_steps=150)
+    made = benchmark(SPACE, table, **fed, truth=dict(split="test", epochs=200))
+    trace = simulate(keys, search, made.evaluate, num_steps=150)
 
-Which number comes back is said by dataset, split, epochs and seed, and by nothing else.
+Dataset, split, epochs and seed select the numbers, and nothing else does.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from jaxnas.benchmarks import files
+from jaxnas.benchmarks import columns, files
+from jaxnas.benchmarks.base import Benchmark, Target, as_score
+from jaxnas.benchmarks.columns import Columns, column, describe
 from jaxnas.benchmarks.files import Table
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, restricted
-from jaxnas.types import Array, Query, Result, seed_of
+from jaxnas.types import Array, Query, Result, asked, seed_of
 
-# Architectures whose codes are computed side by side: bounds the memory for spaces
-# whose code compares many relabellings.
+__all__ = [
+    "Tabular",
+    "benchmark",
+    "column",
+    "describe",
+    "evaluator",
+    "lookup",
+    "rows",
+    "space_of",
+    "table_identities",
+    "tabular",
+]
+
+# Architectures whose identities are computed side by side: bounds the memory for spaces
+# whose identity compares many relabellings.
 _CHUNK = 8192
 
 
 class Tabular(NamedTuple):
-    """A benchmark of n architectures, s seeds and e stored epochs, as a pytree."""
+    """A benchmark of n architectures, s seeds and e levels, as a pytree."""
 
     identity: Array  # (n, 2) uint32, of the space, ascending
     row: Array  # (n,) int32, the row of the table that has each of them
-    score: (
-        Array  # (n, s, e) percent, by row of the table; NaN for a seed that was not run
-    )
-    cost: Array  # (n,) of the whole training: seconds, or epochs if they are not known
+    # (n, s, e) scores, by row of the table; NaN for a seed that was not run
+    score: Array
+    # (n or 1, s or 1, e), cost of a training from scratch to each level
+    cost: Array
     epochs: Array  # (e,) int32, ascending: when the score is known
+    continues: Array  # (e,) bool: whether a level continues the previous one
 
 
-def describe(
-    table: Table, *, dataset: str, split: str, epochs: int, seed: str | int
-) -> str:
-    """One line for every result to print, as `nb201 cifar100/valid/12, seed mean`."""
-    return f"{table.name} {dataset}/{split}/{epochs}, seed {seed}"
-
-
-def column(
-    table: Table, *, dataset: str, split: str, epochs: int, seed: str | int
-) -> np.ndarray:
-    """One accuracy column of a table, on the host.
+def benchmark(
+    space: Space,
+    table: Table,
+    *,
+    dataset: str,
+    split: str,
+    epochs: int | Sequence[int],
+    seed: str | int,
+    curves: bool = False,
+    truth: Mapping[str, Any] | None = None,
+) -> Benchmark:
+    """A table as a benchmark.
 
     Args:
-      dataset, split, epochs: name the column, `epochs` being its training schedule.
-      seed: "mean" over the runs of each architecture, "random" for all of them, or the
-        index of one.
+      space: the space of the table. The benchmark's is restricted to the table's part of
+        it where the manifest says that it has a part.
+      dataset, split, seed: as for `column`.
+      epochs: a training schedule, or several in ascending order, which are levels of
+        separate trainings.
+      curves: whether the stored epochs of the schedule are levels, each of which
+        continues the previous one. The table must have been read with its curves:
+        `open_table(name, curves=None)`.
+      truth: what differs in the column of true scores, as `dict(split="test")`. Default:
+        the last level, mean over the seeds.
 
-    Returns: (n, s) float32 percent by row of the table; s is 1 unless `seed` is
-      "random".
-    Raises: `ValueError` that lists what there is, or counts the architectures for which
-      the seed was not run.
+    Raises: `ValueError` as `tabular` does, and for a truth of another target.
     """
-    there = files.accuracies(table)
-    datasets = {d for d, _, _ in there}
-    _choose(table.name, "dataset", dataset, datasets)
-    splits = {s for d, s, _ in there if d == dataset}
-    _choose(f"{table.name} {dataset}", "split", split, splits)
-    schedules = {e for d, s, e in there if (d, s) == (dataset, split)}
-    name = f"{table.name} {dataset}/{split}"
-    _choose(name, "number of epochs", epochs, schedules)
-    values = there[dataset, split, epochs]
-    # A column without a seed axis may be a mean already: there is no seed to choose.
-    num_seeds = values.shape[1] if values.ndim == 2 else 0
-    seeds = ("mean", "random", *range(num_seeds)) if num_seeds else ("mean",)
-    _choose(f"{name}/{epochs}", "seed", seed, seeds)
-    if num_seeds == 0:
-        return values[:, None]
-    if seed == "mean":
-        mean = np.nanmean(values, 1, np.float64, keepdims=True)
-        return np.asarray(mean, np.float32)
-    if seed == "random":
-        return values
-    one = values[:, [int(seed)]]
-    if np.isnan(one).any():
-        raise ValueError(
-            f"{name}/{epochs} has no seed {seed} for {np.isnan(one).sum()} of "
-            f"{len(one)} architectures: wanted 'mean' or 'random'"
-        )
-    return one
-
-
-def _choose(owner: str, what: str, given, there: Iterable) -> None:
-    there = list(there)
-    # `True` is no seed or number of epochs, though it equals 1.
-    if isinstance(given, bool) or given not in there:
-        names = ", ".join(
-            str(x) for x in sorted(there, key=lambda x: (str(type(x)), x))
-        )
-        raise ValueError(f"{owner} has no {what} {given!r}; it has {names}")
+    which: dict[str, Any] = dict(dataset=dataset, split=split, epochs=epochs, seed=seed)
+    target = files.target(table, dataset)
+    chosen = (columns.curve if curves else columns.ends)(table, **which)
+    data = _placed(space, table, chosen, target)
+    true = as_score(target, columns.truth(table, chosen, which, truth))
+    return Benchmark(
+        space=space_of(table, space),
+        evaluate=evaluator(space, data),
+        levels=chosen.levels,
+        target=target,
+        cost_unit=chosen.cost_unit,
+        truth=Partial(_truth_in(space), data, jnp.asarray(true)),
+        optimum=jnp.asarray(np.nanmax(true)),
+        archs=np.asarray(table.arch, np.int32),
+        description=describe(table, **which),
+    )
 
 
 def tabular(
@@ -112,25 +112,29 @@ def tabular(
     epochs: int,
     seed: str | int,
 ) -> Tabular:
-    """Puts one accuracy of a table on the device; arguments as for `column`.
+    """Puts one column of a table on the device; arguments as for `column`.
 
-    The table has every architecture of the space; see `space_of` for others. The cost
-    is the table's seconds for this dataset and schedule, or else the epochs.
+    The cost is the table's seconds for this dataset and schedule, or else the epochs.
 
     Raises: `ValueError` for an unknown column or seed, a table of another space, and
-      counts of the architectures that are missing, duplicated or invalid.
+      counts of the architectures that are missing, duplicated or invalid; a table with
+      `"part": true` in its manifest may lack any.
     """
-    score = column(table, dataset=dataset, split=split, epochs=epochs, seed=seed)
+    which: dict[str, Any] = dict(dataset=dataset, split=split, epochs=epochs, seed=seed)
+    chosen = columns.ends(table, **which)
+    return _placed(space, table, chosen, files.target(table, dataset))
+
+
+def _placed(space: Space, table: Table, chosen: Columns, target: Target) -> Tabular:
     keys = table_identities(space, table)
     order = np.argsort(keys)
-    time = files.seconds(table, dataset, epochs)
-    cost = np.full(len(keys), epochs, np.float32) if time is None else time
     return Tabular(
         identity=jnp.asarray(identity.words(keys[order])),
         row=jnp.asarray(order, jnp.int32),
-        score=jnp.asarray(score[:, :, None]),
-        cost=jnp.asarray(cost),
-        epochs=jnp.array([epochs], jnp.int32),
+        score=jnp.asarray(as_score(target, chosen.value)),
+        cost=jnp.asarray(chosen.cost),
+        epochs=jnp.array([level.epoch for level in chosen.levels], jnp.int32),
+        continues=jnp.array([level.continues for level in chosen.levels]),
     )
 
 
@@ -199,45 +203,82 @@ def rows(space: Space, table: Tabular, archs: Array) -> Array:
     return found.reshape(archs.shape[:-1])
 
 
-def _draw(
-    space: Space, key: Array, arch: Array, repetition: Array, there: Array
+def _repetition(
+    space: Space, key: Array, arch: Array, repetition: Array, run: Array
 ) -> Array:
-    """The seed () of the table that stands for this repetition of a training."""
-    for word in (*space.identity(arch), repetition):
+    """The seed () of the table for this repetition of a training.
+
+    The seeds that were run, (s,), are in an order that is random for each architecture,
+    so that repetitions are different runs as long as there are more.
+    """
+    for word in space.identity(arch):
         key = jax.random.fold_in(key, word)
-    return jax.random.categorical(key, jnp.where(there, 0.0, -jnp.inf))
+    order = jnp.argsort(jnp.where(run, jax.random.uniform(key, run.shape), 2.0))
+    return order[repetition % jnp.maximum(run.sum(), 1)]
 
 
 def lookup(space: Space, table: Tabular, key: Array, query: Query) -> Result:
-    """What training the query's architectures gives, read off the table.
+    """Looks up the result of training the query's architectures.
 
-    The score is the one of the last stored epoch that the query reaches. It is NaN if
-    nothing was asked (`epoch <= start`), if no stored epoch was reached, and if the
-    table does not have the architecture. With several seeds `key` draws one for each
-    architecture and repetition, uniformly among those that were run.
+    The score is that of the last level that the query reaches. It is NaN, at cost 0, for
+    idle slots, if no level is reached, and if the table lacks the architecture. With
+    several seeds, `key` draws one for each architecture and repetition, uniformly among
+    those that were run.
 
-    Returns: score (b,), curve (b, e) over the stored epochs, NaN past the query's, and
-      cost (b,), in proportion to the epochs trained; 0 if nothing was.
+    Returns: score (b,), curve (b, e) over the levels, NaN past the query's epoch, and
+      cost (b,) of the increment from `start`: the increments of a training add up to its
+      cost. Epochs before the first level are charged when that is reached; between
+      levels that continue, costs are interpolated.
     """
     row = jax.vmap(functools.partial(_find, space, table))(query.arch)
-    asked = (query.epoch > query.start) & (row >= 0)
-    curves = table.score[row]  # (b, s, e)
+    runs = table.score[row]  # (b, s, e)
+    seed = jnp.zeros_like(row)
     if table.score.shape[1] > 1:
-        there = ~jnp.isnan(curves[:, :, -1])
-        draw = jax.vmap(functools.partial(_draw, space, key))
-        seed = draw(query.arch, seed_of(query), there)
-        curve = jnp.take_along_axis(curves, seed[:, None, None], 1)[:, 0]
-    else:
-        del key
-        curve = curves[:, 0]
+        was_run = ~jnp.isnan(runs).all(-1)
+        draw = jax.vmap(functools.partial(_repetition, space, key))
+        seed = draw(query.arch, seed_of(query), was_run)
+    curve = jnp.take_along_axis(runs, seed[:, None, None], 1)[:, 0]
     reached = table.epochs <= query.epoch[:, None]  # (b, e)
-    curve = jnp.where(reached & asked[:, None], curve, jnp.nan)
+    known = asked(query) & (row >= 0) & ~jnp.isnan(curve).all(-1)
+    curve = jnp.where(reached & known[:, None], curve, jnp.nan)
     last = jnp.maximum(jnp.sum(reached, 1) - 1, 0)
     score = jnp.take_along_axis(curve, last[:, None], 1)[:, 0]
-    end = table.epochs[-1]
-    trained = jnp.clip(jnp.minimum(query.epoch, end) - query.start, 0)
-    cost = jnp.where(asked, table.cost[row] * trained / end, 0.0)
-    return Result(score, curve, cost)
+    rows, seeds = table.cost.shape[:2]
+    spent = table.cost[row if rows > 1 else 0 * row, seed if seeds > 1 else 0 * seed]
+    cost = jax.vmap(functools.partial(_increment, table))(
+        spent, query.start, query.epoch
+    )
+    return Result(score, curve, jnp.where(known, cost, 0.0))
+
+
+def _increment(table: Tabular, spent: Array, start: Array, epoch: Array) -> Array:
+    """The cost () of training from `start` to `epoch`, given that of each level (e,)."""
+    num = len(table.epochs)
+    begun = jax.lax.cummax(jnp.where(table.continues, 0, jnp.arange(num)))
+
+    def up_to(at: Array) -> tuple[Array, Array]:
+        """The cost up to epoch `at`, and the first level of the training it is in."""
+        level = jnp.sum(table.epochs <= at) - 1
+        here, after = jnp.maximum(level, 0), jnp.minimum(level + 1, num - 1)
+        gap = jnp.maximum(table.epochs[after] - table.epochs[here], 1)
+        share = jnp.where(table.continues[after], (at - table.epochs[here]) / gap, 0)
+        share = jnp.clip(share, 0, 1).astype(spent.dtype)
+        cost = spent[here] + share * (spent[after] - spent[here])
+        # Epochs before the first level belong to no training: nothing is charged yet.
+        return cost, jnp.where(level < 0, -1, begun[here])
+
+    (before, from_before), (whole, from_whole) = up_to(start), up_to(epoch)
+    return whole - jnp.where(from_before == from_whole, before, 0)
+
+
+def _truth(space: Space, table: Tabular, true: Array, arch: Array) -> Array:
+    row = _find(space, table, arch)
+    return jnp.where(row >= 0, true[row], jnp.nan)
+
+
+@functools.cache
+def _truth_in(space: Space):
+    return functools.partial(_truth, space)
 
 
 @functools.cache

@@ -1,31 +1,37 @@
-"""Training as a benchmark: what a search asks is trained, and answered by accuracy.
+"""Training as a benchmark: each query is answered by training its architectures.
 
     data = without_tests(train.x, train.y, valid.x, valid.y)
     evaluate = trainings(key, network, RECIPES["short"], data, folder="trainings")
     drive.optimise(key, search, space, drive.Together(evaluate), 10, "search")
 
-The query says how many epochs, so a search may ask for longer trainings too.
+The recipe's epochs are the schedule, and the query says where on it a training stops. A
+stopped training resumes from its checkpoint. A schedule of another length is another
+recipe. `jaxnas.benchmarks.training` makes a `Benchmark` of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from jaxnas import checkpoints
-from jaxnas.networks import runs
+from jaxnas.networks import kept, runs
+from jaxnas.networks import train as training
+from jaxnas.networks.kept import Curves, Store, Training, saved
 from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.runs import Begun
 from jaxnas.networks.train import Data, Recipe
-from jaxnas.types import FULL_TRAINING, Array, Evaluate, Query, Result
+from jaxnas.types import Array, Evaluate, Query, Result, asked, seed_of
 
-Curves = dict[str, np.ndarray]
+__all__ = ["Curves", "saved", "trainings", "without_tests"]
+
+OPERATIONS = 5  # of a cell, by number
 
 
 def without_tests(
@@ -62,19 +68,31 @@ def trainings(
     On a CPU they are trained one after another, on an accelerator side by side. One
     program is compiled, on an accelerator for each number of architectures in a query.
 
+    A training to epoch 3 that is resumed to epoch 9 equals a training to epoch 9: bit by
+    bit if the same architectures are trained side by side, as is always so on a CPU. It
+    resumes from its checkpoint in `folder` (see `kept`). If the checkpoint is missing or
+    damaged the training restarts from epoch 0, and the cost is that of every epoch that
+    is trained again.
+
     Args:
       key: of all trainings: initial weights, order, augmentation. They differ by
-        architecture alone.
-      recipe: of which the query replaces the epochs, unless it asks for full training.
+        architecture, and by `Query.seed`, alone.
+      recipe: its epochs are the schedule of every training.
       data: on the host; see `without_tests`.
-      folder: keeps the curves of every finished training, which is not done again.
+      folder: where curves and checkpoints are kept. Epochs that are on disk are not
+        trained again: the same query has the same scores and the same cost. Slots of a
+        query that ask for the same training share it.
       devices: default: the first. Several of a CPU have trainings at the same time, and
         each compiles for itself; of accelerators the first is used.
-      report: called with the architecture (6,) and the curves (epochs,) of each training
-        as it is finished, from any thread, and as it is read.
+      report: called with the architecture (6,) and the curves up to the query's epoch,
+        for each training that ends or is read from disk, from any thread.
 
-    Returns: (key, query) -> result; the key is not used. The score is the accuracy on
-      the validation images after the last epoch, in percent, the cost is in seconds.
+    Returns: (key, query) -> result, which runs on the host and cannot be traced; the key
+      is not used. The score is the accuracy on the validation images after the query's
+      epoch, in percent; the curve is (b, recipe.epochs); the cost is the seconds of the
+      epochs after `start`. Epochs past the schedule mean its last one. A vector that is
+      not a cell has a NaN score at cost 0. Without a folder, `start > 0` raises
+      `ValueError`.
     Raises: `ValueError` for data that do not fit the network.
     """
     runs.check(network, recipe, np.zeros((1, 6), np.int32), data)
@@ -82,12 +100,24 @@ def trainings(
     if devices[0].platform != "cpu":
         devices = devices[:1]
     placed = tuple(jax.device_put(data, device) for device in devices)
-    record: dict[str, Any] = {}
+    store = None
     if folder is not None:
-        # The recipe's epochs are those of each query.
-        one = dataclasses.replace(recipe, epochs=1)
-        record = json.loads(json.dumps(runs.described(key, network, one, data)))
-    return _Trainings(key, network, recipe, placed, devices, folder, record, report)
+        # Schedules of other lengths have other files in the folder.
+        record = runs.described(
+            key, network, dataclasses.replace(recipe, epochs=1), data
+        )
+        like = jax.eval_shape(lambda: training.start(key, network, 1))
+        store = Store(Path(folder), record, recipe.epochs, like)
+    together = devices[0].platform != "cpu"
+    return _Trainings(key, network, recipe, placed, devices, together, store, report)
+
+
+class _Wanted(NamedTuple):
+    """What a slot of a query asks for."""
+
+    training: Training
+    start: int
+    epoch: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,103 +129,153 @@ class _Trainings:
     recipe: Recipe
     placed: tuple[Data, ...]  # on each device
     devices: tuple[Any, ...]
-    folder: str | Path | None
-    record: dict[str, Any]
+    side_by_side: bool  # in one program, as on accelerators
+    store: Store | None
     report: Callable[[np.ndarray, Curves], object] | None
 
     def __call__(self, key: Array, query: Query) -> Result:
         del key
-        archs, epochs, begun = (np.asarray(part) for part in query)
-        epochs = np.where(epochs == FULL_TRAINING, self.recipe.epochs, epochs)
-        wanted = begun < np.asarray(query.epoch)
-        if np.any(wanted & (begun > 0)):
-            raise ValueError("a training cannot go on from an epoch: start must be 0")
-        known: dict[int, Curves] = {}
-        for slot in map(int, np.flatnonzero(wanted)):
-            before = _read(self.folder, self.record, archs[slot], int(epochs[slot]))
-            if before is not None:
-                known[slot] = before
-                if self.report is not None:
-                    self.report(archs[slot], before)
-        for length in np.unique(epochs[wanted]):
-            slots = map(int, np.flatnonzero(wanted & (epochs == length)))
-            if missing := [slot for slot in slots if slot not in known]:
-                found = self._several(archs[missing], int(length), len(archs))
-                known |= dict(zip(missing, found, strict=True))
-        return _result(known, len(archs), int(epochs[wanted].max(initial=1)))
+        wanted = _wanted(query, self.recipe.epochs, shared=self.store is not None)
+        if self.store is None and any(one.start > 0 for one in wanted.values()):
+            raise ValueError(
+                "a training cannot resume without a folder: start must be 0"
+            )
+        until: dict[Training, int] = {}
+        for one in wanted.values():
+            until[one.training] = max(one.epoch, until.get(one.training, 0))
+        before = self._read(until)
+        left = {one: end for one, end in until.items() if _done(before, one) < end}
+        found = before | self._train(left, before, lanes=len(query.arch))
+        return self._result(wanted, before, found, len(query.arch))
 
-    def _several(self, archs: np.ndarray, epochs: int, lanes: int) -> list[Curves]:
-        """The curves of architectures (n, 6), of at most `lanes` that a query has."""
-        if self.devices[0].platform == "cpu":
-
-            def alone(arch: np.ndarray, index: int) -> Curves:
-                return self._finished(arch, self._train(arch[None], epochs, index)[0])
-
-            return runs.on_devices(alone, list(archs), len(self.devices))
-        # As many lanes as every query has: the last is repeated.
-        padded = np.pad(archs, ((0, lanes - len(archs)), (0, 0)), mode="edge")
-        sizes = lanes, lanes, lanes
-        found = self._train(padded, epochs, 0, sizes)[: len(archs)]
-        return [self._finished(*one) for one in zip(archs, found, strict=True)]
+    def _read(self, until: Mapping[Training, int]) -> dict[Training, Begun]:
+        """The state on disk of each training."""
+        if self.store is None:
+            return {}
+        read = {one: kept.read(self.store, one, self._key(one)) for one in until}
+        found = {one: begun for one, begun in read.items() if begun is not None}
+        for one, begun in found.items():
+            if begun.epochs >= until[one]:
+                self._report(one, begun, until[one])
+        return found
 
     def _train(
         self,
-        archs: np.ndarray,
-        epochs: int,
+        until: Mapping[Training, int],
+        before: Mapping[Training, Begun],
+        lanes: int,
+    ) -> dict[Training, Begun]:
+        """Trains each to its epoch; a query has at most `lanes` of them."""
+        if not self.side_by_side:
+
+            def alone(one: Training, index: int) -> Begun:
+                return self._together([one], before, until[one], index)[0]
+
+            done = runs.on_devices(alone, list(until), len(self.devices))
+            return dict(zip(until, done, strict=True))
+        groups: dict[tuple[int, int, int], list[Training]] = {}
+        for one, end in until.items():
+            groups.setdefault((one.seed, _done(before, one), end), []).append(one)
+        found: dict[Training, Begun] = {}
+        for (_, _, end), group in groups.items():
+            done = self._together(group, before, end, 0, lanes)
+            found |= dict(zip(group, done, strict=True))
+        return found
+
+    def _together(
+        self,
+        group: list[Training],
+        before: Mapping[Training, Begun],
+        until: int,
         index: int,
-        sizes: tuple[int, int, int] | None = None,
-    ) -> list[Curves]:
-        """The curves of each of the architectures, trained on one device."""
-        recipe = dataclasses.replace(self.recipe, epochs=epochs)
-        arguments = self.key, self.network, recipe, archs, self.placed[index]
-        device = self.devices[index]
-        curves = runs.train(*arguments, sizes=sizes, device=device).curves
-        return [{n: v[lane] for n, v in curves.items()} for lane in range(len(archs))]
+        lanes: int | None = None,
+    ) -> list[Begun]:
+        """Trains side by side; all have the same repetition and the same first epoch."""
+        # As many lanes as every query has: the last is repeated.
+        padded = group + group[-1:] * ((lanes or len(group)) - len(group))
+        found = runs.train(
+            self._key(group[0]),
+            self.network,
+            self.recipe,
+            np.array([one.arch for one in padded], np.int32),
+            self.placed[index],
+            sizes=None if lanes is None else (lanes, lanes, lanes),
+            device=self.devices[index],
+            before=_joined([before[one] for one in padded if one in before]),
+            until=until,
+        )
+        going_on = self.store is not None and until < self.recipe.epochs
+        state = found.state if going_on else None
+        whole = Begun(until, state, found.curves)
+        parts = [_lane(whole, lane) for lane in range(len(group))]
+        for one, part in zip(group, parts, strict=True):
+            if self.store is not None:
+                kept.save(self.store, one, self._key(one), part)
+            self._report(one, part, until)
+        return parts
 
-    def _finished(self, arch: np.ndarray, curves: Curves) -> Curves:
-        if self.folder is not None:
-            path = _path(Path(self.folder), arch, len(curves["valid"]))
-            checkpoints.make_folder(path.parent)
-            checkpoints.save_arrays(path, curves | {"arch": arch}, self.record)
+    def _key(self, one: Training) -> Array:
+        return jax.random.fold_in(self.key, one.seed) if one.seed else self.key
+
+    def _report(self, one: Training, begun: Begun, until: int) -> None:
         if self.report is not None:
-            self.report(arch, curves)
-        return curves
+            curves = {name: values[0, :until] for name, values in begun.curves.items()}
+            self.report(np.array(one.arch, np.int32), curves)
+
+    def _result(
+        self,
+        wanted: Mapping[int, _Wanted],
+        before: Mapping[Training, Begun],
+        found: Mapping[Training, Begun],
+        num: int,
+    ) -> Result:
+        score, cost = np.full(num, np.nan, np.float32), np.zeros(num, np.float32)
+        curve = np.full((num, self.recipe.epochs), np.nan, np.float32)
+        for slot, (one, start, epoch) in wanted.items():
+            curves = found[one].curves
+            curve[slot, :epoch] = curves["valid"][0, :epoch]
+            score[slot] = curve[slot, epoch - 1]
+            # More than the increment if epochs before `start` were trained again.
+            first = min(start, _done(before, one))
+            cost[slot] = curves["seconds"][0, first:epoch].sum()
+        return Result(*map(jnp.asarray, (score, curve, cost)))
 
 
-def _result(known: dict[int, Curves], num: int, longest: int) -> Result:
-    score, cost = np.full(num, np.nan, np.float32), np.zeros(num, np.float32)
-    curve = np.full((num, longest), np.nan, np.float32)
-    for slot, curves in known.items():
-        score[slot], cost[slot] = curves["valid"][-1], curves["seconds"].sum()
-        curve[slot, : len(curves["valid"])] = curves["valid"]
-    return Result(*map(jnp.asarray, (score, curve, cost)))
+def _wanted(query: Query, last: int, *, shared: bool) -> dict[int, _Wanted]:
+    """The slots that ask for a training of a cell, clipped to the schedule."""
+    if any(isinstance(part, Tracer) for part in query):
+        raise ValueError(
+            "trainings run on the host and cannot be part of a compiled search: "
+            "wanted drive.optimise in place of loop.run"
+        )
+    parts = query.arch, query.start, query.epoch, seed_of(query), asked(query)
+    archs, start, epoch, seed, wanted = map(np.asarray, parts)
+    start, epoch = np.minimum(start, last), np.minimum(epoch, last)
+    wanted = wanted & ((archs >= 0) & (archs < OPERATIONS)).all(1)
+    found = {}
+    for slot in map(int, np.flatnonzero(wanted)):
+        which = int(seed[slot]), 0 if shared else slot
+        one = Training(tuple(archs[slot].tolist()), *which)
+        found[slot] = _Wanted(one, int(start[slot]), int(epoch[slot]))
+    return found
 
 
-def saved(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
-    """The curves (epochs,) of a finished training that `trainings` kept.
-
-    Raises: `ValueError` if they are missing or damaged.
-    """
-    return checkpoints.load_arrays(_path(Path(folder), np.asarray(arch), epochs))[0]
+def _done(before: Mapping[Training, Begun], one: Training) -> int:
+    return before[one].epochs if one in before else 0
 
 
-def _path(folder: Path, arch: np.ndarray, epochs: int) -> Path:
-    return folder / f"{''.join(map(str, arch.tolist()))}-{epochs}.npz"
-
-
-def _read(
-    folder: str | Path | None, record: dict[str, Any], arch: np.ndarray, epochs: int
-) -> Curves | None:
-    """The curves of a finished training; None if there are none that can be used."""
-    if folder is None:
+def _joined(parts: Sequence[Begun]) -> Begun | None:
+    """Concatenates trainings at the same epoch; None if there are none."""
+    if not parts:
         return None
-    path = _path(Path(folder), arch, epochs)
-    if not path.exists():
-        return None
-    try:
-        kept, found = checkpoints.load_arrays(path)
-    except ValueError:
-        return None  # Damaged: it is done again and written over.
-    if found != record:
-        raise ValueError(f"{path} is of other trainings: give another folder")
-    return {name: kept[name] for name in (*runs.MEASURED, "seconds")}
+    state = jax.tree.map(lambda *x: jnp.concatenate(x), *(p.state for p in parts))
+    curves = {n: np.concatenate([p.curves[n] for p in parts]) for n in parts[0].curves}
+    return Begun(parts[0].epochs, state, curves)
+
+
+def _lane(whole: Begun, lane: int) -> Begun:
+    def one(x: Any) -> Any:
+        return x[lane : lane + 1]
+
+    curves = {name: one(values) for name, values in whole.curves.items()}
+    return Begun(whole.epochs, jax.tree.map(one, whole.state), curves)

@@ -28,6 +28,7 @@ from jaxnas.types import Array
 
 # What is measured of an epoch, besides its seconds.
 MEASURED = Measured._fields
+Work = TypeVar("Work")
 Done = TypeVar("Done")
 
 
@@ -39,6 +40,15 @@ class Trained(NamedTuple):
     # training, in equal shares of those that were trained together, evaluation included,
     # compilation not.
     curves: dict[str, np.ndarray]
+    state: Any = None  # `train.State`, to resume from
+
+
+class Begun(NamedTuple):
+    """A training of `a` architectures up to an epoch of its schedule."""
+
+    epochs: int
+    state: Any  # leading axis (a,); donated by `train`; None if it cannot be resumed
+    curves: dict[str, np.ndarray]  # (a, recipe.epochs), NaN past the epoch
 
 
 def train(
@@ -55,6 +65,8 @@ def train(
     images: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     device: Any = None,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    before: Begun | None = None,
+    until: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
     """Trains architectures (a, 6) side by side for all epochs of a recipe.
@@ -72,6 +84,8 @@ def train(
         of `data`, and as many; for more of them than one epoch takes.
       device: default: the first.
       report: called after each epoch with its number, from 0, and the curves so far.
+      before: a state to resume from, instead of the one in `folder`.
+      until: the epoch of the recipe's schedule to stop after; default: the last.
       clock: seconds since some moment. `time.process_time` measures the CPU seconds of
         this process, whatever else the machine does: for one training at a time on a CPU.
 
@@ -93,14 +107,17 @@ def train(
         for k in (*MEASURED, "seconds")
     }
     first = 0
-    if folder is not None and pytrees.exists(folder):
+    if before is not None:
+        first, state, curves = before
+    elif folder is not None and pytrees.exists(folder):
         first, state, curves = _resume(Path(folder), record, state, curves)
     else:
         state = training.start(key, network, len(archs))
     wanted = cells.plan(archs, sizes) if settings.engine == "grouped" else archs
     state, data, wanted = jax.device_put((state, data, wanted), device)
     program = training.compiled(settings, key, wanted, state, data)
-    for number in range(first, recipe.epochs):
+    last = recipe.epochs if until is None else until
+    for number in range(first, last):
         if images is not None:
             x, y = jax.device_put(images(number), device)
             data = data._replace(x=x, y=y)
@@ -111,11 +128,12 @@ def train(
             curves[name][:, number] = values
         curves["seconds"][:, number] = (clock() - begun) / len(archs)
         done = number + 1
-        if folder is not None and (done % save_every == 0 or done == recipe.epochs):
+        if folder is not None and (done % save_every == 0 or done == last):
             _save(Path(folder), record, state, curves, done)
         if report is not None:
             report(number, curves)
-    return Trained(training.with_running(state.params, state.running), curves)
+    params = training.with_running(state.params, state.running)
+    return Trained(params, curves, state)
 
 
 def settings_of(
@@ -189,7 +207,7 @@ def described(
 
 
 def on_devices(
-    work: Callable[[np.ndarray, int], Done], groups: Sequence[np.ndarray], devices: int
+    work: Callable[[Work, int], Done], groups: Sequence[Work], devices: int
 ) -> list[Done]:
     """What `work` returns for each group of architectures and the number of a device.
 
@@ -199,7 +217,7 @@ def on_devices(
     for index in range(devices):
         free.put(index)
 
-    def one(group: np.ndarray) -> Done:
+    def one(group: Work) -> Done:
         index = free.get()
         try:
             return work(group, index)

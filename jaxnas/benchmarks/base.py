@@ -1,0 +1,151 @@
+"""Benchmarks: tables, curve tables, surrogates and trainings share one interface.
+
+    benchmark = tabular.benchmark(SPACE, table, dataset="cifar10", split="valid",
+                                  epochs=200, seed="random", curves=True)
+    trace = loop.simulate(keys, search, benchmark.evaluate, num_steps=100)
+    regret = benchmark.optimum - true_scores(benchmark, trace.query.arch)
+
+Higher scores are better: a target to minimise is negated when the benchmark is made, and
+`as_value` turns scores back into values for display.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from jaxnas.spaces.base import Space
+from jaxnas.types import Array, Query, Result
+
+Direction = Literal["maximise", "minimise"]
+DIRECTIONS: tuple[Direction, ...] = ("maximise", "minimise")
+Values = TypeVar("Values", Array, np.ndarray, float)
+
+
+class Target(NamedTuple):
+    """The quantity that is optimised; its values are any finite numbers."""
+
+    name: str  # such as "accuracy", "loss", "SSIM"
+    unit: str  # such as "percent", "nats", "seconds"; "1" for a number without one
+    direction: Direction = "maximise"
+
+    def checked(self) -> Target:
+        """Returns itself; `ValueError` for a wrong direction, or no name or unit."""
+        for what, text in (("name", self.name), ("unit", self.unit)):
+            if not isinstance(text, str) or not text:
+                raise ValueError(f"a target needs a {what}, found {text!r}")
+        if self.direction not in DIRECTIONS:
+            wanted = " or ".join(DIRECTIONS)
+            raise ValueError(
+                f"the direction of {self.name} must be {wanted}, not {self.direction!r}"
+            )
+        return self
+
+
+PERCENT = Target("accuracy", "percent")
+
+
+class Level(NamedTuple):
+    """A fidelity level: an epoch after which the score is known."""
+
+    epoch: int
+    # Whether the training is that of the previous level, continued. Otherwise it is a
+    # separate training with a schedule of this length, which costs its full price.
+    continues: bool
+
+
+def continued(epochs: Iterable[int]) -> tuple[Level, ...]:
+    """Levels of one training whose scores are known after these epochs."""
+    return tuple(Level(int(epoch), i > 0) for i, epoch in enumerate(epochs))
+
+
+def separate(epochs: Iterable[int]) -> tuple[Level, ...]:
+    """Levels of separate trainings with schedules of these lengths."""
+    return tuple(Level(int(epoch), False) for epoch in epochs)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["evaluate", "truth", "optimum", "archs"],
+    meta_fields=["space", "levels", "target", "cost_unit", "description"],
+)
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """An evaluator of queries and its metadata.
+
+    A pytree: all arrays, including those in `evaluate` and `truth`, are data to `jit`.
+
+    Attributes:
+      space: the architectures to search over.
+      evaluate: (key, Query) -> Result. An epoch past the schedule means its last one. An
+        unknown architecture has a NaN score and cost 0, as an idle slot does. Trainings
+        run on the host and cannot be traced.
+      levels: fidelity levels, ascending, one for each column of `Result.curve`.
+      target: the quantity behind the scores, with its unit and direction.
+      cost_unit: of `Result.cost`, "seconds" or "epochs".
+      truth: arch (d,) -> () true score, NaN for an unknown architecture; None if true
+        scores are not known.
+      optimum: () the best true score; None if it is not known.
+      archs: (n, d) int32, the known architectures; None if every one of the space is.
+      description: one line for every result to print.
+
+    Raises: `ValueError` for levels that do not ascend from epoch 1, and a wrong target.
+    """
+
+    space: Space
+    evaluate: Partial
+    levels: tuple[Level, ...]
+    target: Target
+    cost_unit: str
+    truth: Partial | None = None
+    optimum: Array | None = None
+    archs: Array | np.ndarray | None = None
+    description: str = field(default="", kw_only=True)
+
+    def __post_init__(self):
+        epochs = [0, *(level.epoch for level in self.levels)]
+        if len(epochs) < 2 or any(np.diff(epochs) < 1):
+            raise ValueError(f"levels must ascend from epoch 1, found {epochs[1:]}")
+        self.target.checked()
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch of the schedule."""
+        return self.levels[-1].epoch
+
+    def __call__(self, key: Array, query: Query) -> Result:
+        """`evaluate`."""
+        return self.evaluate(key, query)
+
+
+def as_score(target: Target, values: Values) -> Values:
+    """Converts values of a target to scores: higher is better."""
+    return -values if target.direction == "minimise" else values
+
+
+def as_value(target: Target, scores: Values) -> Values:
+    """Converts scores to values of the target, for display; inverse of `as_score`."""
+    return as_score(target, scores)
+
+
+def true_scores(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:
+    """The true scores (...) of architectures (..., d); NaN where not known.
+
+    Raises: `ValueError` for a benchmark without a known truth.
+    """
+    if benchmark.truth is None:
+        raise ValueError(f"the truth of {benchmark.description} is not known")
+    return _mapped(benchmark.truth, jnp.asarray(archs, jnp.int32))
+
+
+@jax.jit
+def _mapped(truth: Partial, archs: Array) -> Array:
+    flat = archs.reshape(-1, archs.shape[-1])
+    return jax.lax.map(truth, flat, batch_size=8192).reshape(archs.shape[:-1])
