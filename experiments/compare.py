@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,14 @@ import jaxnas
 from experiments import chunks, report, settings
 from experiments.outcome import Outcome
 from jaxnas import checkpoints, metrics, types
-from jaxnas.benchmarks import files, sources, tabular
+from jaxnas.benchmarks import sources, tabular
+from jaxnas.benchmarks.base import PERCENT, Benchmark
 from jaxnas.kernels.distances import Parts
 from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.spaces import nasbench101, nasbench201
 from jaxnas.spaces.base import Space
-from jaxnas.types import Evaluate
+from jaxnas.types import Trace
 
 SPACES = {s.name: s for s in (nasbench101.SPACE, nasbench201.SPACE)}
 
@@ -78,13 +80,29 @@ class Config:
         return {}
 
 
+class Opened(NamedTuple):
+    """A table as a benchmark, and the columns by which its architectures are judged."""
+
+    benchmark: Benchmark
+    truth: np.ndarray  # (n,) percent by row: what is fed back, without noise
+    other: np.ndarray  # (n,) percent by row: what is reported
+    sha256: str
+    fed_back: str  # which number
+    reported: str  # which number
+
+    def rows(self, archs: Any) -> np.ndarray:
+        """Rows of the table (...) of architectures (..., d); -1 where it has none."""
+        data = self.benchmark.evaluate.args[0]
+        return np.asarray(tabular.rows(self.benchmark.space, data, jnp.asarray(archs)))
+
+
 def run(
     config: Config,
     labels: Sequence[str],
     make: Callable[[str, Space, np.ndarray], Search],
     free: Sequence[str],
 ) -> Outcome:
-    """Runs the searches, chunk by chunk, and writes results.npz and table.csv.
+    """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
     Args:
       labels: names of the searches, in order.
@@ -93,56 +111,19 @@ def run(
 
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    settings.positive(config, "seeds", "evaluations", "init", "chunk")
-    if config.seeds >= 2**31:
-        raise ValueError(f"--seeds must be below 2^31, not {config.seeds}")
-    if config.init > config.evaluations:
-        raise ValueError(
-            f"--init must be at most --evaluations = {config.evaluations}, "
-            f"not {config.init}"
-        )
-    settings.seed(config)
-    table = sources.open_table(config.benchmark)
-    if table.space not in SPACES:
-        raise ValueError(
-            f"table {table.name} is of the space {table.space!r}: wanted one of "
-            f"{', '.join(SPACES)}"
-        )
-    space = tabular.space_of(table, SPACES[table.space])
-    if config.evaluations > len(table.arch):
-        raise ValueError(
-            f"--evaluations must be at most the {len(table.arch)} architectures of "
-            f"{table.name}, not {config.evaluations}"
-        )
-    fed, told = _numbers(config)
-    seen = fed | ({"seed": "mean"} if config.run == "random" else {})
-    truth = tabular.column(table, **seen)[:, 0]
-    other = tabular.column(table, **told)[:, 0]
-    digests = {"table_sha256": table.manifest["sha256"]} | config.other_tables()
-    described = _identity(config, free, digests)
-    folder = chunks.open_folder(config.out, described)
+    opened = _opened(config)
+    benchmark = opened.benchmark
+    digests = {"table_sha256": opened.sha256} | config.other_tables()
+    folder = chunks.open_folder(config.out, _identity(config, free, digests))
+    archs = np.asarray(benchmark.archs)
+    searches = {label: make(label, benchmark.space, archs) for label in labels}
+    steps = {label: _steps(config, searches[label], benchmark) for label in labels}
 
-    feedback = tabular.tabular(space, table, **fed)
-    evaluate = tabular.evaluator(space, feedback)
-    searches = {label: make(label, space, table.arch) for label in labels}
-    steps = {label: _steps(config, searches[label], evaluate) for label in labels}
-
-    def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
+    def simulate(label: str, seeds: np.ndarray) -> dict[str, Any]:
         keys = chunks.seed_keys(config.base_seed, seeds)
-        search = searches[label]
-        settings = {"budget": config.budget}
-        trace = loop.simulate(keys, search, evaluate, steps[label], **settings)
-        flat = lambda x: x.reshape(len(seeds), -1)[:, : config.evaluations]  # noqa: E731
-        row = tabular.rows(space, feedback, trace.query.arch)
-        asked = types.asked(trace.query)
-        limit = np.inf if config.budget is None else config.budget
-        return {
-            "score": flat(trace.score),
-            "row": jnp.where(flat(asked), flat(row), -1),
-            "cost": flat(trace.cost),
-            "asked": flat(asked),
-            "budget": np.full(len(seeds), limit),
-        }
+        search, budget = searches[label], {"budget": config.budget}
+        trace = loop.simulate(keys, search, benchmark, steps[label], **budget)
+        return _arrays(config, opened, trace)
 
     runs = chunks.run_chunks(
         folder,
@@ -154,44 +135,116 @@ def run(
         adapt=functools.partial(_as_long, config),
     )
     runs = {label: _compact(r) for label, r in runs.items()}
-    optimum = float(truth.max())
+    reachable = {label: _reachable(opened, searches[label]) for label in labels}
+    return _written(opened, folder, runs, reachable)
 
-    def reachable(search: Search) -> float:
-        if search.candidates is None:
-            return optimum
-        row = np.asarray(tabular.rows(space, feedback, search.candidates))
-        return float(truth[row[row >= 0]].max())
+
+def _opened(config: Config) -> Opened:
+    settings.positive(config, "seeds", "evaluations", "init", "chunk")
+    if config.seeds >= 2**31:
+        raise ValueError(f"--seeds must be below 2^31, not {config.seeds}")
+    if config.init > config.evaluations:
+        raise ValueError(
+            f"--init must be at most --evaluations = {config.evaluations}, "
+            f"not {config.init}"
+        )
+    if config.budget is not None and not 0 < config.budget < math.inf:
+        raise ValueError(f"--budget must be above 0, not {config.budget}")
+    settings.seed(config)
+    table = sources.open_table(config.benchmark)
+    if table.space not in SPACES:
+        raise ValueError(
+            f"table {table.name} is of the space {table.space!r}: wanted one of "
+            f"{', '.join(SPACES)}"
+        )
+    if config.evaluations > len(table.arch):
+        raise ValueError(
+            f"--evaluations must be at most the {len(table.arch)} architectures of "
+            f"{table.name}, not {config.evaluations}"
+        )
+    fed, told = _numbers(config)
+    benchmark = tabular.benchmark(SPACES[table.space], table, **fed)
+    if benchmark.target != PERCENT:
+        raise ValueError(
+            f"comparisons are of accuracies in percent, not of {benchmark.target.name} "
+            f"in {benchmark.target.unit}, as {table.name} has for {config.dataset}"
+        )
+    seen = fed | ({"seed": "mean"} if config.run == "random" else {})
+    return Opened(
+        benchmark,
+        truth=tabular.column(table, **seen)[:, 0],
+        other=tabular.column(table, **told)[:, 0],
+        sha256=table.manifest["sha256"],
+        fed_back=tabular.describe(table, **fed),
+        reported=tabular.describe(table, **told),
+    )
+
+
+def _arrays(config: Config, opened: Opened, trace: Trace) -> dict[str, Any]:
+    """The arrays (seeds, evaluations) that a chunk keeps, idle slots among them."""
+    num = len(trace.score)
+    asked = types.asked(trace.query)
+    row = np.where(asked, opened.rows(trace.query.arch), -1)
+    kept = {"score": trace.score, "row": row, "cost": trace.cost, "asked": asked}
+    flat = {n: x.reshape(num, -1)[:, : config.evaluations] for n, x in kept.items()}
+    return flat | {"budget": np.full(num, _limit(config))}
+
+
+def _limit(config: Config) -> float:
+    return math.inf if config.budget is None else config.budget
+
+
+def _reachable(opened: Opened, search: Search) -> float:
+    """The best truth of the architectures that a search can ask."""
+    if search.candidates is None:
+        return float(opened.truth.max())
+    row = opened.rows(search.candidates)
+    return float(opened.truth[row[row >= 0]].max())
+
+
+def _written(
+    opened: Opened,
+    folder: chunks.Folder,
+    runs: dict[str, dict[str, np.ndarray]],
+    reachable: dict[str, float],
+) -> Outcome:
+    """Summarises the runs by evaluation and by cost, and writes both."""
 
     def summaries_of(**budgets: np.ndarray) -> dict[str, report.Summary]:
         return {
             label: report.summarise(
                 r["score"],
-                _read(truth, r["row"]),
-                _read(other, r["row"]),
-                optimum,
-                reachable=reachable(searches[label]),
+                _read(opened.truth, r["row"]),
+                _read(opened.other, r["row"]),
+                float(opened.truth.max()),
+                reachable=reachable[label],
                 cost=r["cost"],
                 **budgets,
             )
             for label, r in runs.items()
         }
 
-    summaries = summaries_of()
-    names = tabular.describe(table, **fed), tabular.describe(table, **told)
     grid = metrics.cost_grid(np.concatenate([r["cost"] for r in runs.values()]))
-    by_cost = summaries_of(budgets=grid)
-    arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
-    manifest = {"settings": folder.settings, "fed_back": names[0], "reported": names[1]}
-    checkpoints.save_arrays(folder.path / "results.npz", arrays, manifest)
-    report.write_csv(folder.path / "table.csv", summaries)
-    report.write_cost_csv(folder.path / "table_by_cost.csv", by_cost, grid)
-    timed = files.seconds(table, config.dataset, config.epochs) is not None
-    unit = "seconds" if timed else "epochs"
-    best = 100 - float(other.max())
-    return Outcome(arrays, summaries, by_cost, grid, unit, folder, *names, best)
+    done = Outcome(
+        arrays={f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()},
+        summaries=summaries_of(),
+        by_cost=summaries_of(budgets=grid),
+        grid=grid,
+        unit=opened.benchmark.cost_unit,
+        folder=folder,
+        fed_back=opened.fed_back,
+        reported=opened.reported,
+        optimum=100 - float(opened.other.max()),
+    )
+    names = {"fed_back": done.fed_back, "reported": done.reported}
+    manifest = {"settings": folder.settings} | names
+    checkpoints.save_arrays(folder.path / "results.npz", done.arrays, manifest)
+    report.write_csv(folder.path / "table.csv", done.summaries)
+    report.write_cost_csv(folder.path / "table_by_cost.csv", done.by_cost, grid)
+    return done
 
 
-def _steps(config: Config, search: Search, evaluate: Evaluate) -> int:
+def _steps(config: Config, search: Search, evaluate: Benchmark) -> int:
     """Steps of a run; it is traced once, so that sizes which cannot be are refused."""
     key = jax.random.key(0)
 
@@ -237,9 +290,8 @@ def _as_long(
     config: Config, part: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray] | None:
     """The evaluations of saved runs that are wanted; None if the runs were shorter."""
-    limit = np.inf if config.budget is None else config.budget
     score = part.get("score", np.zeros((0, 0)))
-    same = "budget" in part and (part["budget"] == limit).all()
+    same = "budget" in part and (part["budget"] == _limit(config)).all()
     if not same or score.ndim != 2 or score.shape[1] < config.evaluations:
         return None
     cut = {n: x[:, : config.evaluations] for n, x in part.items() if x.ndim == 2}

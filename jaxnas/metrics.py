@@ -129,7 +129,7 @@ def cut_short(asked: ArrayLike) -> Host:
     Returns: (...) bool; True where the last step still evaluated something, so that more
       steps would have spent more.
     """
-    return np.asarray(asked)[..., -1, :].any(-1)
+    return np.asarray(np.asarray(asked)[..., -1, :].any(-1))
 
 
 def at_cost(cost: ArrayLike, value: ArrayLike, grid: ArrayLike) -> Host:

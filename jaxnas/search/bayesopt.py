@@ -185,7 +185,8 @@ def bayesopt(
     functions = (
         Partial(f, pool) for f in (initial, ask, tell, grow, refresh, expect, accepts)
     )
-    return Search(*functions, pool.arch, stages=stages, space=pool.space)
+    settings = {"stages": stages, "space": pool.space}
+    return Search(*functions, candidates=pool.arch, **settings)
 
 
 def _each(one: Callable, num: int, state: BayesOptState) -> BayesOptState:

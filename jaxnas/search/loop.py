@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import Partial
 
+from jaxnas.benchmarks.base import Benchmark
 from jaxnas.search.base import Search, Stage, checked_stages
 from jaxnas.search.parts import check_sizes
 from jaxnas.types import Array, Evaluate, Query, Result, State, Trace, asked
@@ -250,7 +251,7 @@ def _in_stages(
 def simulate(
     keys: Array,
     search: Search,
-    evaluate: Evaluate,
+    evaluate: Evaluate | Benchmark,
     num_steps: int,
     *,
     budget: float | None = None,
@@ -262,9 +263,10 @@ def simulate(
 
     Args:
       keys: (s,) PRNG keys, one per run.
-      search, evaluate: as for `run`. Give large tables as arguments of a
-        `jax.tree_util.Partial`; a plain closure makes them constants of the program.
+      search, evaluate: as for `run`, or a `Benchmark`. Give large tables as arguments of
+        a `jax.tree_util.Partial`; a plain closure makes them constants of the program.
       num_steps: rounds of each run, at least 1.
+      budget, workers: as for `run`.
       batch_size: how many runs a device does side by side. Default: one after another on
         a CPU, which is faster there, and all at once on an accelerator.
       devices: the devices to spread the runs over. Default: all local ones.
@@ -289,6 +291,8 @@ def simulate(
     # Every device gets as many runs as the others; the surplus is cut off again.
     wanted = -(-num_runs // len(devices)) * len(devices)
     padded = keys[jnp.arange(wanted) % num_runs]
+    if isinstance(evaluate, Benchmark):
+        evaluate = evaluate.evaluate
     if not isinstance(evaluate, Partial):
         evaluate = Partial(evaluate)
     limit = None if budget is None else jnp.asarray(budget, float)
