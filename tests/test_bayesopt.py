@@ -314,9 +314,12 @@ def test_bad_settings_are_named(settings, words):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("init", [2, 5, 10])
-def test_stages_cover_a_run(init):
-    for num_steps in [*range(1, 60), 150, 200, 997]:
+@pytest.mark.parametrize("init", [1, 2, 5, 10, 33])
+def test_stages_cover_a_run_and_begin_a_longer_one(init):
+    whole = bo.refit_stages(init, 5000)
+    for num_steps in [*range(1, 401), 997]:
+        found = bo.refit_stages(init, num_steps)
+        assert found == whole[: len(found)]
         begin = 0
         for end, every in bo.refit_stages(init, num_steps):
             assert end > begin and begin < num_steps and 1 <= every <= end - begin

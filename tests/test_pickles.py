@@ -11,6 +11,8 @@ import struct
 import numpy as np
 import official_samples as samples
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxnas.benchmarks import pickles
 from jaxnas.benchmarks.streams import Source
@@ -220,3 +222,31 @@ def test_a_damaged_pickle_is_refused_or_read():
             load(bytes(flipped))
         except ValueError as error:
             assert "\n" not in str(error)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+def survives(data):
+    try:
+        load(data, max_memory=2**20)
+    except ValueError as error:
+        assert str(error) and "\n" not in str(error)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_value_or_one_line(data):
+    survives(data)
+
+
+@given(VALUES, st.integers(0, 5), st.data())
+def test_a_pickle_with_a_byte_changed_is_a_value_or_one_line(value, protocol, data):
+    whole = bytearray(pickle.dumps(value, protocol))
+    survives(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] = data.draw(st.integers(0, 255))
+    survives(bytes(whole))
