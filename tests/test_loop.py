@@ -228,3 +228,19 @@ def test_an_evaluator_that_answers_idle_slots_is_not_believed(name):
     )
     state, trace = jax.jit(lambda key: run(key, idle, priced(), 6))(jax.random.key(0))
     assert state[1] and np.isnan(trace.score).all() and not trace.cost.any()
+
+
+@every_search
+def test_every_search_runs_in_double_precision(name, x64):
+    """With a pool in double precision, and with one made before that was switched on."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    before = simulate(keys, contract.make(name), priced(), 14)
+    contract.whole_pool.cache_clear()
+    after = simulate(keys, contract.SEARCHES[name](1), priced(), 14)
+    contract.whole_pool.cache_clear()
+    first = 5  # the random start asks the same in any precision
+    for trace in (before, after):
+        assert np.isfinite(trace.score).all() and trace.query.arch.dtype == jnp.int32
+        np.testing.assert_array_equal(
+            trace.query.arch[:, :first], before.query.arch[:, :first]
+        )
