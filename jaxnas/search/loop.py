@@ -24,6 +24,11 @@ from jaxnas.types import Array, Evaluate, Query, Result, State, Trace, asked
 _EVALUATION = np.uint32(2**32 - 1)
 
 
+def evaluation_key(key_run: Array) -> Array:
+    """The key () of all evaluations of a run, from the second half of the run's key."""
+    return jax.random.fold_in(key_run, _EVALUATION)
+
+
 def run(
     key: Array,
     search: Search,
@@ -54,7 +59,7 @@ def run(
     check_sizes(workers=workers)
     stages = checked_stages(search, num_steps)
     key_init, key_run = jax.random.split(key)
-    answer = functools.partial(evaluate, jax.random.fold_in(key_run, _EVALUATION))
+    answer = functools.partial(evaluate, evaluation_key(key_run))
 
     def ask(i: Array, state: State) -> Query:
         return search.ask(jax.random.split(jax.random.fold_in(key_run, i))[0], state)
