@@ -98,12 +98,17 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(EVENTS)
 def test_every_event_is_read_as_it_was_written(event):
     line = history.encode(event)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
-    assert repr(history.decode(line[:-1])) == repr(event)  # repr, as NaN is not NaN
+    found = history.decode(line[:-1])
+    if isinstance(event, history.Evaluation):
+        found, event = (
+            e._replace(metrics=sorted(e.metrics.items())) for e in (found, event)
+        )
+    assert repr(found) == repr(event)  # repr, as NaN is not NaN
 
 
 JSON = st.recursive(
@@ -114,7 +119,7 @@ JSON = st.recursive(
 NAMES = [*history.Evaluation._fields, "time", "tasks", "shift", "size"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.binary()
     | st.builds(
