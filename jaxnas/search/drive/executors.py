@@ -14,14 +14,16 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, NamedTuple
 
 from jaxnas.search.drive.history import Evaluation
 from jaxnas.search.drive.workers import (
     Objective,
+    Pickled,
     Takes,
     Task,
+    Unusable,
     call,
     described,
     evaluation,
@@ -30,8 +32,12 @@ from jaxnas.search.drive.workers import (
 # Seconds between two looks at results that do not report themselves: a fiftieth of the
 # time waited so far, between these.
 _SOONEST, _LATEST, _SHARE = 0.001, 0.5, 0.02
-# What an executor raises where it cannot send or read the objective.
+# What an executor raises where it cannot send or read a task; and, by name, submitit and
+# Ray, where a task has raised anything, which `call` never does.
 _UNUSABLE = (ValueError, TypeError, AttributeError, ImportError, pickle.PickleError)
+_RAISED = {"FailedJobError", "RayTaskError"}
+# Modules of executors whose workers are other processes.
+_FAR = ("distributed.", "submitit.", __name__, "concurrent.futures.process")
 
 
 class Runner(NamedTuple):
@@ -50,7 +56,7 @@ def here(objective: Objective, takes: Takes) -> Runner:
 
     def finished() -> tuple[Task, Evaluation]:
         task = waiting.popleft()
-        return task, call(objective, takes, task)
+        return task, _usable(call(objective, takes, task))
 
     return Runner(waiting.append, finished, waiting.clear)
 
@@ -71,6 +77,7 @@ def together(evaluate: Callable[[list[Task]], list[Evaluation]]) -> Runner:
 
 def outside(executor: Any, objective: Objective, takes: Takes) -> Runner:
     """Runs tasks in an executor that was checked."""
+    sent = _sent(executor, objective)
     running: dict[int, tuple[Any, Task]] = {}
     reported: queue.SimpleQueue[int] = queue.SimpleQueue()
     silent: set[int] = set()  # those that have to be asked
@@ -78,7 +85,7 @@ def outside(executor: Any, objective: Objective, takes: Takes) -> Runner:
 
     def start(task: Task) -> None:
         try:
-            job = _submit(executor, call, objective, takes, task)
+            job = _submit(executor, call, sent, takes, task)
         except BrokenExecutor:
             raise
         except Exception as error:
@@ -138,26 +145,33 @@ def _next(
         pause = min(max(_SHARE * waited, _SOONEST), _LATEST)
 
 
+def _usable(found: Evaluation | Unusable) -> Evaluation:
+    if isinstance(found, Unusable):
+        raise ValueError(found.why)
+    return found
+
+
 def _outcome(job: Any, task: Task) -> Evaluation:
     """What a job gives; errors of the objective itself were caught where it ran."""
     try:
-        return job.result()
+        found = job.result()
     except BrokenExecutor:
         raise
-    except _UNUSABLE as error:
-        if type(error) is ValueError:
-            raise  # in words already
-        raise ValueError(
-            f"the executor cannot run the objective: {described(error)}"
-        ) from error
     except (OSError, CancelledError) as error:
         raise RuntimeError(
             f"the executor is out of reach ({described(error)}): the same call goes on "
             "once it is back"
         ) from error
-    except Exception as error:  # the executor has given this task up, and no other
+    except Exception as error:
+        raised = {c.__name__ for c in type(error).__mro__} & _RAISED
+        if raised or isinstance(error, _UNUSABLE):
+            raise ValueError(
+                f"the executor cannot run the objective: {described(error)}"
+            ) from error
+        # The executor has given up this task, and no other.
         now = time.time()
         return evaluation(task, described(error))._replace(begin=now, end=now)
+    return _usable(found)
 
 
 def _is_dask(executor: Any) -> bool:
@@ -187,7 +201,8 @@ def check(executor: Any, objective: Objective) -> None:
         )
     if inspect.iscoroutinefunction(submit) or getattr(executor, "asynchronous", False):
         raise ValueError(
-            f"the executor is for asyncio, whose results wait: {executor!r}"
+            f"the executor ({type(executor).__name__}) is for asyncio: wanted one whose "
+            "submit and result() can be called as they are"
         )
     try:
         inspect.signature(submit).bind(call, objective)
@@ -198,14 +213,29 @@ def check(executor: Any, objective: Objective) -> None:
             f"the executor's submit cannot be called with a function and its arguments: "
             f"{error}"
         ) from None
-    if isinstance(executor, ProcessPoolExecutor):
-        try:
-            pickle.dumps(objective)
-        except Exception as error:
-            raise ValueError(
-                "the executor cannot run the objective, which must be a function at the "
-                f"top of a module for other processes: {described(error)}"
-            ) from None
+    _sent(executor, objective)
+
+
+def _sent(executor: Any, objective: Objective) -> Objective | Pickled:
+    """The objective as workers get it: to other processes it goes as bytes, which are
+    read inside the task, so that one that cannot be read is not taken for a failure."""
+    if not any(c.__module__.startswith(_FAR) for c in type(executor).__mro__):
+        return objective
+    try:
+        return Pickled(_pickle()(objective))
+    except Exception as error:
+        raise ValueError(
+            "the executor cannot run the objective, which other processes must be able "
+            f"to import: {described(error)}"
+        ) from None
+
+
+def _pickle() -> Callable[[Any], bytes]:
+    try:
+        import cloudpickle  # also for functions of a notebook; clusters have it
+    except ImportError:
+        return pickle.dumps
+    return cloudpickle.dumps
 
 
 def num_workers(executor: Any) -> int:

@@ -254,6 +254,11 @@ def _result(tell: Tell, scale: Scale, points: int) -> Result:
     for slot, e in zip(slots, tell.done, strict=True):
         score[slot], cost[slot] = e.score, e.cost
         values = (e.curve or (e.score,)) if points > 1 else (e.score,)
+        if len(values) > points:
+            raise ValueError(
+                f"the curve of {e.arch} has {len(values)} values: wanted at most "
+                f"points = {points}"
+            )
         curve[slot, : len(values)] = values
     shift, size = scale
     parts: list[Any] = [

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import math
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -86,19 +87,43 @@ def takes(objective: Objective) -> Takes:
     return Takes(tuple(places), tuple(names))
 
 
-def call(objective: Objective, takes: Takes, task: Task) -> Evaluation:
-    """Evaluates one architecture, in the process that calls this.
+class Pickled(NamedTuple):
+    """An objective on its way to another process."""
 
-    Raises: `ValueError` if the objective returns no number.
-    """
+    content: bytes
+
+
+class Unusable(NamedTuple):
+    """Why an objective cannot be called at all."""
+
+    why: str
+
+
+def call(
+    objective: Objective | Pickled, takes: Takes, task: Task
+) -> Evaluation | Unusable:
+    """Evaluates one architecture, in the process that calls this; raises nothing."""
+    try:
+        if isinstance(objective, Pickled):
+            objective = pickle.loads(objective.content)
+    except Exception as error:
+        return Unusable(f"workers cannot load the objective: {described(error)}")
+    try:
+        return _called(objective, takes, task)  # pyright: ignore[reportArgumentType]
+    except ValueError as error:
+        return Unusable(str(error))
+
+
+def _called(objective: Objective, takes: Takes, task: Task) -> Evaluation:
+    """Raises `ValueError` if the objective returns no number."""
     given = {name: getattr(task, name) for name in TAKEN}
-    if "folder" in takes:
-        given["folder"] = Path(task.folder)
-        given["folder"].mkdir(parents=True, exist_ok=True)
-    places = [given[name] for name in takes.places]
-    names = {name: given[name] for name in takes.names}
     begin, clock = time.time(), time.perf_counter()
     try:
+        if "folder" in takes:
+            given["folder"] = Path(task.folder)
+            given["folder"].mkdir(parents=True, exist_ok=True)
+        places = [given[name] for name in takes.places]
+        names = {name: given[name] for name in takes.names}
         returned, error = jax.block_until_ready(objective(*places, **names)), ""
     except (Exception, SystemExit) as raised:
         returned, error = math.nan, described(raised)
