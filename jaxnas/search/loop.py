@@ -20,13 +20,10 @@ from jaxnas.search.base import Search, Stage, checked_stages
 from jaxnas.search.parts import check_sizes
 from jaxnas.types import Array, Evaluate, Query, Result, State, Trace, asked
 
-# The number that is folded into the key of a run for its evaluations; steps are below.
-_EVALUATION = np.uint32(2**32 - 1)
-
 
 def evaluation_key(key_run: Array) -> Array:
-    """The key () of all evaluations of a run, from the second half of the run's key."""
-    return jax.random.fold_in(key_run, _EVALUATION)
+    """The key () of all evaluations of a run; steps fold in smaller numbers."""
+    return jax.random.fold_in(key_run, np.uint32(2**32 - 1))
 
 
 def run(

@@ -101,6 +101,7 @@ def room(key: Array, plan: Plan) -> None:
 
 
 def epochs(query: Query, called: Takes) -> None:
+    """Raises `ValueError` if the objective takes an epoch that the search does not have."""
     full = (query.epoch == FULL_TRAINING) & np.asarray(asked(query))
     if full.any() and "epoch" in called:
         raise ValueError(
@@ -110,6 +111,7 @@ def epochs(query: Query, called: Takes) -> None:
 
 
 def same_epochs(found: Query, wanted: Query, path: Path) -> None:
+    """Raises `ValueError` if a history begins with a query to other epochs."""
     for there, here in zip(found.epoch.tolist(), wanted.epoch.tolist(), strict=True):
         if there != here:
             there, here = (
