@@ -323,6 +323,7 @@ def test_lengths_may_be_integers_of_any_kind(tmp_path):
         ({"folder": "a\0b"}, "the folder must have a name"),
         ({"folder": None}, "the folder must have a name, not None"),
         ({"space": base.product("other", (4,) * 3)}, "asks architectures of 5 choices"),
+        ({"space": base.product("other", (3,) * 5)}, r"of \(4, .* other has \(3, "),
     ],
 )
 def test_bad_arguments_are_refused_before_there_is_a_folder(tmp_path, change, words):

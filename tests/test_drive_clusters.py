@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from drive_toy import SPACE, costly, go, parsed
@@ -41,6 +42,19 @@ class Deadly:
         return (Path(self.folder) / "calls.txt").read_text().split()
 
 
+class Flaky(NamedTuple):
+    """Fails the first time."""
+
+    folder: str
+
+    def __call__(self, arch):
+        seen = Path(self.folder) / f"seen {arch}"
+        if not seen.exists():
+            seen.mkdir()
+            raise OSError("the disk is away")
+        return 1.0
+
+
 @pytest.fixture
 def deadly(tmp_path, monkeypatch):
     # For the workers, who have to import this module.
@@ -63,9 +77,10 @@ def test_dask(tmp_path, deadly):
         distributed.Client(cluster) as client,
     ):
         found = go(tmp_path / "s", search(), 14, function=deadly, executor=client)
-        # A batch goes to the cluster as one.
-        batch = random_search(SPACE, batch=3)
-        assert len(go(tmp_path / "b", batch, 2, function=costly, executor=client)) == 6
+        # A batch goes to the cluster as one; and a second attempt is one, for Dask, too.
+        options = dict(function=Flaky(str(tmp_path)), executor=client, retries=1)
+        batch = go(tmp_path / "b", random_search(SPACE, batch=3), 2, **options)
+    assert [(e.error, e.retries) for e in batch] == [("", 1)] * 6
     assert sorted(e.step for e in found) == list(range(14))
     (failed,) = (e for e in found if e.error)
     assert failed.arch == deadly.always and failed.error.startswith("KilledWorker")
@@ -75,7 +90,6 @@ def test_dask(tmp_path, deadly):
     assert 1 <= calls.count(deadly.once) <= 2
     # A worker that is killed takes others with it, whose results nobody had fetched.
     assert len(calls) <= 14 + 6 and set(calls) == {e.arch for e in found}
-    assert len({e.worker for e in found if e.worker}) >= 2
 
 
 def test_submitit(tmp_path, deadly):

@@ -29,6 +29,7 @@ from drive_toy import (
     objective,
     parsed,
     same,
+    told,
     value,
 )
 from jax.tree_util import Partial
@@ -225,6 +226,13 @@ def test_scores_are_told_apart_whatever_their_offset_and_scale(tmp_path, change)
     assert len(events(tmp_path / "changed", "scale")) == 1
 
 
+def test_in_double_precision(tmp_path, x64):
+    search = gaussian.__wrapped__()  # of a pool in double precision
+    found = go(tmp_path, search, 12, function=costly)
+    assert len({e.arch for e in found}) == 12
+    assert told(go(tmp_path, search, 14, function=costly)[:12]) == told(found)
+
+
 def test_a_scale_that_was_chosen_is_that_of_a_resumed_search(tmp_path):
     function = lambda text: 1e9 + sum_of(text)  # noqa: E731
     whole = go(
@@ -271,7 +279,7 @@ class NoFuture:
         (ThreadPoolExecutor, "an object with submit"),
         (multiprocessing, "an object with submit"),
         (Waits(), "is for asyncio"),
-        (InALoop(), "\(InALoop\) is for asyncio"),
+        (InALoop(), r"\(InALoop\) is for asyncio"),
         (Narrow(), "cannot be called with a function and its arguments"),
     ],
 )
@@ -395,10 +403,12 @@ def test_what_the_executor_gives_up_has_failed_at_once(tmp_path):
     guilty = go(tmp_path / "a", random_search(SPACE, epoch=12))[5].arch
     search = random_search(SPACE, epoch=12)
     executor = Raises(KilledWorker("died 4 times"), guilty)
-    found = go(tmp_path / "b", search, executor=executor, workers=3)
+    options = dict(executor=executor, workers=3, retries=2)
+    found = go(tmp_path / "b", search, **options)
     assert len(found) == 20
     (failed,) = (e for e in found if e.arch == guilty)
     assert failed.error == "KilledWorker: died 4 times" and math.isnan(failed.score)
+    assert failed.retries == 0 and failed.begin == failed.end > 0
 
 
 @pytest.mark.parametrize(
@@ -407,6 +417,7 @@ def test_what_the_executor_gives_up_has_failed_at_once(tmp_path):
         (BrokenExecutor("gone"), RuntimeError, "a worker of the executor died while"),
         (TypeError("no pickle"), ValueError, "cannot run the objective: TypeError: no"),
         (ImportError("no module"), ValueError, "cannot run the objective: ImportError"),
+        (type("RayTaskError", (Exception,), {})(), ValueError, "cannot run the objec"),
         (ConnectionError("closed"), RuntimeError, "the executor is out of reach"),
         (CancelledError("lost"), RuntimeError, "the executor is out of reach"),
     ],

@@ -55,6 +55,12 @@ def arguments(
             f"the search asks architectures of {ask.shape[-1]} choices, and those of "
             f"{space.name} have {len(space.choices)}: give the space of the search"
         )
+    own = search.space.choices if search.space is not None else space.choices
+    if own != space.choices:
+        raise ValueError(
+            f"the search is of a space of {own} choices, and {space.name} has "
+            f"{space.choices}: give the space of the search"
+        )
     return ask.shape[0], called
 
 

@@ -23,12 +23,12 @@ from jaxnas.search.drive.progress import (
     Record,
     ask,
     begin,
-    fitting_scale,
     open_slots,
     scores,
     seeds,
     told,
 )
+from jaxnas.search.drive.scale import fitting_scale
 from jaxnas.search.drive.workers import Task, evaluation
 from jaxnas.types import FULL_TRAINING
 
@@ -139,7 +139,8 @@ def _finish(job: Job) -> None:
         raise _died(job) from error
     place = task.step, task.slot
     del job.started[place]
-    if found.error and job.attempts[place] < job.retries:
+    # What has no worker was given up by the executor, after attempts of its own.
+    if found.error and found.worker and job.attempts[place] < job.retries:
         job.attempts[place] += 1
         _start(job, task)
         return

@@ -7,6 +7,7 @@ returns an object with `done()` and `result()`: of `concurrent.futures`, a
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import pickle
@@ -36,6 +37,7 @@ _SOONEST, _LATEST, _SHARE = 0.001, 0.5, 0.02
 # Ray, where a task has raised anything, which `call` never does.
 _UNUSABLE = (ValueError, TypeError, AttributeError, ImportError, pickle.PickleError)
 _RAISED = {"FailedJobError", "RayTaskError"}
+_AWAY = {"RaySystemError", "LocalRayletDiedError"}
 # Modules of executors whose workers are other processes.
 _FAR = ("distributed.", "submitit.", __name__, "concurrent.futures.process")
 
@@ -157,16 +159,16 @@ def _outcome(job: Any, task: Task) -> Evaluation:
         found = job.result()
     except BrokenExecutor:
         raise
-    except (OSError, CancelledError) as error:
-        raise RuntimeError(
-            f"the executor is out of reach ({described(error)}): the same call goes on "
-            "once it is back"
-        ) from error
     except Exception as error:
-        raised = {c.__name__ for c in type(error).__mro__} & _RAISED
-        if raised or isinstance(error, _UNUSABLE):
+        names = {c.__name__ for c in type(error).__mro__}
+        if names & _RAISED or isinstance(error, _UNUSABLE):
             raise ValueError(
                 f"the executor cannot run the objective: {described(error)}"
+            ) from error
+        if names & _AWAY or isinstance(error, (OSError, CancelledError)):
+            raise RuntimeError(
+                f"the executor is out of reach ({described(error)}): the same call goes "
+                "on once it is back"
             ) from error
         # The executor has given up this task, and no other.
         now = time.time()
@@ -262,12 +264,17 @@ class _Ray(NamedTuple):
         return max(1, int(ray.cluster_resources().get("CPU", 1) / each))
 
     def submit(self, function: Callable, *args: Any) -> Any:
-        import ray
-
-        remote = ray.remote(function)
+        remote = _remote(function)
         if self.options:
             remote = remote.options(**self.options)
         return remote.remote(*args).future()
+
+
+@functools.cache
+def _remote(function: Callable) -> Any:
+    import ray
+
+    return ray.remote(function)
 
 
 def ray_executor(**options: Any) -> Any:

@@ -96,10 +96,13 @@ def opened(folder: Path) -> Iterator[tuple[io.FileIO, list[Event]]]:
         file.seek(0)
         content = file.readall()
         events, whole = _events(content, path)
-        if whole < len(content):
-            file.truncate(whole)
-        elif content and not content.endswith(b"\n"):
-            _write(file, b"\n")
+        try:
+            if whole < len(content):
+                file.truncate(whole)
+            elif content and not content.endswith(b"\n"):
+                _write(file, b"\n")
+        except OSError as error:
+            raise ValueError(f"cannot write {path}: {error.strerror}") from error
         yield file, events
 
 

@@ -189,9 +189,9 @@ def _number(arch: str, where: str, value: Any) -> float:
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception in words; the beginning of long ones."""
     with contextlib.suppress(Exception):  # its text is the user's own code
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"[:2000]
     return type(error).__name__
 
 
