@@ -152,6 +152,7 @@ def test_half_a_line_is_evaluated_again(tmp_path):
     for cut in (len(whole) - 2, len(whole) - 40, len(whole) // 2, 3):
         path.write_bytes(whole[:cut])
         same(go(tmp_path), history)
+        same(drive.read(tmp_path), history)
         assert path.read_bytes().count(b"\n") == 40
 
 

@@ -35,9 +35,10 @@ from drive_toy import (
 from jax.tree_util import Partial
 
 from jaxnas.search import bayesopt, drive, pool
-from jaxnas.search.drive import executors, workers
+from jaxnas.search.drive import executors, progress, workers
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base
+from jaxnas.types import asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -482,6 +483,29 @@ def test_an_architecture_that_kills_two_workers_has_failed(tmp_path, batch):
     assert not any("died" in e.error for e in ran)
 
 
+class Falls:
+    """Three workers: one takes the executor down, just before the others finish."""
+
+    def __init__(self):
+        self.calls = []
+
+    def submit(self, function, *args):
+        self.calls.append((Future(), functools.partial(function, *args)))
+        if len(self.calls) == 3:
+            self.calls[1][0].set_exception(BrokenExecutor("gone"))
+            for future, call in self.calls[::2]:
+                future.set_result(call())
+        return self.calls[-1][0]
+
+
+def test_what_others_have_finished_is_not_lost_with_the_executor(tmp_path):
+    search = random_search(SPACE, batch=3, epoch=12)
+    with pytest.raises(RuntimeError, match="died while it evaluated one of [0-9,]*:"):
+        go(tmp_path, search, 2, executor=Falls())
+    assert [e["slot"] for e in events(tmp_path, "evaluation")] == [0, 2]
+    assert [e["tasks"] for e in events(tmp_path, "died")] == [[[0, 1]]]
+
+
 def test_real_processes_that_die(tmp_path):
     """A worker process that exits breaks its pool; the next calls find out of which."""
     context = multiprocessing.get_context("spawn")
@@ -546,6 +570,18 @@ def test_a_model_learns_from_results_from_outside(tmp_path, batch):
     assert len(new) == 4 * batch
     # A random cell has 22.5, the best one 45.
     assert max(e.score for e in new) > 42 and min(e.score for e in new[batch:]) > 30
+
+
+def test_results_from_outside_are_told_in_batches(tmp_path):
+    record = progress.Record(SPACE, 2)
+    for number in range(5):
+        one = drive.Evaluation(f"{number % 4},0,0,0,{number // 4}", 1.0, 7, seed=number)
+        progress.take(record, one, lambda arch: True)
+    assert [len(tell.done) for tell in record.tells] == [2, 2, 1]
+    query = record.tells[1].query
+    assert query.arch.tolist() == [[2, 0, 0, 0, 0], [3, 0, 0, 0, 0]]
+    assert (query.epoch.tolist(), query.seed.tolist()) == ([7, 7], [2, 3])
+    assert asked(record.tells[2].query).tolist() == [True, False]
 
 
 def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):

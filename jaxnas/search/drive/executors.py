@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
 import pickle
 import queue
@@ -83,7 +84,8 @@ def outside(executor: Any, objective: Objective, takes: Takes) -> Runner:
     running: dict[int, tuple[Any, Task]] = {}
     reported: queue.SimpleQueue[int] = queue.SimpleQueue()
     silent: set[int] = set()  # those that have to be asked
-    numbers = iter(range(2**62))
+    broken: list[BrokenExecutor] = []
+    numbers = itertools.count()
 
     def start(task: Task) -> None:
         try:
@@ -106,16 +108,14 @@ def outside(executor: Any, objective: Objective, takes: Takes) -> Runner:
             )
 
     def finished() -> tuple[Task, Evaluation]:
-        broken = None
         while True:
-            number = _next(running, reported, silent, block=broken is None)
+            number = _next(running, reported, silent, block=not broken)
             if number is None:
-                assert broken is not None
-                raise broken
+                raise broken[0]
             try:
                 found = _outcome(*running[number])
             except BrokenExecutor as error:
-                broken = error  # but what others have finished is not lost
+                broken.append(error)  # but what others have finished is not lost
                 continue
             return running.pop(number)[1], found
 
