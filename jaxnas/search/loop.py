@@ -11,19 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import Partial
 
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.search.base import Search, Stage, checked_stages
-from jaxnas.search.parts import check_sizes
+from jaxnas.search.parts import check_sizes, evaluation_key
 from jaxnas.types import Array, Evaluate, Query, Result, State, Trace, asked
-
-
-def evaluation_key(key_run: Array) -> Array:
-    """The key () of all evaluations of a run; steps fold in smaller numbers."""
-    return jax.random.fold_in(key_run, np.uint32(2**32 - 1))
 
 
 def run(

@@ -28,7 +28,7 @@ from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Evaluation, Event
 from jaxnas.search.drive.progress import Plan, Record
 from jaxnas.search.drive.workers import Objective, Takes, Task, evaluation, host, judged
-from jaxnas.search.loop import evaluation_key
+from jaxnas.search.parts import evaluation_key
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Evaluate, Query
 
