@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments.image_task import Task
 from experiments.ledger import Ledger
 from experiments.progress import duration
-from jaxnas.search.history import Evaluation
+from jaxnas.search.drive import Evaluation
 
 SECONDS = 5.0  # between lines of the same kind, where nothing new is in them
 

@@ -20,7 +20,7 @@ from jaxnas import checkpoints, metrics
 from jaxnas.networks import counting, model_files, objective
 from jaxnas.networks.runs import Trained
 from jaxnas.networks.train import Recipe
-from jaxnas.search.history import Evaluation
+from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 
 LEVEL = 0.95

@@ -24,10 +24,10 @@ from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.runs import Trained
 from jaxnas.networks.train import Data, Recipe
-from jaxnas.search import drive, few_labels, history, selectors
+from jaxnas.search import drive, few_labels, selectors
 from jaxnas.search.base import Search
 from jaxnas.search.bayesopt import bayesopt
-from jaxnas.search.history import Evaluation
+from jaxnas.search.drive import Evaluation
 from jaxnas.search.pool import make_pool
 from jaxnas.search.random_search import random_search
 from jaxnas.spaces import nasbench201
@@ -153,11 +153,7 @@ def searched(
             drive.optimise(key, make(), SPACE, asked, plan.steps, folder, tell=told)
         except Enough:
             pass
-    path = folder / "history.jsonl"
-    with history.opened(path, SPACE, plan.steps, plan.batch) as (_, steps):
-        found = [
-            steps[step][slot] for step in sorted(steps) for slot in range(plan.batch)
-        ]
+    found = drive.read(folder)
     ledger.once("searched", lambda: len(found))
     return found
 
@@ -167,7 +163,7 @@ def given(arch: str, evaluate: Evaluate, plan: Plan) -> Evaluation:
     asked = query([nasbench201.from_string(arch)], plan.epochs, plan.batch)
     result = evaluate(jax.random.key(0), asked)
     score, cost = float(result.score[0]), float(result.cost[0])
-    return Evaluation(0, 0, arch, plan.epochs, score, cost, "")
+    return Evaluation(arch, score, plan.epochs, cost=cost, step=0)
 
 
 def compared(
@@ -218,7 +214,7 @@ def planned(
     ledger: Ledger,
 ) -> Final:
     """How many epochs there is time for, with this architecture."""
-    each = [e.seconds / e.epoch for e in found if e.arch == arch] or [plan.seconds]
+    each = [e.cost / plan.epochs for e in found if e.arch == arch] or [plan.seconds]
     each = max(each[0], 1e-6)
     passes = FLIPPED_PASSES if recipe.flip else FINAL_PASSES
     most = math.ceil(passes * len(task.both().x) / len(data.x))

@@ -40,7 +40,7 @@ from jaxnas import checkpoints, pytrees
 from jaxnas.networks import objective, runs
 from jaxnas.networks.train import Data, Recipe, steps_of
 from jaxnas.search.base import Search
-from jaxnas.search.history import Evaluation
+from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Evaluate
 

@@ -11,17 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import Partial
 
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.search.base import Search, Stage, checked_stages
-from jaxnas.search.parts import check_sizes
+from jaxnas.search.parts import check_sizes, evaluation_key
 from jaxnas.types import Array, Evaluate, Query, Result, State, Trace, asked
-
-# The number that is folded into the key of a run for its evaluations; steps are below.
-_EVALUATION = np.uint32(2**32 - 1)
 
 
 def run(
@@ -54,7 +50,7 @@ def run(
     check_sizes(workers=workers)
     stages = checked_stages(search, num_steps)
     key_init, key_run = jax.random.split(key)
-    answer = functools.partial(evaluate, jax.random.fold_in(key_run, _EVALUATION))
+    answer = functools.partial(evaluate, evaluation_key(key_run))
 
     def ask(i: Array, state: State) -> Query:
         return search.ask(jax.random.split(jax.random.fold_in(key_run, i))[0], state)

@@ -6,6 +6,7 @@ from numbers import Integral
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
@@ -29,6 +30,11 @@ def from_nothing(arch: Array, epoch: int) -> Query:
     """Asks to train every row of `arch` (b, d) from epoch 0 to `epoch`."""
     start = jnp.zeros(arch.shape[0], jnp.int32)
     return Query(arch, start + epoch, start)
+
+
+def evaluation_key(key_run: Array) -> Array:
+    """The key () of all evaluations of a run; steps fold in smaller numbers."""
+    return jax.random.fold_in(key_run, np.uint32(2**32 - 1))
 
 
 def failed_last(score: Array) -> Array:
