@@ -150,7 +150,7 @@ def searched(
         key = jax.random.key(seed)
         asked = drive.Together(evaluate)
         try:
-            drive.optimise(key, make(), SPACE, asked, plan.steps, folder, tell=told)
+            drive.optimise(key, make(), asked, plan.steps, folder, tell=told)
         except Enough:
             pass
     found = drive.read(folder)

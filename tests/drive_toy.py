@@ -56,7 +56,7 @@ def evolution(batch=1):
 def go(folder, search=None, steps=20, key=KEY, function=objective, **kwargs):
     search = evolution() if search is None else search
     key = jax.random.key(key)
-    return drive.optimise(key, search, SPACE, function, steps, folder, **kwargs)
+    return drive.optimise(key, search, function, steps, folder, **kwargs)
 
 
 def events(folder, kind):

@@ -1,5 +1,6 @@
 """Searching with a function of the user's: nothing is lost, nothing is asked twice."""
 
+import dataclasses
 import json
 import math
 import os
@@ -312,6 +313,9 @@ def test_lengths_may_be_integers_of_any_kind(tmp_path):
     )
 
 
+OTHER = base.product("other", (4,) * 3)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -323,15 +327,20 @@ def test_lengths_may_be_integers_of_any_kind(tmp_path):
         ({"executor": 3}, "the executor must be an object with submit.*, not 3"),
         ({"folder": "a\0b"}, "the folder must have a name"),
         ({"folder": None}, "the folder must have a name, not None"),
-        ({"space": base.product("other", (4,) * 3)}, "asks architectures of 5 choices"),
-        ({"space": base.product("other", (3,) * 5)}, r"of \(4, .* other has \(3, "),
+        (
+            {"search": dataclasses.replace(evolution(), space=OTHER)},
+            "asks architectures of 5 choices, and those of its space other have 3",
+        ),
+        (
+            {"search": dataclasses.replace(evolution(), space=None)},
+            "the search does not know its space: make it with space=",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_before_there_is_a_folder(tmp_path, change, words):
     right = {
         "key": jax.random.key(3),
         "search": evolution(),
-        "space": SPACE,
         "objective": objective,
         "num_steps": 4,
         "folder": tmp_path / "s",

@@ -215,8 +215,8 @@ def test_scores_are_told_apart_whatever_their_offset_and_scale(tmp_path, change)
 
     def where(folder, function):
         key = jax.random.key(0)
-        found = drive.optimise(key, search, space, function, 24, tmp_path / folder)
-        again = drive.optimise(key, search, space, function, 24, tmp_path / folder)
+        found = drive.optimise(key, search, function, 24, tmp_path / folder)
+        again = drive.optimise(key, search, function, 24, tmp_path / folder)
         assert again == found
         assert drive.best(found).score == function("2,2,2,2")
         return next(i for i, e in enumerate(found) if e.arch == "2,2,2,2")

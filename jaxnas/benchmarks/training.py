@@ -1,7 +1,7 @@
 """Real trainings as a benchmark: the interface of a table, answered by training.
 
 made = benchmark(key, network, RECIPES["short"], data, folder="trainings")
-drive.optimise(key, search, made.space, drive.Together(made.evaluate), 10, "search")
+drive.optimise(key, search, drive.Together(made.evaluate), 10, "search")
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     data = without_tests(train.x, train.y, valid.x, valid.y)
     evaluate = trainings(key, network, RECIPES["short"], data, folder="trainings")
-    drive.optimise(key, search, space, drive.Together(evaluate), 10, "search")
+    drive.optimise(key, search, drive.Together(evaluate), 10, "search")
 
 The recipe's epochs are the schedule, and the query says where on it a training stops. A
 stopped training resumes from its checkpoint. A schedule of another length is another

@@ -30,12 +30,14 @@ class Together(NamedTuple):
 
 
 def arguments(
-    key: Any, search: Any, space: Any, objective: Any, folder: Any
-) -> tuple[int, Takes]:
-    """The number of architectures in a query, and what the objective is called with."""
-    for what, value, kind in (("search", search, Search), ("space", space, Space)):
-        if not isinstance(value, kind):
-            raise ValueError(f"the {what} must be a {kind.__name__}, not {value!r}")
+    key: Any, search: Any, objective: Any, folder: Any
+) -> tuple[Space, int, Takes]:
+    """The space, how many architectures a query has, and what the objective takes."""
+    if not isinstance(search, Search):
+        raise ValueError(f"the search must be a Search, not {search!r}")
+    space = search.space
+    if space is None:
+        raise ValueError("the search does not know its space: make it with space=...")
     function = objective.evaluate if isinstance(objective, Together) else objective
     if not callable(function):
         raise ValueError(f"the objective must be a function, not {function!r}")
@@ -53,15 +55,9 @@ def arguments(
     if ask.shape[-1] != len(space.choices):
         raise ValueError(
             f"the search asks architectures of {ask.shape[-1]} choices, and those of "
-            f"{space.name} have {len(space.choices)}: give the space of the search"
+            f"its space {space.name} have {len(space.choices)}"
         )
-    own = search.space.choices if search.space is not None else space.choices
-    if own != space.choices:
-        raise ValueError(
-            f"the search is of a space of {own} choices, and {space.name} has "
-            f"{space.choices}: give the space of the search"
-        )
-    return ask.shape[0], called
+    return space, ask.shape[0], called
 
 
 def _check_together(function: Callable) -> None:

@@ -36,7 +36,6 @@ from jaxnas.types import Array, Evaluate, Query
 def optimise(
     key: Array,
     search: Search,
-    space: Space,
     objective: Objective | Together,
     num_steps: int,
     folder: str | os.PathLike,
@@ -57,7 +56,7 @@ def optimise(
     larger `num_steps` makes a search longer.
 
     Args:
-      key: () PRNG key.  search: of `space`.
+      key: () PRNG key.  search: it knows its space.
       objective: what is maximised: `objective(arch)`, `(arch, epoch)`, `(arch, epoch,
         start)` or `(arch, epoch, start, folder)`. `arch` is a string; the training goes
         from epoch `start` to `epoch`; `folder` is the architecture's own, for its
@@ -90,7 +89,7 @@ def optimise(
       architecture whose worker dies is then run alone by the next call, and has failed
       if its worker dies again.
     """
-    batch, called = checks.arguments(key, search, space, objective, folder)
+    space, batch, called = checks.arguments(key, search, objective, folder)
     in_flight = checks.num_workers(executor, objective, workers, batch)
     if retries < 0 or points < 1:
         raise ValueError(f"wanted retries >= 0, points >= 1, not {retries}, {points}")
