@@ -113,29 +113,31 @@ def gaussian_process(*features: Callable, copies: bool = False) -> Method:
     With `copies`, cells of the same function are candidates each for itself.
     """
 
-    def method(space: Space, archs: np.ndarray, budget: Budget) -> Search:
+    def method(
+        space: Space, archs: np.ndarray, budget: Budget, batch: int = 1
+    ) -> Search:
         parts = [feature(space) for feature in features] + budget.parts(space)
         same = None if copies else same_function(space, budget)
         check_room(space, archs, budget, same)
         pool = make_pool(space, parts, arch=archs, same=same, scale=SCALE)
-        return bayesopt(pool, init=budget.init)
+        return bayesopt(pool, init=budget.init, batch=batch)
 
     return method
 
 
-def improved(space: Space, archs: np.ndarray, budget: Budget) -> Search:
+def improved(space: Space, archs: np.ndarray, budget: Budget, batch: int = 1) -> Search:
     """What gave the best results: more distances, fewer outliers, more exploration."""
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
     same = same_function(space, budget)
     check_room(space, archs, budget, same)
     pool = make_pool(space, parts, arch=archs, same=same)
-    return bayesopt(pool, init=INIT, select=EXPLORE, tail=TAIL)
+    return bayesopt(pool, init=INIT, batch=batch, select=EXPLORE, tail=TAIL)
 
 
 def sampled(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     """The same among 1,000 candidates that are drawn anew for each evaluation."""
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
-    same = same_function(space)
+    same = same_function(space, budget)
     check_room(space, archs, budget, same)
     settings = {"init": INIT, "select": EXPLORE, "tail": TAIL}
     return bayesopt_sampled(space, parts, same=same, **settings)

@@ -1,0 +1,139 @@
+"""Workers that get the next architecture as soon as they are free, against batches.
+
+    python -m experiments.workers
+    python -m experiments.workers --benchmark nb201 --dataset cifar100 --split valid
+        --epochs 12 --seeds 100 --base-seed 1000
+
+Every Gaussian process asks for as many evaluations with simulated workers, each choice
+made with those in flight known (kriging believer), and in batches of as many, all of which
+have to finish before the next. Costs are the table's, or drawn log-uniformly from 0.1 to
+1 for each architecture where it has none. Prints and writes to --out workers.csv the mean
+regret with its standard error, the paired difference, and the simulated time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+from rich.console import Console
+
+from experiments import chunks, compare, methods, settings, tables
+from jaxnas import checkpoints, metrics
+from jaxnas.benchmarks import sources, tabular
+from jaxnas.benchmarks.base import Benchmark, true_scores
+from jaxnas.search import loop
+from jaxnas.types import Array, Query, Result
+
+
+@dataclass(frozen=True)
+class Config(compare.Config):
+    """What to compare, on which numbers."""
+
+    methods: tuple[str, ...] = ("gp-tw", "gp-tw2g", "gp-tw2g-plus")
+    """Which Gaussian processes."""
+    workers: int = 4
+    """Workers, and architectures in a batch."""
+    seeds: int = 100
+    """Independent runs of each."""
+    at: tuple[int, ...] = (40, 100, 200)
+    """Evaluations after which the regret is read off."""
+    out: str = "results/workers"
+    """Folder for the results."""
+
+
+def main(config: Config) -> dict[str, np.ndarray]:
+    """Runs the comparison.
+
+    Returns: regret (seeds, marks) and time (seeds,) by `METHOD/workers` and
+      `METHOD/batches`.
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    settings.positive(config, "seeds", "evaluations", "init", "workers")
+    most = config.evaluations
+    if most % config.workers or not config.at or not 1 <= min(config.at):
+        raise ValueError(
+            f"--evaluations {most} must be a multiple of --workers {config.workers}, and "
+            f"--at numbers from 1, not {config.at}"
+        )
+    if max(config.at) > most:
+        raise ValueError(f"--at must be at most --evaluations {most}, not {config.at}")
+    methods.check(config.methods)
+    table = sources.open_table(config.benchmark)
+    which = {"split": config.split, "epochs": config.epochs, "seed": config.run}
+    space = compare.SPACES[table.space]
+    benchmark = tabular.benchmark(space, table, dataset=config.dataset, **which)
+    evaluate = benchmark.evaluate
+    if benchmark.cost_unit == "epochs":
+        evaluate = Partial(_priced, benchmark)
+    keys = chunks.seed_keys(config.base_seed, np.arange(config.seeds))
+    found: dict[str, np.ndarray] = {}
+    for name in config.methods:
+        for kind, batch in (("workers", 1), ("batches", config.workers)):
+            make = methods.METHODS[name]
+            search = make(benchmark.space, np.asarray(table.arch), config, batch)
+            trace = loop.simulate(
+                keys,
+                search,
+                evaluate,
+                config.evaluations // batch,
+                workers=config.workers if batch == 1 else 1,
+            )
+            score = np.asarray(true_scores(benchmark, trace.query.arch))
+            regret = metrics.regret(score.reshape(config.seeds, -1), _best(benchmark))
+            found[f"{name}/{kind}"] = regret[:, np.array(config.at) - 1]
+            found[f"{name}/{kind}/time"] = np.asarray(trace.time[:, -1].max(-1))
+    _show(config, found)
+    return found
+
+
+def _best(benchmark: Benchmark) -> float:
+    assert benchmark.optimum is not None
+    return float(benchmark.optimum)
+
+
+def _priced(benchmark: Benchmark, key: Array, query: Query) -> Result:
+    """The benchmark with costs that differ by a factor of up to ten."""
+    result = benchmark.evaluate(key, query)
+
+    def price(arch: Array) -> Array:
+        high, low = benchmark.space.identity(arch)
+        own = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), high), low)
+        return 10 ** -jax.random.uniform(own)
+
+    return result._replace(cost=(result.cost > 0) * jax.vmap(price)(query.arch))
+
+
+def _show(config: Config, found: dict[str, np.ndarray]) -> None:
+    rows = []
+    for name in config.methods:
+        ours, theirs = found[f"{name}/workers"], found[f"{name}/batches"]
+        times = [found[f"{name}/{kind}/time"].mean() for kind in ("workers", "batches")]
+        for i, at in enumerate(config.at):
+            columns = ours[:, i], theirs[:, i], ours[:, i] - theirs[:, i]
+            cells = [
+                f"{mean:.3f} ± {error:.3f}"
+                for mean, error in map(metrics.mean_and_sem, columns)
+            ]
+            rows.append([name, str(at), *cells, f"{times[0] / times[1]:.2f}"])
+    header = ["method", "after", f"{config.workers} workers", "batches", "difference"]
+    header.append("time of all, ratio")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    checkpoints.atomic_write(Path(config.out) / "workers.csv", text.getvalue().encode())
+    shown = tables.plain()
+    for place, name in enumerate(header):
+        shown.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    tables.show(Console(), shown)
+
+
+if __name__ == "__main__":
+    settings.command(main, Config)
