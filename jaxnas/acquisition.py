@@ -87,7 +87,7 @@ def top(key: Array, utility: Array, k: int) -> Array:
     Points to avoid have utility -inf; NaN counts as -inf.
     """
     utility = jnp.where(jnp.isnan(utility), -jnp.inf, utility)
-    lottery = _lottery(key, utility.shape[0])
+    lottery = draw_lots(key, utility.shape[0]) | 1
     if k == 1:
         tied = utility == utility.max()
         return jnp.argmax(jnp.where(tied, lottery, 0))[None]
@@ -95,8 +95,8 @@ def top(key: Array, utility: Array, k: int) -> Array:
     return order[jax.lax.top_k(utility[order], k)[1]]
 
 
-def _lottery(key: Array, num: int) -> Array:
-    """Different pseudo-random numbers (num,) uint32, at least 1, one for each point.
+def draw_lots(key: Array, num: int) -> Array:
+    """Different pseudo-random numbers (num,) uint32, one for each point.
 
     A bijective mix (the finaliser of MurmurHash3) of the index and one random word:
     breaking ties over a whole space would take longer than its posterior with a
@@ -106,4 +106,4 @@ def _lottery(key: Array, num: int) -> Array:
     x = jnp.arange(num, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9) + word
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
-    return (x ^ (x >> 16)) | 1
+    return x ^ (x >> 16)

@@ -165,7 +165,8 @@ def bayesopt(
         return index_of(pool, arch) >= 0
 
     def grow(pool: Pool, state: BayesOptState, end: int) -> BayesOptState:
-        return posterior.grown(state, end * batch)
+        del pool
+        return state if capacity is not None else posterior.grown(state, end * batch)
 
     def refresh(pool: Pool, state: BayesOptState) -> BayesOptState:
         if not may_fit(state):

@@ -200,7 +200,7 @@ def refit(pool: Pool, state: BayesOptState, tail: float) -> BayesOptState:
     cross = gram.laplace(state.distances, hyper.scales)
     cross = jnp.where(seen[:, None], cross, 0.0)
     white_cross, white_target = whiten @ cross, whiten @ z
-    return state._replace(
+    new = state._replace(
         hyper=hyper,
         target=target,
         white_cross=white_cross,
@@ -209,3 +209,5 @@ def refit(pool: Pool, state: BayesOptState, tail: float) -> BayesOptState:
         mean=white_target @ white_cross,
         explained=jnp.sum(white_cross**2, axis=0),
     )
+    # The precision is the pool's, whatever that of the fit is.
+    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)

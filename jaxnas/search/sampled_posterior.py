@@ -156,10 +156,12 @@ def expect(
 def refit(prior: gp.HyperPrior, state: SampledState, tail: float) -> SampledState:
     """Fits target scale and hyper-parameters to the history."""
     seen = filled(state)
-    state = state._replace(target=gp.standardise(state.score, seen, tail))
+    new = state._replace(target=gp.standardise(state.score, seen, tail))
     distances = _distances(state.points, state.points)
-    hyper = gp.fit(gram.laplace, distances, _targets(state), seen, prior)
-    return state._replace(hyper=hyper, fitted=jnp.bool_(True))
+    hyper = gp.fit(gram.laplace, distances, _targets(new), seen, prior)
+    new = new._replace(hyper=hyper, fitted=jnp.bool_(True))
+    # The precision is the prior's, whatever that of the fit is.
+    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)
 
 
 def same_as(words: Array) -> Array:

@@ -53,14 +53,14 @@ def select(
     """
     if rule.acquire is None:
         return acquisition.top(key, jnp.where(allowed, 0.0, -jnp.inf), batch)
+    if rule.choose is not None and batch > rule.size:
+        raise ValueError(f"a shortlist of {rule.size} has no batch of {batch}")
     if rule.choose is None and batch == 1:
         return _ranked(key, candidates, allowed, rule.acquire, batch)
-    different = _different(candidates, allowed)
+    different = _different(jax.random.fold_in(key, 0), candidates, allowed)
     allowed = jnp.where(different.sum() >= batch, different, allowed)
     if rule.choose is None:
         return _ranked(key, candidates, allowed, rule.acquire, batch)
-    if batch > rule.size:
-        raise ValueError(f"a shortlist of {rule.size} has no batch of {batch}")
     key_list, key_choose = jax.random.split(key)
     num = min(rule.size, allowed.shape[0])
     place = _ranked(key_list, candidates, allowed, rule.acquire, num)
@@ -70,11 +70,12 @@ def select(
     return place[rule.choose(key_choose, shortlist, batch)]
 
 
-def _different(candidates: Candidates, allowed: Array) -> Array:
-    """One of the allowed candidates of each embedding, (n,) bool."""
-    place, num = jnp.arange(allowed.shape[0]), candidates.mean.shape[0]
-    last = jax.ops.segment_max(jnp.where(allowed, place, -1), candidates.row, num)
-    return allowed & (place == last[candidates.row])
+def _different(key: Array, candidates: Candidates, allowed: Array) -> Array:
+    """One of the allowed candidates of each embedding, any of them, (n,) bool."""
+    lot = acquisition.draw_lots(key, allowed.shape[0])
+    num = candidates.mean.shape[0]
+    highest = jax.ops.segment_max(jnp.where(allowed, lot, 0), candidates.row, num)
+    return allowed & (lot == highest[candidates.row])
 
 
 def _ranked(
