@@ -137,7 +137,7 @@ def told(capacity, num_steps=STEPS):
     state, begin = search.init(jax.random.key(0)), 0
     for end, every in search.stages(num_steps):
         state = search.grow(state, end)
-        for step in range(begin, end):
+        for step in range(begin, min(end, num_steps)):
             if (step - begin) % every == 0:
                 state = refresh(state)
             arch = base.unrank(SPACE, order[step])[None]
