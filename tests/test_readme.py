@@ -54,3 +54,9 @@ def test_the_example_on_images(capsys, tmp_path, monkeypatch, quick_compilation)
     found = run(code)
     assert len(found["history"]) == 4
     assert str(max(e.score for e in found["history"])) in capsys.readouterr().out
+
+
+def test_the_example_of_a_table_with_curves():
+    benchmark = run(blocks()[4])["benchmark"]
+    assert [level.epoch for level in benchmark.levels] == [1, 2, 3, 4]
+    assert benchmark.cost_unit == "seconds" and benchmark.levels[-1].continues
