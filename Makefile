@@ -1,7 +1,8 @@
 # make search   installs into .venv, then runs the main job on the embedded benchmark
 # make test     installs what the tests need as well, then runs the whole suite
 #
-# ARGS="..." is passed on: make search ARGS="--dataset cifar10 --seeds 10".
+# ARGS="..." is passed on: make search ARGS="--dataset cifar10 --seeds 10", or the quick
+# part of the suite: make test ARGS='-m "not slow"'.
 # PYTHON=...      the interpreter to make .venv with
 # CONSTRAINTS=... a pip constraints file to install under
 

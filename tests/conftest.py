@@ -81,3 +81,12 @@ def zero_cost(shared):
     arrays = checkpoints.read_npz(shared / "oracles/zero_cost.npz")
     index = json.loads((shared / "oracles/zero_cost.json").read_text())
     return {tag: zero_cost_records.load(arrays, index, tag) for tag in index["entries"]}
+
+
+def pytest_collection_modifyitems(items):
+    """Marks as slow the tests that took a second or more when they were last measured."""
+    slow = set((Path(__file__).parent / "slow.txt").read_text().split())
+    for item in items:
+        name = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
+        if name in slow or item.path.stem in slow:
+            item.add_marker(pytest.mark.slow)
