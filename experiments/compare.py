@@ -224,7 +224,10 @@ def _written(
             for label, r in runs.items()
         }
 
-    grid = metrics.cost_grid(np.concatenate([r["cost"] for r in runs.values()]))
+    costs = np.concatenate([r["cost"] for r in runs.values()])
+    if not np.nansum(costs) > 0:
+        raise ValueError("--budget pays for no evaluation: wanted a larger one")
+    grid = metrics.cost_grid(costs)
     done = Outcome(
         arrays={f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()},
         summaries=summaries_of(),

@@ -120,16 +120,21 @@ def compact(asked: ArrayLike, *values: ArrayLike) -> tuple[Host, ...]:
     return tuple(moved)
 
 
-def cut_short(asked: ArrayLike) -> Host:
+def cut_short(asked: ArrayLike, cost: ArrayLike, time: ArrayLike) -> Host:
     """Whether a run with a budget reached its last step before its budget.
 
     Args:
-      asked: (..., steps, b), which slots asked for something.
+      asked: (..., steps, b) bool, which slots asked for something.
+      cost, time: (..., steps, b), what each slot cost and when it finished, of the trace.
 
-    Returns: (...) bool; True where the last step still evaluated something, so that more
-      steps would have spent more.
+    Returns: (...) bool; True where all that was started last was evaluated, so that more
+      steps would have spent more. With several workers the last to start is seldom the
+      last to finish.
     """
-    return np.asarray(np.asarray(asked)[..., -1, :].any(-1))
+    begin = np.asarray(time, np.float64) - np.asarray(cost, np.float64)
+    rounding = 4 * np.finfo(np.float32).eps * np.abs(begin).max((-2, -1), keepdims=True)
+    last = begin >= begin.max((-2, -1), keepdims=True) - rounding
+    return (np.asarray(asked, bool) | ~last).all((-2, -1))
 
 
 def at_cost(cost: ArrayLike, value: ArrayLike, grid: ArrayLike) -> Host:

@@ -20,6 +20,7 @@ from jaxnas.search.random_search import random_search
 from jaxnas.spaces import base, identity
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.spaces.restriction import restricted
 from jaxnas.types import Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -200,7 +201,7 @@ LARGE = {name: SPACES[name] for name in ("14 positions of 8", "45 bits")}
 @pytest.mark.parametrize("space", LARGE.values(), ids=LARGE)
 def test_a_part_of_a_large_space(space):
     arch = draws(space, 50)
-    part = base.restricted(space, arch)
+    part = restricted(space, arch)
     assert part.size == 50
     inside = set(map(tuple, arch.tolist()))
     assert {tuple(a) for a in draws(part, 400).tolist()} == inside
@@ -215,6 +216,47 @@ def test_a_part_of_a_large_space(space):
     places = jax.vmap(index_of, (None, 0))(pool, jnp.asarray(arch))
     np.testing.assert_array_equal(pool.arch[places], arch)
     assert (jax.vmap(index_of, (None, 0))(pool, near) < 0).all()
+
+
+def rules():
+    """Rules of a space's own that know nothing of parts."""
+    toy = base.product("toy", (4,) * 3)
+
+    def near(arch):
+        return jnp.stack([(arch + 1) % 4, jnp.roll(arch, 1)]), jnp.ones(2, bool)
+
+    return {
+        "none": toy,
+        "draw": dataclasses.replace(toy, draw=lambda key: base.sample(key, toy)),
+        "vary": dataclasses.replace(toy, vary=lambda key, arch: jnp.roll(arch, 1)),
+        "near": dataclasses.replace(toy, near=near),
+    }
+
+
+@pytest.mark.parametrize("rule", rules())
+@pytest.mark.parametrize("size", [5, 40])
+def test_nothing_leaves_a_part_whatever_the_rules_of_the_space(rule, size):
+    space = rules()[rule]
+    inside = np.random.default_rng(0).permutation(base.every(space))[:size]
+    part = restricted(space, inside)
+    known = set(map(tuple, inside.tolist()))
+    assert {tuple(a) for a in draws(part, 500).tolist()} == known
+    keys = jax.random.split(jax.random.key(0), size)
+    change = jax.vmap(lambda key, arch: base.mutate(key, part, arch))
+    mutants = np.asarray(change(keys, jnp.asarray(inside)))
+    assert {tuple(a) for a in mutants.tolist()} <= known
+    assert size < 40 or (mutants != inside).any()
+    for arch in inside:
+        near, valid = base.neighbours(part, jnp.asarray(arch))
+        assert {tuple(a) for a in near[valid].tolist()} <= known
+
+
+def test_parts_of_nothing_are_refused():
+    toy = base.product("toy", (4,) * 3)
+    with pytest.raises(ValueError, match=r"wanted architectures \(n, d\) with n >= 1"):
+        restricted(toy, np.zeros((0, 3), int))
+    with pytest.raises(ValueError, match="toy has choices 0..3 at position 0, not 9"):
+        restricted(toy, np.array([[9, 0, 0]]))
 
 
 def evaluate(key, query):
@@ -246,9 +288,15 @@ def test_searches_of_a_large_space(space):
 
 
 def test_choices_that_cannot_be_are_refused():
-    for choices in ((), (0, 3), (2**16 + 1,)):
-        with pytest.raises(ValueError, match="at least one number from 1 to 65536"):
+    for choices in ((), (0, 3), (2**16 + 1,), (2.5, 3), ("a",), 3, None):
+        with pytest.raises(
+            ValueError, match="at least one whole number from 1 to 65536"
+        ):
             base.product("bad", choices)
+    with pytest.raises(
+        ValueError, match="is not an architecture of toy: wanted 3 numb"
+    ):
+        base.product("toy", (4,) * 3).from_string("99999999999999999999999,0,0")
 
 
 def test_distances_of_architectures_with_several_graphs_are_sums():

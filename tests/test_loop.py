@@ -9,6 +9,7 @@ import pytest
 import test_search as contract
 from jax.tree_util import Partial
 
+from jaxnas import metrics
 from jaxnas.search.base import Search
 from jaxnas.search.loop import run, simulate
 from jaxnas.search.parts import from_nothing
@@ -163,6 +164,23 @@ def test_a_budget_holds_for_all_workers_together():
     trace = traces("random", budget=15.0, workers=3)
     assert (trace.cost.astype(np.float64).sum((1, 2)) <= 15.0).all()
     assert (~asked(trace)).any() and asked(trace).any()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_it_is_told_whether_the_budget_or_the_steps_ended_a_run(workers):
+    limited = traces("evolution", budget=8.0, workers=workers)
+    free = traces("evolution", budget=1e6, workers=workers)
+    for trace, wanted in ((limited, False), (free, True)):
+        given = asked(trace), trace.cost, trace.time
+        assert metrics.cut_short(*given).tolist() == [wanted] * 2
+
+
+def test_budgets_that_are_none_are_refused():
+    for budget in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="the budget must be at least 0, not"):
+            simulate(
+                contract.seeds(0), contract.make("random"), priced(), 4, budget=budget
+            )
 
 
 def test_batches_and_several_workers_are_refused():

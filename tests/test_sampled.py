@@ -16,6 +16,7 @@ from jaxnas.search import posterior as pool_posterior
 from jaxnas.search import sampled_posterior as posterior
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
+from jaxnas.spaces.restriction import restricted
 from jaxnas.types import Query, Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -251,7 +252,7 @@ def test_mutants_are_walks_from_the_best():
 
 def test_only_new_valid_candidates_are_allowed():
     """Those seen, repeated and invalid are not; random ones join where too few are left."""
-    part = base.restricted(SPACE, EVERY[EVERY[:, 0] > 0])
+    part = restricted(SPACE, EVERY[EVERY[:, 0] > 0])
     _, _, state = state_after()
     fresh = EVERY[(EVERY[:, 0] > 0)]
     fresh = fresh[~(fresh[:, None] == np.asarray(state.arch[:12])).all(-1).any(1)][:3]

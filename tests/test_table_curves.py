@@ -360,3 +360,10 @@ def test_searches_of_a_part_of_a_large_space(shared):
     other = np.asarray(jax.vmap(lambda k: base.sample(k, DARTS))(keys))
     result = CALL(made.evaluate, keys[0], query_of(other))
     assert np.isnan(result.score).all() and (result.cost == 0).all()
+
+
+def test_a_seed_that_a_curve_does_not_have_is_named():
+    table = sources.open_table("fashion", curves=None)
+    which = {"dataset": "fashion-mnist", "split": "valid", "epochs": 4, "curves": True}
+    with pytest.raises(ValueError, match="has no seed 9; it has 0, 1, 2, mean, random"):
+        tabular.benchmark(SPACE, table, seed=9, **which)

@@ -199,6 +199,8 @@ def test_runs_end_with_their_budget(tmp_path, capsys):
         assert (arrays[f"{method}/row"][:, 10:] == -1).all()
         assert np.isnan(arrays[f"{method}/score"][:, 10:]).all()
     assert "before --budget" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--budget pays for no evaluation: wanted a l"):
+        tw_sequential.main(dataclasses.replace(config, budget=1.0, seeds=1))
     more = dataclasses.replace(config, budget=9e9)
     tw_sequential.main(more)
     assert "random: 3 of 3 runs reached --evaluations 24" in capsys.readouterr().out

@@ -81,9 +81,9 @@ def curve(
         raise ValueError(f"{name} has no point that was measured after epoch 1")
     cost, unit = _cost_of_points(table, dataset, epochs, points)
     values, cost = values[:, :, kept], cost[..., kept]
+    value = _of_seed(name, values, seed, 2)  # which refuses seeds that are not there
     if cost.shape[:2] == values.shape[:2]:
         cost = _costs_of_seed(name, cost, values, seed)
-    value = _of_seed(name, values, seed, 2)
     return Columns(value, cost, continued(points[kept]), unit)
 
 

@@ -24,7 +24,8 @@ from jaxnas.benchmarks.base import Benchmark, Target, as_score
 from jaxnas.benchmarks.columns import Columns, column, describe
 from jaxnas.benchmarks.files import Table
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, restricted
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.restriction import restricted
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
 __all__ = [

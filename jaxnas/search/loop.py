@@ -287,6 +287,8 @@ def simulate(
     # Every device gets as many runs as the others; the surplus is cut off again.
     wanted = -(-num_runs // len(devices)) * len(devices)
     padded = keys[jnp.arange(wanted) % num_runs]
+    if budget is not None and not budget >= 0:
+        raise ValueError(f"the budget must be at least 0, not {budget}")
     if isinstance(evaluate, Benchmark):
         evaluate = evaluate.evaluate
     if not isinstance(evaluate, Partial):

@@ -7,10 +7,10 @@ architecture. It is frozen and hashable, so it can be closed over or be a static
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,8 @@ def neighbours(space: Space, arch: Array) -> tuple[Array, Array]:
       (k,).
     """
     if space.near is not None:
-        return space.near(arch)
+        changed, valid = space.near(arch)
+        return changed, valid & jax.vmap(space.is_valid)(changed)
     changed = _changes(space, arch)
     valid = jax.vmap(space.is_valid)(changed)
     if space.active is not None:
@@ -207,12 +208,13 @@ def product(
 
     Raises: `ValueError` for no position, or one without choices.
     """
-    given = tuple(choices)
-    if not given or min(given) < 1 or max(given) > identities.MAX_CHOICES:
+    given = tuple(choices) if isinstance(choices, Iterable) else ()
+    most = identities.MAX_CHOICES
+    if not given or not all(isinstance(c, Integral) and 1 <= c <= most for c in given):
         raise ValueError(
-            f"choices must be at least one number from 1 to {identities.MAX_CHOICES}, "
-            f"not {choices}"
+            f"choices must be at least one whole number from 1 to {most}, not {choices!r}"
         )
+    given = tuple(map(int, given))
     by_value = identities.of_product(given)
 
     def masked(arch: Array) -> Array:
@@ -220,13 +222,13 @@ def product(
 
     def from_string(text: str) -> np.ndarray:
         try:
-            numbers = [int(number) for number in text.split(",")]
-        except ValueError:
+            numbers = np.array([int(number) for number in text.split(",")], np.int64)
+        except (ValueError, OverflowError):
             raise ValueError(
                 f"{text!r} is not an architecture of {name}: wanted {len(given)} "
                 "numbers with commas between them"
             ) from None
-        return check(space, np.array(numbers))
+        return check(space, numbers)
 
     space = Space(
         name=name,
@@ -244,27 +246,6 @@ def identify(space: Space, archs: np.ndarray) -> np.ndarray:
     """Sortable identities (n,) uint64 of architectures (n, d), on the host."""
     one = jax.jit(lambda archs: jax.lax.map(space.identity, archs, batch_size=8192))
     return identities.keys(one(jnp.asarray(archs, jnp.int32)))
-
-
-def restricted(space: Space, archs: np.ndarray) -> Space:
-    """The part of `space` that has these architectures (n, d) and no others.
-
-    A search of a table that does not have the whole space stays inside it so.
-    """
-    keys, first = np.unique(identify(space, archs), return_index=True)
-    known, vectors = identities.words(keys), np.asarray(archs, np.int32)[first]
-
-    def is_valid(arch: Array) -> Array:
-        found = identities.search(jnp.asarray(known), space.identity(arch))
-        return (found >= 0) & space.is_valid(arch)
-
-    def draw(key: Array) -> Array:
-        return jnp.asarray(vectors)[jax.random.randint(key, (), 0, len(vectors))]
-
-    # Rejection would take very long where the part is small.
-    small = len(known) < 0.01 * num_vectors(space)
-    draws = draw if small else space.draw
-    return dataclasses.replace(space, size=len(known), is_valid=is_valid, draw=draws)
 
 
 def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:
