@@ -215,7 +215,7 @@ def refit_stages(begin: int, num_steps: int) -> tuple[Stage, ...]:
 
     Every stage is compiled, so they are few; the first ends after at least twice the
     random steps. Their ends do not depend on the length of the run. There are 5 refits
-    for each factor of 4 in the number of evaluations.
+    in each of the first stages, and then for each factor of 4 in the number of steps.
 
     Raises: `ValueError` for a run of more than 12,000 steps.
     """
@@ -226,6 +226,7 @@ def refit_stages(begin: int, num_steps: int) -> tuple[Stage, ...]:
         if stages[-1].end >= num_steps:
             break
         first = stages[-1].end
-        refits = max(1, round(5 * math.log(end / first, 4)))
+        # Early ones cost next to nothing, and batches learn the most from them.
+        refits = 5 if end <= 20 else max(1, round(5 * math.log(end / first, 4)))
         stages.append(Stage(end, -(-(end - first) // refits)))
     return tuple(stages)
