@@ -171,12 +171,15 @@ def test_a_history_of_another_format_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[]", r"settings.json is damaged: \[\] is no settings"),
-        ("null", "settings.json is damaged: None is no settings"),
+        ("[]", "settings.json is damaged: wanted a JSON object"),
+        ("null", "settings.json is damaged: wanted a JSON object"),
         ('{"format": "2"}', "a history of format '2', and .* writes format 2:"),
         ('{"format": 2}', "settings.json is damaged: its space is None"),
-        (dict(batch=0), "settings.json is damaged: its batch or choices"),
-        (dict(choices=["a"]), "settings.json is damaged: its batch or choices"),
+        (dict(batch=0), "settings.json is damaged: its batch and choices must be"),
+        (
+            dict(choices=["a"]),
+            "settings.json is damaged: its batch and choices must be",
+        ),
     ],
 )
 def test_damaged_settings(tmp_path, content, words):

@@ -61,7 +61,7 @@ def settings(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {record}: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{record} is damaged: {str(found)[:80]} is no settings")
+        raise ValueError(f"{record} is damaged: wanted a JSON object")
     version = found.pop("format", 1)
     if type(version) is not int or version != FORMAT:
         raise ValueError(
@@ -73,7 +73,9 @@ def settings(folder: Path) -> dict[str, Any]:
         if type(found.get(name)) is not kind:
             raise ValueError(f"{record} is damaged: its {name} is {found.get(name)!r}")
     if found["batch"] < 1 or not all(type(c) is int for c in found["choices"]):
-        raise ValueError(f"{record} is damaged: its batch or choices are no numbers")
+        raise ValueError(
+            f"{record} is damaged: its batch and choices must be whole numbers"
+        )
     return found
 
 

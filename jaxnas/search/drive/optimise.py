@@ -91,10 +91,8 @@ def optimise(
     """
     space, batch, called = checks.arguments(key, search, objective, folder)
     in_flight = checks.num_workers(executor, objective, workers, batch)
-    retries, points = (
-        checks.whole("retries", retries, 0),
-        checks.whole("points", points, 1),
-    )
+    retries = checks.whole("retries", retries, 0)
+    points = checks.whole("points", points, 1)
     key_init, key_run = jax.random.split(key)
     stages = checked_stages(search, num_steps)
     points = 0 if isinstance(objective, Together) else points
