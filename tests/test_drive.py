@@ -129,6 +129,15 @@ def test_what_is_evaluated_together_is_checked(tmp_path):
     options = dict(search=evolution(batch=4), steps=5)
     with pytest.raises(ValueError, match=r"returned scores \(1,\) and costs \(1,\)"):
         go(tmp_path / "s", function=drive.Together(one_number), **options)
+    nothing = drive.Together(lambda key, query: None)
+    with pytest.raises(ValueError, match="together returned NoneType: wanted a Result"):
+        go(tmp_path / "n", function=nothing, **options)
+    words = drive.Together(lambda key, query: Result(["a"] * 4, None, None))
+    with pytest.raises(ValueError, match="together returned no numbers"):
+        go(tmp_path / "n", function=words, **options)
+    flat = drive.Together(lambda key, query: Result(*[jnp.zeros(4)] * 3))
+    with pytest.raises(ValueError, match=r"curves \(4,\): wanted \(4, points\)"):
+        go(tmp_path / "n", function=flat, **options)
     with pytest.raises(ValueError, match=r"takes \(query\): wanted \(key, query\)"):
         go(tmp_path / "t", function=drive.Together(lambda query: None), **options)
     with ThreadPoolExecutor(1) as pool_of_one:
@@ -245,6 +254,16 @@ def test_other_searches_are_refused(tmp_path, change, words):
         go(tmp_path, **change)
     assert "\n" not in str(error.value)
     assert (tmp_path / "history.jsonl").read_bytes() == before
+
+
+def test_a_space_of_the_same_name_with_other_choices_is_another(tmp_path):
+    def search(choices):
+        return random_search(base.product("mine", (choices,) * 6))
+
+    go(tmp_path, search(4), 2, function=lambda text: 1.0)
+    words = r"another search .*'choices': \[4, .*wanted .*\[9, 9, 9, 9, 9, 9\]"
+    with pytest.raises(ValueError, match=words):
+        go(tmp_path, search(9), 2, function=lambda text: 1.0)
 
 
 def test_an_objective_that_returns_no_number_is_an_error(tmp_path):

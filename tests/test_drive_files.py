@@ -37,7 +37,8 @@ def changed(line, **fields):
     ("line", "words"),
     [
         (b"{}", "it has no 'crc'"),
-        (b"x", "Expecting value"),
+        (b"x", r"it is not JSON \(Expecting value\):"),
+        (b"", "it is blank:"),
         (b"[1]", "no event"),
         (b'{"crc": 1}', "its checksum does not fit"),
         (b"\xff\xfe", "codec can't decode"),
@@ -68,6 +69,20 @@ def test_a_damaged_history_is_named_by_its_line(tmp_path, line, words):
     path.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(ValueError, match=f"line 6 of .* cannot be used, as .*{words}"):
         go(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("order", "number"),
+    [([0, 1, 2, 3, 3], 5), ([1, 2, 3], 1), ([1, 0, 2, 3], 1), ([0, 1, 3, 2], 3)],
+)
+def test_a_history_that_does_not_follow_is_refused_by_all(tmp_path, order, number):
+    go(tmp_path, steps=2)
+    path = tmp_path / "history.jsonl"
+    lines = path.read_bytes().splitlines(True)
+    path.write_bytes(b"".join(lines[i] for i in order))
+    for function in (go, drive.read, drive.status):
+        with pytest.raises(ValueError, match=f"line {number} of .* cannot be used"):
+            function(tmp_path)
 
 
 def test_a_number_that_was_changed_is_noticed(tmp_path):
@@ -151,6 +166,31 @@ def test_a_history_of_another_format_is_refused(tmp_path):
         go(tmp_path)
     with pytest.raises(ValueError, match="a history of format 1"):
         drive.status(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "settings.json is damaged: wanted a JSON object"),
+        ("null", "settings.json is damaged: wanted a JSON object"),
+        ('{"format": "2"}', "a history of format '2', and .* writes format 2:"),
+        ('{"format": 2}', "settings.json is damaged: its space is None"),
+        (dict(batch=0), "settings.json is damaged: its batch and choices must be"),
+        (
+            dict(choices=["a"]),
+            "settings.json is damaged: its batch and choices must be",
+        ),
+    ],
+)
+def test_damaged_settings(tmp_path, content, words):
+    go(tmp_path, steps=1)
+    path = tmp_path / "settings.json"
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(path.read_text()) | content)
+    path.write_text(content)
+    for function in (go, drive.read, drive.status):
+        with pytest.raises(ValueError, match=words):
+            function(tmp_path)
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

@@ -66,6 +66,9 @@ class Method:
         (lambda text, *, lr=1: 0, "arch", ""),
         (lambda *args: 0, "arch epoch start folder", ""),
         (lambda arch, epoch, /: 0, "arch epoch", ""),
+        (lambda *, arch: 0, "", "arch"),
+        (functools.partial(lambda lr, arch: 0, lr=0.5), "", "arch"),
+        (functools.partial(lambda lr, arch, epoch: 0, lr=0.5), "", "arch epoch"),
         (functools.partial(lambda lr, a, e: 0, 0.1), "arch epoch", ""),
         (Method().evaluate, "arch epoch", ""),
         (len, "arch", ""),
@@ -80,7 +83,8 @@ def test_what_an_objective_takes(function, places, names):
     [
         lambda: 0,
         lambda a, b, c, d, e: 0,
-        lambda *, arch: 0,
+        lambda a, *, arch: 0,
+        functools.partial(lambda lr, text: 0, lr=0.5),
         lambda a, start, c: 0,  # the third would be the start as well
         lambda a, *, lr: 0,
     ],
@@ -89,6 +93,11 @@ def test_what_no_objective_takes(function, tmp_path):
     with pytest.raises(ValueError, match=r"the objective takes \(.*wanted \(architec"):
         go(tmp_path / "s", function=function)
     assert not (tmp_path / "s").exists()
+
+
+def test_an_objective_whose_settings_are_given_by_name(tmp_path):
+    function = functools.partial(lambda lr, arch, epoch: lr * epoch, lr=0.5)
+    assert {e.score for e in go(tmp_path, steps=2, function=function)} == {6.0}
 
 
 def test_the_epoch_of_a_search_without_one_is_no_number(tmp_path):
@@ -162,6 +171,14 @@ def test_costs_curves_and_metrics_are_kept(tmp_path):
         ({"score": "high"}, "returned str as score"),
         ({"score": 1.0, "loss": None}, "returned NoneType as loss"),
         ({"score": 1.0, "curve": ["a"]}, "returned str in its curve"),
+        ({}, "an empty mapping for .*: wanted a 'score'"),
+        (
+            {"score": 1.0, "curve": 5},
+            "int as the curve of .*: wanted a list of numbers",
+        ),
+        ({"score": 1.0, "curve": None}, "NoneType as the curve of .*: wanted a list"),
+        ({"score": 1.0, "curve": "12"}, "str as the curve of .*: wanted a list"),
+        ({"score": 1.0, "curve": {3: 0.1}}, "dict as the curve of .*: wanted a list"),
         ({"score": 1.0, "cost": -1}, "a cost of -1.0"),
         ({"score": 1.0, "cost": math.nan}, "a cost of nan"),
         ("high", "the objective returned str for"),
@@ -170,6 +187,9 @@ def test_costs_curves_and_metrics_are_kept(tmp_path):
 def test_what_is_no_result_is_an_error(tmp_path, returned, words):
     with pytest.raises(ValueError, match=words):
         go(tmp_path, random_search(SPACE), 2, function=lambda arch: returned)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=words):
+        options = dict(function=lambda arch: returned, executor=executor)
+        go(tmp_path, random_search(SPACE), 2, **options)
     assert not events(tmp_path, "evaluation")
 
 
@@ -196,6 +216,26 @@ def test_the_search_is_told_curves_and_costs(tmp_path, points):
         with pytest.raises(ValueError, match="4 values: wanted at most points = 3"):
             go(tmp_path / "s", search, 2, function=function, points=points)
     assert len(go(tmp_path / "s", search, 2, function=function, points=4)) == 2
+
+
+def test_a_curve_that_is_too_long_is_not_recorded(tmp_path):
+    search, options = make("random"), dict(steps=2, points=3)
+    long = lambda arch: {"score": 1, "curve": [1] * 4}  # noqa: E731
+    words = "the curve of [0-9,]+ has 4 values: wanted at most points = 3"
+    with pytest.raises(ValueError, match=words):
+        go(tmp_path / "a", search, function=long, **options)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(ValueError, match=words),
+    ):
+        go(tmp_path / "a", search, function=long, executor=executor, **options)
+    assert not events(tmp_path / "a", "evaluation")
+    right = lambda arch: {"score": 1, "curve": [1] * 3}  # noqa: E731
+    assert len(go(tmp_path / "a", search, function=right, **options)) == 2
+    told_in = [drive.Evaluation("0,0,0,0,0", 1.0, curve=(1.0,) * 4)]
+    with pytest.raises(ValueError, match=words):
+        go(tmp_path / "b", search, function=right, given=told_in, **options)
+    assert not (tmp_path / "b").exists()
 
 
 # Numbers.
@@ -313,7 +353,10 @@ def test_what_shows_only_when_something_is_submitted(tmp_path):
         (dict(workers=2), "2 workers need an executor"),
         (dict(workers=0, threads=True), "workers must be a whole number from 1, not 0"),
         (dict(workers=2, threads=True, batch=3), "asks 3 architectures at a time"),
-        (dict(retries=-1), "wanted retries >= 0"),
+        (dict(retries=-1), "retries must be a whole number from 0, not -1"),
+        (dict(retries=1.5), "retries must be a whole number from 0, not 1.5"),
+        (dict(retries=None), "retries must be a whole number from 0, not None"),
+        (dict(points=True), "points must be a whole number from 1, not True"),
     ],
 )
 def test_numbers_that_do_not_fit(tmp_path, options, words):
@@ -379,6 +422,28 @@ def test_flaky_evaluations_are_repeated(tmp_path):
     found = go(tmp_path / "b", search, function=flaky, retries=1)
     assert {(bool(e.error), e.retries) for e in found} == {(False, 0), (True, 1)}
     assert drive.read(tmp_path / "b")[0].retries == found[0].retries
+
+
+class Gives:
+    """An executor whose results are something else."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def submit(self, function, *args):
+        future = Future()
+        future.set_result(self.change(function(*args)))
+        return future
+
+
+@pytest.mark.parametrize(
+    "change", [lambda e: None, tuple, lambda e: e._replace(step=9)]
+)
+def test_what_an_executor_gives_must_be_what_it_was_given(tmp_path, change):
+    words = r"result\(\) gave (NoneType|tuple|Evaluation) for [0-9,]+: wanted what the"
+    with pytest.raises(ValueError, match=words):
+        go(tmp_path, executor=Gives(change), workers=1)
+    assert not events(tmp_path, "evaluation")
 
 
 class KilledWorker(Exception):

@@ -94,6 +94,14 @@ def num_workers(executor: Any, objective: Any, workers: Any, batch: int) -> int:
     return workers or executors.num_workers(executor)
 
 
+def whole(name: str, value: Any, least: int) -> int:
+    """`value` as an int, or `ValueError` if it is no whole number from `least`."""
+    kinds = int, np.integer
+    if isinstance(value, kinds) and not isinstance(value, bool) and value >= least:
+        return int(value)
+    raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
+
+
 def room(key: Array, plan: Plan) -> None:
     """Raises what the search raises for its size, before there is a folder."""
     state = jax.eval_shape(plan.search.init, key)

@@ -23,6 +23,7 @@ from jaxnas.search.drive.progress import (
     Record,
     ask,
     begin,
+    check_curve,
     open_slots,
     scores,
     seeds,
@@ -144,6 +145,7 @@ def _finish(job: Job) -> None:
         job.attempts[place] += 1
         _start(job, task)
         return
+    check_curve(found, job.plan.points)
     found = found._replace(retries=job.attempts[place])
     job.write(found)
     job.tell(found)

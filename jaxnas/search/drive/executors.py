@@ -173,6 +173,14 @@ def _outcome(job: Any, task: Task) -> Evaluation:
         # The executor has given up this task, and no other.
         now = time.time()
         return evaluation(task, described(error))._replace(begin=now, end=now)
+    ours = isinstance(found, Evaluation) and (
+        (found.arch, found.step, found.slot) == (task.arch, task.step, task.slot)
+    )
+    if not ours and not isinstance(found, Unusable):
+        raise ValueError(
+            f"the executor's result() gave {type(found).__name__} for {task.arch}: "
+            "wanted what the submitted function returned for it"
+        )
     return _usable(found)
 
 

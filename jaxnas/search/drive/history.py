@@ -84,6 +84,8 @@ def decode(line: bytes) -> Event:
 
     Raises: `ValueError` if the line is no event, or was changed.
     """
+    if not line.strip():
+        raise ValueError("it is blank")
     try:
         fields = json.loads(line.decode(), parse_constant=_refused)
         crc = fields.pop("crc")
@@ -91,6 +93,8 @@ def decode(line: bytes) -> Event:
             raise ValueError("its checksum does not fit")
         return _READERS[fields.pop("event")](fields)
     # Whatever JSON of another form leads to.
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error.msg})") from None  # without its place
     except KeyError as error:
         raise ValueError(f"it has no {error}") from None
     except (TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -16,6 +16,7 @@ from jaxnas import checkpoints
 from jaxnas.search.drive.history import Event, decode, encode
 
 FORMAT = 2
+_KINDS = {"space": str, "choices": list, "key": list, "batch": int}
 SETTINGS, HISTORY = "settings.json", "history.jsonl"
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
@@ -37,9 +38,11 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
         text = json.dumps({"format": FORMAT} | wanted, indent=1) + "\n"
         checkpoints.atomic_write(record, text.encode())
     found = settings(folder)
-    if found != wanted:
+    other = [n for n in wanted | found if found.get(n) != wanted.get(n)]
+    if other:
+        there, here = ({n: x.get(n) for n in other} for x in (found, wanted))
         raise ValueError(
-            f"{folder} has the history of another search ({found}): wanted {wanted}, "
+            f"{folder} has the history of another search ({there}): wanted {here}, "
             "or another folder"
         )
 
@@ -47,7 +50,8 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
 def settings(folder: Path) -> dict[str, Any]:
     """What the history of a folder belongs to.
 
-    Raises: `ValueError` if there is no such folder, or one of another format.
+    Raises: `ValueError` if there is no such folder, one of another format, or it is
+      damaged.
     """
     record = folder / SETTINGS
     try:
@@ -56,12 +60,21 @@ def settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {record}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {record}: {error}") from error
-    version = found.pop("format", 1) if isinstance(found, dict) else None
-    if version != FORMAT:
+    if not isinstance(found, dict):
+        raise ValueError(f"{record} is damaged: wanted a JSON object")
+    version = found.pop("format", 1)
+    if type(version) is not int or version != FORMAT:
         raise ValueError(
-            f"{folder} has a history of format {version}, and this version of jaxnas "
+            f"{folder} has a history of format {version!r}, and this version of jaxnas "
             f"reads and writes format {FORMAT}: finish it with the version that made "
             "it, or give another folder"
+        )
+    for name, kind in _KINDS.items():
+        if type(found.get(name)) is not kind:
+            raise ValueError(f"{record} is damaged: its {name} is {found.get(name)!r}")
+    if found["batch"] < 1 or not all(type(c) is int for c in found["choices"]):
+        raise ValueError(
+            f"{record} is damaged: its batch and choices must be whole numbers"
         )
     return found
 

@@ -30,7 +30,7 @@ from jaxnas.search.drive.progress import Plan, Record
 from jaxnas.search.drive.workers import Objective, Takes, Task, evaluation, host, judged
 from jaxnas.search.parts import evaluation_key
 from jaxnas.spaces.base import Space
-from jaxnas.types import Array, Evaluate, Query
+from jaxnas.types import Array, Evaluate, Query, Result
 
 
 def optimise(
@@ -91,8 +91,8 @@ def optimise(
     """
     space, batch, called = checks.arguments(key, search, objective, folder)
     in_flight = checks.num_workers(executor, objective, workers, batch)
-    if retries < 0 or points < 1:
-        raise ValueError(f"wanted retries >= 0, points >= 1, not {retries}, {points}")
+    retries = checks.whole("retries", retries, 0)
+    points = checks.whole("points", points, 1)
     key_init, key_run = jax.random.split(key)
     stages = checked_stages(search, num_steps)
     points = 0 if isinstance(objective, Together) else points
@@ -102,10 +102,13 @@ def optimise(
     first = progress.ask(plan, progress.readied(plan, progress.begin(plan)), record)
     checks.epochs(first, called)
     given = [_outside(one, space) for one in given]
+    for one in given:
+        progress.check_curve(one, points)
     path = Path(os.path.abspath(folder))
     journal.claim(path, _identity(key, space, batch))
     with journal.opened(path) as (file, events), _told_how_to_go_on(path):
-        _replay(record, events, search, path)
+        accepts = _accepts(search)
+        progress.replay(record, events, accepts, path)
         if record.asks:
             checks.same_epochs(record.asks[0], first, path)
 
@@ -113,7 +116,6 @@ def optimise(
             journal.append(file, event, durable=isinstance(event, Evaluation))
             progress.take(record, event, lambda arch: True)
 
-        accepts = _accepts(search)
         known = {_without_times(e) for e in record.outside}
         for one in (e for e in given if _without_times(e) not in known):
             journal.append(file, one)
@@ -135,15 +137,6 @@ def optimise(
             )
         )
     return [e for e in record.history if e.step is None or e.step < num_steps]
-
-
-def _replay(record: Record, events: list[Event], search: Search, path: Path) -> None:
-    accepts = _accepts(search)
-    for number, event in enumerate(events, 1):
-        try:
-            progress.take(record, event, accepts)
-        except ValueError as error:
-            raise journal.damaged(path / journal.HISTORY, number, error) from None
 
 
 def _accepts(search: Search) -> Callable[[np.ndarray], bool]:
@@ -217,15 +210,17 @@ def _at_once(
     start[slots] = query.start[slots]
     begin = time.time()
     result = evaluate(key, jax.tree.map(jnp.asarray, query._replace(start=start)))
-    given = result.score, result.cost, result.curve
-    score, cost, curve = (np.asarray(x, float) for x in given)
+    score, cost, curve = _arrays(result)
     end = time.time()
     if score.shape != start.shape or cost.shape != start.shape:
         raise ValueError(
             f"the evaluation returned scores {score.shape} and costs {cost.shape}: "
             f"wanted {start.shape} of each"
         )
-    slots = [task.slot for task in tasks]
+    if curve.ndim != 2 or len(curve) != len(start):
+        raise ValueError(
+            f"the evaluation returned curves {curve.shape}: wanted ({len(start)}, points)"
+        )
     if not np.isfinite(cost[slots]).all():
         raise ValueError(f"the evaluation returned costs {cost.tolist()}")
     found = []
@@ -242,6 +237,20 @@ def _at_once(
     return found
 
 
+def _arrays(result: Any) -> list[np.ndarray]:
+    """Scores, costs and curves, as floats."""
+    if not isinstance(result, Result):
+        raise ValueError(
+            f"what is evaluated together returned {type(result).__name__}: wanted a Result"
+        )
+    try:
+        return [np.asarray(x, float) for x in (result.score, result.cost, result.curve)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"what is evaluated together returned no numbers: {error}"
+        ) from None
+
+
 @contextlib.contextmanager
 def _told_how_to_go_on(folder: Path) -> Iterator[None]:
     try:
@@ -253,9 +262,10 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def _identity(key: Array, space: Space, batch: int) -> dict[str, Any]:
-    """What a history belongs to: another key or batch would ask something else."""
+    """What a history belongs to: with another of these, other queries are asked."""
     return {
         "space": space.name,
+        "choices": [int(c) for c in space.choices],
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "batch": batch,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.search.base import Search, Stage
+from jaxnas.search.drive import journal
 from jaxnas.search.drive.history import (
     LARGEST,
     Asked,
@@ -44,6 +46,7 @@ class Record:
 
     space: Space
     batch: int
+    notation: bool = True  # whether the space can read and write architectures
     asks: list[Query] = field(default_factory=list)
     open: dict[int, int] = field(default_factory=dict)  # step -> place in flight
     found: dict[int, dict[int, Evaluation]] = field(default_factory=dict)
@@ -76,6 +79,17 @@ def take(record: Record, event: Event, accepts: Callable[[np.ndarray], bool]) ->
     record.last = event
 
 
+def replay(
+    record: Record, events: Sequence[Event], accepts: Callable, path: Path
+) -> None:
+    """Takes the events of a folder. Raises `ValueError` that names the damaged line."""
+    for number, event in enumerate(events, 1):
+        try:
+            take(record, event, accepts)
+        except ValueError as error:
+            raise journal.damaged(path / journal.HISTORY, number, error) from None
+
+
 def _take_query(record: Record, event: Asked, accepts: Callable) -> None:
     query, wanted = event.query, (record.batch, len(record.space.choices))
     if event.step != len(record.asks):
@@ -102,7 +116,7 @@ def _take_evaluation(record: Record, event: Evaluation) -> None:
     query = record.asks[step]
     row = (query.epoch[slot], query.start[slot], seeds(query)[slot])
     epoch = FULL_TRAINING if event.epoch is None else event.epoch
-    arch = record.space.to_string(query.arch[slot])
+    arch = record.space.to_string(query.arch[slot]) if record.notation else event.arch
     if (event.arch, epoch, event.start, event.seed) != (arch, *row):
         raise ValueError(f"slot {slot} of query {step} asked for something else")
     record.found[step][slot] = event
@@ -125,10 +139,10 @@ def open_slots(record: Record, step: int) -> list[int]:
 
 
 def _take_outside(record: Record, event: Evaluation, accepts: Callable) -> None:
-    arch = record.space.from_string(event.arch)
+    arch = record.space.from_string(event.arch) if record.notation else None
     record.history.append(event)
     record.outside.append(event)
-    if not accepts(arch):
+    if arch is None or not accepts(arch):
         return
     epoch = FULL_TRAINING if event.epoch is None else event.epoch
     last = record.last
@@ -248,11 +262,7 @@ def _result(tell: Tell, scale: Scale, points: int) -> Result:
     for slot, e in zip(slots, tell.done, strict=True):
         score[slot], cost[slot] = e.score, e.cost
         values = (e.curve or (e.score,)) if points > 1 else (e.score,)
-        if len(values) > points:
-            raise ValueError(
-                f"the curve of {e.arch} has {len(values)} values: wanted at most "
-                f"points = {points}"
-            )
+        check_curve(e, points)  # a history may be of more points
         curve[slot, : len(values)] = values
     shift, size = scale
     parts: list[Any] = [
@@ -261,6 +271,15 @@ def _result(tell: Tell, scale: Scale, points: int) -> Result:
     ]
     parts.append(cost.astype(dtype))
     return Result(*parts)
+
+
+def check_curve(found: Evaluation, points: int) -> None:
+    """Raises `ValueError` for a curve that is longer than what the search is told."""
+    if 1 < points < len(found.curve):
+        raise ValueError(
+            f"the curve of {found.arch} has {len(found.curve)} values: wanted at most "
+            f"points = {points}"
+        )
 
 
 def scores(tells: Sequence[Tell]) -> list[float]:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnas.search.drive import journal
+from jaxnas.search.drive import journal, progress
 from jaxnas.search.drive.history import Asked, Evaluation, Event
-from jaxnas.types import asked
+from jaxnas.search.drive.progress import Record
+from jaxnas.spaces.base import Space
 
 
 class Status(NamedTuple):
@@ -31,16 +32,15 @@ def status(folder: str | os.PathLike) -> Status:
 
     Raises: `ValueError` if that is no folder of a search, or its history is damaged.
     """
-    settings, events = journal.settings(Path(folder)), journal.read(Path(folder))
+    settings, events, record = _checked(Path(folder))
     evaluations = _evaluations(events)
     scored = [e for e in evaluations if not math.isnan(e.score)]
     queries = [e for e in events if isinstance(e, Asked)]
-    wanted = sum(int(asked(q.query).sum()) for q in queries)
     times = [*(q.time for q in queries), *(e.end for e in evaluations if e.end)]
     return Status(
         done=len(scored),
         failed=len(evaluations) - len(scored),
-        in_flight=wanted - sum(e.step is not None for e in evaluations),
+        in_flight=sum(len(progress.open_slots(record, step)) for step in record.open),
         best=max(scored, key=lambda e: e.score, default=None),
         seconds=sum(e.end - e.begin for e in evaluations),
         last=max(times, default=None),
@@ -50,8 +50,7 @@ def status(folder: str | os.PathLike) -> Status:
 
 def read(folder: str | os.PathLike) -> list[Evaluation]:
     """The finished evaluations in a folder, as `optimise` returns them, and raises."""
-    journal.settings(Path(folder))
-    return _evaluations(journal.read(Path(folder)))
+    return _evaluations(_checked(Path(folder))[1])
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -61,6 +60,21 @@ def best(evaluations: Sequence[Evaluation]) -> Evaluation:
         why = f": {evaluations[0].error}" if evaluations else ""
         raise ValueError(f"none of {len(evaluations)} evaluations has a score{why}")
     return max(scored, key=lambda e: e.score)
+
+
+def _checked(folder: Path) -> tuple[dict[str, Any], list[Event], Record]:
+    """Settings, and events that follow on each other, as far as that shows without the
+    search and the notation of its space."""
+    settings, events = journal.settings(folder), journal.read(folder)
+    shape: Any = settings["space"], tuple(settings["choices"])
+    space = Space(*shape, identity=_unknown, to_string=_unknown, from_string=_unknown)
+    record = Record(space, settings["batch"], notation=False)
+    progress.replay(record, events, lambda arch: True, folder)
+    return settings, events, record
+
+
+def _unknown(arch: Any) -> Any:
+    raise NotImplementedError("the notation of the space is not known here")
 
 
 def _evaluations(events: Iterable[Event]) -> list[Evaluation]:

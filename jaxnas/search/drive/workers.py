@@ -13,7 +13,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +54,9 @@ def takes(objective: Objective) -> Takes:
     """What an objective takes, by its signature.
 
     Parameters that are called epoch, start, folder or seed get these. Others without a
-    default get, by their place, the architecture, epoch, start and folder.
+    default get, by their place, the architecture, epoch, start and folder. What is taken
+    by keyword alone, as after an argument that `functools.partial` gave by its name, is
+    known by the names of `TAKEN`.
 
     Raises: `ValueError` if it takes something else.
     """
@@ -78,11 +80,15 @@ def takes(objective: Objective) -> Takes:
                 by_place = (*TAKEN[:4], p.name)[min(len(places), 4)]
                 places.append(p.name if known else by_place)
     found = [*places, *names]
-    if not places or len(set(found)) < len(found) or not set(found) <= set(TAKEN):
+    if (
+        "arch" not in found
+        or len(set(found)) < len(found)
+        or not set(found) <= set(TAKEN)
+    ):
         raise ValueError(
             f"the objective takes {inspect.signature(objective)}: wanted (architecture), "
             "(architecture, epoch), (architecture, epoch, start) or (architecture, "
-            "epoch, start, folder)"
+            "epoch, start, folder); arch must be positional, or a keyword of that name"
         )
     return Takes(tuple(places), tuple(names))
 
@@ -158,10 +164,14 @@ def judged(found: Evaluation, score: float) -> Evaluation:
 def _with(found: Evaluation, returned: Any) -> Evaluation:
     if not isinstance(returned, Mapping):
         return judged(found, _number(found.arch, "", returned))
+    if not returned:
+        raise ValueError(
+            f"the objective returned an empty mapping for {found.arch}: wanted a 'score'"
+        )
     if "score" not in returned:
         raise ValueError(
             f"the objective returned a mapping without 'score' for {found.arch}, only "
-            f"{', '.join(map(str, returned)) or 'nothing'}"
+            f"{', '.join(map(str, returned))}"
         )
     known = ("score", "cost", "curve")
     metrics = {
@@ -172,10 +182,22 @@ def _with(found: Evaluation, returned: Any) -> Evaluation:
     cost = _number(found.arch, " as cost", returned.get("cost", found.cost))
     if not 0 <= cost < math.inf:
         raise ValueError(f"the objective returned a cost of {cost} for {found.arch}")
-    curve = returned.get("curve", ())
-    curve = tuple(_number(found.arch, " in its curve", x) for x in curve)
+    curve = _curve(found.arch, returned.get("curve", ()))
     found = found._replace(cost=cost, curve=curve, metrics=metrics)
     return judged(found, _number(found.arch, " as score", returned["score"]))
+
+
+def _curve(arch: str, values: Any) -> tuple[float, ...]:
+    try:
+        if isinstance(values, str | bytes | Mapping | Set):
+            raise TypeError  # these can be iterated, but not as numbers in order
+        listed = tuple(values)
+    except Exception:  # whatever the user's own type raises
+        raise ValueError(
+            f"the objective returned {type(values).__name__} as the curve of {arch}: "
+            "wanted a list of numbers"
+        ) from None
+    return tuple(_number(arch, " in its curve", x) for x in listed)
 
 
 def _number(arch: str, where: str, value: Any) -> float:
