@@ -82,14 +82,16 @@ def test_dask(tmp_path, deadly):
         batch = go(tmp_path / "b", random_search(SPACE, batch=3), 2, **options)
     assert [(e.error, e.retries) for e in batch] == [("", 1)] * 6
     assert sorted(e.step for e in found) == list(range(14))
-    (failed,) = (e for e in found if e.error)
-    assert failed.arch == deadly.always and failed.error.startswith("KilledWorker")
+    # Dask counts the deaths of a worker against what was waiting there, too: one more may
+    # have failed, without a call.
+    failed = {e.arch: e.error for e in found if e.error}
+    assert deadly.always in failed and len(failed) <= 2
+    assert all(error.startswith("KilledWorker") for error in failed.values())
     calls = deadly.calls()
-    # Dask counts the deaths of a worker against what was waiting there, too.
-    assert 1 <= calls.count(deadly.always) <= 2
-    assert 1 <= calls.count(deadly.once) <= 2
+    assert calls.count(deadly.always) <= 2 and calls.count(deadly.once) <= 2
     # A worker that is killed takes others with it, whose results nobody had fetched.
-    assert len(calls) <= 14 + 6 and set(calls) == {e.arch for e in found}
+    archs = {e.arch for e in found}
+    assert len(calls) <= 14 + 6 and archs - failed.keys() <= set(calls) <= archs
 
 
 def test_submitit(tmp_path, deadly):

@@ -85,14 +85,25 @@ def test_a_history_that_does_not_follow_is_refused_by_all(tmp_path, order, numbe
             function(tmp_path)
 
 
+def same_values(one, two):
+    try:
+        return json.loads(one) == json.loads(two)
+    except ValueError:
+        return False
+
+
 def test_a_number_that_was_changed_is_noticed(tmp_path):
     go(tmp_path)
     path = tmp_path / "history.jsonl"
     content = path.read_bytes()
     for place in range(200, 700, 7):
         byte = b"8" if content[place : place + 1] != b"8" else b"9"
-        path.write_bytes(content[:place] + byte + content[place + 1 :])
+        changed = content[:place] + byte + content[place + 1 :]
+        path.write_bytes(changed)
         number = content[:place].count(b"\n") + 1
+        lines = (text.split(b"\n")[number - 1] for text in (changed, content))
+        if same_values(*lines):  # the last digit of a time that rounds alike
+            continue
         with pytest.raises(ValueError, match=f"line {number} of|line {number + 1} of"):
             drive.read(tmp_path)
 

@@ -449,7 +449,7 @@ def test_a_product_has_a_notation_of_its_own():
             space.from_string(text)
     with pytest.raises(ValueError, match="has 0 graphs: wanted one"):
         space.to_graph(np.array([0, 0]))
-    with pytest.raises(ValueError, match="choices must be at least one number"):
+    with pytest.raises(ValueError, match="choices must be at least one whole number"):
         base.product("toy", ())
 
 
