@@ -266,7 +266,7 @@ class _Ray(NamedTuple):
 
     @property
     def num_workers(self) -> int:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         each = self.options.get("num_cpus", 1) or 1
         return max(1, int(ray.cluster_resources().get("CPU", 1) / each))
@@ -280,7 +280,7 @@ class _Ray(NamedTuple):
 
 @functools.cache
 def _remote(function: Callable) -> Any:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     return ray.remote(function)
 
