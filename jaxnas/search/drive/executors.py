@@ -294,6 +294,6 @@ def ray_executor(**options: Any) -> Any:
 
     Raises: `ImportError` without Ray.
     """
-    import ray  # noqa: F401
+    import ray  # noqa: F401 # pyright: ignore[reportMissingImports]
 
     return _Ray(options)
