@@ -80,7 +80,8 @@ def search_curves(
             _band(right, budgets, mean, error, **look[name])
         if optimum is not None:
             _mark_optimum(left, optimum)
-        _zoom(left, reported, optimum)
+        # On a log axis the first evaluations take up more of the figure.
+        _zoom(left, reported, optimum, 0.1 if budgets is None else 0.4)
         _log_scale(right, regret)
         lengths = {name: len(mean) for name, (mean, _) in reported.items()}
         for axis, label in ((left, reported_label), (right, regret_label)):
@@ -165,10 +166,12 @@ def _band(axis, budgets, mean, error, *, label=None, **look) -> None:
     axis.fill_between(place, mean - error, mean + error, **look)
 
 
-def _zoom(axis, curves: Mapping[str, Curve], optimum: float | None) -> None:
-    """Leaves out the first evaluations, whose errors would flatten all that follows."""
+def _zoom(
+    axis, curves: Mapping[str, Curve], optimum: float | None, share: float
+) -> None:
+    """Leaves out the errors of the first `share`, which would flatten all that follows."""
     means = [np.asarray(mean, float) for mean, _ in curves.values()]
-    shown = np.concatenate([mean[len(mean) // 10 :] for mean in means])
+    shown = np.concatenate([mean[int(share * len(mean)) :] for mean in means])
     if np.isnan(shown).all():  # there is nothing to see
         return
     lowest = np.nanmin([*np.concatenate(means), np.inf if optimum is None else optimum])

@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 
 from jaxnas import gp
 from jaxnas.benchmarks.synthetic import synthetic
+from jaxnas.kernels import distances
 from jaxnas.kernels.gram import laplace
 from jaxnas.search import pool, proposals, sampled, selectors, shortlists
 from jaxnas.search import posterior as pool_posterior
@@ -300,3 +301,13 @@ def test_bad_settings_are_named(build, words):
     with pytest.raises(ValueError, match=words) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+def test_a_fixed_capacity_does_not_grow():
+    """A run of 25 steps ends inside a stage that has room for 60."""
+    hamming = [distances.hamming(SPACE)]
+    search = sampled.bayesopt_sampled(SPACE, hamming, init=5, capacity=25)
+    state = search.init(jax.random.key(0))
+    for end, _ in search.stages(25):
+        state = search.grow(state, end)
+    assert len(state.score) == 25

@@ -132,7 +132,7 @@ def bayesopt_sampled(
         return jax.vmap(classes.identity)(query.arch), embed(query.arch)
 
     def grow(state: SampledState, end: int) -> SampledState:
-        return posterior.grown(state, end * batch)
+        return state if capacity is not None else posterior.grown(state, end * batch)
 
     def refresh(prior: gp.HyperPrior, state: SampledState) -> SampledState:
         if not may_fit(state):

@@ -96,7 +96,7 @@ def _caught_up(job: Job, progress: Progress | None) -> Progress:
     scale = fitting_scale(scores(record.tells), record.scale)
     if scale != record.scale:
         job.write(scale)
-        progress = None  # it is told anew
+        progress = None  # replay the whole history on the new scale
     if progress is None:
         progress = begin(job.plan)
     return told(job.plan, progress, record.tells, record.scale)

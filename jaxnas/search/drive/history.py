@@ -50,7 +50,7 @@ class Asked(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """From here on the search is told all scores as (score - shift) / size."""
+    """A change of scale: the search sees (score - shift) / size from here on."""
 
     shift: float
     size: float

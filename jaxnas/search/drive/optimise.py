@@ -1,9 +1,8 @@
 """Searching with a function of the user's, in Python, and never losing an evaluation.
 
-The folder of a search holds `settings.json` and `history.jsonl`, a line for every query
-and every finished evaluation, on disk before the search is told of it. Asking and telling
-are pure, so the lines are the whole state: a search that is taken up again is told them
-once more.
+The folder of a search holds `settings.json` and `history.jsonl`, one line for each query
+and each finished evaluation, written before `tell` sees it. `ask` and `tell` are pure, so
+the lines are the whole state: resuming replays them.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def optimise(
 
     It asks what `loop.run` asks with the same key, the same scores and workers that
     finish in the same order. An objective that raises, or returns NaN or an infinity,
-    has failed: the search is told NaN, and does not ask again. A process that is killed
+    has failed: `tell` gets NaN, and the evaluation is not repeated. A killed process
     loses the evaluations in flight, which the same call runs again. The same call with a
     larger `num_steps` makes a search longer.
 

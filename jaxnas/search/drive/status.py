@@ -74,7 +74,7 @@ def _checked(folder: Path) -> tuple[dict[str, Any], list[Event], Record]:
 
 
 def _unknown(arch: Any) -> Any:
-    raise NotImplementedError("the notation of the space is not known here")
+    raise ValueError("a folder does not hold the notation of its space")
 
 
 def _evaluations(events: Iterable[Event]) -> list[Evaluation]:
