@@ -29,17 +29,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments import (
-    chunks,
-    image_task,
-    score_columns,
-    search_images,
-    settings,
-    tables,
-)
-from experiments.image_results import Results
-from experiments.image_task import Task
-from jaxnas import checkpoints
+from experiments import search_images
+from experiments.zero_cost import score_columns
+from jaxnas.io import files
+from jaxnas.studies import cli, seed_store, terminal
+from jaxnas.studies.images import tasks
+from jaxnas.studies.images.results import Results
+from jaxnas.studies.images.tasks import Task
 
 SEARCHES = ("gp", "random", "fixed")
 PEERS = ("svc", "mlp")
@@ -79,14 +75,14 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Returns: percent of the test images (seeds,) of each method.
     Raises: `ValueError` for bad input, and if a search cannot be run.
     """
-    settings.positive(config, "seeds", "together")
-    settings.seed(config)
+    cli.positive(config, "seeds", "together")
+    cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
     score_columns.chosen(config.methods, dict.fromkeys(SEARCHES + PEERS), "method")
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names some more than once")
-    settings.minutes(config)
+    cli.minutes(config)
     if config.together > max(len(_cores()), 1):
         raise ValueError(
             f"--together must be at most {max(len(_cores()), 1)}, the number of cores, "
@@ -96,9 +92,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
     tasks = {seed: _task(config, seed) for seed in seeds}
     # More seeds and other methods may join those that are there.
     searched = {n: getattr(config, n) for n in ("data", "minutes", "size", "channels")}
-    folder = chunks.open_folder(config.out, {"driver": "compare_images"} | searched)
-    out = settings.folder(config.out, chunks.SETTINGS)
-    chunks.write_settings(folder)
+    folder = seed_store.open_folder(config.out, {"driver": "compare_images"} | searched)
+    out = cli.folder(config.out, seed_store.SETTINGS)
+    seed_store.write_settings(folder)
     console = Console(stderr=True)
 
     def say(method: str, seed: int, accuracy: float) -> None:
@@ -112,7 +108,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
             found[method, seed] = peer(method, tasks[seed], seed)
             say(method, seed, found[method, seed])
     wanted = [(m, s) for s in seeds for m in SEARCHES if m in config.methods]
-    checkpoints.make_folder(out / "searches")
+    files.make_folder(out / "searches")
     run = partial(_search, config, out / "searches", tasks)
     for (method, seed), accuracy in zip(
         wanted, _on_cores(run, wanted, config.together, say), strict=True
@@ -126,7 +122,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
 def _task(config: Config, seed: int) -> Task:
     """The images and parts that search_images has with this seed."""
     theirs = search_images.Config()
-    return image_task.task(
+    return tasks.task(
         config.data,
         size=config.size,
         channels=config.channels,
@@ -227,7 +223,7 @@ def _report(
     config: Config,
     out: Path,
 ) -> None:
-    console, shown, text = Console(), tables.plain(), io.StringIO()
+    console, shown, text = Console(), terminal.plain(), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "mean", "standard error", *(f"seed {s}" for s in seeds)])
     for column in ("method", "test accuracy", *(f"seed {s}" for s in seeds)):
@@ -246,10 +242,10 @@ def _report(
         highlight=False,
         soft_wrap=True,
     )
-    tables.show(console, shown)
-    checkpoints.atomic_write(out / "table.csv", text.getvalue().encode())
+    terminal.show(console, shown)
+    files.atomic_write(out / "table.csv", text.getvalue().encode())
     console.print(f"{out}: table.csv, searches", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

@@ -35,15 +35,17 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import chunks, score_columns, settings
-from jaxnas import checkpoints, ranks
-from jaxnas.benchmarks import files, sources
-from jaxnas.kernels import distances
-from jaxnas.kernels.distances import Parts
-from jaxnas.search import few_labels
-from jaxnas.search.pool import Pool, index_of, make_pool
+from experiments.zero_cost import score_columns
+from jaxnas import ranks
+from jaxnas.benchmarks import sources, table_files
+from jaxnas.io import files, npz
+from jaxnas.kernels import feature_maps
+from jaxnas.kernels.feature_maps import Parts
+from jaxnas.predictors import few_labels
+from jaxnas.predictors.pool import Pool, index_of, make_pool
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies import cli, seed_store
 from jaxnas.types import Array
 
 # Chosen on sets from --base-seed 0.
@@ -100,8 +102,8 @@ def main(config: Config) -> list[Row]:
     Returns: a row for each dataset, number of labels and model.
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
-    settings.positive(config, "sets")
-    settings.seed(config)
+    cli.positive(config, "sets")
+    cli.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     score_columns.chosen(config.models, dict.fromkeys(MODELS), "model")
     table = sources.open_table(config.benchmark)
@@ -123,10 +125,10 @@ def main(config: Config) -> list[Row]:
             score_columns.matrix(scores[dataset], config.scores)
         )
         accuracy[dataset] = score_columns.accuracy(table, dataset, "mean")[1]
-    out = settings.folder(config.out, "results.npz")
+    out = cli.folder(config.out, "results.npz")
 
     rows, arrays, console = [], {}, Console()
-    keys = chunks.seed_keys(config.base_seed, np.arange(config.sets))
+    keys = seed_store.seed_keys(config.base_seed, np.arange(config.sets))
     for dataset in config.datasets:
         models = _models(table.arch, features[dataset], config.models)
         for name in config.models:
@@ -145,14 +147,14 @@ def main(config: Config) -> list[Row]:
                 console.print(text, highlight=False, soft_wrap=True)
     manifest = {"table_sha256": table.manifest["sha256"], "base_seed": config.base_seed}
     manifest["scores"] = list(config.scores)
-    manifest["scores_sha256"] = [files.digest(one) for one in own]
-    checkpoints.save_arrays(out / "results.npz", arrays, manifest)
+    manifest["scores_sha256"] = [table_files.digest(one) for one in own]
+    npz.save_arrays(out / "results.npz", arrays, manifest)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row._fields)
     for row in rows:
         writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
-    checkpoints.atomic_write(out / "table.csv", text.getvalue().encode())
+    files.atomic_write(out / "table.csv", text.getvalue().encode())
     return rows
 
 
@@ -165,12 +167,12 @@ def _models(
 ) -> dict[str, Predict]:
     # Each score has a length-scale of its own.
     proxies = [few_labels.by_architecture(SPACE, arch, f[:, None]) for f in features.T]
-    live = (distances.hamming(SPACE), distances.path(SPACE))
+    live = (feature_maps.hamming(SPACE), feature_maps.path(SPACE))
     parts: dict[str, list[Parts]] = {
-        "tw": [distances.tree_wasserstein(SPACE, n=2)],
+        "tw": [feature_maps.tree_wasserstein(SPACE, n=2)],
         "proxies": proxies,
         "all": [
-            distances.live_tree_wasserstein(SPACE, n=2),
+            feature_maps.live_tree_wasserstein(SPACE, n=2),
             *map(on_live, live),
             *proxies,
         ],
@@ -209,4 +211,4 @@ def _spearman(key: Array, predict: Predict, accuracy: np.ndarray, labels: int) -
 
 if __name__ == "__main__":
     lost = "interrupted: the same command begins anew"
-    settings.command(main, Config, interrupted=lost)
+    cli.command(main, Config, interrupted=lost)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import rich.progress
 from rich.console import Console
 
-from experiments import progress, settings
-from jaxnas.benchmarks import official
-from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks.importers import official
+from jaxnas.benchmarks.table_files import Table
+from jaxnas.studies import cli, progress
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,4 @@ class _Bar:
 
 if __name__ == "__main__":
     lost = "interrupted: nothing was written"
-    settings.command(main, Config, interrupted=lost, at_once=False)
+    cli.command(main, Config, interrupted=lost, at_once=False)

@@ -18,18 +18,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments import chunks, settings
-from experiments.methods import EXPLORE
+from experiments.common.methods import EXPLORE
 from jaxnas import metrics
 from jaxnas.benchmarks.synthetic import synthetic
-from jaxnas.kernels import distances
+from jaxnas.kernels import feature_maps
 from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.search.evolution import regularized_evolution
-from jaxnas.search.random_search import random_search
-from jaxnas.search.sampled import bayesopt_sampled
+from jaxnas.search.gp.sampled_search import bayesopt_sampled
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base
 from jaxnas.spaces.base import Space
+from jaxnas.studies import cli, seed_store
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ SEARCHES: dict[str, Callable[[Space], Search]] = {
     "evolution": regularized_evolution,
     "random": random_search,
     "gp-hamming-sampled": lambda space: bayesopt_sampled(
-        space, [distances.hamming(space)]
+        space, [feature_maps.hamming(space)]
     ),
     "gp-hamming-sampled-ucb": lambda space: bayesopt_sampled(
-        space, [distances.hamming(space)], select=EXPLORE
+        space, [feature_maps.hamming(space)], select=EXPLORE
     ),
 }
 
@@ -65,8 +65,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
 
     Returns: the best score (seeds,) in percent of each run, by the name of the search.
     """
-    settings.positive(config, "positions", "choices", "evaluations", "seeds")
-    settings.seed(config)
+    cli.positive(config, "positions", "choices", "evaluations", "seeds")
+    cli.seed(config)
     space = base.product("large", (config.choices,) * config.positions)
     found, table = {}, Table(title=f"{space.size:,} architectures")
     titles = "best, %", "minus evolution", "first run, CPU s", "next, CPU s"
@@ -86,7 +86,7 @@ def _runs(
 ) -> tuple[np.ndarray, list[float]]:
     """The best score (seeds,) of each run, and the CPU seconds that each took."""
     best, seconds = [], []
-    keys = chunks.seed_keys(config.base_seed, np.arange(config.seeds))
+    keys = seed_store.seed_keys(config.base_seed, np.arange(config.seeds))
     for key in keys:
         key_objective, key_run = jax.random.split(key)
         evaluate = synthetic(key_objective, space, noise=0.0)
@@ -106,4 +106,4 @@ def _mean(values: np.ndarray) -> str:
 
 if __name__ == "__main__":
     stopped = "interrupted: nothing is kept"
-    settings.command(main, Config, interrupted=stopped, cores=settings.use_one_core)
+    cli.command(main, Config, interrupted=stopped, cores=cli.use_one_core)

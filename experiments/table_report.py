@@ -18,12 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from experiments import curve_plots, settings, tables
-from jaxnas import checkpoints, ranks
-from jaxnas.benchmarks import files, sources, tabular
-from jaxnas.benchmarks.files import Table
+from experiments.common import curve_figures
+from jaxnas import ranks
+from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.benchmarks.table_files import Table
+from jaxnas.io import files
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
+from jaxnas.studies import cli, terminal
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def main(config: Config) -> Signal:
     if table.space != SPACE.name:
         raise ValueError(f"wanted a table of {SPACE.name}, not of {table.space}")
     found = signal(table, table.columns[names[0]], _other(config, table))
-    out = settings.folder(config.out, "table.csv")
-    console, shown, text = Console(), tables.plain(), io.StringIO()
+    out = cli.folder(config.out, "table.csv")
+    console, shown, text = Console(), terminal.plain(), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = ("epoch", "best", "median", "worst", "other run", "other run's last")
     writer.writerow(columns)
@@ -112,14 +114,14 @@ def main(config: Config) -> Signal:
         shown.add_row(str(epoch + 1), *percent, *(f"{x:.2f}" for x in told[3:]))
     line = f"{names[0]}: {len(found.curves)} functions, {found.compared} with two runs"
     console.print(f"{line}; Spearman's correlation", highlight=False, soft_wrap=True)
-    tables.show(console, shown)
+    terminal.show(console, shown)
     if config.other is not None:
         line = f"with {config.other} {config.other_column}: {found.other:.2f}"
         console.print(line, highlight=False, soft_wrap=True)
-    checkpoints.atomic_write(out / "table.csv", text.getvalue().encode())
+    files.atomic_write(out / "table.csv", text.getvalue().encode())
     label = f"{config.split} accuracy, percent"
     ranked = found.between, found.final
-    curve_plots.table_signal(out / "curves.png", found.curves, *ranked, label=label)
+    curve_figures.table_signal(out / "curves.png", found.curves, *ranked, label=label)
     console.print(f"{out}: table.csv, curves.png", highlight=False, soft_wrap=True)
     return found
 
@@ -127,7 +129,7 @@ def main(config: Config) -> Signal:
 def _with_curves(config: Config) -> tuple[Table, list[str]]:
     """The table, and its one column of curves of the split."""
     known = config.benchmark in sources.NAMES
-    open_it = sources.open_table if known else partial(files.load, curves=None)
+    open_it = sources.open_table if known else partial(table_files.load, curves=None)
     table = open_it(config.benchmark)
     curves = [name for name in table.columns if name.startswith("curve/")]
     names = [name for name in curves if name.split("/")[2] == config.split]
@@ -160,4 +162,4 @@ def _other(config: Config, table: Table) -> np.ndarray | None:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config, interrupted="interrupted: nothing was written")
+    cli.command(main, Config, interrupted="interrupted: nothing was written")

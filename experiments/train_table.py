@@ -36,12 +36,13 @@ import numpy as np
 from rich.console import Console
 
 import jaxnas
-from experiments import chunks, images, settings
-from experiments.chunks import Folder
-from jaxnas.benchmarks import files, trained
+from jaxnas.benchmarks import table_files, trained
+from jaxnas.datasets import opened
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.train import Data, Recipe
+from jaxnas.studies import cli, seed_store
+from jaxnas.studies.seed_store import Folder
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
 # The functions with more seeds are trained in about so many parts.
@@ -56,7 +57,7 @@ CLOCKS = {
 class Config:
     """What to train, on which images, and how long."""
 
-    images: str = "fashion-mnist"
+    opened: str = "fashion-mnist"
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
     class folders, of idx files or of CIFAR's batches, or a batch of CIFAR."""
     size: int = 8
@@ -109,7 +110,7 @@ def main(config: Config) -> None:
     if not 1 <= total <= len(archs):
         raise ValueError(f"--classes must be 1 to {len(archs)}, not {total}")
     archs = archs[:total]
-    data, source = images.parts(
+    data, source = opened.parts(
         config.images,
         config.size,
         (config.train, config.valid, config.test),
@@ -128,7 +129,7 @@ def main(config: Config) -> None:
     runs.check(network, recipe, archs, data)
     described = _described(config)
     known = _known(config.known, described, archs)
-    folder = chunks.open_folder(config.out, described)
+    folder = seed_store.open_folder(config.out, described)
     if config.export_only:
         found = _finished(folder, config)
         archs = archs[: len(found[0]["loss"])]
@@ -150,7 +151,7 @@ def main(config: Config) -> None:
 
 def _check(config: Config) -> None:
     """Raises `ValueError` for settings that need no images to be seen as wrong."""
-    settings.positive(config, "chunk", "train", "valid", "test", "seeds")
+    cli.positive(config, "chunk", "train", "valid", "test", "seeds")
     if config.more < 0:
         raise ValueError(f"--more must be at least 0, not {config.more}")
     if config.export_only and config.known is not None:
@@ -190,7 +191,9 @@ def _known(
         return ()
     known = trained.load(trained.SHIPPED.get(path, path))
     theirs = known.manifest.get("settings")
-    differ = chunks.differences(theirs if isinstance(theirs, dict) else {}, described)
+    differ = seed_store.differences(
+        theirs if isinstance(theirs, dict) else {}, described
+    )
     if differ:
         raise ValueError(f"--known {path} was trained with other settings ({differ})")
     both = min(len(archs), len(known.archs))
@@ -205,7 +208,7 @@ def _finished(folder: Folder, config: Config) -> list[Curves]:
     Raises: `ValueError` if the first run has nothing.
     """
     num = len(trained.representatives(config.seed))
-    runs = [chunks.finished(folder, f"run-{r}", num) for r in range(config.seeds)]
+    runs = [seed_store.finished(folder, f"run-{r}", num) for r in range(config.seeds)]
     if not runs[0]:
         raise ValueError(f"{folder.path} has no finished trainings of the first seed")
     most = len(runs[0]["loss"])
@@ -216,7 +219,7 @@ def _write(folder: Folder, done: trained.Trainings) -> None:
     """Writes trainings.npz and table.npz."""
     trained.save(folder.path / "trainings.npz", done)
     path = folder.path / "table.npz"
-    files.save(path, trained.table(done))
+    table_files.save(path, trained.table(done))
     number = sum(len(run["loss"]) for run in done.runs)
     line = f"{path}: {len(done.archs)} functions, {number} trainings"
     Console(stderr=True).print(line, highlight=False, soft_wrap=True)
@@ -264,7 +267,7 @@ def _train(
     num = len(known["loss"]) if known else 0
     devices = jax.local_devices()
     own = [jax.device_put(job.data, device) for device in devices]
-    key = chunks.seed_keys(job.folder.settings["seed"], np.array([run]))[0]
+    key = seed_store.seed_keys(job.folder.settings["seed"], np.array([run]))[0]
 
     def simulate(label: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         # More than there are may be asked for, so that all chunks are of one size.
@@ -289,10 +292,10 @@ def _train(
         return {n: np.concatenate([f[n] for f in found])[back] for n in found[0]}
 
     label = f"run-{run}"
-    return chunks.run_chunks(
+    return seed_store.run_chunks(
         job.folder, [label], len(archs), simulate, chunk=job.chunk, evaluations=1
     )[label]
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import compare, methods, outcome, settings
+from experiments.common import methods
 from jaxnas.search.base import Search
 from jaxnas.spaces.base import Space
+from jaxnas.studies import cli
+from jaxnas.studies.comparison import outcome, runs
 
 
 @dataclass(frozen=True)
-class Config(compare.Config):
+class Config(runs.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = methods.MAIN_BATCH
@@ -55,7 +57,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         method, size = kinds[label]
         return methods.BATCH_METHODS[method](space, archs, config, size)
 
-    done = compare.run(config, tuple(kinds), make, free=("methods", "batches"))
+    done = runs.run(config, tuple(kinds), make, free=("methods", "batches"))
     sizes = {label: size for label, (_, size) in kinds.items()}
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show(done, **limits, batch=sizes)
@@ -63,4 +65,4 @@ def main(config: Config) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

@@ -18,15 +18,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import compare, methods, outcome, score_columns, settings
-from jaxnas.benchmarks import files, sources
-from jaxnas.kernels.distances import Parts
-from jaxnas.search import few_labels
+from experiments.common import methods
+from experiments.zero_cost import score_columns
+from jaxnas.benchmarks import sources, table_files
+from jaxnas.kernels.feature_maps import Parts
+from jaxnas.predictors import few_labels
 from jaxnas.spaces.base import Space
+from jaxnas.studies import cli
+from jaxnas.studies.comparison import outcome, runs
 
 
 @dataclass(frozen=True)
-class Config(compare.Config):
+class Config(runs.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = methods.MAIN
@@ -43,7 +46,7 @@ class Config(compare.Config):
     def other_tables(self) -> dict[str, str]:
         """The sha256 of the tables of scores, where there are some."""
         tables = map(sources.open_table, self.scores_from if self.scores else ())
-        digests = [files.digest(table) for table in tables]
+        digests = [table_files.digest(table) for table in tables]
         return {"scores_sha256": ", ".join(digests)} if digests else {}
 
     def parts(self, space: Space) -> list[Parts]:
@@ -86,8 +89,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     methods.check(config.methods)
     # Also where no method uses them: the folder would say that they were known.
     if config.scores:
-        config.parts(compare.SPACES[sources.open_table(config.benchmark).space])
-    done = compare.run(
+        config.parts(runs.SPACES[sources.open_table(config.benchmark).space])
+    done = runs.run(
         config,
         config.methods,
         lambda name, space, archs: methods.METHODS[name](space, archs, config),
@@ -98,4 +101,4 @@ def main(config: Config) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

@@ -23,16 +23,19 @@ import numpy as np
 from jax.tree_util import Partial
 from rich.console import Console
 
-from experiments import chunks, compare, methods, settings, tables
-from jaxnas import checkpoints, metrics
+from experiments.common import methods
+from jaxnas import metrics
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.benchmarks.base import Benchmark, true_scores
+from jaxnas.io import files
 from jaxnas.search import loop
+from jaxnas.studies import cli, seed_store, terminal
+from jaxnas.studies.comparison import runs
 from jaxnas.types import Array, Query, Result
 
 
 @dataclass(frozen=True)
-class Config(compare.Config):
+class Config(runs.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = ("gp-tw", "gp-tw2g", "gp-tw2g-plus")
@@ -54,7 +57,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
       `METHOD/batches`.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    settings.positive(config, "seeds", "evaluations", "init", "workers")
+    cli.positive(config, "seeds", "evaluations", "init", "workers")
     most = config.evaluations
     if most % config.workers or not config.at or not 1 <= min(config.at):
         raise ValueError(
@@ -66,12 +69,12 @@ def main(config: Config) -> dict[str, np.ndarray]:
     methods.check(config.methods)
     table = sources.open_table(config.benchmark)
     which = {"split": config.split, "epochs": config.epochs, "seed": config.run}
-    space = compare.SPACES[table.space]
+    space = runs.SPACES[table.space]
     benchmark = tabular.benchmark(space, table, dataset=config.dataset, **which)
     evaluate = benchmark.evaluate
     if benchmark.cost_unit == "epochs":
         evaluate = Partial(_priced, benchmark)
-    keys = chunks.seed_keys(config.base_seed, np.arange(config.seeds))
+    keys = seed_store.seed_keys(config.base_seed, np.arange(config.seeds))
     found: dict[str, np.ndarray] = {}
     for name in config.methods:
         for kind, batch in (("workers", 1), ("batches", config.workers)):
@@ -126,14 +129,14 @@ def _show(config: Config, found: dict[str, np.ndarray]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     Path(config.out).mkdir(parents=True, exist_ok=True)
-    checkpoints.atomic_write(Path(config.out) / "workers.csv", text.getvalue().encode())
-    shown = tables.plain()
+    files.atomic_write(Path(config.out) / "workers.csv", text.getvalue().encode())
+    shown = terminal.plain()
     for place, name in enumerate(header):
         shown.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
-    tables.show(Console(), shown)
+    terminal.show(Console(), shown)
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

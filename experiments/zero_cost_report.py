@@ -26,10 +26,12 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import page, score_columns, score_plots, settings
-from experiments.score_plots import Interval
-from jaxnas import checkpoints, ranks
+from experiments.zero_cost import html, score_columns, score_figures
+from experiments.zero_cost.score_figures import Interval
+from jaxnas import ranks
 from jaxnas.benchmarks import sources
+from jaxnas.io import files
+from jaxnas.studies import cli
 
 ALL = "all"
 # Of the best-scored, and the share of all that is good: as published.
@@ -93,8 +95,8 @@ def main(config: Config) -> list[Row]:
     Returns: a row for each dataset and score.
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
-    settings.positive(config, "resamples")
-    settings.seed(config)
+    cli.positive(config, "resamples")
+    cli.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     table = sources.open_table(config.benchmark)
     own = [sources.open_table(path) for path in config.scores_from]
@@ -112,7 +114,7 @@ def main(config: Config) -> list[Row]:
             raise ValueError(
                 f"{known} cells have the score {name} on {dataset}: wanted 2 at least"
             )
-    out = settings.folder(config.out, "scores.csv")
+    out = cli.folder(config.out, "scores.csv")
 
     counts = np.unique(np.geomspace(1, len(table.arch) / 4, 40).astype(int))
     done = {}
@@ -214,7 +216,7 @@ def _write(
             for dataset, of in done.items()
         }
         figures[f"{what}.png"] = f"{what.capitalize()}'s correlation, 95 % intervals"
-        score_plots.correlations(
+        score_figures.correlations(
             out / f"{what}.png", values, label=figures[f"{what}.png"]
         )
     for dataset, of in done.items():
@@ -224,17 +226,17 @@ def _write(
         )
         figures[scatter] = f"{dataset}: accuracy by rank of each score"
         figures[scatter] += (
-            f", without the worst {score_plots.LEFT_OUT:.0%} by accuracy"
+            f", without the worst {score_figures.LEFT_OUT:.0%} by accuracy"
         )
-        score_plots.score_scatter(
+        score_figures.score_scatter(
             out / scatter, of.points, title=figures[scatter], label=told
         )
         figures[recall] = f"{dataset}: {share}"
-        score_plots.recall_curves(
+        score_figures.recall_curves(
             out / recall, counts, of.recalls, title=figures[recall], label="share"
         )
         figures[pairs] = f"{dataset}: Spearman's correlation between scores"
-        score_plots.pairs_matrix(
+        score_figures.pairs_matrix(
             out / pairs, list(names), of.pairs, title=figures[pairs]
         )
     title = "Scores of untrained networks"
@@ -244,7 +246,7 @@ def _write(
         f". Intervals: {config.resamples} bootstrap samples of the cells. Good: how "
     )
     intro += f"many of the {TOP} best-scored cells are among the best {GOOD:.0%}."
-    page.write(out / "report.html", title, intro, _table(rows), out, figures)
+    html.write(out / "report.html", title, intro, _table(rows), out, figures)
     console = Console()
     for row in rows:
         text = f"{row.dataset} {row.score}: Spearman {row.spearman[0]:.3f}, "
@@ -278,9 +280,9 @@ def _csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> N
     writer.writerow(header)
     for line in lines:
         writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in line])
-    checkpoints.atomic_write(path, text.getvalue().encode())
+    files.atomic_write(path, text.getvalue().encode())
 
 
 if __name__ == "__main__":
     lost = "interrupted: the same command begins anew"
-    settings.command(main, Config, interrupted=lost)
+    cli.command(main, Config, interrupted=lost)

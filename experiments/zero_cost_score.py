@@ -21,19 +21,19 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import images as image_sources
-from experiments import settings
-from experiments.progress import SECONDS, duration
 from jaxnas import datasets
-from jaxnas.benchmarks import files
-from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.table_files import Table
 from jaxnas.datasets import Images
+from jaxnas.datasets import opened as image_sources
 from jaxnas.networks.nasbench201 import Network
-from jaxnas.proxies import batch
+from jaxnas.proxies import scoring
 from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
-from jaxnas.proxies.program import Engine
+from jaxnas.proxies.engine import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.studies import cli
+from jaxnas.studies.progress import SECONDS, duration
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ def main(config: Config) -> Table:
     Returns: the table that was written.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    settings.positive(config, "images_used", "channels", "depth")
+    cli.positive(config, "images_used", "channels", "depth")
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
-    settings.positive(config, *given)
+    cli.positive(config, *given)
     if config.lanes is not None and config.lanes > nb201.SPACE.size:
         raise ValueError(
             f"--lanes must be at most {nb201.SPACE.size}, the cells that there are, not "
             f"{config.lanes}"
         )
-    settings.seed(config, "seed")
+    cli.seed(config, "seed")
     names = ", ".join((*CATALOGUE, *COUNTS))
     if not config.proxies:
         raise ValueError(f"no proxy given; there are {names}")
@@ -111,7 +111,7 @@ def main(config: Config) -> Table:
     )
     dataset = images.name
     # A run that was killed has chunks alone, one of closed forms the scores alone.
-    out = settings.folder(config.out, "chunks", "scores.npz")
+    out = cli.folder(config.out, "chunks", "scores.npz")
     console = Console(stderr=True)
     columns, meaning = {}, {}
 
@@ -121,7 +121,7 @@ def main(config: Config) -> Table:
             columns[f"score/{proxy}/{dataset}"] = counted.astype(np.float64)
             meaning[f"score/{proxy}/{dataset}"] = "closed form"
             continue
-        how = batch.Settings(
+        how = scoring.Settings(
             network,
             proxy,
             own_weights=config.own_weights,
@@ -129,7 +129,7 @@ def main(config: Config) -> Table:
             engine=config.engine,
             lanes=config.lanes,
         )
-        found = batch.score_many(
+        found = scoring.score_many(
             jax.random.key(config.seed),
             how,
             archs,
@@ -152,7 +152,7 @@ def main(config: Config) -> Table:
     }
     table = Table("zero-cost", nb201.SPACE.name, archs, columns, manifest)
     if jax.process_index() == 0:
-        files.save(out / "scores.npz", table)
+        table_files.save(out / "scores.npz", table)
         console.print(
             f"{out / 'scores.npz'}: {len(archs)} cells, {len(columns)} columns"
         )
@@ -182,7 +182,7 @@ def _images(config: Config) -> Images:
     """All images, normalised, of the name that the columns carry."""
     images, _ = image_sources.load(config.images)
     images = images._replace(name=config.dataset or images.name)
-    if not files.is_name(images.name):
+    if not table_files.is_name(images.name):
         raise ValueError(
             f"columns cannot be called {images.name!r}: give --dataset a name of "
             "letters, digits, points, dashes and underscores"
@@ -214,4 +214,4 @@ class _Reporter:
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

@@ -25,17 +25,17 @@ import numpy as np
 from rich.console import Console
 
 import jaxnas
-from experiments import chunks, score_columns, search_table, settings
-from jaxnas import checkpoints
+from experiments.zero_cost import reference_search, score_columns, tables
 from jaxnas.benchmarks import sources
-from jaxnas.search import score_search
+from jaxnas.io import npz
 from jaxnas.spaces import nasbench201
+from jaxnas.studies import cli, seed_store
 
 VISITS, POPULATION = 500, 64
 ALGORITHMS = {
-    "random": score_search.random_scores,
-    "aging": score_search.evolution,
-    "aging-warmup": functools.partial(score_search.evolution, warmup=128),
+    "random": reference_search.random_scores,
+    "aging": reference_search.evolution,
+    "aging-warmup": functools.partial(reference_search.evolution, warmup=128),
 }
 
 
@@ -65,16 +65,16 @@ class Config:
     """Folder for the results."""
 
 
-def main(config: Config) -> list[search_table.Row]:
+def main(config: Config) -> list[tables.Row]:
     """Runs all searches and writes results.npz and table.csv.
 
     Returns: a row for each dataset, score and algorithm.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    settings.positive(config, "seeds", "visits", "chunk")
+    cli.positive(config, "seeds", "visits", "chunk")
     if config.visits < POPULATION:
         raise ValueError(f"--visits must be at least {POPULATION}, not {config.visits}")
-    settings.seed(config)
+    cli.seed(config)
     score_columns.chosen(config.algorithms, ALGORITHMS, "search")
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     table = sources.open_table(config.benchmark)
@@ -90,24 +90,24 @@ def main(config: Config) -> list[search_table.Row]:
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"
     described = {"table_sha256": table.manifest["sha256"], "made_by": made_by}
-    folder = chunks.open_folder(config.out, kept | described)
+    folder = seed_store.open_folder(config.out, kept | described)
     labels = {
         ".".join((*key, algorithm)): (*key, algorithm)
         for key in scores
         for algorithm in config.algorithms
     }
     prepared = {
-        key: score_search.score_table(nasbench201.SPACE, table.arch, *score)
+        key: reference_search.score_table(nasbench201.SPACE, table.arch, *score)
         for key, score in scores.items()
     }
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
         dataset, score, algorithm = labels[label]
-        keys = chunks.seed_keys(config.base_seed, seeds)
+        keys = seed_store.seed_keys(config.base_seed, seeds)
         runs = _many(keys, prepared[dataset, score], algorithm, config.visits)
         return runs._asdict()
 
-    runs = chunks.run_chunks(
+    runs = seed_store.run_chunks(
         folder,
         list(labels),
         config.seeds,
@@ -117,18 +117,16 @@ def main(config: Config) -> list[search_table.Row]:
     )
     # What is known is of 500 visits, and of the accuracy of one run.
     as_published = config.visits == VISITS and config.run == "one"
-    known = search_table.published() if as_published else {}
+    known = tables.published() if as_published else {}
     rows = [
-        search_table.row(key, run, scores[key[:2]], accuracy[key[0]], known)
+        tables.row(key, run, scores[key[:2]], accuracy[key[0]], known)
         for key, run in zip(labels.values(), runs.values(), strict=True)
     ]
     arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
-    checkpoints.save_arrays(
-        folder.path / "results.npz", arrays, {"settings": folder.settings}
-    )
-    search_table.write_csv(folder.path / "table.csv", rows)
+    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.settings})
+    tables.write_csv(folder.path / "table.csv", rows)
     console = Console()
-    search_table.show(console, rows)
+    tables.show(console, rows)
     written = "results.npz, table.csv"
     console.print(f"{folder.path}: {written}", highlight=False, soft_wrap=True)
     return rows
@@ -148,11 +146,11 @@ def _without_ties(name: str, score: score_columns.Score) -> score_columns.Score:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _many(
-    keys: jax.Array, table: score_search.ScoreTable, algorithm: str, visits: int
-) -> score_search.ScoreRun:
+    keys: jax.Array, table: reference_search.ScoreTable, algorithm: str, visits: int
+) -> reference_search.ScoreRun:
     search = functools.partial(ALGORITHMS[algorithm], visits=visits)
     return jax.vmap(search, (0, None))(keys, table)
 
 
 if __name__ == "__main__":
-    settings.command(main, Config)
+    cli.command(main, Config)

@@ -155,3 +155,8 @@ def _groups(order: ArrayLike) -> Array:
     order = jnp.asarray(order)
     # Counts of smaller ones are the same for equal ones.
     return jnp.searchsorted(jnp.sort(order), order)
+
+
+def nan_to_neg_inf(score: Array) -> Array:
+    """Scores (...) for comparisons: a failed evaluation (NaN) loses to everything."""
+    return jnp.where(jnp.isnan(score), -jnp.inf, score)

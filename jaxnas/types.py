@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,15 @@ Array = jax.Array
 
 # A query to the last epoch that a benchmark has, whatever that is.
 FULL_TRAINING = 2**31 - 1
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises `ValueError` for the first size that is below 1, or not whole."""
+    for name, size in sizes.items():
+        if not isinstance(size, Integral):
+            raise ValueError(f"{name} must be a whole number, not {size!r}")
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, not {size}")
 
 
 def check_shapes(**wanted: tuple[Any, str]) -> None:

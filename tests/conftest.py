@@ -42,9 +42,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def records(shared):
     """Complete official records of three cells of NAS-Bench-201."""
-    from jaxnas import checkpoints
+    from jaxnas.io import npz
 
-    return checkpoints.read_npz(shared / "data/nats_official_records_3archs.npz")
+    return npz.read_npz(shared / "data/nats_official_records_3archs.npz")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,9 +76,9 @@ def zero_cost(shared):
 
     import zero_cost_records
 
-    from jaxnas import checkpoints
+    from jaxnas.io import npz
 
-    arrays = checkpoints.read_npz(shared / "oracles/zero_cost.npz")
+    arrays = npz.read_npz(shared / "oracles/zero_cost.npz")
     index = json.loads((shared / "oracles/zero_cost.json").read_text())
     return {tag: zero_cost_records.load(arrays, index, tag) for tag in index["entries"]}
 

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.search import bayesopt, drive, pool
-from jaxnas.search.bananas import bananas
+from jaxnas.predictors import pool
+from jaxnas.search import drive
 from jaxnas.search.evolution import regularized_evolution
-from jaxnas.search.random_search import random_search
+from jaxnas.search.gp import pool_search
+from jaxnas.search.neural_predictor import bananas
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base, features
 from jaxnas.types import Result
 
@@ -102,7 +104,7 @@ def gaussian():
     # Without ties: no two cells have the same distances to all others.
     scales = 1 + jnp.arange(20) / 7
     cells = pool.make_pool(SPACE, [lambda arch: (hot(arch) * scales,)])
-    return bayesopt.bayesopt(cells, init=4, epoch=12)
+    return pool_search.bayesopt(cells, init=4, epoch=12)
 
 
 SEARCHES = {

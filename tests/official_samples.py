@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks import tfrecord
+from jaxnas.io import tfrecord
 from jaxnas.spaces import nasbench101, nasbench201
 
 META = "meta.pickle.pbz2"

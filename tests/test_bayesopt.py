@@ -10,9 +10,9 @@ from jax.tree_util import Partial
 from scipy.spatial.distance import cdist
 
 from jaxnas import acquisition, gp, metrics
-from jaxnas.search import bayesopt as bo
-from jaxnas.search import pool as pools
-from jaxnas.search import selectors
+from jaxnas.predictors import pool as pools
+from jaxnas.search.gp import pool_search as bo
+from jaxnas.search.gp import selectors
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result

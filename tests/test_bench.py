@@ -13,27 +13,30 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from experiments import (
-    bench,
-    bench_distances,
-    bench_dpp,
-    bench_peers,
-    bench_search,
-    bench_transport,
+from experiments import tw_sequential
+from experiments.bench import (
+    distances,
+    dpp,
+    memory,
+    peers,
+    run,
+    search,
     timing,
-    tw_sequential,
+    transport,
 )
+from experiments.bench.config import Config
 from jaxnas import gp
 from jaxnas.kernels import gram
-from jaxnas.kernels import tree_wasserstein as tw
-from jaxnas.search import bayesopt, loop
+from jaxnas.kernels import op_trees as tw
+from jaxnas.search import loop
 from jaxnas.search.base import Search
+from jaxnas.search.gp import pool_search
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = bench.Config(
+TINY = Config(
     sections=("search", "distances", "dpp"),
     ngrams=(1,),
     cells=60,
@@ -55,7 +58,7 @@ DPP = ("a draw of k-DPP", "one draw of k-DPP", "the greedy choice")
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "deep" / "out"
-    return out, bench.main(dataclasses.replace(TINY, out=str(out)))
+    return out, run.main(dataclasses.replace(TINY, out=str(out)))
 
 
 def test_every_peer_is_measured_beside_ours(done):
@@ -107,20 +110,20 @@ def test_the_table_has_every_number(capsys):
 def test_memory_is_that_of_the_job_alone():
     ours = np.ones(2**26)  # 512 MiB that the job does not have
     job = "import time; x = bytearray(b'1') * 2**27; time.sleep(0.1)"
-    mebibytes, wall, cpu = bench.peak([sys.executable, "-c", job])
+    mebibytes, wall, cpu = memory.peak([sys.executable, "-c", job])
     assert ours.all() and 128 < mebibytes < 300
     assert wall > 0.1 and cpu > 0
     with pytest.raises(ValueError, match="failed: no such thing"):
-        bench.peak([sys.executable, "-c", "raise SystemExit('no such thing')"])
+        memory.peak([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
 def test_memory_is_of_the_main_comparison(monkeypatch):
     jobs = []
     monkeypatch.setattr(
-        bench, "peak", lambda job: jobs.append(job) or (512.0, 9.0, 8.0)
+        memory, "peak", lambda job: jobs.append(job) or (512.0, 9.0, 8.0)
     )
     config = dataclasses.replace(TINY, memory_seeds=3, memory_methods=("random",))
-    used, took = bench.memory(config)
+    used, took = memory.memory(config)
     assert (used.median, used.unit, took.median, took.unit) == (512, "MiB", 9, "s")
     assert "experiments.tw_sequential" in jobs[0]
     assert jobs[0][-2:] == ["--methods", "random"]
@@ -131,7 +134,7 @@ def test_memory_is_of_the_main_comparison(monkeypatch):
 
 def test_transport_is_measured_and_compared():
     config = dataclasses.replace(TINY, transport_pairs=40, pairs=20, ott_pairs=0)
-    rows = bench_transport.transport(config)
+    rows = transport.transport(config)
     assert [r.what.split()[0].strip(",") for r in rows] == [
         *("jaxnas", "POT", "scipy"), *("jaxnas", "POT") * 4
     ]  # fmt: skip
@@ -159,7 +162,7 @@ def test_transport_is_measured_and_compared():
 def test_bad_input_is_told_before_anything_is_written(tmp_path, change, words):
     config = dataclasses.replace(TINY, out=str(tmp_path / "out"), **change)
     with pytest.raises(ValueError, match=words) as error:
-        bench.main(config)
+        run.main(config)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -168,7 +171,7 @@ def test_a_file_is_no_folder_to_write_to(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(ValueError, match="cannot use --out"):
-            bench.main(dataclasses.replace(TINY, out=str(path)))
+            run.main(dataclasses.replace(TINY, out=str(path)))
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -189,16 +192,16 @@ def test_loops_by_pair_give_the_distance(archs, n):
     distance = lambda x, y: tw.tree_wasserstein(x, y, space.labels, n).sum()  # noqa: E731
     ours = jax.vmap(distance)(a, b)
     sample = np.stack([np.arange(20), np.arange(20, 40)], 1)
-    for name, distances in bench_distances._by_pair(n, archs, sample).items():
-        theirs = [distances(i) for i in range(20)]
+    for name, distance_of in distances._by_pair(n, archs, sample).items():
+        theirs = [distance_of(i) for i in range(20)]
         np.testing.assert_allclose(theirs, ours, atol=2e-5, err_msg=name)
 
 
 def test_a_difference_is_found():
     right, wrong = {"a": lambda i: 1.0 - i}, {"b": lambda i: 1.0}
-    bench_distances._check(np.array([1.0, 0.0]), right)
+    distances._check(np.array([1.0, 0.0]), right)
     with pytest.raises(ValueError, match="b and jaxnas differ by 1"):
-        bench_distances._check(np.array([1.0, 0.0]), wrong)
+        distances._check(np.array([1.0, 0.0]), wrong)
 
 
 def test_blocks_and_scipy_sum_the_same_distances(archs):
@@ -206,25 +209,25 @@ def test_blocks_and_scipy_sum_the_same_distances(archs):
     distinct, row = rng.normal(size=(9, 4)), rng.integers(9, size=30)
     distinct[:, 2:] = distinct[row[:9] % 3, 2:]  # a part with fewer values
     x = jnp.asarray(distinct.T, jnp.float32)
-    stored = bench_distances.tables(gram.Embedding((x[:2], x[2:]), jnp.asarray(row)))
+    stored = distances.tables(gram.Embedding((x[:2], x[2:]), jnp.asarray(row)))
     assert stored[1].value.shape[1] < stored[0].value.shape[1] == 9
-    ours = bench_distances.block(stored, jnp.arange(11))
+    ours = distances.block(stored, jnp.arange(11))
     every = distinct[row]
     expected = np.abs(every[:, None] - every[None, :11]).sum(-1)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
-    one = bench_peers.cityblock(every, 11, 4)
-    two = bench_peers.cityblock_distinct(distinct, row, 11, 4)
+    one = peers.cityblock(every, 11, 4)
+    two = peers.cityblock_distinct(distinct, row, 11, 4)
     assert one == pytest.approx(expected.sum()) == pytest.approx(two)
 
 
 def test_a_different_distribution_is_found():
-    kernel = bench_dpp.similarity(12)
+    kernel = dpp.similarity(12)
     rng = np.random.default_rng(0)
     alike = [np.stack([rng.permutation(12)[:4] for _ in range(300)]) for _ in range(2)]
-    bench_dpp.check(dict(zip("ab", alike, strict=True)), kernel)
-    diverse = np.tile(bench_dpp.naive_greedy(kernel, 4), (300, 1))
+    dpp.check(dict(zip("ab", alike, strict=True)), kernel)
+    diverse = np.tile(dpp.naive_greedy(kernel, 4), (300, 1))
     with pytest.raises(ValueError, match="a and b draw from different distributions"):
-        bench_dpp.check({"a": alike[0], "b": diverse}, kernel)
+        dpp.check({"a": alike[0], "b": diverse}, kernel)
 
 
 @pytest.fixture
@@ -235,7 +238,7 @@ def data():
 
 def test_the_kernel_of_the_peer_is_ours(data):
     x, _, scales, cuts = data
-    kernel = bench_peers.Laplacian(scales, np.array([[1e-3, 1e3]] * 2), cuts)
+    kernel = peers.Laplacian(scales, np.array([[1e-3, 1e3]] * 2), cuts)
     whole = gram.Embedding((jnp.asarray(x.T[:2]), jnp.asarray(x.T[2:])), jnp.arange(15))
     ours = gram.laplace(gram.pairs(whole, jnp.arange(15)), jnp.asarray(scales))
     np.testing.assert_allclose(kernel(x), ours, atol=1e-5)
@@ -246,21 +249,21 @@ def test_the_kernel_of_the_peer_is_ours(data):
 
 def test_the_peer_has_exact_gradients(data):
     x, y, scales, cuts = data
-    model = bench_peers.regressor(scales, cuts).fit(x, y)
+    model = peers.regressor(scales, cuts).fit(x, y)
     value = lambda theta: model.log_marginal_likelihood(theta)  # noqa: E731
     slope = lambda theta: model.log_marginal_likelihood(theta, True)[1]  # noqa: E731
     assert check_grad(value, slope, np.array([0.3, -0.2, 0.5, -2.0])) < 1e-4
-    before = bench_peers.regressor(scales, cuts).kernel.theta
+    before = peers.regressor(scales, cuts).kernel.theta
     assert value(model.kernel_.theta) > value(before)
 
 
 def test_the_step_of_the_peer_is_a_step_of_ours(data):
     """The choice of largest expected improvement, from our own posterior."""
     x, y, scales, cuts = data
-    model = bench_peers.without_fit(bench_peers.regressor(scales, cuts).fit(x, y))
+    model = peers.without_fit(peers.regressor(scales, cuts).fit(x, y))
     fitted, index, row = model.kernel, np.array([3, 1, 8, 11]), np.arange(15)
     values = 0.1 * y[index]
-    chosen = bench_peers.search_step(model, x, row, index, values)
+    chosen = peers.search_step(model, x, row, index, values)
     prior, noise = np.array(fitted.k1(x)), fitted.k2.noise_level
     z = (values - values.mean()) / values.std()
     seen = jnp.ones(4, bool)
@@ -269,16 +272,16 @@ def test_the_step_of_the_peer_is_a_step_of_ours(data):
     mean = np.asarray(posterior.mean)
     std = np.sqrt(np.diag(posterior.cov) + noise)
     u = (mean - z.max()) / std
-    utility = std * (u * bench_peers.ndtr(u) + np.exp(-(u**2) / 2) / (2 * np.pi) ** 0.5)
+    utility = std * (u * peers.ndtr(u) + np.exp(-(u**2) / 2) / (2 * np.pi) ** 0.5)
     utility[index] = -1
     assert chosen == utility.argmax() and chosen not in index
     # The same, when equal rows are stored once.
     twice = np.concatenate([x, x[:4]])
-    again = bench_peers.search_step(
+    again = peers.search_step(
         model, twice, np.arange(19), np.append(index, chosen), np.append(values, -1)
     )
     distinct = np.append(row, np.arange(4))
-    assert again == bench_peers.search_step(
+    assert again == peers.search_step(
         model, x, distinct, np.append(index, chosen), np.append(values, -1)
     )
 
@@ -286,7 +289,7 @@ def test_the_step_of_the_peer_is_a_step_of_ours(data):
 @pytest.mark.parametrize("evaluations", [11, 150])
 def test_fits_are_counted_as_they_are_run(evaluations):
     """In a search that only counts, with the stages of the real one."""
-    stages = functools.partial(bayesopt.refit_stages, 10)
+    stages = functools.partial(pool_search.refit_stages, 10)
     query = Query(jnp.zeros((1, 6), jnp.int32), *jnp.zeros((2, 1), jnp.int32))
     counting = Search(
         init=lambda key: jnp.int32(0),
@@ -299,7 +302,7 @@ def test_fits_are_counted_as_they_are_run(evaluations):
     nothing = lambda key, query: Result(score, score[:, None], score)  # noqa: E731
     refreshed, _ = loop.run(jax.random.key(0), counting, nothing, evaluations)
     # The stage of random evaluations has nothing to fit.
-    assert bench_search.num_fits(counting, evaluations) == refreshed - 1
+    assert search.num_fits(counting, evaluations) == refreshed - 1
 
 
 def test_calls_take_turns_and_are_timed():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks import files, synthetic, tabular
+from jaxnas.benchmarks import synthetic, table_files, tabular
 from jaxnas.search.base import Search
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import (
@@ -80,14 +80,18 @@ def make_table(arch=None, space="toy", seed=0):
     }
     meaning = dict.fromkeys(columns, "drawn")
     manifest = {"source": "none", "sha256": "", "columns": meaning}
-    return files.check(files.Table("toy-table", space, arch, columns, manifest))
+    return table_files.check(
+        table_files.Table("toy-table", space, arch, columns, manifest)
+    )
 
 
 def with_columns(table, columns, **manifest):
     """The table with other columns."""
     meaning = {"columns": dict.fromkeys(columns, "drawn")}
     told = table.manifest | meaning | manifest
-    return files.check(files.Table(table.name, table.space, table.arch, columns, told))
+    return table_files.check(
+        table_files.Table(table.name, table.space, table.arch, columns, told)
+    )
 
 
 def query_of(archs, epoch=FULL_TRAINING, start=0):

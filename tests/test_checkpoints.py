@@ -13,7 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxnas import checkpoints, datasets, pytrees
+from jaxnas import datasets
+from jaxnas.io import checkpoints, files, npz
 
 ARRAYS = {
     "a/b": np.arange(6, dtype=np.int8).reshape(2, 3),
@@ -35,8 +36,8 @@ def refused(function, *args):
 
 def test_arrays_come_back_as_they_were(tmp_path):
     path, manifest = tmp_path / "x.npz", {"step": 3, "names": ["ä", "b"], "none": None}
-    checkpoints.save_arrays(path, ARRAYS, manifest)
-    arrays, found = checkpoints.load_arrays(path)
+    npz.save_arrays(path, ARRAYS, manifest)
+    arrays, found = npz.load_arrays(path)
     assert found == manifest and arrays.keys() == ARRAYS.keys()
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], value, strict=True)
@@ -47,28 +48,28 @@ def test_arrays_come_back_as_they_were(tmp_path):
 
 def test_the_same_arrays_give_the_same_bytes(tmp_path):
     for name in ("x", "y"):
-        checkpoints.save_arrays(tmp_path / name, ARRAYS, {})
+        npz.save_arrays(tmp_path / name, ARRAYS, {})
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
 
 
 def test_a_write_that_fails_changes_nothing(tmp_path):
     path = tmp_path / "x"
-    checkpoints.atomic_write(path, b"old")
+    files.atomic_write(path, b"old")
 
     def breaks(file):
         file.write(b"half of the")
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError):
-        checkpoints.atomic_write(path, breaks)
+        files.atomic_write(path, breaks)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["x"]
-    checkpoints.atomic_write(path, lambda file: file.write(b"new"))
+    files.atomic_write(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["x"]
 
 
 def test_the_file_has_the_usual_permissions(tmp_path):
     (tmp_path / "usual").write_bytes(b"")
-    checkpoints.atomic_write(tmp_path / "x", b"")
+    files.atomic_write(tmp_path / "x", b"")
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
@@ -76,23 +77,23 @@ def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     for path in ("missing/x.npz", "file/x.npz", "folder"):
-        message = refused(checkpoints.save_arrays, tmp_path / path, ARRAYS, {})
+        message = refused(npz.save_arrays, tmp_path / path, ARRAYS, {})
         assert message.startswith(f"cannot write {tmp_path / path}: ")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
     if os.geteuid():  # The superuser writes wherever it wants.
         (tmp_path / "folder").chmod(0o500)
         path = tmp_path / "folder" / "x.npz"
-        assert "Permission denied" in refused(checkpoints.atomic_write, path, b"")
+        assert "Permission denied" in refused(files.atomic_write, path, b"")
 
 
 def test_what_an_npz_cannot_hold(tmp_path):
     path = tmp_path / "x.npz"
     bad = {"o": np.array([{}], object)}
-    assert "o is object" in refused(checkpoints.save_arrays, path, bad, {})
+    assert "o is object" in refused(npz.save_arrays, path, bad, {})
     named = {"manifest": np.zeros(1)}
-    assert "'manifest'" in refused(checkpoints.save_arrays, path, named, {})
+    assert "'manifest'" in refused(npz.save_arrays, path, named, {})
     for manifest in ({"x": np.zeros(2)}, {"x": float("nan")}):
-        message = refused(checkpoints.save_arrays, path, {}, manifest)
+        message = refused(npz.save_arrays, path, {}, manifest)
         assert "the manifest is not JSON" in message
     assert not path.exists()
 
@@ -105,20 +106,20 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path):
             return os.system, (f"touch {ran}",)
 
     np.savez(path, x=np.array([Bad()], object), manifest=np.array("{}"))
-    assert "object, not numbers" in refused(checkpoints.load_arrays, path)
+    assert "object, not numbers" in refused(npz.load_arrays, path)
     assert not ran.exists()
 
 
 def test_files_that_are_no_array_files(tmp_path):
     path = tmp_path / "x.npz"
-    assert refused(checkpoints.load_arrays, path) == f"no such file: {path}"
-    assert "not a file" in refused(checkpoints.load_arrays, tmp_path)
+    assert refused(npz.load_arrays, path) == f"no such file: {path}"
+    assert "not a file" in refused(npz.load_arrays, tmp_path)
     for content in (b"", b"PK", b"hello\n" * 100):
         path.write_bytes(content)
-        message = refused(checkpoints.load_arrays, path)
+        message = refused(npz.load_arrays, path)
         assert message.startswith(f"{path} is not a sound npz file: ")
     np.savez(path, weights=np.zeros(2), bias=np.zeros(1))
-    message = refused(checkpoints.load_arrays, path)
+    message = refused(npz.load_arrays, path)
     assert "wanted an array 'manifest', found bias, weights" in message
     for manifest in (
         np.array("[1]"),
@@ -127,8 +128,8 @@ def test_files_that_are_no_array_files(tmp_path):
         np.array("[" * 10**5),
     ):
         np.savez(path, manifest=manifest)
-        assert "JSON object" in refused(checkpoints.load_arrays, path)
-    message = refused(checkpoints.read_npz, path, ["a", "b"])
+        assert "JSON object" in refused(npz.load_arrays, path)
+    message = refused(npz.read_npz, path, ["a", "b"])
     assert message == f"{path}: wanted the arrays a, b, found manifest"
 
 
@@ -142,15 +143,15 @@ def central_sizes(data):
 
 def test_a_file_may_not_unpack_to_more_than_allowed(tmp_path):
     path = tmp_path / "x.npz"
-    checkpoints.save_arrays(path, {"zeros": np.zeros(10**6)}, {})
+    npz.save_arrays(path, {"zeros": np.zeros(10**6)}, {})
     assert path.stat().st_size < 20_000
-    message = refused(lambda: checkpoints.load_arrays(path, max_bytes=10**6))
+    message = refused(lambda: npz.load_arrays(path, max_bytes=10**6))
     assert "more than 1000000" in message
     data = bytearray(path.read_bytes())
     for at in central_sizes(data):
         data[at : at + 4] = struct.pack("<I", 2**31)
     path.write_bytes(data)
-    assert f"more than {2**31}" in refused(checkpoints.load_arrays, path)
+    assert f"more than {2**31}" in refused(npz.load_arrays, path)
 
 
 def test_a_file_that_unpacks_to_more_than_it_declares(tmp_path):
@@ -163,7 +164,7 @@ def test_a_file_that_unpacks_to_more_than_it_declares(tmp_path):
     path.write_bytes(data)
     tracemalloc.start()
     try:
-        assert "not a sound npz" in refused(checkpoints.load_arrays, path)
+        assert "not a sound npz" in refused(npz.load_arrays, path)
         assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
     finally:
         tracemalloc.stop()
@@ -175,7 +176,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path):
     member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", member)
-    message = refused(checkpoints.load_arrays, path)
+    message = refused(npz.load_arrays, path)
     assert "claims 4000000000000 bytes and has 8" in message
 
 
@@ -198,15 +199,15 @@ NOISE = np.random.default_rng(0).integers(0, 256, 10**6).astype(np.uint8)
 
 def test_a_disk_that_becomes_full_leaves_the_old_file(tmp_path, capfd):
     path = tmp_path / "x.npz"
-    checkpoints.save_arrays(path, ARRAYS, {"step": 1})
+    npz.save_arrays(path, ARRAYS, {"step": 1})
     for write in (
-        lambda: checkpoints.save_arrays(path, {"noise": NOISE}, {}),
-        lambda: checkpoints.atomic_write(path, NOISE.tobytes()),
+        lambda: npz.save_arrays(path, {"noise": NOISE}, {}),
+        lambda: files.atomic_write(path, NOISE.tobytes()),
     ):
         with no_file_above(10**5):
             message = refused(write)
         assert message == f"cannot write {path}: File too large"
-        assert checkpoints.load_arrays(path)[1] == {"step": 1}
+        assert npz.load_arrays(path)[1] == {"step": 1}
         assert os.listdir(tmp_path) == ["x.npz"]
     assert capfd.readouterr() == ("", "")
 
@@ -214,13 +215,13 @@ def test_a_disk_that_becomes_full_leaves_the_old_file(tmp_path, capfd):
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch, function):
     path = tmp_path / "x.npz"
-    checkpoints.atomic_write(path, b"old")
+    files.atomic_write(path, b"old")
 
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, function, fail)
-    message = refused(checkpoints.save_arrays, path, ARRAYS, {})
+    message = refused(npz.save_arrays, path, ARRAYS, {})
     assert message == f"cannot write {path}: No space left on device"
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["x.npz"]
 
@@ -228,30 +229,32 @@ def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch, function)
 def test_pytrees_on_a_disk_that_becomes_full(tmp_path, caplog):
     pytest.importorskip("orbax.checkpoint")
     path, old = tmp_path / "tree", {"a": np.arange(3.0)}
-    pytrees.save(path, old, {"step": 1})
+    checkpoints.save(path, old, {"step": 1})
     with no_file_above(10**5):
-        message = refused(pytrees.save, path, {"a": NOISE}, {"step": 2})
+        message = refused(checkpoints.save, path, {"a": NOISE}, {"step": 2})
     assert message == f"cannot write {path}: File too large" and not caplog.records
-    assert os.listdir(tmp_path) == ["tree"] and pytrees.manifest(path) == {"step": 1}
-    np.testing.assert_array_equal(pytrees.restore(path, old)["a"], old["a"])
-    assert "not JSON" in refused(pytrees.save, path, old, {"x": float("inf")})
-    assert pytrees.manifest(path) == {"step": 1}
+    assert os.listdir(tmp_path) == ["tree"] and checkpoints.manifest(path) == {
+        "step": 1
+    }
+    np.testing.assert_array_equal(checkpoints.restore(path, old)["a"], old["a"])
+    assert "not JSON" in refused(checkpoints.save, path, old, {"x": float("inf")})
+    assert checkpoints.manifest(path) == {"step": 1}
 
 
 def test_every_name_that_a_file_can_have_is_written(tmp_path):
     for name in ("x" * 255, "ä" * 127):
-        checkpoints.save_arrays(tmp_path / name, ARRAYS, {})
-        assert checkpoints.load_arrays(tmp_path / name)[1] == {}
+        npz.save_arrays(tmp_path / name, ARRAYS, {})
+        assert npz.load_arrays(tmp_path / name)[1] == {}
 
 
 def test_names_that_are_too_long_are_refused(tmp_path):
     path = tmp_path / ("x" * 256)
     for function, *rest in (
-        (checkpoints.save_arrays, ARRAYS, {}),
-        (checkpoints.load_arrays,),
-        (checkpoints.make_folder,),
-        (pytrees.exists,),
-        (pytrees.manifest,),
+        (npz.save_arrays, ARRAYS, {}),
+        (npz.load_arrays,),
+        (files.make_folder,),
+        (checkpoints.exists,),
+        (checkpoints.manifest,),
         (datasets.from_npz,),
         (datasets.from_folder,),
         (datasets.from_cifar,),
@@ -260,7 +263,7 @@ def test_names_that_are_too_long_are_refused(tmp_path):
         message = refused(function, path, *rest)
         assert str(path) in message and "File name too long" in message
     if importlib.util.find_spec("orbax.checkpoint"):
-        assert str(path) in refused(pytrees.save, path, {"a": NOISE[:3]}, {})
+        assert str(path) in refused(checkpoints.save, path, {"a": NOISE[:3]}, {})
     assert not os.listdir(tmp_path)
 
 
@@ -268,12 +271,12 @@ def test_names_that_are_too_long_are_refused(tmp_path):
 def test_numbers_of_a_manifest_are_finite(tmp_path, number):
     path = tmp_path / "x.npz"
     np.savez(path, manifest=np.array(f'{{"a": [{{"b": {number}}}]}}'))
-    message = refused(checkpoints.load_arrays, path)
+    message = refused(npz.load_arrays, path)
     assert message == f"{path}: the manifest has a number that is not finite"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    message = refused(checkpoints.make_folder, tmp_path / "file" / "folder")
+    message = refused(files.make_folder, tmp_path / "file" / "folder")
     assert message == f"cannot make the folder {tmp_path}/file/folder: Not a directory"
-    assert checkpoints.make_folder(tmp_path / "a" / "b").is_dir()
+    assert files.make_folder(tmp_path / "a" / "b").is_dir()

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import chunks, progress
+from jaxnas.studies import progress, seed_store
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {"dataset": "a", "steps": 3, "nested": (1, 2)}
@@ -21,7 +21,7 @@ METHODS = ("first", "second")
 
 def draw(method, seeds):
     """A fake search: three scores for each seed, and one array of another type."""
-    keys = chunks.seed_keys(7, seeds)
+    keys = seed_store.seed_keys(7, seeds)
     score = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
     return {"score": score + METHODS.index(method), "arch": seeds.astype(np.int8)}
 
@@ -29,8 +29,8 @@ def draw(method, seeds):
 def run(
     out, simulate=draw, *, num_seeds=7, chunk=3, methods=METHODS, settings=SETTINGS
 ):
-    folder = chunks.open_folder(out, settings)
-    return chunks.run_chunks(
+    folder = seed_store.open_folder(out, settings)
+    return seed_store.run_chunks(
         folder, methods, num_seeds, simulate, chunk=chunk, evaluations=3
     )
 
@@ -78,13 +78,13 @@ def test_more_seeds_are_computed_beside_those_that_are_there(tmp_path):
 
 
 def test_what_is_finished_ends_at_the_first_gap(tmp_path):
-    folder = chunks.open_folder(tmp_path / "out", SETTINGS)
-    assert chunks.finished(folder, "first", 9) == {}
+    folder = seed_store.open_folder(tmp_path / "out", SETTINGS)
+    assert seed_store.finished(folder, "first", 9) == {}
     assert not (tmp_path / "out").exists()
     run(tmp_path / "out", num_seeds=9, chunk=3)
     before = contents(tmp_path)
     for most, wanted in ((9, 9), (4, 4), (20, 9)):
-        found = chunks.finished(folder, "first", most)
+        found = seed_store.finished(folder, "first", most)
         assert set(found) == {"seed", "score", "arch"}
         for name, array in (
             {"seed": np.arange(9)} | draw("first", np.arange(9))
@@ -92,10 +92,12 @@ def test_what_is_finished_ends_at_the_first_gap(tmp_path):
             np.testing.assert_array_equal(found[name], array[:wanted])
     assert contents(tmp_path) == before
     (tmp_path / "out/chunks/first-3-6.npz").unlink()
-    np.testing.assert_array_equal(chunks.finished(folder, "first", 9)["seed"], range(3))
+    np.testing.assert_array_equal(
+        seed_store.finished(folder, "first", 9)["seed"], range(3)
+    )
     (tmp_path / "out/chunks/first-0-3.npz").unlink()
-    assert chunks.finished(folder, "first", 9) == {}
-    assert len(chunks.finished(folder, "second", 9)["seed"]) == 9
+    assert seed_store.finished(folder, "first", 9) == {}
+    assert len(seed_store.finished(folder, "second", 9)["seed"]) == 9
 
 
 def test_a_gap_is_filled(tmp_path):
@@ -165,7 +167,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
     run(tmp_path)
     files = contents(tmp_path)
     with pytest.raises(ValueError, match="other settings") as caught:
-        chunks.open_folder(tmp_path, SETTINGS | {"dataset": "b", "new": 1})
+        seed_store.open_folder(tmp_path, SETTINGS | {"dataset": "b", "new": 1})
     said = str(caught.value)
     assert "dataset 'a' there, 'b' now" in said and "new None there, 1 now" in said
     assert "steps" not in said and "\n" not in said and "--out" in said
@@ -176,22 +178,22 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     for bad in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match="cannot use --out"):
-            chunks.open_folder(bad, SETTINGS)
+            seed_store.open_folder(bad, SETTINGS)
     with pytest.raises(ValueError, match="not a result folder"):
-        chunks.open_folder(tmp_path, SETTINGS)
+        seed_store.open_folder(tmp_path, SETTINGS)
     assert (tmp_path / "file").read_text() == "not a folder"
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / chunks.SETTINGS).write_text('{"dataset"')
+    (tmp_path / "torn" / seed_store.SETTINGS).write_text('{"dataset"')
     with pytest.raises(ValueError, match="cannot read"):
-        chunks.open_folder(tmp_path / "torn", SETTINGS)
+        seed_store.open_folder(tmp_path / "torn", SETTINGS)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(ValueError, match="no permission"):
-        chunks.open_folder(tmp_path / "out", SETTINGS)
+        seed_store.open_folder(tmp_path / "out", SETTINGS)
 
 
 def test_a_failing_method_is_named(tmp_path):
@@ -322,8 +324,8 @@ def test_durations_are_in_words():
 
 
 def test_settings_are_kept_as_plain_json(tmp_path):
-    folder = chunks.open_folder(tmp_path / "out", SETTINGS)
+    folder = seed_store.open_folder(tmp_path / "out", SETTINGS)
     assert not folder.path.exists(), "asking has written something"
     run(folder.path)
-    kept = json.loads((folder.path / chunks.SETTINGS).read_text())
+    kept = json.loads((folder.path / seed_store.SETTINGS).read_text())
     assert kept == folder.settings == {"dataset": "a", "steps": 3, "nested": [1, 2]}

@@ -31,7 +31,7 @@ from drive_toy import (
 from jaxnas.search import drive
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.loop import run
-from jaxnas.search.random_search import random_search
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base
 from jaxnas.types import Result
 

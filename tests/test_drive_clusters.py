@@ -10,7 +10,7 @@ import pytest
 from drive_toy import SPACE, costly, go, parsed
 
 from jaxnas.search import drive
-from jaxnas.search.random_search import random_search
+from jaxnas.search.random import random_search
 
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 

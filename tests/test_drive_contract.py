@@ -21,7 +21,7 @@ from drive_toy import (
 from jax.tree_util import Partial
 
 from jaxnas.search.loop import run
-from jaxnas.search.random_search import random_search
+from jaxnas.search.random import random_search
 from jaxnas.types import Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

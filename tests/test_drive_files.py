@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from jaxnas.search import drive
 from jaxnas.search.drive import history, journal
-from jaxnas.search.random_search import random_search
+from jaxnas.search.random import random_search
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -14,7 +14,7 @@ import pytest
 from drive_toy import SPACE, go, parsed, value
 
 from jaxnas.search import drive
-from jaxnas.search.random_search import random_search
+from jaxnas.search.random import random_search
 
 pytestmark = pytest.mark.slow
 

@@ -34,9 +34,11 @@ from drive_toy import (
 )
 from jax.tree_util import Partial
 
-from jaxnas.search import bayesopt, drive, pool
+from jaxnas.predictors import pool
+from jaxnas.search import drive
 from jaxnas.search.drive import executors, progress, workers
-from jaxnas.search.random_search import random_search
+from jaxnas.search.gp import pool_search
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base
 from jaxnas.types import asked
 
@@ -251,7 +253,7 @@ def sum_of(text):
 def test_scores_are_told_apart_whatever_their_offset_and_scale(tmp_path, change):
     space = base.product("small", (3,) * 4)
     one_hot = lambda arch: (jax.nn.one_hot(arch, 3).reshape(-1),)  # noqa: E731
-    search = bayesopt.bayesopt(pool.make_pool(space, [one_hot]), init=6)
+    search = pool_search.bayesopt(pool.make_pool(space, [one_hot]), init=6)
 
     def where(folder, function):
         key = jax.random.key(0)
@@ -626,7 +628,7 @@ def test_results_from_outside_become_history_once(tmp_path):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_model_learns_from_results_from_outside(tmp_path, batch):
     hot = lambda arch: (jax.nn.one_hot(arch, 4).reshape(-1),)  # noqa: E731
-    search = bayesopt.bayesopt(pool.make_pool(SPACE, [hot]), init=4, batch=batch)
+    search = pool_search.bayesopt(pool.make_pool(SPACE, [hot]), init=4, batch=batch)
     rng = np.random.default_rng(0)
     texts = {SPACE.to_string(a) for a in rng.integers(0, 4, (30, 5))}
     outside = [drive.Evaluation(text, sum_of(text)) for text in sorted(texts)]
@@ -652,7 +654,7 @@ def test_results_from_outside_are_told_in_batches(tmp_path):
 def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):
     some = np.indices((2,) * 5).reshape(5, -1).T
     hot = lambda arch: (jax.nn.one_hot(arch, 4).reshape(-1),)  # noqa: E731
-    small = bayesopt.bayesopt(pool.make_pool(SPACE, [hot], arch=some), init=4)
+    small = pool_search.bayesopt(pool.make_pool(SPACE, [hot], arch=some), init=4)
     outside = [drive.Evaluation("3,3,3,3,3", 99.5)]
     found = go(tmp_path, small, 6, function=sum_of, given=outside)
     same(found[1:], go(tmp_path / "without", small, 6, function=sum_of))

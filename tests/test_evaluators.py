@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import test_training
 
-from jaxnas.benchmarks import files, synthetic, tabular, training
+from jaxnas.benchmarks import synthetic, table_files, tabular, training_benchmark
 from jaxnas.benchmarks.base import Benchmark, Target, as_value, continued, true_scores
 from jaxnas.spaces import base
 from jaxnas.types import FULL_TRAINING, Query
@@ -47,15 +47,17 @@ def table(seed="mean", epochs=9, curves=False, **manifest):
     columns["time/toy/train/9"] = rng.uniform(1, 2, shape).astype(np.float32)
     told = {"source": "", "sha256": "", "points": {"9": [1, 3, 6, 9]}}
     told |= {"columns": dict.fromkeys(columns, "")} | manifest
-    made = files.Table("toy", "toy", base.every(SPACE).astype(np.int8), columns, told)
+    made = table_files.Table(
+        "toy", "toy", base.every(SPACE).astype(np.int8), columns, told
+    )
     fed = dict(dataset="toy", split="valid", epochs=epochs, seed=seed)
-    return tabular.benchmark(SPACE, files.check(made), **fed, curves=curves)
+    return tabular.benchmark(SPACE, table_files.check(made), **fed, curves=curves)
 
 
 def trainings(folder):
     recipe = dataclasses.replace(test_training.RECIPE, epochs=9)
     cells = np.array([[3, 2, 4, 1, 0, 3], [1] * 6, [2] * 6, [4] * 6], np.int32)
-    made = training.benchmark(
+    made = training_benchmark.benchmark(
         jax.random.key(0),
         test_training.NETWORK,
         recipe,

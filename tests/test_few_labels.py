@@ -12,11 +12,11 @@ from scipy import stats
 from sklearn.linear_model import RidgeCV
 
 from experiments import few_labels as driver
-from experiments import score_columns
+from experiments.zero_cost import score_columns
 from jaxnas import gp
-from jaxnas.benchmarks import files, sources
-from jaxnas.kernels import distances, gram
-from jaxnas.search import few_labels, pool
+from jaxnas.benchmarks import sources, table_files
+from jaxnas.kernels import feature_maps, gram
+from jaxnas.predictors import few_labels, pool
 from jaxnas.spaces import base, nasbench201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -58,7 +58,7 @@ def test_values_are_found_by_architecture():
 
 
 def test_the_process_is_the_padded_one_of_the_library():
-    cells = pool.make_pool(SPACE, [distances.hamming(SPACE)], arch=ARCH)
+    cells = pool.make_pool(SPACE, [feature_maps.hamming(SPACE)], arch=ARCH)
     place = jnp.array([3, 17, 40, 8, 55])
     y = jnp.array([1.0, 2.0, 0.5, -1.0, 0.0])
     mean, std = jax.jit(few_labels.gaussian_process)(cells, place, y)
@@ -120,8 +120,10 @@ def test_the_driver(shared, monkeypatch, tmp_path):
     for path, cells in ((own, slice(None)), (few, slice(7))):
         columns = {"score/truth/x": truth[cells]}
         manifest = {"source": "x", "sha256": "0", "columns": {"score/truth/x": "x"}}
-        made = files.Table("own", table.space, table.arch[cells], columns, manifest)
-        files.save(path, made)
+        made = table_files.Table(
+            "own", table.space, table.arch[cells], columns, manifest
+        )
+        table_files.save(path, made)
     (row,) = driver.main(
         dataclasses.replace(
             config, models=("ridge",), scores=("truth@x",), scores_from=(str(own),)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files
+from jaxnas.benchmarks import table_files
+from jaxnas.io import npz
 
 
 def make_table(num=40, seed=0):
@@ -23,7 +23,7 @@ def make_table(num=40, seed=0):
         "note": 3,
     }
     arch = rng.integers(0, 5, (num, 6)).astype(np.int8)
-    return files.Table("toy", "toyspace", arch, columns, manifest)
+    return table_files.Table("toy", "toyspace", arch, columns, manifest)
 
 
 def same(one, two):
@@ -36,7 +36,7 @@ def same(one, two):
 
 def changed(table, **fields):
     there = {name: getattr(table, name) for name in table.__dataclass_fields__}
-    return files.Table(**(there | fields))
+    return table_files.Table(**(there | fields))
 
 
 def refused(function, *args):
@@ -51,27 +51,27 @@ def refused(function, *args):
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "table.npz"
-    files.save(path, make_table())
+    table_files.save(path, make_table())
     return path
 
 
 def test_a_table_comes_back_as_it_was(saved):
-    same(files.load(saved), make_table())
-    table = files.load(saved)
-    assert set(files.accuracies(table)) == {
+    same(table_files.load(saved), make_table())
+    table = table_files.load(saved)
+    assert set(table_files.accuracies(table)) == {
         ("cifar10", "valid", 12),
         ("cifar10", "test", 200),
     }
     time = table.columns["seconds/cifar10/12"]
-    assert files.seconds(table, "cifar10", 12) is time
-    assert files.seconds(table, "cifar10", 200) is None
+    assert table_files.seconds(table, "cifar10", 12) is time
+    assert table_files.seconds(table, "cifar10", 200) is None
 
 
 def test_a_truncated_table_is_refused(saved):
     data = saved.read_bytes()
     for length in np.linspace(0, len(data) - 1, 50).astype(int):
         saved.write_bytes(data[:length])
-        assert str(saved) in refused(files.load, saved)
+        assert str(saved) in refused(table_files.load, saved)
 
 
 def test_a_flipped_byte_is_refused_or_changes_nothing(saved):
@@ -83,7 +83,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(saved):
         flipped[at] ^= 1 << int(rng.integers(8))
         saved.write_bytes(flipped)
         try:
-            same(files.load(saved), table)
+            same(table_files.load(saved), table)
         except ValueError as error:
             num_refused += 1
             assert str(saved) in str(error) and "\n" not in str(error)
@@ -92,34 +92,34 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(saved):
 
 def rewrite(path, arrays=None, drop=(), **manifest):
     """Writes the array file again, with other content."""
-    there, old = checkpoints.load_arrays(path)
+    there, old = npz.load_arrays(path)
     there = {n: a for n, a in (there | (arrays or {})).items() if n not in drop}
     old = {k: v for k, v in (old | manifest).items() if k not in drop}
-    checkpoints.save_arrays(path, there, old)
+    npz.save_arrays(path, there, old)
 
 
 def test_foreign_and_newer_files_are_refused(saved):
     message = "wanted the format 'jaxnas-table', found 'weights'"
     rewrite(saved, format="weights")
-    assert message in refused(files.load, saved)
+    assert message in refused(table_files.load, saved)
     rewrite(saved, format="jaxnas-table", version=2)
     message = "wanted version 1 of the table format, found 2"
-    assert message in refused(files.load, saved)
+    assert message in refused(table_files.load, saved)
     rewrite(saved, version=1, drop=["arch"])
     assert "wanted an array 'arch', found cifar10/test/200, c" in refused(
-        files.load, saved
+        table_files.load, saved
     )
 
 
 @pytest.mark.parametrize("key", ["name", "space", "source", "sha256", "columns"])
 def test_a_manifest_that_says_too_little_is_refused(saved, key):
     rewrite(saved, drop=[key])
-    assert "wanted" in refused(files.load, saved)
+    assert "wanted" in refused(table_files.load, saved)
 
 
 def test_a_manifest_of_other_types_is_refused(saved):
     rewrite(saved, columns=[1])
-    said = refused(files.load, saved)
+    said = refused(table_files.load, saved)
     assert "wanted 'columns' in the manifest, a dict, found a list" in said
 
 
@@ -155,26 +155,26 @@ def test_columns_that_break_a_rule_are_refused(saved, name, column, message):
     columns = table.columns | {name: column}
     manifest = table.manifest | {"columns": dict.fromkeys(columns, "drawn")}
     bad = changed(table, columns=columns, manifest=manifest)
-    assert message in refused(files.save, saved, bad)
-    same(files.load(saved), table)  # A refused save wrote nothing.
+    assert message in refused(table_files.save, saved, bad)
+    same(table_files.load(saved), table)  # A refused save wrote nothing.
     rewrite(saved, {name: column}, columns=manifest["columns"])
-    assert message in refused(files.load, saved)
-    assert refused(files.load, saved).startswith(f"{saved}: ")
+    assert message in refused(table_files.load, saved)
+    assert refused(table_files.load, saved).startswith(f"{saved}: ")
 
 
 def test_other_rules_of_the_format(saved):
     table = make_table()
     wide = changed(table, arch=table.arch.astype(np.int64))
-    assert "found (40, 6) int64" in refused(files.save, saved, wide)
+    assert "found (40, 6) int64" in refused(table_files.save, saved, wide)
     flat = changed(table, arch=table.arch[:, 0])
-    assert "found (40,) int8" in refused(files.save, saved, flat)
+    assert "found (40,) int8" in refused(table_files.save, saved, flat)
     only_time = {"seconds/cifar10/12": table.columns["seconds/cifar10/12"]}
     none = changed(table, columns=only_time)
     assert "wanted a column <dataset>/<split>/<epochs>" in refused(
-        files.save, saved, none
+        table_files.save, saved, none
     )
     silent = changed(table, manifest=table.manifest | {"columns": {}})
-    assert "does not say what column" in refused(files.save, saved, silent)
+    assert "does not say what column" in refused(table_files.save, saved, silent)
 
 
 def detailed():
@@ -197,15 +197,20 @@ def detailed():
 
 def test_details_come_back_and_curves_if_they_are_asked_for(tmp_path):
     path, table = tmp_path / "table.npz", detailed()
-    files.save(path, table)
-    same(files.load(path, curves=None), table)
-    light = files.load(path)
+    table_files.save(path, table)
+    same(table_files.load(path, curves=None), table)
+    light = table_files.load(path)
     left = {name for name, column in table.columns.items() if column.ndim == 3}
     assert light.columns.keys() == table.columns.keys() - left
-    assert files.accuracies(light).keys() == files.accuracies(make_table()).keys()
-    one = files.load(path, curves=["loss/cifar10/valtest/200"])
+    assert (
+        table_files.accuracies(light).keys()
+        == table_files.accuracies(make_table()).keys()
+    )
+    one = table_files.load(path, curves=["loss/cifar10/valtest/200"])
     assert one.columns.keys() - light.columns.keys() == {"loss/cifar10/valtest/200"}
-    assert "and it has no such column" in refused(files.load, path, ["loss/a/test/1"])
+    assert "and it has no such column" in refused(
+        table_files.load, path, ["loss/a/test/1"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,4 +230,4 @@ def test_details_that_break_a_rule_are_refused(tmp_path, name, change, message):
     table = detailed()
     columns = table.columns | {name: change(table.columns[name])}
     bad = changed(table, columns=columns)
-    assert message in refused(files.save, tmp_path / "table.npz", bad)
+    assert message in refused(table_files.save, tmp_path / "table.npz", bad)

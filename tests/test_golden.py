@@ -14,9 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import methods, tw_batch, tw_sequential
-from jaxnas import checkpoints
+from experiments import tw_batch, tw_sequential
+from experiments.common import methods
 from jaxnas.benchmarks import sources, tabular
+from jaxnas.io import npz
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
@@ -62,9 +63,9 @@ def test_a_trace_is_what_it_was(name):
     rank = np.asarray(base.rank(SPACE, asked), np.int16).reshape(2, EVALUATIONS)
     path, version = FOLDER / f"{name}.npz", jax.__version__
     if os.environ.get("JAXNAS_GOLDEN") == "write":
-        checkpoints.save_arrays(path, {"rank": rank}, {"name": name, "jax": version})
+        npz.save_arrays(path, {"rank": rank}, {"name": name, "jax": version})
         pytest.skip(f"wrote {path}")
-    arrays, manifest = checkpoints.load_arrays(path)
+    arrays, manifest = npz.load_arrays(path)
     if manifest["jax"] != version and name not in ("random", "evolution"):
         pytest.skip(f"recorded with jax {manifest['jax']}: rounding differs")
     np.testing.assert_array_equal(rank, arrays["rank"])

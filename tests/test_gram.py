@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from jaxnas.kernels import distances, gram
+from jaxnas.kernels import feature_maps, gram
 from jaxnas.spaces import nasbench201 as nb201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -61,7 +61,7 @@ def test_what_does_not_vary_is_dropped():
         gram.embedding([np.full((9, 2), 4.0)])
 
 
-@pytest.mark.parametrize("kind", [distances.tree_wasserstein, distances.hamming])
+@pytest.mark.parametrize("kind", [feature_maps.tree_wasserstein, feature_maps.hamming])
 def test_real_embeddings_keep_their_distances(kind):
     rng = np.random.default_rng(3)
     arch = rng.integers(0, 5, (300, 6)).astype(np.int32)
@@ -71,7 +71,7 @@ def test_real_embeddings_keep_their_distances(kind):
     found = gram.pairs(embedding, embedding.row)
     for ours, part in zip(found, parts, strict=True):
         np.testing.assert_allclose(ours, cdist(part, part, "cityblock"), atol=1e-5)
-    if kind is distances.hamming:
+    if kind is feature_maps.hamming:
         np.testing.assert_allclose(found[0], (arch[:, None] != arch).sum(-1), atol=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_the_nasbot_like_distance():
     """L1 of sorted degrees and of operation counts, by hand."""
     rng = np.random.default_rng(4)
     arch = rng.integers(0, 5, (20, 6)).astype(np.int32)
-    (part,) = jax.jit(jax.vmap(distances.nasbot_like(nb201.SPACE)))(arch)
+    (part,) = jax.jit(jax.vmap(feature_maps.nasbot_like(nb201.SPACE)))(arch)
     graphs = jax.tree.map(np.asarray, jax.vmap(nb201.graph_nonezero)(arch))
     features = []
     for adj, ops in zip(graphs.adj, graphs.ops, strict=True):

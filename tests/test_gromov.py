@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from jaxnas import transport
+from jaxnas.batching import in_blocks
 from jaxnas.kernels import graph_distances
 from jaxnas.spaces import nasbench201 as nb201
-from jaxnas.transport import in_blocks
 
 ot = pytest.importorskip("ot")
 

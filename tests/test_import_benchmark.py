@@ -8,8 +8,10 @@ import numpy as np
 import official_samples as samples
 import pytest
 
-from experiments import import_benchmark, progress
-from jaxnas.benchmarks import official, sources
+from experiments import import_benchmark
+from jaxnas.benchmarks import sources
+from jaxnas.benchmarks.importers import official
+from jaxnas.studies import progress
 
 ROOT = Path(__file__).parent.parent
 

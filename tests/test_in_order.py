@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks.synthetic import synthetic
-from jaxnas.search.in_order import in_order
 from jaxnas.search.loop import simulate
+from jaxnas.search.ordered import in_order
 from jaxnas.spaces import base
 from jaxnas.types import asked
 

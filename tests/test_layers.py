@@ -9,13 +9,15 @@ ROOT = Path(__file__).parent.parent
 # A unit is a module or package directly under jaxnas/. It imports from layers above its
 # own; units of one layer do not import each other.
 LAYERS = (
-    {"types", "checkpoints", "pytrees"},
+    {"types"},
+    {"batching", "io"},
     {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
     {"spaces", "ensembles"},
     {"kernels", "networks", "curves", "models"},
-    {"proxies"},
+    {"proxies", "datasets", "predictors"},
     {"benchmarks"},
-    {"search", "datasets"},
+    {"search"},
+    {"studies"},
 )
 LAYER = {unit: number for number, units in enumerate(LAYERS) for unit in units}
 LONGEST = 320

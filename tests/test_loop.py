@@ -11,8 +11,8 @@ from jax.tree_util import Partial
 
 from jaxnas import metrics
 from jaxnas.search.base import Search
+from jaxnas.search.common import from_nothing
 from jaxnas.search.loop import run, simulate
-from jaxnas.search.parts import from_nothing
 from jaxnas.spaces import base
 from jaxnas.types import Query, Result
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxnas
-from jaxnas import pytrees
+from jaxnas.io import checkpoints
 from jaxnas.networks import model_files
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
@@ -71,12 +71,12 @@ def test_a_small_folder_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
     shapes = model_files._shapes(network)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     save(tmp_path / "model", network, zeros)
-    assert pytrees.stored_bytes(tmp_path / "model") < 2**20
+    assert checkpoints.stored_bytes(tmp_path / "model") < 2**20
 
     def fail(*_):
         raise AssertionError("read before it was refused")
 
-    monkeypatch.setattr(pytrees, "restore", fail)
+    monkeypatch.setattr(checkpoints, "restore", fail)
     with pytest.raises(
         ValueError, match=r"model has \d+ bytes and would unpack to 101"
     ):

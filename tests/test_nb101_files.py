@@ -9,15 +9,16 @@ import official_samples as samples
 import pytest
 from official_samples import refused
 
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files, nb101_files, official, sources, tfrecord
+from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks.importers import nb101, official
+from jaxnas.io import npz, tfrecord
 
 
 @pytest.fixture(scope="module")
 def cells(shared):
     """Twenty cells of the reference table: vectors, and for each cell its texts, hash,
     parameters and accuracy."""
-    there = checkpoints.read_npz(shared / "data/nb101.npz")
+    there = npz.read_npz(shared / "data/nb101.npz")
     rows = np.random.default_rng(0).choice(len(there["nv"]), 20, replace=False)
     parts = [there[name][rows] for name in ("nv", "adj_code", "ops")]
     texts = [samples.cell_texts(*cell) for cell in zip(*parts, strict=True)]
@@ -68,7 +69,7 @@ def test_every_number_of_the_records_is_in_the_table(tmp_path, cells, schedules)
     path, out = tmp_path / "nasbench.tfrecord", tmp_path / "nb101.npz"
     path.write_bytes(samples.tfrecords(all_records(cells, schedules)))
     written = official.convert(path, out, partial=True)
-    table = files.load(out, curves=None)
+    table = table_files.load(out, curves=None)
     assert table.columns.keys() == written.columns.keys()
     arch, rest = cells
     params = [params for *_, params, _ in rest]
@@ -112,7 +113,7 @@ def test_it_agrees_with_the_reference_table(tmp_path, cells, shared, monkeypatch
 def test_a_message_in_another_order_is_the_same():
     points = evaluations(0.9, 108, 1)
     message = samples.metrics(points, 300, 1.0)
-    numbers, params, total = nb101_files._metrics(message)
+    numbers, params, total = nb101._metrics(message)
     reordered = b""
     for point in points:
         parts = [
@@ -121,12 +122,10 @@ def test_a_message_in_another_order_is_the_same():
         # An unknown field, as a later version of the message may have.
         body = b"".join(parts[::-1]) + b"\x38\x05" + b"\x45abcd"
         reordered = b"\x0a" + bytes([len(body)]) + body + reordered
-    assert (
-        nb101_files._metrics(b"\x10\xac\x02" + message[:-12] + message[-9:])[1] == 300
-    )
+    assert nb101._metrics(b"\x10\xac\x02" + message[:-12] + message[-9:])[1] == 300
     with pytest.raises(ValueError, match="not in the order of training"):
-        nb101_files._metrics(reordered + b"\x10\xac\x02")
-    found = nb101_files._evaluation(body)
+        nb101._metrics(reordered + b"\x10\xac\x02")
+    found = nb101._evaluation(body)
     assert tuple(found) == points[-1]
     assert (params, total, len(numbers)) == (300, 1.0, 12)
 
@@ -208,7 +207,7 @@ def test_a_file_that_lacks_cells_or_runs_is_a_partial_table(
     )
     table = official.read(path, partial=True)
     assert np.isnan(table.columns["cifar10/test/108"]).sum() == 1
-    monkeypatch.setattr(nb101_files.nasbench101, "NUM_CELLS", 20)
+    monkeypatch.setattr(nb101.nasbench101, "NUM_CELLS", 20)
     assert "it has 59 runs of 108 epochs, wanted 3 of each cell" in refused(
         official.read, path
     )

@@ -13,14 +13,8 @@ import official_samples as samples
 import pytest
 from official_samples import refused
 
-from jaxnas.benchmarks import (
-    files,
-    nb201_files,
-    nb201_runs,
-    official,
-    sources,
-    tabular,
-)
+from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.benchmarks.importers import nb201, nb201_runs, official
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query
 
@@ -135,15 +129,15 @@ def test_what_is_written_is_read_with_and_without_curves(tmp_path, whole):
     folder = samples.write_nats(tmp_path / "nats", whole)
     out = tmp_path / "out.npz"
     table = official.convert(folder, out, name="mine", partial=True)
-    same(table, files.load(out, curves=None))
+    same(table, table_files.load(out, curves=None))
     light = sources.open_table(out)
     assert light.name == "mine"
     assert light.columns["cifar100/valid/200"].shape == (3, 3)
     assert not any(column.ndim == 3 for column in light.columns.values())
-    one = files.load(out, curves=["curve/cifar100/valid/200"])
+    one = table_files.load(out, curves=["curve/cifar100/valid/200"])
     assert len(one.columns) == len(light.columns) + 1
     with pytest.raises(ValueError, match="wanted loss/x, and it has no such column"):
-        files.load(out, curves=["loss/x"])
+        table_files.load(out, curves=["loss/x"])
 
 
 def test_a_table_of_all_cells_is_a_benchmark(shared, monkeypatch, tmp_path, small):
@@ -159,8 +153,8 @@ def test_a_table_of_all_cells_is_a_benchmark(shared, monkeypatch, tmp_path, smal
         own = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
         own["eval_acc1es"]["x-valid@11"] = accuracy
         runs.place(runs.number(own), row, ("cifar10-valid", 12), 777)
-    table = nb201_files._table("nb201", "made", ("0" * 64, ""), [*known.arch], runs)
-    files.save(tmp_path / "table.npz", table)
+    table = nb201._table("nb201", "made", ("0" * 64, ""), [*known.arch], runs)
+    table_files.save(tmp_path / "table.npz", table)
     what = {"dataset": "cifar10-valid", "split": "valid", "epochs": 12, "seed": 0}
     data = tabular.tabular(
         nasbench201.SPACE, sources.open_table(tmp_path / "table.npz"), **what
@@ -250,7 +244,7 @@ def test_records_of_another_form_are_refused(tmp_path, small, spoil, message):
     spoil(small)
     for write in (samples.torch_zip, samples.torch_legacy):
         path.write_bytes(write(small))
-        text = refused(nb201_files.read_pth, path, partial=True)
+        text = refused(nb201.read_pth, path, partial=True)
         assert message in text and str(path) in text
 
 
@@ -262,7 +256,7 @@ def test_a_run_that_two_cells_share_is_refused(tmp_path, records):
     one["arch2infos"][0]["full"]["arch_str"] = one["meta_archs"][0]
     one["evaluated_indexes"] = [0, 11]
     path.write_bytes(samples.torch_zip(one))
-    assert "a run is listed twice" in refused(nb201_files.read_pth, path, partial=True)
+    assert "a run is listed twice" in refused(nb201.read_pth, path, partial=True)
     # Nor is a table that two runs share read as empty in the second.
     shared = samples.nb201_dict(records, (11,), ("cifar10-valid",), (777,))
     other = copy.copy(
@@ -273,7 +267,7 @@ def test_a_run_that_two_cells_share_is_refused(tmp_path, records):
     full["all_results"]["cifar10-valid", 888] = other
     full["dataset_seed"]["cifar10-valid"].append(888)
     path.write_bytes(samples.torch_zip(shared))
-    assert "a run has no accuracy" in refused(nb201_files.read_pth, path, partial=True)
+    assert "a run has no accuracy" in refused(nb201.read_pth, path, partial=True)
 
 
 def test_a_file_that_lacks_cells_is_a_partial_table(tmp_path, small):

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnas.networks import (
-    cells,
-    chunks,
-    counting,
-    initialise,
-    layers,
-)
+from jaxnas.networks import balanced_groups, cells, counting, initialise, layers
 from jaxnas.networks.nasbench201 import TRAINING, Mode, Network, forward
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
@@ -249,7 +243,7 @@ def test_members_of_a_class_compute_the_same(x64):
 
 @pytest.mark.parametrize("size", [25, 125])
 def test_balanced_chunks(size):
-    parts = chunks.balanced(size)
+    parts = balanced_groups.balanced(size)
     assert len(np.unique(parts.reshape(-1, 6), axis=0)) == 15625
     for op in range(5):
         assert ((parts == op).sum(1) == size // 5).all()
@@ -266,7 +260,7 @@ def test_bad_sizes_are_refused():
         with pytest.raises(ValueError, match=message):
             Network(**kwargs)
     with pytest.raises(ValueError, match="balanced chunks of 25 and 125, not of 50"):
-        chunks.balanced(50)
+        balanced_groups.balanced(50)
     with pytest.raises(ValueError, match="wanted groups of at most"):
         cells.plan(np.full((3, 6), 3), (1, 1, 1))
 

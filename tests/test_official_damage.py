@@ -22,7 +22,8 @@ import pytest
 from test_nb101_files import all_records, cells  # noqa: F401
 from test_pickles import bombs, harmful
 
-from jaxnas.benchmarks import files, nb201_files, official
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.importers import nb201, official
 
 NUM = 200
 # What reading may add to the memory of the process: the limit of one cell's objects,
@@ -104,7 +105,7 @@ class Check:
             self.refused += 1
             assert not [*self.out.iterdir()]
         else:
-            self.same(files.load(out, curves=None))
+            self.same(table_files.load(out, curves=None))
             self.read += 1
             assert [*self.out.iterdir()] == [out]
             out.unlink()
@@ -182,7 +183,7 @@ def test_older_files_of_torch_under_another_name(tmp_path, small):
     path = tmp_path / "file.pth"
     path.write_bytes(data)
     check = Check(tmp_path, official.read(path, partial=True))
-    check.same = lambda table: files.check(table)
+    check.same = lambda table: table_files.check(table)
     with bounded_memory():
         for variant in damaged(data, np.random.default_rng(3), [], 120):
             path.write_bytes(variant)
@@ -191,7 +192,7 @@ def test_older_files_of_torch_under_another_name(tmp_path, small):
 
 
 def test_folders_of_nats_bench(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(nb201_files, "_MAX_UNPACKED_EACH", 2**20)
+    monkeypatch.setattr(nb201, "_MAX_UNPACKED_EACH", 2**20)
     folder = samples.write_nats(tmp_path / "NATS-tss-v1_0-3ffb9-simple", small)
     check = Check(tmp_path, official.read(folder, partial=True))
     check(folder)
@@ -265,4 +266,4 @@ def test_what_can_be_known_before_reading_is_said_before(tmp_path, small):
             official.detect(tmp_path / name)
     with pytest.raises(ValueError, match="has no meta.pickle.pbz2; what can be read"):
         official.detect(tmp_path)
-    assert official.detect(path) is nb201_files.read_pth
+    assert official.detect(path) is nb201.read_pth

@@ -7,7 +7,8 @@ import numpy as np
 import official_samples as samples
 import pytest
 
-from jaxnas.benchmarks import official, torch_files
+from jaxnas.benchmarks.importers import official
+from jaxnas.io import torch_files
 
 WHY = "pip install 'jaxnas[torch]' for this test"
 TRAINED = ("cifar10-valid", "cifar10", "cifar100", "ImageNet16-120")

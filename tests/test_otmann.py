@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas.kernels import otmann
+from jaxnas.batching import in_blocks
+from jaxnas.kernels import layer_matching
 from jaxnas.spaces import features
 from jaxnas.spaces import nasbench201 as nb201
-from jaxnas.transport import in_blocks
 
 ot = pytest.importorskip("ot")
 
@@ -25,7 +25,7 @@ def some(num=60):
     # The two operations of parallel ways 0-1-3 and 0-2-3, exchanged.
     arch[2:4] = [3, 2, 0, 0, 4, 1], [2, 3, 0, 0, 1, 4]
     graphs = jax.jit(jax.vmap(lambda a: features.prune(nb201.graph_nonezero(a))))(arch)
-    of = jax.jit(jax.vmap(otmann.cell_layers(nb201.SPACE)))
+    of = jax.jit(jax.vmap(layer_matching.cell_layers(nb201.SPACE)))
     return jax.tree.map(np.asarray, (of(arch), graphs))
 
 
@@ -34,7 +34,7 @@ def at(cells, place):
 
 
 def distances(x, y, **settings):
-    between = otmann.otmann(LABELS, **settings)
+    between = layer_matching.otmann(LABELS, **settings)
     return np.asarray(jax.jit(lambda *p: in_blocks(between, *p))(x, y))
 
 
@@ -81,7 +81,7 @@ def by_paper(x, y, structure=0.5, masses=(1, 1, 1, 1)):
     ]
     if not mass[0].sum() or not mass[1].sum():
         return mass[0].sum() + mass[1].sum()
-    cost = otmann.label_costs(LABELS)[np.ix_(*labels)]
+    cost = layer_matching.label_costs(LABELS)[np.ix_(*labels)]
     cost = cost + structure * np.abs(paths[0][:, None] - paths[1]).mean(-1)
     cost = np.pad(np.minimum(cost, 1e3), ((0, 1), (0, 1)), constant_values=1.0)
     cost[-1, -1] = 0
@@ -113,7 +113,7 @@ def test_it_is_a_metric_and_normalised_at_most_one():
 
 
 def test_costs_of_labels():
-    costs = otmann.label_costs((*LABELS, "max_pool_3x3", "conv5x5"))
+    costs = layer_matching.label_costs((*LABELS, "max_pool_3x3", "conv5x5"))
     np.testing.assert_allclose(costs, costs.T)
     assert costs[0, 1] == pytest.approx(0.2) and costs[0, 5] == pytest.approx(0.2)
     assert costs[1, 5] == pytest.approx(0.2 * 2**0.5) and costs[2, 4] == 0.25
@@ -132,5 +132,5 @@ def test_costs_of_labels():
 )
 def test_bad_settings_are_named(settings, words):
     with pytest.raises(ValueError, match=words) as error:
-        otmann.otmann(LABELS, **settings)
+        layer_matching.otmann(LABELS, **settings)
     assert "\n" not in str(error.value)

@@ -21,14 +21,14 @@ MODULES = sorted(
 # What the whole library may need besides jax and numpy, and where.
 NEEDS = {
     "optax": {
-        "jaxnas.benchmarks.training",
-        "jaxnas.networks.kept",
+        "jaxnas.benchmarks.training_benchmark",
+        "jaxnas.benchmarks.training_store",
         "jaxnas.networks.model_files",
-        "jaxnas.networks.objective",
+        "jaxnas.benchmarks.training",
         "jaxnas.networks.runs",
         "jaxnas.networks.train",
-        "jaxnas.search.bananas",
-        "jaxnas.search.ensemble",
+        "jaxnas.search.neural_predictor",
+        "jaxnas.predictors.ensemble",
     },
 }
 ABSENT = (

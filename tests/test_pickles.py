@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxnas.benchmarks import pickles
-from jaxnas.benchmarks.streams import Source
+from jaxnas.io import pickles
+from jaxnas.io.streams import Source
 
 
 def load(data, admitted=pickles.PLAIN, **kwargs):

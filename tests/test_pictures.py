@@ -9,10 +9,10 @@ import zlib
 import numpy as np
 import pytest
 
-from experiments import images as image_sources
 from experiments import zero_cost_score
 from jaxnas import datasets
 from jaxnas.datasets import Images, pictures
+from jaxnas.datasets import opened as image_sources
 
 Image = pytest.importorskip("PIL.Image")
 

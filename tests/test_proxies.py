@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.networks import cells, initialise, models
+from jaxnas.networks import apply, cells, initialise
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.proxies import activation, az_nas, gradient, jacobian, synaptic
 from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
@@ -144,7 +144,7 @@ def test_recorded_scores(names, records, x64, shared_work, shared_gradient):
 
     @jax.jit
     def score(params, arch, *data):
-        return function(models.single(records[0].network, arch), params, *data)
+        return function(apply.single(records[0].network, arch), params, *data)
 
     for r in records:
         found = score(r.params, jnp.asarray(r.arch), *arguments(which, r))
@@ -157,7 +157,7 @@ def test_recorded_scores_by_lanes(names, records, x64):
 
     @jax.jit
     def score(plan, params, *data):
-        return function(models.several(records[0].network, plan), params, *data)
+        return function(apply.several(records[0].network, plan), params, *data)
 
     params = jax.tree.map(
         lambda *leaves: np.stack(leaves), *(r.params for r in records)
@@ -175,7 +175,7 @@ def test_classes_above_a_hundred_are_compared(monkeypatch):
     monkeypatch.setattr(jacobian, "correlations", lambda *args: jnp.corrcoef(x))
     logs = np.log(np.abs(np.corrcoef(x)) + 1e-5)
     means = [logs[np.ix_(y == c, y == c)].sum() / (y == c).sum() for c in (4, 100)]
-    model = models.single(Network(classes=101), jnp.zeros(6, jnp.int32))
+    model = apply.single(Network(classes=101), jnp.zeros(6, jnp.int32))
     params = initialise.initialise(jax.random.key(1), Network(2, 1, 101, 8))
     found = jacobian.epe_nas(model, params, jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(found, 2 * abs(means[0] - means[1]) / 2, rtol=1e-4)
@@ -188,7 +188,7 @@ def test_counts_and_classes():
     for name, proxy in CATALOGUE.items():
         assert proxy.classes in ("live", "present", None), name
     network = Network(2, 1, 3, 8)
-    model = models.single(network, jnp.zeros(6, jnp.int32))
+    model = apply.single(network, jnp.zeros(6, jnp.int32))
     params = initialise.initialise(jax.random.key(0), network)
     with pytest.raises(ValueError, match="at most 16 images, not 17"):
         activation.swap(model, params, jnp.zeros((17, 8, 8, 3)))

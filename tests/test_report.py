@@ -7,8 +7,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import plots, report
 from jaxnas import metrics
+from jaxnas.studies import figures
+from jaxnas.studies.comparison import summary
 
 NAN = np.nan
 # Two runs: 4 evaluations, and 3 that come to 2 + 1 + 3, one of them failed.
@@ -19,7 +20,7 @@ BUDGETS = np.array([1.0, 2, 4, 6, 8])
 
 
 def by_cost():
-    return report.summarise(SCORE, SCORE, OTHER, 90.0, cost=COST, budgets=BUDGETS)
+    return summary.summarise(SCORE, SCORE, OTHER, 90.0, cost=COST, budgets=BUDGETS)
 
 
 def test_a_summary_by_cost_against_arithmetic():
@@ -33,7 +34,7 @@ def test_a_summary_by_cost_against_arithmetic():
 
 
 def test_the_csv_has_a_row_for_each_budget(tmp_path):
-    report.write_cost_csv(
+    summary.write_cost_csv(
         tmp_path / "cost.csv", {"a": by_cost(), "b": by_cost()}, BUDGETS
     )
     rows = list(csv.DictReader((tmp_path / "cost.csv").read_text().splitlines()))
@@ -48,7 +49,7 @@ def test_the_csv_has_a_row_for_each_budget(tmp_path):
 
 def colour_columns(image, index):
     """Where (width,) pixels of a colour are, on the left and on the right."""
-    colour = matplotlib.colors.to_rgb(plots.COLOURS[index])
+    colour = matplotlib.colors.to_rgb(figures.COLOURS[index])
     near = (np.abs(image[..., :3] - colour).max(-1) < 0.02).any(0)
     return near[: len(near) // 2], near[len(near) // 2 :]
 
@@ -59,10 +60,10 @@ def draw(path, **options):
     budgets = metrics.cost_grid(cost, 50)
     score = rng.uniform(80, 95, (2, 5, 40))
     summaries = {
-        f"{name}-x4": report.summarise(s, s, s, 95.5, cost=cost, budgets=budgets)
+        f"{name}-x4": summary.summarise(s, s, s, 95.5, cost=cost, budgets=budgets)
         for name, s in zip("ab", score, strict=True)
     }
-    plots.search_curves(
+    figures.search_curves(
         path,
         {name: s.reported for name, s in summaries.items()},
         {name: s.regret for name, s in summaries.items()},
@@ -92,7 +93,7 @@ def test_curves_that_do_not_fit_the_budgets_are_refused(tmp_path):
     labels = {"title": "", "reported_label": "", "regret_label": ""}
     for budgets in (BUDGETS, np.arange(4.0)):
         with pytest.raises(ValueError, match="wanted positive budgets as many as"):
-            plots.search_curves(
+            figures.search_curves(
                 tmp_path / "a.png", curve, curve, budgets=budgets, **labels
             )
 
@@ -100,5 +101,5 @@ def test_curves_that_do_not_fit_the_budgets_are_refused(tmp_path):
 def test_methods_that_never_succeed_are_drawn_as_nothing(tmp_path):
     curve = {"a": (np.full(20, NAN), np.full(20, NAN))}
     labels = {"title": "", "reported_label": "", "regret_label": ""}
-    plots.search_curves(tmp_path / "a.png", curve, curve, **labels)
+    figures.search_curves(tmp_path / "a.png", curve, curve, **labels)
     assert (tmp_path / "a.png").exists()

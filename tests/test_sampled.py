@@ -10,11 +10,12 @@ from jax.tree_util import Partial
 
 from jaxnas import gp
 from jaxnas.benchmarks.synthetic import synthetic
-from jaxnas.kernels import distances
+from jaxnas.kernels import feature_maps
 from jaxnas.kernels.gram import laplace
-from jaxnas.search import pool, proposals, sampled, selectors, shortlists
-from jaxnas.search import posterior as pool_posterior
-from jaxnas.search import sampled_posterior as posterior
+from jaxnas.predictors import pool
+from jaxnas.predictors import pool_gp as pool_posterior
+from jaxnas.search.gp import proposals, sampled_search, selectors, shortlists
+from jaxnas.search.gp import sampled_gp as posterior
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.restriction import restricted
@@ -52,7 +53,7 @@ def make(batch=1, name="best", **settings):
         proposals.uniform(SPACE, 20), proposals.mutants(SPACE, 20, parents=3)
     )
     settings = {"init": INIT, "batch": batch, "select": rule} | settings
-    return sampled.bayesopt_sampled(SPACE, [halves], candidates, **settings)
+    return sampled_search.bayesopt_sampled(SPACE, [halves], candidates, **settings)
 
 
 def seeds(*numbers):
@@ -67,7 +68,7 @@ def runs(*numbers, batch=1, name="best", failing=False):
 @functools.cache
 def state_after(num=12):
     """The history of `num` evaluations, the last two of them since the fit."""
-    embed, prior = sampled._embedding(SPACE, [constant, halves], 1.0)
+    embed, prior = sampled_search._embedding(SPACE, [constant, halves], 1.0)
     arch = jnp.asarray(np.random.default_rng(0).permutation(EVERY)[:num])
     query = Query(arch, jnp.full(num, 20), jnp.zeros(num, jnp.int32))
     known = jax.vmap(SPACE.identity)(arch), embed(arch)
@@ -221,7 +222,7 @@ def test_workers_have_no_repeats():
 
 def test_double_precision_is_kept(x64):
     few = proposals.uniform(SPACE, 20)
-    search = sampled.bayesopt_sampled(SPACE, [halves], few, init=2)
+    search = sampled_search.bayesopt_sampled(SPACE, [halves], few, init=2)
     state = search.grow(search.init(jax.random.key(0)), 4)
     assert {x.dtype for x in jax.tree.leaves(state.points)} == {np.dtype("float64")}
     assert state.score.dtype == state.hyper.noise.dtype == np.float64
@@ -259,9 +260,11 @@ def test_only_new_valid_candidates_are_allowed():
     fresh = fresh[~(fresh[:, None] == np.asarray(state.arch[:12])).all(-1).any(1)][:3]
     seen = np.asarray([a for a in np.asarray(state.arch[:12]) if a[0] > 0])[:2]
     drawn = jnp.asarray(np.concatenate([EVERY[:1], fresh, seen, fresh[1:]]))
-    arch, allowed = sampled.new_ones(jax.random.key(0), part, state, drawn, 2)
+    arch, allowed = sampled_search.new_ones(jax.random.key(0), part, state, drawn, 2)
     assert list(allowed) == [False, True, True, True] + [False] * 6
-    arch, allowed = sampled.new_ones(jax.random.key(0), part, state, drawn[4:], 4)
+    arch, allowed = sampled_search.new_ones(
+        jax.random.key(0), part, state, drawn[4:], 4
+    )
     more = np.asarray(arch)[np.asarray(allowed)]
     assert allowed.sum() == 2 + 4 and len(np.unique(more, axis=0)) == 6
     assert (more[:, 0] > 0).all()
@@ -292,7 +295,7 @@ def test_classes_count_once():
         (lambda: proposals.mutants(SPACE, depth=0), "depth must be at least 1, not 0"),
         (lambda: proposals.mixture(), "a mixture needs at least one generator"),
         (
-            lambda: sampled.bayesopt_sampled(SPACE, [constant]),
+            lambda: sampled_search.bayesopt_sampled(SPACE, [constant]),
             "all architectures have the same embedding",
         ),
     ],
@@ -305,8 +308,8 @@ def test_bad_settings_are_named(build, words):
 
 def test_a_fixed_capacity_does_not_grow():
     """A run of 25 steps ends inside a stage that has room for 60."""
-    hamming = [distances.hamming(SPACE)]
-    search = sampled.bayesopt_sampled(SPACE, hamming, init=5, capacity=25)
+    hamming = [feature_maps.hamming(SPACE)]
+    search = sampled_search.bayesopt_sampled(SPACE, hamming, init=5, capacity=25)
     state = search.init(jax.random.key(0))
     for end, _ in search.stages(25):
         state = search.grow(state, end)

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from experiments import zero_cost_score
-from jaxnas import checkpoints, datasets
-from jaxnas.benchmarks import files, sources
+from jaxnas import datasets
+from jaxnas.benchmarks import sources, table_files
+from jaxnas.io import npz
 from jaxnas.networks.nasbench201 import Network
-from jaxnas.proxies import batch
-from jaxnas.proxies.batch import Settings, score_many
+from jaxnas.proxies import scoring
 from jaxnas.proxies.catalogue import CATALOGUE
+from jaxnas.proxies.scoring import Settings, score_many
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
 
@@ -101,7 +102,7 @@ def test_a_run_that_was_killed_goes_on(tmp_path, alone):
     parts[0].write_bytes(b"nothing")
     again = score(folder=tmp_path)
     assert np.array_equal(again.values["hook_logdet"], alone)
-    checkpoints.load_arrays(parts[0])
+    npz.load_arrays(parts[0])
     other = score(folder=tmp_path, key=1).values["hook_logdet"]
     assert not np.array_equal(other, alone)
 
@@ -189,11 +190,11 @@ def test_the_driver_writes_a_table_that_opens(tmp_path):
     table = zero_cost_score.main(driver(tmp_path))  # of the digits
     read = sources.open_table(tmp_path / "out/scores.npz")
     assert np.array_equal(read.arch, ARCHS[:4])
-    found = files.scores(read)
+    found = table_files.scores(read)
     assert set(found) == {("hook_logdet", "digits"), ("live_flops", "digits")}
     for (proxy, _), column in found.items():
         assert np.array_equal(column, table.columns[f"score/{proxy}/digits"])
-    assert (files.scoring_seconds(read, "hook_logdet", "digits") > 0).all()
+    assert (table_files.scoring_seconds(read, "hook_logdet", "digits") > 0).all()
 
 
 def test_where_the_driver_takes_images_from(tmp_path):
@@ -258,5 +259,5 @@ def test_bad_input_is_refused():
 
 
 def test_names_of_scores():
-    assert batch.names("az")[1] == "az_progressivity"
-    assert batch.names("snip") == ("snip",)
+    assert scoring.names("az")[1] == "az_progressivity"
+    assert scoring.names("snip") == ("snip",)

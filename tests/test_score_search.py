@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import zero_cost_search
-from jaxnas.benchmarks import files, sources
-from jaxnas.search import score_search
+from experiments.zero_cost import reference_search
+from jaxnas.benchmarks import sources, table_files
 from jaxnas.spaces import base, nasbench101, nasbench201
 
 SPACE = base.product("small", (3, 2, 4))
@@ -29,7 +29,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def table(small):
-    return score_search.score_table(SPACE, *small)
+    return reference_search.score_table(SPACE, *small)
 
 
 def test_mutants_are_in_the_order_of_positions_and_choices(small, table):
@@ -89,7 +89,7 @@ def replay(key, archs, score, seconds, near, settings):
 def test_evolution_is_the_published_one(small, table, settings):
     names = ("visits", "population", "tournament", "warmup", "wander")
     evolve = functools.partial(
-        score_search.evolution, **dict(zip(names, settings, strict=True))
+        reference_search.evolution, **dict(zip(names, settings, strict=True))
     )
     keys = jax.random.split(jax.random.key(1), 2)
     runs = jax.jit(jax.vmap(evolve, (0, None)))(keys, table)
@@ -103,7 +103,7 @@ def test_evolution_is_the_published_one(small, table, settings):
 def test_random_search_and_its_exact_expectation(small, table):
     _, score, _ = small
     value = np.random.default_rng(2).uniform(0, 100, 24)
-    search = functools.partial(score_search.random_scores, visits=4)
+    search = functools.partial(reference_search.random_scores, visits=4)
     runs = jax.vmap(search, (0, None))(jax.random.split(jax.random.key(0), 4000), table)
     rows = np.asarray(runs.row)
     np.testing.assert_array_equal(runs.distinct, [len(set(row)) for row in rows])
@@ -114,16 +114,16 @@ def test_random_search_and_its_exact_expectation(small, table):
     np.testing.assert_array_equal(known[found][~none], known[rows].max(1)[~none])
     # Scores that are all positive always have an incumbent.
     positive = np.exp(known / 1e40)
-    better = score_search.score_table(SPACE, small[0], positive, small[2])
+    better = reference_search.score_table(SPACE, small[0], positive, small[2])
     runs = jax.vmap(search, (0, None))(
         jax.random.split(jax.random.key(0), 4000), better
     )
     got = value[np.asarray(runs.incumbent)[:, -1]]
-    mean, deviation = score_search.expected_random(positive, value, 4)
+    mean, deviation = reference_search.expected_random(positive, value, 4)
     assert got.std() == pytest.approx(deviation, rel=0.05)
     # -inf is no positive score: rows 3 and 4 count as visited alone.
     assert got.mean() == pytest.approx(mean, abs=5 * deviation / 4000**0.5 + 0.1)
-    only = score_search.expected_random(np.arange(3), np.array([1.0, 2, 4]), 1)
+    only = reference_search.expected_random(np.arange(3), np.array([1.0, 2, 4]), 1)
     assert only == pytest.approx((7 / 3, np.std([1, 2, 4])))
 
 
@@ -137,17 +137,17 @@ def test_sizes_and_tables_that_are_not_right(small, table):
         ({"warmup": -1}, "warmup from 0"),
     ):
         with pytest.raises(ValueError, match=says):
-            score_search.evolution(key, table, **settings)
+            reference_search.evolution(key, table, **settings)
     for wrong, says in (
         ((archs, score[:9], seconds), "24 architectures have 9 scores and 24 times"),
         ((archs[:9], score[:9], seconds[:9]), "found 9 rows, 9 of them different"),
         ((archs[[0] * 24], score, seconds), "found 24 rows, 1 of them different"),
     ):
         with pytest.raises(ValueError, match=says):
-            score_search.score_table(SPACE, *wrong)
+            reference_search.score_table(SPACE, *wrong)
     cell = np.zeros((1, len(nasbench101.SPACE.choices)), int)
     with pytest.raises(ValueError, match="once, found 1 rows"):
-        score_search.score_table(nasbench101.SPACE, cell, np.ones(1), np.ones(1))
+        reference_search.score_table(nasbench101.SPACE, cell, np.ones(1), np.ones(1))
 
 
 # --- the driver -----------------------------------------------------------------------
@@ -160,13 +160,13 @@ def scored_table(tmp_path_factory):
     accuracy = analog.columns["cifar10/test/200"]
     noise = np.random.default_rng(0).normal(0, 5, len(accuracy))
     names = {"score/made_up/cifar10": "accuracy and noise", "cifar10/test/200": "mean"}
-    table = files.Table(
+    table = table_files.Table(
         *("scored", analog.space, analog.arch),
         {"score/made_up/cifar10": accuracy + noise, "cifar10/test/200": accuracy},
         analog.manifest | {"columns": names},
     )
     path = tmp_path_factory.mktemp("table") / "scored.npz"
-    files.save(path, table)
+    table_files.save(path, table)
     return str(path)
 
 

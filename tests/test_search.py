@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from jaxnas.kernels import distances
-from jaxnas.search import evolution, parts
-from jaxnas.search.bananas import bananas
+from jaxnas.kernels import feature_maps
+from jaxnas.predictors.pool import make_pool
+from jaxnas.search import common, evolution
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.bayesopt import bayesopt
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.gp.pool_search import bayesopt
+from jaxnas.search.gp.proposals import mixture, mutants, uniform
+from jaxnas.search.gp.sampled_search import bayesopt_sampled
 from jaxnas.search.loop import run, simulate
-from jaxnas.search.pool import make_pool
-from jaxnas.search.proposals import mixture, mutants, uniform
-from jaxnas.search.random_search import random_search
-from jaxnas.search.sampled import bayesopt_sampled
+from jaxnas.search.neural_predictor import bananas
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Result
 
@@ -70,7 +70,7 @@ SEARCHES = {
     "bayesopt": lambda batch: bayesopt(whole_pool(), batch=batch),
     "bayesopt sampled": lambda batch: bayesopt_sampled(
         SPACE,
-        [distances.hamming(SPACE)],
+        [feature_maps.hamming(SPACE)],
         mixture(uniform(SPACE, 50), mutants(SPACE, 50)),
         batch=batch,
     ),
@@ -338,7 +338,7 @@ def counting_search():
     def ask(key, state):
         steps, refreshes, room = state
         arch = jnp.stack([steps, refreshes, 0, 0, 0, 0])
-        return parts.from_nothing(arch[None], len(room))
+        return common.from_nothing(arch[None], len(room))
 
     return Search(
         init=lambda key: (jnp.int32(0), jnp.int32(0), jnp.zeros(0)),
@@ -438,7 +438,7 @@ def test_sampling_of_new_ones_in_a_space_that_is_nearly_used_up():
     small, seen = base.product("small", (2, 2)), jnp.array([True, False, False])
     known = jax.vmap(small.identity)(jnp.array([[0, 0], [0, 1], [1, 0]]))
     keys = jax.random.split(jax.random.key(0), 1000)
-    draw = lambda key: parts.sample_new(key, small, 3, known, seen)  # noqa: E731
+    draw = lambda key: common.sample_new(key, small, 3, known, seen)  # noqa: E731
     rows = jax.jit(jax.vmap(draw))(keys)
     assert (rows >= 0).all() and (rows < 2).all()
     # Three are new. One misses all five tries with probability 4^-5, 2^-5, (3/4)^5.

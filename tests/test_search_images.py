@@ -10,22 +10,18 @@ import numpy as np
 import pytest
 
 import jaxnas
-from experiments import (
-    cell_picture,
-    image_costs,
-    image_scores,
-    image_task,
-    search_images,
-)
-from experiments.ledger import Ledger
+from experiments import search_images
 from experiments.search_images import Config
-from jaxnas import checkpoints
-from jaxnas.networks import model_files, models, runs
+from jaxnas.io import files, npz
+from jaxnas.networks import apply, model_files, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import Network
-from jaxnas.proxies import batch
+from jaxnas.proxies import scoring
 from jaxnas.spaces import nasbench201
+from jaxnas.studies.images import cell_picture, cell_scores, tasks, training_costs
+from jaxnas.studies.images import search as image_search
+from jaxnas.studies.images.budget import Ledger
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -37,7 +33,7 @@ FILES = {"result.json", "cell.png", "curves.png", "curves.npz", "model"}
 def one_stage():
     """Networks of one stage, which compile three times as fast."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_task, "Network", functools.partial(Network, stages=1))
+        patch.setattr(tasks, "Network", functools.partial(Network, stages=1))
         yield
 
 
@@ -80,7 +76,7 @@ def test_everything_is_written(done, images):
     test = result["test"]
     assert test["images"] == 24
     assert test["low"] <= test["accuracy"] == 100 * test["hits"] / 24 <= test["high"]
-    curves, _ = checkpoints.load_arrays(out / "curves.npz")
+    curves, _ = npz.load_arrays(out / "curves.npz")
     assert curves["searched/valid"].shape == (3, 1) and curves["final/train"].size
     for name in ("cell.png", "curves.png"):
         assert (out / name).read_bytes()[:4] == b"\x89PNG"
@@ -112,7 +108,7 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
         return trained
 
     monkeypatch.setattr(runs, "train", dies_often)
-    write = checkpoints.atomic_write
+    write = files.atomic_write
 
     def dies_at_the_end(path, content):
         if path.name == "cell.png" and len(calls) == 9:
@@ -120,7 +116,7 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
             raise Killed
         write(path, content)
 
-    monkeypatch.setattr(checkpoints, "atomic_write", dies_at_the_end)
+    monkeypatch.setattr(npz, "atomic_write", dies_at_the_end)
     kills = 0
     for _ in range(9):
         try:
@@ -139,7 +135,7 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
     for name in ("architecture", "test", "finalists"):
         assert result[name] == whole[name]
     found, wanted = (
-        checkpoints.load_arrays(folder / "curves.npz")[0] for folder in (out, done[0])
+        npz.load_arrays(folder / "curves.npz")[0] for folder in (out, done[0])
     )
     for name in wanted:
         if "seconds" not in name:
@@ -147,11 +143,11 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
 
 
 def test_a_gaussian_process_searches_what_scores_best(images, tmp_path, monkeypatch):
-    costs = image_costs.Costs(0.001, 0.001, batch=3, side=1, compiling=1.0)
-    monkeypatch.setattr(image_costs, "measured", lambda *_: costs)
+    costs = training_costs.Costs(0.001, 0.001, batch=3, side=1, compiling=1.0)
+    monkeypatch.setattr(training_costs, "measured", lambda *_: costs)
     result = search_images.main(config(images, tmp_path / "out", method="gp"))
     assert result["state"] == "finished" and result["searched cells"] == 3
-    kept, _ = checkpoints.load_arrays(tmp_path / "out/scores/scores.npz")
+    kept, _ = npz.load_arrays(tmp_path / "out/scores/scores.npz")
     cells = list(map(tuple, kept["arch"].tolist()))
     flops = [
         kept["live_flops"][cells.index(tuple(nasbench201.from_string(name)))]
@@ -164,30 +160,30 @@ def test_cells_that_the_minutes_are_too_few_for_are_left_out(
     images, tmp_path, capsys, monkeypatch
 ):
     # An epoch of the heaviest cell would take an hour.
-    costs = image_costs.Costs(0.001, 3600.0, batch=3, side=1, compiling=1.0)
-    monkeypatch.setattr(image_costs, "measured", lambda *_: costs)
+    costs = training_costs.Costs(0.001, 3600.0, batch=3, side=1, compiling=1.0)
+    monkeypatch.setattr(training_costs, "measured", lambda *_: costs)
     result = search_images.main(config(images, tmp_path / "out", method="gp"))
     archs = list(map(nasbench201.from_string, result["finalists"]))
-    light = np.quantile(costs.of(NETWORK, image_scores.candidates()), 0.25)
+    light = np.quantile(costs.of(NETWORK, cell_scores.candidates()), 0.25)
     assert costs.of(NETWORK, np.array(archs)).max() <= light
     assert " of 5260 cells are light enough" in capsys.readouterr().err
 
 
 def test_costs_are_those_of_multiplications_between_the_two_that_are_known():
-    costs = image_costs.Costs(2.0, 56.0, batch=4, side=1, compiling=0.0)
-    ends = np.stack([image_costs.LIGHTEST, image_costs.HEAVIEST])
+    costs = training_costs.Costs(2.0, 56.0, batch=4, side=1, compiling=0.0)
+    ends = np.stack([training_costs.LIGHTEST, training_costs.HEAVIEST])
     np.testing.assert_allclose(costs.of(NETWORK, ends), [2, 56])
     # A 3x3 convolution is nine of 1x1, and six of them are 54 seconds.
     some = np.array([[nasbench201.CONV1, *[nasbench201.POOL] * 5], [3, 3, 0, 0, 0, 2]])
     np.testing.assert_allclose(costs.of(NETWORK, some), [3, 21])
     # A machine that was slower for the lightest.
-    assert (image_costs.Costs(2.0, 1.0, 4, 1, 0.0).of(NETWORK, ends) == 2).all()
+    assert (training_costs.Costs(2.0, 1.0, 4, 1, 0.0).of(NETWORK, ends) == 2).all()
 
 
 def test_what_can_be_afforded_and_the_lightest_that_always_can():
     seconds = np.array([1.0, 2, 3, 4, 8])
     for available, allowed in (100, 5), (40, 4), (39, 3), (1, 2), (-5, 2):
-        found = image_costs.affordable(seconds, available, wanted=10)
+        found = training_costs.affordable(seconds, available, wanted=10)
         assert found.tolist() == [True] * allowed + [False] * (5 - allowed)
 
 
@@ -205,10 +201,10 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
     def first_half(key, settings, archs, x, y, folder, report):
         assert x.shape == (32, 8, 8, 1) and y.shape == (32,) and report(1, 2)
         values = np.where(np.arange(len(archs)) < 2000, -archs.sum(1), np.nan)
-        return batch.Scores({"hook_logdet": values}, values)
+        return scoring.Scores({"hook_logdet": values}, values)
 
-    monkeypatch.setattr(batch, "score_many", first_half)
-    what = image_task.task(
+    monkeypatch.setattr(scoring, "score_many", first_half)
+    what = tasks.task(
         str(images),
         size=None,
         channels=2,
@@ -219,7 +215,7 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
     )
 
     def score(report):
-        return image_scores.score(what, tmp_path, hook=True, seed=0, report=report)
+        return cell_scores.score(what, tmp_path, hook=True, seed=0, report=report)
 
     scored = score(lambda done, total: True)
     assert len(scored.arch) == 2000 and set(scored.scores) == {
@@ -257,8 +253,8 @@ def test_what_is_loaded_is_the_network_itself(saved):
 
     @jax.jit
     def own(params, x):
-        model = models.single(NETWORK, jnp.asarray(arch))
-        return jax.nn.softmax(models.run(model, params, (x - 80) / 50, mode).logits)
+        model = apply.single(NETWORK, jnp.asarray(arch))
+        return jax.nn.softmax(apply.run(model, params, (x - 80) / 50, mode).logits)
 
     predict = jaxnas.load(path)
     wanted = own(params, x)
@@ -286,7 +282,7 @@ def test_other_parameters_and_folders_are_refused(saved, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="no checkpoint at"):
         jaxnas.load(tmp_path / "nothing")
-    jaxnas.pytrees.save(tmp_path / "tree", {"a": np.zeros(2)}, {"arch": "none"})
+    jaxnas.io.checkpoints.save(tmp_path / "tree", {"a": np.zeros(2)}, {"arch": "none"})
     with pytest.raises(ValueError, match="is no network of jaxnas"):
         jaxnas.load(tmp_path / "tree")
 
@@ -336,7 +332,7 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
 def test_bad_input_is_one_line_and_leaves_nothing(
     tmp_path, monkeypatch, write, more, message
 ):
-    monkeypatch.setattr(image_task, "Network", Network)
+    monkeypatch.setattr(tasks, "Network", Network)
     write(tmp_path / "images.npz")
     with pytest.raises(ValueError, match=message) as error:
         search_images.main(config(tmp_path / "images.npz", tmp_path / "out", **more))
@@ -365,7 +361,7 @@ def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
     with pytest.raises(ValueError, match="made with other settings .*images_sha256"):
         search_images.main(config(images, done[0]))
     images.write_bytes(kept)
-    monkeypatch.setattr(search_images, "ROOM", 2**70)
+    monkeypatch.setattr(image_search, "ROOM", 2**70)
     with pytest.raises(ValueError, match="MiB are free"):
         search_images.main(config(images, tmp_path / "out"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
@@ -377,7 +373,7 @@ def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
 def test_images_become_tasks(tmp_path):
     np.savez(tmp_path / "i.npz", **arrays(num=40, side=30, classes=2, colours=3))
     given = dict(channels=None, cells=2, valid_share=0.25, test_share=0.25, seed=0)
-    what = image_task.task(str(tmp_path / "i.npz"), size=None, **given)
+    what = tasks.task(str(tmp_path / "i.npz"), size=None, **given)
     assert what.network == Network(16, 2, classes=2, size=32, colours=3, stages=1)
     assert [len(i.x) for i in what[1:4]] == [20, 10, 10]
     both = what.normalised(what.both())
@@ -386,7 +382,7 @@ def test_images_become_tasks(tmp_path):
     data = what.data(what.train, what.valid)
     assert len(data.x) == 20 and len(data.x_test) == 1
     np.testing.assert_allclose(data.black, -what.mean / what.std)
-    small = image_task.task(str(tmp_path / "i.npz"), size=12, **given)
+    small = tasks.task(str(tmp_path / "i.npz"), size=12, **given)
     assert small.network.size == 12 and small.network.channels == 8
 
 

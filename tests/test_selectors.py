@@ -11,9 +11,10 @@ from jax.tree_util import Partial
 from scipy.stats import norm
 
 from jaxnas import acquisition, gp
-from jaxnas.search import bayesopt as bo
-from jaxnas.search import pool as pools
-from jaxnas.search import posterior, selectors, shortlists
+from jaxnas.predictors import pool as pools
+from jaxnas.predictors import pool_gp
+from jaxnas.search.gp import pool_search as bo
+from jaxnas.search.gp import selectors, shortlists
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import Result
@@ -52,17 +53,17 @@ TABLE = np.float32(np.sin(EVERY[:, :3] @ [1.0, 2.0, 0.7]) + 0.1 * EVERY[:, 0])
 @functools.cache
 def state_after(num=12):
     """The posterior after `num` observations, the last of them since the last fit."""
-    state = posterior.empty(POOL, num + 2)
+    state = pool_gp.empty(POOL, num + 2)
     record = jax.jit(
-        lambda s, p: posterior.record(POOL, s, p, jnp.asarray(TABLE)[p], True)
+        lambda s, p: pool_gp.record(POOL, s, p, jnp.asarray(TABLE)[p], True)
     )
     order = np.random.default_rng(0).permutation(54)
     for place in order[: num - 2]:
         state = record(state, jnp.int32(place))
-    state = jax.jit(lambda s: posterior.refit(POOL, s, float("inf")))(state)
+    state = jax.jit(lambda s: pool_gp.refit(POOL, s, float("inf")))(state)
     for place in order[num - 2 : num]:
         state = record(state, jnp.int32(place))
-        state = posterior.extend(POOL, state, jnp.bool_(True), True)
+        state = pool_gp.extend(POOL, state, jnp.bool_(True), True)
     return state
 
 
@@ -102,7 +103,7 @@ def truth():
 
 def test_the_joint_posterior_is_the_textbooks():
     rows = np.array([3, 0, 7, 7, 20])
-    mean, cov, distance = posterior.joint(POOL, state_after(), jnp.array(rows))
+    mean, cov, distance = pool_gp.joint(POOL, state_after(), jnp.array(rows))
     wanted_mean, wanted_cov, *_ = truth()
     np.testing.assert_allclose(mean, wanted_mean[rows], atol=1e-3)
     np.testing.assert_allclose(cov, wanted_cov[np.ix_(rows, rows)], atol=1e-3)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from jaxnas import checkpoints
-from jaxnas.benchmarks import analog, files, sources, tabular
+from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.benchmarks.importers import analog
+from jaxnas.io import npz
 from jaxnas.spaces import nasbench101, nasbench201
 
 
@@ -104,14 +105,14 @@ def test_the_second_call_reads_the_cache(cached, full, monkeypatch):
 
 def test_a_cache_of_another_source_is_not_believed(cached, full):
     table, _ = cached
-    wrong = files.Table(
+    wrong = table_files.Table(
         table.name,
         table.space,
         table.arch[::-1],
         table.columns,
         table.manifest | {"sha256": "0" * 64},
     )
-    files.save(full, wrong)
+    table_files.save(full, wrong)
     np.testing.assert_array_equal(sources.analog().arch, table.arch)
 
 
@@ -299,7 +300,7 @@ def test_nas_bench_201_has_its_known_values(nb201, shared):
     }
     for name, value in best.items():
         np.testing.assert_allclose(nb201.columns[name].max(), value, atol=1e-3)
-    strings = checkpoints.read_npz(shared / "data/nb201_accuracy.npz", ["arch_str"])
+    strings = npz.read_npz(shared / "data/nb201_accuracy.npz", ["arch_str"])
     for row in range(0, 15_625, 5):
         text = strings["arch_str"][row].decode()
         assert nasbench201.from_string(text).tolist() == nb201.arch[row].tolist()
@@ -308,7 +309,7 @@ def test_nas_bench_201_has_its_known_values(nb201, shared):
 
 def test_nas_bench_201_agrees_with_complete_records(nb201, shared):
     path = shared / "data/nats_official_records_3archs.npz"
-    records = checkpoints.read_npz(path)
+    records = npz.read_npz(path)
 
     def mean(uid, epochs, dataset, what):
         folder = f"tss/{uid}/{epochs}/{dataset}/"
@@ -367,7 +368,7 @@ def test_cells_of_nas_bench_101_are_those_of_its_hashes(shared, monkeypatch):
     assert table.arch.shape == (423_624, 26) and table.arch.dtype == np.int8
     accuracy = table.columns["cifar10/test/108"]
     np.testing.assert_allclose(accuracy.max(), 94.317573, atol=1e-4)
-    there = checkpoints.read_npz(shared / "data/nb101.npz", ["hash", "nv"])
+    there = npz.read_npz(shared / "data/nb101.npz", ["hash", "nv"])
     rng = np.random.default_rng(0)
     for size in range(2, 8):
         of_size = np.flatnonzero(there["nv"] == size)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import sources
-from jaxnas.search.pool import in_chunks
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import base as benchmarks
-from jaxnas.benchmarks import files, sources, tabular
-from jaxnas.kernels import distances
-from jaxnas.search.bayesopt import bayesopt
+from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.kernels import feature_maps
+from jaxnas.predictors.pool import make_pool
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import simulate
-from jaxnas.search.pool import make_pool
-from jaxnas.search.random_search import random_search
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base, nasbench201
 from jaxnas.types import FULL_TRAINING, Query
 
@@ -50,7 +50,7 @@ def make_table(**manifest):
 
 def with_columns(name, arch, columns, manifest):
     told = manifest | {"columns": dict.fromkeys(columns, "drawn")}
-    return files.check(files.Table(name, "toy", arch, columns, told))
+    return table_files.check(table_files.Table(name, "toy", arch, columns, told))
 
 
 def without(table, *names):
@@ -178,7 +178,7 @@ def test_the_fashion_table_is_searched_by_its_epochs():
     """Epochs 1 to 3 of the only schedule came back NaN, and cost something."""
     table = sources.fashion()
     fed = dict(dataset="fashion", split="valid", epochs=4, seed="random")
-    fed["dataset"] = next(iter(files.accuracies(table)))[0]
+    fed["dataset"] = next(iter(table_files.accuracies(table)))[0]
     key, archs = jax.random.key(0), table.arch[:5]
     made = tabular.benchmark(nasbench201.SPACE, table, **fed)
     nothing = CALL(made.evaluate, key, query_of(archs, 3))
@@ -201,7 +201,7 @@ def test_curves_that_are_not_there(tmp_path):
 
     table = make_table()
     path = tmp_path / "table.npz"
-    files.save(path, table)
+    table_files.save(path, table)
     light = sources.open_table(path)
     assert "toy-table curve has no dataset 'letters'; it has none" in refused(light)
     whole = sources.open_table(path, curves=None)
@@ -230,7 +230,7 @@ def loss_table(**manifest):
 
 def test_a_target_to_minimise_is_negated_at_the_door(tmp_path):
     table = loss_table()
-    files.save(tmp_path / "table.npz", table)
+    table_files.save(tmp_path / "table.npz", table)
     table = sources.open_table(tmp_path / "table.npz", curves=None)
     truth = {"split": "test"}
     made = tabular.benchmark(SPACE, table, **FED, seed=0, curves=True, truth=truth)
@@ -263,7 +263,7 @@ def test_columns_are_checked_by_their_target():
         with pytest.raises(
             ValueError, match=f"{what}.*wanted finite numbers .loss, na"
         ):
-            files.check(table)
+            table_files.check(table)
     for told, message in (
         ([], "as a dict"),
         (
@@ -334,7 +334,9 @@ def darts_table(path, num):
     columns = {"cifar10/valid/1": accuracy[:num]}
     told = {"source": "SWAP", "sha256": "", "part": True}
     told["columns"] = dict.fromkeys(columns, "short trainings")
-    return files.check(files.Table("swap", DARTS.name, arch[:num], columns, told))
+    return table_files.check(
+        table_files.Table("swap", DARTS.name, arch[:num], columns, told)
+    )
 
 
 def test_searches_of_a_part_of_a_large_space(shared):
@@ -344,7 +346,7 @@ def test_searches_of_a_part_of_a_large_space(shared):
     fed = dict(dataset="cifar10", split="valid", epochs=1, seed="mean")
     made = tabular.benchmark(DARTS, table, **fed)
     assert made.space.size == len(table.arch)
-    pool = make_pool(made.space, [distances.hamming(made.space)], arch=made.archs)
+    pool = make_pool(made.space, [feature_maps.hamming(made.space)], arch=made.archs)
     searches = {
         "random": random_search(made.space, batch=2),
         "evolution": regularized_evolution(made.space, population=5, tournament=3),

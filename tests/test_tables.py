@@ -7,9 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import methods, tw_sequential
-from jaxnas.kernels import definite, distances, gram, graph_distances, tables
-from jaxnas.search import pool as pools
+from experiments import tw_sequential
+from experiments.common import methods
+from jaxnas.kernels import (
+    definite,
+    distance_matrices,
+    feature_maps,
+    gram,
+    graph_distances,
+)
+from jaxnas.predictors import pool as pools
 from jaxnas.spaces import features, nasbench201_classes
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.types import Query, Result
@@ -102,12 +109,12 @@ def test_what_is_no_distance(between, repair, words):
 
 @functools.cache
 def table(**settings):
-    return tables.table(SPACE, archs(), CUBE, repair="clip", **settings)
+    return distance_matrices.table(SPACE, archs(), CUBE, repair="clip", **settings)
 
 
 def test_a_table_has_the_distances_of_its_cells():
-    prepared, kind = tables._distinct(CUBE, archs())
-    found = tables.all_pairs(CUBE, prepared)
+    prepared, kind = distance_matrices._distinct(CUBE, archs())
+    found = distance_matrices.all_pairs(CUBE, prepared)
     checked = definite.check(found, "clip")
     np.testing.assert_allclose(table().between, checked.between, atol=1e-5)
     np.testing.assert_allclose(table().spectrum, checked[1:3], rtol=1e-3)
@@ -126,19 +133,24 @@ def test_isomorphic_cells_are_one():
         assert len(np.unique(kind[code == one])) == 1
     # The smallest stands for the others.
     arch = np.array([[3, 0, 0, 3, 0, 0], [3, 2, 0, 3, 0, 0], [0, 0, 0, 3, 0, 0]])
-    chosen, group = tables.representatives(SPACE, arch.astype(np.int32), ISOMORPHIC)
+    chosen, group = distance_matrices.representatives(
+        SPACE, arch.astype(np.int32), ISOMORPHIC
+    )
     assert chosen.tolist() == [2] and group.tolist() == [0, 0, 0]
 
 
 def test_a_table_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
     distance = CUBE
-    make = lambda **s: tables.table(SPACE, archs(), distance, repair="clip", **s)  # noqa: E731
+
+    def make(**s):
+        return distance_matrices.table(SPACE, archs(), distance, repair="clip", **s)
+
     first = make(cache=False)
     assert not list(tmp_path.iterdir())
-    computed, all_pairs = [], tables.all_pairs
+    computed, all_pairs = [], distance_matrices.all_pairs
     count = lambda *p: computed.append(1) or all_pairs(*p)  # noqa: E731
-    monkeypatch.setattr(tables, "all_pairs", count)
+    monkeypatch.setattr(distance_matrices, "all_pairs", count)
     jax.tree.map(np.testing.assert_array_equal, make(), first)
     (path,) = tmp_path.iterdir()
     jax.tree.map(np.testing.assert_array_equal, make(), first)
@@ -151,22 +163,22 @@ def test_a_table_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatch):
 def test_what_a_table_refuses(monkeypatch):
     distance = CUBE
     with pytest.raises(ValueError, match="cube nasbench201 is not negative definite"):
-        tables.table(SPACE, archs(), distance, cache=False)
-    monkeypatch.setattr(tables, "MAX_KINDS", 5)
+        distance_matrices.table(SPACE, archs(), distance, cache=False)
+    monkeypatch.setattr(distance_matrices, "MAX_KINDS", 5)
     with pytest.raises(ValueError, match="different cells is too large: .* at most 5"):
-        tables.table(SPACE, archs(), distance, cache=False)
+        distance_matrices.table(SPACE, archs(), distance, cache=False)
     broken = distance._replace(between=lambda x, y: jnp.nan * x.sum(0))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="a distance is not finite"):
-        tables.table(SPACE, archs(), broken, cache=False)
+        distance_matrices.table(SPACE, archs(), broken, cache=False)
 
 
 def test_tables_and_embeddings_in_one_pool():
-    one = lambda arch: tables.table(  # noqa: E731
+    one = lambda arch: distance_matrices.table(  # noqa: E731
         SPACE, arch, CUBE, repair="clip"
     )
     pool = pools.make_pool(
-        SPACE, [distances.hamming(SPACE)], arch=archs(), tables=[one]
+        SPACE, [feature_maps.hamming(SPACE)], arch=archs(), tables=[one]
     )
     embedding = pool.embedding
     assert len(embedding.parts) == 2 and pool.prior.scales.shape == (2,)
@@ -186,7 +198,7 @@ def test_tables_and_embeddings_in_one_pool():
 
 
 def test_operation_transport_is_exact_transport():
-    embed = jax.jit(jax.vmap(distances.operation_transport(SPACE)))
+    embed = jax.jit(jax.vmap(feature_maps.operation_transport(SPACE)))
     (part,) = embed(archs())
     cells = jax.jit(jax.vmap(SPACE.to_graph))(archs())
     counts = (cells.ops[..., None] == np.arange(4)) & cells.adj.any(1)[..., None]
@@ -218,8 +230,8 @@ def test_the_sum_of_gromov_and_counts():
 
 def test_the_divergence_of_tables_is_that_of_transport():
     distance = graph_distances.sinkhorn_divergence(SPACE)
-    prepared, _ = tables._distinct(distance, archs()[:40])
-    found = tables.all_pairs(distance, prepared)
+    prepared, _ = distance_matrices._distinct(distance, archs()[:40])
+    found = distance_matrices.all_pairs(distance, prepared)
     assert found[~np.eye(len(found), dtype=bool)].min() >= 0
     same = [jax.tree.map(lambda a: jnp.moveaxis(a[:9], 0, -1), prepared)] * 2
     np.testing.assert_allclose(jax.jit(distance.between)(*same), 0, atol=1e-6)
@@ -241,7 +253,7 @@ def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
         return search.tell(state, query, Result(score, score[:, None], score))
 
     state = observed()
-    own = np.asarray(tables.table(SPACE, archs(), GROMOV, repair="clip",
+    own = np.asarray(distance_matrices.table(SPACE, archs(), GROMOV, repair="clip",
                                   same=ISOMORPHIC).between)  # fmt: skip
     found = np.asarray(state.distances[0, 0])
     assert state.distances.shape[2] == len(own)

@@ -4,8 +4,8 @@ import numpy as np
 import official_samples as samples
 import pytest
 
-from jaxnas.benchmarks import torch_files
-from jaxnas.benchmarks.torch_files import Tensor
+from jaxnas.io import torch_files
+from jaxnas.io.torch_files import Tensor
 
 ARRAYS = {
     "0": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

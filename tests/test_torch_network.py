@@ -7,8 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is in the extra torch")
 
-from experiments import bench, bench_proxies, torch_network  # noqa: E402
-from jaxnas.networks import initialise, models, runs  # noqa: E402
+from experiments.bench import proxies, torch_network  # noqa: E402
+from experiments.bench.config import Config  # noqa: E402
+from jaxnas.networks import apply, initialise, runs  # noqa: E402
 from jaxnas.networks import train as training  # noqa: E402
 from jaxnas.networks.nasbench201 import Network  # noqa: E402
 from jaxnas.networks.train import Data, Recipe  # noqa: E402
@@ -64,11 +65,11 @@ def test_it_computes_what_ours_computes():
         torch.from_numpy(x.transpose(0, 3, 1, 2).copy()),
         torch.from_numpy(y),
     )
-    single = models.single(NETWORK, jnp.asarray(ARCH))
+    single = apply.single(NETWORK, jnp.asarray(ARCH))
 
     @jax.jit
     def run(params, x, y):
-        logits = models.run(single, params, x).logits
+        logits = apply.run(single, params, x).logits
         flow = gradient.snip(single, params, x, y)
         return logits, flow, jacobian.correlations(single, params, x)
 
@@ -115,8 +116,8 @@ def test_it_trains_as_ours_does():
     theirs = torch_network.forward(model.eval(), images)
     own = jax.tree.map(lambda leaf: leaf[0], found.params)
     mode = training.TRAINING._replace(norm="running", reduction_norm="running")
-    single = models.single(NETWORK, jnp.asarray(ARCH))
-    ours = jax.jit(lambda p, x: models.run(single, p, x, mode).logits)(own, x)
+    single = apply.single(NETWORK, jnp.asarray(ARCH))
+    ours = jax.jit(lambda p, x: apply.run(single, p, x, mode).logits)(own, x)
     np.testing.assert_allclose(ours, theirs, 1e-2, 1e-3)
     right = 100 * (theirs.argmax(1) == y)
     np.testing.assert_allclose(found.curves["valid"][0, -1], right[:8].mean(), 1e-5)
@@ -124,8 +125,8 @@ def test_it_trains_as_ours_does():
 
 
 def test_both_are_timed():
-    config = bench.Config(networks=2, depths=(1,), images=4, repeats=1)
-    rows = bench_proxies.proxies(config)
+    config = Config(networks=2, depths=(1,), images=4, repeats=1)
+    rows = proxies.proxies(config)
     assert [row.what for row in rows] == [
         "jaxnas, all cells in one program",
         "PyTorch, eager",

@@ -9,14 +9,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import chunks, images, table_report, train_table
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files, sources, trained
+from experiments import table_report, train_table
+from jaxnas.benchmarks import sources, table_files, trained
+from jaxnas.datasets import opened
+from jaxnas.io import npz
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
+from jaxnas.studies import seed_store
 
 
 def curves(num, epochs=3, seed=0):
@@ -43,10 +45,10 @@ def test_every_cell_has_the_numbers_of_its_function(tmp_path):
     path = tmp_path / "table.npz"
     some = trained.Trainings(archs, found, "toy", {"hours": 1})
     trained.save(tmp_path / "trainings.npz", some)
-    files.save(path, trained.table(trained.load(tmp_path / "trainings.npz")))
-    table = files.load(path, curves=None)
+    table_files.save(path, trained.table(trained.load(tmp_path / "trainings.npz")))
+    table = table_files.load(path, curves=None)
     assert table.manifest["hours"] == 1 and table.manifest["points"] == {"3": [1, 2, 3]}
-    assert files.accuracies(table).keys() == {
+    assert table_files.accuracies(table).keys() == {
         ("toy", split, 3) for split in ("train", "valid", "test")
     }
     classes = function_classes(keep_dead=False)
@@ -94,9 +96,9 @@ def test_other_files_are_no_trainings(tmp_path, change):
     three = trained.representatives()[:3]
     trained.save(path, trained.Trainings(three, [curves(3)], "toy", {}))
     assert trained.load(path).dataset == "toy"
-    arrays, manifest = checkpoints.load_arrays(path)
+    arrays, manifest = npz.load_arrays(path)
     change(arrays, manifest)
-    checkpoints.save_arrays(path, arrays, manifest)
+    npz.save_arrays(path, arrays, manifest)
     with pytest.raises(ValueError, match="trainings.npz holds no trainings"):
         trained.load(path)
 
@@ -112,7 +114,7 @@ def test_the_driver_goes_on_and_adds_functions(
     monkeypatch.setattr(train_table, "Network", one_stage)
     train_table.main(train_table.Config(classes=3, more=1, seeds=2, **options))
     path = tmp_path / "out" / "table.npz"
-    first = files.load(path, curves=None)
+    first = table_files.load(path, curves=None)
     runs = {"".join(map(str, a)): i for i, a in enumerate(first.arch)}
     rows = [runs["".join(map(str, a))] for a in trained.representatives()[:3]]
     valid = first.columns["curve/digits/valid/2"][rows]
@@ -120,7 +122,7 @@ def test_the_driver_goes_on_and_adds_functions(
     assert np.isfinite(valid[:, 0]).all() and np.isfinite(valid[0]).all()
     assert np.isnan(valid[1:, 1]).all() and first.manifest["hours"] > 0
     train_table.main(train_table.Config(classes=5, more=1, seeds=2, **options))
-    second = files.load(path, curves=None)
+    second = table_files.load(path, curves=None)
     place = [second.arch.tolist().index(cell) for cell in first.arch.tolist()]
     assert len(second.arch) > len(first.arch)
     for name, column in first.columns.items():  # nothing was computed again
@@ -134,7 +136,7 @@ def test_the_driver_goes_on_and_adds_functions(
     with monkeypatch.context() as patch:
         patch.setattr(train_table.runs, "train", None)
         train_table.main(train_table.Config(classes=5, more=1, seeds=2, **options))
-    third = files.load(tmp_path / "other" / "table.npz", curves=None)
+    third = table_files.load(tmp_path / "other" / "table.npz", curves=None)
     for name, column in second.columns.items():
         np.testing.assert_array_equal(third.columns[name], column)
     options |= dict(out=str(tmp_path / "more"), lr=0.2)
@@ -147,7 +149,7 @@ def fake(monkeypatch, tmp_path):
     """Runs the driver with trainings that tell run and place; returns their order."""
     pytest.importorskip("sklearn")
     places = {tuple(a): i for i, a in enumerate(trained.representatives().tolist())}
-    keys = chunks.seed_keys(0, np.arange(3))
+    keys = seed_store.seed_keys(0, np.arange(3))
     order = []
 
     def train(key, network, recipe, archs, data, *, device, clock):
@@ -200,7 +202,7 @@ def test_what_is_finished_is_exported_without_training(fake, tmp_path, stop, num
     np.testing.assert_array_equal(
         some.archs, trained.representatives()[: numbers[0]].astype(np.int32)
     )
-    table = files.load(tmp_path / "out" / "table.npz", curves=None)
+    table = table_files.load(tmp_path / "out" / "table.npz", curves=None)
     assert table.manifest["part"] is True
     assert table.columns["digits/valid/2"].shape[1] == len(numbers)
     fake.stop = -1
@@ -222,7 +224,7 @@ def test_seconds_are_those_of_the_clock(fake, tmp_path, monkeypatch):
     cpu = fake(clock="cpu")
     assert cpu.manifest["clock"] == "CPU seconds of one core"
     assert all((run["seconds"] == 1).all() for run in cpu.runs)
-    table = files.load(tmp_path / "out" / "table.npz", curves=None)
+    table = table_files.load(tmp_path / "out" / "table.npz", curves=None)
     for name in ("seconds/digits/2", "time/digits/train/2"):
         assert table.manifest["columns"][name].startswith("CPU seconds of one core")
     with pytest.raises(ValueError, match="made with other settings .clock 'cpu' there"):
@@ -311,7 +313,7 @@ def test_bad_settings_are_told_at_once(tmp_path, change, message):
 
 
 def test_parts_are_scaled_and_normalised_by_the_training_images(idx_like, tmp_path):
-    data, source = images.parts(str(idx_like), 8, (10, 6, 5), 0)
+    data, source = opened.parts(str(idx_like), 8, (10, 6, 5), 0)
     assert data.x.shape == (10, 8, 8, 1) and data.x_test.shape == (5, 8, 8, 1)
     assert source.x.shape == (20, 8, 8, 1)
     np.testing.assert_allclose(data.black, -source.x.mean() / source.x.std(), 1e-4)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import pytrees
-from jaxnas.networks import augment, layers, models, runs
+from jaxnas.io import checkpoints
+from jaxnas.networks import apply, augment, layers, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import Network
@@ -103,10 +103,10 @@ def test_seconds_are_those_of_the_clock(trained, data):
 
 def test_what_is_measured_is_what_the_network_says(trained, data):
     params = jax.tree.map(lambda leaf: leaf[0], trained["sequential"].params)
-    model = models.single(NETWORK, jnp.asarray(ARCHS[0]))
+    model = apply.single(NETWORK, jnp.asarray(ARCHS[0]))
     mode = training.TRAINING._replace(norm="running", reduction_norm="running")
     x, y = (np.concatenate(p) for p in (data[2:6:2], data[3:6:2]))
-    run = jax.jit(lambda params, x: models.run(model, params, x, mode).logits)
+    run = jax.jit(lambda params, x: apply.run(model, params, x, mode).logits)
     right = np.argmax(run(params, x), -1) == y
     for split, hits in (("valid", right[:12]), ("test", right[12:])):
         found = trained["sequential"].curves[split][0, -1]
@@ -208,7 +208,7 @@ def test_initial_statistics_are_those_of_an_untrained_network(data):
     network = dataclasses.replace(NETWORK, stages=2)
     params = initialise(jax.random.key(0), network)
     running = training.with_running(params, training.initial_running(params))
-    model = models.single(network, jnp.asarray(ARCHS[0]))
+    model = apply.single(network, jnp.asarray(ARCHS[0]))
 
     @jax.jit
     def logits(params, x):
@@ -216,7 +216,7 @@ def test_initial_statistics_are_those_of_an_untrained_network(data):
             training.TRAINING._replace(norm=norm, reduction_norm=norm)
             for norm in ("running", "initial")
         )
-        return [models.run(model, params, x, mode).logits for mode in modes]
+        return [apply.run(model, params, x, mode).logits for mode in modes]
 
     np.testing.assert_allclose(*logits(running, data.x), 1e-5, 1e-6)
 
@@ -226,7 +226,7 @@ def test_smoothing_is_a_mixture_of_labels():
     y = jnp.array([0, 1, 2, 3, 0, 1])
     target = 0.8 * np.eye(4)[y] + 0.2 / 4
     wanted = -np.mean(np.sum(target * jax.nn.log_softmax(logits), -1))
-    np.testing.assert_allclose(models.cross_entropy(logits, y, 0.2), wanted, 1e-6)
+    np.testing.assert_allclose(apply.cross_entropy(logits, y, 0.2), wanted, 1e-6)
 
 
 # --- augmentation -----------------------------------------------------------------------
@@ -319,27 +319,27 @@ def test_architectures_are_checked(data, archs, message):
 def test_trees_are_saved_at_once_and_read_back(tmp_path):
     tree = {"a": jnp.arange(5.0), "b": [np.ones((2, 3), np.int32)]}
     path = tmp_path / "folder"
-    assert not pytrees.exists(path)
-    pytrees.save(path, tree, {"number": 1})
-    pytrees.save(path, jax.tree.map(lambda x: x + 1, tree), {"number": 2})
-    assert pytrees.manifest(path) == {"number": 2}
-    found = pytrees.restore(path, tree)
+    assert not checkpoints.exists(path)
+    checkpoints.save(path, tree, {"number": 1})
+    checkpoints.save(path, jax.tree.map(lambda x: x + 1, tree), {"number": 2})
+    assert checkpoints.manifest(path) == {"number": 2}
+    found = checkpoints.restore(path, tree)
     np.testing.assert_array_equal(found["a"], tree["a"] + 1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder"]
     # Killed between the two renames: the older one is there.
     path.rename(tmp_path / "folder.old")
-    assert pytrees.manifest(path) == {"number": 2}
+    assert checkpoints.manifest(path) == {"number": 2}
 
 
 def test_damaged_and_foreign_trees_are_told(tmp_path):
     with pytest.raises(ValueError, match="no checkpoint at"):
-        pytrees.manifest(tmp_path / "nothing")
+        checkpoints.manifest(tmp_path / "nothing")
     path = tmp_path / "folder"
-    pytrees.save(path, {"a": jnp.arange(5.0)}, {})
+    checkpoints.save(path, {"a": jnp.arange(5.0)}, {})
     with pytest.raises(ValueError, match="no sound checkpoint"):
-        pytrees.restore(path, {"b": jnp.arange(5.0)})
+        checkpoints.restore(path, {"b": jnp.arange(5.0)})
     for file in path.rglob("*"):
         if file.is_file():
             file.write_bytes(b"x")
     with pytest.raises(ValueError, match="no sound checkpoint"):
-        pytrees.manifest(path)
+        checkpoints.manifest(path)

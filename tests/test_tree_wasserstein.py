@@ -9,7 +9,7 @@ import pytest
 
 from jaxnas import gp
 from jaxnas.kernels import gram
-from jaxnas.kernels import tree_wasserstein as tw
+from jaxnas.kernels import op_trees as tw
 from jaxnas.spaces import features
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201

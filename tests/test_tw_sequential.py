@@ -11,12 +11,15 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import methods, plots, report, tw_sequential
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files, sources
+from experiments import tw_sequential
+from experiments.common import methods
+from jaxnas.benchmarks import sources, table_files
+from jaxnas.io import npz
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
+from jaxnas.studies import figures
+from jaxnas.studies.comparison import summary
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -47,7 +50,7 @@ def test_scores_are_those_of_the_rows_that_were_asked(done):
 def test_the_files_say_what_was_returned(done):
     out, arrays = done
     assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted(FILES)
-    stored, manifest = checkpoints.load_arrays(out / "results.npz")
+    stored, manifest = npz.load_arrays(out / "results.npz")
     assert stored.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(stored[name], array)
@@ -104,8 +107,8 @@ def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
     columns = {"toy/test/200": whole.columns["cifar10/test/200"][some]}
     manifest = {"source": "x", "sha256": "0", "part": True}
     manifest["columns"] = {"toy/test/200": "of some cells"}
-    part = files.Table("part", whole.space, whole.arch[some], columns, manifest)
-    files.save(tmp_path / "part.npz", part)
+    part = table_files.Table("part", whole.space, whole.arch[some], columns, manifest)
+    table_files.save(tmp_path / "part.npz", part)
     config = dataclasses.replace(
         SMALL,
         methods=("random",),
@@ -136,7 +139,9 @@ def copies_table(path):
     manifest = {"source": "x", "sha256": "0", "part": True}
     manifest["columns"] = {"toy/test/200": "of some cells"}
     columns = {"toy/test/200": score}
-    files.save(path, files.Table("part", SPACE.name, archs[rows], columns, manifest))
+    table_files.save(
+        path, table_files.Table("part", SPACE.name, archs[rows], columns, manifest)
+    )
 
 
 @pytest.mark.parametrize(("copies", "found"), [(None, 90), (True, 90), (False, 80)])
@@ -270,15 +275,15 @@ def test_a_folder_of_other_settings_is_one_line_on_the_command_line(done):
 def test_a_summary_against_arithmetic():
     score = np.array([[50.0, 70, 60, 90], [80, np.nan, 60, 70]])
     other = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]])
-    s = report.summarise(score, score, other, optimum=90.0)
+    s = summary.summarise(score, score, other, optimum=90.0)
     np.testing.assert_allclose(s.fed_back[0], [35, 25, 25, 15])
     np.testing.assert_allclose(s.fed_back[1], [15, 5, 5, 5])
     np.testing.assert_allclose(s.reported[0], [97, 96.5, 96.5, 95.5])
     np.testing.assert_allclose(s.regret[0], [25, 15, 15, 5])
     assert s.queries.tolist() == [4, np.inf]
-    single = report.summarise(score[:1], score[:1], other[:1], 90.0)
+    single = summary.summarise(score[:1], score[:1], other[:1], 90.0)
     assert np.isnan(single.fed_back[1]).all()
-    assert report.marks(120) == [30, 50, 100, 120] and report.marks(5) == [5]
+    assert summary.marks(120) == [30, 50, 100, 120] and summary.marks(5) == [5]
 
 
 def test_a_plot_shows_every_method_even_without_regret(tmp_path):
@@ -287,7 +292,7 @@ def test_a_plot_shows_every_method_even_without_regret(tmp_path):
     gone = {name: (np.maximum(m - 7, 0), e) for name, (m, e) in curves.items()}
     none = {name: (0 * m, 0 * e) for name, (m, e) in curves.items()}
     for regret in (none, gone):
-        plots.search_curves(
+        figures.search_curves(
             tmp_path / "curves.png",
             curves,
             regret,
@@ -300,7 +305,7 @@ def test_a_plot_shows_every_method_even_without_regret(tmp_path):
         assert image.shape[1] == 960
         assert (image[:, [0, -1], :3] == 1).all()  # nothing is cut off
     for i in range(len(curves)):
-        colour = matplotlib.colors.to_rgb(plots.COLOURS[i % len(plots.COLOURS)])
+        colour = matplotlib.colors.to_rgb(figures.COLOURS[i % len(figures.COLOURS)])
         near = np.abs(image[..., :3] - colour).max(-1) < 0.02
         assert near[:, :480].any() and near[:, 480:].any()
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import score_columns, zero_cost_report
-from jaxnas.benchmarks import files, sources
+from experiments import zero_cost_report
+from experiments.zero_cost import score_columns
+from jaxnas.benchmarks import sources, table_files
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,9 @@ def made(tmp_path_factory):
         "cifar10/test/200": accuracy,
     }
     manifest = analog.manifest | {"columns": dict.fromkeys(columns, "made up")}
-    table = files.Table("made", analog.space, analog.arch, columns, manifest)
+    table = table_files.Table("made", analog.space, analog.arch, columns, manifest)
     folder = tmp_path_factory.mktemp("report")
-    files.save(folder / "made.npz", table)
+    table_files.save(folder / "made.npz", table)
     config = zero_cost_report.Config(
         benchmark=str(folder / "made.npz"),
         datasets=("cifar10",),
@@ -48,7 +49,7 @@ def test_rows_are_what_scipy_says(made):
     _, _, rows, table = made
     accuracy = table.columns["cifar10/test/200"]
     for row in rows[:2]:
-        score = files.scores(table)[row.score, "cifar10"]
+        score = table_files.scores(table)[row.score, "cifar10"]
         known = ~np.isnan(score)
         assert row.cells == known.sum()
         finite = np.where(np.isneginf(score), -1e9, score)[known]
@@ -119,7 +120,7 @@ def test_own_scores_join_those_of_the_table(made, tmp_path):
         columns[f"score/{name}/pets"] = rng.normal(size=40)
         columns[f"scoring/{name}/pets"] = np.full(40, 2, np.float32)
     manifest = analog.manifest | {"columns": dict.fromkeys(columns, "made up")}
-    own = files.Table("own", analog.space, analog.arch[few], columns, manifest)
+    own = table_files.Table("own", analog.space, analog.arch[few], columns, manifest)
     table = sources.open_table(made[0].benchmark)
     found = score_columns.gather(table, "cifar10", [own])
     assert {"good", "hook_logdet@pets", "logranks@pets", "aznas@pets"} < found.keys()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnas import ensembles, ranks
-from jaxnas.benchmarks import files, sources
+from jaxnas.benchmarks import sources, table_files
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.spaces import nasbench201
@@ -37,7 +37,7 @@ def scores(table):
         name: counting.multiplications(Network(), table.arch, live_only=live)
         for name, live in (("flops", False), ("live_flops", True))
     }
-    stored, by_dataset = files.scores(table), {}
+    stored, by_dataset = table_files.scores(table), {}
     for dataset in DATASETS:
         own = {w: stored[w, dataset] for w in ("hook_logdet", "synflow", "snip")}
         own["val12"] = table.columns[f"{dataset}/valid/12"]
@@ -52,17 +52,17 @@ def accuracy(table, dataset):
 
 
 def test_the_table_is_sound(table):
-    files.check(table)
-    files.check_rows(
+    table_files.check(table)
+    table_files.check_rows(
         table, nasbench201.SPACE, table.arch.astype(int) @ 5 ** np.arange(6)[::-1]
     )
-    assert len(files.scores(table)) == 48
-    seconds = files.scoring_seconds(table, "hook_logdet", "cifar10")
+    assert len(table_files.scores(table)) == 48
+    seconds = table_files.scoring_seconds(table, "hook_logdet", "cifar10")
     assert seconds is not None and seconds.sum() == pytest.approx(1548.23, abs=0.01)
-    assert files.scoring_seconds(table, "suitezero-zen", "cifar10") is None
+    assert table_files.scoring_seconds(table, "suitezero-zen", "cifar10") is None
     # Disconnected cells are those that synflow gives nothing.
     live = jax.vmap(nasbench201.live_edges)(table.arch.astype(np.int32)).any(1)
-    zero = files.scores(table)["synflow", "cifar10"] == 0
+    zero = table_files.scores(table)["synflow", "cifar10"] == 0
     np.testing.assert_array_equal(zero, ~np.asarray(live))
     assert zero.sum() == 341
 
@@ -162,15 +162,15 @@ def test_score_columns_are_checked_and_come_back(tmp_path):
     score = np.full(15_625, -np.inf)
     score[:3] = np.nan, 1e50, 0
     meaning = {"score/x/y": "a proxy", "scoring/x/y": "seconds"}
-    table = files.Table(
+    table = table_files.Table(
         *("t", analog.space, analog.arch),
         {"score/x/y": score, "scoring/x/y": np.ones(15_625, np.float32)},
         analog.manifest | {"columns": meaning},
     )
-    files.save(tmp_path / "t.npz", table)
-    again = files.load(tmp_path / "t.npz")
-    np.testing.assert_array_equal(files.scores(again)["x", "y"], score)
-    assert files.accuracies(again) == {}
+    table_files.save(tmp_path / "t.npz", table)
+    again = table_files.load(tmp_path / "t.npz")
+    np.testing.assert_array_equal(table_files.scores(again)["x", "y"], score)
+    assert table_files.accuracies(again) == {}
     for name, wrong, says in (
         ("score/x/y", np.zeros(15_625, np.float32), r"as \(15625,\) float64"),
         ("score/x/y", np.full(15_625, np.nan), "is NaN for all"),
@@ -179,7 +179,7 @@ def test_score_columns_are_checked_and_come_back(tmp_path):
     ):
         changed = dataclasses.replace(table, columns=table.columns | {name: wrong})
         with pytest.raises(ValueError, match=says):
-            files.check(changed)
+            table_files.check(changed)
 
 
 def test_a_file_of_something_else(tmp_path, shared):

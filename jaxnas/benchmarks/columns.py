@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.benchmarks import files
+from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.base import Level, continued, separate
-from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks.table_files import Table
 
 
 class Columns(NamedTuple):
@@ -54,7 +54,7 @@ def column(
     Raises: `ValueError` that lists what there is, or counts the architectures for which
       the seed was not run.
     """
-    values = _named(table, files.accuracies(table), "", dataset, split, epochs)
+    values = _named(table, table_files.accuracies(table), "", dataset, split, epochs)
     name = f"{table.name} {dataset}/{split}/{epochs}"
     return _of_seed(name, values, seed, 1)
 
@@ -72,7 +72,7 @@ def curve(
     Raises: `ValueError` if the curves are missing (`files.load` reads them on request),
       and as `column` does.
     """
-    values = _named(table, files.curves(table), "curve/", dataset, split, epochs)
+    values = _named(table, table_files.curves(table), "curve/", dataset, split, epochs)
     name = f"{table.name} curve/{dataset}/{split}/{epochs}"
     points = np.ceil(_points(table, epochs, values.shape[2])).astype(int)
     kept = (points >= 1) & ~np.isnan(values).all((0, 1))
@@ -113,7 +113,7 @@ def ends(
         for e in lengths
     ]
     value = np.stack(columns, -1)
-    seconds = [files.seconds(table, dataset, e) for e in lengths]
+    seconds = [table_files.seconds(table, dataset, e) for e in lengths]
     known = [s for s in seconds if s is not None]
     if len(known) == len(lengths):
         cost = np.stack(known, -1)[:, None]
@@ -143,7 +143,9 @@ def truth(
     epochs = which["epochs"]
     last = epochs[-1] if isinstance(epochs, Sequence) else epochs
     told = {**which, "seed": "mean", "epochs": last, **other}
-    if files.target(table, told["dataset"]) != files.target(table, which["dataset"]):
+    if table_files.target(table, told["dataset"]) != table_files.target(
+        table, which["dataset"]
+    ):
         raise ValueError(
             f"the truth of {table.name} is {told['dataset']}, of another target than "
             f"{which['dataset']}"
@@ -243,7 +245,7 @@ def _cost_of_points(
     if f"time/{dataset}/train/{epochs}" in table.columns:
         each = np.sum(times, 0, dtype=np.float64)
         return np.cumsum(each, -1).astype(np.float32), "seconds"
-    total = files.seconds(table, dataset, epochs)
+    total = table_files.seconds(table, dataset, epochs)
     if total is None:
         return points.astype(np.float32)[None, None], "epochs"
     return (total[:, None, None] * points / epochs).astype(np.float32), "seconds"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files
-from jaxnas.benchmarks.analog import analog
-from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.importers.analog import analog
+from jaxnas.benchmarks.table_files import Table
 from jaxnas.benchmarks.trained import fashion, fashion_curves
+from jaxnas.io import npz
 
 __all__ = [
     "NAMES",
@@ -80,7 +80,7 @@ def nb201(path: str | os.PathLike | None = None) -> Table:
     Raises: `ValueError` if it is missing, damaged, or not what it should be.
     """
     path = _reference("nb201_accuracy.npz", path)
-    arrays = checkpoints.read_npz(path, ["ops", *(c for c, _ in _NB201.values())])
+    arrays = npz.read_npz(path, ["ops", *(c for c, _ in _NB201.values())])
     manifest = {
         "source": "NAS-Bench-201 v1.1 and NATS-Bench, nb201_accuracy.npz",
         "sha256": _sha256(path),
@@ -105,7 +105,7 @@ def nb101(path: str | os.PathLike | None = None) -> Table:
     """
     path = _reference("nb101.npz", path)
     wanted = ("nv", "adj_code", "ops", "test_acc_108_mean")
-    nv, adj_code, ops, accuracy = checkpoints.read_npz(path, wanted).values()
+    nv, adj_code, ops, accuracy = npz.read_npz(path, wanted).values()
     try:
         arch = nb101_vectors(nv, adj_code, ops)
     except (ValueError, IndexError, TypeError) as error:
@@ -167,9 +167,9 @@ def zerocost(path: str | os.PathLike | None = None) -> Table:
     """
     path = _reference("nb201_zerocost.npz", path)
     accuracies = path.with_name("nb201_accuracy.npz")
-    table, theirs = nb201(accuracies), checkpoints.read_npz(path)
+    table, theirs = nb201(accuracies), npz.read_npz(path)
     one_run = {d: f"e200_{d}_test_one_seed_zc" for d in _DATASETS}
-    runs = checkpoints.read_npz(accuracies, list(one_run.values()))
+    runs = npz.read_npz(accuracies, list(one_run.values()))
     added = {f"{d}-one-run/test/200": runs[name] for d, name in one_run.items()}
     meanings = dict.fromkeys(added, "one run of one to three, drawn at random")
     try:
@@ -259,7 +259,7 @@ def open_table(
             f"unknown benchmark {name!r}: wanted {', '.join(NAMES)}, or a table file "
             "(.npz)"
         )
-    return files.load(name, curves)
+    return table_files.load(name, curves)
 
 
 def shared_folder() -> Path:
@@ -287,6 +287,6 @@ def _sha256(path: Path) -> str:
 
 def _checked(path: Path, table: Table) -> Table:
     try:
-        return files.check(table)
+        return table_files.check(table)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from jaxnas.benchmarks import columns, files
+from jaxnas.benchmarks import columns, table_files
 from jaxnas.benchmarks.base import Benchmark, Target, as_score
 from jaxnas.benchmarks.columns import Columns, column, describe
-from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks.table_files import Table
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.restriction import restricted
@@ -87,7 +87,7 @@ def benchmark(
     Raises: `ValueError` as `tabular` does, and for a truth of another target.
     """
     which: dict[str, Any] = dict(dataset=dataset, split=split, epochs=epochs, seed=seed)
-    target = files.target(table, dataset)
+    target = table_files.target(table, dataset)
     chosen = (columns.curve if curves else columns.ends)(table, **which)
     data = _placed(space, table, chosen, target)
     true = as_score(target, columns.truth(table, chosen, which, truth))
@@ -123,7 +123,7 @@ def tabular(
     """
     which: dict[str, Any] = dict(dataset=dataset, split=split, epochs=epochs, seed=seed)
     chosen = columns.ends(table, **which)
-    return _placed(space, table, chosen, files.target(table, dataset))
+    return _placed(space, table, chosen, table_files.target(table, dataset))
 
 
 def _placed(space: Space, table: Table, chosen: Columns, target: Target) -> Tabular:
@@ -150,11 +150,11 @@ def table_identities(space: Space, table: Table) -> np.ndarray:
     """The identities (n,) uint64 of the rows; `ValueError` if any is wrong."""
     if table.space != space.name or table.arch.shape[1] != len(space.choices):
         # The space's identity would not fit the rows; the error is found without it.
-        files.check_rows(table, space, np.zeros(0, np.uint64))
+        table_files.check_rows(table, space, np.zeros(0, np.uint64))
     ids, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))
     num = len(table.arch)
     keys = identity.keys(ids[:num])
-    files.check_rows(table, space, keys)
+    table_files.check_rows(table, space, keys)
     invalid = ~valid[:num]
     if invalid.any():
         row = int(np.argmax(invalid))

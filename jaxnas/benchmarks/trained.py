@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas import checkpoints
-from jaxnas.benchmarks import files
-from jaxnas.benchmarks.files import Table
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.table_files import Table
+from jaxnas.io import npz
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import NUM_CELLS, SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
@@ -73,7 +73,7 @@ def save(path: str | os.PathLike, trainings: Trainings) -> None:
     for index, run in enumerate(trainings.runs):
         arrays |= {f"{index}/{name}": run[name] for name in CURVES}
     told = {"dataset": trainings.dataset, "told": dict(trainings.manifest)}
-    checkpoints.save_arrays(path, arrays, told)
+    npz.save_arrays(path, arrays, told)
 
 
 def load(path: str | os.PathLike) -> Trainings:
@@ -81,7 +81,7 @@ def load(path: str | os.PathLike) -> Trainings:
 
     Raises: `ValueError` that names the file, if it is missing, damaged or another one.
     """
-    arrays, told = checkpoints.load_arrays(path)
+    arrays, told = npz.load_arrays(path)
     archs, number = arrays.pop("archs", np.zeros(0)), len(arrays) // len(CURVES)
     wanted = {f"{index}/{name}" for index in range(number) for name in CURVES}
     shapes = {array.shape for array in arrays.values()}
@@ -142,7 +142,9 @@ def table(trainings: Trainings) -> Table:
         "part": len(cells) < NUM_CELLS,
     }
     name = f"{dataset}-{len(archs)}"
-    return files.check(Table(name, SPACE.name, cells, columns, told | dict(manifest)))
+    return table_files.check(
+        Table(name, SPACE.name, cells, columns, told | dict(manifest))
+    )
 
 
 def _joined(runs: Sequence[np.ndarray], num: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.benchmarks.streams import shown
+from jaxnas.io.streams import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")

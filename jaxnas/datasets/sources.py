@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnas import checkpoints
-from jaxnas.benchmarks import cifar_files, idx_files
 from jaxnas.datasets import pictures
 from jaxnas.datasets.images import Images, checked
+from jaxnas.io import cifar, files, idx, npz
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
@@ -48,7 +47,7 @@ def from_npz(
       shapes or types, for one class, gaps in the classes, and pixels that are not finite.
     """
     name = name or Path(path).stem
-    x, y = checkpoints.read_npz(path, ("x", "y")).values()
+    x, y = npz.read_npz(path, ("x", "y")).values()
     if x.dtype.kind not in "uf" or x.ndim not in (3, 4):
         raise ValueError(
             f"{path}: wanted x (n, h, w, c) of bytes or floats, not {x.shape} {x.dtype}"
@@ -88,8 +87,8 @@ def from_folder(
     pixels: list[np.ndarray] = []
     labels: list[int] = []
     classes = _class_files(root)
-    for label, files in enumerate(classes):
-        for file in files:
+    for label, paths in enumerate(classes):
+        for file in paths:
             pixels.append(pictures.read(file, size))
             if pixels[-1].shape != pixels[0].shape:
                 (h, w), (h0, w0) = pixels[-1].shape[:2], pixels[0].shape[:2]
@@ -104,7 +103,7 @@ def from_folder(
 
 def _class_files(root: Path) -> list[list[Path]]:
     """The images of each class folder."""
-    with checkpoints.reading(root):
+    with files.reading(root):
         if not root.is_dir():
             raise ValueError(f"no such folder: {root}")
         folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
@@ -113,8 +112,8 @@ def _class_files(root: Path) -> list[list[Path]]:
         raise ValueError(
             f"{root}: wanted at least 2 class folders, found {len(folders)}"
         )
-    for folder, files in zip(folders, found, strict=True):
-        if not files:
+    for folder, paths in zip(folders, found, strict=True):
+        if not paths:
             raise ValueError(f"{folder} has no image ({', '.join(pictures.SUFFIXES)})")
     return found
 
@@ -137,14 +136,14 @@ def from_cifar(
 
     Raises: `ValueError`, of one line, for what is missing, damaged or something else.
     """
-    root, files = Path(path), [Path(path)]
+    root, paths = Path(path), [Path(path)]
     patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
-    with checkpoints.reading(root):
+    with files.reading(root):
         if root.is_dir():
-            files = sorted(f for pattern in patterns for f in root.glob(pattern))
-    if not files:
+            paths = sorted(f for pattern in patterns for f in root.glob(pattern))
+    if not paths:
         raise ValueError(f"{root} has no batch of CIFAR ({' or '.join(patterns)})")
-    parts = [cifar_files.read_batch(file) for file in files]
+    parts = [cifar.read_batch(file) for file in paths]
     counts = {classes for _, _, classes in parts}
     if len(counts) != 1:
         raise ValueError(f"{root} has batches of CIFAR-10 and of CIFAR-100")
@@ -167,8 +166,8 @@ def from_idx(
     """
     root = Path(path)
     part = "train" if train else "t10k"
-    x = idx_files.read(idx_files.find(root, f"{part}-images-idx3-ubyte"), 3)
-    y = idx_files.read(idx_files.find(root, f"{part}-labels-idx1-ubyte"), 1)
+    x = idx.read(idx.find(root, f"{part}-images-idx3-ubyte"), 3)
+    y = idx.read(idx.find(root, f"{part}-labels-idx1-ubyte"), 1)
     if len(x) != len(y):
         raise ValueError(f"{root} has {len(x)} images of {part} and {len(y)} labels")
     if not len(x):
@@ -186,7 +185,7 @@ def fashion_mnist(*, train: bool = True) -> Images:
     Raises: `ValueError` if it is not there or damaged.
     """
     folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
-    with checkpoints.reading(folder):
+    with files.reading(folder):
         there = folder.is_dir()
     if not there:
         raise ValueError(

@@ -176,10 +176,3 @@ def mean_distances(embedding: Embedding, num: int = 2000) -> np.ndarray:
         return np.abs(array[:, a] - array[:, b]).sum(0).mean()
 
     return np.array([of_part(part) for part in embedding.parts])
-
-
-def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
-    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
-    batched = jax.jit(jax.vmap(function))
-    parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
-    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)

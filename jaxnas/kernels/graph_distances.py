@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import transport
-from jaxnas.kernels import otmann as layer_matching
-from jaxnas.kernels.otmann import Layers
+from jaxnas.kernels import layer_matching
+from jaxnas.kernels.layer_matching import Layers
 from jaxnas.spaces import features
 from jaxnas.spaces.base import Space
 from jaxnas.transport import entropic

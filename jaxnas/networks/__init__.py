@@ -10,5 +10,5 @@ There are those of NAS-Bench-201. What is missing for others:
   edges; separable and dilated convolutions, max pooling, strides inside of the cell,
   and the factorised reduction of an input of another size.
 
-`jaxnas.proxies.batch.score_many` refuses architectures of other spaces.
+`jaxnas.proxies.scoring.score_many` refuses architectures of other spaces.
 """

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import pytrees
-from jaxnas.networks import models
+from jaxnas.io import checkpoints
+from jaxnas.networks import apply
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import Network, Params
@@ -79,7 +79,7 @@ def save(
         "std": constants[1].tolist(),
         "dataset": dataset,
     }
-    pytrees.save(path, params, manifest)
+    checkpoints.save(path, params, manifest)
 
 
 def load(path: str | os.PathLike) -> Callable[[Any], Array]:
@@ -94,18 +94,18 @@ def load(path: str | os.PathLike) -> Callable[[Any], Array]:
       else, for one that would unpack to more than `FREE_BYTES` and `MOST_TIMES` its size,
       and without orbax.
     """
-    network, arch, mean, std = _described(path, pytrees.manifest(path))
-    params = pytrees.restore(path, _affordable(path, _shapes(network)))
+    network, arch, mean, std = _described(path, checkpoints.manifest(path))
+    params = checkpoints.restore(path, _affordable(path, _shapes(network)))
     shape = network.size, network.size, network.colours
     maps = _MAPS * network.size**2 * network.channels * mean.dtype.itemsize
     batch = max(1, BATCH_BYTES // maps)
 
     @jax.jit
     def probabilities(params: Params, x: Array) -> Array:
-        model = models.single(network, jnp.asarray(arch))
+        model = apply.single(network, jnp.asarray(arch))
 
         def some(x: Array) -> Array:
-            found = models.run(model, params, (x - mean) / std, _MODE)
+            found = apply.run(model, params, (x - mean) / std, _MODE)
             return jax.nn.softmax(found.logits)
 
         return _in_batches(some, x, batch)
@@ -137,7 +137,7 @@ def _affordable(path: str | os.PathLike, shapes: Params) -> Params:
     """Returns `shapes`; `ValueError` if the folder is too small to hold such arrays."""
     leaves = jax.tree.leaves(shapes)
     declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    stored = pytrees.stored_bytes(path)
+    stored = checkpoints.stored_bytes(path)
     if declared > max(FREE_BYTES, MOST_TIMES * stored):
         raise ValueError(
             f"{path} has {stored} bytes and would unpack to {declared}: more than "

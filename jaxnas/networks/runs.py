@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import checkpoints, pytrees
+from jaxnas.io import checkpoints, files
 from jaxnas.networks import cells
 from jaxnas.networks import train as training
 from jaxnas.networks.nasbench201 import Network, Params
@@ -109,7 +109,7 @@ def train(
     first = 0
     if before is not None:
         first, state, curves = before
-    elif folder is not None and pytrees.exists(folder):
+    elif folder is not None and checkpoints.exists(folder):
         first, state, curves = _resume(Path(folder), record, state, curves)
     else:
         state = training.start(key, network, len(archs))
@@ -232,13 +232,15 @@ def on_devices(
 
 
 def _save(folder: Path, record: dict, state, curves, done: int) -> None:
-    checkpoints.make_folder(folder.parent)
-    pytrees.save(folder, {"state": state, "curves": curves}, record | {"epochs": done})
+    files.make_folder(folder.parent)
+    checkpoints.save(
+        folder, {"state": state, "curves": curves}, record | {"epochs": done}
+    )
 
 
 def _resume(folder: Path, record: dict, state, curves):
     """What `_save` wrote, and how many epochs that was."""
-    found = pytrees.manifest(folder)
+    found = checkpoints.manifest(folder)
     done = found.pop("epochs", None)
     for name, wanted in record.items():
         if found.get(name) != wanted:
@@ -246,6 +248,6 @@ def _resume(folder: Path, record: dict, state, curves):
                 f"{folder} has a training with another {name}: wanted another folder, or "
                 f"{name} {str(found.get(name))[:80]} instead of {str(wanted)[:80]}"
             )
-    both = pytrees.restore(folder, {"state": state, "curves": curves})
+    both = checkpoints.restore(folder, {"state": state, "curves": curves})
     curves = {name: np.array(values) for name, values in both["curves"].items()}
     return int(done or 0), both["state"], curves

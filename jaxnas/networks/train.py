@@ -23,10 +23,10 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxnas.networks import augment, models
+from jaxnas.networks import apply, augment
+from jaxnas.networks.apply import Model
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.models import Model
 from jaxnas.networks.nasbench201 import TRAINING, Head, Network, Params
 from jaxnas.types import Array
 
@@ -231,9 +231,9 @@ def _epoch(settings, key, lr, archs, state, data):
     network, method = settings.network, settings.method
     run = functools.partial(_lanes, settings.recipe, key, lr, data)
     if settings.engine == "grouped":
-        return run(models.several(network, archs, method), state)
+        return run(apply.several(network, archs, method), state)
     return lax.map(
-        lambda one: run(models.single(network, one[0], method), one[1]), (archs, state)
+        lambda one: run(apply.single(network, one[0], method), one[1]), (archs, state)
     )
 
 
@@ -252,8 +252,8 @@ def _lanes(
         x, y = _changed(recipe, key, data.x[chosen], data.black), data.y[chosen]
 
         def objective(params, running):
-            logits = models.run(model, with_running(params, running), x).logits
-            each = models.cross_entropy(logits, y, recipe.smoothing)
+            logits = apply.run(model, with_running(params, running), x).logits
+            each = apply.cross_entropy(logits, y, recipe.smoothing)
             return jnp.sum(each), (each, _hits(logits, y).sum(-1))
 
         (_, (each, right)), (grads, found) = jax.value_and_grad(
@@ -310,7 +310,7 @@ def evaluate(model: Model, params: Params, data: Data) -> tuple[Array, Array]:
 
     def block(inputs):
         x, y, of = inputs
-        return _hits(models.run(model, params, x, mode).logits, y) @ of
+        return _hits(apply.run(model, params, x, mode).logits, y) @ of
 
     hits = lax.map(block, (x, y, of)).sum(0)
     return 100 * hits[..., 0] / counts[0], 100 * hits[..., 1] / counts[1]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.networks.models import Model, run
+from jaxnas.networks.apply import Model, run
 from jaxnas.networks.nasbench201 import Mode, Observer, Params
 from jaxnas.proxies.base import by_matrix
 from jaxnas.types import Array

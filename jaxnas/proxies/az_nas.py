@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnas.networks.models import Model, run
+from jaxnas.networks.apply import Model, run
 from jaxnas.networks.nasbench201 import (
     IGNORE,
     TRAINING,

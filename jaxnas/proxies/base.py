@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnas.networks.models import Model, cross_entropy, run, with_lanes
+from jaxnas.networks.apply import Model, cross_entropy, run, with_lanes
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.spaces.nasbench201 import CONV1, CONV3
 from jaxnas.types import Array

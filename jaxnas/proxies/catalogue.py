@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.networks import counting
-from jaxnas.networks.models import Model
+from jaxnas.networks.apply import Model
 from jaxnas.networks.nasbench201 import Network, Params
 from jaxnas.proxies import activation, az_nas, gradient, jacobian, synaptic
 from jaxnas.proxies.base import Proxy

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnas.networks import initialise
-from jaxnas.networks.models import Model, with_lanes
+from jaxnas.networks.apply import Model, with_lanes
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.proxies.base import (
     Weights,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxnas.networks.models import Model, run
+from jaxnas.networks.apply import Model, run
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.proxies.base import by_matrix
 from jaxnas.types import Array

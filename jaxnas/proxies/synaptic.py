@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnas.networks.models import Model, run, with_lanes
+from jaxnas.networks.apply import Model, run, with_lanes
 from jaxnas.networks.nasbench201 import Block, Mode, Params
 from jaxnas.proxies.base import Weights, over_layers, weights, with_weights
 from jaxnas.types import Array

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import Search
-from jaxnas.search.parts import check_sizes, failed_last, from_nothing
+from jaxnas.search.common import from_nothing
 from jaxnas.spaces.base import Space, mutate, sample
-from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 
 class EvolutionState(NamedTuple):
@@ -35,7 +36,7 @@ def oldest(state: EvolutionState, score: Array) -> Array:
 
 def worst(state: EvolutionState, score: Array) -> Array:
     """The worst of the members and the newcomer dies; among equals, a member does."""
-    return jnp.argmin(failed_last(jnp.append(state.score, score)))
+    return jnp.argmin(nan_to_neg_inf(jnp.append(state.score, score)))
 
 
 def regularized_evolution(
@@ -76,7 +77,7 @@ def regularized_evolution(
         key_tournament, key_mutate = jax.random.split(key)
         members = jnp.clip(state.age, 1, population)
         drawn = jax.random.randint(key_tournament, (tournament,), 0, members)
-        winner = drawn[jnp.argmax(failed_last(state.score)[drawn])]
+        winner = drawn[jnp.argmax(nan_to_neg_inf(state.score)[drawn])]
         return mutate(key_mutate, space, state.arch[winner])
 
     def ask(key: Array, state: EvolutionState) -> Query:

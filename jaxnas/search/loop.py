@@ -16,8 +16,17 @@ from jax.tree_util import Partial
 
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.search.base import Search, Stage, checked_stages
-from jaxnas.search.parts import check_sizes, evaluation_key
-from jaxnas.types import Array, Evaluate, Query, Result, State, Trace, asked
+from jaxnas.search.common import evaluation_key
+from jaxnas.types import (
+    Array,
+    Evaluate,
+    Query,
+    Result,
+    State,
+    Trace,
+    asked,
+    check_sizes,
+)
 
 
 def run(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.batching import in_chunks
 from jaxnas.spaces import identity as identities
 from jaxnas.spaces.identity import Identity
 from jaxnas.types import Array, Graph
@@ -244,8 +245,7 @@ def product(
 
 def identify(space: Space, archs: np.ndarray) -> np.ndarray:
     """Sortable identities (n,) uint64 of architectures (n, d), on the host."""
-    one = jax.jit(lambda archs: jax.lax.map(space.identity, archs, batch_size=8192))
-    return identities.keys(one(jnp.asarray(archs, jnp.int32)))
+    return identities.keys(in_chunks(space.identity, np.asarray(archs, np.int32)))
 
 
 def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:

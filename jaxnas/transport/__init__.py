@@ -7,10 +7,9 @@ our own with a fixed number of steps, for graphs of a few vertices, by the thous
 The solvers take many problems at once on trailing axes: costs (n, m, ...) and masses
 (n, ...), (m, ...). One problem has no trailing axis, and `vmap` works too, but on a CPU
 trailing axes are several times faster: sums run over leading axes, and every instruction
-serves many problems. Blocks of 64 stay in the cache; `in_blocks` cuts them.
+serves many problems. Blocks of 64 stay in the cache; `jaxnas.batching.in_blocks` cuts them.
 """
 
-from jaxnas.transport.blocks import in_blocks
 from jaxnas.transport.closed_form import (
     farey,
     layer_embedding,
@@ -28,7 +27,6 @@ __all__ = [
     "farey",
     "fused_gromov_wasserstein",
     "gromov_wasserstein",
-    "in_blocks",
     "layer_embedding",
     "sinkhorn",
     "sinkhorn_divergence",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxnas import checkpoints
+from jaxnas.io import files
 from jaxnas.search.drive.history import Event, decode, encode
 
 FORMAT = 2
@@ -36,7 +36,7 @@ def claim(folder: Path, wanted: dict[str, Any]) -> None:
         raise ValueError(f"cannot use {folder}: {error.strerror}") from error
     if new:
         text = json.dumps({"format": FORMAT} | wanted, indent=1) + "\n"
-        checkpoints.atomic_write(record, text.encode())
+        files.atomic_write(record, text.encode())
     found = settings(folder)
     other = [n for n in wanted | found if found.get(n) != wanted.get(n)]
     if other:

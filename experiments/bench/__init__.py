@@ -1,0 +1,1 @@
+"""The benchmark driver: `python -m experiments.bench`."""

@@ -1,0 +1,22 @@
+"""How long do searches, distances, transport and k-DPPs take, and what memory?
+
+    python -m experiments.bench.run
+    python -m experiments.bench.run --sections search --repeats 9
+
+Takes some minutes on two cores. Every peer runs in turn with ours, so that ratios
+hold when the machine's speed drifts. Writes bench.csv and bench.json to --out. Needs the
+packages of the extra `dev`.
+"""
+
+from experiments.bench.config import Config
+from experiments.bench.run import main
+from jaxnas.studies import cli
+
+if __name__ == "__main__":
+    cli.command(
+        main,
+        Config,
+        description=__doc__,
+        interrupted="interrupted: nothing was written",
+        cores=cli.use_one_core,
+    )

@@ -1,0 +1,134 @@
+"""Settings of the benchmark driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from experiments.common import methods
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies import cli
+
+PACKAGES = {
+    "jax": "jax",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "POT": "ot",
+    "DPPy": "dppy",
+    "threadpoolctl": "threadpoolctl",
+    "ott-jax": "ott",
+}
+
+
+# Sections whose peer is PyTorch.
+TORCH = {"proxies", "training"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure, at which sizes."""
+
+    sections: tuple[
+        Literal[
+            "search", "distances", "transport", "dpp", "memory", "proxies", "training"
+        ],
+        ...,
+    ] = (
+        "search",
+        "distances",
+        "transport",
+        "dpp",
+    )
+    """Which parts, in which order; memory is the main comparison's, by its peak; proxies
+    and training need PyTorch, of the extra `torch`."""
+    ngrams: tuple[int, ...] = (1, 2)
+    """Orders of the operation n-grams of the tree-Wasserstein distance."""
+    cells: int = SPACE.size
+    """How many cells of NAS-Bench-201 are candidates, and have distances."""
+    repeats: int = 5
+    """Timed runs of everything, after a first one."""
+    runs: int = 8
+    """Runs of one search in a timed call."""
+    evaluations: int = 150
+    """Evaluations of one run."""
+    init: int = 10
+    """Random ones among them; a time is per evaluation after them."""
+    at: tuple[int, ...] = (20, 80, 140)
+    """Observations at which a step of the scikit-learn loop is timed."""
+    block: int = 128
+    """Cells in a block of distances."""
+    peer_cells: int = 512
+    """Cells whose distances to all others scipy computes; ours are those of all."""
+    pairs: int = 500
+    """Pairs of cells for loops that take one pair at a time."""
+    items: int = 200
+    """Items of a k-DPP."""
+    subset: int = 5
+    """Items in one of its draws."""
+    draws: int = 1000
+    """Draws from one kernel."""
+    transport_pairs: int = 4096
+    """Pairs of cells between which our transport solvers run; POT has --pairs of them."""
+    ott_pairs: int = 64
+    """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
+    networks: int = 24
+    """Random cells that are scored, and trained."""
+    depths: tuple[int, ...] = (1, 5)
+    """Cells in each stage of their networks."""
+    images: int = 32
+    """Images that they are scored on."""
+    steps: int = 8
+    """Training steps of each of them."""
+    memory_seeds: int = 2
+    """Runs of each method in the measurement of memory."""
+    memory_evaluations: int = 200
+    """Evaluations of each of these runs."""
+    memory_methods: tuple[str, ...] = ()
+    """Methods of these runs; default: those of the main comparison."""
+    out: str = "results/bench"
+    """Folder for the results."""
+
+
+def validate(config: Config) -> None:
+    """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
+    names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
+    cli.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
+    cli.positive(config, "transport_pairs", "networks", "images")
+    cli.positive(config, "steps")
+    if config.memory_methods:
+        methods.check(config.memory_methods)
+    if not 1 <= config.subset <= config.items:
+        raise ValueError(
+            f"--subset must be between 1 and --items = {config.items}, "
+            f"not {config.subset}"
+        )
+    if not 2 <= config.init < config.evaluations < config.cells <= SPACE.size:
+        raise ValueError(
+            "wanted 2 <= --init < --evaluations < --cells <= "
+            f"{SPACE.size}, not {config.init}, {config.evaluations}, {config.cells}"
+        )
+    if not config.at or not all(2 <= t <= config.evaluations for t in config.at):
+        raise ValueError(
+            f"--at must be between 2 and --evaluations = {config.evaluations}, "
+            f"not {config.at}"
+        )
+    if not config.ngrams or min(config.ngrams) < 1:
+        raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
+    if not config.sections:
+        raise ValueError(
+            "--sections needs one of search, distances, transport, dpp, memory, "
+            "proxies, training"
+        )
+    missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
+    if not TORCH.isdisjoint(config.sections) and not find_spec("torch"):
+        raise ValueError(
+            f"torch not installed: --sections {' and '.join(sorted(TORCH))} need the "
+            "extra torch"
+        )
+    if not config.depths or min(config.depths) < 1:
+        raise ValueError(f"--depths must be at least 1, not {config.depths}")
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)} not installed: wanted the packages of the extra dev"
+        )

@@ -1,0 +1,157 @@
+"""The bench of distances: every pair of cells, against loops over a sample of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.bench import peers, timing
+from experiments.bench.config import Config
+from experiments.bench.timing import Row, Timing
+from jaxnas.batching import in_chunks
+from jaxnas.benchmarks import sources
+from jaxnas.kernels import feature_maps as embeddings
+from jaxnas.kernels import gram
+from jaxnas.kernels import op_trees as tw
+from jaxnas.spaces.nasbench201 import SPACE
+
+LABELS = len(SPACE.labels)
+
+
+class Part(NamedTuple):
+    """One part of the embeddings of n cells, equal ones stored once."""
+
+    value: jax.Array  # (f, u)
+    row: jax.Array  # (n,) int32, which of the u is each cell's
+
+
+def tables(embedding: gram.Embedding) -> tuple[Part, ...]:
+    """Each part by itself: few cells differ in their degrees, so those are few."""
+    row, parts = np.asarray(embedding.row), []
+    for part in embedding.parts:
+        value, place = np.unique(np.asarray(part), axis=1, return_inverse=True)
+        place = place.reshape(-1)[row].astype(np.int32)
+        parts.append(Part(jnp.asarray(value), jnp.asarray(place)))
+    return tuple(parts)
+
+
+@jax.jit
+def block(parts: tuple[Part, ...], chosen: jax.Array) -> jax.Array:
+    """Distances (n, b) of n cells to `chosen` (b,), summed over the parts.
+
+    Between different values they are computed, coordinate by coordinate in one buffer:
+    a sum over an axis takes several times as long on a CPU. Then whole rows are copied.
+    """
+
+    def distinct(part: Part) -> jax.Array:
+        value, other = part.value, part.value[:, part.row[chosen]]
+        add = lambda i, d: d + jnp.abs(value[i][:, None] - other[i])  # noqa: E731
+        zero = jnp.zeros((value.shape[1], other.shape[1]))
+        return jax.lax.fori_loop(0, len(value), add, zero)
+
+    return sum(distinct(part)[part.row] for part in parts)  # type: ignore
+
+
+def distances(config: Config) -> list[Row]:
+    """The sum of the three tree-Wasserstein distances, by pair."""
+    arch = np.asarray(sources.open_table("analog").arch[: config.cells])
+    sample = np.random.default_rng(0).integers(len(arch), size=(config.pairs, 2))
+    return [r for n in config.ngrams for r in _one_tree(config, n, arch, sample)]
+
+
+def _one_tree(
+    config: Config, n: int, arch: np.ndarray, sample: np.ndarray
+) -> list[Row]:
+    parts = in_chunks(embeddings.tree_wasserstein(SPACE, n), arch)
+    embedding = gram.embedding(parts)
+    stored, place = tables(embedding), np.asarray(embedding.row)
+    distinct = np.concatenate(embedding.parts).T.astype(np.float64)
+    num, size = len(arch), min(config.block, len(arch))
+    starts = [min(i, num - size) for i in range(0, num, size)]
+    blocks = [np.arange(i, i + size, dtype=np.int32) for i in starts]
+
+    def ours(blocks: list[np.ndarray], device: jax.Device) -> None:
+        here = jax.device_put(stored, device)
+        for chosen in jax.device_put(blocks, device):
+            block(here, chosen).block_until_ready()
+
+    raw = np.concatenate(parts, 1).astype(np.float64)
+    reduced, few = distinct[place], min(config.peer_cells, num)
+    merged = "scipy cdist, coordinates merged"
+    calls = {
+        "jaxnas in float32": lambda: ours(blocks, jax.devices()[0]),
+        "scipy cdist of the embeddings": lambda: peers.cityblock(raw, few, size),
+        merged: lambda: peers.cityblock(reduced, few, size),
+        "  and equal embeddings once": lambda: peers.cityblock_distinct(
+            distinct, place, few, size
+        ),
+    }
+    # Of how many pairs each call is.
+    pairs = {name: few * num for name in calls} | {"jaxnas in float32": num**2}
+    loops = _by_pair(n, arch, sample)
+    ours_of = [np.asarray(block(stored, pair[:1]))[pair[1], 0] for pair in sample]
+    _check(np.array(ours_of), loops)
+    calls |= {name: lambda f=f: [f(i) for i in range(len(sample))]
+              for name, f in loops.items()}  # fmt: skip
+    pairs |= {name: len(sample) for name in loops}
+    title = f"a pair of all {num:,} x {num:,} distances, TW-{n}G"
+    with timing.one_core():
+        rows = _measure(f"{title}, one core", calls, pairs, config.repeats)
+    devices = jax.devices()
+    if len(devices) > 1:
+        with ThreadPoolExecutor(len(devices)) as pool:
+            shares = [blocks[i :: len(devices)] for i in range(len(devices))]
+            both = {
+                f"jaxnas on {len(devices)} devices": lambda: list(
+                    pool.map(ours, shares, devices)
+                ),
+                f"{merged} (one thread)": calls[merged],
+            }
+            pairs = dict(zip(both, (num**2, few * num), strict=True))
+            rows += _measure(f"{title}, all cores", both, pairs, config.repeats)
+    return rows
+
+
+def _measure(title: str, calls: dict, pairs: dict[str, int], repeats: int) -> list[Row]:
+    times: dict[str, Timing] = timing.in_turn(calls, repeats)
+    scaled = {name: t.scaled(1e9 / pairs[name]) for name, t in times.items()}
+    return timing.compare(title, "ns", scaled)
+
+
+def _by_pair(n: int, arch: np.ndarray, sample: np.ndarray) -> dict:
+    """Functions of the place in `sample` (pairs, 2) that do one pair at a time."""
+    graphs = jax.tree.map(np.asarray, jax.vmap(SPACE.to_graph)(jnp.asarray(arch)))
+    cells = {c: (graphs.adj[c].tolist(), graphs.ops[c].tolist())
+             for c in np.unique(sample).tolist()}  # fmt: skip
+    measured = {c: peers.measures(*cell, LABELS, n) for c, cell in cells.items()}
+    tree = tw.op_tree(SPACE.labels, n)
+    listed, pairs = peers.python_tree(tree), sample.tolist()
+    known = [(measured[a], measured[b]) for a, b in pairs]
+    problems = [peers.transport_problems(*pair, tree) for pair in known]
+
+    def from_graphs(i: int) -> float:
+        u, v = (peers.measures(*cells[c], LABELS, n) for c in pairs[i])
+        return peers.python_distance(u, v, listed)
+
+    return {
+        "POT emd2, measures and costs ready": lambda i: peers.transport_distance(
+            problems[i]
+        ),
+        "plain Python, measures ready": lambda i: peers.python_distance(
+            *known[i], listed
+        ),
+        "plain Python, from the graphs": from_graphs,
+    }
+
+
+def _check(ours: np.ndarray, loops: dict) -> None:
+    """Raises `ValueError` unless all give the distances `ours` (pairs,)."""
+    for name, distance in loops.items():
+        theirs = [distance(i) for i in range(len(ours))]
+        worst = np.abs(ours - theirs).max()
+        if not worst < 1e-4:
+            raise ValueError(f"{name.strip()} and jaxnas differ by {worst:.2g}")

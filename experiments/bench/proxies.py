@@ -1,0 +1,79 @@
+"""The bench of scores: networks in one compiled program, against PyTorch, eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from experiments.bench import timing, torch_network
+from experiments.bench.config import Config
+from experiments.bench.timing import Row
+from jaxnas.networks import apply, initialise
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.proxies import gradient, jacobian
+from jaxnas.spaces.base import every
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.types import Array
+
+
+def proxies(config: Config) -> list[Row]:
+    """Scores of the same random cells in turn, on one core."""
+    archs = np.random.default_rng(0).permutation(every(SPACE))[: config.networks]
+    rows = []
+    with timing.one_core():
+        torch.set_num_threads(1)
+        for depth in config.depths:
+            rows += _of_depth(config, Network(cells=depth), archs)
+    return rows
+
+
+def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
+    shape = (config.images, network.size, network.size, network.colours)
+    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    y = np.arange(len(x)) % network.classes
+    params = initialise.initialise(jax.random.key(0), network)
+
+    def ours(score: Callable[..., Array]) -> Callable[[], object]:
+        """All cells in one program, one after another."""
+
+        @jax.jit
+        def run(params, archs, x, y):
+            return jax.lax.map(
+                lambda arch: score(apply.single(network, arch), params, x, y), archs
+            )
+
+        values = params, jnp.asarray(archs), jnp.asarray(x), jnp.asarray(y)
+        return lambda: jax.block_until_ready(run(*values))
+
+    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    labels = torch.from_numpy(y)
+    nets = [torch_network.network(network, arch) for arch in archs]
+    scores = {
+        "logits": (
+            lambda m, p, x, y: apply.run(m, p, x).logits,
+            lambda model: torch_network.forward(model, images),
+        ),
+        "snip": (
+            gradient.snip,
+            lambda model: torch_network.snip(model, images, labels),
+        ),
+        "jacob_cov": (
+            lambda m, p, x, y: jacobian.jacob_cov(m, p, x),
+            lambda model: torch_network.jacob_cov(model, images),
+        ),
+    }
+    rows = []
+    for name, (of_ours, of_torch) in scores.items():
+        calls = {
+            "jaxnas, all cells in one program": ours(of_ours),
+            "PyTorch, eager": lambda f=of_torch: [f(net) for net in nets],
+        }
+        timed = timing.in_turn(calls, config.repeats)
+        scaled = {what: t.scaled(1e3 / len(archs)) for what, t in timed.items()}
+        size = f"N={network.cells}, {len(x)} images of {network.size} pixels"
+        rows += timing.compare(f"{name} of a cell, {size}, one core", "ms", scaled)
+    return rows

@@ -1,0 +1,77 @@
+"""The bench of training: steps of random cells in one program, against PyTorch, eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import torch
+
+from experiments.bench import timing, torch_network
+from experiments.bench.config import Config
+from experiments.bench.timing import Row
+from jaxnas.networks import runs
+from jaxnas.networks import train as training
+from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.train import Data, Recipe
+from jaxnas.spaces.base import every
+from jaxnas.spaces.nasbench201 import SPACE
+
+# Channels, cells of a stage, pixels, images in a step, and the share of --networks.
+SIZES = ((8, 1, 8, 64, 1.0), (8, 1, 16, 64, 1.0), (16, 5, 32, 256, 0.0))
+
+
+def steps(config: Config) -> list[Row]:
+    """Training steps of the same random cells in turn, on one core."""
+    archs = np.random.default_rng(0).permutation(every(SPACE))[: config.networks]
+    rows = []
+    with timing.one_core():
+        torch.set_num_threads(1)
+        for channels, cells, size, batch, share in SIZES:
+            network = Network(channels, cells, 10, size, 1 if size < 32 else 3)
+            some = archs[: max(1, round(share * len(archs)))]
+            rows += _of_size(config, network, batch, some)
+    return rows
+
+
+def _of_size(
+    config: Config, network: Network, batch: int, archs: np.ndarray
+) -> list[Row]:
+    recipe = Recipe(epochs=1, batch=batch)
+    num = batch * (config.steps if network.size < 32 else 1)
+    rng = np.random.default_rng(1)
+    shape = num, network.size, network.size, network.colours
+    x, y = rng.normal(size=shape).astype(np.float32), np.arange(num, dtype=np.int32)
+    y %= network.classes
+    black = np.zeros(network.colours, np.float32)
+    # One image is evaluated: the time is that of the steps.
+    data = jax.device_put(Data(x, y, x[:1], y[:1], x[:1], y[:1], black))
+    key, one = jax.random.key(0), archs[:1]
+    settings = runs.settings_of(network, recipe, 1, "sequential")
+
+    def program() -> Callable:
+        state = training.start(key, network, 1)
+        return training.compiled(settings, key, one, state, data)
+
+    def ours() -> None:
+        run = program()  # compiled in the first call, found again in the others
+        for arch in archs:
+            state = training.start(key, network, 1)
+            jax.block_until_ready(run(0, arch[None], state, data))
+
+    images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).split(batch)
+    labels = torch.from_numpy(y.astype(np.int64)).split(batch)
+    models = [torch_network.network(network, arch) for arch in archs]
+
+    def theirs() -> None:
+        for model in models:
+            torch_network.train(model, images, labels)
+
+    calls = {"jaxnas": ours, "PyTorch, eager": theirs}
+    timed = timing.in_turn(calls, config.repeats)
+    number = len(archs) * (num // batch)
+    scaled = {what: t.scaled(1e3 / number) for what, t in timed.items()}
+    size = f"C={network.channels}, N={network.cells}, {network.size} pixels"
+    group = f"a training step of a cell, {size}, batch {batch}, one core"
+    return timing.compare(group, "ms", scaled)

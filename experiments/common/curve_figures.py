@@ -1,0 +1,53 @@
+"""Figures of learning curves. Files only: nothing opens a window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxnas.io import files
+from jaxnas.studies.figures import COLOURS, STYLE
+
+
+def table_signal(
+    path: str | Path,
+    curves: np.ndarray,
+    between: np.ndarray,
+    final: np.ndarray,
+    *,
+    label: str,
+) -> None:
+    """How far apart architectures are, and how well epochs rank them, as a png.
+
+    Args:
+      path: the png, written atomically.
+      curves: (n, e) percent.
+      between, final: (e,) Spearman of an epoch with the same and with the last epoch of
+        another run.
+      label: of the accuracies.
+    """
+    epochs = np.arange(1, curves.shape[1] + 1)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 3.6), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for low, high, alpha in ((0, 100, 0.15), (10, 90, 0.2), (25, 75, 0.25)):
+            band = np.percentile(curves, (low, high), 0)
+            name = "all" if low == 0 else f"{low} to {high} %"
+            look = dict(color=COLOURS[0], alpha=alpha, linewidth=0)
+            left.fill_between(epochs, *band, label=name, **look)
+        left.plot(epochs, np.median(curves, 0), color=COLOURS[0], label="median")
+        left.set_ylabel(label)
+        left.legend(loc="lower right", frameon=False)
+        right.plot(epochs, between, "o-", color=COLOURS[1], label="same epoch")
+        right.plot(epochs, final, "s--", color=COLOURS[2], label="last epoch")
+        right.set_ylabel("Spearman with another run")
+        right.set_ylim(min(0, between.min(), final.min()), 1)
+        right.legend(loc="lower right", frameon=False)
+        for axis in (left, right):
+            axis.set_xlabel("epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))

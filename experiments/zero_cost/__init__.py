@@ -1,0 +1,1 @@
+"""Code that the drivers of zero-cost scores share."""

@@ -1,0 +1,58 @@
+"""One page of HTML that needs no other file: a table, and figures inside of it."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxnas.io import files
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto;
+  padding: 0 1em; color: #222; background: #fff; }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.2em 0.7em; text-align: right; border-bottom: 1px solid #ddd; }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+figure { margin: 2em 0; } img { max-width: 100%; } div { overflow-x: auto; }
+"""
+
+
+def write(
+    path: str | Path,
+    title: str,
+    intro: str,
+    table: tuple[Sequence[str], Sequence[Sequence[str]]],
+    folder: Path,
+    figures: Mapping[str, str],
+) -> None:
+    """Writes the page, atomically.
+
+    Args:
+      table: header, and the cells of each line.
+      folder: where the figures are.   figures: what each png file shows, in order.
+    """
+    header, lines = table
+    row = lambda tag, cells: "".join(  # noqa: E731
+        f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells
+    )
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(intro)}</p>",
+        f"<div><table><tr>{row('th', header)}</tr>",
+        *(f"<tr>{row('td', line)}</tr>" for line in lines),
+        "</table></div>",
+    ]
+    for name, caption in figures.items():
+        data = base64.b64encode((folder / name).read_bytes()).decode()
+        text = html.escape(caption, quote=True)
+        body.append(
+            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{text}</figcaption></figure>"
+        )
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    lang = '<!doctype html>\n<html lang="en">'
+    page = f"{lang}<head>{head}<style>{_STYLE}</style></head>\n<body>\n"
+    page += "\n".join(body) + "\n</body></html>\n"
+    files.atomic_write(path, page.encode())

@@ -1,0 +1,170 @@
+"""What searches on scores came to, beside what is published and expected."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from experiments.zero_cost import reference_search
+from experiments.zero_cost.score_columns import Score
+from jaxnas.benchmarks import sources
+from jaxnas.io import files
+from jaxnas.studies import terminal
+
+# The names that the published tables have for the algorithms.
+PUBLISHED = {"random": "random", "aging": "aging", "aging-warmup": "aging_warmup128"}
+# A mean that is further off than so many standard errors is not the expected one.
+FAR = 3.0
+
+
+class Row(NamedTuple):
+    """One result; accuracies are in percent, seconds are means of the runs."""
+
+    dataset: str
+    score: str
+    algorithm: str
+    runs: int
+    accuracy: float  # of the best-scored cell that was visited, mean
+    deviation: float  # of the runs, divided by their number
+    expected: float  # NaN where it is not known, as are those below
+    expected_deviation: float
+    published: float
+    published_deviation: float
+    far: float  # standard errors from what is expected
+    best: float  # share of the runs that found the best score of all
+    charged: float  # seconds, as the reference counts
+    charged_expected: float
+    charged_published: float
+    lookups: float  # scores that were looked up
+    distinct: float  # different cells among them, mean
+    seconds: float  # if each of these is scored once
+
+
+def published() -> dict:
+    """Published and expected results, if the reference files are there."""
+    path = sources.shared_folder() / "oracles" / "zero_cost_reference_tables.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def row(
+    key: tuple[str, str, str],
+    run: dict[str, np.ndarray],
+    score: Score,
+    accuracy: np.ndarray,
+    known: dict,
+) -> Row:
+    """One result.
+
+    Args:
+      key: dataset, name of the score, algorithm.
+      run: the fields of `score_search.ScoreRun`, runs along the leading axis.
+      accuracy: (n,) to report.
+      known: as from `published`; {} for what no published result can be compared with.
+    """
+    dataset, name, algorithm = key
+    last = run["incumbent"][:, -1]
+    found = np.where(last < 0, np.nan, accuracy[last])
+    mean, deviation = float(found.mean()), float(found.std())
+    place = dataset, name, PUBLISHED[algorithm]
+    report = _find(known, "report_search_tables", *place)
+    # Independent runs of the published algorithm, on the same columns.
+    other = _find(known, "expected_search_results_on_csv", *place)
+    expected = other.get("mean", math.nan), other.get("std", math.nan)
+    charged, variance = other.get("time_mean", math.nan), 1 / other.get("runs", 1)
+    if algorithm == "random":
+        visits = run["row"].shape[1]
+        expected = reference_search.expected_random(score.value, accuracy, visits)
+        charged, variance = visits * float(score.seconds.mean(dtype=float)), 0.0
+    # Accuracies have two decimals: runs that all end alike can differ in rounding.
+    spread = max(deviation, expected[1], 1e-2)
+    return Row(
+        *key,
+        runs=len(found),
+        accuracy=mean,
+        deviation=deviation,
+        expected=expected[0],
+        expected_deviation=expected[1],
+        published=report.get("acc_mean", math.nan),
+        published_deviation=report.get("acc_std", math.nan),
+        far=(mean - expected[0]) / (spread * math.sqrt(1 / len(found) + variance)),
+        best=float((score.value[last] == np.nanmax(score.value)).mean()),
+        charged=float(run["charged"].mean(dtype=float)),
+        charged_expected=charged,
+        charged_published=report.get("time_mean_s", math.nan),
+        lookups=float(run["lookups"].mean()),
+        distinct=float(run["distinct"].mean()),
+        seconds=float(run["seconds"].mean(dtype=float)),
+    )
+
+
+def _find(tree: dict, *path: str) -> dict:
+    for name in path:
+        tree = tree.get(name, {})
+    return tree
+
+
+def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
+    """Writes a line for each result, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    for one in rows:
+        writer.writerow([f"{x:.7g}" if isinstance(x, float) else x for x in one])
+    files.atomic_write(path, text.getvalue().encode())
+
+
+def show(console: Console, rows: Sequence[Row]) -> None:
+    """Prints, for each dataset, a table of accuracies and one of what they cost."""
+    for dataset in dict.fromkeys(one.dataset for one in rows):
+        _show_dataset(console, dataset, [r for r in rows if r.dataset == dataset])
+    known = [one for one in rows if not math.isnan(one.far)]
+    near = sum(abs(one.far) <= FAR for one in known)
+    line = f"{near} of {len(known)} results within {FAR:g} standard errors"
+    console.print(f"{line} of what is expected", highlight=False, soft_wrap=True)
+
+
+def _show_dataset(console: Console, dataset: str, rows: Sequence[Row]) -> None:
+    accuracy, cost = terminal.plain(), terminal.plain()
+    for table, names in (
+        (accuracy, ("accuracy, %", "expected", "published", "off", "found")),
+        (cost, ("charged", "expected", "published", "looks", "cells", "seconds")),
+    ):
+        for column in ("score", "search"):
+            table.add_column(column, no_wrap=True)
+        for column in names:
+            table.add_column(column, justify="right", no_wrap=True)
+    for one in rows:
+        far = "" if math.isnan(one.far) else f"{one.far:+.1f}"
+        accuracy.add_row(
+            *(one.score, one.algorithm),
+            _plus_minus(one.accuracy, one.deviation),
+            _plus_minus(one.expected, one.expected_deviation),
+            _plus_minus(one.published, one.published_deviation),
+            f"[bold]{far}[/]" if abs(one.far) > FAR else far,
+            f"{one.best:.0%}",
+        )
+        seconds = one.charged, one.charged_expected, one.charged_published
+        counts = *seconds, one.lookups, one.distinct, one.seconds
+        cost.add_row(one.score, one.algorithm, *map(_number, counts))
+    for line, table in (
+        (f"{dataset}: best-scored cell, mean±std of {rows[0].runs} runs", accuracy),
+        (f"{dataset}: seconds if each look costs, and if each cell costs once", cost),
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+        terminal.show(console, table)
+
+
+def _plus_minus(mean: float, deviation: float) -> str:
+    return "" if math.isnan(mean) else f"{mean:.2f}±{deviation:.2f}"
+
+
+def _number(x: float) -> str:
+    return "" if math.isnan(x) else f"{x:,.0f}"

@@ -1,0 +1,165 @@
+"""AnalogNAS-Bench, read off the installed package analog-nasbench.
+
+The package carries its records as a pickle. It is read as data, with only the two
+record classes admitted, so that nothing of the package is imported or run, and kept as
+a table file in the cache folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.table_files import Table
+from jaxnas.io import pickles
+from jaxnas.io.files import cache_folder
+from jaxnas.io.streams import Source
+
+# Part of the name of a cached table: raise it when `_analog_table` changes.
+_CACHE_VERSION = 1
+# The package's keys have the edges of the cell as 0-1, 0-2, 0-3, 1-2, 1-3, 2-3 and the
+# operations as skip_connect, none, nor_conv_3x3, nor_conv_1x1, avg_pool_3x3; ours have
+# 0-1, 0-2, 1-2, 0-3, 1-3, 2-3 and none, skip_connect, 1x1, 3x3, avg_pool.
+_ANALOG_EDGE = [0, 1, 3, 2, 4, 5]
+_ANALOG_OPERATION = np.array([1, 0, 3, 2, 4], np.int8)
+_CIRCUIT = "on a simulated analog chip"
+_ANALOG_ACCURACY = {
+    "baseline_accuracy": ("cifar10", "in full precision"),
+    "ptq_accuracy": ("cifar10-ptq", "quantised after training"),
+    "qat_accuracy": ("cifar10-qat", "after 20 epochs more with quantisation"),
+    "noisy_accuracy": ("cifar10-noisy", f"{_CIRCUIT}, weights as they were trained"),
+    "analog_accuracy": ("cifar10-analog", f"{_CIRCUIT}, trained on with its noise"),
+}
+_ANALOG_DRIFT = {
+    f"{field}_drift_{s}": (f"{name}-drift-{s}", f"as cifar10-{like}, {s} s later")
+    for field, name, like in (
+        ("baseline", "cifar10", "noisy"),
+        ("analog", "cifar10-analog", "analog"),
+    )
+    for s in (60, 3600, 86400, 2592000)
+}
+
+
+_ADMITTED = {
+    ("analognasbench.data", name): functools.partial(pickles.Record, name)
+    for name in ("Architecture", "DriftMeasurement")
+}
+
+
+def analog(path: str | os.PathLike | None = None) -> Table:
+    """AnalogNAS-Bench (2025): all NAS-Bench-201 cells trained on CIFAR-10 once more.
+
+    One run each of 200 epochs on all 50,000 training images. Its authors' training
+    script evaluates on test images that are cropped and flipped at random, and takes
+    the mean of 25 passes: accuracies are a little below those of NAS-Bench-201. They
+    are given in full precision, quantised, and on a simulated analog chip, also after
+    its weights drift.
+
+    Args:
+      path: the data file; default: that of the installed package analog-nasbench.
+
+    Raises: `ValueError` if the file is missing, is not what it should be, or asks for
+      any class but its two record classes.
+    """
+    path = _package_file() if path is None else Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    cached = cache_folder() / f"analog-{_CACHE_VERSION}-{digest[:16]}.npz"
+    try:
+        table = table_files.load(cached)
+        if table.name == "analog" and table.manifest["sha256"] == digest:
+            return table
+    except ValueError:
+        pass  # Not there, or damaged: it is made again.
+    table = _analog_table(path, data, digest)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        table_files.save(cached, table)
+    except (OSError, ValueError):
+        pass  # Without a cache the next call takes two seconds more.
+    return table
+
+
+def _package_file() -> Path:
+    # Finds the package without importing it: its code needs what we do not.
+    spec = importlib.util.find_spec("analognasbench")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            "analog-nasbench is not installed: pip install analog-nasbench"
+        )
+    return Path(list(spec.submodule_search_locations)[0]) / "data.anb"
+
+
+def _analog_table(path: Path, data: bytes, digest: str) -> Table:
+    try:
+        keys, fields = _analog_fields(data)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no data file of analog-nasbench: {error}"
+        ) from error
+    described = _ANALOG_ACCURACY | _ANALOG_DRIFT
+    columns = {f"{d}/test/200": fields[f] for f, (d, _) in described.items()}
+    meaning = {
+        f"{d}/test/200": f"CIFAR-10 test accuracy, one run of 200 epochs; {what}"
+        for d, what in described.values()
+    }
+    manifest = {
+        "source": "analog-nasbench, data.anb",
+        "sha256": digest,
+        "columns": meaning,
+        "epochs": "200 by the authors' training script; the package does not say",
+        "evaluation": "mean of 25 passes over randomly cropped and flipped test "
+        "images, by the same script",
+    }
+    arch = _ANALOG_OPERATION[keys[:, _ANALOG_EDGE]]
+    try:
+        return table_files.check(
+            Table("analog", "nasbench201", arch, columns, manifest)
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _analog_fields(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The keys (n, 6) and each field (n,) float32 of the records, types checked."""
+    records = pickles.load(Source(io.BytesIO(data)), _ADMITTED)
+    if type(records) is not dict or not records:
+        raise ValueError(f"wanted a dict of records, found {type(records).__name__}")
+    for key, record in records.items():
+        right = type(key) is tuple and len(key) == 6
+        if not right or any(type(o) is not int or not 0 <= o < 5 for o in key):
+            raise ValueError(f"wanted six operations 0..4 as a key, found {key!r}")
+        if not _is(record, "Architecture"):
+            raise ValueError(f"wanted a record, found {type(record).__name__}")
+        if record.fields.get("architecture") != key:
+            raise ValueError(f"the record of {key} is of another architecture")
+    rows = [record.fields for record in records.values()]
+    fields = {f: _field(f, [row.get(f) for row in rows]) for f in _ANALOG_ACCURACY}
+    for f in _ANALOG_DRIFT:
+        drifts = [row.get(f) for row in rows]
+        if not all(_is(x, "DriftMeasurement") for x in drifts):
+            raise ValueError(f"wanted a drift measurement as {f} of every record")
+        fields[f] = _field(f, [x.fields.get("value") for x in drifts])
+    return np.array(list(records), np.int8), fields
+
+
+def _is(value: Any, kind: str) -> bool:
+    return type(value) is pickles.Record and value.kind == kind
+
+
+def _field(name: str, values: list[Any]) -> np.ndarray:
+    wrong = [x for x in values if type(x) is not float]
+    if wrong:
+        raise ValueError(f"wanted a float as {name}, found {type(wrong[0]).__name__}")
+    return np.array(values, np.float32)

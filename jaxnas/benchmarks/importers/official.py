@@ -1,0 +1,106 @@
+"""Official benchmark files, each read by what it contains and not by what it is called.
+
+    official.convert("NAS-Bench-201-v1_1-096897.pth", "nb201.npz")
+    table = sources.open_table("nb201.npz")
+
+A file is read once and becomes a table file, which holds every number of it that we
+know of. Nothing that comes from outside is run, nor is any of its libraries needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.importers import nb101, nb201
+from jaxnas.benchmarks.table_files import Table
+from jaxnas.io import tfrecord, torch_files
+from jaxnas.io.streams import Progress, naming, shown
+
+KNOWN = (
+    "NAS-Bench-201 (.pth, a file of torch.save), NATS-Bench topology (a folder with "
+    "meta.pickle.pbz2, or .pickle.pbz2) and NAS-Bench-101 (.tfrecord)"
+)
+
+
+def detect(path: str | os.PathLike) -> Callable[..., Table]:
+    """The function that reads a file or folder, by its content.
+
+    Raises: `ValueError`, of one line, if it is missing or of no known format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / nb201.META).is_file():
+            return nb201.read_nats
+        raise ValueError(f"{path} has no {nb201.META}; what can be read: {KNOWN}")
+    if not path.is_file():
+        what = "not a file" if path.exists() else "no such file"
+        raise ValueError(f"{what}: {path}")
+    with naming(path), open(path, "rb") as file:
+        start = file.read(len(torch_files.LEGACY_MAGIC))
+    if start == torch_files.LEGACY_MAGIC or start[:4] == b"PK\x03\x04":
+        return nb201.read_pth
+    if start[:3] == b"BZh":
+        return nb201.read_nats
+    if tfrecord.is_header(start[: tfrecord.HEADER]):
+        return nb101.read
+    found = shown(start[:8]) if start else "nothing"
+    raise ValueError(
+        f"{path} is of no known format: it begins with {found}; what can be read: {KNOWN}"
+    )
+
+
+def num_bytes(path: str | os.PathLike) -> int:
+    """How many bytes there are to read, for a progress bar."""
+    path = Path(path)
+    parts = path.iterdir() if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in parts if part.is_file())
+
+
+def read(
+    path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
+) -> Table:
+    """Any of the known files as a table with all curves.
+
+    Args:
+      path: the file, or the folder of NATS-Bench.
+      partial: also read one that lacks architectures of its space.
+      progress: is told how many bytes were read more.
+
+    Raises: `ValueError`, of one line that names the file, if it is missing, of no known
+      format, damaged, incomplete, or asks for anything that could run.
+    """
+    return detect(path)(path, partial=partial, progress=progress)
+
+
+def convert(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    name: str | None = None,
+    partial: bool = False,
+    progress: Progress | None = None,
+) -> Table:
+    """Reads an official file and writes it as a table file, atomically.
+
+    Args:
+      out: the npz file to write; its folder must exist.
+      name: what results call the table; default: nb201, nats-tss or nb101.
+      path, partial, progress: as for `read`.
+
+    Raises: `ValueError` as `read` does, and if `out` cannot be written; then what was
+      there is still there.
+    """
+    out = Path(out)
+    # Before the minutes that reading takes.
+    if out.suffix != ".npz":
+        raise ValueError(f"wanted a name that ends in .npz, found {out}")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK) or out.is_dir():
+        raise ValueError(f"cannot write {out}: its folder is missing or read-only")
+    table = read(path, partial=partial, progress=progress)
+    table = dataclasses.replace(table, name=name or table.name)
+    table_files.save(out, table)
+    return table

@@ -1,0 +1,168 @@
+"""Tables of trained architectures, and the one file format that the library reads.
+
+A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
+
+* `arch`: (n, d) int8 or int32, one architecture of the space in each row;
+* accuracy columns called `<dataset>/<split>/<epochs>`, such as `cifar100/valid/12`:
+  float32 (n,), or (n, seeds) where each training run has its own number, in percent
+  unless the manifest says otherwise. The split is `train`, `valid` or `test`. `<epochs>`
+  is the length of the training schedule; the accuracy is that of its end. A run that was
+  not done is NaN, and each architecture has at least one; a column (n,) has no NaN;
+* optional cost columns called `seconds/<dataset>/<epochs>`: float32 (n,), the time that
+  the whole schedule takes;
+* score columns called `score/<what>/<dataset>`: float64 (n,), what a proxy says of the
+  untrained networks; higher is better. -inf is the worst there is, NaN what was not
+  measured. `<what>` is the proxy, such as `synflow`;
+* optional costs of scores called `scoring/<what>/<dataset>`: float32 (n,), the seconds
+  that scoring takes, NaN where the score is;
+* optional details, as the importers write them; the split can also be `valtest`, the
+  official test images of which the valid and test images are the halves. NaN is what
+  was not measured; the seeds are those of the accuracy column;
+
+  * `<what>/<dataset>/<split>/<epochs>`: float32 (n, seeds, points), or (n, seeds, 1) for
+    what is the same at all points. The manifest says in `points`, by schedule, after how
+    many epochs each point is. What: `curve`, the target of the dataset; `loss`; `time`,
+    the seconds that the epoch before the point took to train (split `train`) or to
+    evaluate; `elapsed`, the seconds trained up to the point;
+  * `<what>/<dataset>/<epochs>`: float32 (n, seeds). What: `latency`, the seconds of one
+    batch; `total`, the seconds of the whole run with all of its evaluations;
+  * `flops/<dataset>` and `params/<dataset>`: float64 (n,), in millions;
+* `manifest`: a () string array, a JSON object with `format` ("jaxnas-table"),
+  `version` (1), `name` (what results call the table), `space` (the `Space.name` of its
+  architectures), `source` (where the numbers come from), `sha256` (of the file they
+  were read from), `columns` (what each column means: which training set and how many
+  seeds), and anything else that is worth knowing. One that has a part of its space by
+  intent says `"part": true`: searches stay in it, where they refuse others. Columns
+  that are not accuracies in percent, but any finite numbers, have an entry in `targets`
+  by dataset, such as
+  `{"wikitext": {"name": "loss", "unit": "nats", "direction": "minimise"}}`; the other
+  direction is "maximise".
+
+A table has accuracies, scores, or both.
+
+`save` writes this, `load` reads it, and both refuse what breaks a rule above. What has
+three axes is large: `load` leaves it unread unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxnas.benchmarks.table_rules import (
+    ACCURACY,
+    CURVE,
+    SCORE,
+    Table,
+    check,
+    check_rows,
+    is_accuracy,
+    is_name,
+    target,
+)
+from jaxnas.io import npz
+
+__all__ = [
+    "Table",
+    "accuracies",
+    "check",
+    "check_rows",
+    "curves",
+    "digest",
+    "is_name",
+    "load",
+    "save",
+    "scores",
+    "scoring_seconds",
+    "seconds",
+    "target",
+]
+
+FORMAT, VERSION = "jaxnas-table", 1
+# Keys of the manifest that a `Table` has no need to repeat.
+_ENVELOPE = ("format", "version", "name", "space")
+
+
+def digest(table: Table) -> str:
+    """The sha256 of all numbers, whatever they were made of."""
+    found = hashlib.sha256(table.arch.tobytes())
+    for name in sorted(table.columns):
+        found.update(name.encode() + table.columns[name].tobytes())
+    return found.hexdigest()
+
+
+def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
+    """The accuracy columns by (dataset, split, epochs)."""
+    matches = {c: ACCURACY.fullmatch(c) for c in table.columns if is_accuracy(c)}
+    return {(m[1], m[2], int(m[3])): table.columns[c] for c, m in matches.items() if m}
+
+
+def curves(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
+    """The curves (n, seeds, points) that were read, by (dataset, split, epochs)."""
+    matches = {c: CURVE.fullmatch(c) for c in table.columns}
+    return {
+        (m[2], m[3], int(m[4])): table.columns[c]
+        for c, m in matches.items()
+        if m and m[1] == "curve"
+    }
+
+
+def seconds(table: Table, dataset: str, epochs: int) -> np.ndarray | None:
+    """Training time (n,) of the schedule in seconds; None if the table has no such."""
+    return table.columns.get(f"seconds/{dataset}/{epochs}")
+
+
+def scores(table: Table) -> dict[tuple[str, str], np.ndarray]:
+    """The score columns by (what, dataset)."""
+    matches = {c: SCORE.fullmatch(c) for c in table.columns}
+    return {(m[1], m[2]): table.columns[c] for c, m in matches.items() if m}
+
+
+def scoring_seconds(table: Table, what: str, dataset: str) -> np.ndarray | None:
+    """How long scoring (n,) takes in seconds; None if the table does not say."""
+    return table.columns.get(f"scoring/{what}/{dataset}")
+
+
+def save(path: str | os.PathLike, table: Table) -> None:
+    """Writes a table, atomically; `ValueError` if it breaks a rule of the format."""
+    check(table)
+    envelope = (FORMAT, VERSION, table.name, table.space)
+    manifest = dict(zip(_ENVELOPE, envelope, strict=True)) | table.manifest
+    npz.save_arrays(path, {"arch": table.arch, **table.columns}, manifest)
+
+
+def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Table:
+    """Reads a table.
+
+    Args:
+      curves: the columns of three axes to read as well; None: all.
+
+    Raises: `ValueError`, in one line that names the file, what was wanted and what was
+      found, for a file that is missing, damaged, foreign, of another version, or whose
+      content breaks a rule of the format.
+    """
+
+    def skip(name: str) -> bool:
+        return curves is not None and bool(CURVE.fullmatch(name)) and name not in curves
+
+    arrays, manifest = npz.load_arrays(path, skip=skip)
+    form, version, name, space = (manifest.pop(key, None) for key in _ENVELOPE)
+    if form != FORMAT:
+        raise ValueError(f"{path}: wanted the format {FORMAT!r}, found {form!r}")
+    if version != VERSION:
+        raise ValueError(
+            f"{path}: wanted version {VERSION} of the table format, found {version!r}"
+        )
+    if "arch" not in arrays:
+        found = ", ".join(sorted(arrays)) or "none"
+        raise ValueError(f"{path}: wanted an array 'arch', found {found}")
+    arch = arrays.pop("arch")
+    if missing := [name for name in curves or () if name not in arrays]:
+        raise ValueError(f"{path}: wanted {missing[0]}, and it has no such column")
+    try:
+        return check(Table(str(name or ""), str(space or ""), arch, arrays, manifest))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,135 @@
+"""Trainings on disk: curves of finished ones, checkpoints of those that can be resumed.
+
+Each training of an architecture has its own files. A finished one is an npz of its curves.
+One that stopped before the end of its schedule is an orbax checkpoint with the curves so
+far, which is replaced when the training is resumed and removed when it ends. Besides the
+curves, a folder therefore takes the state of one network (weights, running statistics and
+momentum) for each architecture that was started and not finished.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnas.io import checkpoints, files, npz
+from jaxnas.networks import runs
+from jaxnas.networks.runs import Begun
+
+Curves = dict[str, np.ndarray]
+
+
+class Training(NamedTuple):
+    """The identity of a training."""
+
+    arch: tuple[int, ...]
+    seed: int = 0
+    slot: int = 0  # of the query, where slots do not share equal trainings
+
+
+class Store(NamedTuple):
+    """Where trainings of one schedule are kept."""
+
+    folder: Path
+    # What a training depends on besides architecture, repetition and epochs, as JSON.
+    record: dict[str, Any]
+    epochs: int  # of the schedule
+    like: Any  # shapes of the state of one architecture
+
+    def described(self, key: jax.Array) -> dict[str, Any]:
+        """The manifest of a training from this key."""
+        told = self.record | {"key": np.asarray(jax.random.key_data(key)).tolist()}
+        return json.loads(json.dumps(told))
+
+
+def save(store: Store, training: Training, key: jax.Array, begun: Begun) -> None:
+    """Writes a training of one architecture; it replaces an earlier part of it.
+
+    Raises: `ValueError` if it cannot be written.
+    """
+    path, record = _path(store, training), store.described(key)
+    files.make_folder(path.parent)
+    if begun.epochs < store.epochs:
+        tree = {"state": begun.state, "curves": begun.curves}
+        checkpoints.save(path, tree, record | {"epochs": begun.epochs})
+        return
+    curves = {name: values[0] for name, values in begun.curves.items()}
+    arrays = curves | {"arch": np.array(training.arch, np.int32)}
+    npz.save_arrays(_finished(path), arrays, record)
+    _remove(path)
+
+
+def read(store: Store, training: Training, key: jax.Array) -> Begun | None:
+    """The training so far; None if nothing usable is on disk.
+
+    A damaged file counts as missing: the training restarts and overwrites it.
+
+    Raises: `ValueError` for a file with another manifest: other data, recipe or key.
+    """
+    path, record = _path(store, training), store.described(key)
+    if (finished := _finished(path)).exists():
+        try:
+            arrays, told = npz.load_arrays(finished)
+        except ValueError:
+            return _unfinished(store, path, record)
+        _check(finished, told, record)
+        _remove(path)  # left over if a process was killed in `save`
+        names = (*runs.MEASURED, "seconds")
+        return Begun(store.epochs, None, {n: arrays[n][None] for n in names})
+    return _unfinished(store, path, record)
+
+
+def _unfinished(store: Store, path: Path, record: dict[str, Any]) -> Begun | None:
+    if not checkpoints.exists(path):
+        return None
+    try:
+        told = checkpoints.manifest(path)
+    except ValueError:
+        return None
+    done = told.pop("epochs", None)
+    if not isinstance(done, int) or not 0 < done < store.epochs:
+        return None
+    _check(path, told, record)
+    empty = np.zeros((1, store.epochs), np.float32)
+    curves = dict.fromkeys((*runs.MEASURED, "seconds"), empty)
+    try:
+        both = checkpoints.restore(path, {"state": store.like, "curves": curves})
+    except ValueError:
+        return None
+    curves = {name: np.array(values) for name, values in both["curves"].items()}
+    return Begun(done, both["state"], curves)
+
+
+def _check(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if found != wanted:
+        raise ValueError(f"{path} is of other trainings: give another folder")
+
+
+def saved(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
+    """The curves (epochs,) of a finished training that was kept.
+
+    Raises: `ValueError` if they are missing or damaged.
+    """
+    training = Training(tuple(np.asarray(arch).tolist()))
+    path = _path(Store(Path(folder), {}, epochs, None), training)
+    return npz.load_arrays(_finished(path))[0]
+
+
+def _path(store: Store, training: Training) -> Path:
+    repetition = f"-{training.seed}" if training.seed else ""
+    name = f"{''.join(map(str, training.arch))}-{store.epochs}{repetition}"
+    return store.folder / name
+
+
+def _finished(path: Path) -> Path:
+    return path.with_name(path.name + ".npz")
+
+
+def _remove(path: Path) -> None:
+    for end in ("", ".old", ".new"):
+        shutil.rmtree(path.with_name(path.name + end), ignore_errors=True)

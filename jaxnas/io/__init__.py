@@ -1,0 +1,1 @@
+"""Files: npz arrays, checkpoints, and safe readers of foreign formats."""

@@ -1,0 +1,51 @@
+"""The batches of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), version "for Python".
+
+They are pickles, mostly of Python 2, and are read as data: nothing in them is run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxnas.io import pickles
+from jaxnas.io.streams import Source
+
+_SIDE = 32
+
+
+def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """Reads one batch of CIFAR-10 or CIFAR-100.
+
+    Returns: images (n, 32, 32, 3) float32 in 0 to 255, labels (n,) int32, of CIFAR-100
+      the fine ones, and the number of classes.
+    Raises: `ValueError`, of one line, for what is missing, damaged or something else.
+    """
+    try:
+        # Opening a pipe or a device could wait for ever.
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
+        with open(path, "rb") as file:
+            batch = pickles.load(Source(file), pickles.ARRAYS, max_memory=2**30)
+        if type(batch) is not dict:
+            raise ValueError("it is no dict")
+        # Python 2 wrote the keys as bytes.
+        batch = {k.decode() if type(k) is bytes else k: v for k, v in batch.items()}
+        key, classes = (
+            ("fine_labels", 100) if "fine_labels" in batch else ("labels", 10)
+        )
+        data, labels = batch.get("data"), batch.get(key)
+        data = data.array if isinstance(data, pickles.ArrayState) else None
+        if data is None or data.dtype != np.uint8 or data.shape[1:] != (3 * _SIDE**2,):
+            raise ValueError("it has no data (n, 3072) of bytes")
+        if type(labels) is not list or {*map(type, labels)} != {int}:
+            raise ValueError(f"it has no list of {key}")
+        if len(labels) != len(data) or not 0 <= min(labels) <= max(labels) < classes:
+            raise ValueError(f"it has {len(data)} images and other {key}")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no batch of CIFAR: {error}") from error
+    x = data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
+    return x.astype(np.float32), np.array(labels, np.int32), classes

@@ -1,0 +1,82 @@
+"""Files and folders: atomic writes, errors that name the file, the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def atomic_write(
+    path: str | os.PathLike, content: bytes | Callable[[BinaryIO], object]
+) -> None:
+    """Writes a file of which a reader sees the old content or all of the new.
+
+    Args:
+      path: the file; its folder must exist.
+      content: the bytes, or a function that writes them to the open file it is given.
+
+    Raises: `ValueError` that names the file and the cause if it cannot be written: a
+      full disk, a name too long, no permission. Whatever goes wrong, the old file stays
+      as it was and nothing is left beside it (but a killed process can leave a hidden
+      `.tmp`).
+    """
+    path = Path(path)
+    # Short, so that every name that a file can have is one that can be written.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    # The rename is on disk once the folder is; not every system can sync a folder.
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """The folder, made with those above it where it is missing.
+
+    Raises: `ValueError` that names it and the cause if it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"cannot make the folder {path}: {reason}") from error
+    return path
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Turns an `OSError` of the body into a `ValueError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or path
+        raise ValueError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def cache_folder() -> Path:
+    """JAXNAS_CACHE, or else jaxnas in XDG_CACHE_HOME, or else in ~/.cache."""
+    if own := os.environ.get("JAXNAS_CACHE"):
+        return Path(own)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "jaxnas"

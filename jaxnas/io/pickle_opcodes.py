@@ -1,0 +1,217 @@
+"""What each instruction of a pickle does to the machine, but for the frequent ones."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from jaxnas.io.pickle_machine import (
+    CONTAINER,
+    ENTRY,
+    ITEM,
+    Admitted,
+    Instructions,
+    Machine,
+    Named,
+)
+from jaxnas.io.streams import shown
+
+_PLAIN_KEYS = {str, int, float, bool, bytes, type(None)}
+_int32 = struct.Struct("<i").unpack
+
+
+def _set_items(m: Machine, items: list[Any]) -> None:
+    target, keys = m.stack[-1], items[::2]
+    if type(target) is not dict or len(items) % 2:
+        raise ValueError("it sets items of what is no dict")
+    check_keys(keys)
+    m.charge(ENTRY * len(keys))
+    target.update(zip(keys, items[1::2], strict=True))
+    if m.fold is not None and m.fold_key in target:
+        m.left += ENTRY * m.fold(target)
+
+
+def _append_items(m: Machine, items: list[Any]) -> None:
+    if type(m.stack[-1]) is not list:
+        raise ValueError("it appends to what is no list")
+    m.charge(ITEM * len(items))
+    m.stack[-1].extend(items)
+
+
+def _add_items(m: Machine) -> None:
+    items = m.popped()
+    if type(m.stack[-1]) is not set:
+        raise ValueError("it adds to what is no set")
+    check_keys(items)
+    m.charge(ENTRY * len(items))
+    m.stack[-1].update(items)
+
+
+def _tuple_of(m: Machine, size: int) -> None:
+    items = tuple(m.stack[-size:])
+    if len(items) != size:
+        raise ValueError("it has a tuple of less than it says")
+    del m.stack[-size:]
+    m.made(items, CONTAINER)
+
+
+def _dict_of(m: Machine) -> None:
+    items = m.popped()
+    m.made({}, CONTAINER)
+    _set_items(m, items)
+
+
+def _list_of(m: Machine, kind: type) -> None:
+    items = m.popped()
+    if kind is frozenset:
+        check_keys(items)
+    m.made(kind(items), CONTAINER + ITEM * len(items))
+
+
+def _named(m: Machine, module: Any, name: Any) -> None:
+    if type(module) is not str or type(name) is not str:
+        raise ValueError("it asks for a name that is no text")
+    if (module, name) not in m.admitted:
+        raise ValueError(
+            f"it asks for {shown(module)}.{shown(name)}, and only "
+            f"{_listed(m.admitted)} are admitted"
+        )
+    m.stack.append(Named(module, name, m.admitted[module, name]))
+
+
+def _call(m: Machine) -> None:
+    arguments, function = m.stack.pop(), m.stack.pop()
+    if type(function) is not Named or function.make is None:
+        raise ValueError("it calls what may not be called")
+    if type(arguments) is not tuple:
+        raise ValueError(f"it calls {function.name} without arguments")
+    m.made(function.make(*arguments), CONTAINER)
+
+
+def _build(m: Machine) -> None:
+    state, target = m.stack.pop(), m.stack[-1]
+    # An OrderedDict can have attributes; weights have their version there.
+    if type(target) is not dict:
+        target.build(state)
+
+
+def _global_name(m: Machine) -> None:
+    module, name = m.source.line(), m.source.line()
+    _named(m, module.decode(), name.decode())
+
+
+def _stack_global(m: Machine) -> None:
+    name, module = m.stack.pop(), m.stack.pop()
+    _named(m, module, name)
+
+
+def _persistent_id(m: Machine) -> None:
+    if m.persistent is None:
+        raise ValueError("it refers to what is outside of it")
+    m.made(m.persistent(m.stack.pop()), CONTAINER)
+
+
+def _take_number(m: Machine, width: int) -> int:
+    return int.from_bytes(m.source.take(width), "little")
+
+
+def _bytes_of(m: Machine, width: int) -> None:
+    raw = m.source.take(_take_number(m, width))
+    m.made(raw, 50 + len(raw))
+
+
+def _integer(m: Machine, line: bytes) -> Any:
+    if line in (b"00", b"01"):
+        return line == b"01"
+    if len(line) > 64:
+        raise ValueError("it has an integer of more than 64 digits")
+    return int(line.rstrip(b"L"))
+
+
+def _long(m: Machine) -> None:
+    size = _take_number(m, 1)
+    if size > 32:
+        raise ValueError(f"it has an integer of {size} bytes")
+    value = int.from_bytes(m.source.take(size), "little", signed=True)
+    m.stack.append(value)
+
+
+def check_keys(keys: list[Any]) -> None:
+    """Refuses keys that are not plain: their hash could take for ever."""
+    kinds = set(map(type, keys)) - _PLAIN_KEYS
+    if kinds - {tuple}:
+        raise ValueError(f"it has a key of the type {kinds.pop().__name__}")
+    if kinds:
+        for key in keys:
+            if type(key) is tuple and not {*map(type, key)} <= _PLAIN_KEYS:
+                raise ValueError("it has a key that is a tuple of tuples")
+
+
+def _listed(admitted: Admitted) -> str:
+    modules: dict[str, list[str]] = {}
+    for module, name in admitted:
+        modules.setdefault(module, []).append(name)
+    parts = [f"{' and '.join(names)} of {m}" for m, names in modules.items()]
+    return shown(", ".join(parts) or "plain values", 200)
+
+
+def _push(value: Any) -> Callable[[Machine], None]:
+    return lambda m: m.stack.append(value)
+
+
+def _line(convert: Callable[[Machine, bytes], Any]) -> Callable[[Machine], None]:
+    return lambda m: m.stack.append(convert(m, m.source.line()))
+
+
+# By code, in the order of the protocols. The rest, such as the instances of Python 2 and
+# the extension registry, no file of ours has.
+INSTRUCTIONS: Instructions = {
+    ord("("): Machine.mark,
+    ord("0"): lambda m: m.stack.pop() if m.stack else m.popped(),
+    ord("1"): Machine.popped,
+    ord("2"): lambda m: m.stack.append(m.stack[-1]),
+    ord("F"): _line(lambda m, line: float(line)),
+    ord("I"): _line(_integer),
+    ord("L"): _line(_integer),
+    ord("V"): _line(lambda m, line: line.decode("raw-unicode-escape")),
+    ord("g"): _line(lambda m, line: m.memo[int(line)]),
+    ord("p"): lambda m: m.put(int(m.source.line())),
+    ord("J"): lambda m: m.stack.append(_int32(m.source.take(4))[0]),
+    ord("M"): lambda m: m.stack.append(_take_number(m, 2)),
+    ord("N"): _push(None),
+    ord("Q"): _persistent_id,
+    ord("R"): _call,
+    ord("a"): lambda m: _append_items(m, [m.stack.pop()]),
+    ord("e"): lambda m: _append_items(m, m.popped()),
+    ord("b"): _build,
+    ord("c"): _global_name,
+    ord("d"): _dict_of,
+    ord("l"): lambda m: _list_of(m, list),
+    ord("t"): lambda m: _list_of(m, tuple),
+    ord("]"): lambda m: m.made([], CONTAINER),
+    ord("}"): lambda m: m.made({}, CONTAINER),
+    ord(")"): _push(()),
+    ord("s"): lambda m: _set_items(m, [m.stack.pop(), m.stack.pop()][::-1]),
+    ord("u"): lambda m: _set_items(m, m.popped()),
+    0x80: lambda m: m.source.take(1),  # PROTO
+    0x81: _call,  # NEWOBJ
+    0x85: lambda m: _tuple_of(m, 1),
+    0x86: lambda m: _tuple_of(m, 2),
+    0x87: lambda m: _tuple_of(m, 3),
+    0x88: _push(True),
+    0x89: _push(False),
+    0x8A: _long,
+    # Texts of Python 2, in whatever encoding.
+    ord("T"): lambda m: _bytes_of(m, 4),
+    ord("U"): lambda m: _bytes_of(m, 1),
+    ord("B"): lambda m: _bytes_of(m, 4),
+    ord("C"): lambda m: _bytes_of(m, 1),
+    0x8E: lambda m: _bytes_of(m, 8),
+    0x8D: lambda m: m.stack.append(m.text(m.source.take(_take_number(m, 8)))),
+    0x8F: lambda m: m.made(set(), 2 * CONTAINER),
+    0x90: _add_items,
+    0x91: lambda m: _list_of(m, frozenset),
+    0x93: _stack_global,
+    0x95: lambda m: m.source.take(8),  # FRAME
+}

@@ -1,0 +1,150 @@
+"""Pickles from outside, read as data: nothing that they name is imported or run.
+
+A pickle is a program for a small stack machine, and two of its instructions call what
+the file names. Python's own unpickler can be told to refuse names, but not to bound its
+memory: it believes the sizes that a file claims, and keeps every object of a file of
+gigabytes. The machine here knows the instructions that make plain values; of what can
+be called there is only what the reader admits by name, and it is the reader's own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxnas.io.pickle_machine import Admitted, Machine
+from jaxnas.io.pickle_opcodes import INSTRUCTIONS, check_keys
+from jaxnas.io.streams import Source, shown
+
+
+class Record:
+    """An object of an admitted class, as data."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.fields: dict[str, Any] = {}
+
+    def build(self, state: Any) -> None:
+        if type(state) is not dict or any(type(name) is not str for name in state):
+            raise ValueError(f"{self.kind} has no fields by name")
+        self.fields.update(state)
+
+
+def load(
+    source: Source,
+    admitted: Admitted,
+    *,
+    persistent: Callable[[Any], Any] | None = None,
+    fold: tuple[str, Callable[[dict], int]] | None = None,
+    max_memory: int = 2**28,
+) -> Any:
+    """The next pickle of a source: None, numbers, texts, lists, tuples, dicts and sets
+    of these, and what the admitted names make.
+
+    Args:
+      source: is left behind the pickle.
+      admitted: by module and name, the function that is called with the arguments the
+        file gives; None for a name that may only be mentioned. A returned object with
+        `build(state)` may be given a state.
+      persistent: what stands for a persistent id.
+      fold: a key, and what to do with each dict as soon as it has this key: it may
+        change the dict, to make it smaller, and returns how many entries are gone.
+      max_memory: bytes that the values may take, roughly.
+
+    Raises: `ValueError`, of one line, for a damaged pickle, for one that asks for what
+      is not admitted, and for one that is too large.
+    """
+    machine = Machine(source, admitted, persistent, fold, max_memory)
+    try:
+        return machine.run(INSTRUCTIONS)
+    except (ValueError, MemoryError, RecursionError) as error:
+        reason = shown(error, 400) or "it is too large"
+        raise ValueError(reason) from error
+    # What a stack machine meets in a damaged program.
+    except (LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as e:
+        raise ValueError(f"its instruction at byte {source.tell()} is damaged") from e
+
+
+class _Dtype:
+    """A NumPy dtype of one number."""
+
+    def __init__(self, code: str | bytes, *flags: bool):
+        code = _as_text(code)
+        self.dtype = np.dtype(code if type(code) is str and len(code) < 4 else "O")
+        if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
+            raise ValueError(f"it has a number of the type {shown(code)}")
+
+    def build(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(_as_text(state[1]))
+
+
+class ArrayState:
+    """A NumPy array of numbers; `array` is empty until its state is known."""
+
+    def __init__(self, kind: Any, shape: tuple, code: str | bytes):
+        del kind, shape, code  # Of the empty array that NumPy makes first.
+        self.array = np.zeros(0, bool)
+
+    def build(self, state: tuple) -> None:
+        _, shape, dtype, by_column, raw = state
+        if type(dtype) is not _Dtype or type(raw) is not bytes or len(shape) > 8:
+            raise ValueError("it has an array that is not of plain numbers")
+        values = np.frombuffer(raw, dtype.dtype)
+        self.array = values.reshape(shape, order="F" if by_column else "C")
+
+
+def _as_text(code: Any) -> Any:
+    """Texts of Python 2 are bytes."""
+    return code.decode("latin1") if type(code) is bytes else code
+
+
+def _number(dtype: _Dtype, raw: bytes) -> Any:
+    (value,) = np.frombuffer(raw, dtype.dtype)
+    return value.item()
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """How bytes are written in protocol 2, which has only texts."""
+    if encoding != "latin1":
+        raise ValueError(f"it has bytes as text in {shown(encoding)}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _set(items: list) -> set:
+    check_keys(items)
+    return set(items)
+
+
+def _ordered(items: list | tuple = ()) -> dict:
+    """An OrderedDict, empty or of pairs; a dict has an order as well."""
+    check_keys([key for key, _ in items])
+    return dict(items)
+
+
+# Values that the benchmark files have beside the plain ones, under the names that they
+# had in Python 2 and 3 and in NumPy 1 and 2.
+PLAIN: Admitted = {
+    ("collections", "OrderedDict"): _ordered,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "scalar"): _number,
+    ("numpy._core.multiarray", "scalar"): _number,
+    ("_codecs", "encode"): _bytes,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
+}
+
+# The same, and arrays, each as an `ArrayState`.
+ARRAYS: Admitted = {
+    **PLAIN,
+    ("numpy", "ndarray"): None,
+    ("numpy.core.multiarray", "_reconstruct"): ArrayState,
+    ("numpy._core.multiarray", "_reconstruct"): ArrayState,
+}

@@ -1,0 +1,1 @@
+"""Predictors of architecture scores that learn from few labels."""

@@ -1,0 +1,84 @@
+"""Predictors that a search trains on its own history: an ensemble of perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxnas.types import Array, check_sizes
+
+# Ensemble = (key, x (n, f), y (n,), count (), pool (m, f)) -> (members, m): trains
+# every member on the first `count` rows and predicts y for the pool.
+Ensemble = Callable[[Array, Array, Array, Array, Array], Array]
+
+
+def mlp_ensemble(
+    *,
+    members: int = 5,
+    layers: int = 10,
+    width: int = 20,
+    epochs: int = 150,
+    minibatch: int = 32,
+    learning_rate: float = 0.01,
+) -> Ensemble:
+    """Perceptrons that differ by initial weights and minibatches.
+
+    Each minimises the mean absolute error by Adam (0.9, 0.99) over minibatches drawn
+    with replacement, `epochs * ceil(count / minibatch)` of them. The defaults are the
+    network of the tree-Wasserstein experiments (Nguyen et al., 2021); on NB201 a third
+    of its epochs finds architectures as good in a third of the time.
+
+    Args:
+      members: networks.
+      layers, width: hidden layers, and units (ReLU) of each.
+    """
+    check_sizes(members=members, layers=layers, width=width)
+    check_sizes(epochs=epochs, minibatch=minibatch)
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, not {learning_rate}")
+    optimizer = optax.adam(learning_rate, b1=0.9, b2=0.99)
+    glorot = jax.nn.initializers.glorot_uniform()
+
+    def network(key: Array, num_features: int) -> list[tuple[Array, Array]]:
+        sizes = (num_features, *[width] * layers, 1)
+        keys = jax.random.split(key, layers + 1)
+        shapes = zip(keys, sizes[:-1], sizes[1:], strict=True)
+        return [(glorot(key, (o, i)), jnp.zeros((o, 1))) for key, i, o in shapes]
+
+    def apply(params: list[tuple[Array, Array]], x: Array) -> Array:
+        x = x.T  # examples last: a sixth faster on a CPU, where layers are narrow
+        for weight, bias in params[:-1]:
+            x = jax.nn.relu(weight @ x + bias)
+        weight, bias = params[-1]
+        return (weight @ x + bias)[0]
+
+    def member(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
+        key_init, key_train = jax.random.split(key)
+        # One flat vector: the optimizer's update is then one operation, not dozens.
+        vector, unravel = ravel_pytree(network(key_init, x.shape[1]))
+
+        def loss(vector: Array, x: Array, y: Array) -> Array:
+            return jnp.abs(apply(unravel(vector), x) - y).mean()
+
+        def step(i: Array, carry):
+            vector, state = carry
+            key_rows = jax.random.fold_in(key_train, i)
+            rows = jax.random.randint(key_rows, (minibatch,), 0, count)
+            gradient = jax.grad(loss)(vector, x[rows], y[rows])
+            change, state = optimizer.update(gradient, state)
+            return optax.apply_updates(vector, change), state
+
+        num_steps = epochs * -(-count // minibatch)
+        carry = vector, optimizer.init(vector)
+        vector, _ = jax.lax.fori_loop(0, num_steps, step, carry)
+        return apply(unravel(vector), pool)
+
+    def ensemble(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
+        keys = jax.random.split(key, members)
+        return jax.vmap(lambda key: member(key, x, y, count, pool))(keys)
+
+    return ensemble

@@ -1,0 +1,1 @@
+"""Bayesian optimisation with Gaussian processes over pools and over sampled candidates."""

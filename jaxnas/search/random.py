@@ -1,0 +1,88 @@
+"""Random search: the baseline that every other search has to beat."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.search.base import Search, Stage, one_stage
+from jaxnas.search.common import check_capacity, from_nothing, places, sample_new
+from jaxnas.spaces import identity
+from jaxnas.spaces.base import Space, sample
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
+
+
+class RandomState(NamedTuple):
+    """The identities that were asked for; none are kept if repeats are allowed."""
+
+    identity: Array  # (capacity, 2) uint32; (0, 2) if repeats are allowed
+    count: Array  # () int32, evaluations so far
+
+
+def random_search(
+    space: Space,
+    *,
+    batch: int = 1,
+    epoch: int = FULL_TRAINING,
+    capacity: int | None = None,
+    same: Callable[[Array], Array] | None = None,
+) -> Search:
+    """Uniform sampling, with or without repeats.
+
+    Args:
+      batch: architectures per step.
+      epoch: the epoch to which each is trained.
+      capacity: the number of evaluations of the run, if no architecture is to be
+        evaluated twice; a repeat is then drawn anew, four times at most. Default:
+        nothing is remembered.
+      same: arch (d,) -> () int32 from 0, a class whose architectures are one for
+        `capacity`, such as `nasbench201_classes.function_class`.
+
+    Raises: ValueError for sizes below 1, and for a `capacity` that the space cannot
+      fill or that does not hold the run.
+    """
+    check_sizes(batch=batch, epoch=epoch)
+    if capacity is not None:
+        check_sizes(capacity=capacity)
+        if space.size is not None and capacity > space.size:
+            raise ValueError(
+                f"capacity must be between 1 and the {space.size} architectures of "
+                f"{space.name}, not {capacity}"
+            )
+    rows = capacity or 0
+    if same is not None:
+        by_class = identity.from_code(same)
+        space = dataclasses.replace(space, identity=by_class, size=None)
+
+    def init(key: Array) -> RandomState:
+        del key
+        return RandomState(jnp.zeros((rows, 2), jnp.uint32), jnp.int32(0))
+
+    def ask(key: Array, state: RandomState) -> Query:
+        if not rows:
+            keys = jax.random.split(key, batch)
+            return from_nothing(jax.vmap(lambda key: sample(key, space))(keys), epoch)
+        seen = jnp.arange(rows) < state.count
+        return from_nothing(sample_new(key, space, batch, state.identity, seen), epoch)
+
+    def visit(state: RandomState, query: Query) -> RandomState:
+        wanted = asked(query)
+        slots = places(state.count, wanted, rows)
+        ids = jax.vmap(space.identity)(query.arch)
+        known = state.identity.at[slots].set(ids, mode="drop") if rows else ids[:0]
+        return RandomState(known, state.count + wanted.sum(dtype=jnp.int32))
+
+    def tell(state: RandomState, query: Query, result: Result) -> RandomState:
+        del result
+        return visit(state, query)
+
+    def stages(num_steps: int) -> tuple[Stage, ...]:
+        if capacity is not None:
+            check_capacity(capacity, batch, num_steps)
+        return one_stage(num_steps)
+
+    return Search(init, ask, tell, expect=visit, stages=stages, space=space)

@@ -1,0 +1,1 @@
+"""Whole studies that commands run: comparisons of searches, searches on images."""

@@ -1,0 +1,156 @@
+"""What every driver does around its work: the machine, the command line, the errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import rich.console
+import tyro
+
+
+def num_cores() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def use_all_cores() -> None:
+    """Makes each core a device, so that `simulate` spreads its runs over all of them.
+
+    What the user has set stays as it is. To be called before jax starts its devices.
+    """
+    cores = num_cores()
+    # The programs of all devices share one pool of threads: without one to spare, each
+    # of their small steps waits for those of the others, which takes twice the time.
+    _threads(cores + 1 if cores > 1 else 1)
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ
+    if not chosen and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", cores)
+
+
+def use_one_core() -> None:
+    """Gives jax one device and one thread. To be called before it starts its devices."""
+    _threads(1)
+
+
+def _threads(num: int) -> None:
+    """The size of XLA's pool of threads, unless the user has set it."""
+    os.environ.setdefault("NPROC", str(num))
+    # jax's linear algebra runs on a BLAS that is loaded later; its idle threads spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def positive(config: Any, *names: str) -> None:
+    """Raises `ValueError` if one of the config's fields is not at least 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(
+                f"--{flag} must be at least 1, not {getattr(config, name)}"
+            )
+
+
+def minutes(config: Any) -> None:
+    """Raises `ValueError` if the config's minutes are none that one can wait."""
+    if not 0 < config.minutes < 60 * 24 * 365:
+        raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
+
+
+def seed(config: Any, name: str = "base_seed") -> None:
+    """Raises `ValueError` if the config's field of that name is no seed."""
+    if not 0 <= (value := getattr(config, name)) < 2**32:
+        flag = name.replace("_", "-")
+        raise ValueError(f"--{flag} must be 0 to 2^32 - 1, not {value}")
+
+
+def named(path: str | Path) -> Path:
+    """The folder of `--out`; `ValueError` where it has no name."""
+    if not str(path):
+        raise ValueError("--out is empty: wanted the name of a folder")
+    return Path(path)
+
+
+def folder(path: str, *ours: str) -> Path:
+    """Makes a folder for files; one that has any of `ours` was made by the same driver.
+
+    Raises: `ValueError` if it cannot be written, or holds files but none of those.
+    """
+    out = named(path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        foreign = any(p.name[0] != "." for p in out.iterdir())
+    except (OSError, ValueError) as error:  # the latter for no name at all
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot use --out {path[:60]!r}: {reason}") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot use --out {path}: no permission to write there")
+    if foreign and not any((out / name).exists() for name in ours):
+        names = " or ".join(ours)
+        raise ValueError(f"{path} is not empty and has no {names}: give another --out")
+    return out
+
+
+def command(
+    main: Callable[[Any], Any],
+    config_type: type,
+    *,
+    description: str | None = None,
+    interrupted: str | None = None,
+    at_once: bool = True,
+    cores: Callable[[], None] = use_all_cores,
+) -> None:
+    """Runs a driver from the command line.
+
+    Bad input ends in one line and exit code 2, Ctrl-C in one line and exit code 130.
+
+    Args:
+      description: for --help; default: the docstring of the module of `main`.
+      interrupted: that line; default: that the same command goes on.
+      at_once: Ctrl-C ends also inside a compiled program, and nothing is cleaned up.
+      cores: `use_all_cores` or `use_one_core`.
+    """
+    about = description or sys.modules[main.__module__].__doc__
+    config = tyro.cli(config_type, description=about)
+    message = interrupted or (
+        f"interrupted: what is finished is kept in {config.out}, "
+        "and the same command goes on from there"
+    )
+    if at_once:
+        _end_on_interrupt(message)
+    cores()
+    try:
+        main(config)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{message}\n")
+        sys.exit(130)
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+def _end_on_interrupt(message: str) -> None:
+    """Leaves the process on SIGINT; files are written so that any moment is a good one.
+
+    Python runs its own handler only when the main thread is back from compiled code,
+    which can take minutes, so a thread waits for the signal.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if ignored or not hasattr(signal, "sigwait"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGINT})
+        rich.console.Console(stderr=True).show_cursor()
+        sys.stderr.write(f"\n{message}\n")
+        sys.stderr.flush()
+        os._exit(130)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,1 @@
+"""A comparison of searches on a benchmark: runs, summaries, tables and figures."""

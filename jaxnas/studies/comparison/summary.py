@@ -1,0 +1,188 @@
+"""What a comparison of searches came to: a table on the terminal, and as a csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from jaxnas import metrics
+from jaxnas.io import files
+from jaxnas.studies import terminal
+from jaxnas.studies.figures import Curve
+
+# Evaluations after which the curves are read off, as far as they reach.
+MARKS = (30, 50, 100, 150, 200, 300)
+
+
+class Summary(NamedTuple):
+    """One method over all its runs; curves are (mean, standard error), (t,) each."""
+
+    fed_back: Curve  # percent error of the best so far, by the number fed back
+    reported: Curve  # percent error of the same architecture, by the number reported
+    regret: Curve  # of `fed_back` to the best architecture of the table, in percent
+    queries: np.ndarray  # (seeds,), evaluations until the best one; inf for never
+    # How far the best that the method can ask is below the best of the table, in percent:
+    # above 0 where copies of a function count once, and the copy with the best score is
+    # not the one that is asked.
+    out_of_reach: float
+
+
+def summarise(
+    score: np.ndarray,
+    truth: np.ndarray,
+    other: np.ndarray,
+    optimum: float,
+    *,
+    reachable: float | None = None,
+    cost: np.ndarray | None = None,
+    budgets: np.ndarray | None = None,
+) -> Summary:
+    """Reads the runs of one method.
+
+    Args:
+      score: (seeds, t) accuracy in percent that the search was given; NaN is a failure.
+      truth: (seeds, t) the same without noise, where the table has noise.
+      other: (seeds, t) the accuracy to report of the same architectures.
+      optimum: the best `truth` of all.
+      reachable: the best `truth` that the method can ask. Default: the optimum.
+      cost, budgets: (seeds, t) of each evaluation, and (g,): curves are (g,), after what
+        each budget pays for, and NaN until all runs have something. Default: curves are
+        (t,), after each evaluation.
+    """
+
+    def curve(runs: np.ndarray) -> Curve:
+        if cost is not None and budgets is not None:
+            runs = metrics.at_cost(cost, runs, budgets)
+        return metrics.mean_and_sem(runs)
+
+    best = metrics.at_incumbent(score, truth).astype(np.float64)
+    other = metrics.at_incumbent(score, other).astype(np.float64)
+    return Summary(
+        fed_back=curve(100 - best),
+        reported=curve(100 - other),
+        regret=curve(optimum - best),
+        queries=metrics.queries_to(truth, optimum),
+        out_of_reach=max(0.0, optimum - (optimum if reachable is None else reachable)),
+    )
+
+
+def marks(evaluations: int) -> list[int]:
+    """The evaluations to read off, the last one always among them."""
+    return sorted({m for m in MARKS if m < evaluations} | {evaluations})
+
+
+def which_numbers(fed_back: str, reported: str) -> str:
+    """Says which accuracy the searches were given, and which is told of them."""
+    if fed_back == reported:
+        return f"fed back and reported: {fed_back}"
+    return f"fed back: {fed_back}\nreported: {reported}"
+
+
+def show(
+    console: Console, summaries: Mapping[str, Summary], fed_back: str, reported: str
+) -> None:
+    """Prints the comparison, and which numbers it is of."""
+    num = len(next(iter(summaries.values())).queries)
+    console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
+    of = f"mean ± standard error of {num} runs"
+    title = f"percent error of the best cell so far, {of}"
+    _show_curves(console, title, {n: s.fed_back for n, s in summaries.items()})
+    if fed_back != reported:
+        title = f"percent error reported of that cell, {of}"
+        _show_curves(console, title, {n: s.reported for n, s in summaries.items()})
+    rows = [
+        (name, _median(s), f"{np.isfinite(s.queries).mean():.0%}")
+        for name, s in summaries.items()
+    ]
+    header = ("evaluations until it", "median", "runs that found it")
+    _show(console, "the best cell of the table, by the number fed back", header, rows)
+    for name, s in summaries.items():
+        if s.out_of_reach > 0:
+            line = (
+                f"{name} cannot ask the best cell of the table: the best that can be "
+                f"asked is {s.out_of_reach:.2f} points below it (--copies True)"
+            )
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _show_curves(console: Console, title: str, curves: Mapping[str, Curve]) -> None:
+    at = marks(len(next(iter(curves.values()))[0]))
+    rows = [
+        (name, *(_plus_minus(mean[m - 1], error[m - 1]) for m in at))
+        for name, (mean, error) in curves.items()
+    ]
+    _show(console, title, ("after", *map(str, at)), rows)
+
+
+def _show(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    console.print(f"\n{title}", highlight=False)
+    table = terminal.plain()
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    terminal.show(console, table)
+
+
+def _plus_minus(mean: float, error: float) -> str:
+    return f"{mean:.2f}" if np.isnan(error) else f"{mean:.2f} ± {error:.2f}"
+
+
+def _median(summary: Summary) -> str:
+    median = float(metrics.median(summary.queries))
+    return f"{median:g}" if np.isfinite(median) else f"> {len(summary.regret[0])}"
+
+
+def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
+    """Writes a row for each method and mark, atomically."""
+    header = ("median_queries_to_optimum", "runs_at_optimum", "runs")
+    header = (*header, "best_that_can_be_asked_below_optimum")
+    rows = [["method", "evaluations", *_CURVE_COLUMNS, *header]]
+    for name, s in summaries.items():
+        median = f"{float(metrics.median(s.queries)):g}"
+        for mark in marks(len(s.regret[0])):
+            found = (s.queries <= mark).sum()
+            counts = [median, found, len(s.queries), f"{s.out_of_reach:.6g}"]
+            rows.append([name, mark, *_at(s, mark - 1), *counts])
+    _write_rows(path, rows)
+
+
+def write_cost_csv(
+    path: str | Path, summaries: Mapping[str, Summary], budgets: np.ndarray
+) -> None:
+    """Writes a row for each method and budget (g,), atomically.
+
+    Args:
+      summaries: with curves (g,), as `summarise` gives them for budgets.
+    """
+    rows = [["method", "cost", *_CURVE_COLUMNS, "runs"]]
+    for name, s in summaries.items():
+        for place, budget in enumerate(budgets):
+            rows.append([name, f"{budget:.6g}", *_at(s, place), len(s.queries)])
+    _write_rows(path, rows)
+
+
+_CURVE_COLUMNS = [
+    f"{curve}_{what}"
+    for curve in ("fed_back", "reported", "regret")
+    for what in ("mean", "standard_error")
+]
+
+
+def _at(s: Summary, place: int) -> list[str]:
+    """What `_CURVE_COLUMNS` hold at a place of the curves."""
+    return [f"{c[place]:.6g}" for c in (*s.fed_back, *s.reported, *s.regret)]
+
+
+def _write_rows(path: str | Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    files.atomic_write(path, text.getvalue().encode())

@@ -1,0 +1,1 @@
+"""A search for the best cell on the user's own images, within a budget of minutes."""

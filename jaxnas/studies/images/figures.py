@@ -1,0 +1,111 @@
+"""The picture of a search on images: what was searched, and the final training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxnas.io import files
+from jaxnas.studies.figures import COLOURS, STYLE
+
+LEFT_OUT = 0.1  # of the worst trainings, which would flatten the others
+
+
+def curves(
+    path: str | Path,
+    searched: np.ndarray,
+    finalists: Sequence[np.ndarray],
+    trained: np.ndarray,
+    test: tuple[float, float, float],
+    *,
+    title: str,
+) -> None:
+    """Writes the png.
+
+    Args:
+      searched: (n, epochs) validation accuracy of the cells in the order of the search.
+      finalists: (longer epochs,) each, the best first.
+      trained: (epochs,) training accuracy of the final network.
+      test: its accuracy, and the two ends of the interval. All in percent.
+      title: of the whole.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.7), dpi=120, layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        _search(left, searched)
+        _learning(middle, searched, finalists)
+        _final(right, trained, test)
+        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _search(axis, searched: np.ndarray) -> None:
+    number, last = np.arange(1, len(searched) + 1), searched[:, -1]
+    axis.plot(number, last, "o", color=COLOURS[4], markersize=4, label="trained cell")
+    best = np.fmax.accumulate(last)
+    axis.step(number, best, where="post", color=COLOURS[0], label="best so far")
+    _limits(axis, last)
+    _label(axis, "the search", "cells", "validation accuracy, %")
+    axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
+
+
+def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> None:
+    for curve in searched:
+        axis.plot(_epochs(curve), curve, color="#bbbbbb", linewidth=0.8, zorder=1)
+    axis.plot([], [], color="#bbbbbb", label="searched cells")
+    for i, curve in enumerate(finalists):
+        look = {"label": "finalists"} if not i else {}
+        axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, **look)
+    if searched.shape[1] == 1:  # a point and no line
+        axis.plot(np.ones(len(searched)), searched[:, 0], ".", color="#bbbbbb")
+    ends = [*searched[:, -1], *(x for curve in finalists for x in curve)]
+    starts = searched[:, 0]
+    _limits(axis, np.concatenate([ends, starts]))
+    _label(axis, "their trainings", "epochs", "validation accuracy, %")
+    axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
+
+
+def _final(axis, trained: np.ndarray, test: tuple[float, float, float]) -> None:
+    accuracy, low, high = test
+    axis.plot(
+        _epochs(trained),
+        trained,
+        "o-" if len(trained) < 10 else "-",
+        color=COLOURS[0],
+        markersize=4,
+        linewidth=1.6,
+        label="training images",
+    )
+    axis.axhspan(low, high, color=COLOURS[1], alpha=0.2, linewidth=0)
+    label = f"test images: {accuracy:.1f}\n(95 %: {low:.1f} to {high:.1f})"
+    axis.axhline(accuracy, color=COLOURS[1], linewidth=1.6, label=label)
+    _limits(axis, np.array([*trained, low, high]))
+    _label(axis, "the final training", "epochs", "accuracy, %")
+    axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
+
+
+def _epochs(curve: np.ndarray) -> np.ndarray:
+    return np.arange(1, len(curve) + 1)
+
+
+def _label(axis, title: str, x: str, y: str) -> None:
+    axis.set_title(title, fontsize=10, loc="left")
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, 0.5), max(high, 1.5))
+
+
+def _limits(axis, values: np.ndarray) -> None:
+    known = values[np.isfinite(values)]
+    if len(known):
+        low, high = np.quantile(known, LEFT_OUT), known.max()
+        room = max(high - low, 1.0)
+        # A legend is below.
+        axis.set_ylim(max(low - 0.45 * room, -3.0), min(high + 0.1 * room, 103.0))

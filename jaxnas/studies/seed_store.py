@@ -1,0 +1,265 @@
+"""Long runs: chunk after chunk of seeds, each saved, so that a run can be killed.
+
+A result folder holds `settings.json`, what its runs were made with, and
+`chunks/METHOD-FIRST-END.npz`, the arrays of seeds FIRST to END - 1. A seed that is there,
+in whatever chunk, is not computed again, and every file is written atomically; so a run
+that is killed at any moment and started again ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxnas.io import files, npz
+from jaxnas.studies.cli import named
+from jaxnas.studies.progress import Progress
+
+# Arrays of a chunk -> those that are wanted of it, or None if it has too little.
+Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
+# (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
+# may depend on the method and the seed alone.
+Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A result folder that belongs to `settings`, or can be made for them."""
+
+    path: Path
+    settings: dict[str, Any]
+
+
+def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
+    """Looks whether results made with `settings` can be kept at `path`; writes nothing.
+
+    Args:
+      path: the folder; `run_chunks` makes it and its parents where they are missing.
+      settings: all that the results depend on, as plain JSON values.
+
+    Raises: `ValueError` if the folder belongs to other settings or to something else,
+      or cannot be written.
+    """
+    path, wanted = named(path), json.loads(json.dumps(settings))
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # no name of a file here: too long, say
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot use --out {str(path)[:60]!r}: {reason}") from None
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"cannot use --out {path}: {nearest} is not a folder")
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise ValueError(f"cannot use --out {path}: no permission to write {nearest}")
+    record = path / SETTINGS
+    if record.exists():
+        _compare(path, _read_settings(record), wanted)
+    elif path.exists() and any(p.name[0] != "." for p in path.iterdir()):
+        raise ValueError(
+            f"{path} is not empty and not a result folder (it has no {SETTINGS}): "
+            "give another --out"
+        )
+    return Folder(path, wanted)
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The settings that are not the same, as text; empty if all are."""
+    names = sorted(n for n in found | wanted if found.get(n) != wanted.get(n))
+    return "; ".join(
+        f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in names
+    )
+
+
+def _compare(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if differ := differences(found, wanted):
+        raise ValueError(
+            f"{path} was made with other settings ({differ}): "
+            "give another --out, or the settings it was made with"
+        )
+
+
+def _make(folder: Folder) -> Path:
+    """Makes the folder, and in it the one for chunks, which is returned."""
+    path, kept = folder.path, folder.path / "chunks"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # First of all: chunks of unknown settings would be refused for ever.
+        write_settings(folder)
+        kept.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot use --out {path}: {error.strerror}") from error
+    return kept
+
+
+def write_settings(folder: Folder) -> None:
+    """Notes in the folder, which is there, what its results are made with."""
+    path = folder.path / SETTINGS
+    if not path.exists():
+        text = json.dumps(folder.settings, indent=2) + "\n"
+        files.atomic_write(path, text.encode())
+
+
+def _read_settings(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"cannot read {record}: give another --out, or remove its folder"
+        )
+    return found
+
+
+def seed_keys(base_seed: int, seeds: np.ndarray) -> jax.Array:
+    """A PRNG key for each seed (k,), whatever the other seeds are: (k,) keys."""
+    key = jax.random.key(base_seed)
+    return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(np.asarray(seeds))
+
+
+def run_chunks(
+    folder: Folder,
+    methods: Sequence[str],
+    num_seeds: int,
+    simulate: Simulate,
+    *,
+    chunk: int,
+    evaluations: int,
+    adapt: Adapt = lambda part: part,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Simulates seeds 0 to num_seeds - 1 of each method, or reads what is there.
+
+    Args:
+      folder: where the chunks are kept.
+      methods: their names, in the order of work; each begins its chunks' file names.
+      num_seeds, chunk: seeds in all, and at most at a time. All calls of `simulate`
+        have the same number of seeds, so that it compiles once: the last may be given a
+        few more than are wanted.
+      evaluations: of one seed, for the speed that is shown.
+      adapt: what is wanted of the arrays of a saved chunk; None where they have too
+        little, as those of shorter runs: it is then computed again.
+
+    Returns: for each method its arrays, all seeds along the leading axis.
+    Raises: `ValueError` if the folder cannot be written, and `RuntimeError` from
+      whatever `simulate` raises.
+    """
+    console = Console(stderr=True)
+    kept, results = _make(folder), {}
+    with Progress(console, methods, num_seeds, evaluations) as progress:
+        for method in dict.fromkeys(methods):
+            progress.begin(method)
+            parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
+            there = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
+            progress.advance(method, len(there), computed=False)
+            missing = np.setdiff1d(np.arange(num_seeds), there)
+            size = -(-len(missing) // max(1, -(-len(missing) // chunk)))
+            for seeds in _pieces(missing, size):
+                part = _compute(simulate, method, seeds[0] + np.arange(size))
+                part = {name: array[: len(seeds)] for name, array in part.items()}
+                part = {"seed": seeds} | part
+                manifest = {"method": method, "settings": folder.settings}
+                path = kept / f"{method}-{seeds[0]}-{seeds[-1] + 1}.npz"
+                npz.save_arrays(path, part, manifest)
+                progress.advance(method, len(seeds), computed=True)
+                parts.append(part)
+            results[method] = _in_order(parts)
+    return results
+
+
+def finished(folder: Folder, method: str, num_seeds: int) -> dict[str, np.ndarray]:
+    """The arrays of seeds 0 to k - 1 of a method, k being the first that is not there.
+
+    Computes and writes nothing, and may be called while another process computes.
+
+    Args:
+      num_seeds: k is this at most.
+
+    Returns: as `run_chunks` of the method; empty if seed 0 is not there.
+    """
+    kept = folder.path / "chunks"
+    if not kept.is_dir():
+        return {}
+    parts = _read_chunks(kept, folder, method, num_seeds, Console(stderr=True))
+    if not parts:
+        return {}
+    found = _in_order(parts)
+    there = found["seed"] == np.arange(len(found["seed"]))
+    count = len(there) if there.all() else int(np.argmin(there))
+    return {name: array[:count] for name, array in found.items()} if count else {}
+
+
+def _in_order(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of all parts, by seed."""
+    order = np.argsort(np.concatenate([part["seed"] for part in parts]))
+    names = parts[0]
+    return {n: np.concatenate([part[n] for part in parts])[order] for n in names}
+
+
+def _pieces(seeds: np.ndarray, size: int) -> list[np.ndarray]:
+    """Seeds (k,) in order, cut where some are left out and into parts of `size`."""
+    runs = np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1)
+    return [r[i : i + size] for r in runs for i in range(0, len(r), max(size, 1))]
+
+
+def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
+    """The arrays of one chunk, on the host."""
+    try:
+        part = {name: np.asarray(x) for name, x in simulate(method, seeds).items()}
+        for name, array in part.items():
+            if array.shape[:1] != seeds.shape or name == "seed":
+                raise ValueError(f"{name} {array.shape} is not of {len(seeds)} seeds")
+    except Exception as error:
+        where = f"{method} failed at seeds {seeds[0]} to {seeds[-1]}"
+        raise RuntimeError(f"{where}: {error}") from error
+    return part
+
+
+def _read_chunks(
+    kept: Path,
+    folder: Folder,
+    method: str,
+    num_seeds: int,
+    console: Console,
+    adapt: Adapt = lambda part: part,
+) -> list[dict[str, np.ndarray]]:
+    """What was saved before of seeds below `num_seeds`, each of them once."""
+    parts, there = [], np.arange(0)
+    for path in sorted(kept.iterdir()):
+        name = re.fullmatch(rf"{re.escape(method)}-(\d+)-(\d+)\.npz", path.name)
+        if name is None or int(name[1]) >= num_seeds:
+            continue
+        seeds = np.arange(int(name[1]), int(name[2]))
+        part = _read_chunk(path, folder, method, seeds, console)
+        part = None if part is None else adapt(part)
+        if part is not None:
+            new = (seeds < num_seeds) & ~np.isin(seeds, there)
+            parts.append({name: array[new] for name, array in part.items()})
+            there = np.append(there, seeds[new])
+    return parts
+
+
+def _read_chunk(
+    path: Path, folder: Folder, method: str, seeds: np.ndarray, console: Console
+) -> dict[str, np.ndarray] | None:
+    """A chunk that was saved before; None, and a warning, if it cannot be used."""
+    try:
+        part, manifest = npz.load_arrays(path)
+        if manifest != {"method": method, "settings": folder.settings}:
+            raise ValueError(f"{path} was made with other settings")
+        if not np.array_equal(part.get("seed", ()), seeds):
+            raise ValueError(f"{path} does not hold seeds {seeds[0]} to {seeds[-1]}")
+    except ValueError as error:
+        line = f"warning: {error}: its seeds count as missing"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return None
+    return part
