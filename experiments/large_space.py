@@ -18,7 +18,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.common.methods import EXPLORE
 from jaxnas import metrics
 from jaxnas.benchmarks.synthetic import synthetic
 from jaxnas.kernels import feature_maps
@@ -26,6 +25,7 @@ from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.gp.sampled_search import bayesopt_sampled
+from jaxnas.search.presets import EXPLORE
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base
 from jaxnas.spaces.base import Space

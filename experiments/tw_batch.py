@@ -14,19 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.common import methods
 from jaxnas.search.base import Search
-from jaxnas.spaces.base import Space
 from jaxnas.studies import cli
-from jaxnas.studies.comparison import outcome, runs
+from jaxnas.studies.comparison import methods, opened, outcome, runs, settings
 
 
 @dataclass(frozen=True)
-class Config(runs.Config):
+class Config(settings.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = methods.MAIN_BATCH
-    """Which ways to choose a batch, in which order; all that there are: methods.py."""
+    """Which ways to choose a batch, in which order: random, evolution, top-ei, kdpp,
+    kdpp-no-quality, quality-only, greedy-map, thompson, gp-bucb, believer, liar,
+    penalisation, uniform."""
     batches: tuple[int, ...] = (1, 5, 10, 20)
     """Architectures in a batch."""
     evaluations: int = 300
@@ -42,7 +42,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
       of the table that were asked, by `METHOD-xBATCH/NAME`; as they are in results.npz.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    methods.check(config.methods, methods.BATCH_METHODS)
+    methods.validate_methods(config.methods, methods.BATCH_METHODS)
     sizes = config.batches
     if not sizes or min(sizes) < 1 or max(sizes) > config.evaluations:
         raise ValueError(
@@ -53,12 +53,21 @@ def main(config: Config) -> dict[str, np.ndarray]:
         raise ValueError(f"--batches names {' '.join(map(str, sizes))}: each once")
     kinds = {f"{m}-x{size}": (m, size) for m in config.methods for size in sizes}
 
-    def make(label: str, space: Space, archs: np.ndarray) -> Search:
-        method, size = kinds[label]
-        return methods.BATCH_METHODS[method](space, archs, config, size)
+    table = opened.open_table(config)
+    space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
+    terms = methods.Terms(
+        evaluations=config.evaluations,
+        init=config.init,
+        copies=opened.count_copies(config),
+    )
 
-    done = runs.run(config, tuple(kinds), make, free=("methods", "batches"))
-    sizes = {label: size for label, (_, size) in kinds.items()}
+    def make(label: str) -> Search:
+        method, size = kinds[label]
+        batched = terms._replace(batch=size)
+        return methods.BATCH_METHODS[method](space, archs, batched)
+
+    done = runs.run(config, table, tuple(kinds), make, free=("methods", "batches"))
+    sizes = {label: int(label.rpartition("-x")[2]) for label in done.summaries}
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show(done, **limits, batch=sizes)
     return done.arrays

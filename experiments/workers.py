@@ -13,8 +13,6 @@ regret with its standard error, the paired difference, and the simulated time.
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +21,17 @@ import numpy as np
 from jax.tree_util import Partial
 from rich.console import Console
 
-from experiments.common import methods
 from jaxnas import metrics
-from jaxnas.benchmarks import sources, tabular
 from jaxnas.benchmarks.base import Benchmark, true_scores
 from jaxnas.io import files
 from jaxnas.search import loop
 from jaxnas.studies import cli, seed_store, terminal
-from jaxnas.studies.comparison import runs
+from jaxnas.studies.comparison import methods, opened, settings
 from jaxnas.types import Array, Query, Result
 
 
 @dataclass(frozen=True)
-class Config(runs.Config):
+class Config(settings.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = ("gp-tw", "gp-tw2g", "gp-tw2g-plus")
@@ -57,7 +53,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
       `METHOD/batches`.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    cli.positive(config, "seeds", "evaluations", "init", "workers")
+    cli.positive(config, "evaluations", "workers")
     most = config.evaluations
     if most % config.workers or not config.at or not 1 <= min(config.at):
         raise ValueError(
@@ -66,11 +62,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
         )
     if max(config.at) > most:
         raise ValueError(f"--at must be at most --evaluations {most}, not {config.at}")
-    methods.check(config.methods)
-    table = sources.open_table(config.benchmark)
-    which = {"split": config.split, "epochs": config.epochs, "seed": config.run}
-    space = runs.SPACES[table.space]
-    benchmark = tabular.benchmark(space, table, dataset=config.dataset, **which)
+    methods.validate_methods(config.methods)
+    benchmark = opened.open_table(config).benchmark
+    archs = np.asarray(benchmark.archs)
     evaluate = benchmark.evaluate
     if benchmark.cost_unit == "epochs":
         evaluate = Partial(_priced, benchmark)
@@ -78,8 +72,13 @@ def main(config: Config) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for name in config.methods:
         for kind, batch in (("workers", 1), ("batches", config.workers)):
-            make = methods.METHODS[name]
-            search = make(benchmark.space, np.asarray(table.arch), config, batch)
+            terms = methods.Terms(
+                evaluations=config.evaluations,
+                init=config.init,
+                batch=batch,
+                copies=opened.count_copies(config),
+            )
+            search = methods.METHODS[name](benchmark.space, archs, terms)
             trace = loop.simulate(
                 keys,
                 search,

@@ -261,7 +261,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path):
 LONG = """
 import dataclasses, os, sys, time
 import jax, jax.numpy as jnp, numpy as np
-from experiments import chunks, settings
+from jaxnas.studies import cli, seed_store
 @dataclasses.dataclass(frozen=True)
 class Config:
     out: str
@@ -272,7 +272,7 @@ def main(config):
     print(len(jax.devices()), os.environ["NPROC"], flush=True)
     np.asarray(work(jnp.ones(64)))
 sys.argv[1:] = ["--out", sys.argv[1]]
-settings.command(main, Config)
+cli.command(main, Config)
 """
 
 

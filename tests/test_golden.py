@@ -14,13 +14,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import tw_batch, tw_sequential
-from experiments.common import methods
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.io import npz
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies.comparison import methods
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -45,14 +44,13 @@ def feedback():
 
 
 def preset(name):
-    settings = {"evaluations": EVALUATIONS, "init": 10}
+    terms = methods.Terms(EVALUATIONS)
     # Some of the cells: the pool is made quickly, and copies of a function are in it.
     archs = table().arch[::15]
     if name in SEQUENTIAL:
-        budget = tw_sequential.Config(**settings)
-        return methods.METHODS[name](SPACE, archs, budget), EVALUATIONS
-    budget = tw_batch.Config(**settings)
-    return methods.BATCH_METHODS[name](SPACE, archs, budget, 5), EVALUATIONS // 5
+        return methods.METHODS[name](SPACE, archs, terms), EVALUATIONS
+    method = methods.BATCH_METHODS[name]
+    return method(SPACE, archs, terms._replace(batch=5)), EVALUATIONS // 5
 
 
 @pytest.mark.parametrize("name", [*SEQUENTIAL, *BATCHES])

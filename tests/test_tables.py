@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import tw_sequential
-from experiments.common import methods
 from jaxnas.kernels import (
     definite,
     distance_matrices,
@@ -19,6 +17,7 @@ from jaxnas.kernels import (
 from jaxnas.predictors import pool as pools
 from jaxnas.spaces import features, nasbench201_classes
 from jaxnas.spaces import nasbench201 as nb201
+from jaxnas.studies.comparison import methods
 from jaxnas.types import Query, Result
 
 ot = pytest.importorskip("ot")
@@ -242,8 +241,8 @@ def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
     method = methods.METHODS["gp-gw"]
     with pytest.raises(ValueError, match="--evaluations must be at most the 81 diff"):
-        method(SPACE, archs(), tw_sequential.Config())
-    search = method(SPACE, archs(), tw_sequential.Config(evaluations=40))
+        method(SPACE, archs(), methods.Terms(200))
+    search = method(SPACE, archs(), methods.Terms(40))
     none, score = jnp.zeros(1, jnp.int32), jnp.ones(1)
     query = Query(jnp.asarray(archs()[:1]), none + 1, none)
 
@@ -262,4 +261,4 @@ def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
 
 def test_the_comparison_of_kernels_has_them_all():
     assert set(methods.KERNELS) <= set(methods.METHODS)
-    methods.check(methods.KERNELS)
+    methods.validate_methods(methods.KERNELS)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from experiments import tw_sequential
-from experiments.common import methods
+from experiments.zero_cost import known_scores
 from jaxnas.benchmarks import sources, table_files
 from jaxnas.io import npz
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 from jaxnas.studies import figures
-from jaxnas.studies.comparison import summary
+from jaxnas.studies.comparison import methods, opened, summary
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -66,9 +66,9 @@ def test_the_files_say_what_was_returned(done):
 
 
 def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
-    config = dataclasses.replace(SMALL, scores=("hook_logdet", "live-macs"))
-    (part,) = config.parts(SPACE)
     table = sources.open_table("zerocost")
+    which = ("zerocost",), "cifar10", SPACE, table.arch
+    (part,) = known_scores.open_scores(("hook_logdet", "live-macs"), *which).features
     score = table.columns["score/hook_logdet/cifar10"].reshape(-1)
     best, worst = np.argmax(score), np.argmin(score)
     high, low = (
@@ -77,7 +77,7 @@ def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
     )
     assert high.shape == low.shape == (2,)
     assert high[0] > 10 and low[0] < 0.02  # 201 cells share the worst score
-    assert SMALL.parts(SPACE) == []
+    assert known_scores.open_scores((), *which) == ((), {})
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
     # Gaussian processes know as many functions.
     classes = function_classes()[np.ravel_multi_index(part.arch.T, SPACE.choices)]
     named = dataclasses.replace(config, benchmark="analog")
-    for known, num in ((named, len(set(classes))), (config, 400)):
-        same = methods.same_function(SPACE, known)
-        assert methods.check_room(SPACE, part.arch, known, same) == num <= 400
+    for settings, num in ((named, len(set(classes))), (config, 400)):
+        terms = methods.Terms(24, 6, copies=opened.count_copies(settings))
+        assert methods.require_candidates(SPACE, part.arch, terms) == num <= 400
 
 
 def copies_table(path):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from experiments.common import methods
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies import cli
+from jaxnas.studies.comparison import methods
 
 PACKAGES = {
     "jax": "jax",
@@ -97,7 +97,7 @@ def validate(config: Config) -> None:
     cli.positive(config, "transport_pairs", "networks", "images")
     cli.positive(config, "steps")
     if config.memory_methods:
-        methods.check(config.memory_methods)
+        methods.validate_methods(config.memory_methods)
     if not 1 <= config.subset <= config.items:
         raise ValueError(
             f"--subset must be between 1 and --items = {config.items}, "

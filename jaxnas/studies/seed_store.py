@@ -30,6 +30,7 @@ Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
 # may depend on the method and the seed alone.
 Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
 SETTINGS = "settings.json"
+_CHUNK = r"(.+)-(\d+)-(\d+)\.npz"
 
 
 @dataclass(frozen=True)
@@ -176,20 +177,34 @@ def run_chunks(
     return results
 
 
-def finished(folder: Folder, method: str, num_seeds: int) -> dict[str, np.ndarray]:
+def methods(folder: Folder) -> list[str]:
+    """The methods of which a folder has chunks, in alphabetical order."""
+    names = (re.fullmatch(_CHUNK, p.name) for p in (folder.path / "chunks").glob("*"))
+    return sorted({name[1] for name in names if name})
+
+
+def finished(
+    folder: Folder,
+    method: str,
+    num_seeds: int,
+    adapt: Adapt = lambda part: part,
+) -> dict[str, np.ndarray]:
     """The arrays of seeds 0 to k - 1 of a method, k being the first that is not there.
 
     Computes and writes nothing, and may be called while another process computes.
 
     Args:
+      folder, method: where the chunks are, and whose.
       num_seeds: k is this at most.
+      adapt: as for `run_chunks`; a chunk with too little counts as missing.
 
     Returns: as `run_chunks` of the method; empty if seed 0 is not there.
     """
     kept = folder.path / "chunks"
     if not kept.is_dir():
         return {}
-    parts = _read_chunks(kept, folder, method, num_seeds, Console(stderr=True))
+    console = Console(stderr=True)
+    parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
     if not parts:
         return {}
     found = _in_order(parts)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.common import methods
 from jaxnas.kernels.feature_maps import Parts
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
@@ -22,7 +21,7 @@ from jaxnas.networks.runs import Trained
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.predictors import few_labels
 from jaxnas.predictors.pool import make_pool
-from jaxnas.search import drive
+from jaxnas.search import drive, presets
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
 from jaxnas.search.gp import selectors
@@ -106,15 +105,15 @@ def enough(task: Task, data: Data, ledger: Ledger) -> tuple[float, float]:
 def gaussian_process(scored: Scored, plan: Plan) -> Search:
     """k-DPP batches among the scored cells, whose ranks are part of the distance."""
     ranks = few_labels.ranked(np.stack(list(scored.scores.values()), 1))
-    parts: list[Parts] = [feature(SPACE) for feature in methods.PLUS]
+    parts: list[Parts] = [feature(SPACE) for feature in presets.FEATURES]
     parts.append(few_labels.by_architecture(SPACE, scored.arch, ranks))
     evaluations = max(plan.steps * plan.batch, 2)
     return bayesopt(
         make_pool(SPACE, parts, arch=scored.arch, same=function_class),
-        init=min(methods.INIT, evaluations),
+        init=min(presets.INIT, evaluations),
         batch=plan.batch,
         select=selectors.kdpp(),
-        tail=methods.TAIL,
+        tail=presets.TAIL,
         capacity=evaluations,
         epoch=plan.epochs,
     )

@@ -1,0 +1,187 @@
+"""The searches that comparisons take, by the names that results carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from jaxnas.acquisition import confidence_bound
+from jaxnas.batching import in_chunks
+from jaxnas.kernels import distance_matrices
+from jaxnas.kernels.feature_maps import Parts
+from jaxnas.search import presets
+from jaxnas.search.base import Search
+from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.gp import selectors
+from jaxnas.search.presets import Preset
+from jaxnas.search.random import random_search
+from jaxnas.spaces.base import Space
+
+
+class Terms(NamedTuple):
+    """What a comparison fixes for all its methods."""
+
+    evaluations: int  # of one run
+    init: int = 10  # random ones among them, before a method begins to learn
+    batch: int = 1  # architectures in a step
+    copies: bool = False  # whether cells of the same function are different candidates
+    extra: tuple[Parts, ...] = ()  # feature maps beside a Gaussian process's own
+
+
+# (space, candidates (n, d) int32, terms) -> the search.
+Method = Callable[[Space, np.ndarray, Terms], Search]
+
+
+def require_candidates(space: Space, archs: np.ndarray, terms: Terms) -> int:
+    """Counts the candidates of a Gaussian process.
+
+    Args:
+      space: of the architectures.
+      archs: (n, d) int32 architectures of the benchmark.
+      terms: of the comparison.
+
+    Raises: `ValueError` if there are fewer candidates than evaluations or `init`.
+    """
+    same = None if terms.copies else presets.function_classes_of(space)
+    classes = in_chunks(same or space.identity, archs.astype(np.int32))
+    num = len(np.unique(classes, axis=0))
+    among = f"the {num} different architectures that Gaussian processes know"
+    if terms.evaluations > num:
+        given = terms.evaluations
+        raise ValueError(f"--evaluations must be at most {among}, not {given}")
+    if not 2 <= terms.init <= num:
+        raise ValueError(f"--init must be 2 to {among}, not {terms.init}")
+    return num
+
+
+def _gaussian_process(preset: Preset, *, copies: bool | None = None) -> Method:
+    """`copies` overrides that of the terms."""
+
+    def method(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+        if copies is not None:
+            terms = terms._replace(copies=copies)
+        require_candidates(space, archs, terms)
+        shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
+        return preset(space, archs, init=terms.init, **shared)
+
+    return method
+
+
+def _from_matrix(preset: Preset) -> Method:
+    """A Gaussian process on a matrix of all distances, which may take minutes to make."""
+    method = _gaussian_process(preset)
+
+    def with_status(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+        if require_candidates(space, archs, terms) > distance_matrices.MAX_KINDS:
+            raise ValueError(
+                "this distance has no embedding, and the matrix of the distances of all "
+                f"{len(archs)} cells is too large: wanted at most "
+                f"{distance_matrices.MAX_KINDS}"
+            )
+        with Console(stderr=True).status("distances of all pairs of cells"):
+            return method(space, archs, terms)
+
+    return with_status
+
+
+def _plus(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    """`presets.gp_tw2g_plus`, which has its own number of random evaluations."""
+    require_candidates(space, archs, terms)
+    shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
+    return presets.gp_tw2g_plus(space, archs, **shared)
+
+
+def _plus_sampled(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    require_candidates(space, archs, terms)
+    shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
+    return presets.gp_tw2g_plus_sampled(space, **shared)
+
+
+def _random(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    del archs
+    steps = -(-terms.evaluations // terms.batch)
+    return random_search(space, batch=terms.batch, capacity=steps * terms.batch)
+
+
+def _evolution(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    del archs
+    return regularized_evolution(space, init=terms.init, batch=terms.batch)
+
+
+def _bananas(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    del archs
+    return presets.bananas(space, init=terms.init, batch=terms.batch)
+
+
+def _batches(select: selectors.Select) -> Method:
+    """`presets.gp_tw2g_plus` with batches that `select` chooses."""
+    return _gaussian_process(partial(presets.gp_tw2g_plus, select=select))
+
+
+METHODS: dict[str, Method] = {
+    "random": _random,
+    "evolution": _evolution,
+    "bananas": _bananas,
+    "gp-hamming": _gaussian_process(presets.gp_hamming),
+    "gp-path": _gaussian_process(presets.gp_path),
+    "gp-nasbot": _gaussian_process(presets.gp_nasbot),
+    "gp-ot": _gaussian_process(presets.gp_ot),
+    "gp-sinkhorn": _from_matrix(presets.gp_sinkhorn),
+    "gp-gw": _from_matrix(presets.gp_gw),
+    "gp-fgw": _from_matrix(presets.gp_fgw),
+    "gp-gwot": _from_matrix(presets.gp_gwot),
+    "gp-otmann": _from_matrix(presets.gp_otmann),
+    "gp-tw": _gaussian_process(presets.gp_tw),
+    "gp-tw2g": _gaussian_process(presets.gp_tw2g),
+    "gp-tw2g-copies": _gaussian_process(presets.gp_tw2g, copies=True),
+    "gp-tw2g-plus": _plus,
+    "gp-tw2g-plus-sampled": _plus_sampled,
+}
+"""Methods of sequential comparisons."""
+
+KERNELS = (
+    "gp-tw", "gp-tw2g", "gp-gw", "gp-ot", "gp-gwot", "gp-path", "gp-hamming",
+    "gp-nasbot", "gp-otmann", "gp-fgw", "gp-sinkhorn",
+)  # fmt: skip
+"""The kernels that Nguyen et al. (2021) compare, and others of their kind."""
+
+MAIN = ("random", "evolution", "gp-tw", "gp-tw2g", "gp-tw2g-plus")
+"""What the main comparison takes; the ensembles of BANANAS take minutes more."""
+
+BATCH_METHODS: dict[str, Method] = {
+    "random": _random,
+    "evolution": _evolution,
+    "top-ei": _batches(selectors.best()),
+    "kdpp": _batches(selectors.kdpp()),
+    "kdpp-no-quality": _batches(selectors.kdpp(quality=False)),
+    "quality-only": _batches(selectors.kdpp(diversity=False)),
+    "greedy-map": _batches(selectors.greedy()),
+    "thompson": _batches(selectors.thompson()),
+    "gp-bucb": _batches(selectors.believer(confidence_bound(4.0))),
+    "believer": _batches(selectors.believer()),
+    "liar": _batches(selectors.believer(lie="best")),
+    "penalisation": _batches(selectors.local_penalisation()),
+    "uniform": _batches(selectors.uniform),
+}
+"""Ways to choose a batch: Gaussian processes differ in their selector alone."""
+
+MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
+"""What the parallel comparison takes."""
+
+
+def validate_methods(
+    names: Sequence[str], known: Mapping[str, Method] = METHODS
+) -> None:
+    """Raises `ValueError` for a name that `known` lacks, or that is given twice."""
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(
+            f"no method {', '.join(unknown) or 'given'}: wanted some of "
+            f"{', '.join(known)}"
+        )
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")
