@@ -21,7 +21,7 @@ import numpy as np
 from experiments.common import methods
 from experiments.zero_cost import score_columns
 from jaxnas.benchmarks import sources, table_files
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.predictors import few_labels
 from jaxnas.spaces.base import Space
 from jaxnas.studies import cli
@@ -49,7 +49,7 @@ class Config(runs.Config):
         digests = [table_files.digest(table) for table in tables]
         return {"scores_sha256": ", ".join(digests)} if digests else {}
 
-    def parts(self, space: Space) -> list[Parts]:
+    def parts(self, space: Space) -> list[FeatureMap]:
         """The distance between the Savage scores of `scores`, where there are some."""
         if not self.scores:
             return []
@@ -76,7 +76,7 @@ class Config(runs.Config):
                 f"{' or '.join(self.scores)}: wanted scores of all {len(wanted)}"
             )
         features = few_labels.savage_scores(values)
-        return [few_labels.by_architecture(space, tables[0].arch, features)]
+        return [few_labels.features_by_architecture(space, tables[0].arch, features)]
 
 
 def main(config: Config) -> dict[str, np.ndarray]:

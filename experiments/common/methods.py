@@ -13,7 +13,7 @@ from jaxnas.acquisition import confidence_bound
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import sources
 from jaxnas.kernels import distance_matrices, feature_maps, graph_distances
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search.base import Search
@@ -33,13 +33,16 @@ SCALE = 0.6
 
 # Of the improved search. Scores further below the median than this many distances to
 # the upper quartile are networks that failed to train: how badly does not matter.
-TAIL = 2.0
+CLIP_BELOW = 2.0
 # Random evaluations before the first fit: its priors know the size of the distances.
 INIT = 5
 # mean + 1.5 std: expected improvement of a model that is sure of itself stops looking.
-EXPLORE = selectors.best(confidence_bound(2.25))
+EXPLORE = selectors.maximise(confidence_bound(2.25))
 # Parts of its distance.
-PLUS = (partial(feature_maps.tree_wasserstein, n=2), feature_maps.hamming)
+PLUS = (
+    partial(feature_maps.tree_wasserstein_features, n=2),
+    feature_maps.hamming_features,
+)
 
 
 class Budget(Protocol):
@@ -65,7 +68,7 @@ class Budget(Protocol):
         """Whether cells of the same function are different; None: in a file they are."""
         ...
 
-    def parts(self, space: Space) -> list[Parts]:
+    def parts(self, space: Space) -> list[FeatureMap]:
         """Of the distance, beside a method's own."""
         ...
 
@@ -131,7 +134,7 @@ def improved(space: Space, archs: np.ndarray, budget: Budget, batch: int = 1) ->
     same = same_function(space, budget)
     check_room(space, archs, budget, same)
     pool = make_pool(space, parts, arch=archs, same=same)
-    return bayesopt(pool, init=INIT, batch=batch, select=EXPLORE, tail=TAIL)
+    return bayesopt(pool, init=INIT, batch=batch, select=EXPLORE, clip_below=CLIP_BELOW)
 
 
 def sampled(space: Space, archs: np.ndarray, budget: Budget) -> Search:
@@ -139,7 +142,7 @@ def sampled(space: Space, archs: np.ndarray, budget: Budget) -> Search:
     parts = [feature(space) for feature in PLUS] + budget.parts(space)
     same = same_function(space, budget)
     check_room(space, archs, budget, same)
-    settings = {"init": INIT, "select": EXPLORE, "tail": TAIL}
+    settings = {"init": INIT, "select": EXPLORE, "clip_below": CLIP_BELOW}
     return bayesopt_sampled(space, parts, same=same, **settings)
 
 
@@ -160,11 +163,20 @@ def transport_process(distance: Callable[[Space], GraphDistance]) -> Method:
                 f"{distance_matrices.MAX_KINDS}"
             )
         table = partial(
-            distance_matrices.table, space, distance=of_pairs, same=same, repair="clip"
+            distance_matrices.distance_matrix,
+            space,
+            distance=of_pairs,
+            same=same,
+            repair="clip",
         )
         with Console(stderr=True).status(f"distances of all cells: {of_pairs.name}"):
             pool = make_pool(
-                space, parts, arch=archs, same=same, tables=[table], scale=SCALE
+                space,
+                parts,
+                arch=archs,
+                same=same,
+                distance_matrices=[table],
+                scale=SCALE,
             )
         return bayesopt(pool, init=budget.init)
 
@@ -175,21 +187,21 @@ METHODS: dict[str, Method] = {
     "random": lambda space, archs, b: random_search(space, capacity=b.evaluations),
     "evolution": lambda space, archs, b: regularized_evolution(space, init=b.init),
     "bananas": lambda space, archs, b: bananas(
-        space, feature_maps.path_encoder(space), init=b.init, tail=TAIL
+        space, feature_maps.path_encoder(space), init=b.init, clip_below=CLIP_BELOW
     ),
-    "gp-hamming": gaussian_process(feature_maps.hamming),
-    "gp-path": gaussian_process(feature_maps.path),
-    "gp-nasbot": gaussian_process(feature_maps.nasbot_like),
-    "gp-ot": gaussian_process(feature_maps.operation_transport),
+    "gp-hamming": gaussian_process(feature_maps.hamming_features),
+    "gp-path": gaussian_process(feature_maps.path_features),
+    "gp-nasbot": gaussian_process(feature_maps.nasbot_like_features),
+    "gp-ot": gaussian_process(feature_maps.operation_transport_features),
     "gp-sinkhorn": transport_process(graph_distances.sinkhorn_divergence),
     "gp-gw": transport_process(graph_distances.gromov_wasserstein),
     "gp-fgw": transport_process(graph_distances.fused_gromov_wasserstein),
     "gp-gwot": transport_process(graph_distances.gromov_and_counts),
     "gp-otmann": transport_process(graph_distances.otmann),
-    "gp-tw": gaussian_process(feature_maps.tree_wasserstein),
-    "gp-tw2g": gaussian_process(partial(feature_maps.tree_wasserstein, n=2)),
+    "gp-tw": gaussian_process(feature_maps.tree_wasserstein_features),
+    "gp-tw2g": gaussian_process(partial(feature_maps.tree_wasserstein_features, n=2)),
     "gp-tw2g-copies": gaussian_process(
-        partial(feature_maps.tree_wasserstein, n=2), copies=True
+        partial(feature_maps.tree_wasserstein_features, n=2), copies=True
     ),
     "gp-tw2g-plus": improved,
     "gp-tw2g-plus-sampled": sampled,
@@ -218,7 +230,7 @@ def in_batches(select: selectors.Select) -> BatchMethod:
         same = same_function(space, budget)
         check_room(space, archs, budget, same)
         pool = make_pool(space, parts, arch=archs, same=same)
-        settings = {"init": budget.init, "batch": batch, "tail": TAIL}
+        settings = {"init": budget.init, "batch": batch, "clip_below": CLIP_BELOW}
         return bayesopt(pool, select=select, **settings)
 
     return method
@@ -231,15 +243,15 @@ BATCH_METHODS: dict[str, BatchMethod] = {
     "evolution": lambda space, archs, b, batch: regularized_evolution(
         space, init=b.init, batch=batch
     ),
-    "top-ei": in_batches(selectors.best()),
+    "top-ei": in_batches(selectors.maximise()),
     "kdpp": in_batches(selectors.kdpp()),
     "kdpp-no-quality": in_batches(selectors.kdpp(quality=False)),
     "quality-only": in_batches(selectors.kdpp(diversity=False)),
-    "greedy-map": in_batches(selectors.greedy()),
+    "greedy-map": in_batches(selectors.greedy_map()),
     "thompson": in_batches(selectors.thompson()),
-    "gp-bucb": in_batches(selectors.believer(confidence_bound(4.0))),
-    "believer": in_batches(selectors.believer()),
-    "liar": in_batches(selectors.believer(lie="best")),
+    "gp-bucb": in_batches(selectors.kriging_believer(confidence_bound(4.0))),
+    "believer": in_batches(selectors.kriging_believer()),
+    "liar": in_batches(selectors.constant_liar(value="best")),
     "penalisation": in_batches(selectors.local_penalisation()),
     "uniform": in_batches(selectors.uniform),
 }

@@ -18,7 +18,7 @@ from jaxnas import metrics, types
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.benchmarks.base import PERCENT, Benchmark
 from jaxnas.io import npz
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.spaces import nasbench101, nasbench201
@@ -72,7 +72,7 @@ class Config:
     out: str = "results"
     """Folder for the results."""
 
-    def parts(self, space: Space) -> list[Parts]:
+    def parts(self, space: Space) -> list[FeatureMap]:
         """Of the distance of Gaussian processes, beside a method's own: none."""
         del space
         return []
