@@ -40,7 +40,7 @@ from jaxnas import ranks
 from jaxnas.benchmarks import sources, table_files
 from jaxnas.io import files, npz
 from jaxnas.kernels import feature_maps
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.predictors import few_labels
 from jaxnas.predictors.pool import Pool, index_of, make_pool
 from jaxnas.spaces import nasbench201
@@ -91,7 +91,7 @@ class Row(NamedTuple):
     deviation: float  # of the sets
 
 
-def on_live(parts: Parts) -> Parts:
+def on_live(parts: FeatureMap) -> FeatureMap:
     """The same parts of a distance, of what is left without dead edges."""
     return lambda arch: parts(nasbench201.without_dead(arch))
 
@@ -166,13 +166,15 @@ def _models(
     arch: np.ndarray, features: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Predict]:
     # Each score has a length-scale of its own.
-    proxies = [few_labels.by_architecture(SPACE, arch, f[:, None]) for f in features.T]
-    live = (feature_maps.hamming(SPACE), feature_maps.path(SPACE))
-    parts: dict[str, list[Parts]] = {
-        "tw": [feature_maps.tree_wasserstein(SPACE, n=2)],
+    proxies = [
+        few_labels.features_by_architecture(SPACE, arch, f[:, None]) for f in features.T
+    ]
+    live = (feature_maps.hamming_features(SPACE), feature_maps.path_features(SPACE))
+    parts: dict[str, list[FeatureMap]] = {
+        "tw": [feature_maps.tree_wasserstein_features(SPACE, n=2)],
         "proxies": proxies,
         "all": [
-            feature_maps.live_tree_wasserstein(SPACE, n=2),
+            feature_maps.live_tree_wasserstein_features(SPACE, n=2),
             *map(on_live, live),
             *proxies,
         ],

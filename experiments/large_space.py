@@ -52,10 +52,10 @@ SEARCHES: dict[str, Callable[[Space], Search]] = {
     "evolution": regularized_evolution,
     "random": random_search,
     "gp-hamming-sampled": lambda space: bayesopt_sampled(
-        space, [feature_maps.hamming(space)]
+        space, [feature_maps.hamming_features(space)]
     ),
     "gp-hamming-sampled-ucb": lambda space: bayesopt_sampled(
-        space, [feature_maps.hamming(space)], select=EXPLORE
+        space, [feature_maps.hamming_features(space)], select=EXPLORE
     ),
 }
 

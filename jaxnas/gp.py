@@ -1,4 +1,4 @@
-"""Gaussian processes on padded arrays: posterior, marginal likelihood, fit.
+"""Gaussian processes on padded_covariance arrays: posterior, marginal likelihood, fit.
 
 Shapes never grow: arrays have a capacity, and a mask says which rows are seen. An unseen
 row becomes a unit row of the covariance with target 0, which is exact: it changes neither
@@ -28,15 +28,15 @@ class Posterior(NamedTuple):
     cov: Array  # (m, m)
 
 
-class Hyper(NamedTuple):
-    """Hyper-parameters; the covariance of targets is amplitude (R + noise I)."""
+class Hyperparameters(NamedTuple):
+    """Hyperparameters-parameters; the covariance of targets is amplitude (R + noise I)."""
 
     scales: Array  # (c,) length-scales, in the unit of each part of the distance
     noise: Array  # () noise variance as a fraction of the amplitude
     amplitude: Array  # () prior variance
 
 
-class HyperPrior(NamedTuple):
+class HyperparameterPrior(NamedTuple):
     """Independent log-normal priors; the amplitude has none."""
 
     scales: Array  # (c,) medians of the length-scales
@@ -45,7 +45,7 @@ class HyperPrior(NamedTuple):
     noise_spread: Array  # () standard deviation of log noise
 
 
-class Target(NamedTuple):
+class Standardisation(NamedTuple):
     """A standardisation of scores: z = (max(score, floor) - mean) / std."""
 
     floor: Array  # ()
@@ -53,7 +53,7 @@ class Target(NamedTuple):
     std: Array  # ()
 
 
-def padded(gram: Array, seen: Array, noise: Array) -> Array:
+def padded_covariance(gram: Array, seen: Array, noise: Array) -> Array:
     """`gram` (n, n) plus noise () on the seen rows, unit rows elsewhere."""
     both = seen[:, None] & seen[None]
     return jnp.where(both, gram, 0.0) + jnp.diag(jnp.where(seen, noise, 1.0))
@@ -78,7 +78,7 @@ def posterior(
         seen=(seen, "n"),
         noise=(noise, ""),
     )
-    factor = jnp.linalg.cholesky(padded(gram, seen, noise))
+    factor = jnp.linalg.cholesky(padded_covariance(gram, seen, noise))
     white = solve_triangular(factor, jnp.where(seen[:, None], cross, 0.0), lower=True)
     target = solve_triangular(factor, jnp.where(seen, y, 0.0), lower=True)
     return Posterior(white.T @ target, prior - white.T @ white)
@@ -109,20 +109,20 @@ def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
     Returns: () log density.
     """
     check_shapes(gram=(gram, "nn"), y=(y, "n"), seen=(seen, "n"), noise=(noise, ""))
-    factor = jnp.linalg.cholesky(padded(gram, seen, noise))
+    factor = jnp.linalg.cholesky(padded_covariance(gram, seen, noise))
     y = jnp.where(seen, y, 0.0)
     quadratic = y @ cho_solve((factor, True), y)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
     return -0.5 * (quadratic + log_det + seen.sum() * jnp.log(2 * jnp.pi))
 
 
-def log_evidence(gram: Array, y: Array, seen: Array, noise: Array) -> tuple:
+def profile_log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> tuple:
     """`log_marginal` at its best amplitude, without constants, and that amplitude.
 
     `gram` is a correlation and `noise` a fraction: the covariance A (R + noise I) has its
     maximum at A = y' (R + noise I)^-1 y / n.
     """
-    factor = jnp.linalg.cholesky(padded(gram, seen, noise))
+    factor = jnp.linalg.cholesky(padded_covariance(gram, seen, noise))
     white = solve_triangular(factor, jnp.where(seen, y, 0.0), lower=True)
     num = seen.sum()
     # Fewer than one seen row, or all targets equal: any amplitude does.
@@ -132,8 +132,12 @@ def log_evidence(gram: Array, y: Array, seen: Array, noise: Array) -> tuple:
 
 
 def fit(
-    correlation: Correlation, distances: Array, y: Array, seen: Array, prior: HyperPrior
-) -> Hyper:
+    correlation: Correlation,
+    distances: Array,
+    y: Array,
+    seen: Array,
+    prior: HyperparameterPrior,
+) -> Hyperparameters:
     """The most probable hyper-parameters over a fixed design, all of them jointly.
 
     A low-discrepancy design of 32 points under the prior, then the same more closely
@@ -151,7 +155,7 @@ def fit(
     def log_posterior(deviation: Array) -> tuple[Array, Array]:
         value = medians * jnp.exp(spread * deviation)
         gram = correlation(distances, value[:-1])
-        evidence, amplitude = log_evidence(gram, y, seen, value[-1])
+        evidence, amplitude = profile_log_marginal(gram, y, seen, value[-1])
         evidence = evidence - 0.5 * jnp.sum(deviation**2)
         return jnp.where(jnp.isfinite(evidence), evidence, -jnp.inf), amplitude
 
@@ -164,7 +168,7 @@ def fit(
     widths = jnp.array([1.0, 0.4])
     deviation, amplitudes = jax.lax.scan(narrow, jnp.zeros(num_scales + 1), widths)
     value = medians * jnp.exp(spread * deviation)
-    return Hyper(value[:-1], value[-1], amplitudes[-1])
+    return Hyperparameters(value[:-1], value[-1], amplitudes[-1])
 
 
 def _normal_design(num: int, dimension: int) -> np.ndarray:
@@ -178,12 +182,15 @@ def _normal_design(num: int, dimension: int) -> np.ndarray:
     return (np.log(uniform / (1 - uniform)) / 1.702).astype(np.float32)
 
 
-def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
-    """The standardisation of the seen scores, with the lower tail cut off.
+def fit_standardisation(
+    score: Array, seen: Array, clip_below: float = jnp.inf
+) -> Standardisation:
+    """The standardisation of the seen scores, with the lower clip_below cut off.
 
     Args:
       score: (n,), NaN for a failed evaluation.  seen: (n,) bool.
-      tail: scores lower than the median by more than `tail` times the distance from the
+      clip_below: scores lower than the median by more than `clip_below` times the distance
+        from the
         median to the upper quartile are raised to that floor. Networks that failed to
         train would otherwise own the variance, and good ones look alike.
     """
@@ -193,7 +200,9 @@ def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
     at = lambda share: ordered[((num - 1) * share).astype(jnp.int32)]  # noqa: E731
     median, upper = at(0.5), at(0.75)
     low = jnp.where(used, score, jnp.inf).min()
-    floor = jnp.where(jnp.isinf(tail), low, median - tail * (upper - median))
+    floor = jnp.where(
+        jnp.isinf(clip_below), low, median - clip_below * (upper - median)
+    )
     # All scores alike, or none: nothing to scale.
     floor = jnp.where(used.any(), floor, 0.0)
     kept = jnp.where(used, jnp.maximum(score, floor), 0.0)
@@ -205,10 +214,10 @@ def standardise(score: Array, seen: Array, tail: float = jnp.inf) -> Target:
     unit = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1])
     std = unit * jnp.sqrt(jnp.sum((deviation / unit) ** 2) / num)
     rounding = 8 * jnp.finfo(std.dtype).eps * jnp.abs(kept).max()
-    return Target(floor, mean, jnp.where(std > rounding, std, 1.0))
+    return Standardisation(floor, mean, jnp.where(std > rounding, std, 1.0))
 
 
-def apply_target(target: Target, score: Array) -> Array:
+def standardise(target: Standardisation, score: Array) -> Array:
     """Standardised `score`; a failed evaluation (NaN) counts as the floor."""
     score = jnp.where(jnp.isfinite(score), score, target.floor)
     return (jnp.maximum(score, target.floor) - target.mean) / target.std

@@ -209,7 +209,7 @@ def test_blocks_and_scipy_sum_the_same_distances(archs):
     distinct, row = rng.normal(size=(9, 4)), rng.integers(9, size=30)
     distinct[:, 2:] = distinct[row[:9] % 3, 2:]  # a part with fewer values
     x = jnp.asarray(distinct.T, jnp.float32)
-    stored = distances.tables(gram.Embedding((x[:2], x[2:]), jnp.asarray(row)))
+    stored = distances.tables(gram.Embeddings((x[:2], x[2:]), jnp.asarray(row)))
     assert stored[1].value.shape[1] < stored[0].value.shape[1] == 9
     ours = distances.block(stored, jnp.arange(11))
     every = distinct[row]
@@ -239,8 +239,12 @@ def data():
 def test_the_kernel_of_the_peer_is_ours(data):
     x, _, scales, cuts = data
     kernel = peers.Laplacian(scales, np.array([[1e-3, 1e3]] * 2), cuts)
-    whole = gram.Embedding((jnp.asarray(x.T[:2]), jnp.asarray(x.T[2:])), jnp.arange(15))
-    ours = gram.laplace(gram.pairs(whole, jnp.arange(15)), jnp.asarray(scales))
+    whole = gram.Embeddings(
+        (jnp.asarray(x.T[:2]), jnp.asarray(x.T[2:])), jnp.arange(15)
+    )
+    ours = gram.laplace(
+        gram.distances_between(whole, jnp.arange(15)), jnp.asarray(scales)
+    )
     np.testing.assert_allclose(kernel(x), ours, atol=1e-5)
     np.testing.assert_allclose(kernel(x, eval_gradient=True)[0], kernel(x))
     np.testing.assert_allclose(kernel(x[:3], x), kernel(x)[:3])

@@ -208,7 +208,7 @@ def test_a_failing_method_is_named(tmp_path):
 KILLED = """
 import os, pathlib, signal, sys, time
 import numpy as np
-from experiments import chunks
+from jaxnas.studies import seed_store
 def slow(method, seeds):
     time.sleep(0.05)
     draws = [np.random.default_rng(int(s)).normal(size=40_000) for s in seeds]
@@ -216,8 +216,8 @@ def slow(method, seeds):
 def start(out):
     child = os.fork()
     if child == 0:
-        folder = chunks.open_folder(out, {"steps": 3})
-        chunks.run_chunks(folder, ["a", "b"], 18, slow, chunk=3, evaluations=3)
+        folder = seed_store.open_folder(out, {"steps": 3})
+        seed_store.run_chunks(folder, ["a", "b"], 18, slow, chunk=3, evaluations=3)
         os._exit(0)
     return child
 def wait(child):

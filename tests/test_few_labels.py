@@ -50,26 +50,26 @@ def test_savage_scores_are_quantiles_of_the_exponential_distribution():
 
 def test_values_are_found_by_architecture():
     values = np.arange(120.0).reshape(60, 2)
-    part = few_labels.by_architecture(SPACE, ARCH, values)
+    part = few_labels.features_by_architecture(SPACE, ARCH, values)
     (found,) = jax.vmap(part)(jnp.asarray(ARCH[7:9]))
     np.testing.assert_array_equal(found, values[7:9])
     with pytest.raises(ValueError, match=r"wanted values \(60, f\)"):
-        few_labels.by_architecture(SPACE, ARCH, values[:5])
+        few_labels.features_by_architecture(SPACE, ARCH, values[:5])
 
 
 def test_the_process_is_the_padded_one_of_the_library():
-    cells = pool.make_pool(SPACE, [feature_maps.hamming(SPACE)], arch=ARCH)
+    cells = pool.make_pool(SPACE, [feature_maps.hamming_features(SPACE)], arch=ARCH)
     place = jnp.array([3, 17, 40, 8, 55])
     y = jnp.array([1.0, 2.0, 0.5, -1.0, 0.0])
     mean, std = jax.jit(few_labels.gaussian_process)(cells, place, y)
-    target = gp.standardise(y, jnp.ones(5, bool))
-    rows = cells.embedding.row
-    between = gram.pairs(cells.embedding, rows[place])
-    z = gp.apply_target(target, y)
+    target = gp.fit_standardisation(y, jnp.ones(5, bool))
+    rows = cells.embeddings.column
+    between = gram.distances_between(cells.embeddings, rows[place])
+    z = gp.standardise(target, y)
     fit = jax.jit(functools.partial(gp.fit, gram.laplace))
     hyper = fit(between, z, jnp.ones(5, bool), cells.prior)
     kernel = lambda d: hyper.amplitude * gram.laplace(d, hyper.scales)  # noqa: E731
-    every = kernel(gram.pairs(cells.embedding, rows))
+    every = kernel(gram.distances_between(cells.embeddings, rows))
     noise = hyper.amplitude * hyper.noise
     seen = jnp.ones(5, bool)
     exact = gp.posterior(kernel(between), every[place], every, z, seen, noise)

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 posterior, log_marginal = jax.jit(gp.posterior), jax.jit(gp.log_marginal)
 fit = jax.jit(functools.partial(gp.fit, gram.laplace))
-standardise, apply_target = jax.jit(gp.standardise), jax.jit(gp.apply_target)
+fit_standardisation = jax.jit(gp.fit_standardisation)
+standardise = jax.jit(gp.standardise)
 
 
 def problem(seed=0, num=12, points=5, noise=0.03):
@@ -113,7 +114,7 @@ def test_the_evidence_is_the_likelihood_at_its_best_amplitude(x64):
     apart, y, scales, noise = problem(seed=2)
     k = blocks(apart, scales, 12)[0]
     seen = np.arange(12) != 3
-    evidence, amplitude = jax.jit(gp.log_evidence)(k, y, seen, noise)
+    evidence, amplitude = jax.jit(gp.profile_log_marginal)(k, y, seen, noise)
 
     def minus_log_marginal(log_amplitude):
         a = np.exp(log_amplitude)
@@ -127,14 +128,16 @@ def test_the_evidence_is_the_likelihood_at_its_best_amplitude(x64):
 
 
 def prior(medians):
-    return gp.HyperPrior(jnp.array(medians), *map(jnp.float32, (1.0, 0.01, 2.0)))
+    return gp.HyperparameterPrior(
+        jnp.array(medians), *map(jnp.float32, (1.0, 0.01, 2.0))
+    )
 
 
 def log_posterior(hyper, apart, y, seen, prior):
     k = gram.laplace(jnp.asarray(apart), hyper.scales)
     scales = jnp.log(hyper.scales / prior.scales) / prior.spread
     noise = jnp.log(hyper.noise / prior.noise) / prior.noise_spread
-    evidence = gp.log_evidence(k, y, seen, hyper.noise)[0]
+    evidence = gp.profile_log_marginal(k, y, seen, hyper.noise)[0]
     return float(evidence - 0.5 * (scales @ scales + noise**2))
 
 
@@ -199,9 +202,9 @@ def test_standardised_scores_have_mean_0_and_variance_1():
     score = np.float32(70 + 5 * rng.normal(size=30))
     score[[3, 8]] = np.nan
     seen = np.arange(30) < 25
-    target = standardise(score, seen)
+    target = fit_standardisation(score, seen)
     used = seen & ~np.isnan(score)
-    z = np.asarray(apply_target(target, score))
+    z = np.asarray(standardise(target, score))
     np.testing.assert_allclose(z[used].mean(), 0, atol=1e-5)
     np.testing.assert_allclose(z[used].std(), 1, atol=1e-5)
     np.testing.assert_allclose(target.floor, score[used].min())
@@ -214,31 +217,31 @@ def test_the_lower_tail_is_cut_off():
     seen = np.ones(22, bool)
     seen = np.append(seen[:-1], False)
     score = score[:22]
-    for tail in (0.5, 2.0):
-        target = standardise(score, seen, tail)
+    for clip_below in (0.5, 2.0):
+        target = fit_standardisation(score, seen, clip_below)
         ordered = np.sort(score[:21])
         median, upper = ordered[10], ordered[15]
-        floor = median - tail * (upper - median)
+        floor = median - clip_below * (upper - median)
         np.testing.assert_allclose(target.floor, floor)
         kept = np.maximum(score[:21], floor)
         np.testing.assert_allclose(target.mean, kept.mean(), rtol=1e-6)
         np.testing.assert_allclose(target.std, kept.std(), rtol=1e-5)
-        z = np.asarray(apply_target(target, score))
+        z = np.asarray(standardise(target, score))
         np.testing.assert_allclose(z[:21], (kept - kept.mean()) / kept.std(), atol=1e-4)
         # All that is below the floor is alike, failures included.
         assert z[0] == z[1] == z[21] == z.min()
         assert (z == z.min()).sum() == 1 + (score[:21] <= floor).sum()
 
 
-@pytest.mark.parametrize("tail", [2.0, np.inf])
+@pytest.mark.parametrize("clip_below", [2.0, np.inf])
 @pytest.mark.parametrize(
     "score", [[np.nan] * 4, [5.0] * 4, [np.nan, 5, 5, 5], [1, np.inf, -np.inf, 3]]
 )
-def test_scores_without_anything_to_scale(score, tail):
+def test_scores_without_anything_to_scale(score, clip_below):
     score = jnp.float32(score)
     for seen in (np.ones(4, bool), np.zeros(4, bool)):
-        target = standardise(score, seen, tail)
-        z = apply_target(target, score)
+        target = fit_standardisation(score, seen, clip_below)
+        z = standardise(target, score)
         assert np.isfinite(target.mean) and np.isfinite(target.std) and target.std > 0
         if seen.any() or np.isnan(score).all():
             assert np.isfinite(z).all() and (np.abs(z) < 2).all()

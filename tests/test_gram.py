@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def some_parts(rng, num=40):
-    """Parts with all that `embedding` may merge, drop or find twice."""
+    """Parts with all that `compress_embeddings` may merge, drop or find twice."""
     base = rng.normal(size=(num, 4))
     base[num // 2 :] = base[: num - num // 2]  # every architecture twice
     scaled = np.hstack([base, 3 * base[:, :2], -0.5 * base[:, 1:], base + 7.0])
@@ -25,10 +25,10 @@ def some_parts(rng, num=40):
 
 def test_the_reduction_changes_no_distance():
     parts = some_parts(np.random.default_rng(0))
-    embedding = gram.embedding(parts)
-    assert [p.shape[0] for p in embedding.parts][:2] == [4, 1]
-    assert {p.dtype for p in embedding.parts} == {jnp.dtype("float32")}
-    found = gram.pairs(embedding, embedding.row)
+    embeddings = gram.compress_embeddings(parts)
+    assert [p.shape[0] for p in embeddings.parts][:2] == [4, 1]
+    assert {p.dtype for p in embeddings.parts} == {jnp.dtype("float32")}
+    found = gram.distances_between(embeddings, embeddings.column)
     assert found.shape == (3, 40, 40)
     for ours, part in zip(found, parts, strict=True):
         wanted = cdist(part, part, "cityblock")
@@ -36,42 +36,45 @@ def test_the_reduction_changes_no_distance():
 
 
 def test_equal_embeddings_are_stored_once():
-    embedding = gram.embedding(some_parts(np.random.default_rng(1)))
-    assert embedding.parts[0].shape[1] == 20 and embedding.row.shape == (40,)
-    assert embedding.row.dtype == jnp.int32
-    np.testing.assert_array_equal(embedding.row[:20], embedding.row[20:])
-    assert len(np.unique(embedding.row[:20])) == 20
+    embeddings = gram.compress_embeddings(some_parts(np.random.default_rng(1)))
+    assert embeddings.parts[0].shape[1] == 20 and embeddings.column.shape == (40,)
+    assert embeddings.column.dtype == jnp.int32
+    np.testing.assert_array_equal(embeddings.column[:20], embeddings.column[20:])
+    assert len(np.unique(embeddings.column[:20])) == 20
     # What differs in one part alone is not the same.
-    embedding = gram.embedding(
+    embeddings = gram.compress_embeddings(
         [np.array([[0.0], [0], [1]]), np.array([[0.0], [1], [1]])]
     )
-    assert len(np.unique(embedding.row)) == 3
+    assert len(np.unique(embeddings.column)) == 3
 
 
 def test_what_does_not_vary_is_dropped():
     part = np.random.default_rng(2).normal(size=(9, 3))
-    embedding = gram.embedding([np.full((9, 2), 4.0), part])
-    assert len(embedding.parts) == 1
+    embeddings = gram.compress_embeddings([np.full((9, 2), 4.0), part])
+    assert len(embeddings.parts) == 1
     np.testing.assert_allclose(
-        gram.pairs(embedding, embedding.row)[0],
+        gram.distances_between(embeddings, embeddings.column)[0],
         cdist(part, part, "cityblock"),
         rtol=1e-5,
     )
     with pytest.raises(ValueError, match="same embedding: nothing to model"):
-        gram.embedding([np.full((9, 2), 4.0)])
+        gram.compress_embeddings([np.full((9, 2), 4.0)])
 
 
-@pytest.mark.parametrize("kind", [feature_maps.tree_wasserstein, feature_maps.hamming])
-def test_real_embeddings_keep_their_distances(kind):
+@pytest.mark.parametrize(
+    "feature_map",
+    [feature_maps.tree_wasserstein_features, feature_maps.hamming_features],
+)
+def test_real_embeddings_keep_their_distances(feature_map):
     rng = np.random.default_rng(3)
     arch = rng.integers(0, 5, (300, 6)).astype(np.int32)
-    parts = jax.jit(jax.vmap(kind(nb201.SPACE)))(arch)
-    embedding = gram.embedding([np.asarray(p) for p in parts])
-    assert embedding.parts[0].shape[0] <= parts[0].shape[1]
-    found = gram.pairs(embedding, embedding.row)
+    parts = jax.jit(jax.vmap(feature_map(nb201.SPACE)))(arch)
+    embeddings = gram.compress_embeddings([np.asarray(p) for p in parts])
+    assert embeddings.parts[0].shape[0] <= parts[0].shape[1]
+    found = gram.distances_between(embeddings, embeddings.column)
     for ours, part in zip(found, parts, strict=True):
         np.testing.assert_allclose(ours, cdist(part, part, "cityblock"), atol=1e-5)
-    if kind is feature_maps.hamming:
+    if feature_map is feature_maps.hamming_features:
         np.testing.assert_allclose(found[0], (arch[:, None] != arch).sum(-1), atol=1e-5)
 
 
@@ -79,7 +82,7 @@ def test_the_nasbot_like_distance():
     """L1 of sorted degrees and of operation counts, by hand."""
     rng = np.random.default_rng(4)
     arch = rng.integers(0, 5, (20, 6)).astype(np.int32)
-    (part,) = jax.jit(jax.vmap(feature_maps.nasbot_like(nb201.SPACE)))(arch)
+    (part,) = jax.jit(jax.vmap(feature_maps.nasbot_like_features(nb201.SPACE)))(arch)
     graphs = jax.tree.map(np.asarray, jax.vmap(nb201.graph_nonezero)(arch))
     features = []
     for adj, ops in zip(graphs.adj, graphs.ops, strict=True):
@@ -93,22 +96,20 @@ def test_the_nasbot_like_distance():
 def test_distances_by_column_and_by_pair_are_scipys():
     rng = np.random.default_rng(5)
     parts = [rng.normal(size=(25, 3)), rng.normal(size=(25, 8))]
-    embedding = gram.embedding(parts)
-    row = np.asarray(embedding.row)
+    embeddings = gram.compress_embeddings(parts)
+    row = np.asarray(embeddings.column)
     wanted = np.stack([cdist(p, p, "cityblock") for p in parts])
     np.testing.assert_allclose(
-        gram.pairs(embedding, embedding.row[:7]), wanted[:, :7, :7], atol=1e-5
+        gram.distances_between(embeddings, embeddings.column[:7]),
+        wanted[:, :7, :7],
+        atol=1e-5,
     )
     for i in (0, 13):
-        column = gram.column(embedding, embedding.row[i])
+        column = gram.distances_from(embeddings, embeddings.column[i])
         np.testing.assert_allclose(column[:, row], wanted[:, i], atol=1e-5)
 
     x, y = parts[1].T[:, :4], parts[1].T[:, 4:]
     np.testing.assert_allclose(gram.l1(x, y), wanted[1][:4, 4:], atol=1e-5)
-    one = lambda x, y: jnp.abs(x - y).sum()[None]  # noqa: E731
-    np.testing.assert_allclose(
-        gram.pairwise(one)(x.T, y.T)[..., 0], wanted[1][:4, 4:], atol=1e-5
-    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -126,7 +127,7 @@ def test_the_kernel_is_positive_semi_definite(seed, x64):
 def test_mean_distances():
     rng = np.random.default_rng(6)
     parts = [rng.normal(size=(300, 5)), 10 * rng.normal(size=(300, 2))]
-    found = gram.mean_distances(gram.embedding(parts))
+    found = gram.mean_distances(gram.compress_embeddings(parts))
     wanted = [cdist(p, p, "cityblock").mean() for p in parts]
     np.testing.assert_allclose(found, wanted, rtol=0.08)
 
@@ -134,8 +135,11 @@ def test_mean_distances():
 @pytest.mark.parametrize("unit", [1e-9, 1e7])
 def test_the_unit_of_an_embedding_changes_nothing_else(unit):
     parts = some_parts(np.random.default_rng(7))
-    one, other = gram.embedding(parts), gram.embedding([unit * p for p in parts])
-    np.testing.assert_array_equal(one.row, other.row)
+    one, other = (
+        gram.compress_embeddings(parts),
+        gram.compress_embeddings([unit * p for p in parts]),
+    )
+    np.testing.assert_array_equal(one.column, other.column)
     assert gram.num_distinct(one) > 10
     for a, b in zip(one.parts, other.parts, strict=True):
         np.testing.assert_allclose(b, unit * np.asarray(a), rtol=1e-5)
@@ -147,9 +151,9 @@ def test_what_varies_beside_an_offset_or_in_one_row_alone_is_kept():
     rare[7, 0] += 1
     cases = (x, x + [1e8, 0, 0], 1), (rare - 1000, rare, 1), (x, 1 + 1e-9 * x, 1e-9)
     for one, other, unit in cases:
-        moved = gram.embedding([other])
+        moved = gram.compress_embeddings([other])
         assert gram.num_distinct(moved) == len(np.unique(one, axis=0))
-        found = gram.pairs(moved, moved.row[:20])[0] / unit
+        found = gram.distances_between(moved, moved.column[:20])[0] / unit
         wanted = cdist(one[:20], one[:20], "cityblock")
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
@@ -157,7 +161,7 @@ def test_what_varies_beside_an_offset_or_in_one_row_alone_is_kept():
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e15])
 def test_embeddings_that_cannot_be_compared_are_refused(wrong):
     with pytest.raises(ValueError, match=f"finite and below 1e12, found {wrong}"):
-        gram.embedding([np.array([[1.0, 0], [2, 1], [4, wrong]])])
+        gram.compress_embeddings([np.array([[1.0, 0], [2, 1], [4, wrong]])])
     with pytest.raises(ValueError, match=r"wanted x \(f, n\), y \(f, m\); found"):
         gram.l1(np.ones((3, 2)), np.ones((4, 2)))
     two = np.arange(6.0).reshape(3, 2)
@@ -168,4 +172,4 @@ def test_embeddings_that_cannot_be_compared_are_refused(wrong):
         ([two[0]], r"of shape \(n, f\), not \(2,\)"),
     ):
         with pytest.raises(ValueError, match=words):
-            gram.embedding(parts)
+            gram.compress_embeddings(parts)

@@ -210,7 +210,7 @@ def test_a_part_of_a_large_space(space):
     assert not any(v and tuple(a) not in inside for a, v in
                    zip(near.tolist(), valid, strict=True))  # fmt: skip
     pool = make_pool(
-        part, [feature_maps.hamming(space)], arch=np.concatenate([arch, arch])
+        part, [feature_maps.hamming_features(space)], arch=np.concatenate([arch, arch])
     )
     assert pool.arch.shape == (50, len(space.choices))
     places = jax.vmap(index_of, (None, 0))(pool, jnp.asarray(arch))
@@ -267,7 +267,9 @@ def evaluate(key, query):
 
 @pytest.mark.parametrize("space", LARGE.values(), ids=LARGE)
 def test_searches_of_a_large_space(space):
-    pool = make_pool(space, [feature_maps.hamming(space)], arch=draws(space, 300))
+    pool = make_pool(
+        space, [feature_maps.hamming_features(space)], arch=draws(space, 300)
+    )
     encode = lambda arch: arch.astype(float)  # noqa: E731
     line = lambda key, x, y, n, pool: jnp.stack([(pool == 1).sum(1) * 1.0] * 2)  # noqa: E731
     searches = {
@@ -313,7 +315,7 @@ def test_distances_of_architectures_with_several_graphs_are_sums():
     arch = draws(both, 7)
     kinds = ("tree_wasserstein", "live_tree_wasserstein", "operation_transport")
     for kind in (*kinds, "nasbot_like"):
-        feature = getattr(feature_maps, kind)
+        feature = getattr(feature_maps, f"{kind}_features")
         parts, of_cell = (jax.vmap(feature(space)) for space in (both, cell))
         wanted = of_cell(arch[:, :6]) + of_cell(arch[:, 6:])
         found = parts(arch)
@@ -323,4 +325,4 @@ def test_distances_of_architectures_with_several_graphs_are_sums():
     with pytest.raises(ValueError, match="two cells has 2 graphs: wanted one"):
         both.to_graph(arch[0])
     with pytest.raises(ValueError, match="supernet has no graph to compare"):
-        feature_maps.tree_wasserstein(SPACES["14 positions of 8"])
+        feature_maps.tree_wasserstein_features(SPACES["14 positions of 8"])

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from jaxnas import metrics
 from jaxnas.search.base import Search
-from jaxnas.search.common import from_nothing
+from jaxnas.search.common import train_from_scratch
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base
 from jaxnas.types import Query, Result
@@ -78,7 +78,7 @@ def test_many_small_costs_add_up_exactly():
     """In single precision 1e7 + 0.25 would be 1e7, and the budget never used up."""
 
     def ask(key, state):
-        return from_nothing(jnp.zeros((1, 6), jnp.int32), 1)
+        return train_from_scratch(jnp.zeros((1, 6), jnp.int32), 1)
 
     def evaluate(key, query):
         one = jnp.ones(1)

@@ -12,10 +12,14 @@ from jaxnas import gp
 from jaxnas.benchmarks.synthetic import synthetic
 from jaxnas.kernels import feature_maps
 from jaxnas.kernels.gram import laplace
-from jaxnas.predictors import pool
-from jaxnas.predictors import pool_gp as pool_posterior
-from jaxnas.search.gp import proposals, sampled_search, selectors, shortlists
-from jaxnas.search.gp import sampled_gp as posterior
+from jaxnas.predictors import pool, pool_gp
+from jaxnas.search.gp import (
+    proposals,
+    sampled_gp,
+    sampled_search,
+    selectors,
+    shortlists,
+)
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.restriction import restricted
@@ -48,7 +52,7 @@ def _evaluate(failing, key, query):
 
 @functools.cache
 def make(batch=1, name="best", **settings):
-    rule = {"best": selectors.best(), "kdpp": selectors.kdpp(size=20)}[name]
+    rule = {"best": selectors.maximise(), "kdpp": selectors.kdpp(size=20)}[name]
     candidates = proposals.mixture(
         proposals.uniform(SPACE, 20), proposals.mutants(SPACE, 20, parents=3)
     )
@@ -72,15 +76,17 @@ def state_after(num=12):
     arch = jnp.asarray(np.random.default_rng(0).permutation(EVERY)[:num])
     query = Query(arch, jnp.full(num, 20), jnp.zeros(num, jnp.int32))
     known = jax.vmap(SPACE.identity)(arch), embed(arch)
-    refit = jax.jit(lambda s: posterior.refit(prior, s, float("inf")))
+    refit = jax.jit(lambda s: sampled_gp.refit(prior, s, float("inf")))
     score = OBJECTIVE(jax.random.key(0), query).score
-    state = posterior.grown(posterior.empty(arch[:0], embed(arch[:0]), prior), num + 3)
+    state = sampled_gp.grown(
+        sampled_gp.empty(arch[:0], embed(arch[:0]), prior), num + 3
+    )
     late = jnp.arange(num) >= num - 2
     first = query._replace(epoch=jnp.where(late, 0, 20))
-    state = posterior.record(state, first, *known, score)
+    state = sampled_gp.record(state, first, *known, score)
     state = refit(state)
     last = query._replace(epoch=jnp.where(late, 20, 0))
-    return embed, prior, posterior.record(state, last, *known, score)
+    return embed, prior, sampled_gp.record(state, last, *known, score)
 
 
 @functools.cache
@@ -89,7 +95,7 @@ def everywhere():
     embed, _, state = state_after()
 
     def posteriors(archs):
-        found = posterior.at(state, embed(archs))
+        found = sampled_gp.posterior_at(state, embed(archs))
         return found._replace(joint=None), found.joint(jnp.array(FOUR))
 
     return jax.jit(posteriors)(jnp.asarray(EVERY))
@@ -103,10 +109,10 @@ def _pool_state(monkeypatch):
     _, _, state = state_after()
     cells = pool.make_pool(SPACE, [halves])
     monkeypatch.setattr(gp, "fit", lambda *_: state.hyper)
-    record = jax.jit(lambda s, i, y: pool_posterior.record(cells, s, i, y, True))
-    refit = jax.jit(lambda s: pool_posterior.refit(cells, s, float("inf")))
-    extend = jax.jit(lambda s: pool_posterior.extend(cells, s, jnp.bool_(True), True))
-    whole = pool_posterior.empty(cells, len(state.score))
+    record = jax.jit(lambda s, i, y: pool_gp.record(cells, s, i, y, True))
+    refit = jax.jit(lambda s: pool_gp.refit(cells, s, float("inf")))
+    extend = jax.jit(lambda s: pool_gp.extend(cells, s, jnp.bool_(True), True))
+    whole = pool_gp.empty(cells, len(state.score))
     places = jax.vmap(lambda arch: pool.index_of(cells, arch))(state.arch)
     for i in range(12):
         whole = refit(whole) if i == 10 else whole
@@ -118,17 +124,19 @@ def _pool_state(monkeypatch):
 def test_the_posterior_is_that_of_the_pool(monkeypatch):
     """At all candidates of a small space, with the same hyper-parameters."""
     theirs, (ours, joint) = _pool_state(monkeypatch), everywhere()
-    row = theirs.row
+    row = theirs.column
     np.testing.assert_allclose(ours.mean, theirs.mean[row], atol=1e-4)
     np.testing.assert_allclose(ours.std, theirs.std[row], atol=1e-4)
     np.testing.assert_allclose(
-        [ours.best, ours.noise], [theirs.best, theirs.noise], rtol=1e-6
+        [ours.incumbent, ours.noise], [theirs.incumbent, theirs.noise], rtol=1e-6
     )
     for a, b in zip(joint, theirs.joint(row[jnp.array(FOUR)]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
     # Candidates of one embedding are recognised.
     groups = {tuple(np.flatnonzero(row == r)) for r in range(27)}
-    assert {tuple(np.flatnonzero(ours.row == r)) for r in np.unique(ours.row)} == groups
+    assert {
+        tuple(np.flatnonzero(ours.column == r)) for r in np.unique(ours.column)
+    } == groups
 
 
 def test_the_posterior_is_the_textbooks():
@@ -144,7 +152,7 @@ def test_the_posterior_is_the_textbooks():
         return np.asarray(laplace(jnp.asarray(np.stack(apart)), jnp.asarray(scales)))
 
     with jax.enable_x64(True):
-        z = np.asarray(gp.apply_target(state.target, state.score), float)[:num]
+        z = np.asarray(gp.standardise(state.standardisation, state.score), float)[:num]
         noise = jnp.array(float(state.hyper.noise))
         matrices = kernel(seen, seen), kernel(seen, points), kernel(points, points)
         wanted = gp.posterior(*matrices, z, np.ones(num, bool), noise)
@@ -157,7 +165,7 @@ def test_the_posterior_is_the_textbooks():
 
 def test_the_first_of_equal_rows():
     rows = np.random.default_rng(0).integers(0, 3, (200, 3))
-    found = posterior.same_as(jnp.asarray(rows))
+    found = sampled_gp.first_occurrence(jnp.asarray(rows))
     wanted = [np.flatnonzero((rows == row).all(1))[0] for row in rows]
     np.testing.assert_array_equal(found, wanted)
 
@@ -205,7 +213,9 @@ def test_what_is_in_flight_is_believed_and_not_asked_again():
     query = ask(jax.random.key(0), state)
     aware = expect(state, query)
     embed = state_after()[0]
-    before, after = (posterior.at(s, embed(query.arch)) for s in (state, aware))
+    before, after = (
+        sampled_gp.posterior_at(s, embed(query.arch)) for s in (state, aware)
+    )
     np.testing.assert_allclose(after.mean, before.mean, atol=1e-3)
     assert (after.std < 0.8 * before.std).all()
     other = ask(jax.random.key(0), aware)
@@ -237,7 +247,7 @@ def test_mutants_are_walks_from_the_best():
     space = base.product("long", (4,) * 9)
     history = jax.vmap(lambda key: base.sample(key, space))(seeds(*range(8)))
     score = jnp.array([1.0, jnp.nan, 5.0, 3.0, 4.0, 0.0, 9.0, 9.0])
-    state = posterior.SampledState(
+    state = sampled_gp.SampledGPState(
         history, *[None] * 2, score, jnp.int32(6), *[None] * 3
     )
     drawn = proposals.mutants(space, 12, parents=3, depth=2)(jax.random.key(0), state)
@@ -308,7 +318,7 @@ def test_bad_settings_are_named(build, words):
 
 def test_a_fixed_capacity_does_not_grow():
     """A run of 25 steps ends inside a stage that has room for 60."""
-    hamming = [feature_maps.hamming(SPACE)]
+    hamming = [feature_maps.hamming_features(SPACE)]
     search = sampled_search.bayesopt_sampled(SPACE, hamming, init=5, capacity=25)
     state = search.init(jax.random.key(0))
     for end, _ in search.stages(25):

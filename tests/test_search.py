@@ -70,7 +70,7 @@ SEARCHES = {
     "bayesopt": lambda batch: bayesopt(whole_pool(), batch=batch),
     "bayesopt sampled": lambda batch: bayesopt_sampled(
         SPACE,
-        [feature_maps.hamming(SPACE)],
+        [feature_maps.hamming_features(SPACE)],
         mixture(uniform(SPACE, 50), mutants(SPACE, 50)),
         batch=batch,
     ),
@@ -338,7 +338,7 @@ def counting_search():
     def ask(key, state):
         steps, refreshes, room = state
         arch = jnp.stack([steps, refreshes, 0, 0, 0, 0])
-        return common.from_nothing(arch[None], len(room))
+        return common.train_from_scratch(arch[None], len(room))
 
     return Search(
         init=lambda key: (jnp.int32(0), jnp.int32(0), jnp.zeros(0)),

@@ -25,17 +25,17 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 SPACE = base.product("toy", (3, 3, 3, 2))
 BOUND = acquisition.confidence_bound(4.0)
 SELECTORS = {
-    "best": selectors.best(),
+    "best": selectors.maximise(),
     "uniform": selectors.uniform,
     "k-DPP": selectors.kdpp(1.0),
     "k-DPP without quality": selectors.kdpp(quality=False),
     "quality alone": selectors.kdpp(1.0, diversity=False),
-    "greedy": selectors.greedy(),
+    "greedy": selectors.greedy_map(),
     "thompson": selectors.thompson(),
-    "kriging believer": selectors.believer(),
-    "GP-BUCB": selectors.believer(BOUND),
-    "constant liar": selectors.believer(lie="best"),
-    "pessimistic liar": selectors.believer(lie="worst"),
+    "kriging believer": selectors.kriging_believer(),
+    "GP-BUCB": selectors.kriging_believer(BOUND),
+    "constant liar": selectors.constant_liar(value="best"),
+    "pessimistic liar": selectors.constant_liar(value="worst"),
     "local penalisation": selectors.local_penalisation(),
 }
 every_selector = pytest.mark.parametrize("name", SELECTORS)
@@ -84,11 +84,11 @@ def truth():
     state = state_after()
     count = int(state.count)
     with jax.enable_x64(True):
-        part = np.asarray(POOL.embedding.parts[0], float).T
+        part = np.asarray(POOL.embeddings.parts[0], float).T
         apart = np.abs(part[:, None] - part[None]).sum(-1)
         kernel = np.exp(-apart / np.asarray(state.hyper.scales, float)[0])
-        rows = np.asarray(POOL.embedding.row)[np.asarray(state.index)[:count]]
-        z = np.asarray(gp.apply_target(state.target, state.score))[:count]
+        rows = np.asarray(POOL.embeddings.column)[np.asarray(state.index)[:count]]
+        z = np.asarray(gp.standardise(state.standardisation, state.score))[:count]
         found = gp.posterior(
             jnp.array(kernel[np.ix_(rows, rows)]),
             jnp.array(kernel[rows]),
@@ -103,7 +103,7 @@ def truth():
 
 def test_the_joint_posterior_is_the_textbooks():
     rows = np.array([3, 0, 7, 7, 20])
-    mean, cov, distance = pool_gp.joint(POOL, state_after(), jnp.array(rows))
+    mean, cov, distance = pool_gp.joint_posterior(POOL, state_after(), jnp.array(rows))
     wanted_mean, wanted_cov, *_ = truth()
     np.testing.assert_allclose(mean, wanted_mean[rows], atol=1e-3)
     np.testing.assert_allclose(cov, wanted_cov[np.ix_(rows, rows)], atol=1e-3)
@@ -130,7 +130,7 @@ def test_a_batch_is_different_new_ones(name):
         chosen = np.asarray(ask(name, 4)(jax.random.key(seed), allowed))
         assert len(set(chosen)) == 4 and np.asarray(allowed)[chosen].all()
         if name != "uniform":  # No two of one embedding while there are others.
-            assert len(set(np.asarray(POOL.embedding.row)[chosen])) == 4
+            assert len(set(np.asarray(POOL.embeddings.column)[chosen])) == 4
         again = ask(name, 4)(jax.random.key(seed), allowed)
         np.testing.assert_array_equal(chosen, again)
 
@@ -138,7 +138,7 @@ def test_a_batch_is_different_new_ones(name):
 @every_selector
 def test_the_last_ones_are_asked_too(name):
     """Fewer embeddings than a batch has places, and then fewer candidates than that."""
-    row = np.asarray(POOL.embedding.row)
+    row = np.asarray(POOL.embeddings.column)
     few = np.isin(row, [4, 9])
     chosen = np.asarray(ask(name, 4)(jax.random.key(0), jnp.asarray(few)))
     assert sorted(chosen) == list(np.flatnonzero(few))
@@ -152,7 +152,7 @@ def test_keys_differ_where_there_is_chance(name):
     if "k-DPP" in name or name in ("uniform", "thompson", "quality alone"):
         assert len(sets) > 5
     else:
-        row = np.asarray(POOL.embedding.row)
+        row = np.asarray(POOL.embeddings.column)
         assert len({tuple(sorted(row[list(s)])) for s in sets}) == 1
 
 
@@ -166,7 +166,7 @@ def batches_of(name, allowed, num=4000, batch=2):
 @pytest.mark.parametrize("name", ["k-DPP", "k-DPP without quality", "quality alone"])
 def test_pairs_come_as_often_as_their_determinants_say(name):
     """One architecture of each of 7 embeddings, by brute force over the 21 pairs."""
-    row = np.asarray(POOL.embedding.row)
+    row = np.asarray(POOL.embeddings.column)
     places = np.sort([np.flatnonzero(row == r)[0] for r in range(2, 23, 3)])
     allowed = jnp.zeros(54, bool).at[places].set(True)
     mean, cov, *_ = truth()
@@ -193,7 +193,7 @@ def fold(mean, cov, place, value, noise):
 
 
 @pytest.mark.parametrize(
-    ("name", "lie"),
+    ("name", "value"),
     [
         ("kriging believer", "mean"),
         ("GP-BUCB", "mean"),
@@ -201,12 +201,12 @@ def fold(mean, cov, place, value, noise):
         ("pessimistic liar", "worst"),
     ],
 )
-def test_believers_and_liars(name, lie):
+def test_believers_and_liars(name, value):
     state = state_after()
     mean, cov, rows, z = truth()
     noise = float(state.hyper.noise * state.hyper.amplitude)
     best = target = z.max()
-    row = np.asarray(POOL.embedding.row)
+    row = np.asarray(POOL.embeddings.column)
     allowed = ~state.seen
     free = np.zeros(27, bool)
     free[row[np.asarray(allowed)]] = True
@@ -220,9 +220,9 @@ def test_believers_and_liars(name, lie):
             utility = np.maximum(std, 1e-9) * (u * norm.cdf(u) + norm.pdf(u))
         place = int(np.argmax(np.where(free, utility, -np.inf)))
         wanted.append(place)
-        value = {"mean": mean[place], "best": best, "worst": mean.min()}[lie]
-        mean, cov = fold(mean, cov, place, value, noise)
-        free[place], target = False, max(target, value)
+        told = {"mean": mean[place], "best": best, "worst": mean.min()}[value]
+        mean, cov = fold(mean, cov, place, told, noise)
+        free[place], target = False, max(target, told)
     chosen = row[np.asarray(ask(name, 4)(jax.random.key(0), allowed))]
     assert list(chosen) == wanted
 
@@ -231,10 +231,10 @@ def test_local_penalisation_by_hand():
     state = state_after()
     mean, cov, rows, z = truth()
     std, best = np.sqrt(np.maximum(np.diag(cov), 1e-12)), z.max()
-    part = np.asarray(POOL.embedding.parts[0], float).T
+    part = np.asarray(POOL.embeddings.parts[0], float).T
     apart = np.abs(part[:, None] - part[None]).sum(-1)
     apart = apart / float(state.hyper.scales[0])
-    row = np.asarray(POOL.embedding.row)
+    row = np.asarray(POOL.embeddings.column)
     allowed = np.asarray(~state.seen)
     free = np.zeros(27, bool)
     free[row[allowed]] = True
@@ -256,7 +256,7 @@ def test_local_penalisation_by_hand():
 
 def test_thompson_draws_the_best_of_the_joint_posterior():
     mean, cov, *_ = truth()
-    row = np.asarray(POOL.embedding.row)
+    row = np.asarray(POOL.embeddings.column)
     first = [int(np.flatnonzero(row == r)[0]) for r in range(27)]
     allowed = jnp.zeros(54, bool).at[jnp.array(first)].set(True)
     drawn = row[batches_of("thompson", allowed, batch=1)[:, 0]]
@@ -277,7 +277,7 @@ def shortlist_of(rule, mean, std):
         return jnp.asarray(mean)[rows], jnp.eye(m), jnp.ones((m, m))
 
     row, one = jnp.arange(num), jnp.float32(1)
-    here = shortlists.Candidates(
+    here = shortlists.CandidatePosterior(
         row, jnp.asarray(mean), jnp.asarray(std), one, one, joint
     )
     shortlists.select(rule, jax.random.key(0), here, jnp.ones(num, bool), 2)
@@ -304,10 +304,10 @@ def largest(weight):
     ("rule", "name"),
     [
         (selectors.kdpp(1.0, size=4), "q^2 variance"),
-        (selectors.greedy(1.0, size=4), "q^2 variance"),
+        (selectors.greedy_map(1.0, size=4), "q^2 variance"),
         (selectors.kdpp(1.0, quality=False, size=4), "variance"),
         (selectors.thompson(size=4), "bound"),
-        (selectors.believer(BOUND, size=4), "bound"),
+        (selectors.kriging_believer(BOUND, size=4), "bound"),
     ],
 )
 def test_the_shortlist_has_the_largest_weights(rule, name):
@@ -319,7 +319,7 @@ def test_nan_utilities_ask_nothing_twice():
     def broken(key, mean, std, best):
         return mean * jnp.nan
 
-    search = bo.bayesopt(POOL, init=2, select=selectors.best(broken))
+    search = bo.bayesopt(POOL, init=2, select=selectors.maximise(broken))
 
     def evaluate(key, query):
         score = jnp.asarray(TABLE)[base.rank(SPACE, query.arch)]
@@ -334,13 +334,19 @@ def test_nan_utilities_ask_nothing_twice():
     ("build", "words"),
     [
         (lambda: selectors.kdpp(0.0), "temperature must be positive, not 0.0"),
-        (lambda: selectors.greedy(float("nan")), "temperature must be positive, not"),
+        (
+            lambda: selectors.greedy_map(float("nan")),
+            "temperature must be positive, not",
+        ),
         (
             lambda: selectors.kdpp(quality=False, diversity=False),
             "quality or diversity",
         ),
         (lambda: selectors.kdpp(size=0), "size must be at least 1, not 0"),
-        (lambda: selectors.believer(lie="x"), "lie must be one of mean, best, worst"),
+        (
+            lambda: selectors.constant_liar(value="x"),
+            "value must be one of best, worst, not",
+        ),
         (
             lambda: select(selectors.kdpp(size=3), None, jnp.ones(54, bool), 4),
             "a shortlist of 3 has no batch of 4",

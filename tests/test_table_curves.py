@@ -346,7 +346,9 @@ def test_searches_of_a_part_of_a_large_space(shared):
     fed = dict(dataset="cifar10", split="valid", epochs=1, seed="mean")
     made = tabular.benchmark(DARTS, table, **fed)
     assert made.space.size == len(table.arch)
-    pool = make_pool(made.space, [feature_maps.hamming(made.space)], arch=made.archs)
+    pool = make_pool(
+        made.space, [feature_maps.hamming_features(made.space)], arch=made.archs
+    )
     searches = {
         "random": random_search(made.space, batch=2),
         "evolution": regularized_evolution(made.space, population=5, tournament=3),

@@ -59,8 +59,8 @@ def least_eigenvalue(between, scale):
 
 def test_what_is_negative_definite_stays_as_it_is():
     for repair in (None, "clip", "shift"):
-        found = definite.check(apart(), repair)
-        np.testing.assert_array_equal(found.between, apart())
+        found = definite.require_negative_definite(apart(), repair)
+        np.testing.assert_array_equal(found.values, apart())
         assert found.change == 0 and found.smallest > -1e-9 < found.largest
 
 
@@ -71,22 +71,22 @@ def test_it_is_refused_with_the_eigenvalue():
     with pytest.raises(
         ValueError, match=f"'gw' is not neg.*20 graphs.*{words}"
     ) as error:
-        definite.check(no_kernel(), name="'gw'")
+        definite.require_negative_definite(no_kernel(), name="'gw'")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("repair", ["clip", "shift"])
 def test_repaired_it_is_a_kernel_at_every_scale(repair):
     assert min(least_eigenvalue(no_kernel(), s) for s in (0.5, 5.0, 50.0)) < -1e-6
-    found = definite.check(no_kernel(), repair)
+    found = definite.require_negative_definite(no_kernel(), repair)
     assert found.smallest < 0 < found.change
     for scale in (0.5, 5.0, 50.0, 500.0):
-        assert least_eigenvalue(found.between, scale) > -1e-10
-    again = definite.check(found.between)
-    np.testing.assert_array_equal(again.between, found.between)
+        assert least_eigenvalue(found.values, scale) > -1e-10
+    again = definite.require_negative_definite(found.values)
+    np.testing.assert_array_equal(again.values, found.values)
     if repair == "shift":
         off = ~np.eye(20, dtype=bool)
-        added = (found.between - no_kernel())[off]
+        added = (found.values - no_kernel())[off]
         np.testing.assert_allclose(added, -2 * found.smallest)
 
 
@@ -103,24 +103,26 @@ def test_repaired_it_is_a_kernel_at_every_scale(repair):
 )
 def test_what_is_no_distance(between, repair, words):
     with pytest.raises(ValueError, match=words):
-        definite.check(between, repair)
+        definite.require_negative_definite(between, repair)
 
 
 @functools.cache
 def table(**settings):
-    return distance_matrices.table(SPACE, archs(), CUBE, repair="clip", **settings)
+    return distance_matrices.distance_matrix(
+        SPACE, archs(), CUBE, repair="clip", **settings
+    )
 
 
 def test_a_table_has_the_distances_of_its_cells():
     prepared, kind = distance_matrices._distinct(CUBE, archs())
     found = distance_matrices.all_pairs(CUBE, prepared)
-    checked = definite.check(found, "clip")
-    np.testing.assert_allclose(table().between, checked.between, atol=1e-5)
+    checked = definite.require_negative_definite(found, "clip")
+    np.testing.assert_allclose(table().values, checked.values, atol=1e-5)
     np.testing.assert_allclose(table().spectrum, checked[1:3], rtol=1e-3)
     np.testing.assert_array_equal(table().kind, kind)
     assert table().kind.dtype == jnp.int32
     # Repaired for all, it is a kernel on every part.
-    some = np.asarray(table().between, np.float64)[10:60, 10:60]
+    some = np.asarray(table().values, np.float64)[10:60, 10:60]
     assert least_eigenvalue(some, some.mean()) > -1e-5
 
 
@@ -143,7 +145,9 @@ def test_a_table_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatch):
     distance = CUBE
 
     def make(**s):
-        return distance_matrices.table(SPACE, archs(), distance, repair="clip", **s)
+        return distance_matrices.distance_matrix(
+            SPACE, archs(), distance, repair="clip", **s
+        )
 
     first = make(cache=False)
     assert not list(tmp_path.iterdir())
@@ -162,42 +166,45 @@ def test_a_table_is_kept_and_a_damaged_one_made_again(tmp_path, monkeypatch):
 def test_what_a_table_refuses(monkeypatch):
     distance = CUBE
     with pytest.raises(ValueError, match="cube nasbench201 is not negative definite"):
-        distance_matrices.table(SPACE, archs(), distance, cache=False)
+        distance_matrices.distance_matrix(SPACE, archs(), distance, cache=False)
     monkeypatch.setattr(distance_matrices, "MAX_KINDS", 5)
     with pytest.raises(ValueError, match="different cells is too large: .* at most 5"):
-        distance_matrices.table(SPACE, archs(), distance, cache=False)
+        distance_matrices.distance_matrix(SPACE, archs(), distance, cache=False)
     broken = distance._replace(between=lambda x, y: jnp.nan * x.sum(0))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="a distance is not finite"):
-        distance_matrices.table(SPACE, archs(), broken, cache=False)
+        distance_matrices.distance_matrix(SPACE, archs(), broken, cache=False)
 
 
 def test_tables_and_embeddings_in_one_pool():
-    one = lambda arch: distance_matrices.table(  # noqa: E731
+    one = lambda arch: distance_matrices.distance_matrix(  # noqa: E731
         SPACE, arch, CUBE, repair="clip"
     )
     pool = pools.make_pool(
-        SPACE, [feature_maps.hamming(SPACE)], arch=archs(), tables=[one]
+        SPACE,
+        [feature_maps.hamming_features(SPACE)],
+        arch=archs(),
+        distance_matrices=[one],
     )
-    embedding = pool.embedding
-    assert len(embedding.parts) == 2 and pool.prior.scales.shape == (2,)
-    assert gram.num_distinct(embedding) == len(np.unique(embedding.row))
-    wanted, row = one(np.asarray(pool.arch)), np.asarray(embedding.row)
-    between = np.asarray(wanted.between)[np.ix_(wanted.kind, wanted.kind)]
-    found = gram.pairs(embedding, embedding.row[:9])
+    embeddings = pool.embeddings
+    assert len(embeddings.parts) == 2 and pool.prior.scales.shape == (2,)
+    assert gram.num_distinct(embeddings) == len(np.unique(embeddings.column))
+    wanted, row = one(np.asarray(pool.arch)), np.asarray(embeddings.column)
+    between = np.asarray(wanted.values)[np.ix_(wanted.kind, wanted.kind)]
+    found = gram.distances_between(embeddings, embeddings.column[:9])
     np.testing.assert_allclose(found[1], between[:9, :9], atol=1e-5)
     hamming = (pool.arch[:, None] != pool.arch[None]).sum(-1)
     for i in (0, 30):
-        column = gram.column(embedding, embedding.row[i])[:, row]
+        column = gram.distances_from(embeddings, embeddings.column[i])[:, row]
         np.testing.assert_allclose(column[0], hamming[i], atol=1e-5)
         np.testing.assert_allclose(column[1], between[i], atol=1e-5)
     np.testing.assert_allclose(
-        gram.mean_distances(embedding), [hamming.mean(), between.mean()], rtol=0.08
+        gram.mean_distances(embeddings), [hamming.mean(), between.mean()], rtol=0.08
     )
 
 
 def test_operation_transport_is_exact_transport():
-    embed = jax.jit(jax.vmap(feature_maps.operation_transport(SPACE)))
+    embed = jax.jit(jax.vmap(feature_maps.operation_transport_features(SPACE)))
     (part,) = embed(archs())
     cells = jax.jit(jax.vmap(SPACE.to_graph))(archs())
     counts = (cells.ops[..., None] == np.arange(4)) & cells.adj.any(1)[..., None]
@@ -252,8 +259,10 @@ def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
         return search.tell(state, query, Result(score, score[:, None], score))
 
     state = observed()
-    own = np.asarray(distance_matrices.table(SPACE, archs(), GROMOV, repair="clip",
-                                  same=ISOMORPHIC).between)  # fmt: skip
+    of_pool = distance_matrices.distance_matrix(
+        SPACE, archs(), GROMOV, same=ISOMORPHIC, repair="clip"
+    )
+    own = np.asarray(of_pool.values)
     found = np.asarray(state.distances[0, 0])
     assert state.distances.shape[2] == len(own)
     assert np.isclose(np.sort(found), np.sort(own, 1), atol=1e-6).all(1).any()

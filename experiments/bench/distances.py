@@ -14,8 +14,7 @@ from experiments.bench.config import Config
 from experiments.bench.timing import Row, Timing
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import sources
-from jaxnas.kernels import feature_maps as embeddings
-from jaxnas.kernels import gram
+from jaxnas.kernels import feature_maps, gram
 from jaxnas.kernels import op_trees as tw
 from jaxnas.spaces.nasbench201 import SPACE
 
@@ -29,10 +28,10 @@ class Part(NamedTuple):
     row: jax.Array  # (n,) int32, which of the u is each cell's
 
 
-def tables(embedding: gram.Embedding) -> tuple[Part, ...]:
+def tables(embeddings: gram.Embeddings) -> tuple[Part, ...]:
     """Each part by itself: few cells differ in their degrees, so those are few."""
-    row, parts = np.asarray(embedding.row), []
-    for part in embedding.parts:
+    row, parts = np.asarray(embeddings.column), []
+    for part in embeddings.parts:
         value, place = np.unique(np.asarray(part), axis=1, return_inverse=True)
         place = place.reshape(-1)[row].astype(np.int32)
         parts.append(Part(jnp.asarray(value), jnp.asarray(place)))
@@ -66,10 +65,10 @@ def distances(config: Config) -> list[Row]:
 def _one_tree(
     config: Config, n: int, arch: np.ndarray, sample: np.ndarray
 ) -> list[Row]:
-    parts = in_chunks(embeddings.tree_wasserstein(SPACE, n), arch)
-    embedding = gram.embedding(parts)
-    stored, place = tables(embedding), np.asarray(embedding.row)
-    distinct = np.concatenate(embedding.parts).T.astype(np.float64)
+    parts = in_chunks(feature_maps.tree_wasserstein_features(SPACE, n), arch)
+    embeddings = gram.compress_embeddings(parts)
+    stored, place = tables(embeddings), np.asarray(embeddings.column)
+    distinct = np.concatenate(embeddings.parts).T.astype(np.float64)
     num, size = len(arch), min(config.block, len(arch))
     starts = [min(i, num - size) for i in range(0, num, size)]
     blocks = [np.arange(i, i + size, dtype=np.int32) for i in starts]

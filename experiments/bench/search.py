@@ -28,7 +28,7 @@ def search(config: Config) -> list[Row]:
     evaluate = tabular.evaluator(SPACE, tabular.tabular(SPACE, table, **which))
     rows = []
     for n in config.ngrams:
-        feature = feature_maps.tree_wasserstein(SPACE, n)
+        feature = feature_maps.tree_wasserstein_features(SPACE, n)
         pool = pools.make_pool(SPACE, [feature], arch=table.arch[: config.cells])
         with timing.one_core():
             rows += _one_pool(config, n, pool, evaluate)
@@ -63,7 +63,7 @@ def _one_pool(
     fewest = timing.plus(distinct, timing.plus(full, kept, -1.0), fits / learned)
     mine = times["ours"]._replace(first=first).scaled(1e3 / learned / config.runs)
     at = ", ".join(map(str, config.at))
-    size, different = len(pool.arch), pool.embedding.parts[0].shape[1]
+    size, different = len(pool.arch), pool.embeddings.parts[0].shape[1]
     return timing.compare(
         f"one evaluation of GP search over {size:,} cells, TW-{n}G, one core",
         "ms",
@@ -97,9 +97,9 @@ def _peer_steps(
     index = jax.vmap(pools.index_of, (None, 0))(pool, trace.query.arch[0, :, 0])
     index = np.asarray(index)
     score = np.asarray(trace.score[0, :, 0], np.float64)
-    parts = [np.asarray(p, np.float64).T for p in pool.embedding.parts]
+    parts = [np.asarray(p, np.float64).T for p in pool.embeddings.parts]
     cuts = np.cumsum([0] + [p.shape[1] for p in parts]).tolist()
-    distinct, row = np.concatenate(parts, 1), np.asarray(pool.embedding.row)
+    distinct, row = np.concatenate(parts, 1), np.asarray(pool.embeddings.column)
     cells, every = distinct[row], np.arange(len(row))
     prior = np.asarray(pool.prior.scales, np.float64)
     calls: dict[str, Callable[[], object]] = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.zero_cost import score_columns
 from jaxnas.benchmarks import sources, table_files
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.predictors import few_labels
 from jaxnas.spaces.base import Space
 
@@ -17,7 +17,7 @@ from jaxnas.spaces.base import Space
 class KnownScores(NamedTuple):
     """Feature maps of scores, and the tables that they are from."""
 
-    features: tuple[Parts, ...] = ()
+    features: tuple[FeatureMap, ...] = ()
     digests: dict[str, str] = {}  # sha256 of the tables, by name
 
 
@@ -62,7 +62,7 @@ def open_scores(
             f"{len(missing)} architectures of the benchmark have no "
             f"{' or '.join(names)}: wanted scores of all {len(archs)}"
         )
-    feature = few_labels.by_architecture(
+    feature = few_labels.features_by_architecture(
         space, first.arch, few_labels.savage_scores(values)
     )
     digests = ", ".join(table_files.digest(table) for table in opened)

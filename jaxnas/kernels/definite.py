@@ -18,18 +18,18 @@ REPAIRS = ("clip", "shift")
 TOLERANCE = 1e-5
 
 
-class Definite(NamedTuple):
+class RepairedDistance(NamedTuple):
     """A conditionally negative definite distance, and what had to be repaired."""
 
-    between: np.ndarray  # (k, k) as it came, if that was definite, or else repaired
+    values: np.ndarray  # (k, k) as it came, if that was definite, or else repaired
     smallest: float  # eigenvalue of B before the repair
     largest: float
     change: float  # mean absolute change of a distance, as a share of the mean distance
 
 
-def check(
+def require_negative_definite(
     between: np.ndarray, repair: Repair | None = None, *, name: str = "the distance"
-) -> Definite:
+) -> RepairedDistance:
     """Refuses or repairs a distance (k, k) that is not negative definite.
 
     Args:
@@ -64,7 +64,7 @@ def check(
         values, vectors = np.linalg.eigvalsh(centred), None
     smallest, largest = float(values[0]), float(values[-1])
     if smallest >= -TOLERANCE * max(largest, 0.0):
-        return Definite(given, smallest, largest, 0.0)
+        return RepairedDistance(given, smallest, largest, 0.0)
     if repair is None:
         raise ValueError(
             f"{name} is not negative definite on these {len(given)} graphs, so "
@@ -87,4 +87,4 @@ def check(
         repaired = np.maximum(norm[:, None] + norm - (centred + centred.T), 0.0)
         np.fill_diagonal(repaired, 0.0)
     change = np.abs(repaired - given).mean() / given.mean()
-    return Definite(repaired, smallest, largest, float(change))
+    return RepairedDistance(repaired, smallest, largest, float(change))

@@ -18,7 +18,7 @@ import numpy as np
 from jaxnas.batching import in_blocks, in_chunks
 from jaxnas.io import files, npz
 from jaxnas.kernels import definite
-from jaxnas.kernels.gram import Table
+from jaxnas.kernels.gram import DistanceMatrix
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
@@ -32,7 +32,7 @@ _CACHE_VERSION = 1
 _CALL = 2**16
 
 
-def table(
+def distance_matrix(
     space: Space,
     arch: np.ndarray,
     distance: GraphDistance,
@@ -40,7 +40,7 @@ def table(
     same: Callable[[Array], Array] | None = None,
     repair: definite.Repair | None = None,
     cache: bool = True,
-) -> Table:
+) -> DistanceMatrix:
     """The distances between architectures (n, d), as a part of an embedding.
 
     Args:
@@ -48,7 +48,7 @@ def table(
         distance 0; the distance is then that of the one with the fewest vertices and
         edges. For example `nasbench201_classes.function_class`, which leaves 5,260 of
         15,625 cells. Default: `space.identity`.
-      repair: what to do if the distance is not negative definite; see `definite.check`.
+      repair: what to do if the distance is not negative definite; see `definite`.
       cache: keep the table in the cache folder (`checkpoints.cache_folder`), and take it
         from there if the same one, with the same repair, was kept.
 
@@ -67,13 +67,13 @@ def table(
     kept = _load(path, num) if cache else None
     if kept is None:
         found = all_pairs(distance, prepared)
-        checked = definite.check(found, repair, name=distance.name)
+        checked = definite.require_negative_definite(found, repair, name=distance.name)
         spectrum = np.array([checked.smallest, checked.largest], np.float32)
-        kept = checked.between.astype(np.float32), spectrum
+        kept = checked.values.astype(np.float32), spectrum
         if cache:
             _save(path, distance.name, *kept)
     between, spectrum = (jnp.asarray(x) for x in kept)
-    return Table(between, jnp.asarray(kind[group], jnp.int32), spectrum)
+    return DistanceMatrix(between, jnp.asarray(kind[group], jnp.int32), spectrum)
 
 
 def representatives(

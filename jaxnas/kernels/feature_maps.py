@@ -15,11 +15,11 @@ from jaxnas.spaces import features
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Graph
 
-# Parts = arch (d,) -> tuple of vectors, one for each part of the distance.
-Parts = Callable[[Array], tuple[Array, ...]]
+# FeatureMap = arch (d,) -> tuple of vectors, one for each part of the distance.
+FeatureMap = Callable[[Array], tuple[Array, ...]]
 
 
-def tree_wasserstein(space: Space, n: int = 1) -> Parts:
+def tree_wasserstein_features(space: Space, n: int = 1) -> FeatureMap:
     """The three parts of the tree-Wasserstein distance (Nguyen et al., 2021).
 
     An architecture of several graphs has three parts for each of them.
@@ -27,10 +27,10 @@ def tree_wasserstein(space: Space, n: int = 1) -> Parts:
     return _of_graphs(space, lambda graph: tw.embed(graph, space.labels, n))
 
 
-def live_tree_wasserstein(space: Space, n: int = 1) -> Parts:
+def live_tree_wasserstein_features(space: Space, n: int = 1) -> FeatureMap:
     """The same of what is left when vertices on no path to the output are dropped.
 
-    Beside `tree_wasserstein`, it tells the kernel which cells compute the same.
+    Beside `tree_wasserstein_features`, it tells the kernel which cells compute the same.
     """
 
     def of_graph(graph: Graph) -> tuple[Array, ...]:
@@ -39,7 +39,9 @@ def live_tree_wasserstein(space: Space, n: int = 1) -> Parts:
     return _of_graphs(space, of_graph)
 
 
-def _of_graphs(space: Space, of_graph: Callable[[Graph], tuple[Array, ...]]) -> Parts:
+def _of_graphs(
+    space: Space, of_graph: Callable[[Graph], tuple[Array, ...]]
+) -> FeatureMap:
     """The parts of all graphs of an architecture, one graph after another."""
     if not space.graphs:
         raise ValueError(f"an architecture of {space.name} has no graph to compare")
@@ -51,25 +53,26 @@ def _of_graphs(space: Space, of_graph: Callable[[Graph], tuple[Array, ...]]) -> 
     return parts
 
 
-def operation_transport(space: Space) -> Parts:
+def operation_transport_features(space: Space) -> FeatureMap:
     """Optimal transport between the operations of two cells, whatever their places.
 
     The "OT" of the tree-Wasserstein paper's program, for cells of any number of
     operations: 0.2 from one convolution to another, and 2 between kinds, which is what
     NASBOT pays to leave both unmatched. (The program has 10,000, beside which 0.2 is
     nothing, and masses that do not sum to 1.) These costs are lengths of ways through a
-    tree, so the distance has a closed form: it is the operation part of `tree_wasserstein`
+    tree, so the distance has a closed form: the operation part of
+    `tree_wasserstein_features`
     with n = 1, and negative definite.
     """
-    return lambda arch: tree_wasserstein(space)(arch)[::3]
+    return lambda arch: tree_wasserstein_features(space)(arch)[::3]
 
 
-def hamming(space: Space) -> Parts:
+def hamming_features(space: Space) -> FeatureMap:
     """The number of positions at which two architectures differ (edit distance)."""
     return lambda arch: (features.one_hot(space.choices, arch) / 2,)
 
 
-def path(space: Space) -> Parts:
+def path_features(space: Space) -> FeatureMap:
     """The number of operation paths that one of two architectures has alone."""
     return lambda arch: (path_encoder(space)(arch),)
 
@@ -82,7 +85,7 @@ def path_encoder(space: Space) -> Callable[[Array], Array]:
     return lambda arch: indicators(arch).astype(float)
 
 
-def nasbot_like(space: Space) -> Parts:
+def nasbot_like_features(space: Space) -> FeatureMap:
     """L1 of sorted in-degrees, sorted out-degrees and operation counts, in one part
     for each graph."""
 

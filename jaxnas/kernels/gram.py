@@ -7,7 +7,7 @@ over contiguous rows. Any other distance is a table of its values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,37 +17,32 @@ import numpy as np
 from jaxnas.types import Array, check_shapes
 
 
-class Table(NamedTuple):
+class DistanceMatrix(NamedTuple):
     """A distance that is no L1 distance, by its values between k kinds of things."""
 
-    between: Array  # (k, k), symmetric, 0 on the diagonal
+    values: Array  # (k, k), symmetric, 0 on the diagonal
     kind: (
         Array  # (u,) int32: which of the k is each architecture, or distinct embedding
     )
-    spectrum: Array  # (2,) least and greatest eigenvalue; see `definite.check`
+    spectrum: Array  # (2,) least and greatest eigenvalue; see `definite`
 
 
-class Embedding(NamedTuple):
+class Embeddings(NamedTuple):
     """The distinct embeddings of a pool of n architectures, coordinates first."""
 
-    parts: tuple[Array | Table, ...]  # c of them: arrays (f_j, u), or tables
-    row: Array  # (n,) int32: which of the u columns is each architecture's
+    parts: tuple[Array | DistanceMatrix, ...]  # c of them: arrays (f_j, u), or tables
+    column: Array  # (n,) int32: which of the u columns is each architecture's
 
 
-def num_distinct(embedding: Embedding) -> int:
+def num_distinct(embeddings: Embeddings) -> int:
     """u, the number of distinct embeddings."""
-    part = embedding.parts[0]
-    return part.kind.shape[0] if isinstance(part, Table) else part.shape[1]
+    part = embeddings.parts[0]
+    return part.kind.shape[0] if isinstance(part, DistanceMatrix) else part.shape[1]
 
 
 def laplace(distances: Array, scales: Array) -> Array:
     """exp(-sum_j d_j / l_j): distances (c, ...), scales (c,) -> (...)."""
     return jnp.exp(-jnp.tensordot(1 / scales, distances, axes=1))
-
-
-def pairwise(distance: Callable[[Array, Array], Array]) -> Callable:
-    """(x, y) -> (c,) becomes (n, ...), (m, ...) -> (n, m, c)."""
-    return jax.vmap(jax.vmap(distance, (None, 0)), (0, None))
 
 
 def l1(x: Array, y: Array) -> Array:
@@ -67,30 +62,30 @@ def l1(x: Array, y: Array) -> Array:
     return jax.lax.fori_loop(0, x.shape[0], add, zero)
 
 
-def pairs(embedding: Embedding, index: Array) -> Array:
+def distances_between(embeddings: Embeddings, index: Array) -> Array:
     """Distances (c, n, n) by part between the distinct embeddings `index` (n,)."""
 
-    def of_part(part: Array | Table) -> Array:
-        if isinstance(part, Table):
+    def of_part(part: Array | DistanceMatrix) -> Array:
+        if isinstance(part, DistanceMatrix):
             kind = part.kind[index]
-            return part.between[kind[:, None], kind]
+            return part.values[kind[:, None], kind]
         return l1(part[:, index], part[:, index])
 
-    return jnp.stack([of_part(part) for part in embedding.parts])
+    return jnp.stack([of_part(part) for part in embeddings.parts])
 
 
-def column(embedding: Embedding, index: Array) -> Array:
+def distances_from(embeddings: Embeddings, index: Array) -> Array:
     """Distances (c, u) by part from distinct embedding `index` () to all of them."""
 
-    def of_part(part: Array | Table) -> Array:
-        if isinstance(part, Table):
-            return part.between[part.kind[index]][part.kind]
+    def of_part(part: Array | DistanceMatrix) -> Array:
+        if isinstance(part, DistanceMatrix):
+            return part.values[part.kind[index]][part.kind]
         return l1(part[:, index, None], part)[0]
 
-    return jnp.stack([of_part(part) for part in embedding.parts])
+    return jnp.stack([of_part(part) for part in embeddings.parts])
 
 
-def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
+def compress_embeddings(parts: Sequence[np.ndarray | DistanceMatrix]) -> Embeddings:
     """Prepares embeddings (n, f_j), and tables of n architectures, on the host.
 
     No distance changes by more than rounding, which is 1e-6 of a part's largest
@@ -101,7 +96,9 @@ def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
     Raises: `ValueError` if no part varies, for parts of different lengths, and for
       embeddings that are not finite or so large that their digits cannot be compared.
     """
-    arrays = [np.asarray(p, np.float64) for p in parts if not isinstance(p, Table)]
+    arrays = [
+        np.asarray(p, np.float64) for p in parts if not isinstance(p, DistanceMatrix)
+    ]
     for array in arrays:
         if array.ndim != 2:
             raise ValueError(f"an embedding is of shape (n, f), not {array.shape}")
@@ -111,25 +108,27 @@ def embedding(parts: Sequence[np.ndarray | Table]) -> Embedding:
                 "embeddings must be finite and below 1e12, found "
                 f"{array.flat[np.argmax(~(np.abs(array) < 1e12))]}"
             )
-    sizes = {len(p.kind) if isinstance(p, Table) else len(p) for p in parts}
+    sizes = {len(p.kind) if isinstance(p, DistanceMatrix) else len(p) for p in parts}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             "wanted parts of the same architectures, at least one, found parts of "
             f"{', '.join(map(str, sorted(sizes))) or 'none'}"
         )
     reduced = [r for r in map(_reduce, arrays) if r.size]
-    tables = [p for p in parts if isinstance(p, Table) and len(np.unique(p.kind)) > 1]
+    tables = [
+        p for p in parts if isinstance(p, DistanceMatrix) and len(np.unique(p.kind)) > 1
+    ]
     kinds = [np.asarray(t.kind, np.float64)[:, None] for t in tables]
     if not reduced and not tables:
         raise ValueError("all architectures have the same embedding: nothing to model")
     # Compared in units of each part's largest coordinate, whatever those of the user are.
     scaled = [r / np.abs(r).max() for r in reduced]
     first, row = _distinct(np.concatenate(scaled + kinds, axis=1))
-    chosen: list[Array | Table] = [
+    chosen: list[Array | DistanceMatrix] = [
         jnp.asarray(np.ascontiguousarray(r[first].T, np.float32)) for r in reduced
     ]
     chosen += [t._replace(kind=jnp.asarray(t.kind)[first]) for t in tables]
-    return Embedding(tuple(chosen), jnp.asarray(row, jnp.int32))
+    return Embeddings(tuple(chosen), jnp.asarray(row, jnp.int32))
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,16 +162,16 @@ def _reduce(part: np.ndarray) -> np.ndarray:
     return direction[:, index] * total
 
 
-def mean_distances(embedding: Embedding, num: int = 2000) -> np.ndarray:
+def mean_distances(embeddings: Embeddings, num: int = 2000) -> np.ndarray:
     """The mean distance (c,) by part over pairs of up to `num` architectures."""
     rng = np.random.default_rng(0)
-    a, b = rng.choice(np.asarray(embedding.row), (2, num))
+    a, b = rng.choice(np.asarray(embeddings.column), (2, num))
 
-    def of_part(part: Array | Table) -> float:
-        if isinstance(part, Table):
+    def of_part(part: Array | DistanceMatrix) -> float:
+        if isinstance(part, DistanceMatrix):
             kind = np.asarray(part.kind)
-            return np.asarray(part.between)[kind[a], kind[b]].mean()
+            return np.asarray(part.values)[kind[a], kind[b]].mean()
         array = np.asarray(part)
         return np.abs(array[:, a] - array[:, b]).sum(0).mean()
 
-    return np.array([of_part(part) for part in embedding.parts])
+    return np.array([of_part(part) for part in embeddings.parts])

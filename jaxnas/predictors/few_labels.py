@@ -4,9 +4,12 @@ Features that cost next to nothing, such as scores of untrained networks, tell a
 than many labels do. `gaussian_process` takes them as parts of its distance, beside any
 other; `ridge` is linear in them.
 
-    parts = [live_tree_wasserstein(SPACE), by_architecture(SPACE, arch, ranked_scores)]
-    pool = make_pool(SPACE, parts, arch=arch)
-    mean, std = gaussian_process(pool, places, normal_scores(accuracy))
+    features = [
+        live_tree_wasserstein_features(SPACE),
+        features_by_architecture(SPACE, arch, ranked_scores),
+    ]
+    pool = make_pool(SPACE, features, arch=arch)
+    mean, std = gaussian_process(pool, pool_index, normal_scores(accuracy))
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from jaxnas import ranks
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.predictors import pool_gp
 from jaxnas.predictors.pool import Pool
 from jaxnas.ranks import nan_to_neg_inf
@@ -56,7 +59,9 @@ def savage_scores(scores: np.ndarray) -> np.ndarray:
     return -np.log1p(-shares)
 
 
-def by_architecture(space: Space, arch: np.ndarray, values: np.ndarray) -> Parts:
+def features_by_architecture(
+    space: Space, arch: np.ndarray, values: np.ndarray
+) -> FeatureMap:
     """A part of a distance that is known by architecture, as scores are.
 
     Args:
@@ -80,25 +85,25 @@ def by_architecture(space: Space, arch: np.ndarray, values: np.ndarray) -> Parts
 
 
 def gaussian_process(
-    pool: Pool, place: Array, score: Array, *, tail: float = jnp.inf
+    pool: Pool, place: Array, score: Array, *, clip_below: float = jnp.inf
 ) -> tuple[Array, Array]:
     """Conditions a Gaussian process on labels; hyper-parameters are fitted to them.
 
     Args:
       place: (m,) which architectures of the pool are labelled.   score: (m,).
-      tail: as for `gp.standardise`.
+      clip_below: as for `gp.fit_standardisation`.
 
     Returns: mean and standard deviation (n,) at all architectures, in units of the score.
     """
     state = pool_gp.empty(pool, place.shape[0])
 
-    def record(state: pool_gp.BayesOptState, label: tuple[Array, Array]):
+    def record(state: pool_gp.PoolGPState, label: tuple[Array, Array]):
         return pool_gp.record(pool, state, *label), None
 
     state, _ = jax.lax.scan(record, state, (place, score))
-    state = pool_gp.refit(pool, state, tail)
-    mean, std = pool_gp.marginal(state)
-    row, target = pool.embedding.row, state.target
+    state = pool_gp.refit(pool, state, clip_below)
+    mean, std = pool_gp.marginal_posterior(state)
+    row, target = pool.embeddings.column, state.standardisation
     return target.mean + target.std * mean[row], target.std * std[row]
 
 

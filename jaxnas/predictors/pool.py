@@ -13,7 +13,7 @@ import numpy as np
 from jaxnas import gp
 from jaxnas.batching import in_chunks
 from jaxnas.kernels import gram
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.spaces import base
 from jaxnas.spaces import identity as identities
 from jaxnas.spaces.base import Space, every
@@ -23,7 +23,7 @@ from jaxnas.types import Array
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["identity", "arch", "embedding", "prior"],
+    data_fields=["identity", "arch", "embeddings", "prior"],
     meta_fields=["space", "same"],
 )
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Pool:
 
     identity: Array  # (n, 2) uint32, ascending, of the space or of its classes
     arch: Array  # (n, d) int32
-    embedding: gram.Embedding
-    prior: gp.HyperPrior
+    embeddings: gram.Embeddings
+    prior: gp.HyperparameterPrior
     space: Space
     same: Callable[[Array], Array] | None  # as `make_pool` was given
 
 
 def make_pool(
     space: Space,
-    features: Sequence[Parts] = (),
+    features: Sequence[FeatureMap] = (),
     *,
     arch: np.ndarray | Array | None = None,
     same: Callable[[Array], Array] | None = None,
-    tables: Sequence[Callable[[np.ndarray], gram.Table]] = (),
+    distance_matrices: Sequence[Callable[[np.ndarray], gram.DistanceMatrix]] = (),
     scale: float = 1.0,
 ) -> Pool:
     """Embeds architectures of `space`, on the host.
@@ -65,8 +65,8 @@ def make_pool(
         as `nasbench201_classes.function_class`. Only one of each class can be asked,
         the smallest vector: the best row of a table may be out of reach. Default: each
         architecture counts for itself.
-      tables: functions architectures (m, d) -> table of their distances, for distances
-        that have no embedding; see `kernels.tables`.
+      distance_matrices: functions architectures (m, d) -> `gram.DistanceMatrix`, for
+        distances without an L1 embedding; see `kernels.distance_matrices`.
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
 
@@ -79,12 +79,13 @@ def make_pool(
     keys, first = np.unique(keys, return_index=True)
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
-    embedding = gram.embedding([*parts, *(table(arch) for table in tables)])
-    medians = scale * len(embedding.parts) * gram.mean_distances(embedding)
+    matrices = [of_archs(arch) for of_archs in distance_matrices]
+    embeddings = gram.compress_embeddings([*parts, *matrices])
+    medians = scale * len(embeddings.parts) * gram.mean_distances(embeddings)
     values = medians, 1.0, 0.01, 2.0
-    prior = gp.HyperPrior(*(jnp.asarray(value, float) for value in values))
+    prior = gp.HyperparameterPrior(*(jnp.asarray(value, float) for value in values))
     known = jnp.asarray(identities.words(keys))
-    return Pool(known, jnp.asarray(arch), embedding, prior, space, same)
+    return Pool(known, jnp.asarray(arch), embeddings, prior, space, same)
 
 
 def _identity(space: Space, same: Callable[[Array], Array] | None) -> Identity:

@@ -12,10 +12,10 @@ from jaxnas.types import Array, Query
 
 # Draws of a new architecture before a repeat is accepted (the published random search
 # of the tree-Wasserstein experiments, Nguyen et al. 2021, has the same five).
-TRIES = 5
+MAX_RESAMPLES = 5
 
 
-def from_nothing(arch: Array, epoch: int) -> Query:
+def train_from_scratch(arch: Array, epoch: int) -> Query:
     """Asks to train every row of `arch` (b, d) from epoch 0 to `epoch`."""
     start = jnp.zeros(arch.shape[0], jnp.int32)
     return Query(arch, start + epoch, start)
@@ -26,7 +26,7 @@ def evaluation_key(key_run: Array) -> Array:
     return jax.random.fold_in(key_run, np.uint32(2**32 - 1))
 
 
-def check_capacity(capacity: int, batch: int, num_steps: int) -> None:
+def require_capacity(capacity: int, batch: int, num_steps: int) -> None:
     """Raises `ValueError` if a run evaluates more than `capacity` architectures."""
     if num_steps * batch > capacity:
         raise ValueError(
@@ -35,7 +35,7 @@ def check_capacity(capacity: int, batch: int, num_steps: int) -> None:
         )
 
 
-def places(count: Array, wanted: Array, size: int) -> Array:
+def append_slots(count: Array, wanted: Array, size: int) -> Array:
     """Where to append the slots (b,) that are `wanted`, after `count` () entries.
 
     The others get `size`, which is out of bounds: `.at[...].set(mode="drop")` skips them.
@@ -46,7 +46,7 @@ def places(count: Array, wanted: Array, size: int) -> Array:
 def sample_new(key: Array, space: Space, num: int, known: Array, seen: Array) -> Array:
     """Draws `num` architectures that differ from each other and from the seen ones.
 
-    Every one is the first new one of `TRIES` uniform samples; where none of them is
+    Every one is the first new one of `MAX_RESAMPLES` uniform samples; where none of them is
     new (a small space, nearly used up), it is a repeat.
 
     Args:
@@ -55,9 +55,9 @@ def sample_new(key: Array, space: Space, num: int, known: Array, seen: Array) ->
 
     Returns: (num, d) int32.
     """
-    keys = jax.random.split(key, (num, TRIES))
+    keys = jax.random.split(key, (num, MAX_RESAMPLES))
     archs = jax.vmap(jax.vmap(lambda key: sample(key, space)))(keys)
-    ids = jax.vmap(jax.vmap(space.identity))(archs)  # (num, TRIES, 2)
+    ids = jax.vmap(jax.vmap(space.identity))(archs)  # (num, MAX_RESAMPLES, 2)
     old = identity.member(ids, known, seen)
 
     def choose(chosen: Array, i: Array) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import Search
-from jaxnas.search.common import from_nothing
+from jaxnas.search.common import train_from_scratch
 from jaxnas.spaces.base import Space, mutate, sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
@@ -87,7 +87,7 @@ def regularized_evolution(
             return jnp.where(age < first, random, child(key_child, state))
 
         keys, ages = jax.random.split(key, batch), state.age + jnp.arange(batch)
-        return from_nothing(jax.vmap(one)(keys, ages), epoch)
+        return train_from_scratch(jax.vmap(one)(keys, ages), epoch)
 
     def tell(state: EvolutionState, query: Query, result: Result) -> EvolutionState:
         def add(state: EvolutionState, new: tuple[Array, Array, Array]):

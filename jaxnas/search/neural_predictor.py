@@ -17,7 +17,12 @@ from jaxnas import acquisition, gp
 from jaxnas.predictors.ensemble import Ensemble, mlp_ensemble
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.common import check_capacity, from_nothing, places, sample_new
+from jaxnas.search.common import (
+    append_slots,
+    require_capacity,
+    sample_new,
+    train_from_scratch,
+)
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, neighbours
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
@@ -51,7 +56,7 @@ def bananas(
     parents: int = 10,
     ensemble: Ensemble | None = None,
     acquire: acquisition.Acquisition = acquisition.thompson,
-    tail: float = float("inf"),
+    clip_below: float = float("inf"),
     batch: int = 1,
     epoch: int = FULL_TRAINING,
     capacity: int | None = None,
@@ -74,7 +79,8 @@ def bananas(
       acquire: utility of the candidates, from the ensemble's mean and standard
         deviation. Default: an independent normal draw for each (independent Thompson
         sampling, ITS).
-      tail: where to cut off bad scores before training, see `gp.standardise`.
+      clip_below: where to cut off bad scores before training, see
+        `gp.fit_standardisation`.
       batch: architectures per step; it divides `init` and `round_size`.
       epoch: the epoch to which each is trained.
       capacity: None for `run` and `simulate`, which give the state the room that the
@@ -84,7 +90,7 @@ def bananas(
     """
     _check(space, init, round_size, candidates, parents, batch, epoch, capacity)
     predict = mlp_ensemble() if ensemble is None else ensemble
-    score = scorer(encode, predict, acquire, tail)
+    score = scorer(encode, predict, acquire, clip_below)
 
     rows = capacity or 0
 
@@ -106,7 +112,7 @@ def bananas(
         )
 
     def ask(key: Array, state: BananasState) -> Query:
-        return from_nothing(next_in_queue(key, space, state, batch), epoch)
+        return train_from_scratch(next_in_queue(key, space, state, batch), epoch)
 
     def tell(state: BananasState, query: Query, result: Result) -> BananasState:
         return _recorded(space, state, query, result.score)
@@ -119,7 +125,7 @@ def bananas(
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
         if capacity is not None:
-            check_capacity(capacity, batch, num_steps)
+            require_capacity(capacity, batch, num_steps)
         return round_stages(init // batch, round_size // batch, num_steps)
 
     def refresh(state: BananasState) -> BananasState:
@@ -168,7 +174,7 @@ def _recorded(
 ) -> BananasState:
     """The state with the slots that were asked, and their scores (b,), after the others."""
     wanted = asked(query)
-    slots = places(state.count, wanted, len(state.score))
+    slots = append_slots(state.count, wanted, len(state.score))
     ids = jax.vmap(space.identity)(query.arch)
     return state._replace(
         arch=state.arch.at[slots].set(query.arch, mode="drop"),
@@ -252,15 +258,15 @@ def scorer(
     encode: Callable[[Array], Array],
     predict: Ensemble,
     acquire: acquisition.Acquisition,
-    tail: float,
+    clip_below: float,
 ) -> Scorer:
     """Utilities from predictors that are trained anew."""
 
     def score(key: Array, state: BananasState, seen: Array, arch: Array) -> Array:
         key_fit, key_acquire = jax.random.split(key)
-        target = gp.standardise(state.score, seen, tail)
+        target = gp.fit_standardisation(state.score, seen, clip_below)
         # With no success at all the floor, which stands for failures, is not finite.
-        y = jnp.nan_to_num(gp.apply_target(target, state.score), posinf=0.0)
+        y = jnp.nan_to_num(gp.standardise(target, state.score), posinf=0.0)
         y = jnp.where(seen, y, 0.0)
         x, pool = (jax.vmap(encode)(a).astype(y.dtype) for a in (state.arch, arch))
         predicted = predict(key_fit, x, y, state.count, pool)

@@ -16,7 +16,7 @@ All Gaussian-process presets share these arguments:
     candidates. By default they count once, as a search that cannot tell them apart
     trains one function again and again.
   * `extra`: further feature maps, such as scores of untrained networks
-    (`few_labels.by_architecture`); each of their arrays is one more part of the distance.
+    (`few_labels.features_by_architecture`); each of their arrays is one more part of the distance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Protocol
 
 from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distance_matrices, feature_maps, graph_distances
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import neural_predictor
@@ -43,20 +43,20 @@ SCALE = 0.6
 """Prior median of the length-scales of the plain presets, in units of the prior of
 `make_pool`: shorter length-scales leave more to be found."""
 
-TAIL = 2.0
+CLIP_BELOW = 2.0
 """Scores further below the median than this many distances from the median to the upper
 quartile are clipped there: how badly a network failed to train says nothing."""
 
 INIT = 5
 """Random evaluations of `gp_tw2g_plus`: its priors know the size of the distances."""
 
-EXPLORE = selectors.best(confidence_bound(2.25))
+EXPLORE = selectors.maximise(confidence_bound(2.25))
 """Mean + 1.5 standard deviations (Srinivas et al., 2010, with beta = 2.25). Expected
 improvement stops exploring as soon as the model is sure of itself."""
 
-FEATURES: tuple[Callable[[Space], Parts], ...] = (
-    partial(feature_maps.tree_wasserstein, n=2),
-    feature_maps.hamming,
+FEATURES: tuple[Callable[[Space], FeatureMap], ...] = (
+    partial(feature_maps.tree_wasserstein_features, n=2),
+    feature_maps.hamming_features,
 )
 """Feature maps of `gp_tw2g_plus`: tree-Wasserstein on 1- and 2-grams, and Hamming."""
 
@@ -72,7 +72,7 @@ class Preset(Protocol):
         init: int = 10,
         batch: int = 1,
         copies: bool = False,
-        extra: Sequence[Parts] = (),
+        extra: Sequence[FeatureMap] = (),
     ) -> Search:
         """Returns the search."""
         ...
@@ -90,7 +90,7 @@ def function_classes_of(space: Space) -> Callable[[Array], Array] | None:
 def bananas(space: Space, *, init: int = 10, batch: int = 1) -> Search:
     """BANANAS (White et al., 2021) on path encodings, with failed trainings clipped."""
     encode = feature_maps.path_encoder(space)
-    options = {"init": init, "batch": batch, "tail": TAIL}
+    options = {"init": init, "batch": batch, "clip_below": CLIP_BELOW}
     return neural_predictor.bananas(space, encode, **options)
 
 
@@ -101,7 +101,7 @@ def gp_tw2g_plus(
     init: int = INIT,
     batch: int = 1,
     copies: bool = False,
-    extra: Sequence[Parts] = (),
+    extra: Sequence[FeatureMap] = (),
     select: selectors.Select = EXPLORE,
 ) -> Search:
     """The best search of the published comparisons.
@@ -123,7 +123,7 @@ def gp_tw2g_plus(
     """
     same = None if copies else function_classes_of(space)
     pool = make_pool(space, _features(space, FEATURES, extra), arch=arch, same=same)
-    return bayesopt(pool, init=init, batch=batch, select=select, tail=TAIL)
+    return bayesopt(pool, init=init, batch=batch, select=select, clip_below=CLIP_BELOW)
 
 
 def gp_tw2g_plus_sampled(
@@ -131,7 +131,7 @@ def gp_tw2g_plus_sampled(
     *,
     batch: int = 1,
     copies: bool = False,
-    extra: Sequence[Parts] = (),
+    extra: Sequence[FeatureMap] = (),
 ) -> Search:
     """`gp_tw2g_plus` among 1,000 candidates that are drawn anew for each evaluation.
 
@@ -145,11 +145,11 @@ def gp_tw2g_plus_sampled(
     """
     same = None if copies else function_classes_of(space)
     features = _features(space, FEATURES, extra)
-    options = {"init": INIT, "batch": batch, "select": EXPLORE, "tail": TAIL}
+    options = {"init": INIT, "batch": batch, "select": EXPLORE, "clip_below": CLIP_BELOW}
     return bayesopt_sampled(space, features, same=same, **options)
 
 
-def expected_improvement(*features: Callable[[Space], Parts]) -> Preset:
+def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
     """A preset of a Gaussian process on these feature maps with expected improvement.
 
     Args:
@@ -163,7 +163,7 @@ def expected_improvement(*features: Callable[[Space], Parts]) -> Preset:
         init: int = 10,
         batch: int = 1,
         copies: bool = False,
-        extra: Sequence[Parts] = (),
+        extra: Sequence[FeatureMap] = (),
     ) -> Search:
         same = None if copies else function_classes_of(space)
         maps = _features(space, features, extra)
@@ -190,25 +190,25 @@ def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
         init: int = 10,
         batch: int = 1,
         copies: bool = False,
-        extra: Sequence[Parts] = (),
+        extra: Sequence[FeatureMap] = (),
     ) -> Search:
         same = None if copies else function_classes_of(space)
         options = {"distance": distance(space), "same": same, "repair": "clip"}
-        matrix = partial(distance_matrices.table, space, **options)
+        matrix = partial(distance_matrices.distance_matrix, space, **options)
         pool = make_pool(
-            space, extra, arch=arch, same=same, tables=[matrix], scale=SCALE
+            space, extra, arch=arch, same=same, distance_matrices=[matrix], scale=SCALE
         )
         return bayesopt(pool, init=init, batch=batch)
 
     return preset
 
 
-gp_hamming = expected_improvement(feature_maps.hamming)
-gp_path = expected_improvement(feature_maps.path)
-gp_nasbot = expected_improvement(feature_maps.nasbot_like)
-gp_ot = expected_improvement(feature_maps.operation_transport)
-gp_tw = expected_improvement(feature_maps.tree_wasserstein)
-gp_tw2g = expected_improvement(partial(feature_maps.tree_wasserstein, n=2))
+gp_hamming = expected_improvement(feature_maps.hamming_features)
+gp_path = expected_improvement(feature_maps.path_features)
+gp_nasbot = expected_improvement(feature_maps.nasbot_like_features)
+gp_ot = expected_improvement(feature_maps.operation_transport_features)
+gp_tw = expected_improvement(feature_maps.tree_wasserstein_features)
+gp_tw2g = expected_improvement(partial(feature_maps.tree_wasserstein_features, n=2))
 gp_sinkhorn = from_distance_matrix(graph_distances.sinkhorn_divergence)
 gp_gw = from_distance_matrix(graph_distances.gromov_wasserstein)
 gp_fgw = from_distance_matrix(graph_distances.fused_gromov_wasserstein)
@@ -217,6 +217,6 @@ gp_otmann = from_distance_matrix(graph_distances.otmann)
 
 
 def _features(
-    space: Space, maps: Sequence[Callable[[Space], Parts]], extra: Sequence[Parts]
-) -> list[Parts]:
+    space: Space, maps: Sequence[Callable[[Space], FeatureMap]], extra: Sequence[FeatureMap]
+) -> list[FeatureMap]:
     return [*(of_space(space) for of_space in maps), *extra]

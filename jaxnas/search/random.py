@@ -10,7 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.search.base import Search, Stage, one_stage
-from jaxnas.search.common import check_capacity, from_nothing, places, sample_new
+from jaxnas.search.common import (
+    append_slots,
+    require_capacity,
+    sample_new,
+    train_from_scratch,
+)
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
@@ -65,13 +70,17 @@ def random_search(
     def ask(key: Array, state: RandomState) -> Query:
         if not rows:
             keys = jax.random.split(key, batch)
-            return from_nothing(jax.vmap(lambda key: sample(key, space))(keys), epoch)
+            return train_from_scratch(
+                jax.vmap(lambda key: sample(key, space))(keys), epoch
+            )
         seen = jnp.arange(rows) < state.count
-        return from_nothing(sample_new(key, space, batch, state.identity, seen), epoch)
+        return train_from_scratch(
+            sample_new(key, space, batch, state.identity, seen), epoch
+        )
 
     def visit(state: RandomState, query: Query) -> RandomState:
         wanted = asked(query)
-        slots = places(state.count, wanted, rows)
+        slots = append_slots(state.count, wanted, rows)
         ids = jax.vmap(space.identity)(query.arch)
         known = state.identity.at[slots].set(ids, mode="drop") if rows else ids[:0]
         return RandomState(known, state.count + wanted.sum(dtype=jnp.int32))
@@ -82,7 +91,7 @@ def random_search(
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
         if capacity is not None:
-            check_capacity(capacity, batch, num_steps)
+            require_capacity(capacity, batch, num_steps)
         return one_stage(num_steps)
 
     return Search(init, ask, tell, expect=visit, stages=stages, space=space)

@@ -17,24 +17,24 @@ from jax.tree_util import Partial
 
 from jaxnas.predictors import pool_gp
 from jaxnas.predictors.pool import Pool, index_of
-from jaxnas.predictors.pool_gp import BayesOptState
+from jaxnas.predictors.pool_gp import PoolGPState
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.common import check_capacity, from_nothing
+from jaxnas.search.common import require_capacity, train_from_scratch
 from jaxnas.search.gp import selectors, shortlists
 from jaxnas.spaces.base import mutate
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
-# Candidates = (key, Pool, BayesOptState) -> (n,) bool, where the acquisition is compared.
-Candidates = Callable[[Array, Pool, BayesOptState], Array]
+# CandidateMask = (key, Pool, PoolGPState) -> (n,) bool, where the acquisition is compared.
+CandidateMask = Callable[[Array, Pool, PoolGPState], Array]
 
 
-def unseen(key: Array, pool: Pool, state: BayesOptState) -> Array:
+def unseen(key: Array, pool: Pool, state: PoolGPState) -> Array:
     """Every architecture of the pool that was not evaluated."""
     del key, pool
     return ~state.seen
 
 
-def mutants(*, parents: int = 10, children: int = 30, size: int = 100) -> Candidates:
+def mutants(*, parents: int = 10, children: int = 30, size: int = 100) -> CandidateMask:
     """The pool of the paper's program: mutants of the best architectures so far.
 
     `children` mutants (one position changed) of each of the `parents` best, best first,
@@ -45,7 +45,7 @@ def mutants(*, parents: int = 10, children: int = 30, size: int = 100) -> Candid
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
 
-    def candidates(key: Array, pool: Pool, state: BayesOptState) -> Array:
+    def candidates(key: Array, pool: Pool, state: PoolGPState) -> Array:
         score = jnp.where(jnp.isnan(state.score), -jnp.inf, state.score)
         best = jax.lax.top_k(score, min(parents, len(score)))[1]
         keys = jax.random.split(key, (len(best), children))
@@ -73,8 +73,8 @@ def bayesopt(
     init: int = 10,
     batch: int = 1,
     select: selectors.Select | None = None,
-    candidates: Candidates = unseen,
-    tail: float = float("inf"),
+    candidates: CandidateMask = unseen,
+    clip_below: float = float("inf"),
     capacity: int | None = None,
     epoch: int = FULL_TRAINING,
 ) -> Search:
@@ -89,7 +89,8 @@ def bayesopt(
         improvement, ties broken by the key.
       candidates: which architectures may be asked after the first ones; all that are
         new where these are fewer than a batch.
-      tail: where to cut off bad scores before standardising, see `gp.standardise`.
+      clip_below: where to cut off bad scores before standardising, see
+        `gp.fit_standardisation`.
       capacity: None for `run` and `simulate`: arrays grow in a few stages of static size,
         which is fastest. A number of evaluations for ask and tell from Python: arrays of
         that size from the start. Both give the same posterior.
@@ -99,7 +100,7 @@ def bayesopt(
     """
     num = pool.arch.shape[0]
     _check(num, init, batch, capacity, epoch)
-    select = selectors.best() if select is None else select
+    select = selectors.maximise() if select is None else select
     begin = -(-init // batch)  # steps of random architectures
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
@@ -109,14 +110,14 @@ def bayesopt(
                 f"of {batch}"
             )
         if capacity is not None:
-            check_capacity(capacity, batch, num_steps)
+            require_capacity(capacity, batch, num_steps)
         return refit_stages(begin, num_steps)
 
-    def initial(pool: Pool, key: Array) -> BayesOptState:
+    def initial(pool: Pool, key: Array) -> PoolGPState:
         del key
         return pool_gp.empty(pool, capacity or 0)
 
-    def ask(pool: Pool, key: Array, state: BayesOptState) -> Query:
+    def ask(pool: Pool, key: Array, state: PoolGPState) -> Query:
         key_pool, key_select, key_first = jax.random.split(key, 3)
 
         def first() -> Array:
@@ -134,25 +135,25 @@ def bayesopt(
             chosen = jax.lax.cond(fitted(state), learned, first)
         else:
             chosen = first()
-        return from_nothing(pool.arch[chosen], epoch)
+        return train_from_scratch(pool.arch[chosen], epoch)
 
     def tell(
-        pool: Pool, state: BayesOptState, query: Query, result: Result
-    ) -> BayesOptState:
+        pool: Pool, state: PoolGPState, query: Query, result: Result
+    ) -> PoolGPState:
         index, wanted = known(pool, query)
 
-        def one(i: Array | int, state: BayesOptState) -> BayesOptState:
+        def one(i: Array | int, state: PoolGPState) -> PoolGPState:
             given = index[i], result.score[i], wanted[i]
             state = pool_gp.record(pool, state, *given)
             return pool_gp.extend(pool, state, state.count > begin * batch, wanted[i])
 
         return _each(one, len(index), state)
 
-    def expect(pool: Pool, state: BayesOptState, query: Query) -> BayesOptState:
+    def expect(pool: Pool, state: PoolGPState, query: Query) -> PoolGPState:
         index, wanted = known(pool, query)
         use = fitted(state)
 
-        def one(i: Array | int, state: BayesOptState) -> BayesOptState:
+        def one(i: Array | int, state: PoolGPState) -> PoolGPState:
             return pool_gp.expect(pool, state, index[i], use, wanted[i])
 
         return _each(one, len(index), state)
@@ -165,23 +166,23 @@ def bayesopt(
     def accepts(pool: Pool, arch: Array) -> Array:
         return index_of(pool, arch) >= 0
 
-    def grow(pool: Pool, state: BayesOptState, end: int) -> BayesOptState:
+    def grow(pool: Pool, state: PoolGPState, end: int) -> PoolGPState:
         del pool
         return state if capacity is not None else pool_gp.grown(state, end * batch)
 
-    def refresh(pool: Pool, state: BayesOptState) -> BayesOptState:
+    def refresh(pool: Pool, state: PoolGPState) -> PoolGPState:
         if not may_fit(state):
             return state
         # Where idle steps have left too few observations, there is nothing to fit yet.
         enough = state.count >= begin * batch
-        refit = lambda state: pool_gp.refit(pool, state, tail)  # noqa: E731
+        refit = lambda state: pool_gp.refit(pool, state, clip_below)  # noqa: E731
         return jax.lax.cond(enough, refit, lambda state: state, state)
 
-    def may_fit(state: BayesOptState) -> bool:
+    def may_fit(state: PoolGPState) -> bool:
         """Whether there is room for more than the first, random evaluations."""
         return state.index.shape[0] > begin * batch
 
-    def fitted(state: BayesOptState) -> Array:
+    def fitted(state: PoolGPState) -> Array:
         return state.count - state.expected >= begin * batch
 
     functions = (
@@ -191,7 +192,7 @@ def bayesopt(
     return Search(*functions, candidates=pool.arch, **settings)
 
 
-def _each(one: Callable, num: int, state: BayesOptState) -> BayesOptState:
+def _each(one: Callable, num: int, state: PoolGPState) -> PoolGPState:
     return jax.lax.fori_loop(0, num, one, state) if num > 1 else one(0, state)
 
 

@@ -15,8 +15,8 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxnas import gp
 from jaxnas.kernels import gram
-from jaxnas.search.common import places
-from jaxnas.search.gp.shortlists import Candidates
+from jaxnas.search.common import append_slots
+from jaxnas.search.gp.shortlists import CandidatePosterior
 from jaxnas.types import Array, Query, asked
 
 # Embeddings that differ by less than this, in median length-scales, count as the same.
@@ -26,7 +26,7 @@ _RESOLUTION = 1e-4
 Points = tuple[Array, ...]
 
 
-class SampledState(NamedTuple):
+class SampledGPState(NamedTuple):
     """The evaluations, in order, and the hyper-parameters that were fitted to them."""
 
     arch: Array  # (t, d) int32; t is the capacity
@@ -35,30 +35,30 @@ class SampledState(NamedTuple):
     score: Array  # (t,), NaN where the evaluation failed
     count: Array  # () int32, of evaluations, and of those expected: see `expect`
     fitted: Array  # () bool, whether there has been a fit
-    hyper: gp.Hyper
-    target: gp.Target
+    hyper: gp.Hyperparameters
+    standardisation: gp.Standardisation
 
 
-def empty(arch: Array, points: Points, prior: gp.HyperPrior) -> SampledState:
+def empty(arch: Array, points: Points, prior: gp.HyperparameterPrior) -> SampledGPState:
     """No evaluation, and no room for any.
 
     Args:
       arch: (0, d) int32.   points: (f_j, 0).
     """
     one = jnp.ones((), prior.scales.dtype)
-    return SampledState(
+    return SampledGPState(
         arch=arch,
         identity=jnp.zeros((0, 2), jnp.uint32),
         points=points,
         score=jnp.zeros(0, one.dtype),
         count=jnp.int32(0),
         fitted=jnp.bool_(False),
-        hyper=gp.Hyper(jnp.ones_like(prior.scales), one, one),
-        target=gp.Target(-one, 0 * one, one),
+        hyper=gp.Hyperparameters(jnp.ones_like(prior.scales), one, one),
+        standardisation=gp.Standardisation(-one, 0 * one, one),
     )
 
 
-def grown(state: SampledState, size: int) -> SampledState:
+def grown(state: SampledGPState, size: int) -> SampledGPState:
     """The same, with room for at least `size` evaluations."""
     more = max(0, size - len(state.score))
     return state._replace(
@@ -69,21 +69,21 @@ def grown(state: SampledState, size: int) -> SampledState:
     )
 
 
-def filled(state: SampledState) -> Array:
+def filled(state: SampledGPState) -> Array:
     """Which rows (t,) bool hold an evaluation."""
     return jnp.arange(len(state.score)) < state.count
 
 
 def record(
-    state: SampledState, query: Query, ids: Array, points: Points, score: Array
-) -> SampledState:
+    state: SampledGPState, query: Query, ids: Array, points: Points, score: Array
+) -> SampledGPState:
     """Appends the slots of `query` that are asked.
 
     Args:
       ids: (b, 2) uint32.   points: (f_j, b).   score: (b,).
     """
     wanted = asked(query)
-    slots = places(state.count, wanted, len(state.score))
+    slots = append_slots(state.count, wanted, len(state.score))
 
     def put(rows: Array, new: Array) -> Array:
         return rows.at[..., slots].set(new.astype(rows.dtype), mode="drop")
@@ -102,16 +102,18 @@ def _distances(x: Points, y: Points) -> Array:
     return jnp.stack([gram.l1(a, b) for a, b in zip(x, y, strict=True)])
 
 
-def _targets(state: SampledState) -> Array:
-    return jnp.where(filled(state), gp.apply_target(state.target, state.score), 0.0)
+def _targets(state: SampledGPState) -> Array:
+    return jnp.where(
+        filled(state), gp.standardise(state.standardisation, state.score), 0.0
+    )
 
 
-def at(state: SampledState, points: Points) -> Candidates:
+def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
     """The posterior of candidates (f_j, m), in standardised units."""
     hyper, seen, num = state.hyper, filled(state), len(state.score)
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), state.points, points)
     correlation = gram.laplace(_distances(state.points, joined), hyper.scales)
-    matrix = gp.padded(correlation[:, :num], seen, hyper.noise)
+    matrix = gp.padded_covariance(correlation[:, :num], seen, hyper.noise)
     # A wide triangular solve is slow where a matrix product is fast: invert the factor.
     whiten = solve_triangular(jnp.linalg.cholesky(matrix), jnp.eye(num), lower=True)
     white = whiten @ jnp.where(seen[:, None], correlation[:, num:], 0.0)
@@ -125,38 +127,42 @@ def at(state: SampledState, points: Points) -> Candidates:
         distance = jnp.tensordot(1 / hyper.scales, parts, axes=1)
         return mean[places], (cov + cov.T) / 2, distance
 
-    return Candidates(
-        row=same_as(_digits(points, hyper.scales)),
+    return CandidatePosterior(
+        column=first_occurrence(_digits(points, hyper.scales)),
         mean=mean,
         std=jnp.sqrt(variance),
         noise=hyper.noise * hyper.amplitude,
-        best=_best(state),
+        incumbent=_incumbent(state),
         joint=joint,
     )
 
 
-def _best(state: SampledState) -> Array:
+def _incumbent(state: SampledGPState) -> Array:
     known = filled(state) & ~jnp.isnan(state.score)
     return jnp.max(jnp.where(known, _targets(state), -jnp.inf), initial=-jnp.inf)
 
 
 def expect(
-    state: SampledState, query: Query, ids: Array, points: Points
-) -> SampledState:
+    state: SampledGPState, query: Query, ids: Array, points: Points
+) -> SampledGPState:
     """The state as if those in flight had given what is expected of them.
 
     The kriging believer (Ginsbourger et al., 2010), see `posterior.expect`. Arguments
     are as for `record`.
     """
-    mean = at(state, points).mean
-    score = state.target.mean + state.target.std * mean
+    mean = posterior_at(state, points).mean
+    score = state.standardisation.mean + state.standardisation.std * mean
     return record(state, query, ids, points, score)
 
 
-def refit(prior: gp.HyperPrior, state: SampledState, tail: float) -> SampledState:
+def refit(
+    prior: gp.HyperparameterPrior, state: SampledGPState, clip_below: float
+) -> SampledGPState:
     """Fits target scale and hyper-parameters to the history."""
     seen = filled(state)
-    new = state._replace(target=gp.standardise(state.score, seen, tail))
+    new = state._replace(
+        standardisation=gp.fit_standardisation(state.score, seen, clip_below)
+    )
     distances = _distances(state.points, state.points)
     hyper = gp.fit(gram.laplace, distances, _targets(new), seen, prior)
     new = new._replace(hyper=hyper, fitted=jnp.bool_(True))
@@ -164,7 +170,7 @@ def refit(prior: gp.HyperPrior, state: SampledState, tail: float) -> SampledStat
     return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)
 
 
-def same_as(words: Array) -> Array:
+def first_occurrence(words: Array) -> Array:
     """The first index (m,) int32 of a row of `words` (m, w) that equals each row."""
     order = jnp.lexsort(words.T[::-1])
     ordered = words[order]

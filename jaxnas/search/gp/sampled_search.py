@@ -18,14 +18,13 @@ from jax.tree_util import Partial
 from jaxnas import gp
 from jaxnas.batching import in_chunks
 from jaxnas.kernels import gram
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.common import check_capacity, from_nothing, sample_new
-from jaxnas.search.gp import proposals, selectors, shortlists
-from jaxnas.search.gp import sampled_gp as posterior
+from jaxnas.search.common import require_capacity, sample_new, train_from_scratch
+from jaxnas.search.gp import proposals, sampled_gp, selectors, shortlists
 from jaxnas.search.gp.pool_search import refit_stages
 from jaxnas.search.gp.proposals import Proposals
-from jaxnas.search.gp.sampled_gp import Points, SampledState
+from jaxnas.search.gp.sampled_gp import Points, SampledGPState
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, check_sizes
@@ -39,13 +38,13 @@ Embed = Callable[[Array], Points]
 
 def bayesopt_sampled(
     space: Space,
-    features: Sequence[Parts],
+    features: Sequence[FeatureMap],
     candidates: Proposals | None = None,
     *,
     init: int = 10,
     batch: int = 1,
     select: selectors.Select | None = None,
-    tail: float = float("inf"),
+    clip_below: float = float("inf"),
     same: Callable[[Array], Array] | None = None,
     scale: float = 1.0,
     capacity: int | None = None,
@@ -67,7 +66,8 @@ def bayesopt_sampled(
       batch: architectures in each step.
       select: what is asked next, see `selectors`; default: the largest log expected
         improvement.
-      tail: where to cut off bad scores before standardising, see `gp.standardise`.
+      clip_below: where to cut off bad scores before standardising, see
+        `gp.fit_standardisation`.
       same: arch (d,) -> () int32 from 0, a class of which one architecture is evaluated,
         whichever comes first. Default: each architecture counts for itself.
       scale: prior median of each length-scale, in units of the part's mean distance
@@ -82,7 +82,7 @@ def bayesopt_sampled(
     _check(space, init, batch, capacity, epoch)
     embed, prior = _embedding(space, features, scale)
     propose = _default(space) if candidates is None else candidates
-    rule = selectors.best() if select is None else select
+    rule = selectors.maximise() if select is None else select
     begin = -(-init // batch)  # steps of random architectures
     # The space in which two of one class are the same.
     classes = space
@@ -92,7 +92,7 @@ def bayesopt_sampled(
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
         if capacity is not None:
-            check_capacity(capacity, batch, num_steps)
+            require_capacity(capacity, batch, num_steps)
         if space.size is not None and num_steps * batch > space.size:
             raise ValueError(
                 f"{space.name} has {space.size} architectures: not enough for "
@@ -100,50 +100,50 @@ def bayesopt_sampled(
             )
         return refit_stages(begin, num_steps)
 
-    def initial(prior: gp.HyperPrior, key: Array) -> SampledState:
+    def initial(prior: gp.HyperparameterPrior, key: Array) -> SampledGPState:
         del key
         arch = jnp.zeros((0, len(space.choices)), jnp.int32)
-        empty = posterior.empty(arch, embed(arch), prior)
-        return posterior.grown(empty, capacity or 0)
+        empty = sampled_gp.empty(arch, embed(arch), prior)
+        return sampled_gp.grown(empty, capacity or 0)
 
-    def ask(key: Array, state: SampledState) -> Query:
+    def ask(key: Array, state: SampledGPState) -> Query:
         key_first, key_pool, key_new, key_select = jax.random.split(key, 4)
 
         def random() -> Array:
-            seen = posterior.filled(state)
+            seen = sampled_gp.filled(state)
             return sample_new(key_first, classes, batch, state.identity, seen)
 
         def learned() -> Array:
             drawn = propose(key_pool, state)
             arch, allowed = new_ones(key_new, classes, state, drawn, batch)
-            here = posterior.at(state, embed(arch))
+            here = sampled_gp.posterior_at(state, embed(arch))
             return arch[shortlists.select(rule, key_select, here, allowed, batch)]
 
         if not may_fit(state):
-            return from_nothing(random(), epoch)
-        return from_nothing(jax.lax.cond(state.fitted, learned, random), epoch)
+            return train_from_scratch(random(), epoch)
+        return train_from_scratch(jax.lax.cond(state.fitted, learned, random), epoch)
 
-    def tell(state: SampledState, query: Query, result: Result) -> SampledState:
-        return posterior.record(state, query, *known(query), result.score)
+    def tell(state: SampledGPState, query: Query, result: Result) -> SampledGPState:
+        return sampled_gp.record(state, query, *known(query), result.score)
 
-    def expect(state: SampledState, query: Query) -> SampledState:
-        return posterior.expect(state, query, *known(query))
+    def expect(state: SampledGPState, query: Query) -> SampledGPState:
+        return sampled_gp.expect(state, query, *known(query))
 
     def known(query: Query) -> tuple[Array, Points]:
         return jax.vmap(classes.identity)(query.arch), embed(query.arch)
 
-    def grow(state: SampledState, end: int) -> SampledState:
-        return state if capacity is not None else posterior.grown(state, end * batch)
+    def grow(state: SampledGPState, end: int) -> SampledGPState:
+        return state if capacity is not None else sampled_gp.grown(state, end * batch)
 
-    def refresh(prior: gp.HyperPrior, state: SampledState) -> SampledState:
+    def refresh(prior: gp.HyperparameterPrior, state: SampledGPState) -> SampledGPState:
         if not may_fit(state):
             return state
         # Where idle steps have left too few evaluations, there is nothing to fit yet.
         enough = state.count >= begin * batch
-        refit = lambda state: posterior.refit(prior, state, tail)  # noqa: E731
+        refit = lambda state: sampled_gp.refit(prior, state, clip_below)  # noqa: E731
         return jax.lax.cond(enough, refit, lambda state: state, state)
 
-    def may_fit(state: SampledState) -> bool:
+    def may_fit(state: SampledGPState) -> bool:
         """Whether there is room for more than the first, random evaluations."""
         return len(state.score) > begin * batch
 
@@ -160,7 +160,7 @@ def bayesopt_sampled(
 
 
 def new_ones(
-    key: Array, space: Space, state: SampledState, arch: Array, batch: int
+    key: Array, space: Space, state: SampledGPState, arch: Array, batch: int
 ) -> tuple[Array, Array]:
     """Candidates (m, d), with a batch of random ones, and which may be asked.
 
@@ -169,11 +169,11 @@ def new_ones(
 
     Returns: architectures (m + batch, d) and (m + batch,) bool.
     """
-    seen, ids = posterior.filled(state), jax.vmap(space.identity)(arch)
+    seen, ids = sampled_gp.filled(state), jax.vmap(space.identity)(arch)
     new = jax.vmap(space.is_valid)(arch) & ~identity.member(ids, state.identity, seen)
     # The first of its kind: an invalid vector's identity means nothing.
     words = jnp.concatenate([~new[:, None], ids], 1)
-    new &= posterior.same_as(words) == jnp.arange(len(arch))
+    new &= sampled_gp.first_occurrence(words) == jnp.arange(len(arch))
     taken = jnp.concatenate([state.identity, ids]), jnp.concatenate([seen, new])
     more = sample_new(key, space, batch, *taken)
     few = jnp.broadcast_to(new.sum() < batch, batch)
@@ -203,18 +203,18 @@ def _default(space: Space) -> Proposals:
 
 
 def _embedding(
-    space: Space, features: Sequence[Parts], scale: float
-) -> tuple[Embed, gp.HyperPrior]:
+    space: Space, features: Sequence[FeatureMap], scale: float
+) -> tuple[Embed, gp.HyperparameterPrior]:
     """The parts of the distance that vary, and the prior, from random architectures."""
     with jax.ensure_compile_time_eval():  # a search may be built inside of a trace
         keys = jax.random.split(jax.random.key(0), _SAMPLES)
         archs = np.asarray(jax.vmap(lambda key: sample(key, space))(keys))
         parts = [part for f in features for part in in_chunks(f, archs)]
-        sampled = gram.embedding(parts)
+        sampled = gram.compress_embeddings(parts)
         medians = scale * len(sampled.parts) * gram.mean_distances(sampled)
         values = medians, 1.0, 0.01, 2.0
-        prior = gp.HyperPrior(*(jnp.asarray(value, float) for value in values))
-    # As `gram.embedding` leaves out those that do not vary.
+        prior = gp.HyperparameterPrior(*(jnp.asarray(value, float) for value in values))
+    # As `gram.compress_embeddings` leaves out those that do not vary.
     varies = [bool((np.ptp(p, 0) > 1e-14 * np.abs(p).max(0)).any()) for p in parts]
     dtype = prior.scales.dtype
 

@@ -8,7 +8,7 @@ every Gaussian-process search takes the same ones, see `shortlists`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class Shortlist(NamedTuple):
     cov: Array  # (m, m), of the latent function
     noise: Array  # () variance of the targets' noise
     distance: Array  # (m, m) prior distance, in length-scales
-    best: Array  # () the best target so far
+    incumbent: Array  # () the best target so far
     allowed: Array  # (m,) bool; False only where there are not m candidates
 
 
@@ -49,7 +49,7 @@ class Select(NamedTuple):
     size: int = SIZE  # candidates in the shortlist, those of largest acquisition
 
 
-def best(
+def maximise(
     acquire: acquisition.Acquisition = acquisition.log_expected_improvement,
 ) -> Select:
     """The candidates of largest acquisition, each by itself; ties broken by the key.
@@ -63,7 +63,7 @@ def best(
 uniform = Select(None)
 
 
-def jointly(
+def from_shortlist(
     choose: Choose, acquire: acquisition.Acquisition, size: int = SIZE
 ) -> Select:
     """`choose` from the `size` candidates of largest acquisition.
@@ -101,17 +101,17 @@ def kdpp(
 
     if not (quality or diversity):
         raise ValueError("a k-DPP needs quality or diversity: see uniform for neither")
-    return jointly(choose, weight, size)
+    return from_shortlist(choose, weight, size)
 
 
-def greedy(temperature: float = TEMPERATURE, *, size: int = SIZE) -> Select:
+def greedy_map(temperature: float = TEMPERATURE, *, size: int = SIZE) -> Select:
     """The most probable batch of `kdpp`, approximately: greedy MAP inference."""
 
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
         del key
         return dpp.greedy_map(_kernel(shortlist, temperature, True), k)
 
-    return jointly(choose, _weight(temperature, True), size)
+    return from_shortlist(choose, _weight(temperature, True), size)
 
 
 def _weight(temperature: float, quality: bool) -> acquisition.Acquisition:
@@ -149,31 +149,61 @@ def thompson(*, size: int = SIZE) -> Select:
 
         return jax.lax.scan(one, shortlist.allowed, draws.T)[1]
 
-    return jointly(choose, acquisition.confidence_bound(4.0), size)
+    return from_shortlist(choose, acquisition.confidence_bound(4.0), size)
 
 
-def believer(
+# Fantasy = (mean (m,), place (), best ()) -> () the target assumed of `place`.
+_Fantasy = Callable[[Array, Array, Array], Array]
+
+
+def kriging_believer(
     acquire: acquisition.Acquisition = acquisition.log_expected_improvement,
     *,
-    lie: str = "mean",
     size: int = SIZE,
 ) -> Select:
-    """One after another, each time as if the last had been evaluated.
+    """Chooses one after another, each as if the last had its posterior mean.
+
+    The kriging believer of Ginsbourger et al. (2010); with
+    `acquisition.confidence_bound` it is GP-BUCB (Desautels et al., 2014).
 
     Args:
-      acquire: with `acquisition.confidence_bound` and the lie "mean" this is GP-BUCB
-        (Desautels et al., 2014).
-      lie: the value it would have had: "mean", what the posterior expects (kriging
-        believer), or "best" or "worst", the best target so far or the posterior mean's
-        least (constant liar; both Ginsbourger et al., 2010).
+      acquire: utility of a candidate, recomputed after each choice.
+      size: candidates in the shortlist.
     """
-    lies = {
-        "mean": lambda mean, place, best: mean[place],
+    return _one_after_another(lambda mean, place, best: mean[place], acquire, size)
+
+
+def constant_liar(
+    acquire: acquisition.Acquisition = acquisition.log_expected_improvement,
+    *,
+    value: Literal["best", "worst"] = "best",
+    size: int = SIZE,
+) -> Select:
+    """Chooses one after another, each as if the last had a constant target.
+
+    The constant liar of Ginsbourger et al. (2010).
+
+    Args:
+      acquire: utility of a candidate, recomputed after each choice.
+      value: the constant: "best" is the incumbent's target, "worst" the least posterior
+        mean of the shortlist.
+      size: candidates in the shortlist.
+
+    Raises: `ValueError` for another `value`.
+    """
+    fantasies: dict[str, _Fantasy] = {
         "best": lambda mean, place, best: best,
         "worst": lambda mean, place, best: mean.min(),
     }
-    if lie not in lies:
-        raise ValueError(f"lie must be one of {', '.join(lies)}, not {lie!r}")
+    if value not in fantasies:
+        raise ValueError(f"value must be one of {', '.join(fantasies)}, not {value!r}")
+    return _one_after_another(fantasies[value], acquire, size)
+
+
+def _one_after_another(
+    fantasy: _Fantasy, acquire: acquisition.Acquisition, size: int
+) -> Select:
+    """Maximises `acquire` k times, conditioning on a fantasy of each choice."""
 
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
         def one(carry: tuple, key: Array) -> tuple[tuple, Array]:
@@ -181,15 +211,15 @@ def believer(
             std = jnp.sqrt(jnp.maximum(jnp.diagonal(cov), 0.0))
             utility = jnp.nan_to_num(acquire(key, mean, std, best))
             place = jnp.argmax(jnp.where(free, utility, -jnp.inf))
-            value = lies[lie](mean, place, shortlist.best)
-            told = gp.condition(mean, cov, place, value, shortlist.noise)
+            value = fantasy(mean, place, shortlist.incumbent)
+            posterior = gp.condition(mean, cov, place, value, shortlist.noise)
             free = free.at[place].set(False)
-            return (*told, free, jnp.maximum(best, value)), place
+            return (*posterior, free, jnp.maximum(best, value)), place
 
-        start = (shortlist.mean, shortlist.cov, shortlist.allowed, shortlist.best)
+        start = (shortlist.mean, shortlist.cov, shortlist.allowed, shortlist.incumbent)
         return jax.lax.scan(one, start, jax.random.split(key, k))[1]
 
-    return jointly(choose, acquire, size)
+    return from_shortlist(choose, acquire, size)
 
 
 def local_penalisation(*, size: int = SIZE) -> Select:
@@ -206,7 +236,7 @@ def local_penalisation(*, size: int = SIZE) -> Select:
         apart = distance > 1e-6
         rise = jnp.abs(mean[:, None] - mean[None])
         slope = jnp.max(jnp.where(apart, rise / jnp.where(apart, distance, 1.0), 0.0))
-        top = jnp.maximum(shortlist.best, mean.max())
+        top = jnp.maximum(shortlist.incumbent, mean.max())
 
         def one(carry: tuple, _) -> tuple[tuple, Array]:
             utility, free = carry
@@ -216,8 +246,10 @@ def local_penalisation(*, size: int = SIZE) -> Select:
             utility = utility + jnp.log(jnp.maximum(outside, 1e-30))
             return (utility, free.at[place].set(False)), place
 
-        utility = acquisition.log_expected_improvement(key, mean, std, shortlist.best)
+        utility = acquisition.log_expected_improvement(
+            key, mean, std, shortlist.incumbent
+        )
         start = (utility, shortlist.allowed)
         return jax.lax.scan(one, start, None, length=k)[1]
 
-    return jointly(choose, acquisition.log_expected_improvement, size)
+    return from_shortlist(choose, acquisition.log_expected_improvement, size)

@@ -12,7 +12,7 @@ from rich.console import Console
 from jaxnas.acquisition import confidence_bound
 from jaxnas.batching import in_chunks
 from jaxnas.kernels import distance_matrices
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.search import presets
 from jaxnas.search.base import Search
 from jaxnas.search.evolution import regularized_evolution
@@ -29,7 +29,7 @@ class Terms(NamedTuple):
     init: int = 10  # random ones among them, before a method begins to learn
     batch: int = 1  # architectures in a step
     copies: bool = False  # whether cells of the same function are different candidates
-    extra: tuple[Parts, ...] = ()  # feature maps beside a Gaussian process's own
+    extra: tuple[FeatureMap, ...] = ()  # feature maps beside a Gaussian process's own
 
 
 # (space, candidates (n, d) int32, terms) -> the search.
@@ -155,15 +155,15 @@ MAIN = ("random", "evolution", "gp-tw", "gp-tw2g", "gp-tw2g-plus")
 BATCH_METHODS: dict[str, Method] = {
     "random": _random,
     "evolution": _evolution,
-    "top-ei": _batches(selectors.best()),
+    "top-ei": _batches(selectors.maximise()),
     "kdpp": _batches(selectors.kdpp()),
     "kdpp-no-quality": _batches(selectors.kdpp(quality=False)),
     "quality-only": _batches(selectors.kdpp(diversity=False)),
-    "greedy-map": _batches(selectors.greedy()),
+    "greedy-map": _batches(selectors.greedy_map()),
     "thompson": _batches(selectors.thompson()),
-    "gp-bucb": _batches(selectors.believer(confidence_bound(4.0))),
-    "believer": _batches(selectors.believer()),
-    "liar": _batches(selectors.believer(lie="best")),
+    "gp-bucb": _batches(selectors.kriging_believer(confidence_bound(4.0))),
+    "believer": _batches(selectors.kriging_believer()),
+    "liar": _batches(selectors.constant_liar(value="best")),
     "penalisation": _batches(selectors.local_penalisation()),
     "uniform": _batches(selectors.uniform),
 }

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnas.kernels.feature_maps import Parts
+from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import Network
 from jaxnas.networks.runs import Trained
@@ -105,15 +105,15 @@ def enough(task: Task, data: Data, ledger: Ledger) -> tuple[float, float]:
 def gaussian_process(scored: Scored, plan: Plan) -> Search:
     """k-DPP batches among the scored cells, whose ranks are part of the distance."""
     ranks = few_labels.ranked(np.stack(list(scored.scores.values()), 1))
-    parts: list[Parts] = [feature(SPACE) for feature in presets.FEATURES]
-    parts.append(few_labels.by_architecture(SPACE, scored.arch, ranks))
+    parts: list[FeatureMap] = [feature(SPACE) for feature in presets.FEATURES]
+    parts.append(few_labels.features_by_architecture(SPACE, scored.arch, ranks))
     evaluations = max(plan.steps * plan.batch, 2)
     return bayesopt(
         make_pool(SPACE, parts, arch=scored.arch, same=function_class),
         init=min(presets.INIT, evaluations),
         batch=plan.batch,
         select=selectors.kdpp(),
-        tail=presets.TAIL,
+        clip_below=presets.CLIP_BELOW,
         capacity=evaluations,
         epoch=plan.epochs,
     )
