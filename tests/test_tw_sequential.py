@@ -66,7 +66,7 @@ def test_the_files_say_what_was_returned(done):
 
 
 def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
-    config = dataclasses.replace(SMALL, scores=("hook_logdet", "live-macs"))
+    config = dataclasses.replace(SMALL, scores=("hook_logdet", "live_macs"))
     (part,) = config.parts(SPACE)
     table = sources.open_table("zerocost")
     score = table.columns["score/hook_logdet/cifar10"].reshape(-1)
