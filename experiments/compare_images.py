@@ -126,7 +126,7 @@ def _task(config: Config, seed: int) -> Task:
         config.data,
         size=config.size,
         channels=config.channels,
-        cells=theirs.depth,
+        cells_per_stage=theirs.cells_per_stage,
         valid_share=theirs.valid_share,
         test_share=theirs.test_share,
         seed=seed,

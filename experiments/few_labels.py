@@ -7,7 +7,7 @@ For random sets of labelled cells, Spearman's correlation with the accuracy afte
 epochs over all other cells. Models: ridge regression on ranks of scores (`ridge`), and
 Gaussian processes with tree-Wasserstein distances (`tw`), scores (`proxies`), or scores,
 and of the live part of the cell tree-Wasserstein, Hamming and path distances (`all`).
-`live-macs` and `logranks` need no label: 0.822 and 0.868 on CIFAR-10.
+`live_macs` and `logranks` need no label: 0.822 and 0.868 on CIFAR-10.
 
 Takes 3 minutes on two busy cores. With 100 labels `all` reaches 0.941, 0.935 and 0.923 on
 CIFAR-10, CIFAR-100 and ImageNet16-120 (20 sets), and 0.915, 0.908 and 0.887 with 50. With
@@ -15,7 +15,7 @@ the scores of AZ-NAS, which `zero_cost_score --proxies az` computes, they are 0.
 and 0.942, and 0.941, 0.935 and 0.921:
 
     python -m experiments.few_labels --models all --scores-from results/az/scores.npz
-        --scores hook_logdet synflow snip live-macs freerea-naswot freerea-logsynflow
+        --scores hook_logdet synflow snip live_macs freerea-naswot freerea-logsynflow
         az_expressivity@cifar10 az_progressivity@cifar10 az_trainability@cifar10
 
 Writes table.csv and results.npz to --out.
@@ -50,10 +50,10 @@ from jaxnas.types import Array
 
 # Chosen on sets from --base-seed 0.
 SCORES = (
-    *("hook_logdet", "synflow", "snip", "live-macs"),
+    *("hook_logdet", "synflow", "snip", "live_macs"),
     *("freerea-naswot", "freerea-logsynflow"),
 )
-WITHOUT_LABELS = ("live-macs", "logranks")
+WITHOUT_LABELS = ("live_macs", "logranks")
 MODELS = (*WITHOUT_LABELS, "ridge", "tw", "proxies", "all")
 
 

@@ -39,7 +39,7 @@ import jaxnas
 from jaxnas.benchmarks import table_files, trained
 from jaxnas.datasets import opened
 from jaxnas.networks import runs
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.studies import cli, seed_store
 from jaxnas.studies.seed_store import Folder
@@ -57,7 +57,7 @@ CLOCKS = {
 class Config:
     """What to train, on which images, and how long."""
 
-    opened: str = "fashion-mnist"
+    images: str = "fashion-mnist"
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
     class folders, of idx files or of CIFAR's batches, or a batch of CIFAR."""
     size: int = 8
@@ -70,7 +70,7 @@ class Config:
     """Test images, from the test part where the images have one."""
     channels: int = 8
     """Of the first stage."""
-    depth: int = 3
+    cells_per_stage: int = 3
     """Cells in each stage."""
     epochs: int = 4
     """Passes over the training images."""
@@ -110,23 +110,27 @@ def main(config: Config) -> None:
     if not 1 <= total <= len(archs):
         raise ValueError(f"--classes must be 1 to {len(archs)}, not {total}")
     archs = archs[:total]
-    data, source = opened.parts(
+    data, source = opened.training_data(
         config.images,
         config.size,
         (config.train, config.valid, config.test),
         config.seed,
     )
-    network = Network(
-        config.channels, config.depth, source.classes, config.size, source.x.shape[-1]
+    network = NetworkConfig(
+        config.channels,
+        config.cells_per_stage,
+        source.num_classes,
+        config.size,
+        source.x.shape[-1],
     )
     recipe = Recipe(
         epochs=config.epochs,
         batch=config.batch,
         lr=config.lr,
         warmup=min(1.0, config.epochs / 8),
-        each_step=True,
+        per_step_schedule=True,
     )
-    runs.check(network, recipe, archs, data)
+    runs.validate_training(network, recipe, archs, data)
     described = _described(config)
     known = _known(config.known, described, archs)
     folder = seed_store.open_folder(config.out, described)
@@ -229,7 +233,7 @@ class Job(NamedTuple):
     """What the trainings of one table share."""
 
     folder: Folder
-    network: Network
+    network: NetworkConfig
     recipe: Recipe
     data: Data
     chunk: int

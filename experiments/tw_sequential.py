@@ -6,7 +6,7 @@
     python -m experiments.tw_sequential --out results/kernels --methods gp-tw gp-tw2g
         gp-gw gp-ot gp-gwot gp-path gp-hamming gp-nasbot gp-otmann
     python -m experiments.tw_sequential --benchmark nb201 --methods gp-tw2g-plus
-        --scores hook_logdet synflow snip live-macs --out results/warm
+        --scores hook_logdet synflow snip live_macs --out results/warm
 
 Writes results.npz, table.csv and curves.png to --out. Every run can be killed and
 started again.
@@ -34,7 +34,7 @@ class Config(settings.Config):
     gp-tw2g-copies, gp-tw2g-plus, gp-tw2g-plus-sampled."""
     scores: tuple[str, ...] = ()
     """Scores of untrained networks, for the dataset fed back, that Gaussian processes know
-    beforehand: hook_logdet, synflow, snip, live-macs ..."""
+    beforehand: hook_logdet, synflow, snip, live_macs ..."""
     scores_from: tuple[str, ...] = ("zerocost",)
     """Tables that have them: zerocost, and after it files of zero_cost_score, whose scores
     WHAT on images OF are called WHAT@OF."""

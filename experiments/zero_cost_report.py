@@ -51,7 +51,7 @@ class Config:
     """Datasets of the scores and accuracies."""
     scores: tuple[str, ...] = (
         *("val12", "hook_logdet", "synflow", "snip", "combined"),
-        *("macs", "live-macs", "logranks"),
+        *("macs", "live_macs", "logranks"),
     )
     """Which scores, or all that every dataset has: score_columns.py."""
     run: str = "mean"

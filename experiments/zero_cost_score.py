@@ -2,7 +2,7 @@
 
     python -m experiments.zero_cost_score --images digits --cells 100
     python -m experiments.zero_cost_score --images cifar-10-batches-py
-        --proxies hook_logdet synflow snip live_flops --out results/cifar10
+        --proxies hook_logdet synflow snip live_macs --out results/cifar10
     python -m experiments.zero_cost_score --images photos.npz --dataset cifar10
         --cells 1000 --proxies az zen
 
@@ -26,9 +26,9 @@ from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import Table
 from jaxnas.datasets import Images
 from jaxnas.datasets import opened as image_sources
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
-from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
+from jaxnas.proxies.catalogue import CATALOGUE, CLOSED_FORM
 from jaxnas.proxies.engine import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
@@ -50,7 +50,7 @@ class Config:
     default: by the images. Others are normalised by their own mean and deviation."""
     as_they_are: bool = False
     """Do not normalise the images: they are normalised."""
-    proxies: tuple[str, ...] = ("hook_logdet", "synflow", "snip", "flops", "live_flops")
+    proxies: tuple[str, ...] = ("hook_logdet", "synflow", "snip", "macs", "live_macs")
     """Which scores; all that there are: jaxnas/proxies/catalogue.py."""
     cells: int | None = None
     """How many random cells; default: all 15,625."""
@@ -60,7 +60,7 @@ class Config:
     """Of the network's head; default: those of the images."""
     channels: int = 16
     """Of the first stage."""
-    depth: int = 5
+    cells_per_stage: int = 5
     """Cells in each stage."""
     images_used: int = 128
     """A random batch of so many of the images, the same for every network."""
@@ -84,7 +84,7 @@ def main(config: Config) -> Table:
     Returns: the table that was written.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    cli.positive(config, "images_used", "channels", "depth")
+    cli.positive(config, "images_used", "channels", "cells_per_stage")
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
     cli.positive(config, *given)
     if config.lanes is not None and config.lanes > nb201.SPACE.size:
@@ -93,21 +93,21 @@ def main(config: Config) -> Table:
             f"{config.lanes}"
         )
     cli.seed(config, "seed")
-    names = ", ".join((*CATALOGUE, *COUNTS))
+    names = ", ".join((*CATALOGUE, *CLOSED_FORM))
     if not config.proxies:
         raise ValueError(f"no proxy given; there are {names}")
     for proxy in config.proxies:
-        if proxy not in CATALOGUE and proxy not in COUNTS:
+        if proxy not in CATALOGUE and proxy not in CLOSED_FORM:
             raise ValueError(f"no proxy {proxy!r}; there are {names}")
     archs = _cells(config)
     images = _images(config)
     x, y = datasets.batch(images, config.images_used, seed=config.seed)
-    network = Network(
-        channels=config.channels,
-        cells=config.depth,
-        classes=config.classes or images.classes,
-        size=x.shape[1],
-        colours=x.shape[3],
+    network = NetworkConfig(
+        stem_channels=config.channels,
+        cells_per_stage=config.cells_per_stage,
+        num_classes=config.classes or images.num_classes,
+        image_size=x.shape[1],
+        in_channels=x.shape[3],
     )
     dataset = images.name
     # A run that was killed has chunks alone, one of closed forms the scores alone.
@@ -116,12 +116,12 @@ def main(config: Config) -> Table:
     columns, meaning = {}, {}
 
     for proxy in config.proxies:
-        if proxy in COUNTS:
-            counted = COUNTS[proxy](network, archs)
+        if proxy in CLOSED_FORM:
+            counted = CLOSED_FORM[proxy](network, archs)
             columns[f"score/{proxy}/{dataset}"] = counted.astype(np.float64)
             meaning[f"score/{proxy}/{dataset}"] = "closed form"
             continue
-        how = scoring.Settings(
+        how = scoring.ScoringSettings(
             network,
             proxy,
             own_weights=config.own_weights,
@@ -180,7 +180,7 @@ def _cells(config: Config) -> np.ndarray:
 
 def _images(config: Config) -> Images:
     """All images, normalised, of the name that the columns carry."""
-    images, _ = image_sources.load(config.images)
+    images, _ = image_sources.open_images(config.images)
     images = images._replace(name=config.dataset or images.name)
     if not table_files.is_name(images.name):
         raise ValueError(
@@ -192,7 +192,7 @@ def _images(config: Config) -> Images:
         raise ValueError(
             f"wanted square images, {config.images} has {height} x {width}"
         )
-    return images if config.as_they_are else datasets.normalised(images)
+    return images if config.as_they_are else datasets.normalise(images)
 
 
 class _Reporter:

@@ -1,7 +1,7 @@
 """Search by scores of untrained networks, as in the Free-Training NAS project.
 
     python -m experiments.zero_cost_search
-    python -m experiments.zero_cost_search --scores live-macs logranks --run mean
+    python -m experiments.zero_cost_search --scores live_macs logranks --run mean
 
 Random search, and aging evolution with and without warm-up, on every score and dataset:
 the accuracy of the best-scored cell, after 500 visits. Beside it what is published, and

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = Config(
     sections=("search", "distances", "dpp"),
     ngrams=(1,),
-    cells=60,
+    candidates=60,
     repeats=2,
     evaluations=10,
     init=3,
@@ -146,8 +146,8 @@ def test_transport_is_measured_and_compared():
     "change, words",
     [
         ({"repeats": 0}, "--repeats must be at least 1"),
-        ({"cells": 15626}, "15625"),
-        ({"evaluations": 60}, "--evaluations < --cells"),
+        ({"candidates": 15626}, "15625"),
+        ({"evaluations": 60}, "--evaluations < --candidates"),
         ({"init": 1}, "2 <= --init"),
         ({"at": (5, 11)}, "--at must be between 2 and --evaluations = 10"),
         ({"at": ()}, "--at"),

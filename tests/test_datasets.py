@@ -32,7 +32,7 @@ def refused(function, *args, **kwargs):
 def test_digits():
     pytest.importorskip("sklearn")
     images = datasets.digits()
-    assert images.x.shape == (1797, 8, 8, 1) and images.classes == 10
+    assert images.x.shape == (1797, 8, 8, 1) and images.num_classes == 10
     assert (images.x.min(), images.x.max()) == (0, 255)
 
 
@@ -41,7 +41,7 @@ def test_npz_of_bytes_and_of_floats(tmp_path, small):
     np.savez(path, x=small.x.astype(np.uint8), y=small.y.astype(np.uint8))
     images = datasets.from_npz(path)
     np.testing.assert_array_equal(images.x, small.x.astype(np.uint8))
-    assert (images.name, images.classes, images.x.dtype) == ("toy", 4, np.float32)
+    assert (images.name, images.num_classes, images.x.dtype) == ("toy", 4, np.float32)
     np.savez(path, x=small.x[..., 0], y=small.y)
     assert datasets.from_npz(path, name="grey").x.shape == (40, 4, 4, 1)
     np.savez(path, x=small.x, y=2 * small.y)
@@ -49,7 +49,7 @@ def test_npz_of_bytes_and_of_floats(tmp_path, small):
     assert "3 of 7 classes have no image; the first is 1" in refused(
         datasets.from_npz, path
     )
-    assert datasets.from_npz(path, classes=7).classes == 7
+    assert datasets.from_npz(path, classes=7).num_classes == 7
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_cifar_batches_of_python_2_and_3(tmp_path, batches):
     np.testing.assert_array_equal(train.x, x[:2].reshape(8, 32, 32, 3))
     assert train.y.tolist() == y[:2].ravel().tolist()
     np.testing.assert_array_equal(test.x, x[2])
-    assert (train.name, train.classes) == ("cifar10", 10)
+    assert (train.name, train.num_classes) == ("cifar10", 10)
     hundred = of_python_2(flat(x[0]), [99, 0, 1, 2], b"fine_labels")
     (tmp_path / "train").write_bytes(hundred)
-    assert datasets.from_cifar(tmp_path / "train").classes == 100
+    assert datasets.from_cifar(tmp_path / "train").num_classes == 100
     assert "of CIFAR-10 and of CIFAR-100" in refused(datasets.from_cifar, tmp_path)
 
 
@@ -189,22 +189,22 @@ def test_cifar_files_that_are_not_right(tmp_path, batches, capsys):
 
 
 def test_known_constants_go_by_name_and_others_are_computed(small):
-    mean, std = datasets.constants(small._replace(name="cifar10"))
+    mean, std = datasets.normalisation_constants(small._replace(name="cifar10"))
     assert mean.tolist() == pytest.approx([125.3, 123.0, 113.9])
     shares = small._replace(x=small.x / small.x.max(), name="cifar10")
-    np.testing.assert_allclose(datasets.constants(shares)[0], mean / 255)
-    np.testing.assert_allclose(datasets.constants(shares)[1], std / 255)
-    normal = datasets.normalised(small)
+    np.testing.assert_allclose(datasets.normalisation_constants(shares)[0], mean / 255)
+    np.testing.assert_allclose(datasets.normalisation_constants(shares)[1], std / 255)
+    normal = datasets.normalise(small)
     np.testing.assert_allclose(normal.x.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(normal.x.std((0, 1, 2)), 1, atol=1e-5)
     flat_channel = small._replace(x=small.x * np.float32([1, 0, 1]))
-    assert not datasets.normalised(flat_channel).x[..., 1].any()
-    own = datasets.normalised(small, (1, 2, 3), (1, 1, 2)).x
+    assert not datasets.normalise(flat_channel).x[..., 1].any()
+    own = datasets.normalise(small, (1, 2, 3), (1, 1, 2)).x
     np.testing.assert_allclose(own, (small.x - [1, 2, 3]) / [1, 1, 2], rtol=1e-5)
-    assert "(3,)" in refused(datasets.normalised, small, (1, 2), (1, 1))
-    assert "positive" in refused(datasets.normalised, small, std=(1, 0, 1))
+    assert "(3,)" in refused(datasets.normalise, small, (1, 2), (1, 1))
+    assert "positive" in refused(datasets.normalise, small, std=(1, 0, 1))
     grey = small._replace(x=small.x[..., :1], name="cifar10")
-    assert "3 channels" in refused(datasets.constants, grey)
+    assert "3 channels" in refused(datasets.normalisation_constants, grey)
 
 
 def test_batches_of_a_seed_are_fixed_and_disjoint(small):
@@ -263,7 +263,7 @@ def test_idx_files_plain_and_compressed(idx_folder, monkeypatch):
     assert train.x.shape == (9, 5, 4, 1) and test.x.shape == (6, 5, 4, 1)
     wanted = np.random.default_rng(0).integers(0, 256, (9, 5, 4))
     np.testing.assert_array_equal(train.x[..., 0], wanted)
-    assert train.y.tolist() == [0, 1, 2] * 3 and train.classes == 3
+    assert train.y.tolist() == [0, 1, 2] * 3 and train.num_classes == 3
     monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(idx_folder))
     assert datasets.fashion_mnist(train=False).name == "fashion-mnist"
     monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(idx_folder / "none"))
@@ -290,18 +290,18 @@ def test_idx_files_that_are_not_right(idx_folder, content, message):
 
 
 def test_scaled_images_are_means_of_pixels(small):
-    half = datasets.resized(small, 2).x
+    half = datasets.resize(small, 2).x
     blocks = small.x.reshape(40, 2, 2, 2, 2, 3).mean((2, 4))
     np.testing.assert_allclose(half, blocks, 1e-5)
-    np.testing.assert_allclose(datasets.resized(small, 4).x, small.x, 1e-6)
-    twice = datasets.resized(small, 8).x
+    np.testing.assert_allclose(datasets.resize(small, 4).x, small.x, 1e-6)
+    twice = datasets.resize(small, 8).x
     np.testing.assert_allclose(twice, small.x.repeat(2, 1).repeat(2, 2), 1e-5)
     # 4 pixels to 3: each new one has one old and a third of the next.
-    row = datasets.resized(small, 3).x[0, 0, 0, 0]
+    row = datasets.resize(small, 3).x[0, 0, 0, 0]
     old = small.x[0, :2, :2, 0]
     weights = np.array([0.75, 0.25])
     np.testing.assert_allclose(row, weights @ old @ weights, 1e-5)
-    assert "at least 1 pixel" in refused(datasets.resized, small, 0)
+    assert "at least 1 pixel" in refused(datasets.resize, small, 0)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +315,6 @@ def test_scaled_images_are_means_of_pixels(small):
 def test_the_reference_images(shared, file, shape, classes):
     name = "cifar10" if "cifar" in file else None
     images = datasets.from_npz(shared / "data" / f"{file}.npz", name=name)
-    assert (images.x.shape, images.classes) == (shape, classes)
-    normal = datasets.normalised(images)
+    assert (images.x.shape, images.num_classes) == (shape, classes)
+    normal = datasets.normalise(images)
     assert np.abs(normal.x.mean()) < 0.05 and 0.9 < normal.x.std() < 1.1

@@ -102,7 +102,7 @@ def test_the_driver(shared, monkeypatch, tmp_path):
     config = driver.Config(
         datasets=("cifar10",),
         labels=(50,),
-        models=("live-macs", "ridge", "proxies"),
+        models=("live_macs", "ridge", "proxies"),
         sets=3,
         out=str(tmp_path),
     )
@@ -133,7 +133,7 @@ def test_the_driver(shared, monkeypatch, tmp_path):
     for change, says in (
         ({"sets": 0}, "--sets must be at least 1"),
         ({"labels": (1,)}, "--labels must be 2 to 15624"),
-        ({"models": ("forest",)}, "no model forest: wanted some of live-macs"),
+        ({"models": ("forest",)}, "no model forest: wanted some of live_macs"),
         ({"benchmark": "nb201"}, "no score hook_logdet"),
         ({"scores": ()}, "no score given"),
         (

@@ -15,7 +15,7 @@ from jaxnas.io import checkpoints
 from jaxnas.networks import model_files
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 
 pytest.importorskip("orbax.checkpoint")
 CONV1 = np.full(6, 2)
@@ -24,15 +24,21 @@ CONV1 = np.full(6, 2)
 def save(path, network, params=None, arch=CONV1):
     if params is None:
         params = initialise(jax.random.key(0), network)
-        params = training.with_running(params, training.initial_running(params))
-    mean = np.full(network.colours, 100.0)
+        params = training.with_running_stats(
+            params, training.initial_running_stats(params)
+        )
+    mean = np.full(network.in_channels, 100.0)
     model_files.save(path, params, network, arch, mean, mean / 2, dataset="x")
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model"
-    save(path, Network(2, 1, 3, 8, 1, stages=1), arch=np.array([3, 2, 4, 1, 0, 3]))
+    save(
+        path,
+        NetworkConfig(2, 1, 3, 8, 1, num_stages=1),
+        arch=np.array([3, 2, 4, 1, 0, 3]),
+    )
     return path
 
 
@@ -58,7 +64,11 @@ print(int(status.split("VmHWM:")[1].split()[0]) >> 10)
 
 
 def test_predictions_of_many_images_take_bounded_memory(tmp_path):
-    save(tmp_path / "model", Network(16, 1, 10, 32, 3, stages=1), arch=CONV1 + 1)
+    save(
+        tmp_path / "model",
+        NetworkConfig(16, 1, 10, 32, 3, num_stages=1),
+        arch=CONV1 + 1,
+    )
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "model")]
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
@@ -67,7 +77,7 @@ def test_predictions_of_many_images_take_bounded_memory(tmp_path):
 
 
 def test_a_small_folder_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
-    network = Network(128, 1, 10, 8, 1)  # 101 MB of zeros
+    network = NetworkConfig(128, 1, 10, 8, 1)  # 101 MB of zeros
     shapes = model_files._shapes(network)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     save(tmp_path / "model", network, zeros)
@@ -110,9 +120,9 @@ def test_manifests_with_numbers_that_are_not_finite_are_refused(
 
 @pytest.mark.parametrize("constants", [([np.nan], [1]), ([0], [np.inf]), ([0], [0])])
 def test_constants_that_are_not_finite_are_not_saved(tmp_path, constants):
-    network = Network(2, 1, 3, 8, 1)
+    network = NetworkConfig(2, 1, 3, 8, 1)
     params = initialise(jax.random.key(0), network)
-    params = training.with_running(params, training.initial_running(params))
+    params = training.with_running_stats(params, training.initial_running_stats(params))
     with pytest.raises(ValueError, match="a finite mean and a positive standard"):
         model_files.save(
             tmp_path / "m", params, network, CONV1, *constants, dataset="x"
@@ -122,7 +132,7 @@ def test_constants_that_are_not_finite_are_not_saved(tmp_path, constants):
 
 def test_sizes_that_no_array_has_are_refused(saved, tmp_path):
     def change(found):
-        found["network"] |= {"stages": 100, "size": 2**99}
+        found["network"] |= {"num_stages": 100, "image_size": 2**99}
         return json.dumps(found)
 
     copy = changed(saved, tmp_path / "model", change)

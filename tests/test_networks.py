@@ -9,31 +9,33 @@ import pytest
 from jax import lax
 
 from jaxnas.networks import balanced_groups, cells, counting, initialise, layers
-from jaxnas.networks.nasbench201 import TRAINING, Mode, Network, forward
+from jaxnas.networks.nasbench201 import TRAINING, Mode, NetworkConfig, forward
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.spaces.nasbench201_classes import function_classes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-SMALL = Network(channels=4, cells=2, classes=3, size=8, stages=2)
+SMALL = NetworkConfig(
+    stem_channels=4, cells_per_stage=2, num_classes=3, image_size=8, num_stages=2
+)
 EVERY = base.every(nb201.SPACE)
 
 
 @functools.partial(jax.jit, static_argnames="mode")
 def one(params, arch, x, mode=TRAINING):
-    return forward(params, cells.sequential(arch), x, mode=mode)
+    return forward(params, cells.sequential_cell(arch), x, mode=mode)
 
 
 @functools.partial(jax.jit, static_argnames="mode")
 def many(params, plan, x, mode=TRAINING):
     lanes = jnp.broadcast_to(x, (len(plan.archs), *x.shape))
-    return forward(params, cells.grouped(plan), lanes, mode=mode)
+    return forward(params, cells.grouped_cells(plan), lanes, mode=mode)
 
 
 def problem(network=SMALL, batch=6, scheme="default"):
     params = initialise.initialise(jax.random.key(0), network, scheme)
-    shape = (batch, network.size, network.size, network.colours)
+    shape = (batch, network.image_size, network.image_size, network.in_channels)
     return params, jax.random.normal(jax.random.key(1), shape)
 
 
@@ -99,7 +101,7 @@ def test_recorded_outputs(zero_cost, x64):
         out = one(params, arch, r.x)
         np.testing.assert_allclose(out.logits, r.out["logits_f64"], 1e-9, 1e-10, tag)
         np.testing.assert_allclose(out.features, r.out["features_f64"], 1e-9, 1e-10)
-        if r.network == Network(16, 1):
+        if r.network == NetworkConfig(16, 1):
             stored = one(params, arch, r.x, Mode("initial", "initial")).logits
             wanted = r.out["logits_eval_bn_f64"]
             np.testing.assert_allclose(stored, wanted, 1e-9, 1e-10)
@@ -111,7 +113,7 @@ def test_recorded_outputs(zero_cost, x64):
 def test_both_engines_and_the_supernet_agree(x64):
     params, x = problem()
     archs = np.random.default_rng(0).permutation(EVERY)[:7]
-    plan = cells.plan(archs, (4, 6, 5))
+    plan = cells.make_plan(archs, (4, 6, 5))
     tall = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (7, *leaf.shape)), params)
     wanted = jax.jit(lambda a: lax.map(lambda a: supernet(params, a, x), a))(archs)
     for out in (
@@ -133,7 +135,7 @@ def test_parts_of_a_batch_have_statistics_of_their_own(x64):
 
 
 def test_initial_weights_have_the_variance_of_their_scheme():
-    network = Network(16, 5, 10, 32)
+    network = NetworkConfig(16, 5, 10, 32)
     wanted = {
         "default": lambda i, o: 1 / (3 * i),
         "kaiming": lambda i, o: 2 / i,
@@ -154,7 +156,7 @@ def test_initial_weights_have_the_variance_of_their_scheme():
 
 
 def test_own_parameters_depend_on_the_code_alone():
-    network = Network(2, 1, 2, 8)
+    network = NetworkConfig(2, 1, 2, 8)
     draw = functools.partial(initialise.own_parameters, jax.random.key(0), network)
     pair, lone = draw(jnp.array([7, 9])), draw(jnp.array([9]))
     assert np.array_equal(pair.stem.weight[1], lone.stem.weight[0])
@@ -163,7 +165,7 @@ def test_own_parameters_depend_on_the_code_alone():
 
 @pytest.mark.parametrize("stages", [1, 3, 4])
 def test_parameters_are_as_many_as_are_counted(stages):
-    network = Network(2, 2, 5, 8, stages=stages)
+    network = NetworkConfig(2, 2, 5, 8, num_stages=stages)
     draw = functools.partial(initialise.initialise, network=network)
     shapes = jax.eval_shape(draw, jax.random.key(0))
     sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
@@ -178,7 +180,7 @@ def test_parameters_are_as_many_as_are_counted(stages):
 
 
 @pytest.mark.parametrize(
-    ("arch", "size", "labels", "parameters", "multiplications"),
+    ("arch", "size", "labels", "parameters", "macs"),
     [
         ("000000", 32, 10, 73_306, 7_783_050),
         ("000000", 32, 100, 79_156, 7_788_900),
@@ -192,17 +194,17 @@ def test_parameters_are_as_many_as_are_counted(stages):
         ("333333", 32, 10, 1_531_546, 220_119_690),
     ],
 )
-def test_published_sizes(arch, size, labels, parameters, multiplications):
-    network = Network(classes=labels, size=size)
+def test_published_sizes(arch, size, labels, parameters, macs):
+    network = NetworkConfig(num_classes=labels, image_size=size)
     arch = np.array([int(op) for op in arch])
     assert counting.parameters(network, arch) == parameters
-    assert counting.multiplications(network, arch) == multiplications
+    assert counting.macs(network, arch) == macs
 
 
 def test_sizes_of_the_whole_space_and_liveness():
-    macs = counting.multiplications(Network(), EVERY)
+    macs = counting.macs(NetworkConfig(), EVERY)
     assert round(macs.mean()) == 54_968_970
-    live_macs = counting.multiplications(Network(), EVERY, live_only=True)
+    live_macs = counting.macs(NetworkConfig(), EVERY, live_only=True)
     assert abs(live_macs.sum() / 7.478e11 - 1) < 1e-3
     assert (~counting.connected(EVERY)).sum() == 341
     graphs = jax.vmap(nb201.graph_live)(jnp.asarray(EVERY))
@@ -212,16 +214,16 @@ def test_sizes_of_the_whole_space_and_liveness():
 def test_sizes_of_function_classes():
     live, present = function_classes(), function_classes(True)
     _, first = np.unique(live, return_index=True)
-    macs = counting.multiplications(Network(), EVERY[first], live_only=True)
+    macs = counting.macs(NetworkConfig(), EVERY[first], live_only=True)
     assert abs(macs.sum() / 3.521e11 - 1) < 1e-3
     for function in (live, present):
-        counts = counting.parameters(Network(), EVERY, live_only=function is live)
+        counts = counting.parameters(NetworkConfig(), EVERY, live_only=function is live)
         pairs = np.unique(np.stack([function, counts], 1), axis=0)
         assert len(pairs) == function.max() + 1  # the size is the same in a class
 
 
 def test_members_of_a_class_compute_the_same(x64):
-    network = Network(2, 1, 2, 8)
+    network = NetworkConfig(2, 1, 2, 8)
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
     params = initialise.initialise(jax.random.key(0), network)
     # With one weight for all edges members of a class are equal in value.
@@ -247,22 +249,28 @@ def test_balanced_chunks(size):
     assert len(np.unique(parts.reshape(-1, 6), axis=0)) == 15625
     for op in range(5):
         assert ((parts == op).sum(1) == size // 5).all()
-    assert cells.capacities(parts) == (size // 5,) * 3
+    assert cells.group_sizes(parts) == (size // 5,) * 3
 
 
 def test_bad_sizes_are_refused():
     for kwargs, message in (
-        ({"channels": 0}, "channels must be an integer from 1, not 0"),
-        ({"cells": 1.5}, "cells must be an integer from 1, not 1.5"),
-        ({"size": 30}, "size must be a multiple of 4"),
-        ({"size": 20, "stages": 4}, "size must be a multiple of 8, as 3 reductions"),
+        ({"stem_channels": 0}, "stem_channels must be an integer from 1, not 0"),
+        (
+            {"cells_per_stage": 1.5},
+            "cells_per_stage must be an integer from 1, not 1.5",
+        ),
+        ({"image_size": 30}, "image_size must be a multiple of 4"),
+        (
+            {"image_size": 20, "num_stages": 4},
+            "image_size must be a multiple of 8, as 3 reductions",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
-            Network(**kwargs)
+            NetworkConfig(**kwargs)
     with pytest.raises(ValueError, match="balanced chunks of 25 and 125, not of 50"):
         balanced_groups.balanced(50)
     with pytest.raises(ValueError, match="wanted groups of at most"):
-        cells.plan(np.full((3, 6), 3), (1, 1, 1))
+        cells.make_plan(np.full((3, 6), 3), (1, 1, 1))
 
 
 def test_pooling_leaves_the_border_out(x64):

@@ -297,7 +297,7 @@ def test_a_pipe_in_place_of_a_batch_is_refused(tmp_path):
     os.mkfifo(tmp_path / "data_batch_1")
     with within(20):
         for path in (tmp_path, tmp_path / "data_batch_1"):
-            assert "not a regular file" in refused(image_sources.load, str(path))
+            assert "not a regular file" in refused(image_sources.open_images, str(path))
 
 
 def test_images_without_variation_are_refused(tmp_path):
@@ -308,7 +308,7 @@ def test_images_without_variation_are_refused(tmp_path):
     class_folders(tmp_path / "same", np.stack([COLOURS] * 4).reshape(2, 2, 6, 5, 3))
     config = zero_cost_score.Config(images=str(tmp_path / "same"), cells=1)
     for function, given in (
-        (image_sources.load, str(tmp_path / "same")),
+        (image_sources.open_images, str(tmp_path / "same")),
         (zero_cost_score.main, config),
     ):
         assert "all 4 images are the same" in refused(function, given)
@@ -317,4 +317,4 @@ def test_images_without_variation_are_refused(tmp_path):
     # One pixel of one image is enough.
     other = white.astype(np.float32)
     other[3, 5, 4, 2] = 0
-    datasets.checked(Images(other, np.int32([0, 0, 1, 1]), 2, "x"))
+    datasets.validate_images(Images(other, np.int32([0, 0, 1, 1]), 2, "x"))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from jaxnas.networks import apply, cells, initialise
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import activation, az_nas, gradient, jacobian, synaptic
-from jaxnas.proxies.catalogue import CATALOGUE, COUNTS
+from jaxnas.proxies.catalogue import CATALOGUE, CLOSED_FORM
 from jaxnas.spaces import base as spaces
 from jaxnas.spaces import nasbench201 as nb201
 
@@ -47,7 +47,7 @@ SINGLE = {
     "synflow_bn": ("", synaptic.synflow_bn, 1e-8),
     "synflow_bn_kept_in_reductions": (
         "",
-        functools.partial(synaptic.synflow_bn, everywhere=False),
+        functools.partial(synaptic.synflow_bn, all_norms=False),
         1e-8,
     ),
     "foresight_l2_norm": ("", gradient.l2_norm, 1e-10),
@@ -65,7 +65,7 @@ SINGLE = {
     "gradsign_first8": ("8y", gradient.gradsign, 1e-8),
     "az_expressivity az_progressivity az_trainability": (
         "8v",
-        lambda *args: jnp.stack(az_nas.parts(*args)),
+        lambda *args: jnp.stack(az_nas.components(*args)),
         1e-8,
     ),
 }
@@ -94,11 +94,11 @@ def shared_gradient(monkeypatch):
     def first(*args):
         def keep(model, reduce, grads, along):
             monkeypatch.setattr(gradient, "gradients", lambda *args: grads)
-            monkeypatch.setattr(gradient, "over_layers", over_layers)
-            return over_layers(model, reduce, grads, along)
+            monkeypatch.setattr(gradient, "sum_over_layers", sum_over_layers)
+            return sum_over_layers(model, reduce, grads, along)
 
-        over_layers = gradient.over_layers
-        monkeypatch.setattr(gradient, "over_layers", keep)
+        sum_over_layers = gradient.sum_over_layers
+        monkeypatch.setattr(gradient, "sum_over_layers", keep)
         return grasp(*args)
 
     monkeypatch.setattr(gradient, "grasp", first)
@@ -111,8 +111,8 @@ def records(zero_cost):
 
 
 def signs(record):
-    """The recorded probes, last block first, as `az_nas.parts` wants them."""
-    n, v = record.network.cells, [jnp.asarray(p) for p in record.probes[::-1]]
+    """The recorded probes, last block first, as `az_nas.components` wants them."""
+    n, v = record.network.cells_per_stage, [jnp.asarray(p) for p in record.probes[::-1]]
     middle, last = v[n + 1 : 2 * n + 1], v[2 * n + 2 :]
     return [jnp.stack(v[:n]), v[n], jnp.stack(middle), v[2 * n + 1], jnp.stack(last)]
 
@@ -162,7 +162,7 @@ def test_recorded_scores_by_lanes(names, records, x64):
     params = jax.tree.map(
         lambda *leaves: np.stack(leaves), *(r.params for r in records)
     )
-    plan = cells.plan(np.stack([r.arch for r in records]))
+    plan = cells.make_plan(np.stack([r.arch for r in records]))
     found = score(plan, params, *arguments(which, records[0]))
     for r, one in zip(records, found, strict=True):
         compare(one, r, names, tolerance)
@@ -175,19 +175,19 @@ def test_classes_above_a_hundred_are_compared(monkeypatch):
     monkeypatch.setattr(jacobian, "correlations", lambda *args: jnp.corrcoef(x))
     logs = np.log(np.abs(np.corrcoef(x)) + 1e-5)
     means = [logs[np.ix_(y == c, y == c)].sum() / (y == c).sum() for c in (4, 100)]
-    model = apply.single(Network(classes=101), jnp.zeros(6, jnp.int32))
-    params = initialise.initialise(jax.random.key(1), Network(2, 1, 101, 8))
+    model = apply.single(NetworkConfig(num_classes=101), jnp.zeros(6, jnp.int32))
+    params = initialise.initialise(jax.random.key(1), NetworkConfig(2, 1, 101, 8))
     found = jacobian.epe_nas(model, params, jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(found, 2 * abs(means[0] - means[1]) / 2, rtol=1e-4)
 
 
 def test_counts_and_classes():
     every = spaces.every(nb201.SPACE)
-    for name, largest in (("params", 1_531_546), ("live_flops", 220_119_690)):
-        assert COUNTS[name](Network(), every).max() == largest
+    for name, largest in (("params", 1_531_546), ("live_macs", 220_119_690)):
+        assert CLOSED_FORM[name](NetworkConfig(), every).max() == largest
     for name, proxy in CATALOGUE.items():
-        assert proxy.classes in ("live", "present", None), name
-    network = Network(2, 1, 3, 8)
+        assert proxy.equivalence in ("live", "present", None), name
+    network = NetworkConfig(2, 1, 3, 8)
     model = apply.single(network, jnp.zeros(6, jnp.int32))
     params = initialise.initialise(jax.random.key(0), network)
     with pytest.raises(ValueError, match="at most 16 images, not 17"):

@@ -44,7 +44,10 @@ def test_the_example_on_images(capsys, tmp_path, monkeypatch, quick_compilation)
     assert len(code.splitlines()) <= 22
     # Smaller networks and fewer images, as printed it takes minutes.
     for printed, less in (
-        ("Network(8, 1, 10, 8, 1)", "Network(2, 1, 10, 8, 1, stages=1)"),
+        (
+            "NetworkConfig(8, 1, 10, 8, 1)",
+            "NetworkConfig(2, 1, 10, 8, 1, num_stages=1)",
+        ),
         ("(0.7, 0.3)", "(0.05, 0.05)"),
         ("batch=4", "batch=4, init=4"),
         ("asked, 5,", "asked, 1,"),

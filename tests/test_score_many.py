@@ -16,16 +16,18 @@ from experiments import zero_cost_score
 from jaxnas import datasets
 from jaxnas.benchmarks import sources, table_files
 from jaxnas.io import npz
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.proxies.catalogue import CATALOGUE
-from jaxnas.proxies.scoring import Settings, score_many
+from jaxnas.proxies.scoring import ScoringSettings, score_many
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = Network(channels=2, cells=1, classes=3, size=8, stages=2)
+TINY = NetworkConfig(
+    stem_channels=2, cells_per_stage=1, num_classes=3, image_size=8, num_stages=2
+)
 EVERY = base.every(nb201.SPACE)
 ARCHS = np.random.default_rng(0).permutation(EVERY)[:20]
 
@@ -37,15 +39,16 @@ scale = float(sys.argv[5]) if len(sys.argv) > 5 else 1.0
 if len(sys.argv) > 3:
     jax.distributed.initialize(sys.argv[3], 2, int(sys.argv[4]))
 import numpy as np
-from jaxnas.proxies import batch
+from jaxnas.proxies import scoring
 from test_score_many import ARCHS, TINY, images
-class Scaled(batch.Runner):
+class Scaled(scoring.ChunkScorer):
     def __call__(self, index):
         done = super().__call__(index)
         return done | {"values": scale * done["values"]}
-batch.Runner = Scaled
-settings = batch.Settings(TINY, sys.argv[2], lanes=3, own_weights=sys.argv[2] == "l2_norm")
-scores = batch.score_many(jax.random.key(0), settings, ARCHS, *images())
+scoring.ChunkScorer = Scaled
+own = sys.argv[2] == "l2_norm"
+settings = scoring.ScoringSettings(TINY, sys.argv[2], lanes=3, own_weights=own)
+scores = scoring.score_many(jax.random.key(0), settings, ARCHS, *images())
 np.savez(sys.argv[1], devices=jax.local_device_count(), **scores.values)
 """
 
@@ -58,7 +61,7 @@ def images(num=6):
 
 def score(name="hook_logdet", archs=ARCHS, key=0, **options):
     kept = {k: options.pop(k) for k in ("folder", "report") if k in options}
-    settings = Settings(TINY, name, **({"lanes": 8} | options))
+    settings = ScoringSettings(TINY, name, **({"lanes": 8} | options))
     return score_many(jax.random.key(key), settings, archs, *images(), **kept)
 
 
@@ -175,10 +178,10 @@ def test_two_processes_give_the_same(tmp_path, own):
 def driver(folder, **options):
     (folder / "cells.txt").write_text("\n".join(map(nb201.to_string, ARCHS[:4])))
     return zero_cost_score.Config(
-        proxies=("hook_logdet", "live_flops"),
+        proxies=("hook_logdet", "live_macs"),
         cell_list=str(folder / "cells.txt"),
         channels=2,
-        depth=1,
+        cells_per_stage=1,
         images_used=6,
         lanes=8,
         out=str(folder / "out"),
@@ -191,7 +194,7 @@ def test_the_driver_writes_a_table_that_opens(tmp_path):
     read = sources.open_table(tmp_path / "out/scores.npz")
     assert np.array_equal(read.arch, ARCHS[:4])
     found = table_files.scores(read)
-    assert set(found) == {("hook_logdet", "digits"), ("live_flops", "digits")}
+    assert set(found) == {("hook_logdet", "digits"), ("live_macs", "digits")}
     for (proxy, _), column in found.items():
         assert np.array_equal(column, table.columns[f"score/{proxy}/digits"])
     assert (table_files.scoring_seconds(read, "hook_logdet", "digits") > 0).all()
@@ -215,7 +218,7 @@ def test_where_the_driver_takes_images_from(tmp_path):
     for index, image in enumerate(x):
         (tmp_path / f"photos/{index % 2}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / f"photos/{index % 2}/{index}.png")
-    assert found("photos").classes == 2
+    assert found("photos").num_classes == 2
     (tmp_path / "batches").mkdir()
     data = np.random.default_rng(0).integers(0, 255, (4, 3072)).astype(np.uint8)
     some = {b"data": data, b"labels": [0, 1, 9, 3]}
@@ -238,7 +241,7 @@ def test_where_the_driver_takes_images_from(tmp_path):
 
 def test_bad_input_is_refused():
     x, y = images()
-    key, settings = jax.random.key(0), Settings(TINY, "snip")
+    key, settings = jax.random.key(0), ScoringSettings(TINY, "snip")
     for archs, x_given, y_given, message in (
         (ARCHS[:, :5], x, y, r"wanted architectures \(n, 6\) of nasbench201, found"),
         (ARCHS + 5, x, y, r"operations are 0\.\.4"),
@@ -255,9 +258,9 @@ def test_bad_input_is_refused():
         ({"proxy": "snip", "lanes": 0}, "lanes must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            Settings(TINY, **kwargs)
+            ScoringSettings(TINY, **kwargs)
 
 
 def test_names_of_scores():
-    assert scoring.names("az")[1] == "az_progressivity"
-    assert scoring.names("snip") == ("snip",)
+    assert scoring.score_names("az")[1] == "az_progressivity"
+    assert scoring.score_names("snip") == ("snip",)

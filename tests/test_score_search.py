@@ -174,7 +174,7 @@ def test_the_driver_on_a_table_file(tmp_path, quick_compilation, scored_table, c
     config = zero_cost_search.Config(
         benchmark=scored_table,
         datasets=("cifar10",),
-        scores=("made_up", "live-macs"),
+        scores=("made_up", "live_macs"),
         algorithms=("random", "aging-warmup"),
         run="mean",
         seeds=4,
@@ -185,7 +185,7 @@ def test_the_driver_on_a_table_file(tmp_path, quick_compilation, scored_table, c
     rows = zero_cost_search.main(config)
     assert [(r.score, r.algorithm) for r in rows] == [
         (score, algorithm)
-        for score in ("made_up", "live-macs")
+        for score in ("made_up", "live_macs")
         for algorithm in config.algorithms
     ]
     assert all(0 < r.accuracy < 100 and r.runs == 4 for r in rows)

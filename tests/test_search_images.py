@@ -16,7 +16,7 @@ from jaxnas.io import files, npz
 from jaxnas.networks import apply, model_files, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import cell_picture, cell_scores, tasks, training_costs
@@ -25,7 +25,14 @@ from jaxnas.studies.images.budget import Ledger
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1, stages=1)
+NETWORK = NetworkConfig(
+    stem_channels=2,
+    cells_per_stage=1,
+    num_classes=3,
+    image_size=8,
+    in_channels=1,
+    num_stages=1,
+)
 FILES = {"result.json", "cell.png", "curves.png", "curves.npz", "model"}
 
 
@@ -33,7 +40,9 @@ FILES = {"result.json", "cell.png", "curves.png", "curves.npz", "model"}
 def one_stage():
     """Networks of one stage, which compile three times as fast."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "Network", functools.partial(Network, stages=1))
+        patch.setattr(
+            tasks, "NetworkConfig", functools.partial(NetworkConfig, num_stages=1)
+        )
         yield
 
 
@@ -149,11 +158,11 @@ def test_a_gaussian_process_searches_what_scores_best(images, tmp_path, monkeypa
     assert result["state"] == "finished" and result["searched cells"] == 3
     kept, _ = npz.load_arrays(tmp_path / "out/scores/scores.npz")
     cells = list(map(tuple, kept["arch"].tolist()))
-    flops = [
-        kept["live_flops"][cells.index(tuple(nasbench201.from_string(name)))]
+    live_macs = [
+        kept["live_macs"][cells.index(tuple(nasbench201.from_string(name)))]
         for name in result["finalists"]
     ]
-    assert min(flops) > np.quantile(kept["live_flops"], 0.9)
+    assert min(live_macs) > np.quantile(kept["live_macs"], 0.9)
 
 
 def test_cells_that_the_minutes_are_too_few_for_are_left_out(
@@ -169,7 +178,7 @@ def test_cells_that_the_minutes_are_too_few_for_are_left_out(
     assert " of 5260 cells are light enough" in capsys.readouterr().err
 
 
-def test_costs_are_those_of_multiplications_between_the_two_that_are_known():
+def test_costs_are_those_of_macs_between_the_two_that_are_known():
     costs = training_costs.Costs(2.0, 56.0, batch=4, side=1, compiling=0.0)
     ends = np.stack([training_costs.LIGHTEST, training_costs.HEAVIEST])
     np.testing.assert_allclose(costs.of(NETWORK, ends), [2, 56])
@@ -208,7 +217,7 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
         str(images),
         size=None,
         channels=2,
-        cells=1,
+        cells_per_stage=1,
         valid_share=0.2,
         test_share=0.2,
         seed=0,
@@ -219,14 +228,14 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
 
     scored = score(lambda done, total: True)
     assert len(scored.arch) == 2000 and set(scored.scores) == {
-        "live_flops",
+        "live_macs",
         "hook_logdet",
     }
     assert not any(np.isnan(s).any() for s in scored.scores.values())
     best = scored.best(0.1, 1000)
     assert len(best.arch) == 200 and len(scored.best(0.1, 4).arch) == 80
     assert best.total().shape == (200,)
-    work = [s.scores["live_flops"].mean() for s in (best, scored)]
+    work = [s.scores["live_macs"].mean() for s in (best, scored)]
     assert work[0] > work[1]
     again = score(lambda done, total: 1 / 0)  # read
     np.testing.assert_array_equal(again.arch, scored.arch)
@@ -238,8 +247,8 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     params = initialise(jax.random.key(1), NETWORK)
-    running = [r * 1.5 + 0.1 for r in training.initial_running(params)]
-    params = training.with_running(params, running)
+    running = [r * 1.5 + 0.1 for r in training.initial_running_stats(params)]
+    params = training.with_running_stats(params, running)
     path = tmp_path_factory.mktemp("model") / "model"
     arch = np.array([3, 2, 4, 1, 0, 3])
     model_files.save(path, params, NETWORK, arch, [80.0], [50.0], dataset="squares")
@@ -274,7 +283,7 @@ def test_other_shapes_are_refused(saved, shape):
 
 def test_other_parameters_and_folders_are_refused(saved, tmp_path):
     path, params, arch = saved
-    other = dataclasses.replace(NETWORK, channels=4)
+    other = dataclasses.replace(NETWORK, stem_channels=4)
     with pytest.raises(ValueError, match="the parameters are none of"):
         model_files.save(tmp_path / "m", params, other, arch, [0], [1], dataset="x")
     with pytest.raises(ValueError, match="a positive standard deviation"):
@@ -307,10 +316,14 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
     [
         (broken(), dict(minutes=0), "--minutes must be positive and finite, not 0"),
         (broken(), dict(minutes=float("nan")), "--minutes must be positive and finite"),
-        (broken(), dict(size=10), "size must be a multiple of 4"),
+        (broken(), dict(size=10), "image_size must be a multiple of 4"),
         (broken(), dict(size=100_000), "--size must be 1 to 256, not 100000"),
         (broken(), dict(channels=0), "--channels must be 1 to 512, not 0"),
-        (broken(), dict(depth=1000), "--depth must be 1 to 50, not 1000"),
+        (
+            broken(),
+            dict(cells_per_stage=1000),
+            "--cells-per-stage must be 1 to 50, not 1000",
+        ),
         (broken(), dict(arch="|conv~0|"), "conv"),
         (broken(), dict(batch=0), "--batch must be 1 to 50, the fewest cells"),
         (broken(), dict(batch=51), "--batch must be 1 to 50, the fewest cells"),
@@ -332,7 +345,7 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
 def test_bad_input_is_one_line_and_leaves_nothing(
     tmp_path, monkeypatch, write, more, message
 ):
-    monkeypatch.setattr(tasks, "Network", Network)
+    monkeypatch.setattr(tasks, "NetworkConfig", NetworkConfig)
     write(tmp_path / "images.npz")
     with pytest.raises(ValueError, match=message) as error:
         search_images.main(config(tmp_path / "images.npz", tmp_path / "out", **more))
@@ -372,18 +385,22 @@ def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
 
 def test_images_become_tasks(tmp_path):
     np.savez(tmp_path / "i.npz", **arrays(num=40, side=30, classes=2, colours=3))
-    given = dict(channels=None, cells=2, valid_share=0.25, test_share=0.25, seed=0)
+    given = dict(
+        channels=None, cells_per_stage=2, valid_share=0.25, test_share=0.25, seed=0
+    )
     what = tasks.task(str(tmp_path / "i.npz"), size=None, **given)
-    assert what.network == Network(16, 2, classes=2, size=32, colours=3, stages=1)
+    assert what.network == NetworkConfig(
+        16, 2, num_classes=2, image_size=32, in_channels=3, num_stages=1
+    )
     assert [len(i.x) for i in what[1:4]] == [20, 10, 10]
     both = what.normalised(what.both())
     np.testing.assert_allclose(both.x.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(both.x.std((0, 1, 2)), 1, 1e-5)
     data = what.data(what.train, what.valid)
     assert len(data.x) == 20 and len(data.x_test) == 1
-    np.testing.assert_allclose(data.black, -what.mean / what.std)
+    np.testing.assert_allclose(data.pad_value, -what.mean / what.std)
     small = tasks.task(str(tmp_path / "i.npz"), size=12, **given)
-    assert small.network.size == 12 and small.network.channels == 8
+    assert small.network.image_size == 12 and small.network.stem_channels == 8
 
 
 def test_a_ledger_outlives_the_process(tmp_path):

@@ -11,26 +11,26 @@ from experiments.bench import proxies, torch_network  # noqa: E402
 from experiments.bench.config import Config  # noqa: E402
 from jaxnas.networks import apply, initialise, runs  # noqa: E402
 from jaxnas.networks import train as training  # noqa: E402
-from jaxnas.networks.nasbench201 import Network  # noqa: E402
+from jaxnas.networks.nasbench201 import NetworkConfig  # noqa: E402
 from jaxnas.networks.train import Data, Recipe  # noqa: E402
 from jaxnas.proxies import gradient, jacobian  # noqa: E402
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, POOL, SKIP  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = Network(channels=3, cells=2, classes=4, size=8)
+NETWORK = NetworkConfig(stem_channels=3, cells_per_stage=2, num_classes=4, image_size=8)
 ARCH = np.array([CONV3, 0, CONV1, SKIP, POOL, CONV3])
 
 
 def convolutions(params):
     """Those of the architecture, in the order in which they are run."""
     yield params.stem
-    for stage in range(NETWORK.stages):
-        for n in range(NETWORK.cells):
+    for stage in range(NETWORK.num_stages):
+        for n in range(NETWORK.cells_per_stage):
             for edge in np.flatnonzero((ARCH == CONV1) | (ARCH == CONV3)):
                 conv = params.cells[stage][0 if ARCH[edge] == CONV1 else 1]
                 yield jax.tree.map(lambda leaf: leaf[n, edge], conv)  # noqa: B023
-        if stage < NETWORK.stages - 1:
+        if stage < NETWORK.num_stages - 1:
             reduction = params.reductions[stage]
             yield from (reduction.shortcut, reduction.first, reduction.second)
 
@@ -92,11 +92,11 @@ def test_it_trains_as_ours_does():
     y = np.arange(24, dtype=np.int32) % 4
     x = rng.normal(y[:, None, None, None] - 1.5, 2.0, (24, 8, 8, 3)).astype(np.float32)
     data = Data(x, y, x[:8], y[:8], x[8:20], y[8:20], np.zeros(3, np.float32))
-    recipe = Recipe(epochs=4, batch=24, lr=0.1, smoothing=0.1)
+    recipe = Recipe(epochs=4, batch=24, lr=0.1, label_smoothing=0.1)
     key = jax.random.key(3)
     found = runs.train(key, NETWORK, recipe, ARCH[None], data)
 
-    start = training.start(key, NETWORK, 1).params
+    start = training.initial_state(key, NETWORK, 1).params
     model = in_torch(jax.tree.map(lambda leaf: leaf[0], start)).requires_grad_(True)
     settings = dict(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     rule = torch.optim.SGD(model.parameters(), **settings)
@@ -125,7 +125,7 @@ def test_it_trains_as_ours_does():
 
 
 def test_both_are_timed():
-    config = Config(networks=2, depths=(1,), images=4, repeats=1)
+    config = Config(networks=2, cells_per_stage=(1,), images=4, repeats=1)
     rows = proxies.proxies(config)
     assert [row.what for row in rows] == [
         "jaxnas, all cells in one program",

@@ -14,7 +14,7 @@ from jaxnas.benchmarks import sources, table_files, trained
 from jaxnas.datasets import opened
 from jaxnas.io import npz
 from jaxnas.networks import runs
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
@@ -107,11 +107,13 @@ def test_the_driver_goes_on_and_adds_functions(
     tmp_path, quick_compilation, monkeypatch
 ):
     pytest.importorskip("sklearn")
-    options = dict(images="digits", train=64, valid=20, test=30, channels=2, depth=1)
+    options = dict(
+        images="digits", train=64, valid=20, test=30, channels=2, cells_per_stage=1
+    )
     options |= dict(epochs=2, batch=32, chunk=2, out=str(tmp_path / "out"))
     # A network of one stage compiles three times as fast.
-    one_stage = functools.partial(Network, stages=1)
-    monkeypatch.setattr(train_table, "Network", one_stage)
+    one_stage = functools.partial(NetworkConfig, num_stages=1)
+    monkeypatch.setattr(train_table, "NetworkConfig", one_stage)
     train_table.main(train_table.Config(classes=3, more=1, seeds=2, **options))
     path = tmp_path / "out" / "table.npz"
     first = table_files.load(path, curves=None)
@@ -313,10 +315,10 @@ def test_bad_settings_are_told_at_once(tmp_path, change, message):
 
 
 def test_parts_are_scaled_and_normalised_by_the_training_images(idx_like, tmp_path):
-    data, source = opened.parts(str(idx_like), 8, (10, 6, 5), 0)
+    data, source = opened.training_data(str(idx_like), 8, (10, 6, 5), 0)
     assert data.x.shape == (10, 8, 8, 1) and data.x_test.shape == (5, 8, 8, 1)
     assert source.x.shape == (20, 8, 8, 1)
-    np.testing.assert_allclose(data.black, -source.x.mean() / source.x.std(), 1e-4)
+    np.testing.assert_allclose(data.pad_value, -source.x.mean() / source.x.std(), 1e-4)
     back = data.x * source.x.std() + source.x.mean()
     away = np.abs(back[:, None] - source.x).max((2, 3, 4))
     assert away.min(1).max() < 1e-3  # each is one of them

@@ -15,16 +15,31 @@ from jaxnas.io import checkpoints
 from jaxnas.networks import apply, augment, layers, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = Network(channels=2, cells=1, classes=3, size=8, colours=1, stages=1)
+NETWORK = NetworkConfig(
+    stem_channels=2,
+    cells_per_stage=1,
+    num_classes=3,
+    image_size=8,
+    in_channels=1,
+    num_stages=1,
+)
 # A cell with every operation, one that connects nothing, one of skips and a convolution.
 ARCHS = np.array([[3, 2, 4, 1, 0, 3], [0] * 6, [1, 1, 1, 3, 0, 1]])
 SIZES = (3, 3, 3)  # of the grouped engine's groups
-RECIPE = Recipe(epochs=4, batch=8, lr=0.05, smoothing=0.1, flip=True, crop=1, cutout=3)
+RECIPE = Recipe(
+    epochs=4,
+    batch=8,
+    lr=0.05,
+    label_smoothing=0.1,
+    horizontal_flip=True,
+    crop=1,
+    cutout=3,
+)
 
 
 # Dies after the third epoch, which was not saved.
@@ -72,7 +87,7 @@ def trained(data):
 
 def same(ones, others):
     """The same bits, but for the seconds."""
-    for name in training.Measured._fields:
+    for name in training.EpochMetrics._fields:
         np.testing.assert_array_equal(ones.curves[name], others.curves[name])
     for a, b in zip(*map(jax.tree.leaves, (ones.params, others.params)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -80,7 +95,7 @@ def same(ones, others):
 
 def test_both_engines_train_the_same(trained):
     one, other = trained["sequential"], trained["grouped"]
-    for name in training.Measured._fields:
+    for name in training.EpochMetrics._fields:
         np.testing.assert_allclose(one.curves[name], other.curves[name], 1e-5)
     for a, b in zip(*map(jax.tree.leaves, (one.params, other.params)), strict=True):
         np.testing.assert_allclose(a, b, 1e-3, 1e-5)
@@ -152,15 +167,19 @@ def test_epochs_may_have_images_of_their_own(trained, data):
 
 @pytest.mark.parametrize("engine", ["sequential", "grouped"])
 def test_a_network_that_diverges_is_alone_with_it(engine, trained, data):
-    settings = runs.settings_of(NETWORK, RECIPE, 3, engine)
+    settings = runs.training_settings(NETWORK, RECIPE, 3, engine)
     key = jax.random.key(0)
-    state = training.start(key, NETWORK, 3)
+    state = training.initial_state(key, NETWORK, 3)
     poisoned = state.params.stem.weight.at[0, 0, 0].set(jnp.inf)
     stem = state.params.stem._replace(weight=poisoned)
     state = state._replace(params=state.params._replace(stem=stem))
-    archs = runs.cells.plan(ARCHS, SIZES) if engine == "grouped" else jnp.asarray(ARCHS)
+    archs = (
+        runs.cells.make_plan(ARCHS, SIZES)
+        if engine == "grouped"
+        else jnp.asarray(ARCHS)
+    )
     data = jax.tree.map(jnp.asarray, data)
-    program = training.compiled(settings, key, archs, state, data)
+    program = training.compile_epoch(settings, key, archs, state, data)
     _, measured = program(0, archs, state, data)
     for name, values in measured._asdict().items():
         assert np.isnan(values[0]), name
@@ -182,11 +201,11 @@ def test_keys_decide(trained, data):
 
 def test_rates_are_those_of_the_schedules():
     recipe = Recipe(epochs=200, lr=0.1)
-    found = [training.rates(recipe, 3, e) for e in (0, 100, 199)]
+    found = [training.learning_rates(recipe, 3, e) for e in (0, 100, 199)]
     wanted = [0.05 * (1 + np.cos(np.pi * e / 200)) for e in (0, 100, 199)]
     np.testing.assert_allclose(found, np.repeat(np.array(wanted)[:, None], 3, 1), 1e-5)
-    steps = Recipe(epochs=4, lr=1.0, warmup=1.0, each_step=True)
-    every = np.concatenate([training.rates(steps, 10, e) for e in range(4)])
+    steps = Recipe(epochs=4, lr=1.0, warmup=1.0, per_step_schedule=True)
+    every = np.concatenate([training.learning_rates(steps, 10, e) for e in range(4)])
     np.testing.assert_allclose(every[:10], np.arange(0.05, 1, 0.1), 1e-6)
     assert (np.diff(every[10:]) < 0).all() and 0 < every[-1] < 0.01
 
@@ -196,7 +215,7 @@ def test_statistics_come_back_as_gradients():
     slot = jnp.zeros((2, 2, 5))
 
     def loss(slot, x):
-        return jnp.sum(7 * layers.record(jnp.sin(x), slot, layers.moments(x)))
+        return jnp.sum(7 * layers.stat_tap(jnp.sin(x), slot, layers.moments(x)))
 
     found, by_x = jax.grad(loss, (0, 1))(slot, x)
     np.testing.assert_allclose(found[:, 0], x.mean((1, 2, 3)), 1e-4, 1e-6)
@@ -207,7 +226,9 @@ def test_statistics_come_back_as_gradients():
 def test_initial_statistics_are_those_of_an_untrained_network(data):
     network = dataclasses.replace(NETWORK, stages=2)
     params = initialise(jax.random.key(0), network)
-    running = training.with_running(params, training.initial_running(params))
+    running = training.with_running_stats(
+        params, training.initial_running_stats(params)
+    )
     model = apply.single(network, jnp.asarray(ARCHS[0]))
 
     @jax.jit
@@ -277,7 +298,7 @@ def test_flips_and_cutouts():
         (dict(lr=-1.0), "lr must be finite and not negative"),
         (dict(lr=float("nan")), "lr must be finite and not negative"),
         (dict(momentum=1.0), r"momentum must be in \[0, 1\)"),
-        (dict(warmup=2.0), "a warm-up needs each_step=True"),
+        (dict(warmup=2.0), "a warm-up needs per_step_schedule=True"),
     ],
 )
 def test_recipes_are_checked(change, message):
@@ -292,12 +313,12 @@ def test_recipes_are_checked(change, message):
         (dict(y=np.full(42, 3)), r"y must be 0\.\.2, found 3\.\.3"),
         (dict(y_valid=np.zeros(12)), "wanted y_valid as 12 integers"),
         (dict(x_valid=np.full((12, 8, 8, 1), np.nan)), "x_valid is not finite"),
-        (dict(black=np.zeros(3)), r"wanted black \(1,\)"),
+        (dict(pad_value=np.zeros(3)), r"wanted pad_value \(1,\)"),
     ],
 )
 def test_data_are_checked(data, change, message):
     with pytest.raises(ValueError, match=message):
-        runs.check(NETWORK, RECIPE, ARCHS, data._replace(**change))
+        runs.validate_training(NETWORK, RECIPE, ARCHS, data._replace(**change))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +331,7 @@ def test_data_are_checked(data, change, message):
 )
 def test_architectures_are_checked(data, archs, message):
     with pytest.raises(ValueError, match=message):
-        runs.check(NETWORK, RECIPE, archs, data)
+        runs.validate_training(NETWORK, RECIPE, archs, data)
 
 
 # --- files ------------------------------------------------------------------------------

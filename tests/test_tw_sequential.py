@@ -68,7 +68,7 @@ def test_the_files_say_what_was_returned(done):
 def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
     table = sources.open_table("zerocost")
     which = ("zerocost",), "cifar10", SPACE, table.arch
-    (part,) = known_scores.open_scores(("hook_logdet", "live-macs"), *which).features
+    (part,) = known_scores.open_scores(("hook_logdet", "live_macs"), *which).features
     score = table.columns["score/hook_logdet/cifar10"].reshape(-1)
     best, worst = np.argmax(score), np.argmin(score)
     high, low = (

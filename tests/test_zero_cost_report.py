@@ -38,7 +38,7 @@ def made(tmp_path_factory):
     config = zero_cost_report.Config(
         benchmark=str(folder / "made.npz"),
         datasets=("cifar10",),
-        scores=("good", "few", "live-macs"),
+        scores=("good", "few", "live_macs"),
         resamples=20,
         out=str(folder / "out"),
     )
@@ -76,11 +76,11 @@ def test_the_files(made):
     others = {"report.html", "scores.csv", "pairs.csv"}
     assert {p.name for p in out.iterdir()} == figures | others
     lines = list(csv.DictReader((out / "scores.csv").open()))
-    assert [line["score"] for line in lines] == ["good", "few", "live-macs"]
+    assert [line["score"] for line in lines] == ["good", "few", "live_macs"]
     assert float(lines[0]["kendall_low"]) == pytest.approx(rows[0].kendall[1], 1e-4)
     pairs = list(csv.DictReader((out / "pairs.csv").open()))
     assert [(p["first"], p["second"]) for p in pairs] == [
-        ("good", "few"), ("good", "live-macs"), ("few", "live-macs"),
+        ("good", "few"), ("good", "live_macs"), ("few", "live_macs"),
     ]  # fmt: skip
     assert float(pairs[0]["spearman"]) < -0.5 < 0.3 < float(pairs[1]["spearman"])
 
@@ -128,7 +128,7 @@ def test_own_scores_join_those_of_the_table(made, tmp_path):
     np.testing.assert_array_equal(hook.value[few], columns["score/hook_logdet/pets"])
     assert np.isnan(hook.value).sum() == len(analog.arch) - 40
     parts = [found[f"{n}@pets"].value[few] for n in ("hook_logdet", *score_columns.AZ)]
-    parts.append(found["live-macs"].value[few])
+    parts.append(found["live_macs"].value[few])
     wanted = sum(np.log(stats.rankdata(p) / 40) for p in parts)
     np.testing.assert_allclose(both.value[few], wanted - wanted.min() + 1, rtol=1e-5)
     # The scores of az share their seconds.

@@ -9,7 +9,7 @@ import pytest
 from jaxnas import ensembles, ranks
 from jaxnas.benchmarks import sources, table_files
 from jaxnas.networks import counting
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces import nasbench201
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
@@ -21,8 +21,8 @@ CORRELATIONS = {
     "synflow": (0.7752, 0.5792, 0.7606, 0.5653, 0.7512, 0.5607),
     "snip": (0.6371, 0.4714, 0.6326, 0.4693, 0.5752, 0.4284),
     "combined": (0.7895, 0.6033, 0.8066, 0.6206, 0.7842, 0.6009),
-    "flops": (0.7489, 0.5737, 0.7234, 0.5487, 0.6898, 0.5182),
-    "live_flops": (0.8182, 0.6493, 0.7930, 0.6228, 0.7737, 0.6046),
+    "macs": (0.7489, 0.5737, 0.7234, 0.5487, 0.6898, 0.5182),
+    "live_macs": (0.8182, 0.6493, 0.7930, 0.6228, 0.7737, 0.6046),
 }
 
 
@@ -34,8 +34,8 @@ def table(shared):
 @pytest.fixture(scope="module")
 def scores(table):
     work = {
-        name: counting.multiplications(Network(), table.arch, live_only=live)
-        for name, live in (("flops", False), ("live_flops", True))
+        name: counting.macs(NetworkConfig(), table.arch, live_only=live)
+        for name, live in (("macs", False), ("live_macs", True))
     }
     stored, by_dataset = table_files.scores(table), {}
     for dataset in DATASETS:
@@ -121,7 +121,7 @@ def test_scores_together(table, scores):
         "cifar100": (0.806485, 0.806488, 0.806528, 0.806564, 0.806524),
         "ImageNet16-120": (0.783976, 0.784023, 0.784094, 0.784199, 0.784167),
     }
-    others = {  # log10 of synflow at 0.8; log ranks with synflow, with live flops
+    others = {  # log10 of synflow at 0.8; log ranks with synflow, with live MACs
         "cifar10": (0.838, 0.8405, 0.864),
         "cifar100": (0.840, 0.8425, 0.860),
         "ImageNet16-120": (0.821, 0.8237, 0.838),
@@ -143,7 +143,7 @@ def test_scores_together(table, scores):
         found = [
             spearman(ensembles.convex_combination(hook, digits, 0.8)),
             spearman(together),
-            spearman(ensembles.log_rank_sum([hook, own["live_flops"]])),
+            spearman(ensembles.log_rank_sum([hook, own["live_macs"]])),
         ]
         assert found == pytest.approx(others[dataset], abs=6e-4)
         assert together.argmax() == 7209
@@ -154,7 +154,7 @@ def test_dead_edges_of_a_known_cell():
         "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
     )
     assert nasbench201.live_edges(dead).tolist() == [False, True, *[False] * 3, True]
-    assert counting.multiplications(Network(), dead, live_only=True) == 7_783_050
+    assert counting.macs(NetworkConfig(), dead, live_only=True) == 7_783_050
 
 
 def test_score_columns_are_checked_and_come_back(tmp_path):

@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.nasbench201 import Cells, Head, Network, Params, Reduction
+from jaxnas.networks.nasbench201 import Cells, Head, NetworkConfig, Params, Reduction
 from jaxnas.spaces import nasbench201 as nb201
 
 
 class Record(NamedTuple):
     """One recorded network."""
 
-    network: Network
+    network: NetworkConfig
     arch: np.ndarray  # (6,)
     params: Params  # float64
     x: np.ndarray  # (32, h, w, 3) float64
@@ -32,7 +32,7 @@ def matrix(weight):
 def load(arrays, index, tag):
     """The record of a tag from the arrays of the npz and the object of the json."""
     entry = index["entries"][tag]
-    network = Network(entry["C"], entry["N"], entry["classes"], entry["res"])
+    network = NetworkConfig(entry["C"], entry["N"], entry["classes"], entry["res"])
     prefix = f"w/{tag}/"
     w = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
     w = {k: v.astype(np.float64) for k, v in w.items()}
@@ -46,10 +46,10 @@ def load(arrays, index, tag):
         leaves = {}
         for kind, size in ((0, 1), (1, 3)):
             # What the recorded network does not have must not matter: NaN would show.
-            shape = (network.cells, 6, size * size * channels, channels)
-            bn = (network.cells, 6, channels)
+            shape = (network.cells_per_stage, 6, size * size * channels, channels)
+            bn = (network.cells_per_stage, 6, channels)
             parts = np.full(shape, 7.0), np.full(bn, 5.0), np.full(bn, 3.0)
-            for n in range(network.cells):
+            for n in range(network.cells_per_stage):
                 for e in range(6):
                     name = f"cells.{first + n}.layers.{e}.op"
                     weight = w.get(f"{name}.1.weight")
@@ -60,8 +60,8 @@ def load(arrays, index, tag):
             leaves[kind] = Conv(*parts)
         return Cells(leaves[0], leaves[1])
 
-    n = network.cells
-    stages = [stage(i * (n + 1), network.channels * 2**i) for i in range(3)]
+    n = network.cells_per_stage
+    stages = [stage(i * (n + 1), network.stem_channels * 2**i) for i in range(3)]
     reductions = []
     for q in (n, 2 * n + 1):
         a, b = f"cells.{q}.conv_a.op", f"cells.{q}.conv_b.op"

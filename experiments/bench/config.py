@@ -44,7 +44,7 @@ class Config:
     and training need PyTorch, of the extra `torch`."""
     ngrams: tuple[int, ...] = (1, 2)
     """Orders of the operation n-grams of the tree-Wasserstein distance."""
-    cells: int = SPACE.size
+    candidates: int = SPACE.size
     """How many cells of NAS-Bench-201 are candidates, and have distances."""
     repeats: int = 5
     """Timed runs of everything, after a first one."""
@@ -74,7 +74,7 @@ class Config:
     """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
     networks: int = 24
     """Random cells that are scored, and trained."""
-    depths: tuple[int, ...] = (1, 5)
+    cells_per_stage: tuple[int, ...] = (1, 5)
     """Cells in each stage of their networks."""
     images: int = 32
     """Images that they are scored on."""
@@ -92,7 +92,15 @@ class Config:
 
 def validate(config: Config) -> None:
     """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
-    names = ("cells", "repeats", "runs", "evaluations", "block", "peer_cells", "pairs")
+    names = (
+        "candidates",
+        "repeats",
+        "runs",
+        "evaluations",
+        "block",
+        "peer_cells",
+        "pairs",
+    )
     cli.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
     cli.positive(config, "transport_pairs", "networks", "images")
     cli.positive(config, "steps")
@@ -103,10 +111,10 @@ def validate(config: Config) -> None:
             f"--subset must be between 1 and --items = {config.items}, "
             f"not {config.subset}"
         )
-    if not 2 <= config.init < config.evaluations < config.cells <= SPACE.size:
+    if not 2 <= config.init < config.evaluations < config.candidates <= SPACE.size:
         raise ValueError(
-            "wanted 2 <= --init < --evaluations < --cells <= "
-            f"{SPACE.size}, not {config.init}, {config.evaluations}, {config.cells}"
+            "wanted 2 <= --init < --evaluations < --candidates <= "
+            f"{SPACE.size}, not {config.init}, {config.evaluations}, {config.candidates}"
         )
     if not config.at or not all(2 <= t <= config.evaluations for t in config.at):
         raise ValueError(
@@ -126,8 +134,10 @@ def validate(config: Config) -> None:
             f"torch not installed: --sections {' and '.join(sorted(TORCH))} need the "
             "extra torch"
         )
-    if not config.depths or min(config.depths) < 1:
-        raise ValueError(f"--depths must be at least 1, not {config.depths}")
+    if not config.cells_per_stage or min(config.cells_per_stage) < 1:
+        raise ValueError(
+            f"--cells-per-stage must be at least 1, not {config.cells_per_stage}"
+        )
     if missing:
         raise ValueError(
             f"{', '.join(missing)} not installed: wanted the packages of the extra dev"

@@ -57,7 +57,7 @@ def block(parts: tuple[Part, ...], chosen: jax.Array) -> jax.Array:
 
 def distances(config: Config) -> list[Row]:
     """The sum of the three tree-Wasserstein distances, by pair."""
-    arch = np.asarray(sources.open_table("analog").arch[: config.cells])
+    arch = np.asarray(sources.open_table("analog").arch[: config.candidates])
     sample = np.random.default_rng(0).integers(len(arch), size=(config.pairs, 2))
     return [r for n in config.ngrams for r in _one_tree(config, n, arch, sample)]
 

@@ -13,7 +13,7 @@ from experiments.bench import timing, torch_network
 from experiments.bench.config import Config
 from experiments.bench.timing import Row
 from jaxnas.networks import apply, initialise
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import gradient, jacobian
 from jaxnas.spaces.base import every
 from jaxnas.spaces.nasbench201 import SPACE
@@ -26,15 +26,15 @@ def proxies(config: Config) -> list[Row]:
     rows = []
     with timing.one_core():
         torch.set_num_threads(1)
-        for depth in config.depths:
-            rows += _of_depth(config, Network(cells=depth), archs)
+        for cells in config.cells_per_stage:
+            rows += _of_size(config, NetworkConfig(cells_per_stage=cells), archs)
     return rows
 
 
-def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
-    shape = (config.images, network.size, network.size, network.colours)
+def _of_size(config: Config, network: NetworkConfig, archs: np.ndarray) -> list[Row]:
+    shape = (config.images, network.image_size, network.image_size, network.in_channels)
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    y = np.arange(len(x)) % network.classes
+    y = np.arange(len(x)) % network.num_classes
     params = initialise.initialise(jax.random.key(0), network)
 
     def ours(score: Callable[..., Array]) -> Callable[[], object]:
@@ -74,6 +74,7 @@ def _of_depth(config: Config, network: Network, archs: np.ndarray) -> list[Row]:
         }
         timed = timing.in_turn(calls, config.repeats)
         scaled = {what: t.scaled(1e3 / len(archs)) for what, t in timed.items()}
-        size = f"N={network.cells}, {len(x)} images of {network.size} pixels"
+        pixels = f"{len(x)} images of {network.image_size} pixels"
+        size = f"N={network.cells_per_stage}, {pixels}"
         rows += timing.compare(f"{name} of a cell, {size}, one core", "ms", scaled)
     return rows

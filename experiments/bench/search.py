@@ -29,7 +29,7 @@ def search(config: Config) -> list[Row]:
     rows = []
     for n in config.ngrams:
         feature = feature_maps.tree_wasserstein_features(SPACE, n)
-        pool = pools.make_pool(SPACE, [feature], arch=table.arch[: config.cells])
+        pool = pools.make_pool(SPACE, [feature], arch=table.arch[: config.candidates])
         with timing.one_core():
             rows += _one_pool(config, n, pool, evaluate)
     return rows

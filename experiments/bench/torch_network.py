@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 
 
@@ -54,19 +54,19 @@ class Reduction(nn.Module):
         return self.shortcut(x) + self.main(x)
 
 
-def network(sizes: Network, arch: np.ndarray) -> nn.Module:
+def network(sizes: NetworkConfig, arch: np.ndarray) -> nn.Module:
     """Images (b, colours, size, size) to logits (b, classes), in training mode."""
-    channels = sizes.channels
-    stem = nn.Conv2d(sizes.colours, channels, 3, padding=1, bias=False)
+    channels = sizes.stem_channels
+    stem = nn.Conv2d(sizes.in_channels, channels, 3, padding=1, bias=False)
     layers = [stem, nn.BatchNorm2d(channels).requires_grad_(False)]
-    for stage in range(sizes.stages):
-        layers += [Cell(arch, channels) for _ in range(sizes.cells)]
-        if stage < sizes.stages - 1:
+    for stage in range(sizes.num_stages):
+        layers += [Cell(arch, channels) for _ in range(sizes.cells_per_stage)]
+        if stage < sizes.num_stages - 1:
             layers.append(Reduction(channels))
             channels *= 2
     layers += [nn.BatchNorm2d(channels).requires_grad_(False), nn.ReLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(channels, sizes.classes))
+    return nn.Sequential(*layers, nn.Linear(channels, sizes.num_classes))
 
 
 def forward(model: nn.Module, x: torch.Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ from experiments.bench.config import Config
 from experiments.bench.timing import Row
 from jaxnas.networks import runs
 from jaxnas.networks import train as training
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.spaces.base import every
 from jaxnas.spaces.nasbench201 import SPACE
@@ -29,35 +29,35 @@ def steps(config: Config) -> list[Row]:
     with timing.one_core():
         torch.set_num_threads(1)
         for channels, cells, size, batch, share in SIZES:
-            network = Network(channels, cells, 10, size, 1 if size < 32 else 3)
+            network = NetworkConfig(channels, cells, 10, size, 1 if size < 32 else 3)
             some = archs[: max(1, round(share * len(archs)))]
             rows += _of_size(config, network, batch, some)
     return rows
 
 
 def _of_size(
-    config: Config, network: Network, batch: int, archs: np.ndarray
+    config: Config, network: NetworkConfig, batch: int, archs: np.ndarray
 ) -> list[Row]:
     recipe = Recipe(epochs=1, batch=batch)
-    num = batch * (config.steps if network.size < 32 else 1)
+    num = batch * (config.steps if network.image_size < 32 else 1)
     rng = np.random.default_rng(1)
-    shape = num, network.size, network.size, network.colours
+    shape = num, network.image_size, network.image_size, network.in_channels
     x, y = rng.normal(size=shape).astype(np.float32), np.arange(num, dtype=np.int32)
-    y %= network.classes
-    black = np.zeros(network.colours, np.float32)
+    y %= network.num_classes
+    pad_value = np.zeros(network.in_channels, np.float32)
     # One image is evaluated: the time is that of the steps.
-    data = jax.device_put(Data(x, y, x[:1], y[:1], x[:1], y[:1], black))
+    data = jax.device_put(Data(x, y, x[:1], y[:1], x[:1], y[:1], pad_value))
     key, one = jax.random.key(0), archs[:1]
-    settings = runs.settings_of(network, recipe, 1, "sequential")
+    settings = runs.training_settings(network, recipe, 1, "sequential")
 
     def program() -> Callable:
-        state = training.start(key, network, 1)
-        return training.compiled(settings, key, one, state, data)
+        state = training.initial_state(key, network, 1)
+        return training.compile_epoch(settings, key, one, state, data)
 
     def ours() -> None:
         run = program()  # compiled in the first call, found again in the others
         for arch in archs:
-            state = training.start(key, network, 1)
+            state = training.initial_state(key, network, 1)
             jax.block_until_ready(run(0, arch[None], state, data))
 
     images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).split(batch)
@@ -72,6 +72,7 @@ def _of_size(
     timed = timing.in_turn(calls, config.repeats)
     number = len(archs) * (num // batch)
     scaled = {what: t.scaled(1e3 / number) for what, t in timed.items()}
-    size = f"C={network.channels}, N={network.cells}, {network.size} pixels"
+    size = f"C={network.stem_channels}, N={network.cells_per_stage}"
+    size = f"{size}, {network.image_size} pixels"
     group = f"a training step of a cell, {size}, batch {batch}, one core"
     return timing.compare(group, "ms", scaled)

@@ -11,7 +11,7 @@ from jaxnas import ensembles
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import Table
 from jaxnas.networks import counting
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces import nasbench201
 
 # Image size and classes, on which the work of a network depends.
@@ -39,7 +39,7 @@ def gather(table: Table, dataset: str, own: Sequence[Table] = ()) -> dict[str, S
     * combined: 0.6 of hook_logdet and 0.4 of synflow, each scaled to 0 to 1;
     * logranks: the sum of log ranks of hook_logdet and of the live work;
     * aznas, aznas-hook: of the three scores of az and the live work, and hook_logdet;
-    * macs, live-macs: the work of a network of NAS-Bench-201, and of its convolutions
+    * macs, live_macs: the work of a network of NAS-Bench-201, and of its convolutions
       that are on a path from input to output.
     """
     num = len(table.arch)
@@ -56,9 +56,9 @@ def gather(table: Table, dataset: str, own: Sequence[Table] = ()) -> dict[str, S
         scores["val12"] = Score(value, unknown if seconds is None else seconds)
     if table.space == nasbench201.SPACE.name:
         size, classes = IMAGES.get(dataset, (32, 10))
-        network = Network(size=size, classes=classes)
-        for name, live in (("macs", False), ("live-macs", True)):
-            work = counting.multiplications(network, table.arch, live_only=live)
+        network = NetworkConfig(image_size=size, num_classes=classes)
+        for name, live in (("macs", False), ("live_macs", True)):
+            work = counting.macs(network, table.arch, live_only=live)
             scores[name] = Score(work / 1e6, np.zeros(num, np.float32))
     for other in own:
         joined = _joined(table, other)
@@ -104,11 +104,11 @@ def _together(scores: dict[str, Score], tag: str) -> dict[str, Score]:
         ("aznas", az),
         ("aznas-hook", [*az, hook] if az and hook else []),
     ):
-        if parts and "live-macs" in scores:
+        if parts and "live_macs" in scores:
             # The scores of az come from one run, and say its seconds each.
             runs = parts[-1:] if name == "aznas" else parts[-2:]
             seconds = np.sum([one.seconds for one in runs], 0, np.float32)
-            value = _log_ranks([one.value for one in (*parts, scores["live-macs"])])
+            value = _log_ranks([one.value for one in (*parts, scores["live_macs"])])
             made[name + tag] = Score(value, seconds)
     return made
 

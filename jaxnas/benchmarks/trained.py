@@ -24,6 +24,25 @@ from jaxnas.spaces.nasbench201_classes import function_classes
 # What a training gives, (architectures, epochs) each.
 CURVES = ("loss", "train", "valid", "test", "seconds")
 
+# Former names of fields in the parts of a manifest, and what they are called now.
+FORMER_NAMES = {
+    "network": {
+        "channels": "stem_channels",
+        "cells": "cells_per_stage",
+        "classes": "num_classes",
+        "size": "image_size",
+        "colours": "in_channels",
+        "stages": "num_stages",
+    },
+    "recipe": {
+        "decay": "weight_decay",
+        "smoothing": "label_smoothing",
+        "flip": "horizontal_flip",
+        "each_step": "per_step_schedule",
+    },
+    "settings": {"depth": "cells_per_stage"},
+}
+
 # Trainings that the package has, by the name of the benchmark.
 SHIPPED = {
     "fashion": Path(__file__).parent / "data" / "fashion.npz",
@@ -96,7 +115,20 @@ def load(path: str | os.PathLike) -> Trainings:
     if not right:
         raise ValueError(f"{path} holds no trainings of NAS-Bench-201")
     runs = [{name: arrays[f"{i}/{name}"] for name in CURVES} for i in range(number)]
-    return Trainings(archs.astype(np.int32), runs, told["dataset"], told["told"])
+    manifest = _with_current_names(told["told"])
+    return Trainings(archs.astype(np.int32), runs, told["dataset"], manifest)
+
+
+def _with_current_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the field names of today's dataclasses.
+
+    Files that were written under earlier names, as those of the package, stay as they are.
+    """
+    renamed = dict(manifest)
+    for part, names in FORMER_NAMES.items():
+        if isinstance(fields := renamed.get(part), dict):
+            renamed[part] = {names.get(n, n): value for n, value in fields.items()}
+    return renamed
 
 
 def table(trainings: Trainings) -> Table:

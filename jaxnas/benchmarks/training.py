@@ -25,8 +25,8 @@ from jaxnas.benchmarks import training_store
 from jaxnas.benchmarks.training_store import Curves, Store, Training, saved
 from jaxnas.networks import runs
 from jaxnas.networks import train as training
-from jaxnas.networks.nasbench201 import Network
-from jaxnas.networks.runs import Begun
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.runs import PartialTraining
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.types import Array, Evaluate, Query, Result, asked, seed_of
 
@@ -40,7 +40,7 @@ def without_tests(
     y: Any,
     x_valid: Any,
     y_valid: Any,
-    black: Any = None,
+    pad_value: Any = None,
 ) -> Data:
     """What a search may see: normalised images and classes for training and validation.
 
@@ -48,15 +48,17 @@ def without_tests(
     nothing.
 
     Args:
-      black: (colours,), what a black pixel has become; default: the mean.
+      pad_value: (colours,), what a black pixel has become; default: the mean.
     """
-    black = np.zeros(np.shape(x)[-1:], np.float32) if black is None else black
-    return Data(x, y, x_valid, y_valid, x_valid[:1], y_valid[:1], black)
+    pad_value = (
+        np.zeros(np.shape(x)[-1:], np.float32) if pad_value is None else pad_value
+    )
+    return Data(x, y, x_valid, y_valid, x_valid[:1], y_valid[:1], pad_value)
 
 
 def trainings(
     key: Array,
-    network: Network,
+    network: NetworkConfig,
     recipe: Recipe,
     data: Data,
     *,
@@ -96,7 +98,7 @@ def trainings(
       `ValueError`.
     Raises: `ValueError` for data that do not fit the network.
     """
-    runs.check(network, recipe, np.zeros((1, 6), np.int32), data)
+    runs.validate_training(network, recipe, np.zeros((1, 6), np.int32), data)
     devices = tuple(devices or jax.local_devices()[:1])
     if devices[0].platform != "cpu":
         devices = devices[:1]
@@ -104,10 +106,10 @@ def trainings(
     store = None
     if folder is not None:
         # Schedules of other lengths have other files in the folder.
-        record = runs.described(
+        record = runs.training_identity(
             key, network, dataclasses.replace(recipe, epochs=1), data
         )
-        like = jax.eval_shape(lambda: training.start(key, network, 1))
+        like = jax.eval_shape(lambda: training.initial_state(key, network, 1))
         store = Store(Path(folder), record, recipe.epochs, like)
     together = devices[0].platform != "cpu"
     return _Trainings(key, network, recipe, placed, devices, together, store, report)
@@ -126,7 +128,7 @@ class _Trainings:
     """What `trainings` returns."""
 
     key: Array
-    network: Network
+    network: NetworkConfig
     recipe: Recipe
     placed: tuple[Data, ...]  # on each device
     devices: tuple[Any, ...]
@@ -149,7 +151,7 @@ class _Trainings:
         found = before | self._train(left, before, lanes=len(query.arch))
         return self._result(wanted, before, found, len(query.arch))
 
-    def _read(self, until: Mapping[Training, int]) -> dict[Training, Begun]:
+    def _read(self, until: Mapping[Training, int]) -> dict[Training, PartialTraining]:
         """The state on disk of each training."""
         if self.store is None:
             return {}
@@ -165,13 +167,13 @@ class _Trainings:
     def _train(
         self,
         until: Mapping[Training, int],
-        before: Mapping[Training, Begun],
+        before: Mapping[Training, PartialTraining],
         lanes: int,
-    ) -> dict[Training, Begun]:
+    ) -> dict[Training, PartialTraining]:
         """Trains each to its epoch; a query has at most `lanes` of them."""
         if not self.side_by_side:
 
-            def alone(one: Training, index: int) -> Begun:
+            def alone(one: Training, index: int) -> PartialTraining:
                 return self._together([one], before, until[one], index)[0]
 
             done = runs.on_devices(alone, list(until), len(self.devices))
@@ -179,7 +181,7 @@ class _Trainings:
         groups: dict[tuple[int, int, int], list[Training]] = {}
         for one, end in until.items():
             groups.setdefault((one.seed, _done(before, one), end), []).append(one)
-        found: dict[Training, Begun] = {}
+        found: dict[Training, PartialTraining] = {}
         for (_, _, end), group in groups.items():
             done = self._together(group, before, end, 0, lanes)
             found |= dict(zip(group, done, strict=True))
@@ -188,11 +190,11 @@ class _Trainings:
     def _together(
         self,
         group: list[Training],
-        before: Mapping[Training, Begun],
+        before: Mapping[Training, PartialTraining],
         until: int,
         index: int,
         lanes: int | None = None,
-    ) -> list[Begun]:
+    ) -> list[PartialTraining]:
         """Trains side by side; all have the same repetition and the same first epoch."""
         # As many lanes as every query has: the last is repeated.
         padded = group + group[-1:] * ((lanes or len(group)) - len(group))
@@ -209,7 +211,7 @@ class _Trainings:
         )
         going_on = self.store is not None and until < self.recipe.epochs
         state = found.state if going_on else None
-        whole = Begun(until, state, found.curves)
+        whole = PartialTraining(until, state, found.curves)
         parts = [_lane(whole, lane) for lane in range(len(group))]
         for one, part in zip(group, parts, strict=True):
             if self.store is not None:
@@ -220,7 +222,7 @@ class _Trainings:
     def _key(self, one: Training) -> Array:
         return jax.random.fold_in(self.key, one.seed) if one.seed else self.key
 
-    def _report(self, one: Training, begun: Begun, until: int) -> None:
+    def _report(self, one: Training, begun: PartialTraining, until: int) -> None:
         if self.report is not None:
             curves = {name: values[0, :until] for name, values in begun.curves.items()}
             self.report(np.array(one.arch, np.int32), curves)
@@ -228,8 +230,8 @@ class _Trainings:
     def _result(
         self,
         wanted: Mapping[int, _Wanted],
-        before: Mapping[Training, Begun],
-        found: Mapping[Training, Begun],
+        before: Mapping[Training, PartialTraining],
+        found: Mapping[Training, PartialTraining],
         num: int,
     ) -> Result:
         score, cost = np.full(num, np.nan, np.float32), np.zeros(num, np.float32)
@@ -263,22 +265,22 @@ def _wanted(query: Query, last: int, *, shared: bool) -> dict[int, _Wanted]:
     return found
 
 
-def _done(before: Mapping[Training, Begun], one: Training) -> int:
+def _done(before: Mapping[Training, PartialTraining], one: Training) -> int:
     return before[one].epochs if one in before else 0
 
 
-def _joined(parts: Sequence[Begun]) -> Begun | None:
+def _joined(parts: Sequence[PartialTraining]) -> PartialTraining | None:
     """Concatenates trainings at the same epoch; None if there are none."""
     if not parts:
         return None
     state = jax.tree.map(lambda *x: jnp.concatenate(x), *(p.state for p in parts))
     curves = {n: np.concatenate([p.curves[n] for p in parts]) for n in parts[0].curves}
-    return Begun(parts[0].epochs, state, curves)
+    return PartialTraining(parts[0].epochs, state, curves)
 
 
-def _lane(whole: Begun, lane: int) -> Begun:
+def _lane(whole: PartialTraining, lane: int) -> PartialTraining:
     def one(x: Any) -> Any:
         return x[lane : lane + 1]
 
     curves = {name: one(values) for name, values in whole.curves.items()}
-    return Begun(whole.epochs, jax.tree.map(one, whole.state), curves)
+    return PartialTraining(whole.epochs, jax.tree.map(one, whole.state), curves)

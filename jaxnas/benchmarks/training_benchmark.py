@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxnas.benchmarks import training
 from jaxnas.benchmarks.base import Benchmark, Target, continued
 from jaxnas.benchmarks.training import Curves
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array
@@ -24,7 +24,7 @@ from jaxnas.types import Array
 
 def benchmark(
     key: Array,
-    network: Network,
+    network: NetworkConfig,
     recipe: Recipe,
     data: Data,
     *,

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxnas.io import checkpoints, files, npz
 from jaxnas.networks import runs
-from jaxnas.networks.runs import Begun
+from jaxnas.networks.runs import PartialTraining
 
 Curves = dict[str, np.ndarray]
 
@@ -47,7 +47,9 @@ class Store(NamedTuple):
         return json.loads(json.dumps(told))
 
 
-def save(store: Store, training: Training, key: jax.Array, begun: Begun) -> None:
+def save(
+    store: Store, training: Training, key: jax.Array, begun: PartialTraining
+) -> None:
     """Writes a training of one architecture; it replaces an earlier part of it.
 
     Raises: `ValueError` if it cannot be written.
@@ -64,7 +66,7 @@ def save(store: Store, training: Training, key: jax.Array, begun: Begun) -> None
     _remove(path)
 
 
-def read(store: Store, training: Training, key: jax.Array) -> Begun | None:
+def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | None:
     """The training so far; None if nothing usable is on disk.
 
     A damaged file counts as missing: the training restarts and overwrites it.
@@ -79,12 +81,14 @@ def read(store: Store, training: Training, key: jax.Array) -> Begun | None:
             return _unfinished(store, path, record)
         _check(finished, told, record)
         _remove(path)  # left over if a process was killed in `save`
-        names = (*runs.MEASURED, "seconds")
-        return Begun(store.epochs, None, {n: arrays[n][None] for n in names})
+        names = (*runs.METRICS, "seconds")
+        return PartialTraining(store.epochs, None, {n: arrays[n][None] for n in names})
     return _unfinished(store, path, record)
 
 
-def _unfinished(store: Store, path: Path, record: dict[str, Any]) -> Begun | None:
+def _unfinished(
+    store: Store, path: Path, record: dict[str, Any]
+) -> PartialTraining | None:
     if not checkpoints.exists(path):
         return None
     try:
@@ -96,13 +100,13 @@ def _unfinished(store: Store, path: Path, record: dict[str, Any]) -> Begun | Non
         return None
     _check(path, told, record)
     empty = np.zeros((1, store.epochs), np.float32)
-    curves = dict.fromkeys((*runs.MEASURED, "seconds"), empty)
+    curves = dict.fromkeys((*runs.METRICS, "seconds"), empty)
     try:
         both = checkpoints.restore(path, {"state": store.like, "curves": curves})
     except ValueError:
         return None
     curves = {name: np.array(values) for name, values in both["curves"].items()}
-    return Begun(done, both["state"], curves)
+    return PartialTraining(done, both["state"], curves)
 
 
 def _check(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Images with classes, on the host: from where they lie to fixed batches.
 
-    images = normalised(from_npz("images.npz", name="cifar10"))
+    images = normalise(from_npz("images.npz", name="cifar10"))
     train, valid = split(images, (0.8, 0.2), seed=0)
     x, y = batch(train, 128, seed=0)
 
@@ -12,12 +12,12 @@ from jaxnas.datasets.images import (
     NORMALISATION,
     Images,
     batch,
-    checked,
-    constants,
-    normalised,
-    resized,
+    normalisation_constants,
+    normalise,
+    require_varied,
+    resize,
     split,
-    varied,
+    validate_images,
 )
 from jaxnas.datasets.sources import (
     digits,
@@ -32,16 +32,16 @@ __all__ = [
     "NORMALISATION",
     "Images",
     "batch",
-    "checked",
-    "constants",
+    "validate_images",
+    "normalisation_constants",
     "digits",
     "fashion_mnist",
     "from_cifar",
     "from_folder",
     "from_idx",
     "from_npz",
-    "normalised",
-    "resized",
+    "normalise",
+    "resize",
     "split",
-    "varied",
+    "require_varied",
 ]

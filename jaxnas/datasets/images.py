@@ -21,11 +21,11 @@ class Images(NamedTuple):
 
     x: np.ndarray  # (n, h, w, c) float32
     y: np.ndarray  # (n,) int32, 0 to classes - 1
-    classes: int
+    num_classes: int
     name: str
 
 
-def checked(images: Images, *, gaps: bool = False) -> Images:
+def validate_images(images: Images, *, gaps: bool = False) -> Images:
     """Returns `images`, or raises `ValueError` for what no proxy or training can use.
 
     That is other shapes and types, classes out of range or without an image, pixels that
@@ -70,7 +70,7 @@ def checked(images: Images, *, gaps: bool = False) -> Images:
     return images
 
 
-def varied(images: Images) -> Images:
+def require_varied(images: Images) -> Images:
     """Returns `images`; raises `ValueError` if all of them are the same picture."""
     if all(np.array_equal(images.x[0], image) for image in images.x):
         raise ValueError(
@@ -80,7 +80,7 @@ def varied(images: Images) -> Images:
     return images
 
 
-def constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
+def normalisation_constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (c,) float32: the published ones, or of the images.
 
     Those that were published are of pixels from 0 to 255, and divided by 255 where no
@@ -102,13 +102,15 @@ def constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
-def normalised(
+def normalise(
     images: Images,
     mean: np.ndarray | Sequence[float] | None = None,
     std: np.ndarray | Sequence[float] | None = None,
 ) -> Images:
-    """(x - mean) / std, by channel; constants that are not given are `constants`."""
-    known = constants(images) if mean is None or std is None else (mean, std)
+    """(x - mean) / std, by channel; default constants: `normalisation_constants`."""
+    known = (
+        normalisation_constants(images) if mean is None or std is None else (mean, std)
+    )
     mean = np.asarray(known[0] if mean is None else mean, np.float32)
     std = np.asarray(known[1] if std is None else std, np.float32)
     channels = images.x.shape[-1:]
@@ -169,7 +171,7 @@ def split(
     return tuple(images._replace(x=images.x[c], y=images.y[c]) for c in chosen)
 
 
-def resized(images: Images, side: int) -> Images:
+def resize(images: Images, side: int) -> Images:
     """The images scaled to side x side: means of the pixels that fall into each.
 
     A pixel that falls into several counts in each by its share; larger sizes repeat

@@ -18,7 +18,7 @@ HELP = (
 )
 
 
-def load(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
+def open_images(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
     """The images of a name or path, and those that are kept for tests, if there are.
 
     Picture files are read as a viewer shows them: upright, and over white where they are
@@ -32,7 +32,7 @@ def load(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
     """
     with files.reading(name):
         images, tests = _found(name, size)
-    return datasets.varied(images), tests
+    return datasets.require_varied(images), tests
 
 
 def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
@@ -54,7 +54,7 @@ def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
     return images, datasets.from_cifar(path, train=False) if tests else None
 
 
-def parts(
+def training_data(
     name: str, size: int, counts: tuple[int, int, int], seed: int
 ) -> tuple[Data, Images]:
     """Random images for training, validation and tests, scaled and normalised.
@@ -67,11 +67,11 @@ def parts(
     Returns: the parts, and all images as they were scaled.
     Raises: `ValueError` for what is wrong, and if there are fewer images.
     """
-    images, tests = load(name, size=size)
-    images, tests = (i and square(i, size) for i in (images, tests))
+    images, tests = open_images(name, size=size)
+    images, tests = (i and resize_square(i, size) for i in (images, tests))
     assert images is not None
-    mean, std = datasets.constants(images)
-    scaled = [i and datasets.normalised(i, mean, std) for i in (images, tests)]
+    mean, std = datasets.normalisation_constants(images)
+    scaled = [i and datasets.normalise(i, mean, std) for i in (images, tests)]
     wanted = sum(counts) if tests is None else sum(counts[:2])
     x, y = datasets.batch(scaled[0], wanted, seed=seed)
     cuts = np.cumsum(counts)[:2]
@@ -79,12 +79,12 @@ def parts(
     if scaled[1] is not None:
         drawn[2] = datasets.batch(scaled[1], counts[2], seed=seed)
     flat = [array for part in drawn for array in part]
-    return Data(*flat, black=-mean / std), images
+    return Data(*flat, pad_value=-mean / std), images
 
 
-def square(images: Images, size: int) -> Images:
+def resize_square(images: Images, size: int) -> Images:
     """The images with sides of `size`; `ValueError` for those that are not square."""
     height, width = images.x.shape[1:3]
     if height != width:
         raise ValueError(f"{images.name}: wanted square images, not {height} x {width}")
-    return images if height == size else datasets.resized(images, size)
+    return images if height == size else datasets.resize(images, size)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnas.datasets import pictures
-from jaxnas.datasets.images import Images, checked
+from jaxnas.datasets.images import Images, validate_images
 from jaxnas.io import cifar, files, idx, npz
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
@@ -29,7 +29,7 @@ def digits() -> Images:
     x, y = (np.asarray(array) for array in load_digits(return_X_y=True))
     x = x.reshape(-1, 8, 8, 1) * (255 / 16)
     images = Images(x.astype(np.float32), y.astype(np.int32), 10, "digits")
-    return checked(images)
+    return validate_images(images)
 
 
 def from_npz(
@@ -59,7 +59,7 @@ def from_npz(
     x = x[..., None] if x.ndim == 3 else x
     count = int(y.max(initial=0)) + 1 if classes is None else classes
     images = Images(x.astype(np.float32), y.astype(np.int32), count, name)
-    return checked(images, gaps=classes is not None)
+    return validate_images(images, gaps=classes is not None)
 
 
 def from_folder(
@@ -98,7 +98,7 @@ def from_folder(
             labels.append(label)
     x = np.stack(pixels).astype(np.float32)
     y = np.array(labels, np.int32)
-    return checked(Images(x, y, len(classes), name or root.resolve().name))
+    return validate_images(Images(x, y, len(classes), name or root.resolve().name))
 
 
 def _class_files(root: Path) -> list[list[Path]]:
@@ -151,7 +151,7 @@ def from_cifar(
     x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     # A batch of a few images need not have all classes.
     images = Images(x, y, classes, name or f"cifar{classes}")
-    return checked(images, gaps=True)
+    return validate_images(images, gaps=True)
 
 
 def from_idx(
@@ -173,7 +173,9 @@ def from_idx(
     if not len(x):
         raise ValueError(f"{root} has no images of {part}")
     images = x[..., None].astype(np.float32), y.astype(np.int32)
-    return checked(Images(*images, int(y.max()) + 1, name or root.resolve().name))
+    return validate_images(
+        Images(*images, int(y.max()) + 1, name or root.resolve().name)
+    )
 
 
 def fashion_mnist(*, train: bool = True) -> Images:

@@ -14,7 +14,7 @@ from jaxnas.networks import cells, layers, nasbench201
 from jaxnas.networks.nasbench201 import (
     TRAINING,
     CellFunction,
-    Network,
+    NetworkConfig,
     Output,
     Params,
 )
@@ -24,7 +24,7 @@ from jaxnas.types import Array
 class Model(NamedTuple):
     """Architectures of a network size, ready to run."""
 
-    network: Network
+    network: NetworkConfig
     cell: CellFunction
     archs: Array  # (6,), or (a, 6) with lanes
     method: layers.Method = "patches"
@@ -35,16 +35,18 @@ class Model(NamedTuple):
         return self.archs.shape[:-1]
 
 
-def single(network: Network, arch: Array, method: layers.Method = "patches") -> Model:
+def single(
+    network: NetworkConfig, arch: Array, method: layers.Method = "patches"
+) -> Model:
     """One architecture (6,), to be mapped over with `lax.map`."""
-    return Model(network, cells.sequential(arch), arch, method)
+    return Model(network, cells.sequential_cell(arch), arch, method)
 
 
 def several(
-    network: Network, plan: cells.Plan, method: layers.Method = "patches"
+    network: NetworkConfig, plan: cells.Plan, method: layers.Method = "patches"
 ) -> Model:
     """The architectures of a plan, as lanes."""
-    return Model(network, cells.grouped(plan), plan.archs, method)
+    return Model(network, cells.grouped_cells(plan), plan.archs, method)
 
 
 def run(model: Model, params: Params, x: Array, mode=TRAINING, **options) -> Output:

@@ -2,10 +2,10 @@
 
 Two ways, with the same results:
 
-* `sequential(arch)`: one architecture, a `lax.switch` on each edge, for use under
+* `sequential_cell(arch)`: one architecture, a `lax.switch` on each edge, for use under
   `lax.map` over architectures. One compilation serves every cell, only what a cell has
   is computed, and one architecture is in flight: the fastest on a CPU.
-* `grouped(plan)`: a lane for each of many architectures. On every edge those that have
+* `grouped_cells(plan)`: a lane for each of many architectures. On every edge those that have
   the same operation are gathered, run as one large convolution, and sent back to their
   lanes. As little arithmetic, in few large steps: for a GPU. Memory grows with the
   lanes: 64 KiB for each node value, image and architecture at 16 channels and 32 pixels.
@@ -28,9 +28,9 @@ from jaxnas.networks.nasbench201 import (
     CellFunction,
     Cells,
     Mode,
-    Observer,
+    Tap,
     convolution,
-    observe,
+    tap_values,
 )
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 from jaxnas.types import Array
@@ -42,7 +42,7 @@ def _edge(conv: Conv, index: int) -> Conv:
         conv.weight[..., index, :, :],
         None if conv.scale is None else conv.scale[..., index, :],
         None if conv.offset is None else conv.offset[..., index, :],
-        None if conv.gate is None else conv.gate[..., index, :, :],
+        None if conv.output_scale is None else conv.output_scale[..., index, :, :],
         None if conv.running is None else conv.running[..., index, :, :],
     )
 
@@ -59,18 +59,18 @@ def _incoming(target: int) -> list[tuple[int, int]]:
     return [(e, start) for e, (start, end) in enumerate(EDGES) if end == target]
 
 
-# (the edge's weights, x, sum so far) -> (sum with this edge, what was observed)
+# (the edge's weights, x, sum so far) -> (sum with this edge, what was tapped)
 _Branch = Callable[[Cells, Array, Array], tuple[Array, Array]]
 
 
-def _branches(mode: Mode, observer: Observer) -> list[_Branch]:
+def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
     """What each operation adds to a node, for one architecture."""
 
     def none(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
-        return total, observe(observer, ())
+        return total, tap_values(tap, ())
 
     def skip(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
-        return total + x, observe(observer, (), ("map", x, 1))
+        return total + x, tap_values(tap, (), ("map", x, 1))
 
     def conv1(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
         y, seen = checkpointed(weights.conv1, x, 1)
@@ -82,36 +82,34 @@ def _branches(mode: Mode, observer: Observer) -> list[_Branch]:
 
     def pool(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
         y = layers.average_pool(x)
-        return total + y, observe(observer, (), ("map", y, 2))
+        return total + y, tap_values(tap, (), ("map", y, 2))
 
     # Only x and the weights are kept for a gradient: a switch would otherwise keep what
     # any of its branches needs, and patches are nine times the image.
     @functools.partial(jax.checkpoint, static_argnums=2)
     def checkpointed(conv: Conv, x: Array, size: int) -> tuple[Array, Array]:
-        return convolution(conv, x, mode, observer, size=size)
+        return convolution(conv, x, mode, tap, size=size)
 
     return [none, skip, conv1, conv3, pool]
 
 
-def sequential(arch: Array) -> CellFunction:
+def sequential_cell(arch: Array) -> CellFunction:
     """The cell of one architecture (6,) int32, for images without lanes.
 
     Under `vmap` a switch computes all of its branches: map over architectures with
     `lax.map`.
     """
 
-    def cell(
-        weights: Cells, x: Array, mode: Mode, observer: Observer
-    ) -> tuple[Array, Array]:
-        branches = _branches(mode, observer)
-        nodes, seen = [x], observe(observer, ())
+    def cell(weights: Cells, x: Array, mode: Mode, tap: Tap) -> tuple[Array, Array]:
+        branches = _branches(mode, tap)
+        nodes, seen = [x], tap_values(tap, ())
         for target in (1, 2, 3):
             # A node that no convolution reads is not looked at.
-            readers = _readers(arch, target - 1).astype(observer.zero.dtype)
+            readers = _readers(arch, target - 1).astype(tap.zero.dtype)
             seen = seen + readers * lax.cond(
                 readers > 0,
-                lambda x: observe(observer, (), ("relu", x, 1)),
-                lambda x: observe(observer, ()),
+                lambda x: tap_values(tap, (), ("relu", x, 1)),
+                lambda x: tap_values(tap, ()),
                 nodes[-1],
             )
             total = jnp.zeros_like(x)
@@ -122,7 +120,7 @@ def sequential(arch: Array) -> CellFunction:
                 )
                 seen = seen + more
             nodes.append(total)
-        return nodes[3], seen + observe(observer, (), ("map", nodes[3], 1))
+        return nodes[3], seen + tap_values(tap, (), ("map", nodes[3], 1))
 
     return cell
 
@@ -138,43 +136,43 @@ class Plan(NamedTuple):
     # For 1 x 1, 3 x 3 and pooling: (6, g) int32 lanes of each edge, padded with a.
     members: tuple[Array, Array, Array]
     # (6, a) int32: where a lane is in [zero, 1 x 1, 3 x 3, pooling]; 0: nowhere.
-    place: Array
+    slot: Array
 
 
 _GROUPED = (CONV1, CONV3, POOL)
 
 
-def capacities(chunks: np.ndarray) -> tuple[int, int, int]:
+def group_sizes(chunks: np.ndarray) -> tuple[int, int, int]:
     """The group sizes that every one of the chunks (n, a, 6) fits in."""
     return tuple(int(np.sum(chunks == op, 1).max()) for op in _GROUPED)  # type: ignore
 
 
-def plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> Plan:
+def make_plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> Plan:
     """Sorts architectures (a, 6) by operation, on the host.
 
     Args:
-      sizes: of the groups, from `capacities`; default: what these need.
+      sizes: of the groups, from `group_sizes`; default: what these need.
 
     Raises: `ValueError` if a group does not fit its size.
     """
     archs = np.asarray(archs, np.int32)
-    needed = capacities(archs[None])
+    needed = group_sizes(archs[None])
     sizes = sizes or needed
     if any(n > s for n, s in zip(needed, sizes, strict=True)):
         raise ValueError(f"wanted groups of at most {sizes}, found {needed}")
     members = tuple(np.full((len(EDGES), size), len(archs), np.int32) for size in sizes)
-    place = np.zeros((len(EDGES), len(archs)), np.int32)
+    slot = np.zeros((len(EDGES), len(archs)), np.int32)
     for edge in range(len(EDGES)):
         first = 1
         for op, group, size in zip(_GROUPED, members, sizes, strict=True):
             lanes = np.flatnonzero(archs[:, edge] == op)
             group[edge, : len(lanes)] = lanes
-            place[edge, lanes] = first + np.arange(len(lanes))
+            slot[edge, lanes] = first + np.arange(len(lanes))
             first += size
     return Plan(
         jnp.asarray(archs),
         tuple(jnp.asarray(group) for group in members),  # type: ignore[arg-type]
-        jnp.asarray(place),
+        jnp.asarray(slot),
     )
 
 
@@ -193,24 +191,24 @@ def _select(conv: Conv, lanes: Array) -> Conv:
     )
 
 
-def grouped(plan: Plan) -> CellFunction:
+def grouped_cells(plan: Plan) -> CellFunction:
     """The cells of a architectures, for images with lanes (a,)."""
 
     def edge_values(
-        weights: Cells, edge: int, x: Array, mode: Mode, observer: Observer
+        weights: Cells, edge: int, x: Array, mode: Mode, tap: Tap
     ) -> tuple[Array, Array]:
         run1, run3, pooled = (_take(x, group[edge]) for group in plan.members)
         conv1 = _select(_edge(weights.conv1, edge), plan.members[0][edge])
         conv3 = _select(_edge(weights.conv3, edge), plan.members[1][edge])
-        y1, seen1 = convolution(conv1, run1, mode, observer, size=1)
-        y3, seen3 = convolution(conv3, run3, mode, observer, size=3)
+        y1, seen1 = convolution(conv1, run1, mode, tap, size=1)
+        y3, seen3 = convolution(conv3, run3, mode, tap, size=3)
         y_pool = layers.average_pool(pooled)
-        seen_pool = observe(observer, y_pool.shape[:1], ("map", y_pool, 2))
-        seen_skip = observe(observer, x.shape[:1], ("map", x, 1))
+        seen_pool = tap_values(tap, y_pool.shape[:1], ("map", y_pool, 2))
+        seen_skip = tap_values(tap, x.shape[:1], ("map", x, 1))
 
         def collect(*groups: Array) -> Array:
             zero = jnp.zeros_like(groups[0][:1])
-            return jnp.concatenate([zero, *groups])[plan.place[edge]]
+            return jnp.concatenate([zero, *groups])[plan.slot[edge]]
 
         def with_skip(others: Array, own: Array) -> Array:
             is_skip = plan.archs[:, edge] == SKIP
@@ -221,20 +219,18 @@ def grouped(plan: Plan) -> CellFunction:
             with_skip(collect(seen1, seen3, seen_pool), seen_skip),
         )
 
-    def cell(
-        weights: Cells, x: Array, mode: Mode, observer: Observer
-    ) -> tuple[Array, Array]:
+    def cell(weights: Cells, x: Array, mode: Mode, tap: Tap) -> tuple[Array, Array]:
         lanes = x.shape[:1]
-        nodes, seen = [x], observe(observer, lanes)
+        nodes, seen = [x], tap_values(tap, lanes)
         for target in (1, 2, 3):
-            read = observe(observer, lanes, ("relu", nodes[-1], 1))
+            read = tap_values(tap, lanes, ("relu", nodes[-1], 1))
             readers = _readers(plan.archs, target - 1).astype(read.dtype)
             seen = seen + readers.reshape(-1, *[1] * (read.ndim - 1)) * read
             total = jnp.zeros_like(x)
             for edge, source in _incoming(target):
-                y, more = edge_values(weights, edge, nodes[source], mode, observer)
+                y, more = edge_values(weights, edge, nodes[source], mode, tap)
                 total, seen = total + y, seen + more
             nodes.append(total)
-        return nodes[3], seen + observe(observer, lanes, ("map", nodes[3], 1))
+        return nodes[3], seen + tap_values(tap, lanes, ("map", nodes[3], 1))
 
     return cell

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, live_edges
 
 
@@ -34,33 +34,33 @@ def convolutions(archs: np.ndarray, *, live_only: bool = False) -> np.ndarray:
 
 
 def parameters(
-    network: Network, archs: np.ndarray, *, live_only: bool = False
+    network: NetworkConfig, archs: np.ndarray, *, live_only: bool = False
 ) -> np.ndarray:
     """Parameters (...,) int64, those of batch norms and the bias included."""
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
     widths = network.widths
-    last, total = widths[-1], 9 * network.colours * widths[0] + 2 * widths[0]
+    last, total = widths[-1], 9 * network.in_channels * widths[0] + 2 * widths[0]
     for c in widths[:-1]:
         # Two 3 x 3 convolutions with norm, c -> 2c -> 2c, and the shortcut's 1 x 1.
         total += 18 * c * c + 36 * c * c + 8 * c + 2 * c * c
-    total += 2 * last + last * network.classes + network.classes
+    total += 2 * last + last * network.num_classes + network.num_classes
     one = sum(c * c + 2 * c for c in widths)
     three = sum(9 * c * c + 2 * c for c in widths)
-    return total + network.cells * (one * ones + three * threes)
+    return total + network.cells_per_stage * (one * ones + three * threes)
 
 
-def weights(network: Network, archs: np.ndarray) -> np.ndarray:
+def weights(network: NetworkConfig, archs: np.ndarray) -> np.ndarray:
     """Weights (...,) int64 of convolutions and classifier: no norms, no bias."""
     ones, threes = np.moveaxis(convolutions(archs), -1, 0)
     widths = network.widths
-    fixed = 9 * network.colours * widths[0] + widths[-1] * network.classes
+    fixed = 9 * network.in_channels * widths[0] + widths[-1] * network.num_classes
     fixed += sum(56 * c * c for c in widths[:-1])
-    square = network.cells * sum(c * c for c in widths)
+    square = network.cells_per_stage * sum(c * c for c in widths)
     return fixed + square * (ones + 9 * threes)
 
 
-def multiplications(
-    network: Network, archs: np.ndarray, *, live_only: bool = False
+def macs(
+    network: NetworkConfig, archs: np.ndarray, *, live_only: bool = False
 ) -> np.ndarray:
     """Multiply-accumulates (...,) int64 of one image, as the benchmark counts FLOPs.
 
@@ -68,14 +68,14 @@ def multiplications(
     and sums.
     """
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
-    widths, pixels = network.widths, network.size**2
-    total = 9 * network.colours * widths[0] * pixels
+    widths, pixels = network.widths, network.image_size**2
+    total = 9 * network.in_channels * widths[0] * pixels
     square = 0
     for stage, c in enumerate(widths):
         area = pixels // 4**stage
-        square += network.cells * area * c * c
+        square += network.cells_per_stage * area * c * c
         if stage:
             before = c // 2
             total += area * (9 * before * c + 9 * c * c + before * c)
-    total += (widths[-1] + 1) * network.classes
+    total += (widths[-1] + 1) * network.num_classes
     return total + square * (ones + 9 * threes)

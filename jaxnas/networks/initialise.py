@@ -13,7 +13,7 @@ from jaxnas.networks.layers import Conv
 from jaxnas.networks.nasbench201 import (
     Cells,
     Head,
-    Network,
+    NetworkConfig,
     Params,
     Reduction,
 )
@@ -42,15 +42,15 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def _total(network: Network) -> int:
+def _total(network: NetworkConfig) -> int:
     """How many weights and biases there are."""
     widths = network.widths
-    total = 9 * network.colours * widths[0] + (widths[-1] + 1) * network.classes
-    total += sum(10 * network.cells * len(EDGES) * c * c for c in widths)
+    total = 9 * network.in_channels * widths[0] + (widths[-1] + 1) * network.num_classes
+    total += sum(10 * network.cells_per_stage * len(EDGES) * c * c for c in widths)
     return total + sum(56 * c * c for c in widths[:-1])
 
 
-def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
+def initialise(key: Array, network: NetworkConfig, scheme: str = "default") -> Params:
     """Draws the parameters of every architecture of a network size.
 
     Args:
@@ -81,8 +81,8 @@ def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
         one, zero = jnp.ones((*lead, outputs)), jnp.zeros((*lead, outputs))
         return Conv(weight, one, zero) if norm else Conv(weight, None, None)
 
-    lead = (network.cells, len(EDGES))
-    stem = conv(3, network.colours, widths[0])
+    lead = (network.cells_per_stage, len(EDGES))
+    stem = conv(3, network.in_channels, widths[0])
     cells = [Cells(conv(1, c, c, lead), conv(3, c, c, lead)) for c in widths]
     reductions = [
         Reduction(
@@ -90,7 +90,7 @@ def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
         )
         for c in widths[:-1]
     ]
-    last, classes = widths[-1], network.classes
+    last, classes = widths[-1], network.num_classes
     weight = draw((last, classes), last, classes)
     bias = draw((classes,), last, classes) if chosen.bias else jnp.zeros(classes)
     head = Head(jnp.ones(last), jnp.zeros(last), weight, bias)
@@ -98,7 +98,7 @@ def initialise(key: Array, network: Network, scheme: str = "default") -> Params:
 
 
 def own_parameters(
-    key: Array, network: Network, codes: Array, scheme: str = "default"
+    key: Array, network: NetworkConfig, codes: Array, scheme: str = "default"
 ) -> Params:
     """Independent parameters for each architecture, with lanes (a,).
 
@@ -110,16 +110,18 @@ def own_parameters(
     return jax.vmap(lambda key: initialise(key, network, scheme))(keys)
 
 
-def with_gates(params: Params, batch: int) -> Params:
-    """The parameters with a gate of ones at every convolution and the classifier."""
+def with_output_scales(params: Params, batch: int) -> Params:
+    """The parameters with a output_scale of ones at every convolution and the classifier."""
 
     def ones(weight: Array) -> Array:
-        # After lanes, cells and edges, the rows of a weight are the gate's images.
+        # After lanes, cells and edges, the rows of a weight are the output_scale's images.
         shape = (*weight.shape[:-2], batch, weight.shape[-1])
         return jnp.ones(shape, weight.dtype)
 
-    def gate(node):
-        return node._replace(gate=ones(node.weight))
+    def output_scale(node):
+        return node._replace(output_scale=ones(node.weight))
 
     layers = Conv, Head
-    return jax.tree.map(gate, params, is_leaf=lambda node: isinstance(node, layers))
+    return jax.tree.map(
+        output_scale, params, is_leaf=lambda node: isinstance(node, layers)
+    )

@@ -31,7 +31,7 @@ class Conv(NamedTuple):
     offset: Array | None  # (k,)
     # (b, k) factors of the convolution's output, whose gradients are what Fisher
     # information needs; None: ones.
-    gate: Array | None = None
+    output_scale: Array | None = None
     # (2, k) running means and variances of the batch norm, for networks in training.
     running: Array | None = None
 
@@ -130,9 +130,9 @@ def per_channel(vector: Array) -> Array:
     return vector.reshape(*vector.shape[:-1], 1, 1, 1, vector.shape[-1])
 
 
-def gated(x: Array, gate: Array | None) -> Array:
+def scale_output(x: Array, output_scale: Array | None) -> Array:
     """Multiplies x (..., b, h, w, k) with a factor for each image and channel."""
-    return x if gate is None else x * gate[..., :, None, None, :]
+    return x if output_scale is None else x * output_scale[..., :, None, None, :]
 
 
 def variance(x: Array, groups: int) -> tuple[Array, Array]:
@@ -176,7 +176,7 @@ def moments(x: Array) -> Array:
 
 
 @jax.custom_vjp
-def record(y: Array, running: Array, found: Array) -> Array:
+def stat_tap(y: Array, running: Array, found: Array) -> Array:
     """Returns y; the "gradient" of any loss by `running` is `found`, of its shape.
 
     So a training step has the statistics of every batch norm from the same backward pass
@@ -187,16 +187,16 @@ def record(y: Array, running: Array, found: Array) -> Array:
     return y
 
 
-def _record_forward(y: Array, running: Array, found: Array) -> tuple[Array, Array]:
+def _stat_tap_forward(y: Array, running: Array, found: Array) -> tuple[Array, Array]:
     del running
     return y, found
 
 
-def _record_backward(found: Array, grad: Array) -> tuple[Array, Array, Array]:
+def _stat_tap_backward(found: Array, grad: Array) -> tuple[Array, Array, Array]:
     return grad, found, jnp.zeros_like(found)
 
 
-record.defvjp(_record_forward, _record_backward)
+stat_tap.defvjp(_stat_tap_forward, _stat_tap_backward)
 
 
 def running_norm(x: Array, scale: Array, offset: Array, running: Array) -> Array:

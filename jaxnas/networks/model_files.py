@@ -23,7 +23,7 @@ from jaxnas.io import checkpoints
 from jaxnas.networks import apply
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
-from jaxnas.networks.nasbench201 import Network, Params
+from jaxnas.networks.nasbench201 import NetworkConfig, Params
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Array
 
@@ -42,7 +42,7 @@ _MODE = training.TRAINING._replace(norm="running", reduction_norm="running")
 def save(
     path: str | os.PathLike,
     params: Params,
-    network: Network,
+    network: NetworkConfig,
     arch: np.ndarray | Array,
     mean: Sequence[float] | np.ndarray,
     std: Sequence[float] | np.ndarray,
@@ -96,8 +96,8 @@ def load(path: str | os.PathLike) -> Callable[[Any], Array]:
     """
     network, arch, mean, std = _described(path, checkpoints.manifest(path))
     params = checkpoints.restore(path, _affordable(path, _shapes(network)))
-    shape = network.size, network.size, network.colours
-    maps = _MAPS * network.size**2 * network.channels * mean.dtype.itemsize
+    shape = network.image_size, network.image_size, network.in_channels
+    maps = _MAPS * network.image_size**2 * network.stem_channels * mean.dtype.itemsize
     batch = max(1, BATCH_BYTES // maps)
 
     @jax.jit
@@ -146,22 +146,24 @@ def _affordable(path: str | os.PathLike, shapes: Params) -> Params:
     return shapes
 
 
-def _shapes(network: Network) -> Params:
+def _shapes(network: NetworkConfig) -> Params:
     """What is saved of a network, as shapes."""
 
     def make() -> Params:
         params = initialise(jax.random.key(0), network)
-        return training.with_running(params, training.initial_running(params))
+        return training.with_running_stats(
+            params, training.initial_running_stats(params)
+        )
 
     return jax.eval_shape(make)
 
 
 def _described(
     path: str | os.PathLike, manifest: dict[str, Any]
-) -> tuple[Network, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[NetworkConfig, np.ndarray, np.ndarray, np.ndarray]:
     """What a manifest says: network, architecture, mean and standard deviation."""
     try:
-        network = Network(**manifest["network"])
+        network = NetworkConfig(**manifest["network"])
         arch = nasbench201.from_string(manifest["arch"])
         mean, std = (np.asarray(manifest[n], np.float32) for n in ("mean", "std"))
         _check_constants(network, mean, std)
@@ -172,8 +174,8 @@ def _described(
     return network, arch, mean, std
 
 
-def _check_constants(network: Network, mean: np.ndarray, std: np.ndarray) -> None:
-    shape = (network.colours,)
+def _check_constants(network: NetworkConfig, mean: np.ndarray, std: np.ndarray) -> None:
+    shape = (network.in_channels,)
     right = mean.shape == std.shape == shape and np.isfinite([mean, std]).all()
     if not right or not (std > 0).all():
         raise ValueError(

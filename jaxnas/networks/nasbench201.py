@@ -29,34 +29,34 @@ Norm = Literal["batch", "initial", "running", "off"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class NetworkConfig:
     """The sizes of a network; the defaults are those of the benchmark.
 
     Raises: `ValueError` for sizes that no network has.
     """
 
-    channels: int = 16  # of the first stage; each reduction doubles them
-    cells: int = 5  # in each stage
-    classes: int = 10
-    size: int = 32  # pixels on each side of an image
-    colours: int = 3
-    stages: int = 3  # of cells, with a reduction before each but the first
+    stem_channels: int = 16  # of the first stage; each reduction doubles them
+    cells_per_stage: int = 5  # in each stage
+    num_classes: int = 10
+    image_size: int = 32  # pixels on each side of an image
+    in_channels: int = 3
+    num_stages: int = 3  # of cells, with a reduction before each but the first
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer from 1, not {value!r}")
-        halved = 2 ** (self.stages - 1)
-        if self.size % halved:
+        halved = 2 ** (self.num_stages - 1)
+        if self.image_size % halved:
             raise ValueError(
-                f"size must be a multiple of {halved}, as {self.stages - 1} reductions "
-                f"halve the image, not {self.size}"
+                f"image_size must be a multiple of {halved}, as {self.num_stages - 1} reductions "
+                f"halve the image, not {self.image_size}"
             )
 
     @property
     def widths(self) -> list[int]:
         """Channels of each stage."""
-        return [self.channels * 2**stage for stage in range(self.stages)]
+        return [self.stem_channels * 2**stage for stage in range(self.num_stages)]
 
 
 class Cells(NamedTuple):
@@ -81,7 +81,7 @@ class Head(NamedTuple):
     offset: Array  # (last width,)
     weight: Array  # (last width, classes)
     bias: Array  # (classes,)
-    gate: Array | None = None  # (b, classes), as in `Conv`
+    output_scale: Array | None = None  # (b, classes), as in `Conv`
     running: Array | None = None  # (2, last width), as in `Conv`
 
 
@@ -106,10 +106,10 @@ class Mode(NamedTuple):
 TRAINING = Mode()
 
 
-class Observer(NamedTuple):
+class Tap(NamedTuple):
     """Sums a small quantity over the layers during a forward pass.
 
-    `look(event, value)` returns an array of `zero`'s shape with the lanes of the value
+    `measure(event, value)` returns an array of `zero`'s shape with the lanes of the value
     before it, or None for events that do not matter. Events:
 
     * "relu": what a rectifier is about to read, once for each convolution that reads it;
@@ -120,18 +120,18 @@ class Observer(NamedTuple):
     """
 
     zero: Array | np.ndarray
-    look: Callable[[str, Array], Array | None]
+    measure: Callable[[str, Array], Array | None]
 
 
 def _nothing(event: str, value: Array) -> None:
     del event, value
 
 
-IGNORE = Observer(np.zeros((), np.float32), _nothing)
+NO_TAP = Tap(np.zeros((), np.float32), _nothing)
 
-# (one cell's weights, x, mode, observer) -> (y, what was observed)
-CellFunction = Callable[[Cells, Array, Mode, Observer], tuple[Array, Array]]
-# A block of the network: x -> (y, what was observed).
+# (one cell's weights, x, mode, tap) -> (y, what was tapped)
+CellFunction = Callable[[Cells, Array, Mode, Tap], tuple[Array, Array]]
+# A block of the network: x -> (y, what was tapped).
 Block = Callable[[Array], tuple[Array, Array]]
 
 
@@ -141,19 +141,17 @@ class Output(NamedTuple):
     features: Array  # (b, last width), after global pooling
     logits: Array  # (b, classes)
     last: Array  # (b, height, width, last width), after the last rectifier
-    observed: Array  # the observer's sum
-    extras: (
-        list  # of `around`: for each stage's cells (stacked) and reduction, in order
-    )
+    tapped: Array  # the tap's sum
+    block_outputs: list  # of `block_wrapper`: for each stage's cells (stacked) and reduction, in order
 
 
-def observe(
-    observer: Observer, lanes: tuple[int, ...], *events: tuple[str, Array, int]
+def tap_values(
+    tap: Tap, lanes: tuple[int, ...], *events: tuple[str, Array, int]
 ) -> Array:
-    """The sum of what the observer sees in (event, value, times), lanes first."""
-    total = jnp.broadcast_to(observer.zero, lanes + observer.zero.shape)
+    """The sum of what the tap sees in (event, value, times), lanes first."""
+    total = jnp.broadcast_to(tap.zero, lanes + tap.zero.shape)
     for event, value, times in events:
-        seen = observer.look(event, value)
+        seen = tap.measure(event, value)
         if seen is not None:
             total = total + times * seen
     return total
@@ -163,27 +161,27 @@ def convolution(
     conv: Conv,
     x: Array,
     mode: Mode,
-    observer: Observer,
+    tap: Tap,
     *,
     size: int,
     stride: int = 1,
     rectify: bool = True,
 ) -> tuple[Array, Array]:
-    """Rectifier, convolution and batch norm, as far as there is each: y and observed."""
+    """Rectifier, convolution and batch norm, as far as there is each: y and tapped."""
     before = layers.relu(x) if rectify else x
     out = layers.convolve(
         before, conv.weight, size=size, stride=stride, method=mode.method
     )
-    out = layers.gated(out, conv.gate)
+    out = layers.scale_output(out, conv.output_scale)
     maps = [("map", before, 1)] * rectify + [("map", out, 1)]
     if conv.scale is None:
         # The block of a convolution without norm is a module of its own.
-        return out, observe(observer, x.shape[:-4], *maps, ("map", out, 1))
+        return out, tap_values(tap, x.shape[:-4], *maps, ("map", out, 1))
     y = _normalise(out, conv, mode)
     var = layers.unbiased_variance(out, mode.groups)
     # The norm, the sequence that ends with it and, of rectified ones, the block.
     maps.append(("map", y, 2 + rectify))
-    return y, observe(observer, x.shape[:-4], ("variance", var, 1), *maps)
+    return y, tap_values(tap, x.shape[:-4], ("variance", var, 1), *maps)
 
 
 def _normalise(x: Array, norm: Any, mode: Mode) -> Array:
@@ -197,22 +195,20 @@ def _normalise(x: Array, norm: Any, mode: Mode) -> Array:
     y = layers.batch_norm(x, norm.scale, norm.offset, mode.groups)
     if norm.running is None:
         return y
-    return layers.record(y, norm.running, layers.moments(x))
+    return layers.stat_tap(y, norm.running, layers.moments(x))
 
 
-def _reduce(
-    weights: Reduction, mode: Mode, observer: Observer, x: Array
-) -> tuple[Array, Array]:
+def _reduce(weights: Reduction, mode: Mode, tap: Tap, x: Array) -> tuple[Array, Array]:
     mode = mode._replace(norm=mode.reduction_norm)
     half = layers.halve(x)
     shortcut, seen = convolution(
-        weights.shortcut, half, mode, observer, size=1, rectify=False
+        weights.shortcut, half, mode, tap, size=1, rectify=False
     )
-    middle, seen_first = convolution(weights.first, x, mode, observer, size=3, stride=2)
-    end, seen_second = convolution(weights.second, middle, mode, observer, size=3)
+    middle, seen_first = convolution(weights.first, x, mode, tap, size=3, stride=2)
+    end, seen_second = convolution(weights.second, middle, mode, tap, size=3)
     y = shortcut + end
     events = (("relu", x, 1), ("relu", middle, 1), ("map", half, 1), ("map", y, 1))
-    own = observe(observer, x.shape[:-4], *events)
+    own = tap_values(tap, x.shape[:-4], *events)
     return y, seen + seen_first + seen_second + own
 
 
@@ -242,56 +238,56 @@ def forward(
     x: Array,
     *,
     mode: Mode = TRAINING,
-    observer: Observer = IGNORE,
-    around: Callable[[Block, Array, Any], tuple[Array, Array, Any]] = plain_block,
-    aside: list | None = None,
+    tap: Tap = NO_TAP,
+    block_wrapper: Callable[
+        [Block, Array, Any], tuple[Array, Array, Any]
+    ] = plain_block,
+    block_inputs: list | None = None,
 ) -> Output:
     """One forward pass.
 
     Args:
       params: with or without lanes; see `Params`.
-      cell: what `cells.sequential` or `cells.grouped` makes of architectures.
+      cell: what `cells.sequential_cell` or `cells.grouped_cells` makes of architectures.
       x: (b, size, size, colours), or with lanes; those of `cell` are needed.
       mode: how.
-      observer: what to sum over the layers.
-      around: called for every cell and reduction with the block as a function, its
-        input and its part of `aside`; returns y, what was observed, and an extra. The
+      tap: what to sum over the layers.
+      block_wrapper: called for every cell and reduction with the block as a function, its
+        input and its part of `block_inputs`; returns y, what was tapped, and an extra. The
         first input is the stem's output.
-      aside: for stage 0, reduction 0, stage 1 ... the last stage: a pytree, whose leaves
+      block_inputs: for stage 0, reduction 0, stage 1 ... the last stage: a pytree, whose leaves
         for a stage begin with the axis of the cells. Default: nothing.
     """
     stages = len(params.cells)
-    aside = [None] * (2 * stages - 1) if aside is None else aside
-    x, seen = convolution(params.stem, x, mode, observer, size=3, rectify=False)
-    extras = []
+    block_inputs = [None] * (2 * stages - 1) if block_inputs is None else block_inputs
+    x, seen = convolution(params.stem, x, mode, tap, size=3, rectify=False)
+    block_outputs = []
     for stage in range(stages):
 
         def step(carry, inputs):
             weights, mine = inputs
-            x, total, extra = around(
-                lambda x: cell(weights, x, mode, observer), carry[0], mine
+            x, total, extra = block_wrapper(
+                lambda x: cell(weights, x, mode, tap), carry[0], mine
             )
             return (x, carry[1] + total), extra
 
         stacked = _cells_first(params.cells[stage])
-        (x, seen), extra = lax.scan(step, (x, seen), (stacked, aside[2 * stage]))
-        extras.append(extra)
+        (x, seen), extra = lax.scan(step, (x, seen), (stacked, block_inputs[2 * stage]))
+        block_outputs.append(extra)
         if stage < stages - 1:
-            reduction = functools.partial(
-                _reduce, params.reductions[stage], mode, observer
-            )
-            x, total, extra = around(reduction, x, aside[2 * stage + 1])
+            reduction = functools.partial(_reduce, params.reductions[stage], mode, tap)
+            x, total, extra = block_wrapper(reduction, x, block_inputs[2 * stage + 1])
             seen = seen + total
-            extras.append(extra)
+            block_outputs.append(extra)
     head = params.head
     normal = _normalise(x, head, mode)
     last = layers.relu(normal)
     var = layers.unbiased_variance(x, mode.groups)
     events = (("last relu", normal, 1), ("variance", var, 1))
     maps = (("map", normal, 1), ("map", last, 2))  # the rectifier and the sequence
-    seen = seen + observe(observer, x.shape[:-4], *events, *maps)
+    seen = seen + tap_values(tap, x.shape[:-4], *events, *maps)
     features = jnp.mean(last, (-3, -2))
     logits = layers.linear(features, head.weight, head.bias)
-    if head.gate is not None:
-        logits = logits * head.gate
-    return Output(features, logits, last, seen, extras)
+    if head.output_scale is not None:
+        logits = logits * head.output_scale
+    return Output(features, logits, last, seen, block_outputs)

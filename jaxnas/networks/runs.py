@@ -22,12 +22,12 @@ import numpy as np
 from jaxnas.io import checkpoints, files
 from jaxnas.networks import cells
 from jaxnas.networks import train as training
-from jaxnas.networks.nasbench201 import Network, Params
-from jaxnas.networks.train import Data, Engine, Measured, Recipe, Settings
+from jaxnas.networks.nasbench201 import NetworkConfig, Params
+from jaxnas.networks.train import Data, Engine, EpochMetrics, Recipe, TrainingSettings
 from jaxnas.types import Array
 
 # What is measured of an epoch, besides its seconds.
-MEASURED = Measured._fields
+METRICS = EpochMetrics._fields
 Work = TypeVar("Work")
 Done = TypeVar("Done")
 
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
     state: Any = None  # `train.State`, to resume from
 
 
-class Begun(NamedTuple):
+class PartialTraining(NamedTuple):
     """A training of `a` architectures up to an epoch of its schedule."""
 
     epochs: int
@@ -53,7 +53,7 @@ class Begun(NamedTuple):
 
 def train(
     key: Array,
-    network: Network,
+    network: NetworkConfig,
     recipe: Recipe,
     archs: np.ndarray,
     data: Data,
@@ -65,7 +65,7 @@ def train(
     images: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     device: Any = None,
     report: Callable[[int, dict[str, np.ndarray]], None] | None = None,
-    before: Begun | None = None,
+    before: PartialTraining | None = None,
     until: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
@@ -93,18 +93,20 @@ def train(
     Raises: `ValueError` for architectures and data that do not fit, and for a folder of
       another training, before anything is compiled.
     """
-    archs = check(network, recipe, archs, data)
+    archs = validate_training(network, recipe, archs, data)
     if isinstance(save_every, bool) or save_every < 1:
         raise ValueError(f"save_every must be at least 1, not {save_every!r}")
     device = jax.local_devices()[0] if device is None else device
     record = {}
     if folder is not None:
-        record = described(key, network, recipe, data) | {"archs": archs.tolist()}
-    settings = settings_of(network, recipe, len(archs), engine)
-    state = jax.eval_shape(lambda: training.start(key, network, len(archs)))
+        record = training_identity(key, network, recipe, data) | {
+            "archs": archs.tolist()
+        }
+    settings = training_settings(network, recipe, len(archs), engine)
+    state = jax.eval_shape(lambda: training.initial_state(key, network, len(archs)))
     curves = {
         k: np.full((len(archs), recipe.epochs), np.nan, np.float32)
-        for k in (*MEASURED, "seconds")
+        for k in (*METRICS, "seconds")
     }
     first = 0
     if before is not None:
@@ -112,10 +114,10 @@ def train(
     elif folder is not None and checkpoints.exists(folder):
         first, state, curves = _resume(Path(folder), record, state, curves)
     else:
-        state = training.start(key, network, len(archs))
-    wanted = cells.plan(archs, sizes) if settings.engine == "grouped" else archs
+        state = training.initial_state(key, network, len(archs))
+    wanted = cells.make_plan(archs, sizes) if settings.engine == "grouped" else archs
     state, data, wanted = jax.device_put((state, data, wanted), device)
-    program = training.compiled(settings, key, wanted, state, data)
+    program = training.compile_epoch(settings, key, wanted, state, data)
     last = recipe.epochs if until is None else until
     for number in range(first, last):
         if images is not None:
@@ -124,7 +126,7 @@ def train(
         begun = clock()
         state, measured = program(number, wanted, state, data)
         jax.block_until_ready((state, measured))
-        for name, values in zip(MEASURED, measured, strict=True):
+        for name, values in zip(METRICS, measured, strict=True):
             curves[name][:, number] = values
         curves["seconds"][:, number] = (clock() - begun) / len(archs)
         done = number + 1
@@ -132,24 +134,24 @@ def train(
             _save(Path(folder), record, state, curves, done)
         if report is not None:
             report(number, curves)
-    params = training.with_running(state.params, state.running)
+    params = training.with_running_stats(state.params, state.running)
     return Trained(params, curves, state)
 
 
-def settings_of(
-    network: Network, recipe: Recipe, lanes: int, engine: Engine | None = None
-) -> Settings:
+def training_settings(
+    network: NetworkConfig, recipe: Recipe, lanes: int, engine: Engine | None = None
+) -> TrainingSettings:
     """What is compiled for so many architectures here."""
     on_cpu = jax.default_backend() == "cpu"
     if engine is None:
         engine = "sequential" if on_cpu or lanes == 1 else "grouped"
     if engine not in ("sequential", "grouped"):
         raise ValueError(f"no engine {engine!r}; there are sequential, grouped")
-    return Settings(network, recipe, engine, "patches" if on_cpu else "native")
+    return TrainingSettings(network, recipe, engine, "patches" if on_cpu else "native")
 
 
-def check(
-    network: Network, recipe: Recipe, archs: np.ndarray, data: Data
+def validate_training(
+    network: NetworkConfig, recipe: Recipe, archs: np.ndarray, data: Data
 ) -> np.ndarray:
     """The architectures (a, 6) int32, or `ValueError` for what cannot be trained."""
     archs = np.asarray(archs)
@@ -159,7 +161,7 @@ def check(
         raise ValueError(f"architectures are integers, not {archs.dtype}")
     if archs.min() < 0 or archs.max() > 4:
         raise ValueError(f"operations are 0..4, found {archs.min()}..{archs.max()}")
-    shape = network.size, network.size, network.colours
+    shape = network.image_size, network.image_size, network.in_channels
     for part in ("", "_valid", "_test"):
         x, y = getattr(data, f"x{part}"), getattr(data, f"y{part}")
         least = 2 if not part else 1
@@ -172,26 +174,26 @@ def check(
                 f"wanted y{part} as {len(x)} integers, found {y.dtype} {y.shape}"
             )
         low, high = int(np.min(y)), int(np.max(y))
-        if low < 0 or high >= network.classes:
+        if low < 0 or high >= network.num_classes:
             raise ValueError(
-                f"y{part} must be 0..{network.classes - 1}, found {low}..{high}"
+                f"y{part} must be 0..{network.num_classes - 1}, found {low}..{high}"
             )
         if not np.isfinite(x).all():
             raise ValueError(f"x{part} is not finite everywhere")
-    if np.shape(data.black) != (network.colours,):
+    if np.shape(data.pad_value) != (network.in_channels,):
         raise ValueError(
-            f"wanted black ({network.colours},), found {np.shape(data.black)}"
+            f"wanted pad_value ({network.in_channels},), found {np.shape(data.pad_value)}"
         )
-    if recipe.crop >= network.size or recipe.cutout > network.size:
+    if recipe.crop >= network.image_size or recipe.cutout > network.image_size:
         raise ValueError(
             f"crop {recipe.crop} and cutout {recipe.cutout} are too large for images of "
-            f"{network.size} pixels"
+            f"{network.image_size} pixels"
         )
     return archs.astype(np.int32)
 
 
-def described(
-    key: Array, network: Network, recipe: Recipe, data: Data
+def training_identity(
+    key: Array, network: NetworkConfig, recipe: Recipe, data: Data
 ) -> dict[str, Any]:
     """All that a training depends on but the architecture, as JSON."""
     digest = hashlib.sha256()

@@ -1,6 +1,6 @@
 """Training networks of NAS-Bench-201: one compiled epoch, of one architecture or many.
 
-    settings = Settings(Network(channels=8, cells=1, size=12, colours=1), SHORT)
+    settings = TrainingSettings(NetworkConfig(stem_channels=8, cells_per_stage=1, image_size=12, in_channels=1), SHORT)
     state = start(key, settings.network, len(archs))
     program = compiled(settings, key, archs, state, data)
     state, measured = program(0, archs, state, data)
@@ -27,7 +27,7 @@ from jaxnas.networks import apply, augment
 from jaxnas.networks.apply import Model
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.nasbench201 import TRAINING, Head, Network, Params
+from jaxnas.networks.nasbench201 import TRAINING, Head, NetworkConfig, Params
 from jaxnas.types import Array
 
 Engine = Literal["sequential", "grouped"]
@@ -44,11 +44,11 @@ class Recipe:
         an epoch, other images each time.
       batch: images in a step; all of them where there are fewer.
       lr: learning rate, which goes to 0 along half a cosine.
-      warmup: first epochs in which it rises from 0 instead; needs `each_step`.
-      each_step: the rate changes with every step, otherwise with every epoch.
-      momentum, decay: of SGD; the decay is of all parameters.
-      smoothing: of labels (Szegedy et al., 2016), the share that all classes get.
-      flip: half of the images are mirrored.
+      warmup: first epochs in which it rises from 0 instead; needs `per_step_schedule`.
+      per_step_schedule: the rate changes with every step, otherwise with every epoch.
+      momentum, weight_decay: of SGD; the decay is of all parameters.
+      label_smoothing: of labels (Szegedy et al., 2016), the share that all classes get.
+      horizontal_flip: half of the images are mirrored.
       crop: pixels that images are moved by, at most, each way; what comes in is black.
       cutout: pixels of the side of a square that is set to the mean; 0 for none.
 
@@ -59,11 +59,11 @@ class Recipe:
     batch: int = 256
     lr: float = 0.1
     warmup: float = 0.0
-    each_step: bool = False
+    per_step_schedule: bool = False
     momentum: float = 0.9
-    decay: float = 5e-4
-    smoothing: float = 0.0
-    flip: bool = False
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    horizontal_flip: bool = False
     crop: int = 0
     cutout: int = 0
 
@@ -72,22 +72,26 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer from {least}: {value!r}")
-        for name, most in (("lr", np.inf), ("warmup", np.inf), ("decay", np.inf)):
+        for name, most in (
+            ("lr", np.inf),
+            ("warmup", np.inf),
+            ("weight_decay", np.inf),
+        ):
             value = getattr(self, name)
             if not 0 <= value < most:
                 raise ValueError(f"{name} must be finite and not negative: {value!r}")
-        for name in ("momentum", "smoothing"):
+        for name in ("momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1): {getattr(self, name)!r}")
-        if self.warmup and not self.each_step:
-            raise ValueError("a warm-up needs each_step=True")
+        if self.warmup and not self.per_step_schedule:
+            raise ValueError("a warm-up needs per_step_schedule=True")
 
 
 RECIPES = {
     # Dong and Yang (2020), section 2.4, and their program.
-    "nb201": Recipe(flip=True, crop=4),
+    "nb201": Recipe(horizontal_flip=True, crop=4),
     # Small images and few of them, in seconds on a CPU.
-    "short": Recipe(epochs=12, batch=64, lr=0.2, warmup=1.0, each_step=True),
+    "short": Recipe(epochs=12, batch=64, lr=0.2, warmup=1.0, per_step_schedule=True),
 }
 
 
@@ -103,7 +107,7 @@ class Data(NamedTuple):
     y_valid: Array
     x_test: Array
     y_test: Array
-    black: Array  # (colours,): what a black pixel has become
+    pad_value: Array  # (colours,): what a black pixel has become
 
 
 class State(NamedTuple):
@@ -114,7 +118,7 @@ class State(NamedTuple):
     momentum: Any  # of optax
 
 
-class Measured(NamedTuple):
+class EpochMetrics(NamedTuple):
     """What an epoch gave, each (a,); NaN for a network that has diverged."""
 
     loss: Array  # mean of the steps' training losses
@@ -123,10 +127,10 @@ class Measured(NamedTuple):
     test: Array  # percent
 
 
-class Settings(NamedTuple):
+class TrainingSettings(NamedTuple):
     """What is static of an epoch."""
 
-    network: Network
+    network: NetworkConfig
     recipe: Recipe
     engine: Engine = "sequential"
     method: Literal["patches", "native"] = "patches"
@@ -136,7 +140,7 @@ def _norms(params: Params) -> tuple[list[Conv | Head], Any]:
     return jax.tree.flatten(params, is_leaf=lambda n: isinstance(n, Conv | Head))
 
 
-def initial_running(params: Params) -> list[Array]:
+def initial_running_stats(params: Params) -> list[Array]:
     """Mean 0 and variance 1 for each batch norm, in the order of the parameters."""
     return [
         jnp.stack([jnp.zeros_like(norm.scale), jnp.ones_like(norm.scale)], -2)
@@ -145,7 +149,7 @@ def initial_running(params: Params) -> list[Array]:
     ]
 
 
-def with_running(params: Params, running: list[Array]) -> Params:
+def with_running_stats(params: Params, running: list[Array]) -> Params:
     """The parameters with running statistics, for the norm "running"."""
     norms, tree = _norms(params)
     rest = iter(running)
@@ -158,23 +162,23 @@ def with_running(params: Params, running: list[Array]) -> Params:
 def _rule(recipe: Recipe) -> optax.GradientTransformation:
     # The rate multiplies what this gives, as in PyTorch; the state has no counter.
     return optax.chain(
-        optax.add_decayed_weights(recipe.decay),
+        optax.add_decayed_weights(recipe.weight_decay),
         optax.trace(recipe.momentum, nesterov=True),
     )
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def start(key: Array, network: Network, lanes: int) -> State:
+def initial_state(key: Array, network: NetworkConfig, lanes: int) -> State:
     """The state before the first epoch of `lanes` architectures, from one key."""
     params = initialise(jax.random.fold_in(key, 0), network)
     params = jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes, *x.shape)), params)
-    return State(params, initial_running(params), _rule(Recipe()).init(params))
+    return State(params, initial_running_stats(params), _rule(Recipe()).init(params))
 
 
-def rates(recipe: Recipe, steps: int, epoch: int) -> np.ndarray:
+def learning_rates(recipe: Recipe, steps: int, epoch: int) -> np.ndarray:
     """Learning rates (steps,) of an epoch, counted from 0, of so many steps each."""
     at = np.full(steps, float(epoch))
-    if recipe.each_step:
+    if recipe.per_step_schedule:
         at = epoch + (np.arange(steps) + 0.5) / steps
     left = (at - recipe.warmup) / max(recipe.epochs - recipe.warmup, 1e-9)
     falling = 0.5 * (1 + np.cos(np.pi * np.clip(left, 0, 1)))
@@ -182,20 +186,20 @@ def rates(recipe: Recipe, steps: int, epoch: int) -> np.ndarray:
     return (recipe.lr * np.minimum(falling, rising)).astype(np.float32)
 
 
-def steps_of(recipe: Recipe, images: int) -> tuple[int, int]:
+def epoch_steps(recipe: Recipe, images: int) -> tuple[int, int]:
     """Steps of an epoch, and images in each of them."""
     batch = min(recipe.batch, images)
     return images // batch, batch
 
 
-def compiled(
-    settings: Settings, key: Array, archs: Any, state: Any, data: Data
-) -> Callable[[int, Any, State, Data], tuple[State, Measured]]:
+def compile_epoch(
+    settings: TrainingSettings, key: Array, archs: Any, state: Any, data: Data
+) -> Callable[[int, Any, State, Data], tuple[State, EpochMetrics]]:
     """The program of one epoch of each architecture with its evaluation, compiled here.
 
     Args:
       settings: one program serves all recipes that differ in `epochs`, `lr`, `warmup` and
-        `each_step` alone.
+        `per_step_schedule` alone.
       key: that of `start`; what an epoch draws depends on it and on its number.
       archs: (a, 6) int32 for the sequential engine, for the grouped one a plan of them.
       state, data: on one device, for which it is compiled.
@@ -204,9 +208,11 @@ def compiled(
       any arrays of these shapes, and the state it is given is used up.
     """
     recipe = settings.recipe
-    steps, _ = steps_of(recipe, len(data.x))
-    static = dataclasses.replace(recipe, epochs=1, lr=0.0, warmup=0.0, each_step=False)
-    arguments = key, rates(recipe, steps, 0), archs, state, data
+    steps, _ = epoch_steps(recipe, len(data.x))
+    static = dataclasses.replace(
+        recipe, epochs=1, lr=0.0, warmup=0.0, per_step_schedule=False
+    )
+    arguments = key, learning_rates(recipe, steps, 0), archs, state, data
     leaves, tree = jax.tree.flatten(arguments)
     own = jax.sharding.SingleDeviceSharding(next(iter(data.x.devices())))
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own) for x in leaves)
@@ -214,14 +220,14 @@ def compiled(
 
     def run(number: int, archs: Any, state: State, data: Data):
         drawn = jax.random.fold_in(jax.random.fold_in(key, 1), number)
-        placed = jax.device_put((drawn, rates(recipe, steps, number)), own)
+        placed = jax.device_put((drawn, learning_rates(recipe, steps, number)), own)
         return program(*placed, archs, state, data)
 
     return run
 
 
 @functools.lru_cache(maxsize=16)
-def _program(settings: Settings, tree: Any, shapes: tuple) -> Callable:
+def _program(settings: TrainingSettings, tree: Any, shapes: tuple) -> Callable:
     """Compiled apart from the first run, so that seconds are those of training."""
     return _epoch.lower(settings, *jax.tree.unflatten(tree, shapes)).compile()
 
@@ -239,9 +245,9 @@ def _epoch(settings, key, lr, archs, state, data):
 
 def _lanes(
     recipe: Recipe, key: Array, lr: Array, data: Data, model: Model, state: State
-) -> tuple[State, Measured]:
+) -> tuple[State, EpochMetrics]:
     """One epoch of a model with or without lanes."""
-    steps, batch = steps_of(recipe, len(data.x))
+    steps, batch = epoch_steps(recipe, len(data.x))
     key_order, key_change = jax.random.split(key)
     order = jax.random.permutation(key_order, len(data.x))[: steps * batch]
     rule = _rule(recipe)
@@ -249,11 +255,11 @@ def _lanes(
     def step(carry, inputs):
         state, loss, hits = carry
         chosen, key, lr = inputs
-        x, y = _changed(recipe, key, data.x[chosen], data.black), data.y[chosen]
+        x, y = _changed(recipe, key, data.x[chosen], data.pad_value), data.y[chosen]
 
         def objective(params, running):
-            logits = apply.run(model, with_running(params, running), x).logits
-            each = apply.cross_entropy(logits, y, recipe.smoothing)
+            logits = apply.run(model, with_running_stats(params, running), x).logits
+            each = apply.cross_entropy(logits, y, recipe.label_smoothing)
             return jnp.sum(each), (each, _hits(logits, y).sum(-1))
 
         (_, (each, right)), (grads, found) = jax.value_and_grad(
@@ -267,16 +273,16 @@ def _lanes(
     zero = jnp.zeros(model.lanes)
     inputs = order.reshape(steps, batch), jax.random.split(key_change, steps), lr
     (state, loss, hits), _ = lax.scan(step, (state, zero, zero), inputs)
-    valid, test = evaluate(model, with_running(state.params, state.running), data)
+    valid, test = evaluate(model, with_running_stats(state.params, state.running), data)
     loss = loss / steps
     train = jnp.where(jnp.isfinite(loss), 100 * hits / (steps * batch), jnp.nan)
     loss = jnp.where(jnp.isfinite(loss), loss, jnp.nan)
-    return state, Measured(loss, train, valid, test)
+    return state, EpochMetrics(loss, train, valid, test)
 
 
 def _changed(recipe: Recipe, key: Array, x: Array, black: Array) -> Array:
     key_flip, key_crop, key_cut = jax.random.split(key, 3)
-    if recipe.flip:
+    if recipe.horizontal_flip:
         x = augment.flip(key_flip, x)
     if recipe.crop:
         x = augment.crop(key_crop, x, recipe.crop, black)

@@ -1,4 +1,4 @@
-"""Proxies from one forward pass: which units are on, and how the maps look."""
+"""Proxies from one forward pass: which units are on, and how the maps measure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.networks.apply import Model, run
-from jaxnas.networks.nasbench201 import Mode, Observer, Params
-from jaxnas.proxies.base import by_matrix
+from jaxnas.networks.nasbench201 import Mode, Params, Tap
+from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
 # Images of `swap` at most: it keeps a table of all patterns over them.
@@ -28,7 +28,7 @@ def agreements(
     """
     batch = x.shape[-4]
 
-    def look(event: str, value: Array) -> Array | None:
+    def measure(event: str, value: Array) -> Array | None:
         if event not in ("relu", "last relu"):
             return None
         units = value.reshape(*value.shape[:-4], batch, -1)
@@ -37,9 +37,7 @@ def agreements(
         same = (units.shape[-1] + signs @ jnp.swapaxes(signs, -1, -2)) / 2
         return same * multiplicity if event == "relu" else same
 
-    return run(
-        model, params, x, observer=Observer(jnp.zeros((batch, batch)), look)
-    ).observed
+    return run(model, params, x, tap=Tap(jnp.zeros((batch, batch)), measure)).tapped
 
 
 def hook_logdet(
@@ -47,7 +45,7 @@ def hook_logdet(
 ) -> Array:
     """ln |det| of the agreements (Mellor et al., 2021, eq. 2); -inf if singular."""
     same = agreements(model, params, x, multiplicity=multiplicity)
-    return by_matrix(lambda matrix: jnp.linalg.slogdet(matrix)[1], same)
+    return map_matrices(lambda matrix: jnp.linalg.slogdet(matrix)[1], same)
 
 
 def swap(model: Model, params: Params, x: Array) -> Array:
@@ -68,14 +66,14 @@ def swap(model: Model, params: Params, x: Array) -> Array:
         pattern = jnp.tensordot(1 << np.arange(batch), on.astype(jnp.int32), 1)
         return jnp.zeros(size, jnp.int32).at[pattern].set(1)
 
-    def look(event: str, value: Array) -> Array | None:
+    def measure(event: str, value: Array) -> Array | None:
         if event not in ("relu", "last relu"):
             return None
         on = (value > 0).reshape(*value.shape[:-4], batch, -1)
         return jax.vmap(found)(on) if model.lanes else found(on)
 
-    observer = Observer(jnp.zeros(size, jnp.int32), look)
-    patterns = run(model, params, x, observer=observer).observed
+    tap = Tap(jnp.zeros(size, jnp.int32), measure)
+    patterns = run(model, params, x, tap=tap).tapped
     return jnp.sum(patterns > 0, -1).astype(x.dtype)
 
 
@@ -90,17 +88,17 @@ def zen(model: Model, params: Params, x: Array, noise: Array) -> Array:
     """
     both = jnp.concatenate([x, x + 0.01 * noise], -4)
 
-    def look(event: str, value: Array) -> Array | None:
+    def measure(event: str, value: Array) -> Array | None:
         if event != "variance":
             return None
         running = 0.81 + 0.09 * value[..., 0, :] + 0.1 * value[..., 1, :]
         return jnp.log(jnp.mean(running, -1)) / 2
 
-    observer = Observer(jnp.zeros(()), look)
-    out = run(model, params, both, Mode(groups=2), observer=observer)
+    tap = Tap(jnp.zeros(()), measure)
+    out = run(model, params, both, Mode(groups=2), tap=tap)
     first, second = jnp.split(out.last, 2, -4)
     moved = jnp.mean(jnp.sum(jnp.abs(first - second), (-3, -2, -1)), -1)
-    return jnp.log(moved) + out.observed
+    return jnp.log(moved) + out.tapped
 
 
 def meco(model: Model, params: Params, x: Array) -> Array:
@@ -113,7 +111,7 @@ def meco(model: Model, params: Params, x: Array) -> Array:
       x: (b, h, w, c).
     """
 
-    def look(event: str, value: Array) -> Array | None:
+    def measure(event: str, value: Array) -> Array | None:
         if event != "map":
             return None
         one = value[..., 0, :, :, :]
@@ -124,7 +122,7 @@ def meco(model: Model, params: Params, x: Array) -> Array:
         # A constant channel correlates with none, not even with itself.
         inverse = jnp.where(std > 0, 1 / jnp.where(std > 0, std, 1.0), 0.0)
         correlation = covariance * inverse[..., :, None] * inverse[..., None, :]
-        return by_matrix(jnp.linalg.eigvalsh, correlation)[..., 0]
+        return map_matrices(jnp.linalg.eigvalsh, correlation)[..., 0]
 
-    observer = Observer(jnp.zeros(()), look)
-    return run(model, params, x[..., :1, :, :, :], observer=observer).observed
+    tap = Tap(jnp.zeros(()), measure)
+    return run(model, params, x[..., :1, :, :, :], tap=tap).tapped

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 
 from jaxnas.networks.apply import Model, run
 from jaxnas.networks.nasbench201 import (
-    IGNORE,
+    NO_TAP,
     TRAINING,
     Block,
-    Network,
+    NetworkConfig,
     Params,
     convolution,
 )
-from jaxnas.proxies.base import by_matrix
+from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
 
-class Parts(NamedTuple):
+class Components(NamedTuple):
     """Scores () or (a,); -inf where a map does not vary at all."""
 
     expressivity: Array
@@ -28,15 +28,17 @@ class Parts(NamedTuple):
     trainability: Array
 
 
-def probes(key: Array, network: Network, batch: int) -> list[Array]:
-    """Random signs of the shape of each block's output, as `parts` wants them."""
+def jacobian_probes(key: Array, network: NetworkConfig, batch: int) -> list[Array]:
+    """Random signs of the shape of each block's output, as `components` wants them."""
     found = []
-    for index, key_block in enumerate(jax.random.split(key, 2 * network.stages - 1)):
+    for index, key_block in enumerate(
+        jax.random.split(key, 2 * network.num_stages - 1)
+    ):
         stage = (index + 1) // 2
-        size, channels = network.size // 2**stage, network.widths[stage]
+        size, channels = network.image_size // 2**stage, network.widths[stage]
         shape = (batch, size, size, channels)
         if index % 2 == 0:
-            shape = (network.cells, *shape)
+            shape = (network.cells_per_stage, *shape)
         found.append(jax.random.rademacher(key_block, shape, dtype=float))
     return found
 
@@ -47,7 +49,7 @@ def _entropy(x: Array) -> Array:
     centred = flat - jnp.mean(flat, -2, keepdims=True)
     covariance = jnp.swapaxes(centred, -1, -2) @ centred / flat.shape[-2]
     # In float32 a rank-deficient map has eigenvalues a little below 0.
-    values = jnp.maximum(by_matrix(jnp.linalg.eigvalsh, covariance), 0.0)
+    values = jnp.maximum(map_matrices(jnp.linalg.eigvalsh, covariance), 0.0)
     total = jnp.sum(values, -1, keepdims=True)
     p = values / jnp.where(total > 0, total, 1.0)
     entropy = -jnp.sum(p * jnp.log(p + 1e-8), -1)
@@ -65,7 +67,7 @@ def _trainability(u: Array, v: Array) -> Array:
     left = u.reshape(*u.shape[:-4], -1, u.shape[-1])
     right = v.reshape(*v.shape[:-4], -1, v.shape[-1])
     mean = jnp.swapaxes(left, -1, -2) @ right / left.shape[-2]
-    singular = by_matrix(lambda m: jnp.linalg.svd(m, compute_uv=False), mean)
+    singular = map_matrices(lambda m: jnp.linalg.svd(m, compute_uv=False), mean)
     sigma = singular[..., 0]
     score = -sigma - 1 / (sigma + 1e-6) + 2
     if u.shape == v.shape:
@@ -73,28 +75,32 @@ def _trainability(u: Array, v: Array) -> Array:
     return score
 
 
-def parts(model: Model, params: Params, x: Array, signs: list[Array]) -> Parts:
+def components(
+    model: Model, params: Params, x: Array, signs: list[Array]
+) -> Components:
     """The three scores from one pass forward and, block by block, backward.
 
     Args:
       x: (b, h, w, c), N(0, 1).
-      signs: from `probes`: random signs for each block's output.
+      signs: from `jacobian_probes`: random signs for each block's output.
     """
 
-    def around(block: Block, x: Array, v: Array):
+    def block_wrapper(block: Block, x: Array, v: Array):
         y, pull, seen = jax.vjp(block, x, has_aux=True)
         (u,) = pull(jnp.broadcast_to(v, y.shape))
         return y, seen, (_entropy(y), _trainability(u, v))
 
     lanes = jnp.broadcast_to(x, (*model.lanes, *x.shape))
     mode = TRAINING._replace(method=model.method)
-    stem, _ = convolution(params.stem, lanes, mode, IGNORE, size=3, rectify=False)
-    out = run(model, params, x, around=around, aside=signs)
+    stem, _ = convolution(params.stem, lanes, mode, NO_TAP, size=3, rectify=False)
+    out = run(model, params, x, block_wrapper=block_wrapper, block_inputs=signs)
     entropies, trained = [_entropy(stem)], []
-    for index, (entropy, train) in enumerate(out.extras):
+    for index, (entropy, train) in enumerate(out.block_outputs):
         entropies.extend(entropy if index % 2 == 0 else [entropy])
         trained.extend(train if index % 2 == 0 else [train])
     levels = jnp.stack(entropies)
     # Between two maps that do not vary the difference is undefined: -inf as well.
     steps = jnp.nan_to_num(jnp.diff(levels, axis=0), nan=-jnp.inf, neginf=-jnp.inf)
-    return Parts(jnp.sum(levels, 0), jnp.min(steps, 0), jnp.mean(jnp.stack(trained), 0))
+    return Components(
+        jnp.sum(levels, 0), jnp.min(steps, 0), jnp.mean(jnp.stack(trained), 0)
+    )

@@ -23,7 +23,7 @@ from jaxnas.types import Array
 class Proxy(NamedTuple):
     """A score and what it needs; higher is better as all of them are written.
 
-    `classes` says which cells it may take for one another, in distribution:
+    `equivalence` says which cells it may take for one another, in distribution:
     "live", cells of the same function (5,260 of 15,625); "present", cells that are the
     same with their dead convolutions as well (6,239); None, no others.
     """
@@ -31,7 +31,7 @@ class Proxy(NamedTuple):
     # (key, model, parameters, x, y) -> () or (a,); the key is for proxies that draw
     # their inputs themselves.
     score: Callable[[Array, Model, Params, Array, Array], Array]
-    classes: Literal["live", "present"] | None
+    equivalence: Literal["live", "present"] | None
     scheme: str = "default"  # of the parameters, as the score was published
     logarithm: bool = False  # of the published value, to be undone in float64
     batch: int | None = None  # of images that are looked at; None: all that there are
@@ -40,7 +40,7 @@ class Proxy(NamedTuple):
     backward: bool = False  # keeps what a gradient needs: memory for fewer lanes
 
 
-def by_matrix(function: Callable[[Array], Array], matrices: Array) -> Array:
+def map_matrices(function: Callable[[Array], Array], matrices: Array) -> Array:
     """A function of a matrix, such as its eigenvalues, of each of matrices (..., n, m).
 
     On a CPU one after another: LAPACK shares a batch out over the threads that the other
@@ -77,13 +77,13 @@ def weights(params: Params) -> Weights:
     )
 
 
-def gates(params: Params) -> list[Array]:
-    """The layers' gates (..., b, k), in the order of the weights."""
+def output_scales(params: Params) -> list[Array]:
+    """The layers' output_scales (..., b, k), in the order of the weights."""
     return (
-        [params.stem.gate]
-        + [conv.gate for stage in params.cells for conv in stage]
-        + [conv.gate for block in params.reductions for conv in block]
-        + [params.head.gate]
+        [params.stem.output_scale]
+        + [conv.output_scale for stage in params.cells for conv in stage]
+        + [conv.output_scale for block in params.reductions for conv in block]
+        + [params.head.output_scale]
     )  # type: ignore[return-value]
 
 
@@ -104,7 +104,7 @@ def with_weights(params: Params, values: Weights) -> Params:
     )
 
 
-def over_layers(
+def sum_over_layers(
     model: Model, reduce: Callable[..., Array], *lists: list[Array]
 ) -> Array:
     """The sum over the layers of a model of what `reduce` makes of the last two axes.
@@ -114,7 +114,7 @@ def over_layers(
     total = jnp.zeros(model.lanes)
     for index, leaves in enumerate(zip(*lists, strict=True)):
         value = reduce(*leaves)
-        if 0 < index <= 2 * model.network.stages:
+        if 0 < index <= 2 * model.network.num_stages:
             present = model.archs == (CONV1 if index % 2 else CONV3)
             value = jnp.where(present[..., None, :], value, 0.0).sum((-2, -1))
         total = total + value
@@ -130,7 +130,7 @@ def gradients(model: Model, params: Params, x: Array, y: Array) -> Weights:
 
 def weights_count(model: Model, params: Params) -> Array:
     """How many weights the architecture has, as a float: () or (a,)."""
-    return over_layers(
+    return sum_over_layers(
         model,
         lambda w: jnp.full(w.shape[:-2], float(w.shape[-2] * w.shape[-1])),
         weights(with_lanes(model, params)),

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxnas.networks import counting
 from jaxnas.networks.apply import Model
-from jaxnas.networks.nasbench201 import Network, Params
+from jaxnas.networks.nasbench201 import NetworkConfig, Params
 from jaxnas.proxies import activation, az_nas, gradient, jacobian, synaptic
 from jaxnas.proxies.base import Proxy
 from jaxnas.types import Array
@@ -48,8 +48,8 @@ def _az(key: Array, model: Model, params: Params, x: Array, y: Array) -> Array:
     del y
     key_images, key_signs = jax.random.split(key)
     images = jax.random.normal(key_images, x.shape)
-    signs = az_nas.probes(key_signs, model.network, x.shape[-4])
-    return jnp.stack(az_nas.parts(model, params, images, signs), -1)
+    signs = az_nas.jacobian_probes(key_signs, model.network, x.shape[-4])
+    return jnp.stack(az_nas.components(model, params, images, signs), -1)
 
 
 def _once(model: Model, params: Params, x: Array) -> Array:
@@ -57,7 +57,7 @@ def _once(model: Model, params: Params, x: Array) -> Array:
 
 
 def _kept_in_reductions(model: Model, params: Params) -> Array:
-    return synaptic.synflow_bn(model, params, everywhere=False)
+    return synaptic.synflow_bn(model, params, all_norms=False)
 
 
 CATALOGUE: dict[str, Proxy] = {
@@ -93,13 +93,11 @@ CATALOGUE: dict[str, Proxy] = {
 }
 
 # Scores that need no network: (network, archs (n, 6)) -> (n,), on the host.
-COUNTS: dict[str, Callable[[Network, np.ndarray], np.ndarray]] = {
+CLOSED_FORM: dict[str, Callable[[NetworkConfig, np.ndarray], np.ndarray]] = {
     "params": counting.parameters,
-    "flops": counting.multiplications,
+    "macs": counting.macs,
     "live_params": lambda network, archs: counting.parameters(
         network, archs, live_only=True
     ),
-    "live_flops": lambda network, archs: counting.multiplications(
-        network, archs, live_only=True
-    ),
+    "live_macs": lambda network, archs: counting.macs(network, archs, live_only=True),
 }

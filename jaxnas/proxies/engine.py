@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxnas.networks import apply, cells
 from jaxnas.networks.initialise import SCHEMES, initialise, own_parameters
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies.catalogue import CATALOGUE
 from jaxnas.spaces import base as spaces
 from jaxnas.spaces import nasbench201 as nb201
@@ -26,7 +26,7 @@ Engine = Literal["sequential", "grouped"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ScoringSettings:
     """What the scores depend on, besides the key and the images; and how to run.
 
     Attributes:
@@ -44,7 +44,7 @@ class Settings:
     Raises: `ValueError` for unknown names and sizes.
     """
 
-    network: Network
+    network: NetworkConfig
     proxy: str
     scheme: str | None = None
     own_weights: bool = False
@@ -68,25 +68,25 @@ class Settings:
 class _Static(NamedTuple):
     """What is static of a program; hashable."""
 
-    settings: Settings  # without what only chooses and cuts up the architectures
+    settings: ScoringSettings  # without what only chooses and cuts up the architectures
     engine: Engine
     devices: tuple
 
 
-class Runner:
+class ChunkScorer:
     """Compiles at the first chunk that is not there, and runs chunks."""
 
     def __init__(self, key, settings, engine, devices, parts, x, y):
         settings = dataclasses.replace(settings, deduplicate=True, lanes=None)
         self._static = _Static(settings, engine, devices)
         self._parts = parts
-        self._sizes = cells.capacities(parts.reshape(-1, *parts.shape[-2:]))
+        self._sizes = cells.group_sizes(parts.reshape(-1, *parts.shape[-2:]))
         dtype = jnp.zeros(()).dtype
         self._data = key, jnp.asarray(x, dtype), jnp.asarray(y)
 
     def __call__(self, index: int) -> dict[str, np.ndarray]:
         archs = self._parts[index]
-        plans = [cells.plan(part, self._sizes) for part in archs]
+        plans = [cells.make_plan(part, self._sizes) for part in archs]
         plan = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans)
         arguments = *self._data, plan
         leaves, tree = jax.tree.flatten(arguments)

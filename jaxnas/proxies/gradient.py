@@ -16,10 +16,10 @@ from jaxnas.networks.apply import Model, with_lanes
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.proxies.base import (
     Weights,
-    gates,
     gradients,
     loss,
-    over_layers,
+    output_scales,
+    sum_over_layers,
     weights,
     weights_count,
     with_weights,
@@ -41,7 +41,9 @@ def snip(model: Model, params: Params, x: Array, y: Array) -> Array:
     """
     params = with_lanes(model, params)
     grads = gradients(model, params, x, y)
-    return over_layers(model, lambda w, g: _sum(jnp.abs(w * g)), weights(params), grads)
+    return sum_over_layers(
+        model, lambda w, g: _sum(jnp.abs(w * g)), weights(params), grads
+    )
 
 
 def _norm(g: Array) -> Array:
@@ -51,14 +53,14 @@ def _norm(g: Array) -> Array:
 def grad_norm(model: Model, params: Params, x: Array, y: Array) -> Array:
     """Sum over layers of the gradient's Euclidean norm (Abdelfattah et al., 2021)."""
     params = with_lanes(model, params)
-    return over_layers(model, _norm, gradients(model, params, x, y))
+    return sum_over_layers(model, _norm, gradients(model, params, x, y))
 
 
 def plain(model: Model, params: Params, x: Array, y: Array) -> Array:
     """Sum of w dl/dw, the derivative of the loss along the weights, with its sign."""
     params = with_lanes(model, params)
     grads = gradients(model, params, x, y)
-    return over_layers(model, lambda w, g: _sum(w * g), weights(params), grads)
+    return sum_over_layers(model, lambda w, g: _sum(w * g), weights(params), grads)
 
 
 def grasp(model: Model, params: Params, x: Array, y: Array) -> Array:
@@ -74,7 +76,7 @@ def grasp(model: Model, params: Params, x: Array, y: Array) -> Array:
 
     values = weights(params)
     grads, along = jax.jvp(grad, (values,), (values,))
-    return -over_layers(model, lambda g, h: _sum(g * h), grads, along)
+    return -sum_over_layers(model, lambda g, h: _sum(g * h), grads, along)
 
 
 def fisher(model: Model, params: Params, x: Array, y: Array) -> Array:
@@ -84,13 +86,13 @@ def fisher(model: Model, params: Params, x: Array, y: Array) -> Array:
     pixels)^2, for each channel, times the number of the channel's weights. That sum is
     the gradient by a factor of the output, so no gradient by a weight is needed.
     """
-    params = initialise.with_gates(with_lanes(model, params), x.shape[-4])
-    grads = gates(jax.grad(lambda p: loss(model, p, x, y))(params))
+    params = initialise.with_output_scales(with_lanes(model, params), x.shape[-4])
+    grads = output_scales(jax.grad(lambda p: loss(model, p, x, y))(params))
 
     def information(w: Array, g: Array) -> Array:
         return w.shape[-2] * jnp.sum(jnp.mean(jnp.square(g), -2) / 2, -1)
 
-    return over_layers(model, information, weights(params), grads)
+    return sum_over_layers(model, information, weights(params), grads)
 
 
 def zico(model: Model, params: Params, x: Array, y: Array, batches: int = 2) -> Array:
@@ -111,7 +113,7 @@ def zico(model: Model, params: Params, x: Array, y: Array, batches: int = 2) -> 
         total = _sum(jnp.where(std > 0, mean / jnp.where(std > 0, std, 1.0), 0.0))
         return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1.0)), 0.0)
 
-    return over_layers(model, layer, grads)
+    return sum_over_layers(model, layer, grads)
 
 
 def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
@@ -127,10 +129,10 @@ def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
 
     zero = [jnp.zeros(w.shape, w.dtype) for w in weights(params)]
     total, _ = lax.scan(add, zero, (x, y))
-    agree = over_layers(model, lambda t: _sum(jnp.abs(t)), total)
+    agree = sum_over_layers(model, lambda t: _sum(jnp.abs(t)), total)
     return agree / weights_count(model, params)
 
 
 def l2_norm(model: Model, params: Params) -> Array:
     """Sum over the layers that there are of the weights' Euclidean norm."""
-    return over_layers(model, _norm, weights(with_lanes(model, params)))
+    return sum_over_layers(model, _norm, weights(with_lanes(model, params)))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxnas.networks.apply import Model, run
 from jaxnas.networks.nasbench201 import Params
-from jaxnas.proxies.base import by_matrix
+from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
 _SMALL = 1e-5  # k of both papers
@@ -36,7 +36,7 @@ def jacob_cov(model: Model, params: Params, x: Array) -> Array:
     correlation = correlations(model, params, x)
     # What an eigensolver makes of NaN depends on the backend.
     safe = jnp.where(jnp.isnan(correlation), 0.0, correlation)
-    v = by_matrix(jnp.linalg.eigvalsh, safe) + _SMALL
+    v = map_matrices(jnp.linalg.eigvalsh, safe) + _SMALL
     score = -jnp.sum(jnp.log(v) + 1 / v, -1)
     return _where_defined(correlation, score)
 
@@ -48,10 +48,10 @@ def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
     score: up to 100 a sum, above it the differences between classes of at least two.
     """
     correlation = correlations(model, params, x)
-    member = jax.nn.one_hot(y, model.network.classes, dtype=x.dtype)
+    member = jax.nn.one_hot(y, model.network.num_classes, dtype=x.dtype)
     logs = jnp.log(jnp.abs(correlation) + _SMALL)
     by_class = jnp.einsum("...ij,ik,jk->...k", logs, member, member)
-    if model.network.classes <= 100:
+    if model.network.num_classes <= 100:
         return _where_defined(correlation, jnp.sum(jnp.abs(by_class), -1))
     count = jnp.sum(member, 0)
     kept = count > 1

@@ -1,10 +1,10 @@
 """A proxy over many architectures: chunks, all devices, all processes, resumable.
 
-    settings = Settings(Network(size=32), "hook_logdet")
+    settings = ScoringSettings(NetworkConfig(image_size=32), "hook_logdet")
     scores = score_many(jax.random.key(0), settings, archs, x, y, folder="scores")
 
 One program is compiled, whatever the number of architectures. Cells that the proxy
-cannot tell apart (`Proxy.classes`) are scored once.
+cannot tell apart (`Proxy.equivalence`) are scored once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jaxnas.io import files, npz
 from jaxnas.networks import balanced_groups
 from jaxnas.proxies.catalogue import CATALOGUE
-from jaxnas.proxies.engine import Runner, Settings
+from jaxnas.proxies.engine import ChunkScorer, ScoringSettings
 from jaxnas.spaces import base as spaces
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.spaces.nasbench201_classes import function_classes
@@ -43,7 +43,7 @@ class Scores(NamedTuple):
     seconds: np.ndarray  # (n,) float64, what scoring took, shared out over a chunk
 
 
-def names(proxy: str) -> tuple[str, ...]:
+def score_names(proxy: str) -> tuple[str, ...]:
     """What the scores of a proxy are called."""
     columns = CATALOGUE[proxy].columns
     return tuple(f"{proxy}_{column}" for column in columns) or (proxy,)
@@ -51,7 +51,7 @@ def names(proxy: str) -> tuple[str, ...]:
 
 def score_many(
     key: Array,
-    settings: Settings,
+    settings: ScoringSettings,
     archs: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
@@ -93,9 +93,9 @@ def score_many(
     parts = parts.reshape(-1, len(devices), lanes, 6)
     mine = range(jax.process_index(), len(parts), jax.process_count())
     record = _record(key, settings, x, y)
-    run = Runner(key, settings, engine, devices, parts, x, y)
+    run = ChunkScorer(key, settings, engine, devices, parts, x, y)
 
-    width = len(names(settings.proxy))
+    width = len(score_names(settings.proxy))
     values, seconds = np.full((len(parts), size, width), np.nan), np.zeros(len(parts))
     for turn, index in enumerate(mine):
         first, last = index * size, min((index + 1) * size, num)
@@ -119,13 +119,13 @@ def score_many(
     if proxy.logarithm:
         flat = np.exp(flat)
     each = np.repeat(seconds / size, size)[inverse]
-    columns = zip(names(settings.proxy), flat.T, strict=True)
+    columns = zip(score_names(settings.proxy), flat.T, strict=True)
     return Scores({name: column.copy() for name, column in columns}, each)
 
 
-def _checked(settings: Settings, archs, x, y):
+def _checked(settings: ScoringSettings, archs, x, y):
     archs, x, y = np.asarray(archs), np.asarray(x), np.asarray(y)
-    size, colours = settings.network.size, settings.network.colours
+    size, colours = settings.network.image_size, settings.network.in_channels
     if archs.ndim != 2 or archs.shape[1] != 6 or not len(archs):
         raise ValueError(
             f"wanted architectures (n, 6) of {nb201.SPACE.name}, found {archs.shape}: "
@@ -142,9 +142,9 @@ def _checked(settings: Settings, archs, x, y):
             f"wanted an integer label for each of {len(x)} images, "
             f"found {y.dtype} {y.shape}"
         )
-    if y.min() < 0 or y.max() >= settings.network.classes:
+    if y.min() < 0 or y.max() >= settings.network.num_classes:
         raise ValueError(
-            f"labels must be 0..{settings.network.classes - 1}, "
+            f"labels must be 0..{settings.network.num_classes - 1}, "
             f"found {y.min()}..{y.max()}"
         )
     if not np.isfinite(x).all():
@@ -152,14 +152,14 @@ def _checked(settings: Settings, archs, x, y):
     return archs.astype(np.int32), x, y.astype(np.int32)
 
 
-def _representatives(archs: np.ndarray, settings: Settings):
+def _representatives(archs: np.ndarray, settings: ScoringSettings):
     """Different cells (m, 6) to score, and for each architecture which, (n,).
 
     They are in the order of the balanced chunks, so that of neighbours about equally
     many have each operation.
     """
     codes = np.asarray(spaces.rank(nb201.SPACE, jnp.asarray(archs)))
-    kind = CATALOGUE[settings.proxy].classes
+    kind = CATALOGUE[settings.proxy].equivalence
     if settings.deduplicate and kind is not None:
         # The first cell of a class stands for it, whatever the others are.
         every = function_classes(keep_dead=kind == "present")
@@ -173,7 +173,9 @@ def _representatives(archs: np.ndarray, settings: Settings):
     return spaces.every(nb201.SPACE)[order[places]], inverse
 
 
-def _record(key: Array, settings: Settings, x: np.ndarray, y: np.ndarray) -> dict:
+def _record(
+    key: Array, settings: ScoringSettings, x: np.ndarray, y: np.ndarray
+) -> dict:
     """All that a score depends on but the architecture, as JSON."""
     told = dataclasses.asdict(settings)
     for free in ("engine", "lanes", "deduplicate"):

@@ -13,13 +13,13 @@ from jax import lax
 
 from jaxnas.networks.apply import Model, run, with_lanes
 from jaxnas.networks.nasbench201 import Block, Mode, Params
-from jaxnas.proxies.base import Weights, over_layers, weights, with_weights
+from jaxnas.proxies.base import Weights, sum_over_layers, weights, with_weights
 from jaxnas.types import Array
 
 
 def _ones(model: Model) -> Array:
     network = model.network
-    return jnp.ones((1, network.size, network.size, network.colours))
+    return jnp.ones((1, network.image_size, network.image_size, network.in_channels))
 
 
 def log_synflow(model: Model, params: Params) -> Array:
@@ -33,7 +33,7 @@ def log_synflow(model: Model, params: Params) -> Array:
     """
     params = jax.tree.map(jnp.abs, params)
 
-    def rescaled(block: Block, x: Array, aside: None):
+    def rescaled(block: Block, x: Array, block_inputs: None):
         y, seen = block(x)
         largest = jnp.max(y, (-4, -3, -2, -1), keepdims=True)
         # Constants to the derivative: they are taken out of R and put back at the end.
@@ -46,11 +46,13 @@ def log_synflow(model: Model, params: Params) -> Array:
             with_weights(params, values),
             _ones(model),
             Mode("off", "off"),
-            around=rescaled,
+            block_wrapper=rescaled,
         )
         # The bias does not matter to the derivative by the weights.
         logits = out.logits - params.head.bias[..., None, :]
-        logs = (log if i % 2 else jnp.sum(log, 0) for i, log in enumerate(out.extras))
+        logs = (
+            log if i % 2 else jnp.sum(log, 0) for i, log in enumerate(out.block_outputs)
+        )
         return jnp.sum(logits, (-2, -1)), sum(logs)  # type: ignore[return-value]
 
     values = weights(params)
@@ -58,21 +60,21 @@ def log_synflow(model: Model, params: Params) -> Array:
     return logs + jnp.log(along)
 
 
-def synflow_bn(model: Model, params: Params, *, everywhere: bool = True) -> Array:
+def synflow_bn(model: Model, params: Params, *, all_norms: bool = True) -> Array:
     """The score with batch norms: sum of |w dR/dw|, in whatever precision is on.
 
     Args:
-      everywhere: keep all norms; otherwise those of the reductions only, which is what
+      all_norms: keep all norms; otherwise those of the reductions only, which is what
         the program of Abdelfattah et al. (2021) computes on these networks.
     """
     params = with_lanes(model, jax.tree.map(jnp.abs, params))
-    mode = Mode("batch" if everywhere else "off", "batch")
+    mode = Mode("batch" if all_norms else "off", "batch")
     values = weights(params)
     grads = jax.grad(
         lambda w: jnp.sum(
             run(model, with_weights(params, w), _ones(model), mode).logits
         )
     )(values)
-    return over_layers(
+    return sum_over_layers(
         model, lambda w, g: jnp.sum(jnp.abs(w * g), (-2, -1)), values, grads
     )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxnas import datasets, ensembles
 from jaxnas.io import npz
 from jaxnas.networks import counting
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.spaces import base, nasbench201, nasbench201_classes
 from jaxnas.studies.images import tasks
@@ -62,7 +62,7 @@ def score(
 
     Args:
       folder: keeps scores.npz, and chunks of what is being scored.
-      hook: compute hook_logdet too, of a small network; otherwise live_flops alone, which
+      hook: compute hook_logdet too, of a small network; otherwise live_macs alone, which
         is a closed form.
       report: called with how many of how many cells are done; True ends the scoring, and
         the others are left out of the search.
@@ -72,17 +72,21 @@ def score(
         saved, _ = npz.load_arrays(path)
         return Scored(saved.pop("arch"), saved)
     archs, network = candidates(), task.network
-    scores = {
-        "live_flops": counting.multiplications(network, archs, live_only=True) / 1e6
-    }
+    scores = {"live_macs": counting.macs(network, archs, live_only=True) / 1e6}
     if hook:
-        small = Network(8, 1, network.classes, min(network.size, SIZE), network.colours)
+        small = NetworkConfig(
+            8,
+            1,
+            network.num_classes,
+            min(network.image_size, SIZE),
+            network.in_channels,
+        )
         some = tasks.some(task.train, IMAGES, seed)
-        some = datasets.resized(some, small.size)
-        x = datasets.normalised(some, task.mean, task.std).x
+        some = datasets.resize(some, small.image_size)
+        x = datasets.normalise(some, task.mean, task.std).x
         found = scoring.score_many(
             jax.random.key(seed),
-            scoring.Settings(small, "hook_logdet"),
+            scoring.ScoringSettings(small, "hook_logdet"),
             archs,
             x,
             some.y,

@@ -36,12 +36,13 @@ class Lines:
     def begin(self, task: Task, method: str, best: float) -> None:
         """What is to be done; the best so far is from before."""
         self._best = best
-        size, network = task.network.size, task.network
+        size, network = task.network.image_size, task.network
         self._say(
             f"{task.train.name}: {len(task.train.x)} images for training, "
             f"{len(task.valid.x)} for validation, {len(task.test.x)} for the test; "
-            f"{size} x {size} x {network.colours}, {network.classes} classes; "
-            f"networks of {3 * network.cells} cells and {network.channels} channels; "
+            f"{size} x {size} x {network.in_channels}, {network.num_classes} classes; "
+            f"networks of {3 * network.cells_per_stage} cells and "
+            f"{network.stem_channels} channels; "
             f"method {method}"
         )
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from jaxnas.benchmarks import training
 from jaxnas.io import checkpoints, files
 from jaxnas.networks import runs
-from jaxnas.networks.train import Data, Recipe, steps_of
+from jaxnas.networks.train import Data, Recipe, epoch_steps
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
@@ -53,7 +53,7 @@ class Config:
     default: those of the images, to the nearest multiple of 4, at most 32."""
     channels: int | None = None
     """Of the first stage; default: 8, and 16 from 32 pixels."""
-    depth: int = 1
+    cells_per_stage: int = 1
     """Cells in each of the three stages."""
     batch: int | None = None
     """Architectures that are chosen together; default: by the devices."""
@@ -95,7 +95,7 @@ def search_images(config: Config) -> dict[str, Any]:
     short = some(what.train, config.train_images, config.seed)
     data = what.data(short, some(what.valid, config.valid_images, config.seed))
     recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
-    runs.check(what.network, recipe, training_costs.HEAVIEST[None], data)
+    runs.validate_training(what.network, recipe, training_costs.HEAVIEST[None], data)
     out = _claim(config, what)
     results = Results(out, what, dataclasses.asdict(config))
     ledger = Ledger(out / "ledger.json", 60 * config.minutes)
@@ -173,7 +173,7 @@ def _task(config: Config) -> Task:
         config.data or "",
         size=config.size,
         channels=config.channels,
-        cells=config.depth,
+        cells_per_stage=config.cells_per_stage,
         valid_share=config.valid_share,
         test_share=config.test_share,
         seed=config.seed,
@@ -210,7 +210,7 @@ def _planned(
         scored = scored.only(allowed)
         archs = scored.best(config.keep, stages.MOST_EVALUATIONS).arch
     typical = float(costs.of(what.network, archs).mean())
-    steps, _ = steps_of(recipe, len(data.x))
+    steps, _ = epoch_steps(recipe, len(data.x))
     plan = stages.Plan(
         **ledger.once(
             "plan", lambda: stages.plan(costs, typical, steps, ledger)._asdict()

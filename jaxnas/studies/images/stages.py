@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.networks import runs
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.runs import Trained
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.predictors import few_labels
@@ -63,7 +63,7 @@ class Enough(Exception):
     """The time of a stage is over."""
 
 
-def recipe(network: Network, images: int, lr: float, flip: bool | None) -> Recipe:
+def recipe(network: NetworkConfig, images: int, lr: float, flip: bool | None) -> Recipe:
     """Of a training on so many images, whose epochs the plan says.
 
     With other epochs and a warm-up it is that of the final training, so that one program
@@ -73,9 +73,9 @@ def recipe(network: Network, images: int, lr: float, flip: bool | None) -> Recip
         epochs=1,
         batch=min(64, max(8, images // 16)),
         lr=lr,
-        each_step=True,
-        crop=network.size // 8,
-        flip=network.colours > 1 if flip is None else flip,
+        per_step_schedule=True,
+        crop=network.image_size // 8,
+        horizontal_flip=network.in_channels > 1 if flip is None else flip,
     )
 
 
@@ -217,7 +217,7 @@ def planned(
     """How many epochs there is time for, with this architecture."""
     each = [e.cost / plan.epochs for e in found if e.arch == arch] or [plan.seconds]
     each = max(each[0], 1e-6)
-    passes = FLIPPED_PASSES if recipe.flip else FINAL_PASSES
+    passes = FLIPPED_PASSES if recipe.horizontal_flip else FINAL_PASSES
     most = math.ceil(passes * len(task.both().x) / len(data.x))
     # Never fewer than a training of the search has.
     fitting = max(int(FITTING * (ledger.left() - SPARE) / each), plan.epochs)

@@ -12,18 +12,18 @@ import numpy as np
 from jaxnas import datasets
 from jaxnas.benchmarks.training import without_tests
 from jaxnas.datasets import Images, opened, sources
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data
 
 # Larger networks and images would end in failed allocations, not in results.
-MOST = {"size": 256, "channels": 512, "depth": 50}
+MOST = {"size": 256, "channels": 512, "cells_per_stage": 50}
 LARGEST = 32  # pixels on each side, unless the user wants more
 
 
 class Task(NamedTuple):
     """What is to be learnt; all images are of the network's size, their pixels raw."""
 
-    network: Network
+    network: NetworkConfig
     train: Images
     valid: Images
     test: Images
@@ -32,7 +32,7 @@ class Task(NamedTuple):
 
     def normalised(self, images: Images) -> Images:
         """The images as networks see them."""
-        return datasets.normalised(images, self.mean, self.std)
+        return datasets.normalise(images, self.mean, self.std)
 
     def data(self, train: Images, valid: Images) -> Data:
         """What a training may see of them, normalised."""
@@ -65,7 +65,7 @@ def task(
     *,
     size: int | None,
     channels: int | None,
-    cells: int,
+    cells_per_stage: int,
     valid_share: float,
     test_share: float,
     seed: int,
@@ -73,7 +73,7 @@ def task(
     """Loads and divides images.
 
     Args:
-      name: a name or path, as of `images.load`.
+      name: a name or path, as of `opened.open_images`.
       size: pixels on each side, a multiple of 4; default: the nearest to the images'
         own, at most 32.
       channels: default: 8, and 16 from 32 pixels.
@@ -81,16 +81,18 @@ def task(
 
     Raises: `ValueError`, in one line, for all that cannot be learnt from.
     """
-    sizes = {"size": size, "channels": channels, "depth": cells}
+    sizes = {"size": size, "channels": channels, "cells_per_stage": cells_per_stage}
     for flag, value in sizes.items():
         if value is not None and not 1 <= value <= MOST[flag]:
-            raise ValueError(f"--{flag} must be 1 to {MOST[flag]}, not {value}")
+            raise ValueError(
+                f"--{flag.replace('_', '-')} must be 1 to {MOST[flag]}, not {value}"
+            )
     for flag, share in (("valid-share", valid_share), ("test-share", test_share)):
         if not 0 < share < 1:
             raise ValueError(f"--{flag} must be between 0 and 1, not {share}")
     if valid_share + test_share >= 1:
         raise ValueError("--valid-share and --test-share leave nothing to train on")
-    source, tests = opened.load(name, size=size)
+    source, tests = opened.open_images(name, size=size)
     height, width = source.x.shape[1:3]
     if min(height, width) < 4:
         raise ValueError(
@@ -99,24 +101,27 @@ def task(
         )
     size = size or min(LARGEST, (width + 2) // 4 * 4)
     # Before anything is scaled: sizes that no network has.
-    network = Network(
+    network = NetworkConfig(
         channels or (16 if size >= 32 else 8),
-        cells,
-        source.classes,
+        cells_per_stage,
+        source.num_classes,
         size,
         source.x.shape[3],
     )
-    source = opened.square(source, size)
+    source = opened.resize_square(source, size)
     if tests is None:
         shares = 1 - valid_share - test_share, valid_share, test_share
         train, valid, tests = datasets.split(source, shares, seed=seed)
     else:
-        tests = opened.square(tests, size)
-        if tests.x.shape[1:] != source.x.shape[1:] or tests.y.max() >= source.classes:
+        tests = opened.resize_square(tests, size)
+        if (
+            tests.x.shape[1:] != source.x.shape[1:]
+            or tests.y.max() >= source.num_classes
+        ):
             raise ValueError(f"{source.name}: the test images are of another kind")
         train, valid = datasets.split(source, (1 - valid_share, valid_share), seed=seed)
     found = Task(network, train, valid, tests, np.zeros(0), np.zeros(0))
-    mean, std = datasets.constants(found.both())
+    mean, std = datasets.normalisation_constants(found.both())
     return found._replace(mean=mean, std=std)
 
 

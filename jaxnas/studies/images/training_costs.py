@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnas.benchmarks import training
 from jaxnas.networks import counting
-from jaxnas.networks.nasbench201 import Network
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query
@@ -30,16 +30,16 @@ class Costs(NamedTuple):
     side: int  # trainings that take these seconds together
     compiling: float  # seconds
 
-    def of(self, network: Network, archs: np.ndarray) -> np.ndarray:
-        """(n,) seconds of an epoch of each cell (n, 6), by its multiplications."""
+    def of(self, network: NetworkConfig, archs: np.ndarray) -> np.ndarray:
+        """(n,) seconds of an epoch of each cell (n, 6), by its MACs."""
         ends = np.stack([LIGHTEST, HEAVIEST])
-        light, heavy = counting.multiplications(network, ends)
-        share = (counting.multiplications(network, archs) - light) / (heavy - light)
+        light, heavy = counting.macs(network, ends)
+        share = (counting.macs(network, archs) - light) / (heavy - light)
         return self.lightest + share * max(self.heaviest - self.lightest, 0.0)
 
 
 def measured(
-    network: Network, recipe: Recipe, data: Data, batch: int | None, workers: int
+    network: NetworkConfig, recipe: Recipe, data: Data, batch: int | None, workers: int
 ) -> Costs:
     """Trains the lightest cell and the heaviest for an epoch each."""
     devices = jax.local_devices()[:workers]
