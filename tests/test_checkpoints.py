@@ -73,6 +73,15 @@ def test_the_file_has_the_usual_permissions(tmp_path):
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_csv_files_quote_and_leave_missing_cells_empty(tmp_path):
+    rows = [("a, b", 1, None), ('say "c"', 0.5, "two\nlines")]
+    files.write_csv(tmp_path / "t.csv", ("name", "x", "y"), iter(rows))
+    assert (tmp_path / "t.csv").read_bytes() == (
+        b'name,x,y\n"a, b",1,\n"say ""c""",0.5,"two\nlines"\n'
+    )
+    refused(files.write_csv, tmp_path / "missing/t.csv", ("x",), [])
+
+
 def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,6 +50,26 @@ def atomic_write(
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_csv(
+    path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Writes a CSV file (RFC 4180 quoting, "\\n" line ends, UTF-8) atomically.
+
+    Args:
+      path: the file; its folder must exist.
+      header: column names, the first line.
+      rows: the cells of each line; None is written as an empty cell, other values as
+        `str` writes them, so that numbers are formatted by the caller.
+
+    Raises: `ValueError` as `atomic_write`.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue().encode())
 
 
 def make_folder(path: str | os.PathLike) -> Path:
