@@ -57,7 +57,7 @@ CLOCKS = {
 class Config:
     """What to train, on which images, and how long."""
 
-    opened: str = "fashion-mnist"
+    images: str = "fashion-mnist"
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
     class folders, of idx files or of CIFAR's batches, or a batch of CIFAR."""
     size: int = 8
