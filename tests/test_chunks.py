@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxnas.io import run_folder
 from jaxnas.studies import progress, seed_store
 
 ROOT = Path(__file__).parent.parent
@@ -184,7 +185,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "not a folder"
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / seed_store.SETTINGS).write_text('{"dataset"')
+    (tmp_path / "torn" / run_folder.RECORD).write_text('{"dataset"')
     with pytest.raises(ValueError, match="cannot read"):
         seed_store.open_folder(tmp_path / "torn", SETTINGS)
 
@@ -208,7 +209,7 @@ def test_a_failing_method_is_named(tmp_path):
 KILLED = """
 import os, pathlib, signal, sys, time
 import numpy as np
-from experiments import chunks
+from jaxnas.studies import seed_store
 def slow(method, seeds):
     time.sleep(0.05)
     draws = [np.random.default_rng(int(s)).normal(size=40_000) for s in seeds]
@@ -216,8 +217,8 @@ def slow(method, seeds):
 def start(out):
     child = os.fork()
     if child == 0:
-        folder = chunks.open_folder(out, {"steps": 3})
-        chunks.run_chunks(folder, ["a", "b"], 18, slow, chunk=3, evaluations=3)
+        folder = seed_store.open_folder(out, {"steps": 3})
+        seed_store.run_chunks(folder, ["a", "b"], 18, slow, chunk=3, evaluations=3)
         os._exit(0)
     return child
 def wait(child):
@@ -261,7 +262,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path):
 LONG = """
 import dataclasses, os, sys, time
 import jax, jax.numpy as jnp, numpy as np
-from experiments import chunks, settings
+from jaxnas.studies import cli
 @dataclasses.dataclass(frozen=True)
 class Config:
     out: str
@@ -272,7 +273,7 @@ def main(config):
     print(len(jax.devices()), os.environ["NPROC"], flush=True)
     np.asarray(work(jnp.ones(64)))
 sys.argv[1:] = ["--out", sys.argv[1]]
-settings.command(main, Config)
+cli.command(main, Config)
 """
 
 
@@ -327,5 +328,6 @@ def test_settings_are_kept_as_plain_json(tmp_path):
     folder = seed_store.open_folder(tmp_path / "out", SETTINGS)
     assert not folder.path.exists(), "asking has written something"
     run(folder.path)
-    kept = json.loads((folder.path / seed_store.SETTINGS).read_text())
-    assert kept == folder.settings == {"dataset": "a", "steps": 3, "nested": [1, 2]}
+    kept = json.loads((folder.path / run_folder.RECORD).read_text())
+    assert kept["identity"] == folder.identity
+    assert folder.identity == {"dataset": "a", "steps": 3, "nested": [1, 2]}

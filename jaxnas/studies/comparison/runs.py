@@ -18,6 +18,7 @@ from jaxnas import metrics, types
 from jaxnas.benchmarks import sources, tabular
 from jaxnas.benchmarks.base import PERCENT, Benchmark
 from jaxnas.io import npz
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.kernels.feature_maps import Parts
 from jaxnas.search import loop
 from jaxnas.search.base import Search
@@ -206,7 +207,7 @@ def _reachable(opened: Opened, search: Search) -> float:
 
 def _written(
     opened: Opened,
-    folder: seed_store.Folder,
+    folder: RunFolder,
     runs: dict[str, dict[str, np.ndarray]],
     reachable: dict[str, float],
 ) -> Outcome:
@@ -242,7 +243,7 @@ def _written(
         optimum=100 - float(opened.other.max()),
     )
     names = {"fed_back": done.fed_back, "reported": done.reported}
-    manifest = {"settings": folder.settings} | names
+    manifest = {"settings": folder.identity} | names
     npz.save_arrays(folder.path / "results.npz", done.arrays, manifest)
     summary.write_csv(folder.path / "table.csv", done.summaries)
     summary.write_cost_csv(folder.path / "table_by_cost.csv", done.by_cost, grid)
