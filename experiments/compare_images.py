@@ -31,7 +31,7 @@ from rich.console import Console
 
 from experiments import search_images
 from experiments.zero_cost import score_columns
-from jaxnas.io import files
+from jaxnas.io import files, run_folder
 from jaxnas.studies import cli, seed_store, terminal
 from jaxnas.studies.images import tasks
 from jaxnas.studies.images.results import Results
@@ -93,8 +93,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     # More seeds and other methods may join those that are there.
     searched = {n: getattr(config, n) for n in ("data", "minutes", "size", "channels")}
     folder = seed_store.open_folder(config.out, {"driver": "compare_images"} | searched)
-    out = cli.folder(config.out, seed_store.SETTINGS)
-    seed_store.write_settings(folder)
+    run_folder.create(folder)
+    out = folder.path
     console = Console(stderr=True)
 
     def say(method: str, seed: int, accuracy: float) -> None:

@@ -38,11 +38,12 @@ from rich.console import Console
 import jaxnas
 from jaxnas.benchmarks import table_files, trained
 from jaxnas.datasets import opened
+from jaxnas.io import run_folder
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
 from jaxnas.studies import cli, seed_store
-from jaxnas.studies.seed_store import Folder
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
 # The functions with more seeds are trained in about so many parts.
@@ -195,7 +196,7 @@ def _known(
         return ()
     known = trained.load(trained.SHIPPED.get(path, path))
     theirs = known.manifest.get("settings")
-    differ = seed_store.differences(
+    differ = run_folder.differences(
         theirs if isinstance(theirs, dict) else {}, described
     )
     if differ:
@@ -206,7 +207,7 @@ def _known(
     return known.runs
 
 
-def _finished(folder: Folder, config: Config) -> list[Curves]:
+def _finished(folder: RunFolder, config: Config) -> list[Curves]:
     """What is there of each run, as far as it has none missing; runs of nothing left out.
 
     Raises: `ValueError` if the first run has nothing.
@@ -219,7 +220,7 @@ def _finished(folder: Folder, config: Config) -> list[Curves]:
     return [{n: run[n][:most] for n in trained.CURVES} for run in runs if run]
 
 
-def _write(folder: Folder, done: trained.Trainings) -> None:
+def _write(folder: RunFolder, done: trained.Trainings) -> None:
     """Writes trainings.npz and table.npz."""
     trained.save(folder.path / "trainings.npz", done)
     path = folder.path / "table.npz"
@@ -232,7 +233,7 @@ def _write(folder: Folder, done: trained.Trainings) -> None:
 class Job(NamedTuple):
     """What the trainings of one table share."""
 
-    folder: Folder
+    folder: RunFolder
     network: NetworkConfig
     recipe: Recipe
     data: Data
@@ -271,7 +272,7 @@ def _train(
     num = len(known["loss"]) if known else 0
     devices = jax.local_devices()
     own = [jax.device_put(job.data, device) for device in devices]
-    key = seed_store.seed_keys(job.folder.settings["seed"], np.array([run]))[0]
+    key = seed_store.seed_keys(job.folder.identity["seed"], np.array([run]))[0]
 
     def simulate(label: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         # More than there are may be asked for, so that all chunks are of one size.

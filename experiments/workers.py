@@ -14,7 +14,6 @@ regret with its standard error, the paired difference, and the simulated time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -125,16 +124,8 @@ def _show(config: Config, found: dict[str, np.ndarray]) -> None:
             rows.append([name, str(at), *cells, f"{times[0] / times[1]:.2f}"])
     header = ["method", "after", f"{config.workers} workers", "batches", "difference"]
     header.append("time of all, ratio")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    Path(config.out).mkdir(parents=True, exist_ok=True)
-    files.atomic_write(Path(config.out) / "workers.csv", text.getvalue().encode())
-    shown = terminal.plain()
-    for place, name in enumerate(header):
-        shown.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row)
-    terminal.show(Console(), shown)
+    files.write_csv(files.make_folder(config.out) / "workers.csv", header, rows)
+    terminal.show_rows(Console(), header, rows)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def main(config: Config) -> list[tables.Row]:
         for key, run in zip(labels.values(), runs.values(), strict=True)
     ]
     arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
-    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.settings})
+    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
     tables.write_csv(folder.path / "table.csv", rows)
     console = Console()
     tables.show(console, rows)

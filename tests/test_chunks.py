@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxnas.io import run_folder
 from jaxnas.studies import progress, seed_store
 
 ROOT = Path(__file__).parent.parent
@@ -184,7 +185,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "not a folder"
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / seed_store.SETTINGS).write_text('{"dataset"')
+    (tmp_path / "torn" / run_folder.RECORD).write_text('{"dataset"')
     with pytest.raises(ValueError, match="cannot read"):
         seed_store.open_folder(tmp_path / "torn", SETTINGS)
 
@@ -261,7 +262,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path):
 LONG = """
 import dataclasses, os, sys, time
 import jax, jax.numpy as jnp, numpy as np
-from jaxnas.studies import cli, seed_store
+from jaxnas.studies import cli
 @dataclasses.dataclass(frozen=True)
 class Config:
     out: str
@@ -327,5 +328,6 @@ def test_settings_are_kept_as_plain_json(tmp_path):
     folder = seed_store.open_folder(tmp_path / "out", SETTINGS)
     assert not folder.path.exists(), "asking has written something"
     run(folder.path)
-    kept = json.loads((folder.path / seed_store.SETTINGS).read_text())
-    assert kept == folder.settings == {"dataset": "a", "steps": 3, "nested": [1, 2]}
+    kept = json.loads((folder.path / run_folder.RECORD).read_text())
+    assert kept["identity"] == folder.identity
+    assert folder.identity == {"dataset": "a", "steps": 3, "nested": [1, 2]}

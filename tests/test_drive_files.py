@@ -173,10 +173,9 @@ def test_a_history_of_another_format_is_refused(tmp_path):
     found = json.loads(path.read_text())
     assert found.pop("format") == 2
     path.write_text(json.dumps(found))
-    with pytest.raises(ValueError, match="a history of format 1, .* writes format 2"):
-        go(tmp_path)
-    with pytest.raises(ValueError, match="a history of format 1"):
-        drive.status(tmp_path)
+    for function in (go, drive.read, drive.status):
+        with pytest.raises(ValueError, match="the format None, .* writes format 2"):
+            function(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +183,8 @@ def test_a_history_of_another_format_is_refused(tmp_path):
     [
         ("[]", "settings.json is damaged: wanted a JSON object"),
         ("null", "settings.json is damaged: wanted a JSON object"),
-        ('{"format": "2"}', "a history of format '2', and .* writes format 2:"),
-        ('{"format": 2}', "settings.json is damaged: its space is None"),
+        ('{"format": "2"}', "the format '2', and .* writes format 2:"),
+        ('{"format": 2}', "settings.json is damaged: it has no kind and identity"),
         (dict(batch=0), "settings.json is damaged: its batch and choices must be"),
         (
             dict(choices=["a"]),
@@ -197,9 +196,13 @@ def test_damaged_settings(tmp_path, content, words):
     go(tmp_path, steps=1)
     path = tmp_path / "settings.json"
     if isinstance(content, dict):
-        content = json.dumps(json.loads(path.read_text()) | content)
+        record = json.loads(path.read_text())
+        content = json.dumps(record | {"identity": record["identity"] | content})
+        with pytest.raises(ValueError, match="was made with other settings"):
+            path.write_text(content)
+            go(tmp_path)
     path.write_text(content)
-    for function in (go, drive.read, drive.status):
+    for function in (drive.read, drive.status):
         with pytest.raises(ValueError, match=words):
             function(tmp_path)
 

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxnas.io import files, npz
+from jaxnas.io import run_folder
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import balanced_groups
 from jaxnas.proxies.catalogue import CATALOGUE
 from jaxnas.proxies.engine import ChunkScorer, ScoringSettings
@@ -92,22 +93,21 @@ def score_many(
     parts = np.pad(cells_once, ((0, padding), (0, 0)), mode="edge")
     parts = parts.reshape(-1, len(devices), lanes, 6)
     mine = range(jax.process_index(), len(parts), jax.process_count())
-    record = _record(key, settings, x, y)
+    store = None
+    if folder is not None:  # shared by chunks of other settings: each has its identity
+        store = RunFolder(Path(folder), _record(key, settings, x, y))
     run = ChunkScorer(key, settings, engine, devices, parts, x, y)
 
     width = len(score_names(settings.proxy))
     values, seconds = np.full((len(parts), size, width), np.nan), np.zeros(len(parts))
     for turn, index in enumerate(mine):
         first, last = index * size, min((index + 1) * size, num)
-        path = None
-        if folder is not None:
-            path = Path(folder) / f"{settings.proxy}-{first}-{last}.npz"
-        saved = _read(path, record, parts[index])
+        name = f"{settings.proxy}-{first}-{last}"
+        saved = None if store is None else _read(store, name, parts[index])
         if saved is None:
             saved = run(index)
-            if path is not None:
-                files.make_folder(path.parent)
-                npz.save_arrays(path, saved, record)
+            if store is not None:
+                run_folder.save_piece(store, name, saved)
         values[index], seconds[index] = saved["values"], saved["seconds"]
         if report is not None:
             total = min(num, len(mine) * size)
@@ -188,16 +188,13 @@ def _record(
     }
 
 
-def _read(path: Path | None, record: dict, archs: np.ndarray) -> dict | None:
-    """A chunk that was saved; None if there is none that can be used."""
-    if path is None or not path.exists():
-        return None
+def _read(store: RunFolder, name: str, archs: np.ndarray) -> dict | None:
+    """A chunk that was saved; None if it must be computed, and written over."""
     try:
-        saved, manifest = npz.load_arrays(path)
-    except ValueError:
-        return None  # Damaged: it is computed again and written over.
-    flat = archs.reshape(-1, 6)
-    same = manifest == record and np.array_equal(saved.get("archs", ()), flat)
+        saved = run_folder.load_piece(store, name)
+    except ValueError:  # missing, damaged, or of other settings
+        return None
+    same = np.array_equal(saved.get("archs", ()), archs.reshape(-1, 6))
     return saved if same else None
 
 

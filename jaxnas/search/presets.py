@@ -16,7 +16,8 @@ All Gaussian-process presets share these arguments:
     candidates. By default they count once, as a search that cannot tell them apart
     trains one function again and again.
   * `extra`: further feature maps, such as scores of untrained networks
-    (`few_labels.features_by_architecture`); each of their arrays is one more part of the distance.
+    (`few_labels.features_by_architecture`), each of whose arrays is a part of the
+    distance.
 """
 
 from __future__ import annotations
@@ -145,7 +146,12 @@ def gp_tw2g_plus_sampled(
     """
     same = None if copies else function_classes_of(space)
     features = _features(space, FEATURES, extra)
-    options = {"init": INIT, "batch": batch, "select": EXPLORE, "clip_below": CLIP_BELOW}
+    options = {
+        "init": INIT,
+        "batch": batch,
+        "select": EXPLORE,
+        "clip_below": CLIP_BELOW,
+    }
     return bayesopt_sampled(space, features, same=same, **options)
 
 
@@ -217,6 +223,8 @@ gp_otmann = from_distance_matrix(graph_distances.otmann)
 
 
 def _features(
-    space: Space, maps: Sequence[Callable[[Space], FeatureMap]], extra: Sequence[FeatureMap]
+    space: Space,
+    maps: Sequence[Callable[[Space], FeatureMap]],
+    extra: Sequence[FeatureMap],
 ) -> list[FeatureMap]:
     return [*(of_space(space) for of_space in maps), *extra]

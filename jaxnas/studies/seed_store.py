@@ -8,11 +8,8 @@ that is killed at any moment and started again ends with the same bits as one th
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,8 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxnas.io import files, npz
+from jaxnas.io import files, run_folder
+from jaxnas.io.run_folder import Kind, RunFolder
 from jaxnas.studies.cli import named
 from jaxnas.studies.progress import Progress
 
@@ -29,97 +27,30 @@ Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
 # (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
 # may depend on the method and the seed alone.
 Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
-SETTINGS = "settings.json"
 _CHUNK = r"(.+)-(\d+)-(\d+)\.npz"
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A result folder that belongs to `settings`, or can be made for them."""
-
-    path: Path
-    settings: dict[str, Any]
+OUT = Kind(option="--out")
+CHUNKS = "chunks"
 
 
-def open_folder(path: str | Path, settings: Mapping[str, Any]) -> Folder:
-    """Looks whether results made with `settings` can be kept at `path`; writes nothing.
+def open_folder(path: str | Path, settings: Mapping[str, Any]) -> RunFolder:
+    """Checks that results made with `settings` can be kept at `path`; writes nothing.
 
     Args:
-      path: the folder; `run_chunks` makes it and its parents where they are missing.
+      path: the folder, as given by `--out`; `run_chunks` makes it where it is missing.
       settings: all that the results depend on, as plain JSON values.
 
     Raises: `ValueError` if the folder belongs to other settings or to something else,
       or cannot be written.
     """
-    path, wanted = named(path), json.loads(json.dumps(settings))
-    try:
-        path.exists()
-    except (OSError, ValueError) as error:  # no name of a file here: too long, say
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot use --out {str(path)[:60]!r}: {reason}") from None
-    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"cannot use --out {path}: {nearest} is not a folder")
-    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-        raise ValueError(f"cannot use --out {path}: no permission to write {nearest}")
-    record = path / SETTINGS
-    if record.exists():
-        _compare(path, _read_settings(record), wanted)
-    elif path.exists() and any(p.name[0] != "." for p in path.iterdir()):
-        raise ValueError(
-            f"{path} is not empty and not a result folder (it has no {SETTINGS}): "
-            "give another --out"
-        )
-    return Folder(path, wanted)
+    return run_folder.open_folder(named(path), settings, OUT)
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The settings that are not the same, as text; empty if all are."""
-    names = sorted(n for n in found | wanted if found.get(n) != wanted.get(n))
-    return "; ".join(
-        f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in names
-    )
-
-
-def _compare(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    if differ := differences(found, wanted):
-        raise ValueError(
-            f"{path} was made with other settings ({differ}): "
-            "give another --out, or the settings it was made with"
-        )
-
-
-def _make(folder: Folder) -> Path:
+def _make(folder: RunFolder) -> Path:
     """Makes the folder, and in it the one for chunks, which is returned."""
-    path, kept = folder.path, folder.path / "chunks"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        # First of all: chunks of unknown settings would be refused for ever.
-        write_settings(folder)
-        kept.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot use --out {path}: {error.strerror}") from error
-    return kept
-
-
-def write_settings(folder: Folder) -> None:
-    """Notes in the folder, which is there, what its results are made with."""
-    path = folder.path / SETTINGS
-    if not path.exists():
-        text = json.dumps(folder.settings, indent=2) + "\n"
-        files.atomic_write(path, text.encode())
-
-
-def _read_settings(record: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(record.read_text())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(
-            f"cannot read {record}: give another --out, or remove its folder"
-        )
-    return found
+    run_folder.create(folder)
+    return files.make_folder(folder.path / CHUNKS)
 
 
 def seed_keys(base_seed: int, seeds: np.ndarray) -> jax.Array:
@@ -129,7 +60,7 @@ def seed_keys(base_seed: int, seeds: np.ndarray) -> jax.Array:
 
 
 def run_chunks(
-    folder: Folder,
+    folder: RunFolder,
     methods: Sequence[str],
     num_seeds: int,
     simulate: Simulate,
@@ -168,23 +99,22 @@ def run_chunks(
                 part = _compute(simulate, method, seeds[0] + np.arange(size))
                 part = {name: array[: len(seeds)] for name, array in part.items()}
                 part = {"seed": seeds} | part
-                manifest = {"method": method, "settings": folder.settings}
-                path = kept / f"{method}-{seeds[0]}-{seeds[-1] + 1}.npz"
-                npz.save_arrays(path, part, manifest)
+                name = f"{CHUNKS}/{method}-{seeds[0]}-{seeds[-1] + 1}"
+                run_folder.save_piece(folder, name, part, {"method": method})
                 progress.advance(method, len(seeds), computed=True)
                 parts.append(part)
             results[method] = _in_order(parts)
     return results
 
 
-def methods(folder: Folder) -> list[str]:
+def methods(folder: RunFolder) -> list[str]:
     """The methods of which a folder has chunks, in alphabetical order."""
-    names = (re.fullmatch(_CHUNK, p.name) for p in (folder.path / "chunks").glob("*"))
+    names = (re.fullmatch(_CHUNK, p.name) for p in (folder.path / CHUNKS).glob("*"))
     return sorted({name[1] for name in names if name})
 
 
 def finished(
-    folder: Folder,
+    folder: RunFolder,
     method: str,
     num_seeds: int,
     adapt: Adapt = lambda part: part,
@@ -200,7 +130,7 @@ def finished(
 
     Returns: as `run_chunks` of the method; empty if seed 0 is not there.
     """
-    kept = folder.path / "chunks"
+    kept = folder.path / CHUNKS
     if not kept.is_dir():
         return {}
     console = Console(stderr=True)
@@ -241,7 +171,7 @@ def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
 
 def _read_chunks(
     kept: Path,
-    folder: Folder,
+    folder: RunFolder,
     method: str,
     num_seeds: int,
     console: Console,
@@ -264,13 +194,12 @@ def _read_chunks(
 
 
 def _read_chunk(
-    path: Path, folder: Folder, method: str, seeds: np.ndarray, console: Console
+    path: Path, folder: RunFolder, method: str, seeds: np.ndarray, console: Console
 ) -> dict[str, np.ndarray] | None:
     """A chunk that was saved before; None, and a warning, if it cannot be used."""
     try:
-        part, manifest = npz.load_arrays(path)
-        if manifest != {"method": method, "settings": folder.settings}:
-            raise ValueError(f"{path} was made with other settings")
+        name = f"{CHUNKS}/{path.stem}"
+        part = run_folder.load_piece(folder, name, {"method": method})
         if not np.array_equal(part.get("seed", ()), seeds):
             raise ValueError(f"{path} does not hold seeds {seeds[0]} to {seeds[-1]}")
     except ValueError as error:

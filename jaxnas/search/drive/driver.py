@@ -104,7 +104,7 @@ def optimise(
     for one in given:
         progress.check_curve(one, points)
     path = Path(os.path.abspath(folder))
-    journal.claim(path, _identity(key, space, batch))
+    journal.open_or_create(path, _identity(key, space, batch))
     with journal.opened(path) as (file, events), _told_how_to_go_on(path):
         accepts = _accepts(search)
         progress.replay(record, events, accepts, path)

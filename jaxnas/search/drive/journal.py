@@ -5,78 +5,54 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import json
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxnas.io import files
+from jaxnas.io import run_folder
+from jaxnas.io.run_folder import Kind
 from jaxnas.search.drive.history import Event, decode, encode
 
-FORMAT = 2
+SEARCH = Kind("search folder", format=2)
 _KINDS = {"space": str, "choices": list, "key": list, "batch": int}
-SETTINGS, HISTORY = "settings.json", "history.jsonl"
+SETTINGS, HISTORY = run_folder.RECORD, "history.jsonl"
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
-def claim(folder: Path, wanted: dict[str, Any]) -> None:
-    """Makes the folder, or raises `ValueError` if it is not that of `wanted`."""
-    record = folder / SETTINGS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        new = not record.exists()
-        if new and any(p.name[0] != "." for p in folder.iterdir()):
-            raise ValueError(
-                f"{folder} is not empty and has no {SETTINGS} of a search: give another"
-            )
-    except OSError as error:
-        raise ValueError(f"cannot use {folder}: {error.strerror}") from error
-    if new:
-        text = json.dumps({"format": FORMAT} | wanted, indent=1) + "\n"
-        files.atomic_write(record, text.encode())
-    found = settings(folder)
-    other = [n for n in wanted | found if found.get(n) != wanted.get(n)]
-    if other:
-        there, here = ({n: x.get(n) for n in other} for x in (found, wanted))
-        raise ValueError(
-            f"{folder} has the history of another search ({there}): wanted {here}, "
-            "or another folder"
-        )
+def open_or_create(folder: Path, identity: dict[str, Any]) -> None:
+    """Makes the folder of a search, or checks that it belongs to this one.
+
+    Args:
+      folder: made, with its parents, where it is missing.
+      identity: what the queries depend on, by name, as JSON values; see `settings`.
+
+    Raises: `ValueError` if the folder belongs to another search or holds other files.
+    """
+    run_folder.open_or_create(folder, identity, SEARCH)
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """What the history of a folder belongs to.
+    """Reads what the history of a folder belongs to.
 
+    Returns: name of the `space`, its `choices` (d,), the data of the `key`, and how many
+      architectures a query has, `batch`.
     Raises: `ValueError` if there is no such folder, one of another format, or it is
       damaged.
     """
-    record = folder / SETTINGS
-    try:
-        found = json.loads(record.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot read {record}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"cannot read {record}: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{record} is damaged: wanted a JSON object")
-    version = found.pop("format", 1)
-    if type(version) is not int or version != FORMAT:
-        raise ValueError(
-            f"{folder} has a history of format {version!r}, and this version of jaxnas "
-            f"reads and writes format {FORMAT}: finish it with the version that made "
-            "it, or give another folder"
-        )
+    identity, record = run_folder.read_identity(folder, SEARCH), folder / SETTINGS
     for name, kind in _KINDS.items():
-        if type(found.get(name)) is not kind:
-            raise ValueError(f"{record} is damaged: its {name} is {found.get(name)!r}")
-    if found["batch"] < 1 or not all(type(c) is int for c in found["choices"]):
+        if type(identity.get(name)) is not kind:
+            raise ValueError(
+                f"{record} is damaged: its {name} is {identity.get(name)!r}"
+            )
+    if identity["batch"] < 1 or not all(type(c) is int for c in identity["choices"]):
         raise ValueError(
             f"{record} is damaged: its batch and choices must be whole numbers"
         )
-    return found
+    return identity
 
 
 def read(folder: Path) -> list[Event]:

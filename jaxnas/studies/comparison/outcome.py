@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from jaxnas.studies import figures, seed_store
+from jaxnas.io.run_folder import RunFolder
+from jaxnas.studies import figures
 from jaxnas.studies.comparison import summary
 
 
@@ -20,7 +21,7 @@ class Outcome(NamedTuple):
     by_cost: dict[str, summary.Summary]  # at the budgets `grid`
     grid: np.ndarray  # (g,) of cumulative cost
     unit: str  # of the cost
-    folder: seed_store.Folder
+    folder: RunFolder
     fed_back: str  # which number
     reported: str  # which number
     optimum: float  # percent error reported of the best architecture

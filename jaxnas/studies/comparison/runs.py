@@ -15,6 +15,7 @@ import jaxnas
 from jaxnas import metrics, types
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.io import npz
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.studies import seed_store
@@ -80,7 +81,7 @@ def run(
 
 
 def _earlier(
-    folder: seed_store.Folder,
+    folder: RunFolder,
     labels: Sequence[str],
     num_seeds: int,
     adapt: seed_store.Adapt,
@@ -110,7 +111,7 @@ def _limit(config: Config) -> float:
 
 def _written(
     opened: Opened,
-    folder: seed_store.Folder,
+    folder: RunFolder,
     runs: Mapping[str, dict[str, np.ndarray]],
 ) -> Outcome:
     """Summarises the runs by evaluation and by cost, and writes both.
@@ -153,7 +154,7 @@ def _written(
         optimum=100 - float(opened.reported.max()),
     )
     names = {"fed_back": done.fed_back, "reported": done.reported}
-    manifest = {"settings": folder.settings} | names
+    manifest = {"settings": folder.identity} | names
     npz.save_arrays(folder.path / "results.npz", done.arrays, manifest)
     summary.write_csv(folder.path / "table.csv", done.summaries)
     summary.write_cost_csv(folder.path / "table_by_cost.csv", done.by_cost, grid)

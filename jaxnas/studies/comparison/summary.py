@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +99,8 @@ def show(
         for name, s in summaries.items()
     ]
     header = ("evaluations until it", "median", "runs that found it")
-    _show(console, "the best cell of the table, by the number fed back", header, rows)
+    best = "\nthe best cell of the table, by the number fed back"
+    terminal.show_rows(console, header, rows, best)
     for name, s in summaries.items():
         if s.out_of_reach > 0:
             line = (
@@ -117,19 +116,7 @@ def _show_curves(console: Console, title: str, curves: Mapping[str, Curve]) -> N
         (name, *(_plus_minus(mean[m - 1], error[m - 1]) for m in at))
         for name, (mean, error) in curves.items()
     ]
-    _show(console, title, ("after", *map(str, at)), rows)
-
-
-def _show(
-    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> None:
-    console.print(f"\n{title}", highlight=False)
-    table = terminal.plain()
-    for place, name in enumerate(header):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    terminal.show(console, table)
+    terminal.show_rows(console, ("after", *map(str, at)), rows, f"\n{title}")
 
 
 def _plus_minus(mean: float, error: float) -> str:
@@ -145,14 +132,14 @@ def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
     """Writes a row for each method and mark, atomically."""
     header = ("median_queries_to_optimum", "runs_at_optimum", "runs")
     header = (*header, "best_that_can_be_asked_below_optimum")
-    rows = [["method", "evaluations", *_CURVE_COLUMNS, *header]]
+    header, rows = ["method", "evaluations", *_CURVE_COLUMNS, *header], []
     for name, s in summaries.items():
         median = f"{float(metrics.median(s.queries)):g}"
         for mark in marks(len(s.regret[0])):
             found = (s.queries <= mark).sum()
             counts = [median, found, len(s.queries), f"{s.out_of_reach:.6g}"]
             rows.append([name, mark, *_at(s, mark - 1), *counts])
-    _write_rows(path, rows)
+    files.write_csv(path, header, rows)
 
 
 def write_cost_csv(
@@ -163,11 +150,11 @@ def write_cost_csv(
     Args:
       summaries: with curves (g,), as `summarise` gives them for budgets.
     """
-    rows = [["method", "cost", *_CURVE_COLUMNS, "runs"]]
+    header, rows = ["method", "cost", *_CURVE_COLUMNS, "runs"], []
     for name, s in summaries.items():
         for place, budget in enumerate(budgets):
             rows.append([name, f"{budget:.6g}", *_at(s, place), len(s.queries)])
-    _write_rows(path, rows)
+    files.write_csv(path, header, rows)
 
 
 _CURVE_COLUMNS = [
@@ -180,9 +167,3 @@ _CURVE_COLUMNS = [
 def _at(s: Summary, place: int) -> list[str]:
     """What `_CURVE_COLUMNS` hold at a place of the curves."""
     return [f"{c[place]:.6g}" for c in (*s.fed_back, *s.reported, *s.regret)]
-
-
-def _write_rows(path: str | Path, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    files.atomic_write(path, text.getvalue().encode())

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxnas.io import files
+from jaxnas.io import run_folder
+
+FORMAT = 1  # of the file
 
 
 class Ledger:
@@ -25,13 +27,13 @@ class Ledger:
         self._kept: dict[str, Any] = {"spent": 0.0, "decided": {}}
         self._lock = threading.Lock()
         if path.exists():
+            content = run_folder.read_record(path, FORMAT)
             try:
-                found = json.loads(path.read_text())
                 self._kept = {
-                    "spent": float(found["spent"]),
-                    "decided": dict(found["decided"]),
+                    "spent": float(content["spent"]),
+                    "decided": dict(content["decided"]),
                 }
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"cannot read {path}: remove its folder") from error
         self._before, self._begun = self._kept["spent"], time.monotonic()
 
@@ -47,8 +49,7 @@ class Ledger:
         """Notes the time."""
         with self._lock:
             self._kept["spent"] = self.spent()
-            text = json.dumps(self._kept, indent=1) + "\n"
-            files.atomic_write(self._path, text.encode())
+            run_folder.write_record(self._path, self._kept, FORMAT)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a decision of that name."""

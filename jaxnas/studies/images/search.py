@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas.benchmarks import training
-from jaxnas.io import checkpoints, files
+from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.networks import runs
 from jaxnas.networks.train import Data, Recipe, epoch_steps
 from jaxnas.search.base import Search
@@ -268,8 +268,7 @@ def _claim(config: Config, what: Task) -> Path:
             raise ValueError(
                 f"cannot use --out {out}: {found} MiB are free there, wanted {wanted}"
             )
-        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
-    seed_store.write_settings(folder)
+    run_folder.create(folder)
     return out
