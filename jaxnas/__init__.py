@@ -1,34 +1,25 @@
 """Neural architecture search as pure functions on arrays, in JAX.
 
-`import jaxnas` loads no part of the library; each part is imported when it is first
-named, as `jaxnas.spaces` or `jaxnas.search`, or by an import statement of its own.
+Layers, each of which imports only from those above it (`tests/test_layers.py`):
+
+    types                    Query, Result, Trace: what searches and benchmarks exchange
+    batching, io             maps in pieces; files, checkpoints, safe readers, run folders
+    gp, dpp, acquisition, metrics, ranks, transport
+                             mathematics on arrays
+    spaces, ensembles        architectures as int32 vectors, their identity and graphs
+    kernels, networks        distances between architectures; the networks searched over
+    proxies, datasets, predictors
+                             scores of untrained networks; images; learning from few labels
+    benchmarks               tables, synthetic objectives and trainings with one interface
+    search                   searches, their loop, and the driver of Python objectives
+    studies                  comparisons and image searches, as the commands run them
+
+Every part is imported when it is first used: `import jaxnas` alone loads none of them.
+`load(folder)` returns a network that `studies.images` trained, as a function of images.
 """
 
-from importlib import import_module as _import_module
-from pkgutil import iter_modules as _iter_modules
+import lazy_loader
 
 __version__ = "0.1.0"
 
-
-def load(path):
-    """A trained network as a function: `predict(images) -> class probabilities`.
-
-    It takes raw images (n, size, size, colours), of the units of those that it was
-    trained on, and can be compiled, mapped and differentiated. See
-    `jaxnas.networks.model_files`, which also saves networks.
-    """
-    return _import_module("jaxnas.networks.model_files").load(path)
-
-
-def _parts() -> list[str]:
-    return [module.name for module in _iter_modules(__path__)]
-
-
-def __getattr__(name: str):
-    if not name.startswith("_") and name in _parts():
-        return _import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_parts()])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

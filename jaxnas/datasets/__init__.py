@@ -8,40 +8,6 @@ Pixels are in 0 to 255 until they are normalised, and those of picture files wha
 shows on white. What is random depends on a seed alone.
 """
 
-from jaxnas.datasets.images import (
-    NORMALISATION,
-    Images,
-    batch,
-    normalisation_constants,
-    normalise,
-    require_varied,
-    resize,
-    split,
-    validate_images,
-)
-from jaxnas.datasets.sources import (
-    digits,
-    fashion_mnist,
-    from_cifar,
-    from_folder,
-    from_idx,
-    from_npz,
-)
+import lazy_loader
 
-__all__ = [
-    "NORMALISATION",
-    "Images",
-    "batch",
-    "validate_images",
-    "normalisation_constants",
-    "digits",
-    "fashion_mnist",
-    "from_cifar",
-    "from_folder",
-    "from_idx",
-    "from_npz",
-    "normalise",
-    "resize",
-    "split",
-    "require_varied",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

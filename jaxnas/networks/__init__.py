@@ -12,3 +12,7 @@ There are those of NAS-Bench-201. What is missing for others:
 
 `jaxnas.proxies.scoring.score_many` refuses architectures of other spaces.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,29 +10,6 @@ trailing axes are several times faster: sums run over leading axes, and every in
 serves many problems. Blocks of 64 stay in the cache; `jaxnas.batching.in_blocks` cuts them.
 """
 
-from jaxnas.transport.closed_form import (
-    farey,
-    layer_embedding,
-    subtrees_of,
-    tree_embedding,
-    wasserstein_line,
-    wasserstein_tree,
-)
-from jaxnas.transport.entropic import sinkhorn, sinkhorn_divergence, sinkhorn_plan
-from jaxnas.transport.gromov import fused_gromov_wasserstein, gromov_wasserstein
-from jaxnas.transport.matching import assignment
+import lazy_loader
 
-__all__ = [
-    "assignment",
-    "farey",
-    "fused_gromov_wasserstein",
-    "gromov_wasserstein",
-    "layer_embedding",
-    "sinkhorn",
-    "sinkhorn_divergence",
-    "sinkhorn_plan",
-    "subtrees_of",
-    "tree_embedding",
-    "wasserstein_line",
-    "wasserstein_tree",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,18 +1,5 @@
 """Searching with a function of the user's, in Python, and never losing an evaluation."""
 
-from jaxnas.search.drive.checks import Together
-from jaxnas.search.drive.driver import optimise
-from jaxnas.search.drive.executors import ray_executor
-from jaxnas.search.drive.history import Evaluation
-from jaxnas.search.drive.reports import Status, best, read, status
+import lazy_loader
 
-__all__ = [
-    "Evaluation",
-    "Status",
-    "Together",
-    "best",
-    "optimise",
-    "ray_executor",
-    "read",
-    "status",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .images import NORMALISATION as NORMALISATION
+from .images import Images as Images
+from .images import batch as batch
+from .images import normalisation_constants as normalisation_constants
+from .images import normalise as normalise
+from .images import require_varied as require_varied
+from .images import resize as resize
+from .images import split as split
+from .images import validate_images as validate_images
+from .sources import digits as digits
+from .sources import fashion_mnist as fashion_mnist
+from .sources import from_cifar as from_cifar
+from .sources import from_folder as from_folder
+from .sources import from_idx as from_idx
+from .sources import from_npz as from_npz

@@ -1,0 +1,13 @@
+from . import drive as drive
+from . import presets as presets
+from .base import Search as Search
+from .base import Stage as Stage
+from .evolution import regularized_evolution as regularized_evolution
+from .gp import selectors as selectors
+from .gp.pool_search import bayesopt as bayesopt
+from .gp.sampled_search import bayesopt_sampled as bayesopt_sampled
+from .loop import run as run
+from .loop import simulate as simulate
+from .neural_predictor import bananas as bananas
+from .ordered import in_order as in_order
+from .random import random_search as random_search

@@ -1,0 +1,12 @@
+from .closed_form import farey as farey
+from .closed_form import layer_embedding as layer_embedding
+from .closed_form import subtrees_of as subtrees_of
+from .closed_form import tree_embedding as tree_embedding
+from .closed_form import wasserstein_line as wasserstein_line
+from .closed_form import wasserstein_tree as wasserstein_tree
+from .entropic import sinkhorn as sinkhorn
+from .entropic import sinkhorn_divergence as sinkhorn_divergence
+from .entropic import sinkhorn_plan as sinkhorn_plan
+from .gromov import fused_gromov_wasserstein as fused_gromov_wasserstein
+from .gromov import gromov_wasserstein as gromov_wasserstein
+from .matching import assignment as assignment

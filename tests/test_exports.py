@@ -1,0 +1,74 @@
+"""Packages export their functions by name, whatever was imported before."""
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import jaxnas
+
+ROOT = Path(__file__).parent.parent
+STUBS = sorted((ROOT / "jaxnas").rglob("__init__.pyi"))
+PACKAGES = [".".join(p.parent.relative_to(ROOT).parts) for p in STUBS]
+
+
+def exported(stub):
+    """Name -> (module relative to the package, or None for a submodule)."""
+    imports = [
+        n for n in ast.parse(stub.read_text()).body if isinstance(n, ast.ImportFrom)
+    ]
+    return {alias.name: node.module for node in imports for alias in node.names}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_submodules():
+    """Imports everything first: an import sets an attribute of the package."""
+    for module in pkgutil.walk_packages(jaxnas.__path__, "jaxnas."):
+        importlib.import_module(module.name)
+
+
+@pytest.mark.parametrize(
+    ("package", "stub"), list(zip(PACKAGES, STUBS, strict=True)), ids=PACKAGES
+)
+def test_no_submodule_hides_an_export(package, stub):
+    loaded = importlib.import_module(package)
+    names = exported(stub)
+    assert sorted(names) == sorted(loaded.__all__) and names
+    for name, module in names.items():
+        value = getattr(loaded, name)
+        origin = package if module is None else f"{package}.{module}"
+        if isinstance(value, types.ModuleType):
+            assert value is sys.modules[f"{origin}.{name}"]
+        else:
+            assert value is vars(sys.modules[origin])[name]
+
+
+def test_an_export_is_the_function_before_any_submodule_is_imported_too():
+    code = """
+import json, types
+from jaxnas.search import bananas as before
+import jaxnas.search.neural_predictor, jaxnas.search.gp.pool_search, jaxnas.search.random
+from jaxnas.search import bananas, bayesopt, random_search
+print(json.dumps([bananas is before, callable(bayesopt), callable(random_search)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout) == [True] * 3
+
+
+def test_every_package_with_public_functions_exports_them():
+    packages = {p.parent for p in (ROOT / "jaxnas").rglob("__init__.py")}
+    # Packages whose modules are imported by name: files and parts of larger wholes.
+    by_module = {"io", "importers", "gp", "studies", "comparison", "images"}
+    assert {p.name for p in packages - {s.parent for s in STUBS}} <= by_module
