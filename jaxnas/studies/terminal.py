@@ -29,7 +29,9 @@ def show_rows(
       rows: the cells of each row, as many as the header has.
       title: a line above the table.
     """
-    table = plain(title)
+    if title is not None:
+        console.print(title, highlight=False, soft_wrap=True)
+    table = plain()
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index else "left", no_wrap=True)
     for row in rows:

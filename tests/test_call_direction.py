@@ -1,0 +1,119 @@
+"""Drivers call the library and never the other way round; tables are opened once."""
+
+import collections
+import contextlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import search_images, tw_sequential
+
+ROOT = Path(__file__).parent.parent
+LIBRARY, DRIVERS = (str(ROOT / name) + "/" for name in ("jaxnas", "experiments"))
+_opened: collections.Counter | None = None
+
+
+def _audit(event, arguments):
+    # Audit hooks cannot be removed, so this one is switched by `_opened`.
+    if event == "open" and _opened is not None and isinstance(arguments[0], str):
+        mode = arguments[1] or "r"
+        if not set(mode) & set("wxa+"):
+            _opened[arguments[0]] += 1
+
+
+sys.addaudithook(_audit)
+
+
+@contextlib.contextmanager
+def watched():
+    """Counts calls from jaxnas/ into experiments/, and reads of each file."""
+    global _opened
+    calls, _opened = [], collections.Counter()
+
+    def profile(frame, event, argument):
+        del argument
+        code, caller = frame.f_code, frame.f_back
+        if event == "call" and code.co_filename.startswith(DRIVERS) and caller:
+            origin = caller.f_code
+            if origin.co_filename.startswith(LIBRARY):
+                calls.append(f"{origin.co_qualname} -> {code.co_qualname}")
+
+    sys.setprofile(profile)
+    reads = _opened
+    try:
+        yield calls, reads
+    finally:
+        sys.setprofile(None)
+        _opened = None
+
+
+def called_back(calls):
+    """Calls of functions that are not given as arguments: `make` and its like are."""
+    return [call for call in calls if "<locals>" not in call.split(" -> ")[1]]
+
+
+def test_the_main_driver(tmp_path, quick_compilation):
+    config = tw_sequential.Config(
+        benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
+        methods=("random", "evolution", "gp-tw"), seeds=2, evaluations=12, init=6,
+        out=str(tmp_path / "out"),
+    )  # fmt: skip
+    with watched() as (calls, reads):
+        tw_sequential.main(config)
+    assert called_back(calls) == []
+    tables = {
+        n: k
+        for n, k in reads.items()
+        if n.startswith(str(ROOT / "jaxnas")) and n.endswith(".npz")
+    }
+    assert len(tables) == 1 and set(tables.values()) == {1}
+
+
+def test_the_main_driver_with_known_scores(shared, tmp_path, quick_compilation):
+    config = tw_sequential.Config(
+        methods=("gp-tw",), scores=("snip",), seeds=1, evaluations=8, init=4,
+        out=str(tmp_path / "out"),
+    )  # fmt: skip
+    with watched() as (calls, reads):
+        tw_sequential.main(config)
+    assert called_back(calls) == []
+    tables = {n: k for n, k in reads.items() if "shared" in n and n.endswith(".npz")}
+    assert tables and set(tables.values()) == {1}
+
+
+def test_the_search_on_images(tmp_path, quick_compilation):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 255, (60, 8, 8, 1)).astype(np.float32)
+    path = tmp_path / "images.npz"
+    np.savez(path, x=x, y=np.arange(60) % 2)
+    config = search_images.Config(
+        data=str(path), minutes=0.001, method="random", channels=2, size=8,
+        out=str(tmp_path / "out"),
+    )  # fmt: skip
+    with watched() as (calls, reads):
+        search_images.main(config)
+    assert calls == []
+    assert reads[str(path)] == 1
+
+
+def test_the_watch_sees_a_call_back(tmp_path):
+    """The check itself: a library function that calls a driver's is seen."""
+    source = compile("def back(f):\n    return f()\n", LIBRARY + "made_up.py", "exec")
+    scope: dict = {}
+    exec(source, scope)
+    file = tmp_path / "read"
+    file.write_text("x")
+    with watched() as (calls, reads):
+        with pytest.raises(ValueError, match="method"):
+            scope["back"](lambda: None) or scope["back"](_driver())
+        file.read_text()
+    assert called_back(calls) == ["back -> main"]
+    assert reads[str(file)] == 1
+
+
+def _driver():
+    import functools
+
+    return functools.partial(tw_sequential.main, tw_sequential.Config(methods=()))
