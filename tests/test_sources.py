@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from jaxnas.benchmarks import columns, named, sources, table_files, tabular
 from jaxnas.benchmarks.importers import analog
 from jaxnas.io import npz
+from jaxnas.io.cache import cache_folder
 from jaxnas.spaces import nasbench101, nasbench201
 
 
@@ -41,7 +42,7 @@ def cached(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXNAS_CACHE", str(tmp_path_factory.mktemp("once")))
         table = analog.analog_table()
-        (file,) = analog.cache_folder().iterdir()
+        (file,) = cache_folder().iterdir()
     return table, file
 
 
@@ -123,13 +124,13 @@ def test_without_a_cache_it_works_all_the_same(tmp_path, monkeypatch):
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
-    assert analog.cache_folder() == tmp_path / "cache" / "inner"
+    assert cache_folder() == tmp_path / "cache" / "inner"
     monkeypatch.delenv("JAXNAS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert analog.cache_folder() == Path("/x/jaxnas")
+    assert cache_folder() == Path("/x/jaxnas")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert analog.cache_folder() == Path("/home/me/.cache/jaxnas")
+    assert cache_folder() == Path("/home/me/.cache/jaxnas")
 
 
 def test_its_cells_are_those_of_nas_bench_201(nb201, cached):

@@ -20,7 +20,7 @@ import numpy as np
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import pickles
-from jaxnas.io.files import cache_folder
+from jaxnas.io.cache import cached
 from jaxnas.io.streams import ByteStream
 
 # Part of the name of a cached table: raise it when `_build_table` changes.
@@ -75,20 +75,19 @@ def analog_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     digest = hashlib.sha256(data).hexdigest()
-    cached = cache_folder() / f"analog-{_CACHE_VERSION}-{digest[:16]}.npz"
-    try:
-        table = table_files.load(cached)
-        if table.name == "analog" and table.manifest["sha256"] == digest:
-            return table
-    except ValueError:
-        pass  # Not there, or damaged: it is made again.
-    table = _build_table(path, data, digest)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        table_files.save(cached, table)
-    except (OSError, ValueError):
-        pass  # Without a cache the next call takes two seconds more.
-    return table
+
+    def load(file: Path) -> BenchmarkTable | None:
+        table = table_files.load(file)
+        same = table.name == "analog" and table.manifest["sha256"] == digest
+        return table if same else None
+
+    return cached(
+        f"analog-{_CACHE_VERSION}",
+        digest,
+        make=lambda: _build_table(path, data, digest),
+        load=load,
+        save=table_files.save,
+    )
 
 
 def _package_file() -> Path:
