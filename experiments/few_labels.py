@@ -37,7 +37,7 @@ from rich.console import Console
 
 from experiments.zero_cost import score_columns
 from jaxnas import ranks
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.io import files, npz
 from jaxnas.kernels import feature_maps
 from jaxnas.kernels.feature_maps import FeatureMap
@@ -106,7 +106,7 @@ def main(config: Config) -> list[Row]:
     cli.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
     score_columns.chosen(config.models, dict.fromkeys(MODELS), "model")
-    table = sources.open_table(config.benchmark)
+    table = named.open_table(config.benchmark)
     if (
         not config.labels
         or not 2 <= min(config.labels) <= max(config.labels) < SPACE.size
@@ -114,7 +114,7 @@ def main(config: Config) -> list[Row]:
         raise ValueError(
             f"--labels must be 2 to {SPACE.size - 1}, not {config.labels or 'nothing'}"
         )
-    own = [sources.open_table(name) for name in config.scores_from]
+    own = [named.open_table(name) for name in config.scores_from]
     scores, features, accuracy = {}, {}, {}
     for dataset in config.datasets:
         scores[dataset] = score_columns.gather(table, dataset, own)

@@ -23,7 +23,7 @@ import rich.progress
 from rich.console import Console
 
 from jaxnas.benchmarks.importers import official
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.studies import cli, progress
 
 
@@ -41,7 +41,7 @@ class Config:
     """Also convert a file that lacks architectures of its space."""
 
 
-def main(config: Config) -> Table:
+def main(config: Config) -> BenchmarkTable:
     """Converts one file.
 
     Returns: the table that was written.

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnas import metrics
-from jaxnas.benchmarks.synthetic import synthetic
+from jaxnas.benchmarks.synthetic import synthetic_benchmark
 from jaxnas.kernels import feature_maps
 from jaxnas.search import loop
 from jaxnas.search.base import Search
@@ -89,10 +89,10 @@ def _runs(
     keys = seed_store.seed_keys(config.base_seed, np.arange(config.seeds))
     for key in keys:
         key_objective, key_run = jax.random.split(key)
-        evaluate = synthetic(key_objective, space, noise=0.0)
+        benchmark = synthetic_benchmark(key_objective, space, noise=0.0)
         start, device = time.process_time(), jax.devices()[:1]
         trace = loop.simulate(
-            key_run[None], search, evaluate, config.evaluations, devices=device
+            key_run[None], search, benchmark, config.evaluations, devices=device
         )
         best.append(float(trace.score.max()))
         seconds.append(time.process_time() - start)

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from experiments.common import curve_figures
 from jaxnas import ranks
-from jaxnas.benchmarks import sources, table_files, tabular
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks import columns, named, table_files
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import files
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
@@ -56,7 +56,9 @@ class Signal(NamedTuple):
     other: float  # Spearman of the last epoch with the other table; NaN: none given
 
 
-def signal(table: Table, curves: np.ndarray, other: np.ndarray | None = None) -> Signal:
+def signal(
+    table: BenchmarkTable, curves: np.ndarray, other: np.ndarray | None = None
+) -> Signal:
     """Measures the signal of curves (cells, runs, epochs), NaN for what was not run.
 
     Args:
@@ -126,10 +128,10 @@ def main(config: Config) -> Signal:
     return found
 
 
-def _with_curves(config: Config) -> tuple[Table, list[str]]:
+def _with_curves(config: Config) -> tuple[BenchmarkTable, list[str]]:
     """The table, and its one column of curves of the split."""
-    known = config.benchmark in sources.NAMES
-    open_it = sources.open_table if known else partial(table_files.load, curves=None)
+    known = config.benchmark in named.NAMES
+    open_it = named.open_table if known else partial(table_files.load, curves=None)
     table = open_it(config.benchmark)
     curves = [name for name in table.columns if name.startswith("curve/")]
     names = [name for name in curves if name.split("/")[2] == config.split]
@@ -141,11 +143,11 @@ def _with_curves(config: Config) -> tuple[Table, list[str]]:
     return table, names
 
 
-def _other(config: Config, table: Table) -> np.ndarray | None:
+def _other(config: Config, table: BenchmarkTable) -> np.ndarray | None:
     """The other table's accuracy of the same cells."""
     if config.other is None:
         return None
-    other = sources.open_table(config.other)
+    other = named.open_table(config.other)
     if other.space != table.space or config.other_column.count("/") != 2:
         raise ValueError(
             f"wanted a table of {table.space} as --other and DATASET/SPLIT/EPOCHS as "
@@ -155,7 +157,7 @@ def _other(config: Config, table: Table) -> np.ndarray | None:
     if not epochs.isdecimal():
         raise ValueError(f"--other-column {config.other_column} has no epochs")
     which = {"dataset": dataset, "split": split, "epochs": int(epochs)}
-    values = tabular.column(other, **which, seed="mean")[:, 0]
+    values = columns.column(other, **which, seed="mean")[:, 0]
     known = dict(zip(map(tuple, other.arch.tolist()), values, strict=True))
     cells = map(tuple, table.arch.tolist())
     return np.array([known.get(cell, np.nan) for cell in cells])

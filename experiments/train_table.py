@@ -224,7 +224,7 @@ def _write(folder: RunFolder, done: trained.Trainings) -> None:
     """Writes trainings.npz and table.npz."""
     trained.save(folder.path / "trainings.npz", done)
     path = folder.path / "table.npz"
-    table_files.save(path, trained.table(done))
+    table_files.save(path, trained.as_table(done))
     number = sum(len(run["loss"]) for run in done.runs)
     line = f"{path}: {len(done.archs)} functions, {number} trainings"
     Console(stderr=True).print(line, highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ from rich.console import Console
 from experiments.zero_cost import html, score_columns, score_figures
 from experiments.zero_cost.score_figures import Interval
 from jaxnas import ranks
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import named
 from jaxnas.io import files
 from jaxnas.studies import cli
 
@@ -98,8 +98,8 @@ def main(config: Config) -> list[Row]:
     cli.positive(config, "resamples")
     cli.seed(config)
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
-    table = sources.open_table(config.benchmark)
-    own = [sources.open_table(path) for path in config.scores_from]
+    table = named.open_table(config.benchmark)
+    own = [named.open_table(path) for path in config.scores_from]
     there = {d: score_columns.gather(table, d, own) for d in config.datasets}
     common = [
         n for n in there[config.datasets[0]] if all(n in s for s in there.values())

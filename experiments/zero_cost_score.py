@@ -23,7 +23,7 @@ from rich.console import Console
 
 from jaxnas import datasets
 from jaxnas.benchmarks import table_files
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.datasets import Images
 from jaxnas.datasets import opened as image_sources
 from jaxnas.networks.nasbench201 import NetworkConfig
@@ -78,7 +78,7 @@ class Config:
     """Folder for the results."""
 
 
-def main(config: Config) -> Table:
+def main(config: Config) -> BenchmarkTable:
     """Scores the cells and writes the table.
 
     Returns: the table that was written.
@@ -150,7 +150,7 @@ def main(config: Config) -> Table:
         "sha256": used,  # of the batch: images can be many files, or none
         "columns": meaning,
     }
-    table = Table("zero-cost", nb201.SPACE.name, archs, columns, manifest)
+    table = BenchmarkTable("zero-cost", nb201.SPACE.name, archs, columns, manifest)
     if jax.process_index() == 0:
         table_files.save(out / "scores.npz", table)
         console.print(

@@ -26,7 +26,7 @@ from rich.console import Console
 
 import jaxnas
 from experiments.zero_cost import reference_search, score_columns, tables
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import named
 from jaxnas.io import npz
 from jaxnas.spaces import nasbench201
 from jaxnas.studies import cli, seed_store
@@ -77,7 +77,7 @@ def main(config: Config) -> list[tables.Row]:
     cli.seed(config)
     score_columns.chosen(config.algorithms, ALGORITHMS, "search")
     score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
-    table = sources.open_table(config.benchmark)
+    table = named.open_table(config.benchmark)
     accuracy, scores = {}, {}
     for dataset in config.datasets:
         there = score_columns.gather(table, dataset)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks import synthetic, table_files, tabular
+from jaxnas.benchmarks import columns, table_files, tabular
+from jaxnas.benchmarks.synthetic import synthetic_benchmark as draw
 from jaxnas.search.base import Search
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import (
@@ -55,6 +56,7 @@ SPACE = base.Space(
 FED = {"dataset": "cifar10", "split": "valid", "epochs": 12, "seed": "mean"}
 # Every operation of its own is compiled: tests of values run under jit.
 LOOKUP = jax.jit(tabular.lookup, static_argnums=0)
+OPEN = tabular.tabular_benchmark
 CALL = jax.jit(lambda evaluate, key, query: evaluate(key, query))
 SEEDS = {"dataset": "cifar10", "split": "test", "epochs": 200}
 
@@ -80,8 +82,8 @@ def make_table(arch=None, space="toy", seed=0):
     }
     meaning = dict.fromkeys(columns, "drawn")
     manifest = {"source": "none", "sha256": "", "columns": meaning}
-    return table_files.check(
-        table_files.Table("toy-table", space, arch, columns, manifest)
+    return table_files.validate_table(
+        table_files.BenchmarkTable("toy-table", space, arch, columns, manifest)
     )
 
 
@@ -89,8 +91,8 @@ def with_columns(table, columns, **manifest):
     """The table with other columns."""
     meaning = {"columns": dict.fromkeys(columns, "drawn")}
     told = table.manifest | meaning | manifest
-    return table_files.check(
-        table_files.Table(table.name, table.space, table.arch, columns, told)
+    return table_files.validate_table(
+        table_files.BenchmarkTable(table.name, table.space, table.arch, columns, told)
     )
 
 
@@ -112,7 +114,7 @@ def refused(function, *args, **kwargs):
 
 def test_every_architecture_finds_its_own_row():
     table = make_table()
-    data = tabular.tabular(SPACE, table, **FED)
+    made = OPEN(SPACE, table, **FED)
     # All 24 vectors: valid or not, each with its duplicates.
     vectors = np.array(list(itertools.product(*map(range, CHOICES))), np.int32)
     expected = [
@@ -120,11 +122,10 @@ def test_every_architecture_finds_its_own_row():
     ]
     expected = np.array([row[0] if len(row) else -1 for row in expected])
     assert (expected >= 0).sum() == 21
-    found = tabular.rows(SPACE, data, jnp.asarray(vectors).reshape(4, 6, 3))
+    found = tabular.table_rows(made, vectors.reshape(4, 6, 3))
     np.testing.assert_array_equal(found, expected.reshape(4, 6))
 
-    evaluate = tabular.evaluator(SPACE, data)
-    result = CALL(evaluate, jax.random.key(0), query_of(vectors))
+    result = CALL(made.evaluate, jax.random.key(0), query_of(vectors))
     accuracy = np.where(
         expected >= 0, table.columns["cifar10/valid/12"][expected], np.nan
     )
@@ -135,10 +136,10 @@ def test_every_architecture_finds_its_own_row():
 
 
 def test_choices_that_do_not_exist_find_nothing():
-    data = tabular.tabular(SPACE, make_table(), **FED)
+    made = OPEN(SPACE, make_table(), **FED)
     outside = jnp.array([[3, 0, 0], [-1, 0, 0], [1, 2, 0], [1, 0, -1], [1, 0, 4]])
-    assert (tabular.rows(SPACE, data, outside) == -1).all()
-    result = LOOKUP(SPACE, data, jax.random.key(0), query_of(outside))
+    assert (tabular.table_rows(made, outside) == -1).all()
+    result = CALL(made.evaluate, jax.random.key(0), query_of(outside))
     assert jnp.isnan(result.score).all() and (result.cost == 0).all()
 
 
@@ -163,7 +164,7 @@ def test_choices_that_do_not_exist_find_nothing():
     ],
 )
 def test_a_query_sees_the_curve_up_to_its_epoch(start, epoch, reached, cost):
-    data = tabular.tabular(SPACE, make_table(), **FED)
+    (data,) = OPEN(SPACE, make_table(), **FED).evaluate.args
     curves = jnp.arange(14 * 3.0).reshape(14, 1, 3)
     data = data._replace(
         score=curves,
@@ -201,7 +202,7 @@ def test_schedules_are_trainings_of_their_own(start, epoch, reached, cost):
     columns["seconds/cifar10/12"] = np.full(14, 2, np.float32)
     columns["seconds/cifar10/200"] = np.full(14, 30, np.float32)
     table = with_columns(table, columns)
-    made = tabular.benchmark(SPACE, table, **(FED | {"epochs": (12, 200)}))
+    made = OPEN(SPACE, table, **(FED | {"epochs": (12, 200)}))
     assert made.levels == ((12, False), (200, False)) and made.cost_unit == "seconds"
     result = CALL(made.evaluate, jax.random.key(0), query_of(table.arch, epoch, start))
     both = [columns["cifar10/valid/12"], columns["cifar10/valid/200"]]
@@ -212,7 +213,7 @@ def test_schedules_are_trainings_of_their_own(start, epoch, reached, cost):
 
 def test_without_seconds_the_cost_is_in_epochs():
     table = make_table()
-    made = tabular.benchmark(SPACE, table, **SEEDS, seed="mean")
+    made = OPEN(SPACE, table, **SEEDS, seed="mean")
     assert made.cost_unit == "epochs" and made.epochs == 200
     query = query_of(table.arch[:3], epoch=250, start=50)
     result = CALL(made.evaluate, jax.random.key(0), query)
@@ -222,19 +223,17 @@ def test_without_seconds_the_cost_is_in_epochs():
 def test_the_mean_and_a_single_seed():
     table = make_table()
     runs = table.columns["cifar10/test/200"]
-    mean = tabular.column(table, **SEEDS, seed="mean")
+    mean = columns.column(table, **SEEDS, seed="mean")
     np.testing.assert_allclose(mean[:, 0], np.nanmean(runs.astype(float), 1), rtol=1e-6)
-    np.testing.assert_array_equal(tabular.column(table, **SEEDS, seed=0), runs[:, :1])
-    message = refused(tabular.column, table, **SEEDS, seed=2)
+    np.testing.assert_array_equal(columns.column(table, **SEEDS, seed=0), runs[:, :1])
+    message = refused(columns.column, table, **SEEDS, seed=2)
     assert "has no seed 2 for 7 of 14 architectures" in message
 
 
 def test_a_random_seed_is_any_that_was_run():
     table = make_table()
     runs = table.columns["cifar10/test/200"]
-    evaluate = tabular.evaluator(
-        SPACE, tabular.tabular(SPACE, table, **SEEDS, seed="random")
-    )
+    evaluate = OPEN(SPACE, table, **SEEDS, seed="random").evaluate
     keys = jax.random.split(jax.random.key(1), 3000)
     scores = jax.jit(jax.vmap(evaluate, (0, None)))(keys, query_of(table.arch)).score
     assert not jnp.isnan(scores).any()
@@ -252,7 +251,7 @@ def test_a_random_seed_is_any_that_was_run():
 
 def test_a_result_says_where_it_is_from():
     assert (
-        tabular.describe(make_table(), **FED) == "toy-table cifar10/valid/12, seed mean"
+        columns.describe(make_table(), **FED) == "toy-table cifar10/valid/12, seed mean"
     )
 
 
@@ -268,7 +267,7 @@ def test_a_result_says_where_it_is_from():
     ],
 )
 def test_an_unknown_column_is_refused_with_what_there_is(given, message):
-    text = refused(tabular.tabular, SPACE, make_table(), **(FED | given))
+    text = refused(OPEN, SPACE, make_table(), **(FED | given))
     assert text.startswith("toy-table") and message in text
 
 
@@ -276,21 +275,21 @@ def test_dataset_split_epochs_and_seed_have_no_default():
     for name in FED:
         given = {k: v for k, v in FED.items() if k != name}
         with pytest.raises(TypeError, match=name):
-            tabular.tabular(SPACE, make_table(), **given)
+            OPEN(SPACE, make_table(), **given)
 
 
 def test_incomplete_tables_are_refused():
     arch = different()
-    open_table = functools.partial(tabular.tabular, SPACE, **FED)
+    open_table = functools.partial(OPEN, SPACE, **FED)
     message = refused(open_table, make_table(arch[:-3]))
     assert "14 architectures of toy once, found 11 rows with 0 dup" in message
     assert "and 3 missing (a table that is to have a part" in message
     part = make_table(arch[:-3])
     part.manifest["part"] = True
-    small = tabular.space_of(part, SPACE)
-    assert small.size == 11 and tabular.space_of(make_table(), SPACE) is SPACE
-    assert len(tabular.tabular(small, part, **FED).row) == 11
-    made = tabular.benchmark(SPACE, part, **FED)
+    small = tabular.table_space(part, SPACE)
+    assert small.size == 11 and tabular.table_space(make_table(), SPACE) is SPACE
+    assert len(OPEN(small, part, **FED).archs) == 11
+    made = OPEN(SPACE, part, **FED)
     assert made.space.size == 11 and made.description.startswith("toy-table")
     result = CALL(made.evaluate, jax.random.key(0), query_of(arch))
     np.testing.assert_array_equal(np.isnan(result.score), np.arange(14) >= 11)
@@ -332,9 +331,7 @@ def random_search(batch):
 
 def test_the_table_is_data_to_jit_and_compiles_once():
     tables = [make_table(seed=s) for s in range(3)]
-    evaluators = [
-        tabular.evaluator(SPACE, tabular.tabular(SPACE, t, **FED)) for t in tables
-    ]
+    evaluators = [OPEN(SPACE, t, **FED).evaluate for t in tables]
     traces = []
 
     @jax.jit
@@ -349,12 +346,12 @@ def test_the_table_is_data_to_jit_and_compiles_once():
 
 
 def test_a_search_on_a_table_is_a_loop_over_lookups():
-    data = tabular.tabular(SPACE, make_table(), **FED)
-    evaluate = tabular.evaluator(SPACE, data)
+    made = OPEN(SPACE, make_table(), **FED)
+    evaluate, (data,) = made.evaluate, made.evaluate.args
     keys = jax.random.split(jax.random.key(3), 3)
     trace = simulate(keys, random_search(2), evaluate, 5)
     assert trace.score.shape == (3, 5, 2) and trace.score.dtype == jnp.float32
-    row = tabular.rows(SPACE, data, trace.query.arch)
+    row = tabular.table_rows(made, trace.query.arch)
     assert (row >= 0).all()
     np.testing.assert_array_equal(trace.score, data.score[row, 0, 0])
     _, alone = jax.jit(lambda key: run(key, random_search(2), evaluate, 5))(keys[1])
@@ -365,12 +362,12 @@ def test_more_rows_than_a_chunk(monkeypatch):
     space = nasbench201.SPACE
     arch = np.array(list(itertools.product(range(5), repeat=6)), np.int8)
     table = make_table(np.random.default_rng(0).permutation(arch), "nasbench201")
-    data = tabular.tabular(space, table, **FED)
+    made = OPEN(space, table, **FED)
     assert len(arch) > tabular._CHUNK
-    found = tabular.rows(space, data, jnp.asarray(table.arch, jnp.int32))
+    found = tabular.table_rows(made, table.arch.astype(np.int32))
     np.testing.assert_array_equal(found, np.arange(len(arch)))
     other = dataclasses.replace(space, name="another")
-    text = refused(tabular.tabular, other, table, **FED)
+    text = refused(OPEN, other, table, **FED)
     assert "of the space 'nasbench201', not 'another'" in text
 
 
@@ -384,7 +381,7 @@ def test_a_synthetic_objective_for_any_space(space):
     valid = np.asarray(jax.jit(jax.vmap(space.is_valid))(archs))
     assert valid.any() and not valid.all()
     key, other = jax.random.split(jax.random.key(0))
-    evaluate = functools.partial(CALL, synthetic.synthetic(key, space, epochs=8))
+    evaluate = functools.partial(CALL, draw(key, space, epochs=8).evaluate)
     result = jax.tree.map(np.asarray, evaluate(other, query_of(archs)))
     assert result.curve.shape == (60, 8) and result.score.dtype == np.float32
     np.testing.assert_array_equal(np.isnan(result.score), ~valid)
@@ -395,13 +392,13 @@ def test_a_synthetic_objective_for_any_space(space):
     # The key of a query changes nothing, the key of the objective everything.
     again = evaluate(key, query_of(archs))
     np.testing.assert_array_equal(result.score, again.score)
-    evaluate = functools.partial(CALL, synthetic.synthetic(other, space, epochs=8))
+    evaluate = functools.partial(CALL, draw(other, space, epochs=8).evaluate)
     assert (evaluate(key, query_of(archs)).score != result.score)[valid].mean() > 0.9
 
 
 def test_a_synthetic_curve_as_documented():
-    made = synthetic.synthetic(jax.random.key(0), SPACE, epochs=10)
-    evaluate = functools.partial(CALL, made)
+    made = draw(jax.random.key(0), SPACE, epochs=10)
+    evaluate = functools.partial(CALL, made.evaluate)
     arch = different()[[3]]
     whole = evaluate(jax.random.key(0), query_of(arch))
     part = evaluate(jax.random.key(0), query_of(arch, epoch=4, start=1))
@@ -427,7 +424,7 @@ def test_a_synthetic_objective_is_effects_pairs_and_a_remainder():
     one_hot = np.eye(5)[archs]  # (n, 6, 5)
 
     def logits(noise):
-        evaluate = synthetic.synthetic(jax.random.key(4), space, epochs=1, noise=noise)
+        evaluate = draw(jax.random.key(4), space, epochs=1, noise=noise).evaluate
         score = jax.jit(evaluate)(jax.random.key(0), query_of(archs)).score
         score = np.asarray(score, float) / 100
         return np.log(score) - np.log1p(-score)
@@ -451,7 +448,7 @@ def test_a_synthetic_objective_is_effects_pairs_and_a_remainder():
 
 
 def test_bad_sizes_of_a_synthetic_objective():
-    make = functools.partial(synthetic.synthetic, jax.random.key(0), SPACE)
+    make = functools.partial(draw, jax.random.key(0), SPACE)
     assert refused(make, epochs=0) == "epochs must be at least 1, not 0"
     for noise in (-1.0, float("nan"), float("inf")):
         assert "noise must be finite" in refused(make, noise=noise)

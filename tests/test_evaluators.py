@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 import test_training
 
-from jaxnas.benchmarks import synthetic, table_files, tabular, training_benchmark
-from jaxnas.benchmarks.base import Benchmark, Target, as_value, continued, true_scores
+from jaxnas.benchmarks import synthetic, table_files, tabular
+from jaxnas.benchmarks.base import (
+    Benchmark,
+    Target,
+    as_value,
+    continued_levels,
+    true_scores,
+)
+from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.spaces import base
 from jaxnas.types import FULL_TRAINING, Query
 
@@ -47,17 +54,19 @@ def table(seed="mean", epochs=9, curves=False, **manifest):
     columns["time/toy/train/9"] = rng.uniform(1, 2, shape).astype(np.float32)
     told = {"source": "", "sha256": "", "points": {"9": [1, 3, 6, 9]}}
     told |= {"columns": dict.fromkeys(columns, "")} | manifest
-    made = table_files.Table(
+    made = table_files.BenchmarkTable(
         "toy", "toy", base.every(SPACE).astype(np.int8), columns, told
     )
     fed = dict(dataset="toy", split="valid", epochs=epochs, seed=seed)
-    return tabular.benchmark(SPACE, table_files.check(made), **fed, curves=curves)
+    return tabular.tabular_benchmark(
+        SPACE, table_files.validate_table(made), **fed, curves=curves
+    )
 
 
 def trainings(folder):
     recipe = dataclasses.replace(test_training.RECIPE, epochs=9)
     cells = np.array([[3, 2, 4, 1, 0, 3], [1] * 6, [2] * 6, [4] * 6], np.int32)
-    made = training_benchmark.benchmark(
+    made = training_benchmark(
         jax.random.key(0),
         test_training.NETWORK,
         recipe,
@@ -68,7 +77,7 @@ def trainings(folder):
 
 
 def drawn(**options):
-    made = synthetic.benchmark(jax.random.key(0), SPACE, epochs=9, **options)
+    made = synthetic.synthetic_benchmark(jax.random.key(0), SPACE, epochs=9, **options)
     several = "spread" in options
     return Case(made, random=several, repeats=several)
 
@@ -228,7 +237,7 @@ def test_parameters_are_data_to_jit():
 
     query = Query(jnp.asarray(ARCHS), *(jnp.full(4, e, jnp.int32) for e in (9, 0, 0)))
     for key in jax.random.split(jax.random.key(0), 2):
-        made = synthetic.benchmark(key, SPACE, epochs=9)
+        made = synthetic.synthetic_benchmark(key, SPACE, epochs=9)
         evaluate_all(made.evaluate, key, query)
         evaluate_all(table(curves=True).evaluate, key, query)
     assert len(traced) == 2
@@ -239,7 +248,7 @@ def test_parameters_are_data_to_jit():
 def test_benchmarks_that_make_no_sense():
     made = table()
     change = functools.partial(dataclasses.replace, made)
-    for levels in ((), continued([0, 3]), continued([3, 3])):
+    for levels in ((), continued_levels([0, 3]), continued_levels([3, 3])):
         with pytest.raises(ValueError, match="levels must ascend from epoch 1"):
             change(levels=levels)
     with pytest.raises(ValueError, match="must be maximise or minimise"):

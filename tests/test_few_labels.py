@@ -14,7 +14,7 @@ from sklearn.linear_model import RidgeCV
 from experiments import few_labels as driver
 from experiments.zero_cost import score_columns
 from jaxnas import gp
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.kernels import feature_maps, gram
 from jaxnas.predictors import few_labels, pool
 from jaxnas.spaces import base, nasbench201
@@ -114,13 +114,13 @@ def test_the_driver(shared, monkeypatch, tmp_path):
     lines = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert float(lines[2]["spearman"]) == pytest.approx(process, 1e-4)
     # Scores of a file: one that is the accuracy itself, and of a part of the cells.
-    table = sources.open_table("zerocost")
+    table = named.open_table("zerocost")
     truth = score_columns.accuracy(table, "cifar10", "mean")[1]
     own, few = tmp_path / "own.npz", tmp_path / "few.npz"
     for path, cells in ((own, slice(None)), (few, slice(7))):
         columns = {"score/truth/x": truth[cells]}
         manifest = {"source": "x", "sha256": "0", "columns": {"score/truth/x": "x"}}
-        made = table_files.Table(
+        made = table_files.BenchmarkTable(
             "own", table.space, table.arch[cells], columns, manifest
         )
         table_files.save(path, made)

@@ -23,7 +23,7 @@ def make_table(num=40, seed=0):
         "note": 3,
     }
     arch = rng.integers(0, 5, (num, 6)).astype(np.int8)
-    return table_files.Table("toy", "toyspace", arch, columns, manifest)
+    return table_files.BenchmarkTable("toy", "toyspace", arch, columns, manifest)
 
 
 def same(one, two):
@@ -36,7 +36,7 @@ def same(one, two):
 
 def changed(table, **fields):
     there = {name: getattr(table, name) for name in table.__dataclass_fields__}
-    return table_files.Table(**(there | fields))
+    return table_files.BenchmarkTable(**(there | fields))
 
 
 def refused(function, *args):

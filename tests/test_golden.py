@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks import sources, tabular
+from jaxnas.benchmarks import named, tabular
 from jaxnas.io import npz
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
@@ -34,13 +34,13 @@ BATCHES = ("top-ei", "kdpp", "greedy-map", "thompson", "gp-bucb", "penalisation"
 
 @functools.cache
 def table():
-    return sources.open_table("analog")
+    return named.open_table("analog")
 
 
 @functools.cache
 def feedback():
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
-    return tabular.evaluator(SPACE, tabular.tabular(SPACE, table(), **which))
+    return tabular.tabular_benchmark(SPACE, table(), **which).evaluate
 
 
 def preset(name):

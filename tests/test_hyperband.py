@@ -65,7 +65,7 @@ def hyperband(space):
 
 
 def runs(num_steps, **settings):
-    benchmark = synthetic.synthetic(jax.random.key(1), SPACE, epochs=200)
+    benchmark = synthetic.synthetic_benchmark(jax.random.key(1), SPACE, epochs=200)
     evaluate = getattr(benchmark, "evaluate", benchmark)
     keys = jax.random.split(jax.random.key(0), 3)
     return simulate(keys, hyperband(SPACE), evaluate, num_steps, **settings)

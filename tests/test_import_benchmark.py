@@ -9,7 +9,7 @@ import official_samples as samples
 import pytest
 
 from experiments import import_benchmark
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import named
 from jaxnas.benchmarks.importers import official
 from jaxnas.studies import progress
 
@@ -42,7 +42,7 @@ def test_the_table_it_writes(tmp_path, folder, capsys):
     import_benchmark.main(import_benchmark.Config(f"{folder}", f"{out}", partial=True))
     text = " ".join(capsys.readouterr().out.splitlines())
     assert f"{out}: nats-tss, 2 architectures, 6 runs; checked: CRC" in text
-    table = sources.open_table(out)
+    table = named.open_table(out)
     np.testing.assert_array_equal(
         table.columns["cifar10/test/200"],
         official.read(folder, partial=True).columns["cifar10/test/200"],
@@ -59,4 +59,4 @@ def test_progress_in_lines_and_results_by_name(tmp_path, folder, capsys, monkeyp
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("read 0 of 0 MB") and lines[0].endswith("left")
     assert f"{out}: mine, 2 architectures" in " ".join(lines)
-    assert table.name == sources.open_table(out).name == "mine"
+    assert table.name == named.open_table(out).name == "mine"

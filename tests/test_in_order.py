@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks.synthetic import synthetic
+from jaxnas.benchmarks.synthetic import synthetic_benchmark
 from jaxnas.search.loop import simulate
 from jaxnas.search.ordered import in_order
 from jaxnas.spaces import base
@@ -12,7 +12,7 @@ from jaxnas.types import asked
 
 SPACE = base.product("toy", (3,) * 4)
 LIST = np.random.default_rng(0).permutation(base.every(SPACE))[:7]
-OBJECTIVE = synthetic(jax.random.key(5), SPACE, epochs=4)
+OBJECTIVE = synthetic_benchmark(jax.random.key(5), SPACE, epochs=4).evaluate
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -9,8 +9,9 @@ import official_samples as samples
 import pytest
 from official_samples import refused
 
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.benchmarks.importers import nb101, official
+from jaxnas.benchmarks.importers.nb101_encoding import encode_cells
 from jaxnas.io import npz, tfrecord
 
 
@@ -25,7 +26,7 @@ def cells(shared):
     hashes = [there["hash"][row].tobytes().hex() for row in rows]
     params, accuracy = there["params"][rows], there["test_acc_108_mean"][rows]
     rest = zip(texts, hashes, params.tolist(), accuracy.tolist(), strict=True)
-    return sources.nb101_vectors(*parts), list(rest)
+    return encode_cells(*parts), list(rest)
 
 
 def evaluations(accuracy, epochs, repeat):
@@ -103,7 +104,7 @@ def test_it_agrees_with_the_reference_table(tmp_path, cells, shared, monkeypatch
     path = tmp_path / "nasbench.tfrecord"
     path.write_bytes(samples.tfrecords(all_records(cells)))
     table = official.read(path, partial=True)
-    known = sources.open_table("nb101")
+    known = named.open_table("nb101")
     rows = np.random.default_rng(0).choice(len(known.arch), 20, replace=False)
     np.testing.assert_array_equal(known.arch[rows], table.arch)
     mean = table.columns["cifar10/test/108"].mean(1)

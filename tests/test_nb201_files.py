@@ -13,7 +13,7 @@ import official_samples as samples
 import pytest
 from official_samples import refused
 
-from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.benchmarks import named, table_files, tabular
 from jaxnas.benchmarks.importers import nb201, nb201_runs, official
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query
@@ -75,7 +75,7 @@ def test_every_number_of_the_records_is_in_the_table(records, table):
 
 def test_it_agrees_with_the_reference_table(shared, monkeypatch, table):
     monkeypatch.setenv("JAXNAS_SHARED", str(shared))
-    known = sources.open_table("nb201")
+    known = named.open_table("nb201")
     rows = [0, 11, 284]
     np.testing.assert_array_equal(known.arch[rows], table.arch)
     pairs = {
@@ -130,7 +130,7 @@ def test_what_is_written_is_read_with_and_without_curves(tmp_path, whole):
     out = tmp_path / "out.npz"
     table = official.convert(folder, out, name="mine", partial=True)
     same(table, table_files.load(out, curves=None))
-    light = sources.open_table(out)
+    light = named.open_table(out)
     assert light.name == "mine"
     assert light.columns["cifar100/valid/200"].shape == (3, 3)
     assert not any(column.ndim == 3 for column in light.columns.values())
@@ -142,7 +142,7 @@ def test_what_is_written_is_read_with_and_without_curves(tmp_path, whole):
 
 def test_a_table_of_all_cells_is_a_benchmark(shared, monkeypatch, tmp_path, small):
     monkeypatch.setenv("JAXNAS_SHARED", str(shared))
-    known = sources.open_table("nb201")
+    known = named.open_table("nb201")
     state = small["arch2infos"][11]["less"]["all_results"]["cifar10-valid", 777]
     state |= {"params": 1.0, "eval_names": ["x-valid"]}
     for field in ("eval_acc1es", "eval_losses", "eval_times"):
@@ -156,15 +156,15 @@ def test_a_table_of_all_cells_is_a_benchmark(shared, monkeypatch, tmp_path, smal
     table = nb201._table("nb201", "made", ("0" * 64, ""), [*known.arch], runs)
     table_files.save(tmp_path / "table.npz", table)
     what = {"dataset": "cifar10-valid", "split": "valid", "epochs": 12, "seed": 0}
-    data = tabular.tabular(
-        nasbench201.SPACE, sources.open_table(tmp_path / "table.npz"), **what
+    benchmark = tabular.tabular_benchmark(
+        nasbench201.SPACE, named.open_table(tmp_path / "table.npz"), **what
     )
     query = Query(
         arch=known.arch[:3].astype(np.int32),
         epoch=np.full(3, 12, np.int32),
         start=np.zeros(3, np.int32),
     )
-    result = tabular.lookup(nasbench201.SPACE, data, jax.random.key(0), query)
+    result = benchmark.evaluate(jax.random.key(0), query)
     np.testing.assert_array_equal(result.score, known.columns["cifar10/valid/12"][:3])
     np.testing.assert_allclose(
         result.cost, table.columns["seconds/cifar10-valid/12"][:3]

@@ -10,7 +10,8 @@ import pytest
 import test_training
 from test_training import NETWORK, images
 
-from jaxnas.benchmarks import training
+from jaxnas.benchmarks import training_store
+from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.networks import runs
 from jaxnas.types import FULL_TRAINING, Query
 
@@ -23,7 +24,8 @@ KEY = jax.random.key(0)
 
 
 def made(folder=None, recipe=RECIPE, key=KEY, **kwargs):
-    return training.trainings(key, NETWORK, recipe, images(), folder=folder, **kwargs)
+    options = {"folder": folder, **kwargs}
+    return training_benchmark(key, NETWORK, recipe, images(), **options).evaluate
 
 
 def asked(evaluate, start, epoch, archs=ARCHS, seed=None):
@@ -70,7 +72,7 @@ def test_a_training_goes_on_along_its_own_schedule(tmp_path, whole):
     trained_for(again, 9, whole)
     np.testing.assert_allclose(again.cost, first.cost + second.cost, 1e-5)
     np.testing.assert_array_equal(asked(evaluate, 0, 3).cost, first.cost)
-    curves = training.saved(tmp_path, ARCHS[0], 9)
+    curves = training_store.load_curves(tmp_path, ARCHS[0], 9)
     np.testing.assert_array_equal(curves["valid"], whole.curve[0])
 
 

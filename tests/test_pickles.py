@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxnas.io import pickles
-from jaxnas.io.streams import Source
+from jaxnas.io.streams import ByteStream
 
 
 def load(data, admitted=pickles.PLAIN, **kwargs):
-    return pickles.load(Source(io.BytesIO(data)), admitted, **kwargs)
+    return pickles.load(ByteStream(io.BytesIO(data)), admitted, **kwargs)
 
 
 def refused(data, *args, **kwargs):
@@ -86,7 +86,7 @@ def test_long_runs_over_the_edges_of_pieces():
                 return super().read(min(size, 1 + self.tell() % 100))
 
         short = pickle.dumps(values[:3], protocol)
-        assert pickles.load(Source(Slow(short)), pickles.PLAIN) == values[:3]
+        assert pickles.load(ByteStream(Slow(short)), pickles.PLAIN) == values[:3]
 
 
 def test_numbers_of_numpy_and_ordered_dicts():

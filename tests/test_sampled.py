@@ -9,7 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from jaxnas import gp
-from jaxnas.benchmarks.synthetic import synthetic
+from jaxnas.benchmarks.synthetic import synthetic_benchmark
 from jaxnas.kernels import feature_maps
 from jaxnas.kernels.gram import laplace
 from jaxnas.predictors import pool, pool_gp
@@ -42,7 +42,7 @@ def constant(arch):
     return (jnp.ones(3),)
 
 
-OBJECTIVE = synthetic(jax.random.key(5), SPACE)
+OBJECTIVE = synthetic_benchmark(jax.random.key(5), SPACE).evaluate
 
 
 def _evaluate(failing, key, query):

@@ -14,7 +14,7 @@ import pytest
 
 from experiments import zero_cost_score
 from jaxnas import datasets
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.io import npz
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
@@ -191,7 +191,7 @@ def driver(folder, **options):
 
 def test_the_driver_writes_a_table_that_opens(tmp_path):
     table = zero_cost_score.main(driver(tmp_path))  # of the digits
-    read = sources.open_table(tmp_path / "out/scores.npz")
+    read = named.open_table(tmp_path / "out/scores.npz")
     assert np.array_equal(read.arch, ARCHS[:4])
     found = table_files.scores(read)
     assert set(found) == {("hook_logdet", "digits"), ("live_macs", "digits")}

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import zero_cost_search
 from experiments.zero_cost import reference_search
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.spaces import base, nasbench101, nasbench201
 
 SPACE = base.product("small", (3, 2, 4))
@@ -156,11 +156,11 @@ def test_sizes_and_tables_that_are_not_right(small, table):
 @pytest.fixture(scope="module")
 def scored_table(tmp_path_factory):
     """The embedded table with a made-up score, so that nothing else is needed."""
-    analog = sources.analog()
+    analog = named.open_table("analog")
     accuracy = analog.columns["cifar10/test/200"]
     noise = np.random.default_rng(0).normal(0, 5, len(accuracy))
     names = {"score/made_up/cifar10": "accuracy and noise", "cifar10/test/200": "mean"}
-    table = table_files.Table(
+    table = table_files.BenchmarkTable(
         *("scored", analog.space, analog.arch),
         {"score/made_up/cifar10": accuracy + noise, "cifar10/test/200": accuracy},
         analog.manifest | {"columns": names},

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.benchmarks import columns, named, sources, table_files, tabular
 from jaxnas.benchmarks.importers import analog
 from jaxnas.io import npz
+from jaxnas.io.cache import cache_folder
 from jaxnas.spaces import nasbench101, nasbench201
 
 
@@ -40,8 +41,8 @@ def cached(tmp_path_factory):
     """The embedded table, and the file that a call leaves in an empty cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXNAS_CACHE", str(tmp_path_factory.mktemp("once")))
-        table = sources.analog()
-        (file,) = analog.cache_folder().iterdir()
+        table = analog.analog_table()
+        (file,) = cache_folder().iterdir()
     return table, file
 
 
@@ -55,7 +56,7 @@ def full(cache, cached):
 @pytest.fixture
 def nb201(shared, monkeypatch):
     monkeypatch.setenv("JAXNAS_SHARED", str(shared))
-    return sources.open_table("nb201")
+    return named.open_table("nb201")
 
 
 def refused(function, *args):
@@ -92,20 +93,20 @@ def test_the_embedded_table_is_complete(cached):
 def test_the_second_call_reads_the_cache(cached, full, monkeypatch):
     table, _ = cached
     with monkeypatch.context() as patch:
-        patch.setattr(analog, "_analog_table", None)
-        again = sources.open_table("analog")
+        patch.setattr(analog, "_build_table", None)
+        again = named.open_table("analog")
     assert again.manifest == table.manifest
     for name, column in table.columns.items():
         np.testing.assert_array_equal(again.columns[name], column)
     content = full.read_bytes()
     full.write_bytes(content[:1000])
-    np.testing.assert_array_equal(sources.analog().arch, table.arch)
+    np.testing.assert_array_equal(analog.analog_table().arch, table.arch)
     assert full.read_bytes() == content
 
 
 def test_a_cache_of_another_source_is_not_believed(cached, full):
     table, _ = cached
-    wrong = table_files.Table(
+    wrong = table_files.BenchmarkTable(
         table.name,
         table.space,
         table.arch[::-1],
@@ -113,23 +114,23 @@ def test_a_cache_of_another_source_is_not_believed(cached, full):
         table.manifest | {"sha256": "0" * 64},
     )
     table_files.save(full, wrong)
-    np.testing.assert_array_equal(sources.analog().arch, table.arch)
+    np.testing.assert_array_equal(analog.analog_table().arch, table.arch)
 
 
 def test_without_a_cache_it_works_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path / "file" / "below"))
-    assert len(sources.analog().arch) == 15_625
+    assert len(analog.analog_table().arch) == 15_625
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
-    assert analog.cache_folder() == tmp_path / "cache" / "inner"
+    assert cache_folder() == tmp_path / "cache" / "inner"
     monkeypatch.delenv("JAXNAS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert analog.cache_folder() == Path("/x/jaxnas")
+    assert cache_folder() == Path("/x/jaxnas")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert analog.cache_folder() == Path("/home/me/.cache/jaxnas")
+    assert cache_folder() == Path("/home/me/.cache/jaxnas")
 
 
 def test_its_cells_are_those_of_nas_bench_201(nb201, cached):
@@ -173,12 +174,13 @@ def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path):
     ):
         for protocol in range(6):
             path.write_bytes(pickle.dumps(value, protocol))
-            message = refused(sources.analog, path)
+            message = refused(analog.analog_table, path)
             assert str(path) in message and "is no data file" in message
             assert "only Architecture and DriftMeasurement" in message
             assert not ran.exists()
     assert name in refused(
-        sources.analog, path.write_bytes(pickle.dumps(Call(os.system, "x"))) and path
+        analog.analog_table,
+        path.write_bytes(pickle.dumps(Call(os.system, "x"))) and path,
     )
 
 
@@ -190,7 +192,9 @@ def test_classes_that_are_not_admitted(tmp_path, name):
     path = tmp_path / "data.anb"
     module, attribute = name.split()
     path.write_bytes(f"c{module}\n{attribute}\n.".encode())
-    assert f"it asks for {module}.{attribute}, and" in refused(sources.analog, path)
+    assert f"it asks for {module}.{attribute}, and" in refused(
+        analog.analog_table, path
+    )
 
 
 def test_no_way_into_an_admitted_class(tmp_path):
@@ -200,7 +204,9 @@ def test_no_way_into_an_admitted_class(tmp_path):
         b"\x8c" + bytes([len(text)]) + text for text in (module, name)
     )
     path.write_bytes(data + b"\x93.")
-    assert "Architecture.__init__.__globals__, and" in refused(sources.analog, path)
+    assert "Architecture.__init__.__globals__, and" in refused(
+        analog.analog_table, path
+    )
 
 
 @pytest.fixture
@@ -231,7 +237,7 @@ def records(monkeypatch):
 def test_records_of_the_right_form_are_read(tmp_path, records):
     path = tmp_path / "data.anb"
     path.write_bytes(pickle.dumps(records, 4))
-    table = sources.analog(path)
+    table = analog.analog_table(path)
     # Edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3 with none, skip_connect, 1x1, 3x3, avg_pool.
     assert table.arch.tolist() == [[1, 0, 2, 3, 4, 1], [4, 2, 0, 3, 1, 1]]
     assert (table.columns["cifar10-drift-60/test/200"] == 40).all()
@@ -266,7 +272,7 @@ def test_records_of_another_form_are_refused(tmp_path, records, cache, spoil, me
     path = tmp_path / "data.anb"
     spoil(records)
     path.write_bytes(pickle.dumps(records, 4))
-    text = refused(sources.analog, path)
+    text = refused(analog.analog_table, path)
     assert message in text and str(path) in text
     assert not cache.exists()
 
@@ -275,14 +281,14 @@ def test_a_damaged_data_file_is_refused(tmp_path, data_file):
     path, data = tmp_path / "data.anb", data_file.read_bytes()[:300_000]
     for length in np.linspace(0, len(data), 25).astype(int):
         path.write_bytes(data[:length])
-        assert str(path) in refused(sources.analog, path)
+        assert str(path) in refused(analog.analog_table, path)
     path.unlink()
-    assert f"cannot read {path}: No such file" in refused(sources.analog, path)
+    assert f"cannot read {path}: No such file" in refused(analog.analog_table, path)
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install analog-nasbench" in refused(sources.analog)
+    assert "pip install analog-nasbench" in refused(analog.analog_table)
 
 
 # --- the reference files --------------------------------------------------------------
@@ -334,7 +340,7 @@ def test_nas_bench_201_agrees_with_complete_records(nb201, shared):
 
 def test_seeds_of_nas_bench_201(nb201):
     given = {"dataset": "cifar10-seeds", "split": "test", "epochs": 200}
-    mean = tabular.column(nb201, **given, seed="mean")[:, 0]
+    mean = columns.column(nb201, **given, seed="mean")[:, 0]
     runs = nb201.columns["cifar10-seeds/test/200"]
     three = ~np.isnan(runs).any(1)
     assert three.sum() == 7961
@@ -364,7 +370,7 @@ def official_hash(matrix, names):
 
 def test_cells_of_nas_bench_101_are_those_of_its_hashes(shared, monkeypatch):
     monkeypatch.setenv("JAXNAS_SHARED", str(shared))
-    table = sources.open_table("nb101")
+    table = named.open_table("nb101")
     assert table.arch.shape == (423_624, 26) and table.arch.dtype == np.int8
     accuracy = table.columns["cifar10/test/108"]
     np.testing.assert_allclose(accuracy.max(), 94.317573, atol=1e-4)
@@ -376,7 +382,7 @@ def test_cells_of_nas_bench_101_are_those_of_its_hashes(shared, monkeypatch):
             matrix, names = nasbench101.to_matrix(table.arch[row])
             assert len(names) == size
             assert official_hash(matrix, names) == there["hash"][row].tobytes().hex()
-    data = tabular.tabular(
+    benchmark = tabular.tabular_benchmark(
         nasbench101.SPACE,
         table,
         dataset="cifar10",
@@ -385,7 +391,7 @@ def test_cells_of_nas_bench_101_are_those_of_its_hashes(shared, monkeypatch):
         seed="mean",
     )
     some = rng.choice(len(table.arch), 1000)
-    found = tabular.rows(nasbench101.SPACE, data, table.arch[some].astype(np.int32))
+    found = tabular.table_rows(benchmark, table.arch[some].astype(np.int32))
     np.testing.assert_array_equal(found, some)
 
 
@@ -401,7 +407,7 @@ CELLS = {
 def test_a_small_cell_takes_the_places_of_a_large_one(tmp_path):
     path = tmp_path / "nb101.npz"
     np.savez(path, **CELLS)
-    table = sources.nb101(path)
+    table = sources.nasbench101_table(path)
     np.testing.assert_allclose(table.columns["cifar10/test/108"], [50, 90], rtol=1e-6)
     names = ["input", "conv1x1-bn-relu", "maxpool3x3", "output"]
     matrix = np.array([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
@@ -430,35 +436,35 @@ def test_cells_that_are_none_are_refused(tmp_path, name, row, value):
     path, cells = tmp_path / "nb101.npz", {n: a.copy() for n, a in CELLS.items()}
     cells[name][row] = value
     np.savez(path, **cells)
-    message = refused(sources.nb101, path)
+    message = refused(sources.nasbench101_table, path)
     assert f"holds no cells of NAS-Bench-101: 1 of 2 rows, first {row}" in message
 
 
 def test_reference_files_that_are_missing_or_foreign(tmp_path, monkeypatch, shared):
     monkeypatch.setenv("JAXNAS_SHARED", str(tmp_path))
     for name, file in (("nb201", "nb201_accuracy.npz"), ("nb101", "nb101.npz")):
-        message = refused(sources.open_table, name)
+        message = refused(named.open_table, name)
         assert f"no such file: {tmp_path / 'data' / file}; set JAXNAS_SHARED" in message
     (tmp_path / "data").mkdir()
     for ours, theirs in (("nb101", "nb201_accuracy"), ("nb201", "nb101")):
         file = "nb101.npz" if ours == "nb101" else "nb201_accuracy.npz"
         source = shared / "data" / f"{theirs}.npz"
         shutil.copy(source, tmp_path / "data" / file)
-        message = refused(sources.open_table, ours)
+        message = refused(named.open_table, ours)
         assert "wanted the arrays" in message and ", found " in message
     file = tmp_path / "data" / "nb101.npz"
     file.write_bytes((shared / "data/nb101.npz").read_bytes()[:100_000])
-    assert "not a sound npz" in refused(sources.open_table, "nb101")
+    assert "not a sound npz" in refused(named.open_table, "nb101")
 
 
 def test_a_table_by_name_or_by_path(tmp_path, full):
     path = tmp_path / "mine.npz"
-    message = refused(sources.open_table, "nb301")
+    message = refused(named.open_table, "nb301")
     assert (
         "unknown benchmark 'nb301': wanted analog, fashion, fashion-curves, nb201, nb101, "
         "zerocost, or" in message
     )
-    assert refused(sources.open_table, path) == f"no such file: {path}"
+    assert refused(named.open_table, path) == f"no such file: {path}"
     shutil.copy(full, path)
-    assert sources.open_table(path).name == "analog"
-    assert sources.open_table(str(path)).manifest == sources.analog().manifest
+    assert named.open_table(path).name == "analog"
+    assert named.open_table(str(path)).manifest == analog.analog_table().manifest

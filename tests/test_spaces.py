@@ -36,7 +36,9 @@ def accuracy_file(shared):
 @pytest.fixture(scope="module")
 def cells101(shared):
     """All 423,624 cells (n, 26)."""
-    return sources.nb101(shared / "data" / "nb101.npz").arch.astype(np.int32)
+    return sources.nasbench101_table(shared / "data" / "nb101.npz").arch.astype(
+        np.int32
+    )
 
 
 def keys(num=NUM, seed=0):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import base as benchmarks
-from jaxnas.benchmarks import sources, table_files, tabular
+from jaxnas.benchmarks import named, table_files, tabular
 from jaxnas.kernels import feature_maps
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search.evolution import regularized_evolution
@@ -50,7 +50,9 @@ def make_table(**manifest):
 
 def with_columns(name, arch, columns, manifest):
     told = manifest | {"columns": dict.fromkeys(columns, "drawn")}
-    return table_files.check(table_files.Table(name, "toy", arch, columns, told))
+    return table_files.validate_table(
+        table_files.BenchmarkTable(name, "toy", arch, columns, told)
+    )
 
 
 def without(table, *names):
@@ -75,7 +77,7 @@ def spent(table, split=("train", "valid")):
 
 def test_curves_and_seconds_are_those_of_one_run():
     table = make_table()
-    made = tabular.benchmark(SPACE, table, **FED, seed="random", curves=True)
+    made = tabular.tabular_benchmark(SPACE, table, **FED, seed="random", curves=True)
     assert [level.epoch for level in made.levels] == [1, 4, 6, 10]
     assert [level.continues for level in made.levels] == [False, True, True, True]
     assert (made.epochs, made.cost_unit) == (10, "seconds")
@@ -103,7 +105,9 @@ def test_curves_and_seconds_are_those_of_one_run():
 
 
 def test_repetitions_are_different_runs():
-    made = tabular.benchmark(SPACE, make_table(), **FED, seed="random", curves=True)
+    made = tabular.tabular_benchmark(
+        SPACE, make_table(), **FED, seed="random", curves=True
+    )
     asked = [
         CALL(made.evaluate, jax.random.key(0), query_of(ARCHS, seed=s)).score
         for s in range(4)
@@ -120,17 +124,17 @@ def test_one_seed_and_the_mean_of_all():
     curve, seconds = table.columns["curve/letters/valid/10"][:, :, 1:], spent(table)
     run = ~np.isnan(curve[:, :, :1])
     key = jax.random.key(0)
-    made = tabular.benchmark(SPACE, table, **FED, seed="mean", curves=True)
+    made = tabular.tabular_benchmark(SPACE, table, **FED, seed="mean", curves=True)
     result = CALL(made.evaluate, key, query_of(ARCHS, 6))
     np.testing.assert_allclose(result.curve[:, :3], np.nanmean(curve, 1)[:, :3], 1e-5)
     mean = np.sum(seconds, 1, where=run) / run.sum(1)
     np.testing.assert_allclose(result.cost, mean[:, 2], 1e-5)
-    made = tabular.benchmark(SPACE, table, **FED, seed=1, curves=True)
+    made = tabular.tabular_benchmark(SPACE, table, **FED, seed=1, curves=True)
     result = CALL(made.evaluate, key, query_of(ARCHS, seed=5))
     np.testing.assert_array_equal(result.curve, curve[:, 1])
     np.testing.assert_allclose(result.cost, seconds[:, 1, -1], 1e-5)
     with pytest.raises(ValueError, match="no seed 2 for 12 of 24 architectures"):
-        tabular.benchmark(SPACE, table, **FED, seed=2, curves=True)
+        tabular.tabular_benchmark(SPACE, table, **FED, seed=2, curves=True)
 
 
 def test_seconds_that_are_sums_already():
@@ -139,7 +143,7 @@ def test_seconds_that_are_sums_already():
     elapsed = np.cumsum(rng.uniform(1, 2, (24, 3, 5)), 2).astype(np.float32)
     columns = table.columns | {"elapsed/letters/train/10": elapsed}
     table = with_columns("a", table.arch, columns, table.manifest)
-    made = tabular.benchmark(SPACE, table, **FED, seed=1, curves=True)
+    made = tabular.tabular_benchmark(SPACE, table, **FED, seed=1, curves=True)
     result = CALL(made.evaluate, jax.random.key(0), query_of(ARCHS, 6, 4))
     wanted = elapsed[:, 1, 3] - elapsed[:, 1, 2]
     np.testing.assert_allclose(result.cost, wanted, 1e-5)
@@ -151,7 +155,9 @@ def test_costs_without_seconds_by_epoch():
     key = jax.random.key(0)
 
     def cost(table):
-        made = tabular.benchmark(SPACE, table, **FED, seed="random", curves=True)
+        made = tabular.tabular_benchmark(
+            SPACE, table, **FED, seed="random", curves=True
+        )
         return made.cost_unit, CALL(made.evaluate, key, query_of(ARCHS, 7, 1)).cost
 
     unit, costs = cost(table)
@@ -168,7 +174,7 @@ def test_what_failed_is_charged_and_what_is_not_known_is_free():
     curve = table.columns["curve/letters/valid/10"]
     curve[0, :, 3:] = np.nan  # diverged after epoch 4
     curve[1] = np.nan  # was not trained
-    made = tabular.benchmark(SPACE, table, **FED, seed="random", curves=True)
+    made = tabular.tabular_benchmark(SPACE, table, **FED, seed="random", curves=True)
     result = CALL(made.evaluate, jax.random.key(0), query_of(ARCHS, 6))
     assert np.isnan(result.score[:2]).all()
     assert result.cost[0] > 0 and result.cost[1] == 0
@@ -176,14 +182,14 @@ def test_what_failed_is_charged_and_what_is_not_known_is_free():
 
 def test_the_fashion_table_is_searched_by_its_epochs():
     """Epochs 1 to 3 of the only schedule came back NaN, and cost something."""
-    table = sources.fashion()
+    table = named.open_table("fashion")
     fed = dict(dataset="fashion", split="valid", epochs=4, seed="random")
     fed["dataset"] = next(iter(table_files.accuracies(table)))[0]
     key, archs = jax.random.key(0), table.arch[:5]
-    made = tabular.benchmark(nasbench201.SPACE, table, **fed)
+    made = tabular.tabular_benchmark(nasbench201.SPACE, table, **fed)
     nothing = CALL(made.evaluate, key, query_of(archs, 3))
     assert np.isnan(nothing.score).all() and (nothing.cost == 0).all()
-    curves = tabular.benchmark(nasbench201.SPACE, table, **fed, curves=True)
+    curves = tabular.tabular_benchmark(nasbench201.SPACE, table, **fed, curves=True)
     assert [level.epoch for level in curves.levels] == [1, 2, 3, 4]
     early = CALL(curves.evaluate, key, query_of(archs, 3))
     assert not np.isnan(early.score).any() and (early.cost > 0).all()
@@ -196,16 +202,16 @@ def test_curves_that_are_not_there(tmp_path):
     def refused(table, **change):
         with pytest.raises(ValueError) as caught:
             fed = FED | {"seed": "random", "curves": True} | change
-            tabular.benchmark(SPACE, table, **fed)
+            tabular.tabular_benchmark(SPACE, table, **fed)
         return str(caught.value)
 
     table = make_table()
     path = tmp_path / "table.npz"
     table_files.save(path, table)
-    light = sources.open_table(path)
+    light = named.open_table(path)
     assert "toy-table curve has no dataset 'letters'; it has none" in refused(light)
-    whole = sources.open_table(path, curves=None)
-    tabular.benchmark(SPACE, whole, **FED, seed="random", curves=True)
+    whole = named.open_table(path, curves=None)
+    tabular.tabular_benchmark(SPACE, whole, **FED, seed="random", curves=True)
     assert "curve/letters has no split 'test'" in refused(table, split="test")
     for points in (None, [1, 2], [0, 1, 1, 2, 3], [0, 1, 2, 3, 11], "abcde"):
         text = refused(make_table(points={"10": points}))
@@ -231,9 +237,11 @@ def loss_table(**manifest):
 def test_a_target_to_minimise_is_negated_at_the_door(tmp_path):
     table = loss_table()
     table_files.save(tmp_path / "table.npz", table)
-    table = sources.open_table(tmp_path / "table.npz", curves=None)
+    table = named.open_table(tmp_path / "table.npz", curves=None)
     truth = {"split": "test"}
-    made = tabular.benchmark(SPACE, table, **FED, seed=0, curves=True, truth=truth)
+    made = tabular.tabular_benchmark(
+        SPACE, table, **FED, seed=0, curves=True, truth=truth
+    )
     assert made.target == ("loss", "nats", "minimise")
     result = CALL(made.evaluate, jax.random.key(0), query_of(ARCHS))
     losses = table.columns["curve/letters/valid/10"][:, 0, -1]
@@ -263,7 +271,7 @@ def test_columns_are_checked_by_their_target():
         with pytest.raises(
             ValueError, match=f"{what}.*wanted finite numbers .loss, na"
         ):
-            table_files.check(table)
+            table_files.validate_table(table)
     for told, message in (
         ([], "as a dict"),
         (
@@ -289,11 +297,11 @@ def test_the_truth_is_a_mean_unless_a_seed_is_named():
     table = with_columns("a", table.arch, columns, table.manifest)
     for seed, wanted in (({}, runs.mean(1)), ({"seed": 2}, runs[:, 2])):
         truth = {"split": "test", "epochs": 20} | seed
-        made = tabular.benchmark(
+        made = tabular.tabular_benchmark(
             SPACE, table, **FED, seed="random", curves=True, truth=truth
         )
         np.testing.assert_allclose(benchmarks.true_scores(made, ARCHS), wanted, 1e-6)
-    made = tabular.benchmark(SPACE, table, **FED, seed="random", curves=True)
+    made = tabular.tabular_benchmark(SPACE, table, **FED, seed="random", curves=True)
     curve = table.columns["curve/letters/valid/10"][:, :, -1]
     true = benchmarks.true_scores(made, ARCHS)
     np.testing.assert_allclose(true, np.nanmean(curve, 1), 1e-6)
@@ -306,7 +314,7 @@ def test_a_truth_of_another_target_is_refused():
     table = with_columns("a", table.arch, columns, told)
     with pytest.raises(ValueError, match="the truth of a is loss, of another target"):
         truth = {"dataset": "loss"}
-        tabular.benchmark(SPACE, table, **FED, seed=0, curves=True, truth=truth)
+        tabular.tabular_benchmark(SPACE, table, **FED, seed=0, curves=True, truth=truth)
 
 
 # --- a part of a space of 2^75 vectors ---------------------------------------------------
@@ -334,8 +342,8 @@ def darts_table(path, num):
     columns = {"cifar10/valid/1": accuracy[:num]}
     told = {"source": "SWAP", "sha256": "", "part": True}
     told["columns"] = dict.fromkeys(columns, "short trainings")
-    return table_files.check(
-        table_files.Table("swap", DARTS.name, arch[:num], columns, told)
+    return table_files.validate_table(
+        table_files.BenchmarkTable("swap", DARTS.name, arch[:num], columns, told)
     )
 
 
@@ -344,7 +352,7 @@ def test_searches_of_a_part_of_a_large_space(shared):
     table = darts_table(shared / "data/darts_swap_1000_cifar10.csv", 1000)
     assert len(table.arch) > 990
     fed = dict(dataset="cifar10", split="valid", epochs=1, seed="mean")
-    made = tabular.benchmark(DARTS, table, **fed)
+    made = tabular.tabular_benchmark(DARTS, table, **fed)
     assert made.space.size == len(table.arch)
     pool = make_pool(
         made.space, [feature_maps.hamming_features(made.space)], arch=made.archs
@@ -367,7 +375,7 @@ def test_searches_of_a_part_of_a_large_space(shared):
 
 
 def test_a_seed_that_a_curve_does_not_have_is_named():
-    table = sources.open_table("fashion", curves=None)
+    table = named.open_table("fashion", curves=None)
     which = {"dataset": "fashion-mnist", "split": "valid", "epochs": 4, "curves": True}
     with pytest.raises(ValueError, match="has no seed 9; it has 0, 1, 2, mean, random"):
-        tabular.benchmark(SPACE, table, seed=9, **which)
+        tabular.tabular_benchmark(SPACE, table, seed=9, **which)

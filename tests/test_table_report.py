@@ -27,13 +27,13 @@ def path(tmp_path):
             {k: np.clip(v, 0, 100).astype(np.float32) for k, v in curves.items()}
         )
     file = tmp_path / "table.npz"
-    table_files.save(file, trained.table(trained.Trainings(archs, runs, "toy", {})))
+    table_files.save(file, trained.as_table(trained.Trainings(archs, runs, "toy", {})))
     return file, archs, runs
 
 
 def test_it_measures_what_scipy_says(path, tmp_path, capsys):
     file, archs, (one, two) = path
-    other = trained.table(trained.Trainings(archs, [one], "other", {}))
+    other = trained.as_table(trained.Trainings(archs, [one], "other", {}))
     table_files.save(tmp_path / "other.npz", other)
     config = table_report.Config(
         benchmark=str(file),
@@ -73,7 +73,9 @@ def test_it_says_what_it_needs(path, tmp_path):
         with pytest.raises(ValueError, match=message):
             table_report.main(config)
     single = tmp_path / "single.npz"
-    table_files.save(single, trained.table(trained.Trainings(archs, [one], "toy", {})))
+    table_files.save(
+        single, trained.as_table(trained.Trainings(archs, [one], "toy", {}))
+    )
     with pytest.raises(ValueError, match="has two runs of 0 functions"):
         table_report.main(table_report.Config(str(single), out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()

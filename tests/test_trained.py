@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import table_report, train_table
-from jaxnas.benchmarks import sources, table_files, trained
+from jaxnas.benchmarks import named, table_files, trained
 from jaxnas.datasets import opened
 from jaxnas.io import npz
 from jaxnas.networks import runs
@@ -45,7 +45,7 @@ def test_every_cell_has_the_numbers_of_its_function(tmp_path):
     path = tmp_path / "table.npz"
     some = trained.Trainings(archs, found, "toy", {"hours": 1})
     trained.save(tmp_path / "trainings.npz", some)
-    table_files.save(path, trained.table(trained.load(tmp_path / "trainings.npz")))
+    table_files.save(path, trained.as_table(trained.load(tmp_path / "trainings.npz")))
     table = table_files.load(path, curves=None)
     assert table.manifest["hours"] == 1 and table.manifest["points"] == {"3": [1, 2, 3]}
     assert table_files.accuracies(table).keys() == {
@@ -70,13 +70,13 @@ def test_every_cell_has_the_numbers_of_its_function(tmp_path):
                     assert np.isnan(curve).all()
                 last = table.columns[f"toy/{split}/3"][cell, run]
                 np.testing.assert_array_equal(last, curve[-1])
-    np.testing.assert_array_equal(sources.open_table(path).arch, table.arch)
+    np.testing.assert_array_equal(named.open_table(path).arch, table.arch)
 
 
 def test_functions_are_trained_once():
     with pytest.raises(ValueError, match="two of the cells compute the same function"):
         twice = np.array([[0] * 6, [0] * 5 + [3]])
-        trained.table(trained.Trainings(twice, [curves(2)], "toy", {}))
+        trained.as_table(trained.Trainings(twice, [curves(2)], "toy", {}))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_seconds_are_those_of_the_clock(fake, tmp_path, monkeypatch):
 
 def test_the_table_that_ships_has_signal():
     assert trained.SHIPPED["fashion"].stat().st_size < 10e6
-    table = sources.open_table("fashion")
+    table = named.open_table("fashion")
     known = trained.load(trained.SHIPPED["fashion"])
     cells = known.archs
     np.testing.assert_array_equal(cells, trained.representatives()[: len(cells)])
@@ -267,7 +267,7 @@ def test_the_table_that_ships_has_signal():
 def test_the_long_curves_that_ship_are_what_they_say():
     path = trained.SHIPPED["fashion-curves"]
     assert path.stat().st_size < 1e6
-    known, table = trained.load(path), sources.open_table("fashion-curves")
+    known, table = trained.load(path), named.open_table("fashion-curves")
     assert known.manifest["clock"] == "CPU seconds of one core"
     told, epochs = known.manifest["settings"], known.manifest["recipe"]["epochs"]
     assert epochs >= 12 and told["epochs"] == epochs

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import tw_batch
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import named
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -24,7 +24,7 @@ def done(tmp_path_factory):
 
 def test_every_method_is_run_with_every_batch_size(done):
     out, arrays = done
-    column = sources.open_table("analog").columns["cifar10/test/200"]
+    column = named.open_table("analog").columns["cifar10/test/200"]
     labels = {name.split("/")[0] for name in arrays}
     assert labels == {"random-x1", "random-x4", "evolution-x1", "evolution-x4"}
     for label in labels:

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import tw_sequential
 from experiments.zero_cost import known_scores
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.io import npz
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
@@ -39,7 +39,7 @@ def done(tmp_path_factory):
 
 def test_scores_are_those_of_the_rows_that_were_asked(done):
     _, arrays = done
-    column = sources.open_table("analog").columns["cifar10/test/200"]
+    column = named.open_table("analog").columns["cifar10/test/200"]
     for method in SMALL.methods:
         assert arrays[f"{method}/row"].shape == (3, 24)
         expected = column[arrays[f"{method}/row"]]
@@ -66,7 +66,7 @@ def test_the_files_say_what_was_returned(done):
 
 
 def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
-    table = sources.open_table("zerocost")
+    table = named.open_table("zerocost")
     which = ("zerocost",), "cifar10", SPACE, table.arch
     (part,) = known_scores.open_scores(("hook_logdet", "live_macs"), *which).features
     score = table.columns["score/hook_logdet/cifar10"].reshape(-1)
@@ -102,12 +102,14 @@ def test_scores_that_there_are_not(shared, tmp_path, change, words):
 
 
 def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
-    whole = sources.open_table("analog")
+    whole = named.open_table("analog")
     some = np.random.default_rng(0).permutation(len(whole.arch))[:400]
     columns = {"toy/test/200": whole.columns["cifar10/test/200"][some]}
     manifest = {"source": "x", "sha256": "0", "part": True}
     manifest["columns"] = {"toy/test/200": "of some cells"}
-    part = table_files.Table("part", whole.space, whole.arch[some], columns, manifest)
+    part = table_files.BenchmarkTable(
+        "part", whole.space, whole.arch[some], columns, manifest
+    )
     table_files.save(tmp_path / "part.npz", part)
     config = dataclasses.replace(
         SMALL,
@@ -122,8 +124,8 @@ def test_searches_stay_among_the_cells_that_a_table_has(tmp_path):
     assert all(len(set(row)) == 24 for row in arrays["random/row"])
     # Gaussian processes know as many functions.
     classes = function_classes()[np.ravel_multi_index(part.arch.T, SPACE.choices)]
-    named = dataclasses.replace(config, benchmark="analog")
-    for settings, num in ((named, len(set(classes))), (config, 400)):
+    by_name = dataclasses.replace(config, benchmark="analog")
+    for settings, num in ((by_name, len(set(classes))), (config, 400)):
         terms = methods.Terms(24, 6, copies=opened.count_copies(settings))
         assert methods.require_candidates(SPACE, part.arch, terms) == num <= 400
 
@@ -140,7 +142,8 @@ def copies_table(path):
     manifest["columns"] = {"toy/test/200": "of some cells"}
     columns = {"toy/test/200": score}
     table_files.save(
-        path, table_files.Table("part", SPACE.name, archs[rows], columns, manifest)
+        path,
+        table_files.BenchmarkTable("part", SPACE.name, archs[rows], columns, manifest),
     )
 
 
@@ -164,7 +167,7 @@ def test_it_is_said_where_the_best_cell_cannot_be_asked(
 
 
 def test_the_reported_split_is_the_one_that_was_asked_for(tmp_path):
-    table = sources.open_table("fashion")
+    table = named.open_table("fashion")
     config = tw_sequential.Config(
         benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
         report_split="test", seeds=3, evaluations=8, init=4, methods=("random",),
@@ -229,7 +232,7 @@ def test_the_best_by_what_is_fed_back_is_what_is_reported(tmp_path, capsys):
     assert "reported: analog cifar10-noisy/test/200, seed mean\n" in said
     best = np.argmax(arrays["random/score"], 1)
     row = arrays["random/row"][np.arange(3), best]
-    noisy = 100 - sources.open_table("analog").columns["cifar10-noisy/test/200"][row]
+    noisy = 100 - named.open_table("analog").columns["cifar10-noisy/test/200"][row]
     written = next(csv.DictReader((tmp_path / "table.csv").open()))
     assert float(written["reported_mean"]) == pytest.approx(noisy.mean(), rel=1e-5)
 

@@ -13,13 +13,13 @@ from scipy import stats
 
 from experiments import zero_cost_report
 from experiments.zero_cost import score_columns
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A report on made-up scores of the embedded table, one of them of few cells."""
-    analog = sources.analog()
+    analog = named.open_table("analog")
     accuracy = analog.columns["cifar10/test/200"]
     rng = np.random.default_rng(0)
     good = accuracy + rng.normal(0, 5, len(accuracy))
@@ -32,7 +32,9 @@ def made(tmp_path_factory):
         "cifar10/test/200": accuracy,
     }
     manifest = analog.manifest | {"columns": dict.fromkeys(columns, "made up")}
-    table = table_files.Table("made", analog.space, analog.arch, columns, manifest)
+    table = table_files.BenchmarkTable(
+        "made", analog.space, analog.arch, columns, manifest
+    )
     folder = tmp_path_factory.mktemp("report")
     table_files.save(folder / "made.npz", table)
     config = zero_cost_report.Config(
@@ -112,7 +114,7 @@ def test_bad_input(made, tmp_path):
 
 
 def test_own_scores_join_those_of_the_table(made, tmp_path):
-    analog = sources.analog()
+    analog = named.open_table("analog")
     few = np.random.default_rng(1).permutation(len(analog.arch))[:40]
     rng = np.random.default_rng(2)
     columns = {}
@@ -120,8 +122,10 @@ def test_own_scores_join_those_of_the_table(made, tmp_path):
         columns[f"score/{name}/pets"] = rng.normal(size=40)
         columns[f"scoring/{name}/pets"] = np.full(40, 2, np.float32)
     manifest = analog.manifest | {"columns": dict.fromkeys(columns, "made up")}
-    own = table_files.Table("own", analog.space, analog.arch[few], columns, manifest)
-    table = sources.open_table(made[0].benchmark)
+    own = table_files.BenchmarkTable(
+        "own", analog.space, analog.arch[few], columns, manifest
+    )
+    table = named.open_table(made[0].benchmark)
     found = score_columns.gather(table, "cifar10", [own])
     assert {"good", "hook_logdet@pets", "logranks@pets", "aznas@pets"} < found.keys()
     hook, both = found["hook_logdet@pets"], found["aznas-hook@pets"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnas import ensembles, ranks
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, reference_scores, table_files
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces import nasbench201
@@ -28,7 +28,7 @@ CORRELATIONS = {
 
 @pytest.fixture(scope="module")
 def table(shared):
-    return sources.zerocost(shared / "data/nb201_zerocost.npz")
+    return reference_scores.zero_cost_table(shared / "data/nb201_zerocost.npz")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def accuracy(table, dataset):
 
 
 def test_the_table_is_sound(table):
-    table_files.check(table)
-    table_files.check_rows(
+    table_files.validate_table(table)
+    table_files.validate_rows(
         table, nasbench201.SPACE, table.arch.astype(int) @ 5 ** np.arange(6)[::-1]
     )
     assert len(table_files.scores(table)) == 48
@@ -158,11 +158,11 @@ def test_dead_edges_of_a_known_cell():
 
 
 def test_score_columns_are_checked_and_come_back(tmp_path):
-    analog = sources.analog()
+    analog = named.open_table("analog")
     score = np.full(15_625, -np.inf)
     score[:3] = np.nan, 1e50, 0
     meaning = {"score/x/y": "a proxy", "scoring/x/y": "seconds"}
-    table = table_files.Table(
+    table = table_files.BenchmarkTable(
         *("t", analog.space, analog.arch),
         {"score/x/y": score, "scoring/x/y": np.ones(15_625, np.float32)},
         analog.manifest | {"columns": meaning},
@@ -179,7 +179,7 @@ def test_score_columns_are_checked_and_come_back(tmp_path):
     ):
         changed = dataclasses.replace(table, columns=table.columns | {name: wrong})
         with pytest.raises(ValueError, match=says):
-            table_files.check(changed)
+            table_files.validate_table(changed)
 
 
 def test_a_file_of_something_else(tmp_path, shared):
@@ -187,4 +187,4 @@ def test_a_file_of_something_else(tmp_path, shared):
     path = tmp_path / "nb201_zerocost.npz"
     np.savez(path, x=np.zeros(3))
     with pytest.raises(ValueError, match="holds no scores of NAS-Bench-201"):
-        sources.zerocost(path)
+        reference_scores.zero_cost_table(path)

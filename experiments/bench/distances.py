@@ -13,7 +13,7 @@ from experiments.bench import peers, timing
 from experiments.bench.config import Config
 from experiments.bench.timing import Row, Timing
 from jaxnas.batching import in_chunks
-from jaxnas.benchmarks import sources
+from jaxnas.benchmarks import named
 from jaxnas.kernels import feature_maps, gram
 from jaxnas.kernels import op_trees as tw
 from jaxnas.spaces.nasbench201 import SPACE
@@ -57,7 +57,7 @@ def block(parts: tuple[Part, ...], chosen: jax.Array) -> jax.Array:
 
 def distances(config: Config) -> list[Row]:
     """The sum of the three tree-Wasserstein distances, by pair."""
-    arch = np.asarray(sources.open_table("analog").arch[: config.candidates])
+    arch = np.asarray(named.open_table("analog").arch[: config.candidates])
     sample = np.random.default_rng(0).integers(len(arch), size=(config.pairs, 2))
     return [r for n in config.ngrams for r in _one_tree(config, n, arch, sample)]
 

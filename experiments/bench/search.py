@@ -11,7 +11,7 @@ import numpy as np
 from experiments.bench import peers, timing
 from experiments.bench.config import Config
 from experiments.bench.timing import Row
-from jaxnas.benchmarks import sources, tabular
+from jaxnas.benchmarks import named, tabular
 from jaxnas.kernels import feature_maps
 from jaxnas.predictors import pool as pools
 from jaxnas.search import loop
@@ -23,9 +23,9 @@ from jaxnas.types import Evaluate, Trace
 
 def search(config: Config) -> list[Row]:
     """An evaluation of Gaussian-process search over all cells, fits included."""
-    table = sources.open_table("analog")
+    table = named.open_table("analog")
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
-    evaluate = tabular.evaluator(SPACE, tabular.tabular(SPACE, table, **which))
+    evaluate = tabular.tabular_benchmark(SPACE, table, **which).evaluate
     rows = []
     for n in config.ngrams:
         feature = feature_maps.tree_wasserstein_features(SPACE, n)

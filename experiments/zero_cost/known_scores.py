@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.zero_cost import score_columns
-from jaxnas.benchmarks import sources, table_files
+from jaxnas.benchmarks import named, table_files
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.predictors import few_labels
 from jaxnas.spaces.base import Space
@@ -42,7 +42,7 @@ def open_scores(
     """
     if not names:
         return KnownScores()
-    opened = [sources.open_table(table) for table in tables]
+    opened = [named.open_table(table) for table in tables]
     if not opened:
         raise ValueError("--scores wants --scores-from, which is empty")
     first = opened[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnas import ensembles
 from jaxnas.benchmarks import table_files
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces import nasbench201
@@ -28,7 +28,9 @@ class Score(NamedTuple):
     seconds: np.ndarray  # (n,) float32, of computing it; NaN where that is not known
 
 
-def gather(table: Table, dataset: str, own: Sequence[Table] = ()) -> dict[str, Score]:
+def gather(
+    table: BenchmarkTable, dataset: str, own: Sequence[BenchmarkTable] = ()
+) -> dict[str, Score]:
     """All scores of a table for one dataset, stored and made of stored ones.
 
     Of `own`, files of zero_cost_score, the scores WHAT on images OF are called WHAT@OF,
@@ -71,7 +73,7 @@ def gather(table: Table, dataset: str, own: Sequence[Table] = ()) -> dict[str, S
     return scores
 
 
-def _joined(table: Table, other: Table) -> dict[str, Score]:
+def _joined(table: BenchmarkTable, other: BenchmarkTable) -> dict[str, Score]:
     """The scores of another table, for the architectures of this one."""
     if other.space != table.space:
         raise ValueError(
@@ -137,7 +139,7 @@ def matrix(scores: dict[str, Score], names: Sequence[str]) -> np.ndarray:
     return values
 
 
-def accuracy(table: Table, dataset: str, run: str) -> tuple[str, np.ndarray]:
+def accuracy(table: BenchmarkTable, dataset: str, run: str) -> tuple[str, np.ndarray]:
     """The column to report, and its values (n,) float64 in percent.
 
     Args:

@@ -1,1 +1,16 @@
-"""What a search is run on; `base` has the form of all, `files` that of table files."""
+"""Benchmarks: what a search is run on, with one interface for all of them.
+
+    benchmark = open_benchmark("analog", dataset="cifar10", split="test", epochs=200,
+                               seed="mean")
+    trace = simulate(keys, search, benchmark, num_steps=100)
+
+A `Benchmark` (`base`) evaluates queries and knows its space, fidelity levels and target.
+`tabular_benchmark` looks the results up in a table, `synthetic_benchmark` computes them,
+`training_benchmark` trains networks. `open_table` opens a table by name or file (`named`):
+`table_files` and `table_rules` define the file format, `columns` selects numbers from it,
+`sources`, `reference_scores`, `trained` and `importers` are where tables come from.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 """Benchmarks: tables, curve tables, surrogates and trainings share one interface.
 
-    benchmark = tabular.benchmark(SPACE, table, dataset="cifar10", split="valid",
+    benchmark = tabular.tabular_benchmark(SPACE, table, dataset="cifar10", split="valid",
                                   epochs=200, seed="random", curves=True)
     trace = loop.simulate(keys, search, benchmark.evaluate, num_steps=100)
     regret = benchmark.optimum - true_scores(benchmark, trace.query.arch)
@@ -36,7 +36,7 @@ class Target(NamedTuple):
     unit: str  # such as "percent", "nats", "seconds"; "1" for a number without one
     direction: Direction = "maximise"
 
-    def checked(self) -> Target:
+    def validated(self) -> Target:
         """Returns itself; `ValueError` for a wrong direction, or no name or unit."""
         for what, text in (("name", self.name), ("unit", self.unit)):
             if not isinstance(text, str) or not text:
@@ -61,12 +61,12 @@ class Level(NamedTuple):
     continues: bool
 
 
-def continued(epochs: Iterable[int]) -> tuple[Level, ...]:
+def continued_levels(epochs: Iterable[int]) -> tuple[Level, ...]:
     """Levels of one training whose scores are known after these epochs."""
     return tuple(Level(int(epoch), i > 0) for i, epoch in enumerate(epochs))
 
 
-def separate(epochs: Iterable[int]) -> tuple[Level, ...]:
+def separate_levels(epochs: Iterable[int]) -> tuple[Level, ...]:
     """Levels of separate trainings with schedules of these lengths."""
     return tuple(Level(int(epoch), False) for epoch in epochs)
 
@@ -113,7 +113,7 @@ class Benchmark:
         epochs = [0, *(level.epoch for level in self.levels)]
         if len(epochs) < 2 or any(np.diff(epochs) < 1):
             raise ValueError(f"levels must ascend from epoch 1, found {epochs[1:]}")
-        self.target.checked()
+        self.target.validated()
 
     @property
     def epochs(self) -> int:

@@ -1,21 +1,26 @@
-"""An objective for any space that needs no data: effects of positions and pairs."""
+"""A synthetic benchmark for any space: effects of positions and of pairs of positions.
+
+It needs no data, knows its truth and has learning curves that cross, so that searches can
+be tried on it, of one fidelity or several.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from jaxnas.benchmarks.base import PERCENT, Benchmark, continued
+from jaxnas.benchmarks.base import PERCENT, Benchmark, continued_levels
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
-# How much the pairs of positions weigh beside the positions themselves, and how fast
-# the learning curves rise (a range, so that some curves cross).
+# Standard deviation of all pairs of positions relative to that of the positions.
 _INTERACTION = 0.5
+# Lowest and highest rate of the learning curves: a range, so that some curves cross.
 _RATES = (2.0, 6.0)
 
 
@@ -24,13 +29,13 @@ class Synthetic(NamedTuple):
 
     effect: Array  # (d, c), of each choice at each position
     pair: Array  # (d, d, c, c), of choices at two positions, above the diagonal
-    key: Array  # (), of what is particular to each architecture
+    key: Array  # (), draws the remainder and the rate of each architecture
     noise: Array  # (), standard deviation of what effects and pairs do not explain
     epochs: Array  # (e,) int32, 1 to e
     spread: Array | None = None  # (), standard deviation between repetitions
 
 
-def benchmark(
+def synthetic_benchmark(
     key: Array,
     space: Space,
     *,
@@ -38,31 +43,7 @@ def benchmark(
     noise: float = 0.2,
     spread: float | None = None,
 ) -> Benchmark:
-    """The objective that `synthetic` draws, as a benchmark; costs are epochs.
-
-    The truth of an architecture is its final score without the spread of repetitions.
-    """
-    evaluate = synthetic(key, space, epochs=epochs, noise=noise, spread=spread)
-    return Benchmark(
-        space=space,
-        evaluate=evaluate,
-        levels=continued(range(1, epochs + 1)),
-        target=PERCENT,
-        cost_unit="epochs",
-        truth=Partial(_truth_in(space), *evaluate.args),
-        description=f"synthetic objective on {space.name}, {epochs} epochs",
-    )
-
-
-def synthetic(
-    key: Array,
-    space: Space,
-    *,
-    epochs: int = 20,
-    noise: float = 0.2,
-    spread: float | None = None,
-) -> Partial:
-    """Draws an objective, and returns it as evaluate: (key, Query) -> Result.
+    """Draws an objective on a space, and returns it as a benchmark.
 
     The final score is `100 sigmoid(z)` percent, where z sums a normal effect of the
     choice at each position, a smaller one of each pair of choices, and a remainder of
@@ -78,12 +59,17 @@ def synthetic(
     effects differ.
 
     Args:
-      key: which objective of the family.
+      key: selects the objective of the family.
       space: any space.
       epochs: e, the length of the full training, at least 1.
       noise: at least 0.
       spread: standard deviation that is added to z, drawn from the key of `evaluate` for
         each architecture and repetition.
+
+    Returns: a benchmark with a level for each epoch and costs in epochs. The truth of an
+      architecture is its final score without the spread; the optimum is not known.
+    Raises: `ValueError` for fewer than one epoch, and for a noise or spread that is
+      negative or not finite.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
@@ -92,16 +78,24 @@ def synthetic(
     if spread is not None and not 0 <= spread < float("inf"):
         raise ValueError(f"spread must be finite and at least 0, not {spread}")
     key_draw, key_rest = jax.random.split(key)
-    size = (len(space.choices), max(space.choices))
-    effect, pair = _draw(key_draw, size)
+    effect, pair = _draw(key_draw, (len(space.choices), max(space.choices)))
     steps = jnp.arange(1, epochs + 1, dtype=jnp.int32)
     between = None if spread is None else jnp.float32(spread)
     objective = Synthetic(effect, pair, key_rest, jnp.float32(noise), steps, between)
-    return Partial(_evaluate_in(space), objective)
+    return Benchmark(
+        space=space,
+        evaluate=Partial(_evaluate_in(space), objective),
+        levels=continued_levels(range(1, epochs + 1)),
+        target=PERCENT,
+        cost_unit="epochs",
+        truth=Partial(_truth_in(space), objective),
+        description=f"synthetic objective on {space.name}, {epochs} epochs",
+    )
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(key: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Effects (d, c) and pair effects (d, d, c, c) of `size` (d, c)."""
     d, c = size
     flat = jax.random.normal(key, (d * c + (d * c) ** 2,))
     effect = flat[: d * c].reshape(d, c)
@@ -116,41 +110,54 @@ def _draw(key: Array, size: tuple[int, int]) -> tuple[Array, Array]:
 def learning_curve(
     space: Space, objective: Synthetic, arch: Array, more: Array | float = 0.0
 ) -> Array:
-    """The score (e,) in percent after each epoch of training `arch` (d,).
+    """Computes the learning curve of one architecture.
 
     Args:
+      space: gives the identity of `arch`.
+      objective: the parameters.
+      arch: (d,) int32.
       more: () added to z.
+
+    Returns: (e,) the score in percent after each epoch.
     """
     d = len(space.choices)
     at = jnp.arange(d)
-    own = objective.effect[at, arch].sum()
+    effects = objective.effect[at, arch].sum()
     pairs = objective.pair[at[:, None], at, arch[:, None], arch].sum()
     key = _fold_in(objective.key, space.identity(arch))
     rest, at_rate = jax.random.normal(key, (2,))
     rate = _RATES[0] + (_RATES[1] - _RATES[0]) * jax.scipy.special.ndtr(at_rate)
     time = objective.epochs / objective.epochs[-1]
     shape = (1 - jnp.exp(-rate * time)) / (1 - jnp.exp(-rate))
-    z = own + pairs + objective.noise * rest + more
+    z = effects + pairs + objective.noise * rest + more
     return 100 * jax.nn.sigmoid(z) * shape
 
 
 def _fold_in(key: Array, words: Array) -> Array:
+    """A key for each identity (2,) uint32."""
     for word in words:
         key = jax.random.fold_in(key, word)
     return key
 
 
 def evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> Result:
-    """Trains the query's architectures; the cost is the epochs trained.
+    """Evaluates the query's architectures; the cost is the epochs trained.
 
-    NaN, at cost 0, for idle slots and for vectors that are not valid in the space.
+    Args:
+      space: the space of the architectures.
+      objective: the parameters.
+      key: draws the spread between repetitions, if there is one.
+      query: b slots.
+
+    Returns: score (b,) in percent, curve (b, e) and cost (b,); NaN, at cost 0, for idle
+      slots and for vectors that are not valid in the space.
     """
 
     def one(arch: Array, seed: Array) -> Array:
         more = 0.0
         if objective.spread is not None:
-            own = jax.random.fold_in(_fold_in(key, space.identity(arch)), seed)
-            more = objective.spread * jax.random.normal(own)
+            key_one = jax.random.fold_in(_fold_in(key, space.identity(arch)), seed)
+            more = objective.spread * jax.random.normal(key_one)
         return learning_curve(space, objective, arch, more)
 
     curve = jax.vmap(one)(query.arch, seed_of(query))
@@ -164,6 +171,7 @@ def evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> Re
 
 
 def _is_known(space: Space, arch: Array) -> Array:
+    """Whether `arch` (d,) is a valid architecture of the space, () bool."""
     inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
     return inside & space.is_valid(arch)
 
@@ -173,12 +181,12 @@ def _truth(space: Space, objective: Synthetic, arch: Array) -> Array:
     return jnp.where(_is_known(space, arch), score, jnp.nan)
 
 
+# One function object for each space: a new one would be compiled anew.
 @functools.cache
-def _evaluate_in(space: Space):
-    # One function object for each space: a new one would be compiled anew.
+def _evaluate_in(space: Space) -> Callable[..., Result]:
     return functools.partial(evaluate, space)
 
 
 @functools.cache
-def _truth_in(space: Space):
+def _truth_in(space: Space) -> Callable[..., Array]:
     return functools.partial(_truth, space)

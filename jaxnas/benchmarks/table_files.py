@@ -56,20 +56,20 @@ from jaxnas.benchmarks.table_rules import (
     ACCURACY,
     CURVE,
     SCORE,
-    Table,
-    check,
-    check_rows,
+    BenchmarkTable,
     is_accuracy,
     is_name,
     target,
+    validate_rows,
+    validate_table,
 )
 from jaxnas.io import npz
 
 __all__ = [
-    "Table",
+    "BenchmarkTable",
     "accuracies",
-    "check",
-    "check_rows",
+    "validate_table",
+    "validate_rows",
     "curves",
     "digest",
     "is_name",
@@ -82,11 +82,11 @@ __all__ = [
 ]
 
 FORMAT, VERSION = "jaxnas-table", 1
-# Keys of the manifest that a `Table` has no need to repeat.
+# Keys of the manifest that a `BenchmarkTable` has no need to repeat.
 _ENVELOPE = ("format", "version", "name", "space")
 
 
-def digest(table: Table) -> str:
+def digest(table: BenchmarkTable) -> str:
     """The sha256 of all numbers, whatever they were made of."""
     found = hashlib.sha256(table.arch.tobytes())
     for name in sorted(table.columns):
@@ -94,13 +94,13 @@ def digest(table: Table) -> str:
     return found.hexdigest()
 
 
-def accuracies(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
+def accuracies(table: BenchmarkTable) -> dict[tuple[str, str, int], np.ndarray]:
     """The accuracy columns by (dataset, split, epochs)."""
     matches = {c: ACCURACY.fullmatch(c) for c in table.columns if is_accuracy(c)}
     return {(m[1], m[2], int(m[3])): table.columns[c] for c, m in matches.items() if m}
 
 
-def curves(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
+def curves(table: BenchmarkTable) -> dict[tuple[str, str, int], np.ndarray]:
     """The curves (n, seeds, points) that were read, by (dataset, split, epochs)."""
     matches = {c: CURVE.fullmatch(c) for c in table.columns}
     return {
@@ -110,31 +110,33 @@ def curves(table: Table) -> dict[tuple[str, str, int], np.ndarray]:
     }
 
 
-def seconds(table: Table, dataset: str, epochs: int) -> np.ndarray | None:
+def seconds(table: BenchmarkTable, dataset: str, epochs: int) -> np.ndarray | None:
     """Training time (n,) of the schedule in seconds; None if the table has no such."""
     return table.columns.get(f"seconds/{dataset}/{epochs}")
 
 
-def scores(table: Table) -> dict[tuple[str, str], np.ndarray]:
+def scores(table: BenchmarkTable) -> dict[tuple[str, str], np.ndarray]:
     """The score columns by (what, dataset)."""
     matches = {c: SCORE.fullmatch(c) for c in table.columns}
     return {(m[1], m[2]): table.columns[c] for c, m in matches.items() if m}
 
 
-def scoring_seconds(table: Table, what: str, dataset: str) -> np.ndarray | None:
+def scoring_seconds(
+    table: BenchmarkTable, what: str, dataset: str
+) -> np.ndarray | None:
     """How long scoring (n,) takes in seconds; None if the table does not say."""
     return table.columns.get(f"scoring/{what}/{dataset}")
 
 
-def save(path: str | os.PathLike, table: Table) -> None:
+def save(path: str | os.PathLike, table: BenchmarkTable) -> None:
     """Writes a table, atomically; `ValueError` if it breaks a rule of the format."""
-    check(table)
+    validate_table(table)
     envelope = (FORMAT, VERSION, table.name, table.space)
     manifest = dict(zip(_ENVELOPE, envelope, strict=True)) | table.manifest
     npz.save_arrays(path, {"arch": table.arch, **table.columns}, manifest)
 
 
-def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Table:
+def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> BenchmarkTable:
     """Reads a table.
 
     Args:
@@ -163,6 +165,8 @@ def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Table:
     if missing := [name for name in curves or () if name not in arrays]:
         raise ValueError(f"{path}: wanted {missing[0]}, and it has no such column")
     try:
-        return check(Table(str(name or ""), str(space or ""), arch, arrays, manifest))
+        return validate_table(
+            BenchmarkTable(str(name or ""), str(space or ""), arch, arrays, manifest)
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -1,6 +1,6 @@
 """The table of trained architectures and the rules of its format, see `files`.
 
-`check` and `check_rows` raise `ValueError` for the first rule that is broken.
+`validate_table` and `validate_rows` raise `ValueError` for the first rule that is broken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DESCRIBED = {"source": str, "sha256": str, "columns": dict}
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class BenchmarkTable:
     """Architectures and what is known of them; see the module for the rules.
 
     Attributes:
@@ -50,7 +50,7 @@ def is_name(text: str) -> bool:
     return re.fullmatch(_NAME, text) is not None
 
 
-def target(table: Table, dataset: str) -> Target:
+def target(table: BenchmarkTable, dataset: str) -> Target:
     """The target whose values are in the columns `<dataset>/...` and their curves."""
     return _targets(table.manifest).get(dataset, PERCENT)
 
@@ -72,10 +72,10 @@ def _targets(manifest: Mapping[str, Any]) -> dict[str, Target]:
         raise ValueError(
             f"the manifest has a target of {unknown[0]}, but no such dataset"
         )
-    return {dataset: Target(**told).checked() for dataset, told in given.items()}
+    return {dataset: Target(**told).validated() for dataset, told in given.items()}
 
 
-def check(table: Table) -> Table:
+def validate_table(table: BenchmarkTable) -> BenchmarkTable:
     """Returns `table`, or raises `ValueError` for the first rule it breaks."""
     if not table.name or not table.space:
         raise ValueError("wanted the name of the table and of its space, found none")
@@ -207,7 +207,7 @@ def _check_column(name: str, column: np.ndarray, num: int, target: Target) -> No
         )
 
 
-def check_rows(table: Table, space: Space, keys: np.ndarray) -> None:
+def validate_rows(table: BenchmarkTable, space: Space, keys: np.ndarray) -> None:
     """Raises `ValueError` unless the table has each architecture of `space` once.
 
     With `"part": true` in the manifest, or if the size of the space is not known, any

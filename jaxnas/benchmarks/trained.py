@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.benchmarks import table_files
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import npz
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import NUM_CELLS, SPACE
@@ -50,23 +50,23 @@ SHIPPED = {
 }
 
 
-def fashion() -> Table:
+def fashion_table() -> BenchmarkTable:
     """Networks of NAS-Bench-201 that this project trained on small Fashion-MNIST.
 
     Accuracies and whole learning curves of train, valid and test, losses and seconds, of
     the cells of a random part of all functions; some of them of three runs. The manifest
     has the settings; `python -m experiments.train_table` makes it and goes on with it.
     """
-    return table(load(SHIPPED["fashion"]))
+    return as_table(load(SHIPPED["fashion"]))
 
 
-def fashion_curves() -> Table:
+def fashion_curves_table() -> BenchmarkTable:
     """As `fashion`, smaller networks with curves of 12 epochs in place of 4.
 
     Early epochs rank the cells imperfectly, and the last epochs of two runs rank them
     alike. Seconds are CPU seconds of one core.
     """
-    return table(load(SHIPPED["fashion-curves"]))
+    return as_table(load(SHIPPED["fashion-curves"]))
 
 
 def representatives(seed: int = 0) -> np.ndarray:
@@ -131,7 +131,7 @@ def _with_current_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def table(trainings: Trainings) -> Table:
+def as_table(trainings: Trainings) -> BenchmarkTable:
     """The table of all cells that compute what one of the trained ones does.
 
     Returns: accuracies `<dataset>/<split>/<epochs>` (cells, runs), of the last epoch; of
@@ -174,8 +174,8 @@ def table(trainings: Trainings) -> Table:
         "part": len(cells) < NUM_CELLS,
     }
     name = f"{dataset}-{len(archs)}"
-    return table_files.check(
-        Table(name, SPACE.name, cells, columns, told | dict(manifest))
+    return table_files.validate_table(
+        BenchmarkTable(name, SPACE.name, cells, columns, told | dict(manifest))
     )
 
 

@@ -114,7 +114,7 @@ def _check(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         raise ValueError(f"{path} is of other trainings: give another folder")
 
 
-def saved(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
+def load_curves(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
     """The curves (epochs,) of a finished training that was kept.
 
     Raises: `ValueError` if they are missing or damaged.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.io.streams import shown
+from jaxnas.io.streams import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -65,7 +65,7 @@ def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         return np.asarray(stored.resize((width, height), how))
     # Whatever a damaged file makes a decoder raise, decompression bombs included.
     except Exception as error:
-        reason = shown(error, 200) or type(error).__name__
+        reason = printable(error, 200) or type(error).__name__
         raise ValueError(f"cannot read the image {path}: {reason}") from error
 
 

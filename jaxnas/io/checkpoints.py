@@ -22,7 +22,7 @@ Tree = TypeVar("Tree")
 _STATE, _MANIFEST = "state", "manifest"
 
 
-def need_orbax() -> Any:
+def require_orbax() -> Any:
     """The package; `ValueError` that says how to install it, where it is not there."""
     try:
         import orbax.checkpoint as orbax
@@ -35,7 +35,7 @@ def need_orbax() -> Any:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
-    orbax = need_orbax()
+    orbax = require_orbax()
     # What orbax raises it also logs, with the stacks of all of its threads.
     log, drop = logging.getLogger("absl"), lambda record: record.levelno < logging.ERROR
     log.addFilter(drop)
@@ -64,7 +64,7 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
         json.dumps(dict(manifest), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: the manifest is not JSON: {error}") from error
-    need_orbax()
+    require_orbax()
     new, old = (path.with_name(path.name + end) for end in (".new", ".old"))
     try:
         with _checkpointer() as (orbax, checkpointer):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnas.io import pickles
-from jaxnas.io.streams import Source
+from jaxnas.io.streams import ByteStream
 
 _SIDE = 32
 
@@ -27,7 +27,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")
         with open(path, "rb") as file:
-            batch = pickles.load(Source(file), pickles.ARRAYS, max_memory=2**30)
+            batch = pickles.load(ByteStream(file), pickles.ARRAYS, max_memory=2**30)
         if type(batch) is not dict:
             raise ValueError("it is no dict")
         # Python 2 wrote the keys as bytes.

@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, errors that name the file, the cache folder."""
+"""Files and folders: atomic writes, and errors that name the file and the cause."""
 
 from __future__ import annotations
 
@@ -94,11 +94,3 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     except OSError as error:
         name = error.filename or path
         raise ValueError(f"cannot read {name}: {error.strerror or error}") from error
-
-
-def cache_folder() -> Path:
-    """JAXNAS_CACHE, or else jaxnas in XDG_CACHE_HOME, or else in ~/.cache."""
-    if own := os.environ.get("JAXNAS_CACHE"):
-        return Path(own)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "jaxnas"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.io.streams import Source
+from jaxnas.io.streams import ByteStream
 
 Admitted = Mapping[tuple[str, str], Callable[..., Any] | None]
 
@@ -48,7 +48,7 @@ class Machine:
 
     def __init__(
         self,
-        source: Source,
+        source: ByteStream,
         admitted: Admitted,
         persistent: Callable[[Any], Any] | None,
         fold: tuple[str, Callable[[dict], int]] | None,

@@ -15,7 +15,7 @@ from jaxnas.io.pickle_machine import (
     Machine,
     Named,
 )
-from jaxnas.io.streams import shown
+from jaxnas.io.streams import printable
 
 _PLAIN_KEYS = {str, int, float, bool, bytes, type(None)}
 _int32 = struct.Struct("<i").unpack
@@ -74,7 +74,7 @@ def _named(m: Machine, module: Any, name: Any) -> None:
         raise ValueError("it asks for a name that is no text")
     if (module, name) not in m.admitted:
         raise ValueError(
-            f"it asks for {shown(module)}.{shown(name)}, and only "
+            f"it asks for {printable(module)}.{printable(name)}, and only "
             f"{_listed(m.admitted)} are admitted"
         )
     m.stack.append(Named(module, name, m.admitted[module, name]))
@@ -153,7 +153,7 @@ def _listed(admitted: Admitted) -> str:
     for module, name in admitted:
         modules.setdefault(module, []).append(name)
     parts = [f"{' and '.join(names)} of {m}" for m, names in modules.items()]
-    return shown(", ".join(parts) or "plain values", 200)
+    return printable(", ".join(parts) or "plain values", 200)
 
 
 def _push(value: Any) -> Callable[[Machine], None]:

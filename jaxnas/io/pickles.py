@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnas.io.pickle_machine import Admitted, Machine
 from jaxnas.io.pickle_opcodes import INSTRUCTIONS, check_keys
-from jaxnas.io.streams import Source, shown
+from jaxnas.io.streams import ByteStream, printable
 
 
 class Record:
@@ -34,7 +34,7 @@ class Record:
 
 
 def load(
-    source: Source,
+    source: ByteStream,
     admitted: Admitted,
     *,
     persistent: Callable[[Any], Any] | None = None,
@@ -61,7 +61,7 @@ def load(
     try:
         return machine.run(INSTRUCTIONS)
     except (ValueError, MemoryError, RecursionError) as error:
-        reason = shown(error, 400) or "it is too large"
+        reason = printable(error, 400) or "it is too large"
         raise ValueError(reason) from error
     # What a stack machine meets in a damaged program.
     except (LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as e:
@@ -75,7 +75,7 @@ class _Dtype:
         code = _as_text(code)
         self.dtype = np.dtype(code if type(code) is str and len(code) < 4 else "O")
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
-            raise ValueError(f"it has a number of the type {shown(code)}")
+            raise ValueError(f"it has a number of the type {printable(code)}")
 
     def build(self, state: tuple) -> None:
         self.dtype = self.dtype.newbyteorder(_as_text(state[1]))
@@ -109,7 +109,7 @@ def _number(dtype: _Dtype, raw: bytes) -> Any:
 def _bytes(text: str, encoding: str) -> bytes:
     """How bytes are written in protocol 2, which has only texts."""
     if encoding != "latin1":
-        raise ValueError(f"it has bytes as text in {shown(encoding)}")
+        raise ValueError(f"it has bytes as text in {printable(encoding)}")
     return text.encode("latin1")
 
 

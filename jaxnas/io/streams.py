@@ -19,13 +19,13 @@ _SAYS_DIGEST = re.compile(r"NAS-Bench-201-v\d+_\d+-([0-9a-f]{6})\.pth")
 Progress = Callable[[int], object]
 
 
-class Readable(Protocol):
+class BinaryReader(Protocol):
     """What all readers here read from, and are."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
-def shown(value: object, length: int = 80) -> str:
+def printable(value: object, length: int = 80) -> str:
     """A value from a file in one line that cannot grow without bound."""
     # A tuple of tuples can be of few bytes and print for ever: its type says enough.
     plain = str, bytes, int, float, type(None), BaseException
@@ -35,7 +35,7 @@ def shown(value: object, length: int = 80) -> str:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
+def named_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turns what a damaged file makes a reader raise into a `ValueError` of one line."""
     try:
         yield
@@ -45,20 +45,20 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         # A reader that asks each value for its type would be nothing else.
-        reason = shown(error) or type(error).__name__
+        reason = printable(error) or type(error).__name__
         raise ValueError(f"{path}: it is not of the right form: {reason}") from error
     except MemoryError as error:
         raise ValueError(f"{path}: it does not fit into memory") from error
 
 
-class Source:
+class ByteStream:
     """The bytes of an open file, a piece at a time.
 
     Args:
       file: is read from where it stands.
     """
 
-    def __init__(self, file: Readable):
+    def __init__(self, file: BinaryReader):
         self._file, self._before = file, 0
         self.data, self.at, self.ended = b"", 0, False
 
@@ -110,7 +110,7 @@ class Source:
         return line
 
 
-class Hashed:
+class HashingReader:
     """A file that is read once from its start to its end, and its checksums.
 
     Args:
@@ -152,10 +152,10 @@ class Hashed:
         return self._sha256.hexdigest(), says is not None
 
 
-class Unpacked:
+class Bz2Reader:
     """What a bz2 file unpacks to, never more than a stated number of bytes."""
 
-    def __init__(self, file: Readable, max_bytes: int):
+    def __init__(self, file: BinaryReader, max_bytes: int):
         self._file, self._left, self._max_bytes = file, max_bytes, max_bytes
         self._bz2 = bz2.BZ2Decompressor()
 
@@ -167,7 +167,9 @@ class Unpacked:
             try:
                 piece = self._bz2.decompress(packed, size)
             except (OSError, ValueError) as error:
-                raise ValueError(f"it is no sound bz2 file: {shown(error)}") from error
+                raise ValueError(
+                    f"it is no sound bz2 file: {printable(error)}"
+                ) from error
             self._left -= len(piece)
             if self._left < 0:
                 raise ValueError(f"it unpacks to more than {self._max_bytes} bytes")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from jaxnas.io.streams import Readable, Source
+from jaxnas.io.streams import BinaryReader, ByteStream
 
 # The records of NAS-Bench-101 have less than a thousand bytes.
 MAX_RECORD = 2**14
@@ -73,13 +73,13 @@ def is_header(data: bytes) -> bool:
     return masked(crc32c(data[:8])) == checksum
 
 
-def read(file: Readable) -> Iterator[bytes]:
+def read(file: BinaryReader) -> Iterator[bytes]:
     """The records of an open file, after their checksums were compared.
 
     Raises: `ValueError` for a file that ends in the middle of a record, for a record
       whose checksums are wrong, and for one that is larger than any of ours.
     """
-    source, batch, checksums = Source(file), [], []
+    source, batch, checksums = ByteStream(file), [], []
     number = 0
     while True:
         if source.at == len(source.data):

@@ -20,7 +20,13 @@ import numpy as np
 
 from jaxnas.io import pickles
 from jaxnas.io.pickle_machine import Admitted, Named
-from jaxnas.io.streams import Hashed, Progress, Source, naming, shown
+from jaxnas.io.streams import (
+    ByteStream,
+    HashingReader,
+    Progress,
+    named_errors,
+    printable,
+)
 
 # The number that the older format begins with, as a pickle.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -67,7 +73,7 @@ class Tensor:
             raise ValueError(f"a tensor {shape} is larger than its storage")
         raw = storage.read() if storage.read else b""
         if len(raw) != storage.size * storage.dtype.itemsize:
-            raise ValueError(f"the storage {shown(storage.key)} has another size")
+            raise ValueError(f"the storage {printable(storage.key)} has another size")
         flat = np.frombuffer(raw, storage.dtype)[self.offset if size else 0 :]
         strides = [s * storage.dtype.itemsize for s in self.stride]
         return np.lib.stride_tricks.as_strided(flat, shape, strides).copy()
@@ -99,11 +105,11 @@ def load(
       of another format, too large, or asks for anything that could run.
     """
     path = Path(path)
-    with naming(path), open(path, "rb") as file:
+    with named_errors(path), open(path, "rb") as file:
         start = file.read(len(LEGACY_MAGIC))
         file.seek(0)
         legacy = start == LEGACY_MAGIC
-        hashed = Hashed(file, progress if legacy else None)
+        hashed = HashingReader(file, progress if legacy else None)
         if legacy:
             value = _read_legacy(path, hashed, fold, max_memory)
             integrity = "none: the format has no checksum"
@@ -129,7 +135,7 @@ class _Tensors:
             ("torch", "Size"): tuple,
         }
 
-    def load(self, source: Source, fold, max_memory: int) -> Any:
+    def load(self, source: ByteStream, fold, max_memory: int) -> Any:
         """The value of a pickle that refers to them."""
         settings = {"fold": fold, "max_memory": max_memory}
         return pickles.load(
@@ -143,11 +149,13 @@ class _Tensors:
         if word != "storage" or type(kind) is not Named or type(size) is not int:
             raise ValueError("it refers to what is no storage")
         if kind.name not in _STORAGES or type(key) is not str or any(view):
-            raise ValueError(f"it has a storage of an unknown kind, {shown(kind.name)}")
+            raise ValueError(
+                f"it has a storage of an unknown kind, {printable(kind.name)}"
+            )
         dtype = np.dtype(_STORAGES[kind.name])
         storage = self.storages.setdefault(key, Storage(key, dtype, size))
         if size < 0 or (storage.dtype, storage.size) != (dtype, size):
-            raise ValueError(f"it has two storages called {shown(key)}")
+            raise ValueError(f"it has two storages called {printable(key)}")
         return storage
 
     def tensor(self, storage: Any, offset: Any, shape: Any, stride: Any, *_) -> Tensor:
@@ -159,11 +167,11 @@ class _Tensors:
         return Tensor(storage, offset, shape, stride)
 
 
-def _read_legacy(path: Path, file: Hashed, fold, max_memory: int) -> Any:
-    source, tensors = Source(file), _Tensors()
+def _read_legacy(path: Path, file: HashingReader, fold, max_memory: int) -> Any:
+    source, tensors = ByteStream(file), _Tensors()
     source.skip(len(LEGACY_MAGIC))
     if (protocol := pickles.load(source, {})) != _LEGACY_PROTOCOL:
-        raise ValueError(f"it is of the protocol {shown(protocol)}, not 1001")
+        raise ValueError(f"it is of the protocol {printable(protocol)}, not 1001")
     system = pickles.load(source, {})
     if type(system) is not dict or system.get("little_endian") is not True:
         raise ValueError("it was written by a machine with another order of bytes")
@@ -176,7 +184,7 @@ def _read_legacy(path: Path, file: Hashed, fold, max_memory: int) -> Any:
     for key in keys:
         storage = tensors.storages[key]
         if int.from_bytes(source.take(8), "little") != storage.size:
-            raise ValueError(f"the storage {shown(key)} has another size")
+            raise ValueError(f"the storage {printable(key)} has another size")
         num_bytes = storage.size * storage.dtype.itemsize
         storage.read = _reader(path, source.tell(), num_bytes)
         source.skip(num_bytes)
@@ -206,7 +214,7 @@ def _read_zip(path: Path, fold, max_memory: int, progress: Progress | None) -> A
                 packed = info.compress_size
                 if info.file_size > max(_MAX_SMALL, _MAX_RATIO * packed):
                     raise ValueError(
-                        f"{shown(info.filename)} unpacks from {packed} to "
+                        f"{printable(info.filename)} unpacks from {packed} to "
                         f"{info.file_size} bytes: it is no file of torch"
                     )
             folder = mains[0].removesuffix("data.pkl")
@@ -216,21 +224,21 @@ def _read_zip(path: Path, fold, max_memory: int, progress: Progress | None) -> A
                     raise ValueError("it has another order of bytes than ours")
             tensors = _Tensors()
             with archive.open(mains[0]) as file:
-                source = Source(_Counted(file, progress))
+                source = ByteStream(_Counted(file, progress))
                 value = tensors.load(source, fold, max_memory)
                 source.finish()
             for key, storage in tensors.storages.items():
                 info = members.get(f"{folder}data/{key}")
                 size = storage.size * storage.dtype.itemsize
                 if info is None or info.file_size != size:
-                    raise ValueError(f"the storage {shown(key)} has another size")
+                    raise ValueError(f"the storage {printable(key)} has another size")
                 storage.read = _member_reader(path, info.filename)
             return value
     except (OSError, ValueError):
         raise
     # Whatever a damaged archive makes zipfile and zlib raise.
     except Exception as error:
-        reason = shown(error, 200) or type(error).__name__
+        reason = printable(error, 200) or type(error).__name__
         raise ValueError(f"it is no sound zip archive: {reason}") from error
 
 

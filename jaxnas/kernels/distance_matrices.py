@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.batching import in_blocks, in_chunks
-from jaxnas.io import files, npz
+from jaxnas.io import npz
+from jaxnas.io.cache import cached
 from jaxnas.kernels import definite
 from jaxnas.kernels.gram import DistanceMatrix
 from jaxnas.kernels.graph_distances import GraphDistance
@@ -49,7 +49,7 @@ def distance_matrix(
         edges. For example `nasbench201_classes.function_class`, which leaves 5,260 of
         15,625 cells. Default: `space.identity`.
       repair: what to do if the distance is not negative definite; see `definite`.
-      cache: keep the table in the cache folder (`checkpoints.cache_folder`), and take it
+      cache: keep the table in the cache folder (`io.cache`), and take it
         from there if the same one, with the same repair, was kept.
 
     Raises: `ValueError` for more than 10,000 cells that differ in what the distance
@@ -63,16 +63,21 @@ def distance_matrix(
             f"{distance.name}: a table of {num:,} different cells is too large: "
             f"wanted at most {MAX_KINDS:,}"
         )
-    path = _cached(distance, prepared, repair)
-    kept = _load(path, num) if cache else None
-    if kept is None:
-        found = all_pairs(distance, prepared)
-        checked = definite.require_negative_definite(found, repair, name=distance.name)
+
+    def compute() -> tuple[np.ndarray, np.ndarray]:
+        pairs = all_pairs(distance, prepared)
+        checked = definite.require_negative_definite(pairs, repair, name=distance.name)
         spectrum = np.array([checked.smallest, checked.largest], np.float32)
-        kept = checked.values.astype(np.float32), spectrum
-        if cache:
-            _save(path, distance.name, *kept)
-    between, spectrum = (jnp.asarray(x) for x in kept)
+        return checked.values.astype(np.float32), spectrum
+
+    if cache:
+        load, save = partial(_load, num), partial(_save, distance.name)
+        name = f"{distance.name.split()[0]}-{_CACHE_VERSION}"
+        digest = _digest(distance, prepared, repair)
+        arrays = cached(name, digest, make=compute, load=load, save=save)
+    else:
+        arrays = compute()
+    between, spectrum = (jnp.asarray(x) for x in arrays)
     return DistanceMatrix(between, jnp.asarray(kind[group], jnp.int32), spectrum)
 
 
@@ -133,7 +138,7 @@ def all_pairs(distance: GraphDistance, prepared: Any) -> np.ndarray:
     return _square(np.maximum(flat, 0.0), num)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _some(between: Callable, prepared: Any, i: Array, j: Array) -> Array:
     x, y = (jax.tree.map(lambda z, k=k: z[k], prepared) for k in (i, j))
     return in_blocks(between, x, y)
@@ -145,30 +150,26 @@ def _square(flat: np.ndarray, num: int) -> np.ndarray:
     return between + between.T
 
 
-def _cached(distance: GraphDistance, prepared: Any, repair: str | None) -> Path:
+def _digest(distance: GraphDistance, prepared: Any, repair: str | None) -> str:
+    """The SHA-256 of all that a distance matrix depends on, in hexadecimal."""
     digest = hashlib.sha256(f"{distance.name} {repair}".encode())
     for leaf in jax.tree.leaves(prepared):
         digest.update(f"{leaf.dtype} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
-    folder = files.cache_folder()
-    short = distance.name.split()[0]
-    return folder / f"{short}-{_CACHE_VERSION}-{digest.hexdigest()[:16]}.npz"
+    return digest.hexdigest()
 
 
-def _load(path: Path, num: int) -> tuple[np.ndarray, np.ndarray] | None:
-    try:
-        arrays, _ = npz.load_arrays(path)
-        flat, spectrum = arrays["distances"], arrays["spectrum"]
-    except (ValueError, KeyError):
-        return None  # Not there, or damaged: it is made again.
-    right = flat.shape == (num * (num - 1) // 2,) and spectrum.shape == (2,)
-    return (_square(flat, num), spectrum) if right else None
+def _load(num: int, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """The distances (num, num) and their spectrum (2,); None if they do not fit."""
+    arrays, _ = npz.load_arrays(path)
+    flat, spectrum = arrays["distances"], arrays["spectrum"]
+    fits = flat.shape == (num * (num - 1) // 2,) and spectrum.shape == (2,)
+    return (_square(flat, num), spectrum) if fits else None
 
 
-def _save(path: Path, name: str, between: np.ndarray, spectrum: np.ndarray) -> None:
+def _save(name: str, path: Path, kept: tuple[np.ndarray, np.ndarray]) -> None:
+    """Writes the upper triangle of the distances, and their spectrum."""
+    between, spectrum = kept
     flat = between[np.triu_indices(len(between), 1)]
-    # Without a cache the next call takes the same time again.
-    with contextlib.suppress(OSError, ValueError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {"distances": flat, "spectrum": spectrum}
-        npz.save_arrays(path, arrays, {"distance": name})
+    arrays = {"distances": flat, "spectrum": spectrum}
+    npz.save_arrays(path, arrays, {"distance": name})

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from jaxnas.benchmarks import table_files
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import pickles
-from jaxnas.io.files import cache_folder
-from jaxnas.io.streams import Source
+from jaxnas.io.cache import cached
+from jaxnas.io.streams import ByteStream
 
-# Part of the name of a cached table: raise it when `_analog_table` changes.
+# Part of the name of a cached table: raise it when `_build_table` changes.
 _CACHE_VERSION = 1
 # The package's keys have the edges of the cell as 0-1, 0-2, 0-3, 1-2, 1-3, 2-3 and the
 # operations as skip_connect, none, nor_conv_3x3, nor_conv_1x1, avg_pool_3x3; ours have
@@ -54,7 +54,7 @@ _ADMITTED = {
 }
 
 
-def analog(path: str | os.PathLike | None = None) -> Table:
+def analog_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     """AnalogNAS-Bench (2025): all NAS-Bench-201 cells trained on CIFAR-10 once more.
 
     One run each of 200 epochs on all 50,000 training images. Its authors' training
@@ -75,20 +75,19 @@ def analog(path: str | os.PathLike | None = None) -> Table:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     digest = hashlib.sha256(data).hexdigest()
-    cached = cache_folder() / f"analog-{_CACHE_VERSION}-{digest[:16]}.npz"
-    try:
-        table = table_files.load(cached)
-        if table.name == "analog" and table.manifest["sha256"] == digest:
-            return table
-    except ValueError:
-        pass  # Not there, or damaged: it is made again.
-    table = _analog_table(path, data, digest)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        table_files.save(cached, table)
-    except (OSError, ValueError):
-        pass  # Without a cache the next call takes two seconds more.
-    return table
+
+    def load(file: Path) -> BenchmarkTable | None:
+        table = table_files.load(file)
+        same = table.name == "analog" and table.manifest["sha256"] == digest
+        return table if same else None
+
+    return cached(
+        f"analog-{_CACHE_VERSION}",
+        digest,
+        make=lambda: _build_table(path, data, digest),
+        load=load,
+        save=table_files.save,
+    )
 
 
 def _package_file() -> Path:
@@ -101,7 +100,7 @@ def _package_file() -> Path:
     return Path(list(spec.submodule_search_locations)[0]) / "data.anb"
 
 
-def _analog_table(path: Path, data: bytes, digest: str) -> Table:
+def _build_table(path: Path, data: bytes, digest: str) -> BenchmarkTable:
     try:
         keys, fields = _analog_fields(data)
     except ValueError as error:
@@ -124,8 +123,8 @@ def _analog_table(path: Path, data: bytes, digest: str) -> Table:
     }
     arch = _ANALOG_OPERATION[keys[:, _ANALOG_EDGE]]
     try:
-        return table_files.check(
-            Table("analog", "nasbench201", arch, columns, manifest)
+        return table_files.validate_table(
+            BenchmarkTable("analog", "nasbench201", arch, columns, manifest)
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -133,7 +132,7 @@ def _analog_table(path: Path, data: bytes, digest: str) -> Table:
 
 def _analog_fields(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The keys (n, 6) and each field (n,) float32 of the records, types checked."""
-    records = pickles.load(Source(io.BytesIO(data)), _ADMITTED)
+    records = pickles.load(ByteStream(io.BytesIO(data)), _ADMITTED)
     if type(records) is not dict or not records:
         raise ValueError(f"wanted a dict of records, found {type(records).__name__}")
     for key, record in records.items():

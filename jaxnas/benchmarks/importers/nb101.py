@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.benchmarks import sources, table_files
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.importers.nb101_encoding import encode_cells
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import tfrecord
-from jaxnas.io.streams import Hashed, Progress, naming, shown
+from jaxnas.io.streams import HashingReader, Progress, named_errors, printable
 from jaxnas.spaces import nasbench101
 
 _SPLITS = ("train", "valid", "test")
@@ -44,7 +45,7 @@ _POINTS = 3
 
 def read(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
-) -> Table:
+) -> BenchmarkTable:
     """NAS-Bench-101 from its file, as a table with curves of three points.
 
     The runs of a cell are numbered as they come in the file. Accuracies are in percent,
@@ -59,8 +60,8 @@ def read(
       incomplete, or not what it should be.
     """
     path, cells = Path(path), _Cells()
-    with naming(path), open(path, "rb") as file:
-        hashed = Hashed(file, progress)
+    with named_errors(path), open(path, "rb") as file:
+        hashed = HashingReader(file, progress)
         for number, record in enumerate(tfrecord.read(hashed)):
             try:
                 cells.add(record)
@@ -71,7 +72,7 @@ def read(
                 ArithmeticError,
                 RecursionError,
             ) as error:
-                reason = shown(error, 200)
+                reason = printable(error, 200)
                 raise ValueError(
                     f"record {number} is none of a cell: {reason}"
                 ) from error
@@ -106,7 +107,7 @@ class _Cells:
         name, epochs, matrix, operations, metrics = content
         digest = bytes.fromhex(name)
         if len(digest) != 16 or not 1 <= epochs <= _MAX_EPOCHS:
-            raise ValueError(f"it has the hash {shown(name)} and {epochs} epochs")
+            raise ValueError(f"it has the hash {printable(name)} and {epochs} epochs")
         numbers, params, total = _metrics(base64.b64decode(metrics, validate=True))
         row = self.rows.setdefault(digest, len(self.cells))
         # Few texts are different, and all of a kind share one.
@@ -114,12 +115,12 @@ class _Cells:
         if row == len(self.cells):
             self.cells.append(cell)
         elif self.cells[row] != cell:
-            raise ValueError(f"it is another cell of the hash {shown(name)}")
+            raise ValueError(f"it is another cell of the hash {printable(name)}")
         schedule = self.schedules.setdefault(epochs, _Schedule())
         repeats = self._repeats.setdefault(epochs, {})
         repeat = repeats[row] = repeats.get(row, -1) + 1
         if repeat == _MAX_REPEATS:
-            raise ValueError(f"the hash {shown(name)} has more than {repeat} runs")
+            raise ValueError(f"the hash {printable(name)} has more than {repeat} runs")
         schedule.row.append(row)
         schedule.repeat.append(repeat)
         schedule.numbers.extend(numbers)
@@ -136,14 +137,14 @@ class _Cells:
             ends = len(names) == vertices and names[0] + names[-1] == "inputoutput"
             if not square or not ends or not 2 <= vertices <= 7:
                 raise ValueError(
-                    f"cell {row} is {shown(matrix)} of {shown(operations)}"
+                    f"cell {row} is {printable(matrix)} of {printable(operations)}"
                 )
             nv[row] = vertices
             for at in (i for i, bit in enumerate(matrix) if bit == "1"):
                 code[row] |= np.uint64(1 << (7 * (at // vertices) + at % vertices))
             for place, label in enumerate(names[1:-1]):
                 ops[row, place] = nasbench101.OPERATIONS.index(label)
-        return sources.nb101_vectors(nv, code, ops)
+        return encode_cells(nv, code, ops)
 
 
 def _metrics(message: bytes) -> tuple[list[float], int, float]:
@@ -192,7 +193,7 @@ def _evaluation(message: bytes) -> list[float]:
     ]
 
 
-def _table(name: str, digest: str, cells: _Cells, partial: bool) -> Table:
+def _table(name: str, digest: str, cells: _Cells, partial: bool) -> BenchmarkTable:
     num, size = len(cells.cells), nasbench101.NUM_CELLS
     if num < size and not partial or not num:
         raise ValueError(
@@ -217,8 +218,8 @@ def _table(name: str, digest: str, cells: _Cells, partial: bool) -> Table:
             **{f"runs of cifar10/{e}": len(cells.schedules[e].row) for e in epochs},
         },
     }
-    return table_files.check(
-        Table("nb101", "nasbench101", cells.archs(), columns, manifest)
+    return table_files.validate_table(
+        BenchmarkTable("nb101", "nasbench101", cells.archs(), columns, manifest)
     )
 
 

@@ -19,9 +19,16 @@ import numpy as np
 
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.importers.nb201_runs import DATASETS, FOLD_KEY, Key, Runs
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import pickles, torch_files
-from jaxnas.io.streams import Hashed, Progress, Source, Unpacked, naming, shown
+from jaxnas.io.streams import (
+    ByteStream,
+    Bz2Reader,
+    HashingReader,
+    Progress,
+    named_errors,
+    printable,
+)
 from jaxnas.spaces import nasbench201
 
 # How the files call the two schedules.
@@ -48,7 +55,7 @@ _EVALUATED = {
 
 def read_pth(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
-) -> Table:
+) -> BenchmarkTable:
     """NAS-Bench-201 (Dong and Yang, 2020) from its file, as a table with curves.
 
     Accuracies are in percent, losses as they are, times in seconds, FLOPs and parameters
@@ -70,7 +77,7 @@ def read_pth(
         max_memory=_MAX_MEMORY,
         progress=progress,
     )
-    with naming(path):
+    with named_errors(path):
         strings, infos = _whole(contents.value)
         cells = _place(runs, strings, infos, partial)
         checked = contents.sha256, contents.integrity
@@ -79,7 +86,7 @@ def read_pth(
 
 def read_nats(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
-) -> Table:
+) -> BenchmarkTable:
     """NATS-Bench (Dong et al., 2021), topology space, as a table with curves.
 
     Args:
@@ -93,21 +100,25 @@ def read_nats(
     return read(path, partial, progress)
 
 
-def _read_single(path: Path, partial: bool, progress: Progress | None) -> Table:
+def _read_single(
+    path: Path, partial: bool, progress: Progress | None
+) -> BenchmarkTable:
     runs = Runs()
     value, digest = _unpickle(path, runs, _MAX_UNPACKED, _MAX_MEMORY, progress)
-    with naming(path):
+    with named_errors(path):
         strings, infos = _whole(value)
         return _nats_table(path, digest, _place(runs, strings, infos, partial), runs)
 
 
-def _read_folder(folder: Path, partial: bool, progress: Progress | None) -> Table:
+def _read_folder(
+    folder: Path, partial: bool, progress: Progress | None
+) -> BenchmarkTable:
     """The SHA-256 of a folder is that of the lines "SHA-256, two spaces, name"."""
     runs, infos = Runs(), {}
     limits = _MAX_UNPACKED_EACH, _MAX_MEMORY_EACH
     meta, digest = _unpickle(folder / META, runs, *limits, progress)
     lines = [f"{digest}  {META}\n"]
-    with naming(folder / META):
+    with named_errors(folder / META):
         strings = _strings(meta)
     for index in range(len(strings)):
         names = [f"{index:06d}.pickle.pbz2", f"{index}.pickle.pbz2"]
@@ -116,15 +127,15 @@ def _read_folder(folder: Path, partial: bool, progress: Progress | None) -> Tabl
             continue
         infos[index], digest = _unpickle(folder / name, runs, *limits, progress)
         lines.append(f"{digest}  {name}\n")
-        with naming(folder / name):
+        with named_errors(folder / name):
             # Now, so that an error names the file.
             _check_infos(infos[index], index, strings[index])
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    with naming(folder):
+    with named_errors(folder):
         return _nats_table(folder, digest, _place(runs, strings, infos, partial), runs)
 
 
-def _nats_table(path: Path, digest: str, cells: list, runs: Runs) -> Table:
+def _nats_table(path: Path, digest: str, cells: list, runs: Runs) -> BenchmarkTable:
     source = f"NATS-Bench topology, {path.name}"
     return _table("nats-tss", source, (digest, "CRC-32 of bz2"), cells, runs)
 
@@ -137,10 +148,10 @@ def _unpickle(
     progress: Progress | None,
 ) -> tuple[Any, str]:
     """The value of a packed pickle, and the SHA-256 of the file."""
-    with naming(path), open(path, "rb") as file:
-        hashed = Hashed(file, progress)
-        unpacked = Unpacked(hashed, max_unpacked)
-        source = Source(unpacked)
+    with named_errors(path), open(path, "rb") as file:
+        hashed = HashingReader(file, progress)
+        unpacked = Bz2Reader(hashed, max_unpacked)
+        source = ByteStream(unpacked)
         fold = FOLD_KEY, runs.fold
         value = pickles.load(source, pickles.PLAIN, fold=fold, max_memory=max_memory)
         source.finish()
@@ -165,7 +176,7 @@ def _whole(value: Any) -> tuple[list[str], dict]:
         there = ", ".join(map(str, value)) if type(value) is dict else type(value)
         raise ValueError(
             f"it is no file of NAS-Bench-201: wanted {', '.join(keys)}, "
-            f"found {shown(there)}"
+            f"found {printable(there)}"
         )
     infos, indexes = value["arch2infos"], value["evaluated_indexes"]
     if type(infos) is not dict or type(indexes) not in (list, tuple, set):
@@ -182,7 +193,7 @@ def _check_infos(infos: Any, index: int, string: str) -> None:
         raise ValueError(f"cell {index} has no runs")
     for schedule, info in infos.items():
         if schedule not in _EPOCHS:
-            raise ValueError(f"cell {index} has the schedule {shown(schedule)}")
+            raise ValueError(f"cell {index} has the schedule {printable(schedule)}")
         if type(info) is not dict:
             raise ValueError(f"cell {index} has no results")
         if (info.get("arch_index"), info.get("arch_str")) != (index, string):
@@ -211,7 +222,7 @@ def _place(
     cells = []
     for index in sorted(infos):
         if type(index) is not int or not 0 <= index < len(strings):
-            raise ValueError(f"it has a cell {shown(index)} that it does not list")
+            raise ValueError(f"it has a cell {printable(index)} that it does not list")
         _check_infos(infos[index], index, strings[index])
         for schedule, info in infos[index].items():
             for (dataset, seed), state in info["all_results"].items():
@@ -223,7 +234,7 @@ def _place(
 
 def _table(
     name: str, source: str, checked: tuple[str, str], cells: list, runs: Runs
-) -> Table:
+) -> BenchmarkTable:
     columns = dict(runs.columns(len(cells)))
     keys = sorted(set(runs.keys))
     columns |= _seconds(columns, keys)
@@ -242,8 +253,8 @@ def _table(
             **{f"runs of {d}/{e}": num for (d, e), num in count.items()},
         },
     }
-    return table_files.check(
-        Table(name, "nasbench201", np.stack(cells), columns, manifest)
+    return table_files.validate_table(
+        BenchmarkTable(name, "nasbench201", np.stack(cells), columns, manifest)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.io.streams import shown
+from jaxnas.io.streams import printable
 
 DATASETS = ("cifar10-valid", "cifar10", "cifar100", "ImageNet16-120")
 # The test images of CIFAR-100 and ImageNet16-120 are cut in halves, x-valid and x-test;
@@ -93,11 +93,11 @@ class Runs:
     def _add(self, state: dict) -> int:
         dataset, seed, epochs = state["name"], state["seed"], state["epochs"]
         if dataset not in DATASETS:
-            raise ValueError(f"a run is of the unknown dataset {shown(dataset)}")
+            raise ValueError(f"a run is of the unknown dataset {printable(dataset)}")
         if type(seed) is not int or not 0 <= seed < 2**31:
-            raise ValueError(f"a run has the seed {shown(seed)}")
+            raise ValueError(f"a run has the seed {printable(seed)}")
         if type(epochs) is not int or not 1 <= epochs <= _MAX_EPOCHS:
-            raise ValueError(f"a run has {shown(epochs)} epochs")
+            raise ValueError(f"a run has {printable(epochs)} epochs")
         key, number = (dataset, epochs), len(self.keys)
         accuracy, loss, times = (state[name] for name in _TABLES[:3])
         steps = range(epochs)
@@ -107,9 +107,9 @@ class Runs:
             self._put(number, key, "train", "time", _values(times, steps, "time"))
         names = state["eval_names"]
         if type(names) is not list or any(type(name) is not str for name in names):
-            raise ValueError(f"a run was evaluated on {shown(names)}")
+            raise ValueError(f"a run was evaluated on {printable(names)}")
         if len(set(names) & set(_SPLITS)) != len(names):
-            raise ValueError(f"a run was evaluated on {shown(', '.join(names))}")
+            raise ValueError(f"a run was evaluated on {printable(', '.join(names))}")
         for name in names:
             self._evaluation(number, key, name, state)
         evaluated = {step for name in names for step in self._names[name, epochs]}
@@ -235,12 +235,12 @@ def _latency(times: Any) -> float:
     if times is None or times == []:
         return math.nan
     if type(times) is not list or not {*map(type, times)} <= {float, int}:
-        raise ValueError(f"a run has the latency {shown(times)}")
+        raise ValueError(f"a run has the latency {printable(times)}")
     mean = sum(times) / len(times)
     return mean if 0 < mean < 1e9 else math.nan
 
 
 def _size(number: Any, what: str) -> float:
     if type(number) not in (float, int) or not 0 <= number < 1e9:
-        raise ValueError(f"a run has {shown(number)} million {what}")
+        raise ValueError(f"a run has {printable(number)} million {what}")
     return float(number)

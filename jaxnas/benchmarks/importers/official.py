@@ -1,7 +1,7 @@
 """Official benchmark files, each read by what it contains and not by what it is called.
 
     official.convert("NAS-Bench-201-v1_1-096897.pth", "nb201.npz")
-    table = sources.open_table("nb201.npz")
+    table = named.open_table("nb201.npz")
 
 A file is read once and becomes a table file, which holds every number of it that we
 know of. Nothing that comes from outside is run, nor is any of its libraries needed.
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.importers import nb101, nb201
-from jaxnas.benchmarks.table_files import Table
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import tfrecord, torch_files
-from jaxnas.io.streams import Progress, naming, shown
+from jaxnas.io.streams import Progress, named_errors, printable
 
 KNOWN = (
     "NAS-Bench-201 (.pth, a file of torch.save), NATS-Bench topology (a folder with "
@@ -26,7 +26,7 @@ KNOWN = (
 )
 
 
-def detect(path: str | os.PathLike) -> Callable[..., Table]:
+def detect(path: str | os.PathLike) -> Callable[..., BenchmarkTable]:
     """The function that reads a file or folder, by its content.
 
     Raises: `ValueError`, of one line, if it is missing or of no known format.
@@ -39,7 +39,7 @@ def detect(path: str | os.PathLike) -> Callable[..., Table]:
     if not path.is_file():
         what = "not a file" if path.exists() else "no such file"
         raise ValueError(f"{what}: {path}")
-    with naming(path), open(path, "rb") as file:
+    with named_errors(path), open(path, "rb") as file:
         start = file.read(len(torch_files.LEGACY_MAGIC))
     if start == torch_files.LEGACY_MAGIC or start[:4] == b"PK\x03\x04":
         return nb201.read_pth
@@ -47,7 +47,7 @@ def detect(path: str | os.PathLike) -> Callable[..., Table]:
         return nb201.read_nats
     if tfrecord.is_header(start[: tfrecord.HEADER]):
         return nb101.read
-    found = shown(start[:8]) if start else "nothing"
+    found = printable(start[:8]) if start else "nothing"
     raise ValueError(
         f"{path} is of no known format: it begins with {found}; what can be read: {KNOWN}"
     )
@@ -62,7 +62,7 @@ def num_bytes(path: str | os.PathLike) -> int:
 
 def read(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
-) -> Table:
+) -> BenchmarkTable:
     """Any of the known files as a table with all curves.
 
     Args:
@@ -83,7 +83,7 @@ def convert(
     name: str | None = None,
     partial: bool = False,
     progress: Progress | None = None,
-) -> Table:
+) -> BenchmarkTable:
     """Reads an official file and writes it as a table file, atomically.
 
     Args:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.benchmarks import sources, tabular
+from jaxnas.benchmarks import columns, named, tabular
 from jaxnas.benchmarks.base import PERCENT, Benchmark
 from jaxnas.search.base import Search
-from jaxnas.spaces import nasbench101, nasbench201
 from jaxnas.studies.comparison.settings import Config, table_columns, validate
-
-SPACES = {s.name: s for s in (nasbench101.SPACE, nasbench201.SPACE)}
 
 
 class Opened(NamedTuple):
@@ -28,8 +24,7 @@ class Opened(NamedTuple):
 
     def rows(self, archs: Any) -> np.ndarray:
         """Table rows (...) of architectures (..., d); -1 where the table has none."""
-        data = self.benchmark.evaluate.args[0]
-        return np.asarray(tabular.rows(self.benchmark.space, data, jnp.asarray(archs)))
+        return np.asarray(tabular.table_rows(self.benchmark, archs))
 
     def reachable(self, search: Search) -> float:
         """The best truth, in percent, of the architectures that a search can ask for."""
@@ -46,19 +41,15 @@ def open_table(config: Config) -> Opened:
       cannot fulfil, and for a table of a target other than accuracy in percent.
     """
     validate(config)
-    table = sources.open_table(config.benchmark)
-    if table.space not in SPACES:
-        raise ValueError(
-            f"table {table.name} is of the space {table.space!r}: wanted one of "
-            f"{', '.join(SPACES)}"
-        )
+    table = named.open_table(config.benchmark)
+    space = named.library_space(table)
     if config.evaluations > len(table.arch):
         raise ValueError(
             f"--evaluations must be at most the {len(table.arch)} architectures of "
             f"{table.name}, not {config.evaluations}"
         )
     fed_back, reported = table_columns(config)
-    benchmark = tabular.benchmark(SPACES[table.space], table, **fed_back)
+    benchmark = tabular.tabular_benchmark(space, table, **fed_back)
     if benchmark.target != PERCENT:
         raise ValueError(
             f"comparisons are of accuracies in percent, not of {benchmark.target.name} "
@@ -68,15 +59,15 @@ def open_table(config: Config) -> Opened:
     truth = fed_back | ({"seed": "mean"} if config.run == "random" else {})
     return Opened(
         benchmark,
-        truth=tabular.column(table, **truth)[:, 0],
-        reported=tabular.column(table, **reported)[:, 0],
+        truth=columns.column(table, **truth)[:, 0],
+        reported=columns.column(table, **reported)[:, 0],
         sha256=table.manifest["sha256"],
-        fed_back_name=tabular.describe(table, **fed_back),
-        reported_name=tabular.describe(table, **reported),
+        fed_back_name=columns.describe(table, **fed_back),
+        reported_name=columns.describe(table, **reported),
     )
 
 
 def count_copies(config: Config) -> bool:
     """Whether cells that compute the same function are different candidates."""
-    own = config.benchmark not in sources.NAMES
+    own = config.benchmark not in named.NAMES
     return own if config.copies is None else config.copies

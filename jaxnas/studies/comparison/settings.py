@@ -67,7 +67,7 @@ def validate(config: Config) -> None:
 
 
 def table_columns(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The columns that are fed back and reported, as keywords of `tabular.column`."""
+    """The columns that are fed back and reported, as keywords of `columns.column`."""
     fed = {
         "dataset": config.dataset,
         "split": config.split,

@@ -13,7 +13,7 @@ import numpy as np
 
 import jaxnas
 from jaxnas import metrics
-from jaxnas.benchmarks import training
+from jaxnas.benchmarks import training_store
 from jaxnas.io import files, npz
 from jaxnas.networks import counting, model_files
 from jaxnas.networks.runs import Trained
@@ -169,7 +169,7 @@ def _hits(model: Path, task: Task) -> int:
 def _read(folder: Path, names: list[str], epochs: int) -> dict[str, np.ndarray]:
     """The curves (n, epochs) of trainings, and their architectures."""
     archs = [nasbench201.from_string(name) for name in names]
-    curves = [training.saved(folder, arch, epochs) for arch in archs]
+    curves = [training_store.load_curves(folder, arch, epochs) for arch in archs]
     if not curves:
         return {}
     wanted = "loss", "train", "valid", "seconds"

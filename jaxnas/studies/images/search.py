@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxnas.benchmarks import training
+from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.networks import runs
 from jaxnas.networks.train import Data, Recipe, epoch_steps
@@ -129,7 +129,7 @@ def search_images(config: Config) -> dict[str, Any]:
     key = jax.random.key(config.seed)
 
     def trainings(epochs: int) -> Evaluate:
-        return training.trainings(
+        return training_benchmark(
             key,
             what.network,
             dataclasses.replace(recipe, epochs=epochs),
@@ -251,7 +251,7 @@ def _check(config: Config) -> None:
                 f"--{flag} must be 1 to {cell_scores.FEWEST}, the fewest cells that are "
                 f"searched, not {value}"
             )
-    checkpoints.need_orbax()
+    checkpoints.require_orbax()
 
 
 def _claim(config: Config, what: Task) -> Path:

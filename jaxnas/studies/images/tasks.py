@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnas import datasets
-from jaxnas.benchmarks.training import without_tests
 from jaxnas.datasets import Images, opened, sources
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data
@@ -37,7 +36,7 @@ class Task(NamedTuple):
     def data(self, train: Images, valid: Images) -> Data:
         """What a training may see of them, normalised."""
         x, x_valid = self.normalised(train).x, self.normalised(valid).x
-        return without_tests(x, train.y, x_valid, valid.y, -self.mean / self.std)
+        return Data.without_test(x, train.y, x_valid, valid.y, -self.mean / self.std)
 
     def digest(self) -> str:
         """The sha256 of all images and labels: a file of the same name may have others."""

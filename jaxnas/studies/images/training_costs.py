@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.benchmarks import training
+from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data, Recipe
@@ -46,13 +46,13 @@ def measured(
     on_cpu = devices[0].platform == "cpu"
     batch = batch or (max(4, workers) if on_cpu else 8)
     side = min(workers, batch) if on_cpu else batch
-    evaluate = training.trainings(
+    benchmark = training_benchmark(
         jax.random.key(0), network, recipe, data, devices=devices
     )
     walls, costs = [], []
     for arch in (LIGHTEST, LIGHTEST, HEAVIEST):  # the first run compiles, and warms up
         asked, begun = query([arch] * side, 1, side), time.monotonic()
-        cost = np.asarray(evaluate(jax.random.key(0), asked).cost, float)
+        cost = np.asarray(benchmark(jax.random.key(0), asked).cost, float)
         walls.append(time.monotonic() - begun)
         # On an accelerator costs are shares of a training side by side.
         costs.append(max(float(cost.mean() if on_cpu else cost.sum()), 1e-6))

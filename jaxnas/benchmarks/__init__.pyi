@@ -1,0 +1,15 @@
+from .base import Benchmark as Benchmark
+from .base import Level as Level
+from .base import Target as Target
+from .base import as_score as as_score
+from .base import as_value as as_value
+from .base import continued_levels as continued_levels
+from .base import separate_levels as separate_levels
+from .base import true_scores as true_scores
+from .named import open_benchmark as open_benchmark
+from .named import open_table as open_table
+from .synthetic import synthetic_benchmark as synthetic_benchmark
+from .table_rules import BenchmarkTable as BenchmarkTable
+from .tabular import table_rows as table_rows
+from .tabular import tabular_benchmark as tabular_benchmark
+from .training import training_benchmark as training_benchmark
