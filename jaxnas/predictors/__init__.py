@@ -1,1 +1,6 @@
-"""Predictors of architecture scores that learn from few labels."""
+"""Predictors of an architecture's score from features and from observed scores.
+
+`pool` embeds the candidate pool; `pool_gp` keeps the posterior of a Gaussian process over
+it, one observation at a time. `few_labels` predicts a whole pool from a small labelled
+sample, and `ensemble` trains the neural networks of BANANAS.
+"""
