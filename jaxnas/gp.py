@@ -1,8 +1,13 @@
-"""Gaussian processes on padded_covariance arrays: posterior, marginal likelihood, fit.
+"""Gaussian-process regression on padded arrays: posterior, evidence and fit.
 
-Shapes never grow: arrays have a capacity, and a mask says which rows are seen. An unseen
-row becomes a unit row of the covariance with target 0, which is exact: it changes neither
-the posterior nor the likelihood of the seen rows.
+Arrays have a static capacity n, and a mask `seen` (n,) says which rows hold an
+observation. An unseen row becomes a unit row of the covariance with target 0, which is
+exact: it changes neither the posterior nor the likelihood of the seen rows.
+
+Three steps fit a model to scores: `fit_standardisation` and `standardise` turn scores
+into targets of mean 0 and variance 1, `fit` finds the hyperparameters, and `posterior`
+predicts. Searches that condition on one observation at a time keep a Cholesky factor of
+their own, see `predictors.pool_gp`, and share the other parts.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ class Posterior(NamedTuple):
 
 
 class Hyperparameters(NamedTuple):
-    """Hyperparameters-parameters; the covariance of targets is amplitude (R + noise I)."""
+    """Hyperparameters; the covariance of targets is amplitude (R + noise I)."""
 
     scales: Array  # (c,) length-scales, in the unit of each part of the distance
     noise: Array  # () noise variance as a fraction of the amplitude
@@ -37,7 +42,7 @@ class Hyperparameters(NamedTuple):
 
 
 class HyperparameterPrior(NamedTuple):
-    """Independent log-normal priors; the amplitude has none."""
+    """Independent log-normal priors; that of the amplitude is flat."""
 
     scales: Array  # (c,) medians of the length-scales
     spread: Array  # () standard deviation of log length-scale
@@ -46,15 +51,23 @@ class HyperparameterPrior(NamedTuple):
 
 
 class Standardisation(NamedTuple):
-    """A standardisation of scores: z = (max(score, floor) - mean) / std."""
+    """A map from scores to targets: z = (max(score, floor) - mean) / std."""
 
-    floor: Array  # ()
-    mean: Array  # ()
-    std: Array  # ()
+    floor: Array  # () score that lower ones, and failures, are raised to
+    mean: Array  # () of the raised scores
+    std: Array  # () of the raised scores, or 1 where they do not vary
 
 
 def padded_covariance(gram: Array, seen: Array, noise: Array) -> Array:
-    """`gram` (n, n) plus noise () on the seen rows, unit rows elsewhere."""
+    """Adds noise to the seen rows of a covariance and makes the others unit rows.
+
+    Args:
+      gram: (n, n) prior covariance; unseen rows hold anything finite.
+      seen: (n,) bool, rows that hold an observation.
+      noise: () variance of the targets' noise.
+
+    Returns: (n, n), positive definite if the seen block is.
+    """
     both = seen[:, None] & seen[None]
     return jnp.where(both, gram, 0.0) + jnp.diag(jnp.where(seen, noise, 1.0))
 
@@ -68,7 +81,12 @@ def posterior(
       gram: (n, n) prior covariance of the observations; unseen rows hold anything finite.
       cross: (n, m) prior covariance of observations and points.
       prior: (m, m) prior covariance of the points.
-      y: (n,) targets.  seen: (n,) bool.  noise: () variance of the targets' noise.
+      y: (n,) targets.
+      seen: (n,) bool, rows that hold an observation.
+      noise: () variance of the targets' noise.
+
+    Returns: mean (m,) and covariance (m, m) of the latent function at the points.
+    Raises: `ValueError` for shapes that do not fit together.
     """
     check_shapes(
         gram=(gram, "nn"),
@@ -85,17 +103,22 @@ def posterior(
 
 
 def condition(
-    mean: Array, cov: Array, place: Array, value: Array, noise: Array
+    mean: Array, cov: Array, index: Array, value: Array, noise: Array
 ) -> Posterior:
     """Conditions a joint normal on one noisy value of it, in O(m^2).
 
     Args:
-      mean: (m,).  cov: (m, m).  place: () index of the point that was observed.
-      value: () what was observed.  noise: () variance of its noise.
+      mean: (m,) of the latent function.
+      cov: (m, m) of the latent function.
+      index: () int32, the point that was observed.
+      value: () observed target.
+      noise: () variance of its noise.
+
+    Returns: mean (m,) and covariance (m, m) after the observation.
     """
-    gain = cov[place] / jnp.maximum(cov[place, place] + noise, 1e-12)
+    gain = cov[index] / jnp.maximum(cov[index, index] + noise, 1e-12)
     return Posterior(
-        mean + gain * (value - mean[place]), cov - jnp.outer(gain, cov[place])
+        mean + gain * (value - mean[index]), cov - jnp.outer(gain, cov[index])
     )
 
 
@@ -104,9 +127,12 @@ def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
 
     Args:
       gram: (n, n) prior covariance; unseen rows hold anything finite.
-      y: (n,) targets.  seen: (n,) bool.  noise: () variance added to the diagonal.
+      y: (n,) targets.
+      seen: (n,) bool, rows that hold an observation.
+      noise: () variance added to the diagonal.
 
     Returns: () log density.
+    Raises: `ValueError` for shapes that do not fit together.
     """
     check_shapes(gram=(gram, "nn"), y=(y, "n"), seen=(seen, "n"), noise=(noise, ""))
     factor = jnp.linalg.cholesky(padded_covariance(gram, seen, noise))
@@ -116,16 +142,26 @@ def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
     return -0.5 * (quadratic + log_det + seen.sum() * jnp.log(2 * jnp.pi))
 
 
-def profile_log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> tuple:
-    """`log_marginal` at its best amplitude, without constants, and that amplitude.
+def profile_log_marginal(
+    gram: Array, y: Array, seen: Array, noise: Array
+) -> tuple[Array, Array]:
+    """Maximises `log_marginal` over the amplitude, in closed form.
 
-    `gram` is a correlation and `noise` a fraction: the covariance A (R + noise I) has its
-    maximum at A = y' (R + noise I)^-1 y / n.
+    The covariance A (R + noise I) of N targets y has its largest likelihood at
+    A = y' (R + noise I)^-1 y / N.
+
+    Args:
+      gram: (n, n) prior correlation R; unseen rows hold anything finite.
+      y: (n,) targets.
+      seen: (n,) bool, rows that hold an observation.
+      noise: () noise variance as a fraction of the amplitude.
+
+    Returns: the profile log likelihood () without constants, and the amplitude ().
     """
     factor = jnp.linalg.cholesky(padded_covariance(gram, seen, noise))
     white = solve_triangular(factor, jnp.where(seen, y, 0.0), lower=True)
     num = seen.sum()
-    # Fewer than one seen row, or all targets equal: any amplitude does.
+    # Bounded below: without seen rows, or with all targets 0, it would be 0.
     amplitude = jnp.maximum(white @ white / jnp.maximum(num, 1), 1e-6)
     log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
     return -0.5 * num * jnp.log(amplitude) - log_det, amplitude
@@ -138,14 +174,21 @@ def fit(
     seen: Array,
     prior: HyperparameterPrior,
 ) -> Hyperparameters:
-    """The most probable hyper-parameters over a fixed design, all of them jointly.
+    """Maximises the posterior density of the hyperparameters over a fixed design.
 
-    A low-discrepancy design of 32 points under the prior, then the same more closely
-    around the best: as fast as a few gradient steps, and it cannot get stuck or diverge.
+    A low-discrepancy design of 32 points under the prior, then the same design at 0.4
+    times the width around the best of them. This is as fast as a few gradient steps, and
+    it can neither get stuck nor diverge.
 
     Args:
-      distances: (c, n, n); unseen rows hold anything finite.
-      y: (n,) standardised targets.   seen: (n,) bool.
+      correlation: correlation function of distances and length-scales.
+      distances: (c, n, n) by part of the distance; unseen rows hold anything finite.
+      y: (n,) standardised targets.
+      seen: (n,) bool, rows that hold an observation.
+      prior: medians and spreads, which also centre and scale the design.
+
+    Returns: the most probable hyperparameters of the design; the amplitude is the best
+      one for them.
     """
     num_scales = distances.shape[0]
     medians = jnp.append(prior.scales, prior.noise)
@@ -185,39 +228,44 @@ def _normal_design(num: int, dimension: int) -> np.ndarray:
 def fit_standardisation(
     score: Array, seen: Array, clip_below: float = jnp.inf
 ) -> Standardisation:
-    """The standardisation of the seen scores, with the lower clip_below cut off.
+    """Fits floor, mean and standard deviation to the seen scores.
+
+    Networks that failed to train would otherwise dominate the variance and make good
+    networks look alike: scores in the lower tail are raised to a floor.
 
     Args:
-      score: (n,), NaN for a failed evaluation.  seen: (n,) bool.
-      clip_below: scores lower than the median by more than `clip_below` times the distance
-        from the
-        median to the upper quartile are raised to that floor. Networks that failed to
-        train would otherwise own the variance, and good ones look alike.
+      score: (n,), NaN for a failed evaluation.
+      seen: (n,) bool, rows that hold an evaluation.
+      clip_below: the floor is the median minus `clip_below` times the distance from the
+        median to the upper quartile. Infinite: the lowest score.
+
+    Returns: the standardisation; the identity where there is no finite seen score.
     """
     used = seen & jnp.isfinite(score)
     num = jnp.maximum(used.sum(), 1)
     ordered = jnp.sort(jnp.where(used, score, jnp.inf))
-    at = lambda share: ordered[((num - 1) * share).astype(jnp.int32)]  # noqa: E731
-    median, upper = at(0.5), at(0.75)
-    low = jnp.where(used, score, jnp.inf).min()
+    quantile = lambda share: ordered[((num - 1) * share).astype(jnp.int32)]  # noqa: E731
+    median, upper = quantile(0.5), quantile(0.75)
+    lowest = jnp.where(used, score, jnp.inf).min()
     floor = jnp.where(
-        jnp.isinf(clip_below), low, median - clip_below * (upper - median)
+        jnp.isinf(clip_below), lowest, median - clip_below * (upper - median)
     )
-    # All scores alike, or none: nothing to scale.
     floor = jnp.where(used.any(), floor, 0.0)
-    kept = jnp.where(used, jnp.maximum(score, floor), 0.0)
-    mean = kept.sum() / num
-    deviation = jnp.where(used, kept - mean, 0.0)
+    raised = jnp.where(used, jnp.maximum(score, floor), 0.0)
+    mean = raised.sum() / num
+    deviation = jnp.where(used, raised - mean, 0.0)
     # Squares of huge scores overflow and those of tiny ones vanish, so the deviations are
     # scaled first, by a power of two, which rounds nothing.
     largest = jnp.abs(deviation).max()
     unit = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1])
     std = unit * jnp.sqrt(jnp.sum((deviation / unit) ** 2) / num)
-    rounding = 8 * jnp.finfo(std.dtype).eps * jnp.abs(kept).max()
+    # A deviation within rounding of the scores, or no score at all: nothing to scale.
+    rounding = 8 * jnp.finfo(std.dtype).eps * jnp.abs(raised).max()
     return Standardisation(floor, mean, jnp.where(std > rounding, std, 1.0))
 
 
-def standardise(target: Standardisation, score: Array) -> Array:
-    """Standardised `score`; a failed evaluation (NaN) counts as the floor."""
-    score = jnp.where(jnp.isfinite(score), score, target.floor)
-    return (jnp.maximum(score, target.floor) - target.mean) / target.std
+def standardise(standardisation: Standardisation, score: Array) -> Array:
+    """Targets (...) of scores (...); a failed evaluation (NaN) counts as the floor."""
+    score = jnp.where(jnp.isfinite(score), score, standardisation.floor)
+    raised = jnp.maximum(score, standardisation.floor)
+    return (raised - standardisation.mean) / standardisation.std

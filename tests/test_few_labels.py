@@ -53,7 +53,7 @@ def test_values_are_found_by_architecture():
     part = few_labels.features_by_architecture(SPACE, ARCH, values)
     (found,) = jax.vmap(part)(jnp.asarray(ARCH[7:9]))
     np.testing.assert_array_equal(found, values[7:9])
-    with pytest.raises(ValueError, match=r"wanted values \(60, f\)"):
+    with pytest.raises(ValueError, match=r"values must be \(60, f\)"):
         few_labels.features_by_architecture(SPACE, ARCH, values[:5])
 
 

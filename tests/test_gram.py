@@ -166,9 +166,9 @@ def test_embeddings_that_cannot_be_compared_are_refused(wrong):
         gram.l1(np.ones((3, 2)), np.ones((4, 2)))
     two = np.arange(6.0).reshape(3, 2)
     for parts, words in (
-        ([two, two[:2]], "parts of the same architectures, .* found parts of 2, 3"),
-        ([two[:0]], "at least one, found parts of 0"),
-        ([], "at least one, found parts of none"),
+        ([two, two[:2]], "features must be of the same architectures, .* not of 2, 3"),
+        ([two[:0]], "at least one, not of 0"),
+        ([], "at least one, not of none"),
         ([two[0]], r"of shape \(n, f\), not \(2,\)"),
     ):
         with pytest.raises(ValueError, match=words):

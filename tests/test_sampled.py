@@ -78,15 +78,13 @@ def state_after(num=12):
     known = jax.vmap(SPACE.identity)(arch), embed(arch)
     refit = jax.jit(lambda s: sampled_gp.refit(prior, s, float("inf")))
     score = OBJECTIVE(jax.random.key(0), query).score
-    state = sampled_gp.grown(
-        sampled_gp.empty(arch[:0], embed(arch[:0]), prior), num + 3
-    )
+    state = sampled_gp.grow(sampled_gp.empty(arch[:0], embed(arch[:0]), prior), num + 3)
     late = jnp.arange(num) >= num - 2
     first = query._replace(epoch=jnp.where(late, 0, 20))
-    state = sampled_gp.record(state, first, *known, score)
+    state = sampled_gp.append(state, first, *known, score)
     state = refit(state)
     last = query._replace(epoch=jnp.where(late, 20, 0))
-    return embed, prior, sampled_gp.record(state, last, *known, score)
+    return embed, prior, sampled_gp.append(state, last, *known, score)
 
 
 @functools.cache
@@ -109,9 +107,9 @@ def _pool_state(monkeypatch):
     _, _, state = state_after()
     cells = pool.make_pool(SPACE, [halves])
     monkeypatch.setattr(gp, "fit", lambda *_: state.hyper)
-    record = jax.jit(lambda s, i, y: pool_gp.record(cells, s, i, y, True))
+    record = jax.jit(lambda s, i, y: pool_gp.append(cells, s, i, y, True))
     refit = jax.jit(lambda s: pool_gp.refit(cells, s, float("inf")))
-    extend = jax.jit(lambda s: pool_gp.extend(cells, s, jnp.bool_(True), True))
+    extend = jax.jit(lambda s: pool_gp.condition(cells, s, jnp.bool_(True), True))
     whole = pool_gp.empty(cells, len(state.score))
     places = jax.vmap(lambda arch: pool.index_of(cells, arch))(state.arch)
     for i in range(12):

@@ -55,7 +55,7 @@ def state_after(num=12):
     """The posterior after `num` observations, the last of them since the last fit."""
     state = pool_gp.empty(POOL, num + 2)
     record = jax.jit(
-        lambda s, p: pool_gp.record(POOL, s, p, jnp.asarray(TABLE)[p], True)
+        lambda s, p: pool_gp.append(POOL, s, p, jnp.asarray(TABLE)[p], True)
     )
     order = np.random.default_rng(0).permutation(54)
     for place in order[: num - 2]:
@@ -63,7 +63,7 @@ def state_after(num=12):
     state = jax.jit(lambda s: pool_gp.refit(POOL, s, float("inf")))(state)
     for place in order[num - 2 : num]:
         state = record(state, jnp.int32(place))
-        state = pool_gp.extend(POOL, state, jnp.bool_(True), True)
+        state = pool_gp.condition(POOL, state, jnp.bool_(True), True)
     return state
 
 

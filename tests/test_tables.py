@@ -97,11 +97,11 @@ def test_repaired_it_is_a_kernel_at_every_scale(repair):
         (apart()[:3], None, r"a distance matrix is square, not \(3, 20\)"),
         (np.full((2, 2), np.nan), None, "a distance is not finite"),
         (-1.0 + np.eye(2), "clip", "a distance is negative, -1"),
-        (np.array([[0.0, 1], [2, 0]]), None, "wanted a symmetric matrix with zeros"),
-        (np.ones((2, 2)), None, "wanted a symmetric matrix with zeros"),
+        (np.array([[0.0, 1], [2, 0]]), None, "must be symmetric with zeros"),
+        (np.ones((2, 2)), None, "must be symmetric with zeros"),
     ],
 )
-def test_what_is_no_distance(between, repair, words):
+def test_a_matrix_that_is_not_a_distance_is_refused(between, repair, words):
     with pytest.raises(ValueError, match=words):
         definite.require_negative_definite(between, repair)
 
@@ -168,7 +168,7 @@ def test_what_a_table_refuses(monkeypatch):
     with pytest.raises(ValueError, match="cube nasbench201 is not negative definite"):
         distance_matrices.distance_matrix(SPACE, archs(), distance, cache=False)
     monkeypatch.setattr(distance_matrices, "MAX_KINDS", 5)
-    with pytest.raises(ValueError, match="different cells is too large: .* at most 5"):
+    with pytest.raises(ValueError, match="different cells is too large: at most 5"):
         distance_matrices.distance_matrix(SPACE, archs(), distance, cache=False)
     broken = distance._replace(between=lambda x, y: jnp.nan * x.sum(0))
     monkeypatch.undo()

@@ -1,4 +1,11 @@
-"""Distances between all cells of a pool, computed once and kept on disk."""
+"""Distance matrices over all cells of a pool, computed once and cached on disk.
+
+`distance_matrix` reduces the pool twice before it computes pairs: to one representative
+of each class of architectures that count as equal, and then to the distinct inputs that
+the distance has of these (its kinds). The k kinds are compared in batches on all devices,
+the matrix is made negative definite, and the result goes to the cache folder under a hash
+of the distance's name and inputs.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +31,12 @@ from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
-# A table of that many takes 400 MB, and an eigendecomposition of it minutes.
+# A matrix of this many kinds takes 400 MB, and its eigendecomposition minutes.
 MAX_KINDS = 10_000
-# Part of the name of a cached table: raise it when a distance changes.
+# Part of the name of a cached matrix: raise it when the values of a distance change.
 _CACHE_VERSION = 1
-# Pairs in one call of a compiled program.
-_CALL = 2**16
+# Pairs in one call of the compiled distance.
+_PAIRS_PER_CALL = 2**16
 
 
 def distance_matrix(
@@ -41,27 +48,33 @@ def distance_matrix(
     repair: definite.Repair | None = None,
     cache: bool = True,
 ) -> DistanceMatrix:
-    """The distances between architectures (n, d), as a part of an embedding.
+    """Computes, or loads, the distances between n architectures.
 
     Args:
-      same: arch (d,) -> () int32 from 0, equal for architectures that shall be at
-        distance 0; the distance is then that of the one with the fewest vertices and
+      space: of the architectures.
+      arch: (n, d) integers.
+      distance: between two architectures, see `graph_distances`.
+      same: arch (d,) -> () int32 from 0, equal for architectures at distance 0 from each
+        other; each class is represented by the architecture with the fewest vertices and
         edges. For example `nasbench201_classes.function_class`, which leaves 5,260 of
         15,625 cells. Default: `space.identity`.
-      repair: what to do if the distance is not negative definite; see `definite`.
-      cache: keep the table in the cache folder (`io.cache`), and take it
-        from there if the same one, with the same repair, was kept.
+      repair: what to do if the distance is not negative definite, see
+        `definite.require_negative_definite`.
+      cache: look for the matrix, with the same repair, in `io.cache.cache_folder`, and
+        store it there.
 
-    Raises: `ValueError` for more than 10,000 cells that differ in what the distance
-      sees; and if the distance is not negative definite and `repair` is None.
+    Returns: values (k, k) of the k kinds, and the kind (n,) of each architecture.
+    Raises: `ValueError` for more than 10,000 kinds, for a distance that is not finite,
+      and if the distance is not negative definite and `repair` is None.
     """
-    chosen, group = representatives(space, np.asarray(arch), same)
-    prepared, kind = _distinct(distance, np.asarray(arch)[chosen])
+    arch = np.asarray(arch)
+    first, group = representatives(space, arch, same)
+    prepared, kind = _distinct(distance, arch[first])
     num = len(jax.tree.leaves(prepared)[0])
     if num > MAX_KINDS:
         raise ValueError(
-            f"{distance.name}: a table of {num:,} different cells is too large: "
-            f"wanted at most {MAX_KINDS:,}"
+            f"{distance.name}: a distance matrix of {num:,} different cells is too "
+            f"large: at most {MAX_KINDS:,} are allowed"
         )
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
@@ -84,20 +97,29 @@ def distance_matrix(
 def representatives(
     space: Space, arch: np.ndarray, same: Callable[[Array], Array] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The places (g,) of one architecture for each group, and the groups (n,) of all."""
+    """Groups equal architectures and represents each group by its smallest graph.
+
+    Args:
+      space: of the architectures; it has exactly one graph.
+      arch: (n, d) integers.
+      same: arch (d,) -> () int32 class. Default: `space.identity`.
+
+    Returns: index (g,) into `arch` of the representative of each group, the one with the
+      fewest vertices, then edges; and the group (n,) of each architecture.
+    """
     classes = space.identity if same is None else identity.from_code(same)
-    code = identity.keys(in_chunks(classes, arch))
+    keys = identity.keys(in_chunks(classes, arch))
     graph = in_chunks(space.to_graph, arch)
     vertices, edges = graph.mask.sum(1), graph.adj.sum((1, 2))
-    order = np.lexsort((edges, vertices, code))
-    _, first, group = np.unique(code[order], return_index=True, return_inverse=True)
-    back = np.empty_like(order)
-    back[order] = group.reshape(-1)
-    return order[first], back
+    order = np.lexsort((edges, vertices, keys))
+    _, first, group = np.unique(keys[order], return_index=True, return_inverse=True)
+    group_of = np.empty_like(order)
+    group_of[order] = group.reshape(-1)
+    return order[first], group_of
 
 
 def _distinct(distance: GraphDistance, arch: np.ndarray) -> tuple[Any, np.ndarray]:
-    """What the distance sees of architectures, each once, and which is each one's."""
+    """Distinct prepared inputs (k, ...) of `arch` (m, d), and the kind (m,) of each."""
     prepared = in_chunks(distance.prepare, arch)
     rows = [x.reshape(len(arch), -1) for x in jax.tree.leaves(prepared)]
     _, first, kind = np.unique(
@@ -107,31 +129,38 @@ def _distinct(distance: GraphDistance, arch: np.ndarray) -> tuple[Any, np.ndarra
 
 
 def all_pairs(distance: GraphDistance, prepared: Any) -> np.ndarray:
-    """(k, k) float32 distances of `prepared` (k, ...), on all devices.
+    """Computes the distances between k prepared cells on all devices.
 
-    Each pair is computed once, and cells are at 0 from themselves.
+    Each unordered pair is computed once; the diagonal is 0 by definition.
 
+    Args:
+      distance: whose `between` is compiled.
+      prepared: pytree of arrays (k, ...), as `distance.prepare` returns them.
+
+    Returns: (k, k) float32, symmetric.
     Raises: `ValueError` if a distance is not finite.
     """
     num = len(jax.tree.leaves(prepared)[0])
     i, j = np.triu_indices(num, 1)
     devices = jax.local_devices()
-    size = max(1, min(_CALL, -(-len(i) // len(devices))))
+    size = max(1, min(_PAIRS_PER_CALL, -(-len(i) // len(devices))))
 
-    def on_device(place: int) -> list[tuple[int, np.ndarray]]:
-        here, found = jax.device_put(prepared, devices[place]), []
-        for start in range(place * size, len(i), len(devices) * size):
+    def on_device(number: int) -> list[tuple[int, np.ndarray]]:
+        device, blocks = devices[number], []
+        local = jax.device_put(prepared, device)
+        for start in range(number * size, len(i), len(devices) * size):
             # The last call has as many pairs as the others, so that it compiles once.
-            chosen = np.arange(start, start + size) % len(i)
-            places = jax.device_put((i[chosen], j[chosen]), devices[place])
-            found.append((start, np.asarray(_some(distance.between, here, *places))))
-        return found
+            pairs = np.arange(start, start + size) % len(i)
+            indices = jax.device_put((i[pairs], j[pairs]), device)
+            block = _between_pairs(distance.between, local, *indices)
+            blocks.append((start, np.asarray(block)))
+        return blocks
 
     flat = np.zeros(len(i), np.float32)
     with ThreadPoolExecutor(len(devices)) as pool:
-        found = pool.map(on_device, range(len(devices)))
-        for start, value in itertools.chain.from_iterable(found):
-            flat[start : start + size] = value[: len(flat) - start]
+        blocks = pool.map(on_device, range(len(devices)))
+        for start, block in itertools.chain.from_iterable(blocks):
+            flat[start : start + size] = block[: len(flat) - start]
     if not np.isfinite(flat).all():
         raise ValueError(f"{distance.name}: a distance is not finite")
     # A local optimum, or rounding, may end a little below 0.
@@ -139,15 +168,17 @@ def all_pairs(distance: GraphDistance, prepared: Any) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=0)
-def _some(between: Callable, prepared: Any, i: Array, j: Array) -> Array:
+def _between_pairs(between: Callable, prepared: Any, i: Array, j: Array) -> Array:
+    """Distances (p,) of the pairs (i, j), each (p,), of prepared cells."""
     x, y = (jax.tree.map(lambda z, k=k: z[k], prepared) for k in (i, j))
     return in_blocks(between, x, y)
 
 
 def _square(flat: np.ndarray, num: int) -> np.ndarray:
-    between = np.zeros((num, num), np.float32)
-    between[np.triu_indices(num, 1)] = flat
-    return between + between.T
+    """Symmetric matrix (num, num) of its upper triangle, row by row."""
+    values = np.zeros((num, num), np.float32)
+    values[np.triu_indices(num, 1)] = flat
+    return values + values.T
 
 
 def _digest(distance: GraphDistance, prepared: Any, repair: str | None) -> str:
@@ -160,16 +191,16 @@ def _digest(distance: GraphDistance, prepared: Any, repair: str | None) -> str:
 
 
 def _load(num: int, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """The distances (num, num) and their spectrum (2,); None if they do not fit."""
+    """Values (num, num) and spectrum (2,) of a cached matrix; None if they do not fit."""
     arrays, _ = npz.load_arrays(path)
     flat, spectrum = arrays["distances"], arrays["spectrum"]
     fits = flat.shape == (num * (num - 1) // 2,) and spectrum.shape == (2,)
     return (_square(flat, num), spectrum) if fits else None
 
 
-def _save(name: str, path: Path, kept: tuple[np.ndarray, np.ndarray]) -> None:
+def _save(name: str, path: Path, matrix: tuple[np.ndarray, np.ndarray]) -> None:
     """Writes the upper triangle of the distances, and their spectrum."""
-    between, spectrum = kept
-    flat = between[np.triu_indices(len(between), 1)]
+    values, spectrum = matrix
+    flat = values[np.triu_indices(len(values), 1)]
     arrays = {"distances": flat, "spectrum": spectrum}
     npz.save_arrays(path, arrays, {"distance": name})

@@ -1,7 +1,12 @@
-"""Embeddings whose L1 distances are the field's other distances between cells.
+"""Feature maps whose L1 distances are distances between cells.
 
-Each function takes an architecture (d,) and returns a tuple of vectors, like
-`tree_wasserstein.embed`; definitions as in naszilla (White et al., 2020).
+A feature map takes an architecture (d,) and returns a tuple of vectors. Each vector is
+one part of the distance, with a length-scale of its own in the kernel; the L1 distance of
+two architectures' vectors is the distance of that part. All of these distances are
+negative definite, so every Laplace kernel of them is positive semi-definite.
+
+Definitions of the Hamming, path and NASBOT-like distances are those of naszilla (White
+et al., 2020). Distances without an L1 embedding are in `graph_distances`.
 """
 
 from __future__ import annotations
@@ -10,31 +15,42 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxnas.kernels import op_trees as tw
+from jaxnas.kernels import op_trees
 from jaxnas.spaces import features
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Graph
 
-# FeatureMap = arch (d,) -> tuple of vectors, one for each part of the distance.
+# FeatureMap = arch (d,) -> tuple of vectors (f_j,), one for each part of the distance.
 FeatureMap = Callable[[Array], tuple[Array, ...]]
 
 
 def tree_wasserstein_features(space: Space, n: int = 1) -> FeatureMap:
-    """The three parts of the tree-Wasserstein distance (Nguyen et al., 2021).
+    """Tree-Wasserstein embedding (Nguyen et al., 2021), in three parts for each graph.
 
-    An architecture of several graphs has three parts for each of them.
+    Args:
+      space: of the architectures; each of its graphs has three parts.
+      n: longest operation n-gram: 1 for TW, 2 for TW-2G.
+
+    Raises: `ValueError` for a space without graphs.
     """
-    return _of_graphs(space, lambda graph: tw.embed(graph, space.labels, n))
+    return _of_graphs(space, lambda graph: op_trees.embed(graph, space.labels, n))
 
 
 def live_tree_wasserstein_features(space: Space, n: int = 1) -> FeatureMap:
-    """The same of what is left when vertices on no path to the output are dropped.
+    """Tree-Wasserstein embedding of the live graph.
 
-    Beside `tree_wasserstein_features`, it tells the kernel which cells compute the same.
+    Vertices on no path from input to output are dropped first. Used beside
+    `tree_wasserstein_features`, it tells the kernel which cells compute the same.
+
+    Args:
+      space: of the architectures; each of its graphs has three parts.
+      n: longest operation n-gram: 1 for TW, 2 for TW-2G.
+
+    Raises: `ValueError` for a space without graphs.
     """
 
     def of_graph(graph: Graph) -> tuple[Array, ...]:
-        return tw.embed(features.prune(graph), space.labels, n)
+        return op_trees.embed(features.prune(graph), space.labels, n)
 
     return _of_graphs(space, of_graph)
 
@@ -46,39 +62,47 @@ def _of_graphs(
     if not space.graphs:
         raise ValueError(f"an architecture of {space.name} has no graph to compare")
 
-    def parts(arch: Array) -> tuple[Array, ...]:
+    def feature_map(arch: Array) -> tuple[Array, ...]:
         graphs = (graph(arch) for graph in space.graphs)
         return tuple(part for graph in graphs for part in of_graph(graph))
 
-    return parts
+    return feature_map
 
 
 def operation_transport_features(space: Space) -> FeatureMap:
-    """Optimal transport between the operations of two cells, whatever their places.
+    """Optimal transport between the operations of two cells, wherever they stand.
 
-    The "OT" of the tree-Wasserstein paper's program, for cells of any number of
-    operations: 0.2 from one convolution to another, and 2 between kinds, which is what
-    NASBOT pays to leave both unmatched. (The program has 10,000, beside which 0.2 is
-    nothing, and masses that do not sum to 1.) These costs are lengths of ways through a
-    tree, so the distance has a closed form: the operation part of
-    `tree_wasserstein_features`
-    with n = 1, and negative definite.
+    The "OT" of the tree-Wasserstein paper's program, extended to cells of any number of
+    operations: moving one convolution to another costs 0.2, and one class of operations
+    to another 2, which is what NASBOT pays to leave both unmatched. (The program has a
+    cost of 10,000 between classes, beside which 0.2 vanishes, and masses that do not sum
+    to 1.) These costs are path lengths in a tree, so the distance has a closed form: it
+    is the operation part of `tree_wasserstein_features` with n = 1.
+
+    Raises: `ValueError` for a space without graphs.
     """
-    return lambda arch: tree_wasserstein_features(space)(arch)[::3]
+    feature_map = tree_wasserstein_features(space)
+    return lambda arch: feature_map(arch)[::3]
 
 
 def hamming_features(space: Space) -> FeatureMap:
-    """The number of positions at which two architectures differ (edit distance)."""
+    """Half one-hot encoding: its L1 distance counts the positions that differ."""
     return lambda arch: (features.one_hot(space.choices, arch) / 2,)
 
 
 def path_features(space: Space) -> FeatureMap:
-    """The number of operation paths that one of two architectures has alone."""
+    """Path encoding: its L1 distance counts the paths that only one architecture has.
+
+    Raises: `ValueError` for a space without paths, when the map is called.
+    """
     return lambda arch: (path_encoder(space)(arch),)
 
 
 def path_encoder(space: Space) -> Callable[[Array], Array]:
-    """The path encoding (p,) float of BANANAS (White et al., 2021)."""
+    """Path encoding of BANANAS (White et al., 2021): arch (d,) -> (p,) float 0 or 1.
+
+    Raises: `ValueError` for a space without paths.
+    """
     indicators = space.paths
     if indicators is None:
         raise ValueError(f"paths are not defined for the space {space.name}")
@@ -86,8 +110,10 @@ def path_encoder(space: Space) -> Callable[[Array], Array]:
 
 
 def nasbot_like_features(space: Space) -> FeatureMap:
-    """L1 of sorted in-degrees, sorted out-degrees and operation counts, in one part
-    for each graph."""
+    """Sorted in-degrees, sorted out-degrees and operation counts, one part for each graph.
+
+    Raises: `ValueError` for a space without graphs.
+    """
 
     def of_graph(graph: Graph) -> tuple[Array, ...]:
         degrees = [jnp.sort(graph.adj.sum(axis)).astype(float) for axis in (0, 1)]

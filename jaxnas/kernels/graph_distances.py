@@ -1,8 +1,13 @@
-"""Transport distances between cells that have no embedding, by pair.
+"""Optimal-transport distances between the graphs of two cells, without an L1 embedding.
 
-Each is a `GraphDistance`: what is computed once for a cell, and then for a pair. A cell is
-the graph of its vertices on a path from input to output, with the same mass for each.
-None of them is negative definite in general; `tables.table` says so, and repairs them.
+Each is a `GraphDistance`: a preparation of one cell, and a distance between two prepared
+cells. A cell is the graph of its vertices on a path from input to output, with equal
+masses. These distances are not negative definite in general;
+`distance_matrices.distance_matrix` checks them over a pool and repairs them.
+
+The distances are OTMANN (see `layer_matching`), the Sinkhorn divergence between layers,
+Gromov-Wasserstein and its fused variant between graphs, and the combination of
+Gromov-Wasserstein with counts that the tree-Wasserstein paper compares against.
 """
 
 from __future__ import annotations
@@ -21,51 +26,56 @@ from jaxnas.spaces.base import Space
 from jaxnas.transport import entropic
 from jaxnas.types import Array
 
-# What a match that OTMANN forbids costs: as much as to leave both layers unmatched.
+# Cost of a match that OTMANN forbids: that of leaving both layers unmatched.
 FORBIDDEN = 2.0
 
 
 class GraphDistance(NamedTuple):
     """A distance between cells, in two steps."""
 
-    name: str  # with all its parameters
-    prepare: Callable[[Array], Any]  # arch (d,) -> arrays (...), all that matters of it
-    between: Callable[
-        [Any, Any], Array
-    ]  # of these with pairs on trailing axes -> (...)
+    name: str  # with the space and all parameters: part of the key of cached matrices
+    # arch (d,) -> pytree of arrays, everything that the distance depends on
+    prepare: Callable[[Array], Any]
+    # two of these, with p pairs on a trailing axis, -> (p,) distances
+    between: Callable[[Any, Any], Array]
 
 
 class Structure(NamedTuple):
-    """The edges of a cell."""
+    """Edges and masses of a cell of v vertices."""
 
-    adj: Array  # (v, v) 0 and 1, directed
-    mass: Array  # (v,)
+    adj: Array  # (v, v) float 0 or 1, directed
+    mass: Array  # (v,), sums to 1; 0 for dropped vertices
 
 
 class Points(NamedTuple):
-    """The layers of a cell, and the regularised cost () of transport to itself."""
+    """Layers of a cell, for the Sinkhorn divergence."""
 
     layers: Layers
-    within: Array
+    within: Array  # () regularised cost of transport from the cell to itself
 
 
 class Cell(NamedTuple):
-    """The edges and the labels of a cell."""
+    """Edges and labels of a cell."""
 
     structure: Structure
-    label: Array  # (v,) int32, as in `otmann.Layers`
+    label: Array  # (v,) int32, as in `layer_matching.Layers`
 
 
 class Counts(NamedTuple):
-    """The edges of a cell, degrees in order, and how often there is each operation."""
+    """Edges, sorted degrees and operation counts of a cell."""
 
     structure: Structure
-    degrees: Array  # (2 v,) in-degrees ascending, and out-degrees ascending
-    operations: Array  # (k,)
+    degrees: Array  # (2 v,) float, in-degrees ascending, then out-degrees ascending
+    operations: Array  # (k,) float, how often each of the k labels occurs
 
 
 def otmann(space: Space, **settings: Any) -> GraphDistance:
-    """The distance of NASBOT; see `kernels.otmann.otmann` for the settings."""
+    """OTMANN, the distance of NASBOT (Kandasamy et al., 2018).
+
+    Args:
+      space: of the architectures; it has exactly one graph.
+      settings: as for `layer_matching.otmann`.
+    """
     between = layer_matching.otmann(space.labels, **settings)
     return GraphDistance(
         _named("otmann", space, **settings), layer_matching.cell_layers(space), between
@@ -83,11 +93,15 @@ def sinkhorn_divergence(
 
     The cost of a pair of vertices is that of a match in OTMANN, or 2 where that is
     forbidden; masses are equal, and sum to 1 in each cell.
+
+    Args:
+      space: of the architectures; it has exactly one graph.
+      structure: weight of the difference in path lengths.
+      epsilon: entropic regularisation, in the unit of the costs.
+      num_steps: Sinkhorn iterations.
     """
-    costs, settings = (
-        mismatch_costs(space),
-        {"epsilon": epsilon, "num_steps": num_steps},
-    )
+    costs = mismatch_costs(space)
+    settings = {"epsilon": epsilon, "num_steps": num_steps}
 
     def regularised(x: Layers, y: Layers) -> Array:
         paths = jnp.abs(x.paths[:, None] - y.paths[None]).mean(2)
@@ -101,7 +115,7 @@ def sinkhorn_divergence(
         return Points(layers, regularised(layers, layers))
 
     def between(x: Points, y: Points) -> Array:
-        # As `transport.sinkhorn_divergence`, with what is within a cell computed once.
+        # As `transport.sinkhorn_divergence`, with the terms of one cell computed once.
         return regularised(x.layers, y.layers) - (x.within + y.within) / 2
 
     name = _named("sinkhorn", space, structure=structure, **settings)
@@ -111,7 +125,9 @@ def sinkhorn_divergence(
 def gromov_wasserstein(space: Space, **settings: Any) -> GraphDistance:
     """Gromov-Wasserstein between the directed edges of cells; labels do not count.
 
-    The settings are those of `transport.gromov_wasserstein`.
+    Args:
+      space: of the architectures; it has exactly one graph.
+      settings: as for `transport.gromov_wasserstein`.
     """
 
     def between(x: Structure, y: Structure) -> Array:
@@ -123,15 +139,20 @@ def gromov_wasserstein(space: Space, **settings: Any) -> GraphDistance:
 def fused_gromov_wasserstein(
     space: Space, *, alpha: float = 0.5, **settings: Any
 ) -> GraphDistance:
-    """The same with labels: a match costs as in OTMANN, or 2 where it is forbidden.
+    """Fused Gromov-Wasserstein between edges and labels of cells.
 
-    The settings are those of `transport.fused_gromov_wasserstein`.
+    A match of two labels costs as much as in OTMANN, or 2 where that forbids it.
+
+    Args:
+      space: of the architectures; it has exactly one graph.
+      alpha: weight of the edges against the labels, between 0 and 1.
+      settings: as for `transport.fused_gromov_wasserstein`.
     """
     costs, structure_of = mismatch_costs(space), _structure(space)
 
     def prepare(arch: Array) -> Cell:
-        found = layer_matching.layers(space.to_graph(arch), len(space.labels))
-        return Cell(structure_of(arch), found.label)
+        layers = layer_matching.layers(space.to_graph(arch), len(space.labels))
+        return Cell(structure_of(arch), layers.label)
 
     def between(x: Cell, y: Cell) -> Array:
         (a, u), (b, v) = x.structure, y.structure
@@ -148,9 +169,14 @@ def fused_gromov_wasserstein(
 def gromov_and_counts(space: Space, **settings: Any) -> GraphDistance:
     """The "GW+OT" of the tree-Wasserstein paper's program, without its offset.
 
-    The L1 distances of sorted in-degrees, of sorted out-degrees and of counts of
-    operations, by the number of edges of both cells, plus Gromov-Wasserstein / 0.4. The
-    program takes 0.05 off the latter, so that a cell is at -0.125 from itself.
+    The sum of the L1 distances of sorted in-degrees, sorted out-degrees and operation
+    counts, divided by the number of edges of both cells, plus Gromov-Wasserstein / 0.4.
+    The program subtracts 0.05 from the latter before the division, so that there the
+    distance of a cell from itself is -0.125.
+
+    Args:
+      space: of the architectures; it has exactly one graph.
+      settings: as for `transport.gromov_wasserstein`.
     """
     structure_of = _structure(space)
 
@@ -162,18 +188,20 @@ def gromov_and_counts(space: Space, **settings: Any) -> GraphDistance:
         return Counts(structure_of(arch), *numbers)
 
     def between(x: Counts, y: Counts) -> Array:
-        apart = jnp.abs(x.degrees - y.degrees).sum(0)
-        apart = apart + jnp.abs(x.operations - y.operations).sum(0)
+        counts = jnp.abs(x.degrees - y.degrees).sum(0)
+        counts = counts + jnp.abs(x.operations - y.operations).sum(0)
         edges = (x.structure.adj.sum((0, 1)) + y.structure.adj.sum((0, 1))).clip(1.0)
         (a, u), (b, v) = x.structure, y.structure
         return (
-            apart / edges + transport.gromov_wasserstein(a, b, u, v, **settings) / 0.4
+            counts / edges + transport.gromov_wasserstein(a, b, u, v, **settings) / 0.4
         )
 
     return GraphDistance(_named("gw+ot", space, **settings), prepare, between)
 
 
 def _structure(space: Space) -> Callable[[Array], Structure]:
+    """arch (d,) -> `Structure` of its live graph."""
+
     def prepare(arch: Array) -> Structure:
         graph = features.prune(space.to_graph(arch))
         return Structure(graph.adj.astype(float), _uniform(graph.mask, float))
@@ -182,15 +210,20 @@ def _structure(space: Space) -> Callable[[Array], Structure]:
 
 
 def _uniform(mask: Array, dtype: Any) -> Array:
+    """Equal masses (v, ...) of the vertices in `mask`, with sum 1 over them."""
     mass = mask.astype(dtype)
     return mass / mass.sum(0)
 
 
 def mismatch_costs(space: Space) -> np.ndarray:
-    """(k + 2, k + 2) costs of a match, last input and output, 2 where OTMANN forbids."""
+    """Costs (k + 2, k + 2) of matching labels, 2 where OTMANN forbids a match.
+
+    Rows and columns are the k labels of the space, then input and output.
+    """
     return np.minimum(layer_matching.label_costs(space.labels), FORBIDDEN)
 
 
 def _named(name: str, space: Space, **settings: Any) -> str:
+    """Name of a distance with its space and settings, unique to its values."""
     listed = (f"{key}={value}" for key, value in settings.items())
     return " ".join([name, space.name, *listed])

@@ -1,8 +1,8 @@
-"""Predictors of the scores of architectures that learn from few labels.
+"""Predictors of an architecture's score from features and from observed scores.
 
-`pool` embeds the candidate architectures of a space once, `pool_gp` is the posterior of a
-Gaussian process over all of them, `few_labels` has it and ridge regression as predictors
-of a benchmark's scores, and `ensemble` trains perceptrons.
+`pool` embeds the candidate pool; `pool_gp` keeps the posterior of a Gaussian process over
+it, one observation at a time. `few_labels` predicts a whole pool from a small labelled
+sample, and `ensemble` trains the neural networks of BANANAS.
 """
 
 import lazy_loader

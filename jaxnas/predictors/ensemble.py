@@ -1,4 +1,8 @@
-"""Predictors that a search trains on its own history: an ensemble of perceptrons."""
+"""Neural ensembles that a search trains on its own history.
+
+The spread of the members' predictions stands for the uncertainty of their mean. Members
+differ by initial weights and by minibatches, as in BANANAS (White et al., 2021).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 from jaxnas.types import Array, check_sizes
 
-# Ensemble = (key, x (n, f), y (n,), count (), pool (m, f)) -> (members, m): trains
-# every member on the first `count` rows and predicts y for the pool.
+# Ensemble = (key, x (n, f), y (n,), count (), candidates (m, f)) -> (members, m): trains
+# every member on the first `count` rows and predicts y of the candidates.
 Ensemble = Callable[[Array, Array, Array, Array, Array], Array]
 
 
@@ -25,16 +29,23 @@ def mlp_ensemble(
     minibatch: int = 32,
     learning_rate: float = 0.01,
 ) -> Ensemble:
-    """Perceptrons that differ by initial weights and minibatches.
+    """Multilayer perceptrons that differ by initial weights and minibatches.
 
     Each minimises the mean absolute error by Adam (0.9, 0.99) over minibatches drawn
     with replacement, `epochs * ceil(count / minibatch)` of them. The defaults are the
-    network of the tree-Wasserstein experiments (Nguyen et al., 2021); on NB201 a third
-    of its epochs finds architectures as good in a third of the time.
+    network of the tree-Wasserstein experiments (Nguyen et al., 2021); on NAS-Bench-201 a
+    third of its epochs finds equally good architectures in a third of the time.
 
     Args:
-      members: networks.
-      layers, width: hidden layers, and units (ReLU) of each.
+      members: number of networks.
+      layers: hidden layers of each.
+      width: units (ReLU) of each hidden layer.
+      epochs: expected number of times that each example is drawn.
+      minibatch: examples in each step of the optimiser.
+      learning_rate: of Adam, positive.
+
+    Returns: a function that trains all members side by side and predicts, see `Ensemble`.
+    Raises: `ValueError` for sizes below 1 and a learning rate that is not positive.
     """
     check_sizes(members=members, layers=layers, width=width)
     check_sizes(epochs=epochs, minibatch=minibatch)
@@ -50,13 +61,15 @@ def mlp_ensemble(
         return [(glorot(key, (o, i)), jnp.zeros((o, 1))) for key, i, o in shapes]
 
     def apply(params: list[tuple[Array, Array]], x: Array) -> Array:
-        x = x.T  # examples last: a sixth faster on a CPU, where layers are narrow
+        x = x.T  # examples last: a sixth faster on a CPU, as layers are narrow
         for weight, bias in params[:-1]:
             x = jax.nn.relu(weight @ x + bias)
         weight, bias = params[-1]
         return (weight @ x + bias)[0]
 
-    def member(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
+    def member(
+        key: Array, x: Array, y: Array, count: Array, candidates: Array
+    ) -> Array:
         key_init, key_train = jax.random.split(key)
         # One flat vector: the optimizer's update is then one operation, not dozens.
         vector, unravel = ravel_pytree(network(key_init, x.shape[1]))
@@ -64,7 +77,7 @@ def mlp_ensemble(
         def loss(vector: Array, x: Array, y: Array) -> Array:
             return jnp.abs(apply(unravel(vector), x) - y).mean()
 
-        def step(i: Array, carry):
+        def step(i: Array, carry: tuple) -> tuple:
             vector, state = carry
             key_rows = jax.random.fold_in(key_train, i)
             rows = jax.random.randint(key_rows, (minibatch,), 0, count)
@@ -75,10 +88,12 @@ def mlp_ensemble(
         num_steps = epochs * -(-count // minibatch)
         carry = vector, optimizer.init(vector)
         vector, _ = jax.lax.fori_loop(0, num_steps, step, carry)
-        return apply(unravel(vector), pool)
+        return apply(unravel(vector), candidates)
 
-    def ensemble(key: Array, x: Array, y: Array, count: Array, pool: Array) -> Array:
+    def train_and_predict(
+        key: Array, x: Array, y: Array, count: Array, candidates: Array
+    ) -> Array:
         keys = jax.random.split(key, members)
-        return jax.vmap(lambda key: member(key, x, y, count, pool))(keys)
+        return jax.vmap(lambda key: member(key, x, y, count, candidates))(keys)
 
-    return ensemble
+    return train_and_predict

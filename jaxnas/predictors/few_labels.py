@@ -1,8 +1,9 @@
-"""What all architectures of a pool are worth, from the labels of a few.
+"""Prediction of the scores of a whole pool from the labels of a few architectures.
 
-Features that cost next to nothing, such as scores of untrained networks, tell a model more
-than many labels do. `gaussian_process` takes them as parts of its distance, beside any
-other; `ridge` is linear in them.
+Features that are nearly free, such as zero-cost scores of untrained networks, help a model
+more than many labels do. `gaussian_process` takes them as parts of its distance, beside
+others; `ridge` is linear in them. `ranked` and `savage_scores` turn raw scores into
+features, `normal_scores` turns labels into targets.
 
     features = [
         live_tree_wasserstein_features(SPACE),
@@ -28,32 +29,47 @@ from jaxnas.spaces import base, identity
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
-# Penalties that `ridge` chooses from, as shares of the variance of a feature.
+# Penalties of `ridge`, as shares of the variance of a feature.
 _PENALTIES = 10.0 ** np.arange(-4, 4.1, 0.5)
 
 
 def normal_scores(score: Array) -> Array:
-    """Standard normal quantiles (n,) in the order of scores (n,), ties by position.
+    """Replaces scores by the standard normal quantiles of their ranks.
 
-    Where only order counts: networks that failed to train are bad, and how bad does not
-    matter; a failed one (NaN) is the worst. The i-th of n has the quantile (i - 1/2) / n.
+    For targets of which only the order counts: how bad a network that failed to train is
+    does not matter. The i-th lowest of n has the quantile (i - 1/2) / n.
+
+    Args:
+      score: (n,); NaN (a failed evaluation) is the lowest, ties are broken by position.
+
+    Returns: (n,) quantiles.
     """
-    place = jnp.argsort(jnp.argsort(nan_to_neg_inf(score)))
-    return ndtri((place + 0.5) / score.shape[0])
+    position = jnp.argsort(jnp.argsort(nan_to_neg_inf(score)))
+    return ndtri((position + 0.5) / score.shape[0])
 
 
 def ranked(scores: np.ndarray) -> np.ndarray:
-    """Features (n, f) float32 from 0 to 1: the ranks of scores (n, f) in each column."""
+    """Ranks of each of f scores among n architectures, scaled to 0..1.
+
+    Args:
+      scores: (n, f), one score a column.
+
+    Returns: (n, f) float32 average ranks divided by n.
+    """
     columns = [ranks.average_ranks(ranks.ordinal(column)) for column in scores.T]
     return np.stack([np.asarray(c) for c in columns], 1) / np.float32(len(scores))
 
 
 def savage_scores(scores: np.ndarray) -> np.ndarray:
-    """Features (n, f) float32 above 0: -ln(1 - (rank - 1/2) / n) in each column.
+    """Exponential quantiles of ranks, close to the scores of Savage (1956).
 
-    The ranks of scores (n, f) as quantiles of an exponential distribution, close to the
-    scores of Savage (1956): the best are far apart, the bad close together. For a search,
-    which has to tell the best from the good; `ranked` is for who ranks all alike.
+    The best architectures are far apart and the bad ones close together. Use for search
+    (emphasises the top); use `ranked` for global rank prediction.
+
+    Args:
+      scores: (n, f), one score a column.
+
+    Returns: (n, f) float32, -ln(1 - (rank - 1/2) / n), above 0.
     """
     shares = ranked(scores) - np.float32(0.5 / len(scores))
     return -np.log1p(-shares)
@@ -62,62 +78,71 @@ def savage_scores(scores: np.ndarray) -> np.ndarray:
 def features_by_architecture(
     space: Space, arch: np.ndarray, values: np.ndarray
 ) -> FeatureMap:
-    """A part of a distance that is known by architecture, as scores are.
+    """Feature map that looks up stored features, such as zero-cost scores.
 
     Args:
-      arch: (n, d) all architectures that will be asked for.   values: (n, f).
+      space: of the architectures.
+      arch: (n, d) all architectures whose features will be looked up.
+      values: (n, f) their features.
 
-    Returns: the part; NaN for an architecture that is not among them, which `make_pool`
-      refuses.
+    Returns: a feature map with one part (f,); NaN, which `make_pool` refuses, for an
+      architecture that is not among `arch`.
+    Raises: `ValueError` for values of another shape.
     """
     if len(arch) != len(values) or np.ndim(values) != 2:
         raise ValueError(
-            f"wanted values ({len(arch)}, f) of the architectures, not {values.shape}"
+            f"values must be ({len(arch)}, f), one row an architecture, not "
+            f"{np.shape(values)}"
         )
     keys, first = np.unique(base.identify(space, arch), return_index=True)
-    known, column = identity.words(keys), jnp.asarray(values[first], jnp.float32)
+    identities, rows = identity.words(keys), jnp.asarray(values[first], jnp.float32)
 
-    def part(arch: Array) -> tuple[Array]:
-        row = identity.search(jnp.asarray(known), space.identity(arch))
-        return (jnp.where(row >= 0, column[row], jnp.nan),)
+    def feature_map(arch: Array) -> tuple[Array]:
+        row = identity.search(jnp.asarray(identities), space.identity(arch))
+        return (jnp.where(row >= 0, rows[row], jnp.nan),)
 
-    return part
+    return feature_map
 
 
 def gaussian_process(
-    pool: Pool, place: Array, score: Array, *, clip_below: float = jnp.inf
+    pool: Pool, pool_index: Array, score: Array, *, clip_below: float = jnp.inf
 ) -> tuple[Array, Array]:
-    """Conditions a Gaussian process on labels; hyper-parameters are fitted to them.
+    """Fits a Gaussian process to labels and predicts the whole pool.
 
     Args:
-      place: (m,) which architectures of the pool are labelled.   score: (m,).
+      pool: n architectures with their embeddings.
+      pool_index: (m,) int32, the labelled architectures.
+      score: (m,) labels; NaN counts as the lowest.
       clip_below: as for `gp.fit_standardisation`.
 
-    Returns: mean and standard deviation (n,) at all architectures, in units of the score.
+    Returns: mean (n,) and standard deviation (n,) of the latent function, in units of
+      the score.
     """
-    state = pool_gp.empty(pool, place.shape[0])
+    state = pool_gp.empty(pool, pool_index.shape[0])
 
-    def record(state: pool_gp.PoolGPState, label: tuple[Array, Array]):
-        return pool_gp.record(pool, state, *label), None
+    def append(state: pool_gp.PoolGPState, label: tuple[Array, Array]):
+        return pool_gp.append(pool, state, *label), None
 
-    state, _ = jax.lax.scan(record, state, (place, score))
+    state, _ = jax.lax.scan(append, state, (pool_index, score))
     state = pool_gp.refit(pool, state, clip_below)
     mean, std = pool_gp.marginal_posterior(state)
-    row, target = pool.embeddings.column, state.standardisation
-    return target.mean + target.std * mean[row], target.std * std[row]
+    column, unit = pool.embeddings.column, state.standardisation
+    return unit.mean + unit.std * mean[column], unit.std * std[column]
 
 
-def ridge(feature: Array, place: Array, score: Array) -> Array:
+def ridge(feature: Array, labelled: Array, score: Array) -> Array:
     """Ridge regression (Hoerl and Kennard, 1970), penalty by leave-one-out error.
 
     The error is exact and needs one fit (Golub, Heath and Wahba, 1979, eq. 1.3).
 
     Args:
-      feature: (n, f).   place: (m,), the rows that are labelled.   score: (m,), finite.
+      feature: (n, f) of all architectures.
+      labelled: (m,) int32 rows of `feature` that have a label.
+      score: (m,) labels, finite.
 
     Returns: (n,) predictions.
     """
-    x = feature[place]
+    x = feature[labelled]
     mean, scale = x.mean(0), jnp.maximum(x.std(0), 1e-6)
     x, centre = (x - mean) / scale, score.mean()
     left, size, right = jnp.linalg.svd(x, full_matrices=False)
@@ -125,7 +150,7 @@ def ridge(feature: Array, place: Array, score: Array) -> Array:
 
     def error(penalty: Array) -> Array:
         shrink = size**2 / (size**2 + penalty)
-        # The mean is fitted as well: 1 / m of each label is its own.
+        # The mean is fitted as well, which adds 1 / m to each leverage.
         leverage = (left**2) @ shrink + 1 / score.shape[0]
         residual = score - centre - left @ (shrink * projected)
         return jnp.mean((residual / (1 - leverage)) ** 2)

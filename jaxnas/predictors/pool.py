@@ -1,4 +1,21 @@
-"""The pool of architectures that a model-based search chooses from."""
+"""The candidate pool of a model-based search: architectures with their embeddings.
+
+Indices. Five kinds of integers count architectures, or groups of them, and these words
+are used for them everywhere:
+
+* pool index, 0 to n - 1: an architecture of a `Pool`, in ascending order of identity
+  (`Pool.arch`, `Pool.identity`; `index_of` finds it). Local to the pool.
+* column, 0 to u - 1: a distinct embedding. `Pool.embeddings.column` (n,) maps pool
+  indices to columns; architectures of one column have the same posterior.
+* kind, 0 to k - 1: a distinct row of a distance matrix. `DistanceMatrix.kind` (u,) maps
+  columns to kinds, for each part of the distance that is a matrix.
+* table row: a measured architecture of a benchmark's table. It is found by identity and
+  is unrelated to the pool index, as a pool may hold part of a table.
+* rank: the position of a vector in the lexicographic order of all vectors of a space
+  (`Space.rank`). It exists only for small spaces and does not depend on pool or table.
+
+A position within a `Query`, a shortlist or a history is a slot, and is local to it.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +45,23 @@ from jaxnas.types import Array
 )
 @dataclass(frozen=True)
 class Pool:
-    """What is searched: n different architectures of a space with u distinct embeddings.
+    """A candidate pool: n different architectures of a space with u distinct embeddings.
 
-    Indices: a pool index (n) counts the architectures here, `embedding.column` (u) the
-    distinct embeddings, of which several architectures may have one. Both are local to
-    the pool; a benchmark's table has rows of its own, found by identity.
+    Attributes:
+      identity: (n, 2) uint32, ascending, of the architectures or of their classes.
+      arch: (n, d) int32.
+      embeddings: the distinct embeddings, and the column of each architecture.
+      prior: of the hyperparameters of a Gaussian process over the pool.
+      space: of the architectures.
+      same: class function that `make_pool` was given; None: each counts for itself.
     """
 
-    identity: Array  # (n, 2) uint32, ascending, of the space or of its classes
-    arch: Array  # (n, d) int32
+    identity: Array
+    arch: Array
     embeddings: gram.Embeddings
     prior: gp.HyperparameterPrior
     space: Space
-    same: Callable[[Array], Array] | None  # as `make_pool` was given
+    same: Callable[[Array], Array] | None
 
 
 def make_pool(
@@ -54,45 +75,63 @@ def make_pool(
 ) -> Pool:
     """Embeds architectures of `space`, on the host.
 
-    An architecture that is given twice counts once, and the smallest of its vectors is
-    kept, whatever their order.
+    Duplicates count once; of the vectors of one architecture the smallest in
+    lexicographic order is kept, whatever their order.
 
     Args:
+      space: of the architectures.
       features: functions arch (d,) -> tuple of (f,) arrays; every array is a part of the
         distance with a length-scale of its own.
-      arch: (n, d). Default: every architecture of the space.
+      arch: (n, d) integers. Default: every architecture of the space.
       same: arch (d,) -> () int32 from 0, a class whose architectures count as one, such
         as `nasbench201_classes.function_class`. Only one of each class can be asked,
         the smallest vector: the best row of a table may be out of reach. Default: each
         architecture counts for itself.
-      distance_matrices: functions architectures (m, d) -> `gram.DistanceMatrix`, for
+      distance_matrices: functions architectures (n, d) -> `gram.DistanceMatrix`, for
         distances without an L1 embedding; see `kernels.distance_matrices`.
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
 
-    Raises: `ValueError` for architectures that are no choices of the space, or not valid
-      in it, and where all of a space of more than 2^20 vectors are wanted.
+    Returns: the pool, in ascending order of identity.
+    Raises: `ValueError` for architectures that are no choices of the space or not valid
+      in it, for a space of more than 2^20 vectors without `arch`, and for embeddings
+      that `gram.compress_embeddings` refuses.
     """
-    arch = every(space) if arch is None else _choices(space, np.asarray(arch))
+    arch = every(space) if arch is None else _validated(space, np.asarray(arch))
     arch = arch[np.lexsort(arch.T[::-1])]
     keys = identities.keys(in_chunks(_identity(space, same), arch))
     keys, first = np.unique(keys, return_index=True)
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
-    matrices = [of_archs(arch) for of_archs in distance_matrices]
+    matrices = [matrix_of(arch) for matrix_of in distance_matrices]
     embeddings = gram.compress_embeddings([*parts, *matrices])
+    prior = default_prior(embeddings, scale)
+    identity = jnp.asarray(identities.words(keys))
+    return Pool(identity, jnp.asarray(arch), embeddings, prior, space, same)
+
+
+def default_prior(
+    embeddings: gram.Embeddings, scale: float = 1.0
+) -> gp.HyperparameterPrior:
+    """Builds the prior whose median length-scales follow the mean distances.
+
+    Args:
+      embeddings: of a pool, or of a random sample of a space.
+      scale: median of each length-scale, in units of the part's mean distance times the
+        number of parts.
+    """
     medians = scale * len(embeddings.parts) * gram.mean_distances(embeddings)
     values = medians, 1.0, 0.01, 2.0
-    prior = gp.HyperparameterPrior(*(jnp.asarray(value, float) for value in values))
-    known = jnp.asarray(identities.words(keys))
-    return Pool(known, jnp.asarray(arch), embeddings, prior, space, same)
+    return gp.HyperparameterPrior(*(jnp.asarray(value, float) for value in values))
 
 
 def _identity(space: Space, same: Callable[[Array], Array] | None) -> Identity:
+    """Identity of an architecture, or of its class where there are classes."""
     return space.identity if same is None else identities.from_code(same)
 
 
-def _choices(space: Space, arch: np.ndarray) -> np.ndarray:
+def _validated(space: Space, arch: np.ndarray) -> np.ndarray:
+    """The architectures (n, d); `ValueError` names the first that is not valid."""
     num = len(space.choices)
     if arch.ndim != 2 or not len(arch) or arch.shape[1] != num:
         raise ValueError(f"arch must be (n, {num}) with n >= 1, not {arch.shape}")
@@ -108,9 +147,13 @@ def _choices(space: Space, arch: np.ndarray) -> np.ndarray:
 
 
 def index_of(pool: Pool, arch: Array) -> Array:
-    """The pool index () int32 of an architecture (d,), or of its class.
+    """Finds the pool index of an architecture, or of its class.
 
-    It is -1 where the pool has none: no other architecture is taken for it.
+    Args:
+      pool: in which to search.
+      arch: (d,) int32.
+
+    Returns: () int32; -1 if the pool does not hold the architecture.
     """
     identity = _identity(pool.space, pool.same)(arch)
     return identities.search(pool.identity, identity)

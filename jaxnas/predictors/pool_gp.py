@@ -1,8 +1,13 @@
-"""The posterior of a Gaussian process over every architecture of a pool.
+"""Posterior of a Gaussian process over every architecture of a pool.
 
-Each observation adds one row to the whitened covariance V = L^-1 R(X, pool), from which
-mean and variance everywhere follow in O(n N); hyper-parameters are refitted, and V rebuilt,
-only now and then.
+The state holds the whitened cross-covariance V = L^-1 R(X, pool), with L the Cholesky
+factor of the observations' covariance. Mean and variance everywhere follow from V, and one
+more observation adds one row to it, in O(t u) for t observations and u columns. `append`
+stores an observation, `condition` conditions on it; `refit` fits the hyperparameters anew
+and rebuilds V, which a search does only now and then.
+
+Shapes: t is the capacity of the history, n the size of the pool, u its columns (distinct
+embeddings) and c the parts of the distance. See `predictors.pool` for the kinds of indices.
 """
 
 from __future__ import annotations
@@ -21,25 +26,27 @@ from jaxnas.types import Array
 
 
 class PoolGPState(NamedTuple):
-    """The observations, in order, and the posterior over the u distinct embeddings."""
+    """The observations, in order, and the posterior over the u columns of the pool."""
 
-    index: Array  # (t,) int32, pool indices; t is the capacity
+    index: Array  # (t,) int32, pool indices of the observations
     score: Array  # (t,), NaN where the evaluation failed
     count: Array  # () int32, of observations and of what is expected
     expected: Array  # () int32, the last of them, which are in flight: see `expect`
-    seen: Array  # (n,) bool
-    distances: Array  # (c, t, u) by part, from the observations to the pool
+    seen: Array  # (n,) bool, the architectures that were observed or are expected
+    distances: Array  # (c, t, u) by part, from the observations to the columns
     hyper: gp.Hyperparameters
     standardisation: gp.Standardisation
     white_cross: Array  # (t, u), V = L^-1 R(X, pool)
-    newest: Array  # (u,), the last row of V, which V itself gets a step later
+    newest: Array  # (u,), the last row of V, written to V itself a step later
     white_target: Array  # (t,), L^-1 z
     mean: Array  # (u,), V' L^-1 z
-    variance_reduction: Array  # (u,), the column sums of V^2
+    variance_reduction: (
+        Array  # (u,), column sums of V^2: prior minus posterior variance
+    )
 
 
 def empty(pool: Pool, size: int) -> PoolGPState:
-    """The prior, with room for `size` observations."""
+    """Returns the prior over a pool, with room for `size` observations."""
     num_parts = len(pool.embeddings.parts)
     distinct = gram.num_distinct(pool.embeddings)
     dtype = pool.prior.scales.dtype
@@ -62,8 +69,8 @@ def empty(pool: Pool, size: int) -> PoolGPState:
     )
 
 
-def grown(state: PoolGPState, size: int) -> PoolGPState:
-    """The same, with room for at least `size` observations."""
+def grow(state: PoolGPState, size: int) -> PoolGPState:
+    """Pads the arrays of a state to a capacity of at least `size` observations."""
     more = max(0, size - state.index.shape[0])
     return state._replace(
         index=jnp.pad(state.index, (0, more)),
@@ -75,127 +82,154 @@ def grown(state: PoolGPState, size: int) -> PoolGPState:
 
 
 def marginal_posterior(state: PoolGPState) -> tuple[Array, Array]:
-    """Mean and standard deviation (u,) of the latent function, in standardised units."""
-    variance = state.hyper.amplitude * jnp.maximum(1 - state.variance_reduction, 0.0)
-    return state.mean, jnp.sqrt(variance)
+    """Mean (u,) and standard deviation (u,) of each column, in standardised units."""
+    remaining = jnp.maximum(1 - state.variance_reduction, 0.0)
+    return state.mean, jnp.sqrt(state.hyper.amplitude * remaining)
 
 
 def joint_posterior(
-    pool: Pool, state: PoolGPState, rows: Array
+    pool: Pool, state: PoolGPState, columns: Array
 ) -> tuple[Array, Array, Array]:
-    """Mean (m,), covariance (m, m), and prior distance (m, m) of embeddings (m,)."""
+    """Computes the joint posterior of m columns.
+
+    Args:
+      pool: whose columns they are.
+      state: observations and posterior.
+      columns: (m,) int32.
+
+    Returns: mean (m,), covariance (m, m) of the latent function in standardised units,
+      and prior distance (m, m) in length-scales.
+    """
     scales = state.hyper.scales
-    parts = gram.distances_between(pool.embeddings, rows)
-    white = state.white_cross[:, rows]
-    white = white.at[jnp.maximum(state.count - 1, 0)].set(state.newest[rows])
+    parts = gram.distances_between(pool.embeddings, columns)
+    white = state.white_cross[:, columns]
+    white = white.at[jnp.maximum(state.count - 1, 0)].set(state.newest[columns])
     cov = state.hyper.amplitude * (gram.laplace(parts, scales) - white.T @ white)
     distance = jnp.tensordot(1 / scales, parts, axes=1)
-    return state.mean[rows], (cov + cov.T) / 2, distance
+    return state.mean[columns], (cov + cov.T) / 2, distance
 
 
 def incumbent(state: PoolGPState) -> Array:
-    """The best standardised target () so far, -inf before the first."""
-    known = (jnp.arange(state.score.shape[0]) < state.count) & ~jnp.isnan(state.score)
+    """Best standardised target () so far; -inf before the first."""
+    observed = jnp.arange(state.score.shape[0]) < state.count
+    valid = observed & ~jnp.isnan(state.score)
     target = gp.standardise(state.standardisation, state.score)
-    return jnp.max(jnp.where(known, target, -jnp.inf), initial=-jnp.inf)
+    return jnp.max(jnp.where(valid, target, -jnp.inf), initial=-jnp.inf)
 
 
-def record(
+def append(
     pool: Pool,
     state: PoolGPState,
     index: Array,
     score: Array,
-    wanted: Array | bool = True,
+    active: Array | bool = True,
 ) -> PoolGPState:
-    """Appends one observation; the posterior does not know of it yet.
+    """Appends one observation to the history; the posterior stays as it is.
 
     Args:
-      index: () pool index.   score: ().
-      wanted: () bool; False where there is nothing to append.
+      pool: that is observed.
+      state: with room for one more observation.
+      index: () int32, pool index.
+      score: (), NaN for a failed evaluation.
+      active: () bool; False for an idle slot, which changes nothing.
     """
     last = state.count
-    column = gram.distances_from(pool.embeddings, pool.embeddings.column[index])
+    column = pool.embeddings.column[index]
+    distances = gram.distances_from(pool.embeddings, column)
 
     def put(rows: Array, value: Array, axis: int = 0) -> Array:
         # A value is written in any case: a choice between whole arrays would copy them.
         old = jax.lax.dynamic_index_in_dim(rows, last, axis, False)
-        value = jnp.where(wanted, value.astype(rows.dtype), old)
+        value = jnp.where(active, value.astype(rows.dtype), old)
         return jax.lax.dynamic_update_index_in_dim(rows, value, last, axis)
 
     num = state.seen.shape[0]
     return state._replace(
         index=put(state.index, index),
         score=put(state.score, score),
-        count=last + wanted,
-        seen=state.seen.at[jnp.where(wanted, index, num)].set(True, mode="drop"),
-        distances=put(state.distances, column, 1),
+        count=last + active,
+        seen=state.seen.at[jnp.where(active, index, num)].set(True, mode="drop"),
+        distances=put(state.distances, distances, 1),
     )
 
 
-def extend(
-    pool: Pool, state: PoolGPState, use: Array, wanted: Array | bool = True
+def condition(
+    pool: Pool, state: PoolGPState, fitted: Array, active: Array | bool = True
 ) -> PoolGPState:
-    """Conditions the posterior on the last recorded observation (one Cholesky row).
+    """Conditions the posterior on the last appended observation (one Cholesky row).
 
     Args:
-      use: () bool; where it is False, as before the first fit, the posterior stays as it
-        is.
-      wanted: () bool, as `record` was given.
+      pool: that is observed.
+      state: as `append` returned it.
+      fitted: () bool; where it is False, as before the first fit of hyperparameters, the
+        posterior stays as it is.
+      active: () bool, as `append` was given.
     """
     last = state.count - 1
     put = jax.lax.dynamic_update_index_in_dim
     # Written one step late, and before it is read: then it happens in place.
-    before = jnp.maximum(last - wanted, 0)
-    newest = jnp.where(wanted, state.newest, state.white_cross[before])
-    white_cross = put(state.white_cross, newest, before, 0)
+    previous = jnp.maximum(last - active, 0)
+    newest = jnp.where(active, state.newest, state.white_cross[previous])
+    white_cross = put(state.white_cross, newest, previous, 0)
     column = pool.embeddings.column[state.index[last]]
     old = white_cross[:, column]
     size = jnp.sqrt(jnp.maximum(1 + state.hyper.noise - old @ old, state.hyper.noise))
     distances = jax.lax.dynamic_index_in_dim(state.distances, last, 1, False)
     new = gram.laplace(distances, state.hyper.scales)
     # Where there is nothing to condition on, a row of zeros adds nothing.
-    use = use & wanted
+    use = fitted & active
     new = jnp.where(use, (new - old @ white_cross) / size, 0.0)
     z = gp.standardise(state.standardisation, state.score[last])
     weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
-    there = state.white_target[last]
+    kept = jnp.where(active, weight, state.white_target[last])
     return state._replace(
         white_cross=white_cross,
-        newest=jnp.where(wanted, new, state.newest),
-        white_target=put(state.white_target, jnp.where(wanted, weight, there), last, 0),
+        newest=jnp.where(active, new, state.newest),
+        white_target=put(state.white_target, kept, last, 0),
         mean=state.mean + weight * new,
         variance_reduction=state.variance_reduction + new**2,
     )
 
 
 def expect(
-    pool: Pool, state: PoolGPState, index: Array, use: Array, wanted: Array
+    pool: Pool, state: PoolGPState, index: Array, fitted: Array, active: Array
 ) -> PoolGPState:
-    """The state as if one in flight had given what is expected of it.
+    """Conditions on an evaluation in flight, as if it had its posterior mean.
 
     The kriging believer (Ginsbourger et al., 2010): the mean stays, the variance falls.
 
     Args:
-      index: () pool index.   use, wanted: () bool, as for `extend`.
+      pool: that is observed.
+      state: with room for one more observation.
+      index: () int32, pool index of what is in flight.
+      fitted: () bool, as for `condition`.
+      active: () bool, as for `append`.
     """
     mean = state.mean[pool.embeddings.column[index]]
     score = state.standardisation.mean + state.standardisation.std * mean
-    state = record(pool, state, index, score, wanted)
-    state = extend(pool, state, use, wanted)
-    return state._replace(expected=state.expected + wanted)
+    state = append(pool, state, index, score, active)
+    state = condition(pool, state, fitted, active)
+    return state._replace(expected=state.expected + active)
 
 
 def refit(pool: Pool, state: PoolGPState, clip_below: float) -> PoolGPState:
-    """Fits target scale and hyper-parameters, and rebuilds the posterior from nothing."""
+    """Fits standardisation and hyperparameters, and rebuilds the posterior from scratch.
+
+    Takes O(t^3) for each of 66 evaluations of the likelihood, and O(t^2 u) for V.
+
+    Args:
+      pool: that is observed.
+      state: the history.
+      clip_below: as for `gp.fit_standardisation`.
+    """
     seen = jnp.arange(state.index.shape[0]) < state.count
-    rows = pool.embeddings.column[state.index]
-    target = gp.fit_standardisation(state.score, seen, clip_below)
-    z = jnp.where(seen, gp.standardise(target, state.score), 0.0)
-    distances = state.distances[:, :, rows]
+    columns = pool.embeddings.column[state.index]
+    standardisation = gp.fit_standardisation(state.score, seen, clip_below)
+    z = jnp.where(seen, gp.standardise(standardisation, state.score), 0.0)
+    distances = state.distances[:, :, columns]
     hyper = gp.fit(gram.laplace, distances, z, seen, pool.prior)
-    matrix = gp.padded_covariance(
-        gram.laplace(distances, hyper.scales), seen, hyper.noise
-    )
+    correlation = gram.laplace(distances, hyper.scales)
+    matrix = gp.padded_covariance(correlation, seen, hyper.noise)
     # A wide triangular solve is slow where a matrix product is fast: invert the factor.
     whiten = solve_triangular(
         jnp.linalg.cholesky(matrix), jnp.eye(len(seen)), lower=True
@@ -206,12 +240,12 @@ def refit(pool: Pool, state: PoolGPState, clip_below: float) -> PoolGPState:
     white_cross, white_target = whiten @ cross, whiten @ z
     new = state._replace(
         hyper=hyper,
-        standardisation=target,
+        standardisation=standardisation,
         white_cross=white_cross,
         newest=white_cross[state.count - 1],
         white_target=white_target,
         mean=white_target @ white_cross,
         variance_reduction=jnp.sum(white_cross**2, axis=0),
     )
-    # The precision is the pool's, whatever that of the fit is.
+    # The fit may promote: keep the precision of the pool.
     return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)

@@ -144,8 +144,10 @@ def bayesopt(
 
         def one(i: Array | int, state: PoolGPState) -> PoolGPState:
             given = index[i], result.score[i], wanted[i]
-            state = pool_gp.record(pool, state, *given)
-            return pool_gp.extend(pool, state, state.count > begin * batch, wanted[i])
+            state = pool_gp.append(pool, state, *given)
+            return pool_gp.condition(
+                pool, state, state.count > begin * batch, wanted[i]
+            )
 
         return _each(one, len(index), state)
 
@@ -168,7 +170,7 @@ def bayesopt(
 
     def grow(pool: Pool, state: PoolGPState, end: int) -> PoolGPState:
         del pool
-        return state if capacity is not None else pool_gp.grown(state, end * batch)
+        return state if capacity is not None else pool_gp.grow(state, end * batch)
 
     def refresh(pool: Pool, state: PoolGPState) -> PoolGPState:
         if not may_fit(state):

@@ -58,7 +58,7 @@ def empty(arch: Array, points: Points, prior: gp.HyperparameterPrior) -> Sampled
     )
 
 
-def grown(state: SampledGPState, size: int) -> SampledGPState:
+def grow(state: SampledGPState, size: int) -> SampledGPState:
     """The same, with room for at least `size` evaluations."""
     more = max(0, size - len(state.score))
     return state._replace(
@@ -74,7 +74,7 @@ def filled(state: SampledGPState) -> Array:
     return jnp.arange(len(state.score)) < state.count
 
 
-def record(
+def append(
     state: SampledGPState, query: Query, ids: Array, points: Points, score: Array
 ) -> SampledGPState:
     """Appends the slots of `query` that are asked.
@@ -152,7 +152,7 @@ def expect(
     """
     mean = posterior_at(state, points).mean
     score = state.standardisation.mean + state.standardisation.std * mean
-    return record(state, query, ids, points, score)
+    return append(state, query, ids, points, score)
 
 
 def refit(

@@ -104,7 +104,7 @@ def bayesopt_sampled(
         del key
         arch = jnp.zeros((0, len(space.choices)), jnp.int32)
         empty = sampled_gp.empty(arch, embed(arch), prior)
-        return sampled_gp.grown(empty, capacity or 0)
+        return sampled_gp.grow(empty, capacity or 0)
 
     def ask(key: Array, state: SampledGPState) -> Query:
         key_first, key_pool, key_new, key_select = jax.random.split(key, 4)
@@ -124,7 +124,7 @@ def bayesopt_sampled(
         return train_from_scratch(jax.lax.cond(state.fitted, learned, random), epoch)
 
     def tell(state: SampledGPState, query: Query, result: Result) -> SampledGPState:
-        return sampled_gp.record(state, query, *known(query), result.score)
+        return sampled_gp.append(state, query, *known(query), result.score)
 
     def expect(state: SampledGPState, query: Query) -> SampledGPState:
         return sampled_gp.expect(state, query, *known(query))
@@ -133,7 +133,7 @@ def bayesopt_sampled(
         return jax.vmap(classes.identity)(query.arch), embed(query.arch)
 
     def grow(state: SampledGPState, end: int) -> SampledGPState:
-        return state if capacity is not None else sampled_gp.grown(state, end * batch)
+        return state if capacity is not None else sampled_gp.grow(state, end * batch)
 
     def refresh(prior: gp.HyperparameterPrior, state: SampledGPState) -> SampledGPState:
         if not may_fit(state):
