@@ -18,6 +18,7 @@ All Gaussian-process presets share these arguments:
   * `extra`: further feature maps, such as scores of untrained networks
     (`few_labels.features_by_architecture`), each of whose arrays is a part of the
     distance.
+  * `epoch`: the epoch to which every architecture is trained; default: the last one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.gp.sampled_search import bayesopt_sampled
 from jaxnas.spaces import nasbench201, nasbench201_classes
 from jaxnas.spaces.base import Space
-from jaxnas.types import Array
+from jaxnas.types import FULL_TRAINING, Array
 
 SCALE = 0.6
 """Prior median of the length-scales of the plain presets, in units of the prior of
@@ -74,6 +75,7 @@ class Preset(Protocol):
         batch: int = 1,
         copies: bool = False,
         extra: Sequence[FeatureMap] = (),
+        epoch: int = FULL_TRAINING,
     ) -> Search:
         """Returns the search."""
         ...
@@ -88,10 +90,12 @@ def function_classes_of(space: Space) -> Callable[[Array], Array] | None:
     return nasbench201_classes.function_class if known else None
 
 
-def bananas(space: Space, *, init: int = 10, batch: int = 1) -> Search:
+def bananas(
+    space: Space, *, init: int = 10, batch: int = 1, epoch: int = FULL_TRAINING
+) -> Search:
     """BANANAS (White et al., 2021) on path encodings, with failed trainings clipped."""
     encode = feature_maps.path_encoder(space)
-    options = {"init": init, "batch": batch, "clip_below": CLIP_BELOW}
+    options = {"init": init, "batch": batch, "clip_below": CLIP_BELOW, "epoch": epoch}
     return neural_predictor.bananas(space, encode, **options)
 
 
@@ -103,6 +107,7 @@ def gp_tw2g_plus(
     batch: int = 1,
     copies: bool = False,
     extra: Sequence[FeatureMap] = (),
+    epoch: int = FULL_TRAINING,
     select: selectors.Select = EXPLORE,
 ) -> Search:
     """The best search of the published comparisons.
@@ -118,13 +123,15 @@ def gp_tw2g_plus(
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
       extra: further feature maps.
+      epoch: the epoch to which every architecture is trained.
       select: how a batch is chosen, such as `selectors.kdpp()`.
 
     Raises: `ValueError` for candidates that are not of the space.
     """
     same = None if copies else function_classes_of(space)
     pool = make_pool(space, _features(space, FEATURES, extra), arch=arch, same=same)
-    return bayesopt(pool, init=init, batch=batch, select=select, clip_below=CLIP_BELOW)
+    options = {"select": select, "clip_below": CLIP_BELOW, "epoch": epoch}
+    return bayesopt(pool, init=init, batch=batch, **options)
 
 
 def gp_tw2g_plus_sampled(
@@ -133,6 +140,7 @@ def gp_tw2g_plus_sampled(
     batch: int = 1,
     copies: bool = False,
     extra: Sequence[FeatureMap] = (),
+    epoch: int = FULL_TRAINING,
 ) -> Search:
     """`gp_tw2g_plus` among 1,000 candidates that are drawn anew for each evaluation.
 
@@ -143,6 +151,7 @@ def gp_tw2g_plus_sampled(
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
       extra: further feature maps.
+      epoch: the epoch to which every architecture is trained.
     """
     same = None if copies else function_classes_of(space)
     features = _features(space, FEATURES, extra)
@@ -152,7 +161,7 @@ def gp_tw2g_plus_sampled(
         "select": EXPLORE,
         "clip_below": CLIP_BELOW,
     }
-    return bayesopt_sampled(space, features, same=same, **options)
+    return bayesopt_sampled(space, features, same=same, epoch=epoch, **options)
 
 
 def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
@@ -170,11 +179,12 @@ def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
         batch: int = 1,
         copies: bool = False,
         extra: Sequence[FeatureMap] = (),
+        epoch: int = FULL_TRAINING,
     ) -> Search:
         same = None if copies else function_classes_of(space)
         maps = _features(space, features, extra)
         pool = make_pool(space, maps, arch=arch, same=same, scale=SCALE)
-        return bayesopt(pool, init=init, batch=batch)
+        return bayesopt(pool, init=init, batch=batch, epoch=epoch)
 
     return preset
 
@@ -197,6 +207,7 @@ def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
         batch: int = 1,
         copies: bool = False,
         extra: Sequence[FeatureMap] = (),
+        epoch: int = FULL_TRAINING,
     ) -> Search:
         same = None if copies else function_classes_of(space)
         options = {"distance": distance(space), "same": same, "repair": "clip"}
@@ -204,7 +215,7 @@ def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
         pool = make_pool(
             space, extra, arch=arch, same=same, distance_matrices=[matrix], scale=SCALE
         )
-        return bayesopt(pool, init=init, batch=batch)
+        return bayesopt(pool, init=init, batch=batch, epoch=epoch)
 
     return preset
 
