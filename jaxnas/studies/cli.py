@@ -1,4 +1,8 @@
-"""What every driver does around its work: the machine, the command line, the errors."""
+"""The frame of a command: cores, command line, checks of flags, errors, Ctrl-C.
+
+A driver has a frozen `Config`, whose fields are its flags, and a `main(config)` that raises
+`ValueError` for bad input before it computes or writes; `command(main, Config)` runs it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ import tyro
 
 
 def num_cores() -> int:
-    """Those that this process may use."""
+    """Returns the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -24,7 +28,8 @@ def num_cores() -> int:
 def use_all_cores() -> None:
     """Makes each core a device, so that `simulate` spreads its runs over all of them.
 
-    What the user has set stays as it is. To be called before jax starts its devices.
+    Settings in the environment (`NPROC`, `JAX_NUM_CPU_DEVICES`, `XLA_FLAGS`) win. Has no
+    effect after jax has started its devices.
     """
     cores = num_cores()
     # The programs of all devices share one pool of threads: without one to spare, each
@@ -36,19 +41,26 @@ def use_all_cores() -> None:
 
 
 def use_one_core() -> None:
-    """Gives jax one device and one thread. To be called before it starts its devices."""
+    """Gives jax one device and one thread, before it has started its devices."""
     _threads(1)
 
 
 def _threads(num: int) -> None:
-    """The size of XLA's pool of threads, unless the user has set it."""
+    """Sets the size of XLA's pool of threads, unless the environment has it."""
     os.environ.setdefault("NPROC", str(num))
     # jax's linear algebra runs on a BLAS that is loaded later; its idle threads spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def positive(config: Any, *names: str) -> None:
-    """Raises `ValueError` if one of the config's fields is not at least 1."""
+    """Checks that flags are at least 1.
+
+    Args:
+      config: the settings of a driver.
+      names: fields of `config`.
+
+    Raises: `ValueError` that names the first flag below 1.
+    """
     for name in names:
         if getattr(config, name) < 1:
             flag = name.replace("_", "-")
@@ -58,13 +70,13 @@ def positive(config: Any, *names: str) -> None:
 
 
 def minutes(config: Any) -> None:
-    """Raises `ValueError` if the config's minutes are none that one can wait."""
+    """Raises `ValueError` unless `--minutes` is above 0 and below a year."""
     if not 0 < config.minutes < 60 * 24 * 365:
         raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
 
 
 def seed(config: Any, name: str = "base_seed") -> None:
-    """Raises `ValueError` if the config's field of that name is no seed."""
+    """Raises `ValueError` unless a field of the config is a seed, 0 to 2^32 - 1."""
     if not 0 <= (value := getattr(config, name)) < 2**32:
         flag = name.replace("_", "-")
         raise ValueError(f"--{flag} must be 0 to 2^32 - 1, not {value}")
@@ -111,9 +123,11 @@ def command(
     Bad input ends in one line and exit code 2, Ctrl-C in one line and exit code 130.
 
     Args:
-      description: for --help; default: the docstring of the module of `main`.
-      interrupted: that line; default: that the same command goes on.
-      at_once: Ctrl-C ends also inside a compiled program, and nothing is cleaned up.
+      main: the driver; it takes the config and raises `ValueError` for bad input.
+      config_type: a dataclass, whose fields become flags and their docstrings the help.
+      description: for `--help`; default: the docstring of the module of `main`.
+      interrupted: the line after Ctrl-C; default: that the same command resumes.
+      at_once: Ctrl-C also ends a compiled program, and nothing is cleaned up.
       cores: `use_all_cores` or `use_one_core`.
     """
     about = description or sys.modules[main.__module__].__doc__
@@ -136,7 +150,7 @@ def command(
 
 
 def _end_on_interrupt(message: str) -> None:
-    """Leaves the process on SIGINT; files are written so that any moment is a good one.
+    """Ends the process on SIGINT, at any moment, as all files are written atomically.
 
     Python runs its own handler only when the main thread is back from compiled code,
     which can take minutes, so a thread waits for the signal.

@@ -1,4 +1,8 @@
-"""The searches that comparisons take, by the names that results carry."""
+"""The searches of comparisons, by the names that results carry.
+
+`METHODS` and `BATCH_METHODS` map a name to a function of the space, the candidates and the
+terms of the comparison; the searches themselves are `jaxnas.search.presets`.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +41,14 @@ Method = Callable[[Space, np.ndarray, Terms], Search]
 
 
 def require_candidates(space: Space, archs: np.ndarray, terms: Terms) -> int:
-    """Counts the candidates of a Gaussian process.
+    """Counts the candidates of a Gaussian process, and checks that they suffice.
 
     Args:
       space: of the architectures.
       archs: (n, d) int32 architectures of the benchmark.
       terms: of the comparison.
 
+    Returns: the number of architectures, or of functions where copies count once.
     Raises: `ValueError` if there are fewer candidates than evaluations or `init`.
     """
     same = None if terms.copies else presets.function_classes_of(space)
@@ -59,7 +64,12 @@ def require_candidates(space: Space, archs: np.ndarray, terms: Terms) -> int:
 
 
 def _gaussian_process(preset: Preset, *, copies: bool | None = None) -> Method:
-    """`copies` overrides that of the terms."""
+    """The method of a preset.
+
+    Args:
+      preset: a Gaussian-process search.
+      copies: overrides `Terms.copies`; default: as the terms say.
+    """
 
     def method(space: Space, archs: np.ndarray, terms: Terms) -> Search:
         if copies is not None:
@@ -72,7 +82,11 @@ def _gaussian_process(preset: Preset, *, copies: bool | None = None) -> Method:
 
 
 def _from_matrix(preset: Preset) -> Method:
-    """A Gaussian process on a matrix of all distances, which may take minutes to make."""
+    """The method of a preset on a distance matrix.
+
+    It shows a status line, as the matrix may take minutes, and raises `ValueError` for
+    more than `distance_matrices.MAX_KINDS` candidates.
+    """
     method = _gaussian_process(preset)
 
     def with_status(space: Space, archs: np.ndarray, terms: Terms) -> Search:
@@ -96,23 +110,27 @@ def _plus(space: Space, archs: np.ndarray, terms: Terms) -> Search:
 
 
 def _plus_sampled(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    """`presets.gp_tw2g_plus_sampled`, whose candidates are of the whole space."""
     require_candidates(space, archs, terms)
     shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
     return presets.gp_tw2g_plus_sampled(space, **shared)
 
 
 def _random(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    """Random search without repeats."""
     del archs
     steps = -(-terms.evaluations // terms.batch)
     return random_search(space, batch=terms.batch, capacity=steps * terms.batch)
 
 
 def _evolution(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    """Aging evolution (Real et al., 2019) with its published sizes."""
     del archs
     return regularized_evolution(space, init=terms.init, batch=terms.batch)
 
 
 def _bananas(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    """BANANAS (White et al., 2021)."""
     del archs
     return presets.bananas(space, init=terms.init, batch=terms.batch)
 
@@ -176,7 +194,14 @@ MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
 def validate_methods(
     names: Sequence[str], known: Mapping[str, Method] = METHODS
 ) -> None:
-    """Raises `ValueError` for a name that `known` lacks, or that is given twice."""
+    """Checks the names that a user gave.
+
+    Args:
+      names: at least one.
+      known: the methods of the comparison.
+
+    Raises: `ValueError` that lists unknown names, or those that are given twice.
+    """
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ValueError(

@@ -1,4 +1,8 @@
-"""A benchmark table as a comparison of searches needs it, read once."""
+"""A benchmark table as a comparison of searches needs it, read once.
+
+Searches see one accuracy of the table (fed back) and are judged by another (reported);
+`Opened` has both as columns over the table's rows.
+"""
 
 from __future__ import annotations
 

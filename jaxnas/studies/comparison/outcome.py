@@ -1,4 +1,4 @@
-"""What a comparison of searches came to: its figures, and its tables on the terminal."""
+"""Results of a comparison of searches: the record, its figures and its tables."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import figures
 from jaxnas.studies.comparison import summary
 
+FILES = "results.npz, table.csv, table_by_cost.csv, curves.png, curves_by_cost.png"
+
 
 class Outcome(NamedTuple):
-    """What all runs came to."""
+    """The runs of all methods and their statistics."""
 
-    arrays: dict[str, np.ndarray]  # as they are in results.npz
-    summaries: dict[str, summary.Summary]
-    by_cost: dict[str, summary.Summary]  # at the budgets `grid`
-    grid: np.ndarray  # (g,) of cumulative cost
-    unit: str  # of the cost
+    arrays: dict[str, np.ndarray]  # by `METHOD/NAME`, as in results.npz
+    summaries: dict[str, summary.Summary]  # by method, curves by evaluation
+    by_cost: dict[str, summary.Summary]  # by method, curves at the budgets `grid`
+    grid: np.ndarray  # (g,) cumulative cost, in `unit`
+    unit: str  # of the cost: "seconds" or "epochs"
     folder: RunFolder
-    fed_back: str  # which number
-    reported: str  # which number
-    optimum: float  # percent error reported of the best architecture
+    fed_back: str  # name of the accuracy that the searches saw
+    reported: str  # name of the accuracy that is reported
+    optimum: float  # percent error reported of the best cell of the table
 
 
 def show(
@@ -34,12 +36,28 @@ def show(
     budget: float | None,
     batch: Mapping[str, int] | None = None,
 ) -> None:
-    """Draws the figures and prints the tables.
+    """Draws the figures into the folder and prints the tables.
 
     Args:
-      evaluations, budget: what the runs were limited by.
-      batch: as for `plots.search_curves`.
+      done: the results.
+      evaluations: the largest number of evaluations of a run.
+      budget: the largest cost of a run, in the unit of the table; None: no limit.
+      batch: architectures in a step of every method, for a panel by steps; default: the
+        panels are by evaluations.
+
+    Raises: `ValueError` if a figure cannot be written.
     """
+    console = Console()
+    _draw(done, batch)
+    summary.show(console, done.summaries, done.fed_back, done.reported)
+    if budget is not None:
+        _show_limits(console, done, evaluations, budget)
+    line = f"{done.folder.path}: {FILES}"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
+    """Draws curves.png, by evaluation, and curves_by_cost.png."""
     of = summary.which_numbers(done.fed_back, done.reported)
     seeds = len(next(iter(done.summaries.values())).queries)
     title = f"{of}; mean of {seeds} runs"
@@ -47,9 +65,8 @@ def show(
     far = {n: s.out_of_reach for n, s in done.summaries.items() if s.out_of_reach > 0}
     names = {n: f"{n} *" if n in far else n for n in done.summaries}
     if far:
-        title += (
-            f"\n* cannot ask the best cell: {max(far.values()):.2f} points below it"
-        )
+        below = max(far.values())
+        title += f"\n* the best cell is no candidate: {below:.2f} points below it"
     by_cost = {
         "budgets": done.grid,
         "budget_label": f"{done.unit} of training, one after another",
@@ -64,22 +81,22 @@ def show(
             {names[n]: s.reported for n, s in summaries.items()},
             {names[n]: s.regret for n, s in summaries.items()},
             title=title,
-            reported_label="reported error of the best cell so far, %",
-            regret_label="fed-back error above the best of all cells, %",
+            reported_label="reported error of the incumbent, %",
+            regret_label="regret by the accuracy fed back, %",
             optimum=done.optimum,
             **axis,
         )
-    console = Console()
-    summary.show(console, done.summaries, done.fed_back, done.reported)
-    for label in done.summaries if budget is not None else ():
-        asked = ~np.isnan(done.arrays[f"{label}/cost"][:, -1])
-        if asked.any():
+
+
+def _show_limits(
+    console: Console, done: Outcome, evaluations: int, budget: float
+) -> None:
+    """Names the methods of which runs ended before their budget was spent."""
+    for label in done.summaries:
+        finished = ~np.isnan(done.arrays[f"{label}/cost"][:, -1])
+        if finished.any():
             line = (
-                f"{label}: {asked.sum()} of {seeds} runs reached --evaluations "
-                f"{evaluations} before --budget {budget:g}"
+                f"{label}: {finished.sum()} of {len(finished)} runs reached "
+                f"--evaluations {evaluations} before --budget {budget:g}"
             )
             console.print(line, highlight=False, soft_wrap=True)
-    written = (
-        "results.npz, table.csv, table_by_cost.csv, curves.png, curves_by_cost.png"
-    )
-    console.print(f"{done.folder.path}: {written}", highlight=False, soft_wrap=True)

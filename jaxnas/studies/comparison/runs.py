@@ -86,7 +86,16 @@ def _earlier(
     num_seeds: int,
     adapt: seed_store.Adapt,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The runs of searches that are not among `labels`, where all seeds are finished."""
+    """Reads the runs of other searches in the folder.
+
+    Args:
+      folder: the results.
+      labels: searches that have just run.
+      num_seeds: runs of a search; searches with fewer finished runs are left out.
+      adapt: cuts runs to the evaluations wanted, and drops shorter ones.
+
+    Returns: arrays by label, as `_arrays` gives them.
+    """
     others = [m for m in seed_store.methods(folder) if m not in labels]
     runs = {m: seed_store.finished(folder, m, num_seeds, adapt) for m in others}
     return {m: r for m, r in runs.items() if r and len(r["seed"]) == num_seeds}
@@ -95,7 +104,12 @@ def _earlier(
 def _arrays(
     config: Config, opened: Opened, search: Search, trace: Trace
 ) -> dict[str, Any]:
-    """The arrays (seeds, evaluations) that a chunk keeps, idle slots among them."""
+    """The arrays of a chunk of runs.
+
+    Returns: score, row (the table row; -1 in an idle slot), cost and asked, each (seeds,
+      evaluations) with idle slots among them; and, once for each seed (seeds,), the budget
+      and the best truth that the search can reach.
+    """
     num = len(trace.score)
     asked = types.asked(trace.query)
     row = np.where(asked, opened.rows(trace.query.arch), -1)
@@ -106,6 +120,7 @@ def _arrays(
 
 
 def _limit(config: Config) -> float:
+    """The budget as a number: infinity where there is no limit."""
     return math.inf if config.budget is None else config.budget
 
 
@@ -162,7 +177,12 @@ def _written(
 
 
 def _steps(config: Config, search: Search, evaluate: Benchmark) -> int:
-    """Steps of a run; it is traced once, so that sizes which cannot be are refused."""
+    """The steps of a run, for as many evaluations as the config has.
+
+    The run is traced once, so that sizes that a search cannot have are refused here.
+
+    Raises: `ValueError` that names `--evaluations`.
+    """
     key = jax.random.key(0)
 
     def run(key: jax.Array, steps: int) -> jax.Array:
@@ -178,14 +198,17 @@ def _steps(config: Config, search: Search, evaluate: Benchmark) -> int:
 
 
 def _read(column: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """A column (n,) at rows (seeds, t), NaN where an architecture has none."""
+    """Reads a column (n,) at table rows (seeds, t); NaN where the row is -1."""
     return np.where(row < 0, np.nan, column[row])
 
 
 def _as_long(
     config: Config, part: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray] | None:
-    """The evaluations of saved runs that are wanted; None if the runs were shorter."""
+    """Cuts the arrays of a saved chunk to the evaluations of the config.
+
+    Returns: None if the runs were shorter or had another budget: they are run again.
+    """
     score = part.get("score", np.zeros((0, 0)))
     same = "budget" in part and (part["budget"] == _limit(config)).all()
     if not same or score.ndim != 2 or score.shape[1] < config.evaluations:
@@ -195,7 +218,14 @@ def _as_long(
 
 
 def _compact(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays (seeds, t) of evaluations alone, without idle slots between them."""
+    """Moves evaluations to the front: arrays (seeds, t) without idle slots.
+
+    Args:
+      runs: of one search, as `_arrays` gives them.
+
+    Returns: seed (seeds,), and score, row and cost (seeds, t), with NaN, -1 and NaN after
+      the last evaluation of a run.
+    """
     given = runs["asked"], runs["score"], runs["row"], runs["cost"]
     score, row, cost = metrics.compact(*given)
     row = np.where(np.isnan(row), -1, row).astype(np.int32)
@@ -203,9 +233,14 @@ def _compact(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _identity(config: Config, free: Sequence[str], digests: dict[str, str]) -> dict:
-    """All that the runs depend on: a folder holds runs of one kind."""
-    # More seeds in the folder of fewer are computed beside those that are there, and runs
-    # that are to be longer begin with the same bits.
+    """The identity of a folder: all that its runs depend on, as JSON values.
+
+    Args:
+      config: the settings.
+      free: further fields of `config` on which no single run depends.
+      digests: sha256 of the tables.
+    """
+    # A run depends on its own seed alone, and a longer run begins with the same bits.
     free = ("out", "chunk", "seeds", "evaluations", "budget", *free)
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"

@@ -1,4 +1,8 @@
-"""What a comparison of searches came to: a table on the terminal, and as a csv."""
+"""Statistics of a comparison of searches, on the terminal and as csv files.
+
+Every method has runs (seeds, t) of percent accuracies. A curve is the mean and the
+standard error over the seeds of what the incumbent has, by evaluation or by cost.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +23,17 @@ MARKS = (30, 50, 100, 150, 200, 300)
 
 
 class Summary(NamedTuple):
-    """One method over all its runs; curves are (mean, standard error), (t,) each."""
+    """One method over all its runs.
 
-    fed_back: Curve  # percent error of the best so far, by the number fed back
-    reported: Curve  # percent error of the same architecture, by the number reported
-    regret: Curve  # of `fed_back` to the best architecture of the table, in percent
-    queries: np.ndarray  # (seeds,), evaluations until the best one; inf for never
-    # How far the best that the method can ask is below the best of the table, in percent:
-    # above 0 where copies of a function count once, and the copy with the best score is
-    # not the one that is asked.
+    Curves are (mean, standard error), each (t,) by evaluation or (g,) by budget.
+    """
+
+    fed_back: Curve  # percent error of the incumbent, by the accuracy fed back
+    reported: Curve  # percent error of the same cell, by the accuracy reported
+    regret: Curve  # points between the incumbent and the best cell of the table
+    queries: np.ndarray  # (seeds,), evaluations until the best cell; inf for never
+    # Points between the best cell of the table and the best candidate of the method: above
+    # 0 where cells of the same function count once and another copy scored best.
     out_of_reach: float
 
 
@@ -41,17 +47,19 @@ def summarise(
     cost: np.ndarray | None = None,
     budgets: np.ndarray | None = None,
 ) -> Summary:
-    """Reads the runs of one method.
+    """Computes the statistics of one method.
 
     Args:
       score: (seeds, t) accuracy in percent that the search was given; NaN is a failure.
       truth: (seeds, t) the same without noise, where the table has noise.
-      other: (seeds, t) the accuracy to report of the same architectures.
-      optimum: the best `truth` of all.
-      reachable: the best `truth` that the method can ask. Default: the optimum.
-      cost, budgets: (seeds, t) of each evaluation, and (g,): curves are (g,), after what
-        each budget pays for, and NaN until all runs have something. Default: curves are
-        (t,), after each evaluation.
+      other: (seeds, t) the accuracy to report of the same architectures, percent.
+      optimum: the best `truth` of the table, percent.
+      reachable: the best `truth` of the method's candidates. Default: the optimum.
+      cost: (seeds, t) of each evaluation, in the unit of the table.
+      budgets: (g,) cumulative costs at which curves are read, NaN until every run has
+        finished an evaluation. Default: curves are (t,), after each evaluation.
+
+    Returns: the statistics; the incumbent is chosen by `score`, which the search saw.
     """
 
     def curve(runs: np.ndarray) -> Curve:
@@ -71,12 +79,12 @@ def summarise(
 
 
 def marks(evaluations: int) -> list[int]:
-    """The evaluations to read off, the last one always among them."""
+    """Evaluations at which tables read curves: those of `MARKS` in reach, and the last."""
     return sorted({m for m in MARKS if m < evaluations} | {evaluations})
 
 
 def which_numbers(fed_back: str, reported: str) -> str:
-    """Says which accuracy the searches were given, and which is told of them."""
+    """Describes the accuracy that searches saw and the one that is reported."""
     if fed_back == reported:
         return f"fed back and reported: {fed_back}"
     return f"fed back: {fed_back}\nreported: {reported}"
@@ -85,7 +93,14 @@ def which_numbers(fed_back: str, reported: str) -> str:
 def show(
     console: Console, summaries: Mapping[str, Summary], fed_back: str, reported: str
 ) -> None:
-    """Prints the comparison, and which numbers it is of."""
+    """Prints the tables of a comparison.
+
+    Args:
+      console: where.
+      summaries: by method, with curves by evaluation.
+      fed_back: the name of the accuracy that the searches saw.
+      reported: the name of the accuracy that is reported.
+    """
     num = len(next(iter(summaries.values())).queries)
     console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
     of = f"mean ± standard error of {num} runs"
@@ -129,7 +144,14 @@ def _median(summary: Summary) -> str:
 
 
 def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
-    """Writes a row for each method and mark, atomically."""
+    """Writes a csv file with a row for each method and mark, atomically.
+
+    Args:
+      path: the file; its folder must exist.
+      summaries: by method, with curves by evaluation.
+
+    Raises: `ValueError` if the file cannot be written.
+    """
     header = ("median_queries_to_optimum", "runs_at_optimum", "runs")
     header = (*header, "best_that_can_be_asked_below_optimum")
     header, rows = ["method", "evaluations", *_CURVE_COLUMNS, *header], []
@@ -145,10 +167,14 @@ def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
 def write_cost_csv(
     path: str | Path, summaries: Mapping[str, Summary], budgets: np.ndarray
 ) -> None:
-    """Writes a row for each method and budget (g,), atomically.
+    """Writes a csv file with a row for each method and budget, atomically.
 
     Args:
-      summaries: with curves (g,), as `summarise` gives them for budgets.
+      path: the file; its folder must exist.
+      summaries: by method, with curves (g,) by budget.
+      budgets: (g,) cumulative costs, in the unit of the table.
+
+    Raises: `ValueError` if the file cannot be written.
     """
     header, rows = ["method", "cost", *_CURVE_COLUMNS, "runs"], []
     for name, s in summaries.items():
@@ -165,5 +191,5 @@ _CURVE_COLUMNS = [
 
 
 def _at(s: Summary, place: int) -> list[str]:
-    """What `_CURVE_COLUMNS` hold at a place of the curves."""
+    """The cells of `_CURVE_COLUMNS` at an index of the curves."""
     return [f"{c[place]:.6g}" for c in (*s.fed_back, *s.reported, *s.regret)]
