@@ -1,4 +1,7 @@
-"""Settings that all comparisons of searches on a table have."""
+"""Settings that all comparisons of searches on a table have.
+
+Drivers extend `Config` with fields of their own; it has no behaviour.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,11 @@ def validate(config: Config) -> None:
 
 
 def table_columns(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The columns that are fed back and reported, as keywords of `columns.column`."""
+    """The columns that are fed back and reported.
+
+    Returns: two dictionaries of dataset, split, epochs and seed, as keywords of
+      `columns.column`.
+    """
     fed = {
         "dataset": config.dataset,
         "split": config.split,
