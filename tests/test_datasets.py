@@ -273,7 +273,7 @@ def test_idx_files_plain_and_compressed(idx_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no idx file"),
+        (b"", "not an idx file"),
         (idx(np.zeros((9, 5))), "not an idx file of bytes with 3 axes"),
         (idx(np.zeros((9, 5, 4)))[:-1], "claims"),
         (idx(np.zeros((8, 5, 4))), "8 images of train and 9 labels"),
