@@ -265,7 +265,7 @@ def tfrecords(records):
     for record in records:
         size = struct.pack("<Q", len(record))
         for part in (size, record):
-            data += part + struct.pack("<I", tfrecord.masked(tfrecord.crc32c(part)))
+            data += part + struct.pack("<I", tfrecord.mask_crc(tfrecord.crc32c(part)))
     return data
 
 

@@ -181,7 +181,7 @@ def test_cifar_files_that_are_not_right(tmp_path, batches, capsys):
         pickle.dumps({"data": good.astype(object), "labels": labels}, 2),
     ):
         path.write_bytes(content)
-        assert "no batch of CIFAR" in refused(datasets.from_cifar, path)
+        assert "not a batch of CIFAR" in refused(datasets.from_cifar, path)
     assert capsys.readouterr().out == ""
 
 
@@ -273,8 +273,8 @@ def test_idx_files_plain_and_compressed(idx_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no idx file"),
-        (idx(np.zeros((9, 5))), "no idx file of bytes with 3 axes"),
+        (b"", "not an idx file"),
+        (idx(np.zeros((9, 5))), "not an idx file of bytes with 3 axes"),
         (idx(np.zeros((9, 5, 4)))[:-1], "claims"),
         (idx(np.zeros((8, 5, 4))), "8 images of train and 9 labels"),
         (gzip.compress(idx(np.zeros((9, 5, 4))), mtime=0)[:-9], "damaged"),

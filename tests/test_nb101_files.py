@@ -62,7 +62,7 @@ def test_checksums_are_those_of_castagnoli():
     rng = np.random.default_rng(0)
     items = [rng.bytes(int(n)) for n in rng.integers(0, 300, 200)]
     assert tfrecord.crc32c_batch(items).tolist() == [*map(tfrecord.crc32c, items)]
-    assert tfrecord.masked(0) == 0xA282EAD8
+    assert tfrecord.mask_crc(0) == 0xA282EAD8
 
 
 @pytest.mark.parametrize("schedules", [(108,), (4, 12, 36, 108)])
@@ -217,5 +217,5 @@ def test_a_file_that_lacks_cells_or_runs_is_a_partial_table(
 def test_a_record_that_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "file.tfrecord"
     size = struct.pack("<Q", 2**40)
-    path.write_bytes(size + struct.pack("<I", tfrecord.masked(tfrecord.crc32c(size))))
+    path.write_bytes(size + struct.pack("<I", tfrecord.mask_crc(tfrecord.crc32c(size))))
     assert "the length of record 0 is wrong" in refused(official.read, path)

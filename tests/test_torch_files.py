@@ -5,7 +5,7 @@ import official_samples as samples
 import pytest
 
 from jaxnas.io import torch_files
-from jaxnas.io.torch_files import Tensor
+from jaxnas.io.torch_tensors import Tensor
 
 ARRAYS = {
     "0": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

@@ -357,10 +357,10 @@ def test_damaged_and_foreign_trees_are_told(tmp_path):
         checkpoints.manifest(tmp_path / "nothing")
     path = tmp_path / "folder"
     checkpoints.save(path, {"a": jnp.arange(5.0)}, {})
-    with pytest.raises(ValueError, match="no sound checkpoint"):
+    with pytest.raises(ValueError, match="not a sound checkpoint"):
         checkpoints.restore(path, {"b": jnp.arange(5.0)})
     for file in path.rglob("*"):
         if file.is_file():
             file.write_bytes(b"x")
-    with pytest.raises(ValueError, match="no sound checkpoint"):
+    with pytest.raises(ValueError, match="not a sound checkpoint"):
         checkpoints.manifest(path)

@@ -1,7 +1,7 @@
 """Benchmarks: tables, curve tables, surrogates and trainings share one interface.
 
-    benchmark = tabular.tabular_benchmark(SPACE, table, dataset="cifar10", split="valid",
-                                  epochs=200, seed="random", curves=True)
+    benchmark = open_benchmark("nb201.npz", dataset="cifar10-valid", split="valid",
+                               epochs=200, seed="random", curves=True)
     trace = loop.simulate(keys, search, benchmark.evaluate, num_steps=100)
     regret = benchmark.optimum - true_scores(benchmark, trace.query.arch)
 
@@ -37,14 +37,14 @@ class Target(NamedTuple):
     direction: Direction = "maximise"
 
     def validated(self) -> Target:
-        """Returns itself; `ValueError` for a wrong direction, or no name or unit."""
+        """Returns itself; `ValueError` for a wrong direction, an empty name or unit."""
         for what, text in (("name", self.name), ("unit", self.unit)):
             if not isinstance(text, str) or not text:
                 raise ValueError(f"a target needs a {what}, found {text!r}")
         if self.direction not in DIRECTIONS:
-            wanted = " or ".join(DIRECTIONS)
+            expected = " or ".join(DIRECTIONS)
             raise ValueError(
-                f"the direction of {self.name} must be {wanted}, not {self.direction!r}"
+                f"the direction of {self.name} must be {expected}, not {self.direction!r}"
             )
         return self
 

@@ -191,15 +191,9 @@ def _find_column(
     split: str,
     epochs: int,
 ) -> np.ndarray:
-    """The column of that name; `ValueError` that lists the names that exist.
+    """Finds a column in `stored`, by (dataset, split, epochs).
 
-    Args:
-      table: for the messages.
-      stored: columns by (dataset, split, epochs).
-      kind: prefix of their names, "" or "curve/".
-      dataset: as for `column`.
-      split: as for `column`.
-      epochs: as for `column`.
+    Raises: `ValueError` that lists the names that exist, with their prefix `kind`.
     """
     owner = f"{table.name} {kind}".rstrip(" /")
     _require_member(owner, "dataset", dataset, {d for d, _, _ in stored})

@@ -10,20 +10,20 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   not done is NaN, and each architecture has at least one; a column (n,) has no NaN;
 * optional cost columns called `seconds/<dataset>/<epochs>`: float32 (n,), the time that
   the whole schedule takes;
-* score columns called `score/<what>/<dataset>`: float64 (n,), what a proxy says of the
-  untrained networks; higher is better. -inf is the worst there is, NaN what was not
-  measured. `<what>` is the proxy, such as `synflow`;
+* score columns called `score/<what>/<dataset>`: float64 (n,), the scores of a proxy for
+  the untrained networks; higher is better, -inf the worst, NaN means not measured.
+  `<what>` is the proxy, such as `synflow`;
 * optional costs of scores called `scoring/<what>/<dataset>`: float32 (n,), the seconds
   that scoring takes, NaN where the score is;
 * optional details, as the importers write them; the split can also be `valtest`, the
-  official test images of which the valid and test images are the halves. NaN is what
-  was not measured; the seeds are those of the accuracy column;
+  official test images of which the valid and test images are the halves. NaN means not
+  measured; the seeds are those of the accuracy column;
 
   * `<what>/<dataset>/<split>/<epochs>`: float32 (n, seeds, points), or (n, seeds, 1) for
-    what is the same at all points. The manifest says in `points`, by schedule, after how
-    many epochs each point is. What: `curve`, the target of the dataset; `loss`; `time`,
-    the seconds that the epoch before the point took to train (split `train`) or to
-    evaluate; `elapsed`, the seconds trained up to the point;
+    values that are the same at all points. The manifest has in `points`, by schedule, the
+    number of epochs before each point. What: `curve`, the target of the dataset; `loss`;
+    `time`, the seconds that the epoch before the point took to train (split `train`) or
+    to evaluate; `elapsed`, the seconds trained up to the point;
   * `<what>/<dataset>/<epochs>`: float32 (n, seeds). What: `latency`, the seconds of one
     batch; `total`, the seconds of the whole run with all of its evaluations;
   * `flops/<dataset>` and `params/<dataset>`: float64 (n,), in millions;
@@ -31,17 +31,17 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   `version` (1), `name` (what results call the table), `space` (the `Space.name` of its
   architectures), `source` (where the numbers come from), `sha256` (of the file they
   were read from), `columns` (what each column means: which training set and how many
-  seeds), and anything else that is worth knowing. One that has a part of its space by
-  intent says `"part": true`: searches stay in it, where they refuse others. Columns
-  that are not accuracies in percent, but any finite numbers, have an entry in `targets`
-  by dataset, such as
+  seeds), and anything else that is worth knowing. A table that intentionally has a part
+  of its space says `"part": true`: searches are then restricted to it, and refused
+  otherwise. Columns that are not accuracies in percent, but any finite numbers, have an
+  entry in `targets` by dataset, such as
   `{"wikitext": {"name": "loss", "unit": "nats", "direction": "minimise"}}`; the other
   direction is "maximise".
 
 A table has accuracies, scores, or both.
 
-`save` writes this, `load` reads it, and both refuse what breaks a rule above. What has
-three axes is large: `load` leaves it unread unless it is asked for.
+`save` writes this, `load` reads it, and both refuse a table that breaks a rule. Columns
+with three axes are large: `load` leaves them unread unless it is asked for them.
 """
 
 from __future__ import annotations
@@ -52,13 +52,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxnas.benchmarks.column_rules import ACCURACY, CURVE, SCORE, is_accuracy, is_name
 from jaxnas.benchmarks.table_rules import (
-    ACCURACY,
-    CURVE,
-    SCORE,
     BenchmarkTable,
-    is_accuracy,
-    is_name,
     target,
     validate_rows,
     validate_table,
@@ -82,16 +78,16 @@ __all__ = [
 ]
 
 FORMAT, VERSION = "jaxnas-table", 1
-# Keys of the manifest that a `BenchmarkTable` has no need to repeat.
+# Keys of the manifest that are not in that of a `BenchmarkTable`.
 _ENVELOPE = ("format", "version", "name", "space")
 
 
 def digest(table: BenchmarkTable) -> str:
-    """The sha256 of all numbers, whatever they were made of."""
-    found = hashlib.sha256(table.arch.tobytes())
+    """The SHA-256 of all names and numbers, whatever file they come from."""
+    sha256 = hashlib.sha256(table.arch.tobytes())
     for name in sorted(table.columns):
-        found.update(name.encode() + table.columns[name].tobytes())
-    return found.hexdigest()
+        sha256.update(name.encode() + table.columns[name].tobytes())
+    return sha256.hexdigest()
 
 
 def accuracies(table: BenchmarkTable) -> dict[tuple[str, str, int], np.ndarray]:
@@ -111,7 +107,7 @@ def curves(table: BenchmarkTable) -> dict[tuple[str, str, int], np.ndarray]:
 
 
 def seconds(table: BenchmarkTable, dataset: str, epochs: int) -> np.ndarray | None:
-    """Training time (n,) of the schedule in seconds; None if the table has no such."""
+    """Training time (n,) of a schedule in seconds; None if the table lacks it."""
     return table.columns.get(f"seconds/{dataset}/{epochs}")
 
 
@@ -124,7 +120,7 @@ def scores(table: BenchmarkTable) -> dict[tuple[str, str], np.ndarray]:
 def scoring_seconds(
     table: BenchmarkTable, what: str, dataset: str
 ) -> np.ndarray | None:
-    """How long scoring (n,) takes in seconds; None if the table does not say."""
+    """The time (n,) that scoring takes in seconds; None if the table lacks it."""
     return table.columns.get(f"scoring/{what}/{dataset}")
 
 
@@ -140,6 +136,7 @@ def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Benchmar
     """Reads a table.
 
     Args:
+      path: the file.
       curves: the columns of three axes to read as well; None: all.
 
     Raises: `ValueError`, in one line that names the file, what was wanted and what was
@@ -159,8 +156,8 @@ def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Benchmar
             f"{path}: wanted version {VERSION} of the table format, found {version!r}"
         )
     if "arch" not in arrays:
-        found = ", ".join(sorted(arrays)) or "none"
-        raise ValueError(f"{path}: wanted an array 'arch', found {found}")
+        names = ", ".join(sorted(arrays)) or "none"
+        raise ValueError(f"{path}: wanted an array 'arch', found {names}")
     arch = arrays.pop("arch")
     if missing := [name for name in curves or () if name not in arrays]:
         raise ValueError(f"{path}: wanted {missing[0]}, and it has no such column")

@@ -166,8 +166,8 @@ def from_idx(
     """
     root = Path(path)
     part = "train" if train else "t10k"
-    x = idx.read(idx.find(root, f"{part}-images-idx3-ubyte"), 3)
-    y = idx.read(idx.find(root, f"{part}-labels-idx1-ubyte"), 1)
+    x = idx.read(idx.find_file(root, f"{part}-images-idx3-ubyte"), 3)
+    y = idx.read(idx.find_file(root, f"{part}-labels-idx1-ubyte"), 1)
     if len(x) != len(y):
         raise ValueError(f"{root} has {len(x)} images of {part} and {len(y)} labels")
     if not len(x):

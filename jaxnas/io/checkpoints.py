@@ -1,6 +1,12 @@
 """Pytrees of arrays on disk, by orbax: a folder with a JSON manifest, written at once.
 
-orbax-checkpoint (the extra `training`) is imported when something is saved or read.
+    save(folder, state, {"epochs": 3})
+    state = restore(folder, like=jax.eval_shape(make_state))
+
+A save writes to `folder.new`, moves an earlier checkpoint to `folder.old`, and renames:
+at every moment one of them is whole, and readers take it. Arrays are restored to the
+first local device. orbax-checkpoint (the extra `training`) is imported when something is
+saved or read.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +29,7 @@ _STATE, _MANIFEST = "state", "manifest"
 
 
 def require_orbax() -> Any:
-    """The package; `ValueError` that says how to install it, where it is not there."""
+    """Imports orbax; `ValueError` that says how to install it if it is missing."""
     try:
         import orbax.checkpoint as orbax
     except ImportError as error:
@@ -35,8 +41,9 @@ def require_orbax() -> Any:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
+    """The orbax package, and a checkpointer that does not log errors."""
     orbax = require_orbax()
-    # What orbax raises it also logs, with the stacks of all of its threads.
+    # Orbax logs what it raises, with the stacks of all of its threads.
     log, drop = logging.getLogger("absl"), lambda record: record.levelno < logging.ERROR
     log.addFilter(drop)
     try:
@@ -50,13 +57,13 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
     """Writes a folder that a reader sees whole or not at all.
 
     Args:
-      path: the folder; one that is there is replaced, and of an interruption in between
-        `path` with `.old` is left, which `restore` reads then.
+      path: the folder, whose parent must exist; an earlier checkpoint is replaced. After
+        an interruption `restore` reads the earlier one, `path` with `.old`.
       tree: of arrays.
       manifest: a JSON object.
 
     Raises: `ValueError` that names the folder and the cause if it cannot be written, in
-      which case what was there before is left; for a manifest that is not JSON; and
+      which case the earlier checkpoint is left; for a manifest that is not JSON; and
       without orbax.
     """
     path = Path(path).absolute()
@@ -78,65 +85,70 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
             path.rename(old)
         new.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    # What a full disk makes orbax and tensorstore raise is not only `OSError`.
+    # On a full disk orbax and tensorstore raise more than `OSError`.
     except Exception as error:
         raise ValueError(f"cannot write {path}: {_one_line(error)}") from error
     finally:
-        # Orbax writes beside the folder that it is given.
+        # Orbax writes to another folder first, beside the one that it is given.
         unfinished = glob.escape(new.name) + ".orbax-checkpoint-tmp*"
         for folder in (new, *path.parent.glob(unfinished)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def exists(path: str | os.PathLike) -> bool:
-    """Whether something was saved there."""
-    return _found(Path(path)) is not None
+    """Whether there is a checkpoint at `path`, or an earlier one beside it."""
+    return _whole_folder(Path(path)) is not None
 
 
-def _found(path: Path) -> Path | None:
-    whole = (path, path.with_name(path.name + ".old"))
+def _whole_folder(path: Path) -> Path | None:
+    """The folder of the checkpoint, or of the one before it; None without either."""
+    candidates = (path, path.with_name(path.name + ".old"))
     try:
-        return next((p.absolute() for p in whole if (p / _MANIFEST).is_dir()), None)
+        return next(
+            (p.absolute() for p in candidates if (p / _MANIFEST).is_dir()), None
+        )
     except OSError as error:  # a name can be too long to ask
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def stored_bytes(path: str | os.PathLike) -> int:
-    """What the files of something that was saved take on the disk."""
-    folder = _found(Path(path))
+    """The bytes of a checkpoint's files; `ValueError` without a checkpoint."""
+    folder = _whole_folder(Path(path))
     if folder is None:
         raise ValueError(f"no checkpoint at {path}")
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def manifest(path: str | os.PathLike) -> dict[str, Any]:
-    """The manifest of what was saved.
+    """Reads the manifest of a checkpoint.
 
     Raises: `ValueError` if it is missing, damaged, or has numbers that are not finite.
     """
 
     def read(orbax: Any, checkpointer: Any, folder: Path) -> Any:
-        wanted = orbax.args.Composite(manifest=orbax.args.JsonRestore())
-        return checkpointer.restore(folder, args=wanted).manifest
+        items = orbax.args.Composite(manifest=orbax.args.JsonRestore())
+        return checkpointer.restore(folder, args=items).manifest
 
-    found = _read(path, read)
-    if not isinstance(found, dict):
+    content = _read(path, read)
+    if not isinstance(content, dict):
         raise ValueError(f"{path}: wanted a JSON object as manifest")
     try:
-        json.dumps(found, allow_nan=False)
+        json.dumps(content, allow_nan=False)
     except ValueError as error:
         raise ValueError(
             f"{path}: the manifest has a number that is not finite"
         ) from error
-    return found
+    return content
 
 
 def restore(path: str | os.PathLike, like: Tree) -> Tree:
-    """The arrays that were saved.
+    """Reads the arrays of a checkpoint.
 
     Args:
+      path: the folder that `save` wrote.
       like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
 
+    Returns: a tree like `like`, on the first local device.
     Raises: `ValueError`, in one line, if it is missing, damaged, or another tree.
     """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -145,14 +157,15 @@ def restore(path: str | os.PathLike, like: Tree) -> Tree:
     )
 
     def read(orbax: Any, checkpointer: Any, folder: Path) -> Any:
-        wanted = orbax.args.Composite(state=orbax.args.StandardRestore(shapes))
-        return checkpointer.restore(folder, args=wanted).state
+        items = orbax.args.Composite(state=orbax.args.StandardRestore(shapes))
+        return checkpointer.restore(folder, args=items).state
 
     return _read(path, read)
 
 
-def _read(path: str | os.PathLike, read: Any) -> Any:
-    folder = _found(Path(path))
+def _read(path: str | os.PathLike, read: Callable[[Any, Any, Path], Any]) -> Any:
+    """Calls `read(orbax, checkpointer, folder)`, with errors that name the path."""
+    folder = _whole_folder(Path(path))
     if folder is None:
         raise ValueError(f"no checkpoint at {path}")
     try:
@@ -160,14 +173,15 @@ def _read(path: str | os.PathLike, read: Any) -> Any:
             return read(orbax, checkpointer, folder)
     except ImportError:
         raise
-    # Whatever a damaged folder makes orbax and tensorstore raise.
+    # Orbax and tensorstore raise errors of many types for a damaged folder.
     except Exception as error:
         raise ValueError(
-            f"{path} is no sound checkpoint: {_one_line(error)}"
+            f"{path} is not a sound checkpoint: {_one_line(error)}"
         ) from error
 
 
 def _one_line(error: Exception) -> str:
+    """The cause of an error, without the names of internal files."""
     text = " ".join(str(error).split())
     # tensorstore's messages name its own files at length before the cause.
     if code := re.search(r"os_error_code='(\d+)'", text):

@@ -1,6 +1,7 @@
-"""The batches of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), version "for Python".
+"""Batch files of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), version "for Python".
 
-They are pickles, mostly of Python 2, and are read as data: nothing in them is run.
+They are pickles of Python 2, of a dict of `data`, the images as rows of 3072 bytes, and
+`labels` or `fine_labels`. They are read as data: nothing in them is run.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ _SIDE = 32
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     """Reads one batch of CIFAR-10 or CIFAR-100.
 
-    Returns: images (n, 32, 32, 3) float32 in 0 to 255, labels (n,) int32, of CIFAR-100
-      the fine ones, and the number of classes.
-    Raises: `ValueError`, of one line, for what is missing, damaged or something else.
+    Args:
+      path: a file such as `data_batch_1` or `train`.
+
+    Returns: images (n, 32, 32, 3) float32 in 0 to 255, labels (n,) int32 (the fine ones
+      of CIFAR-100), and the number of classes, 10 or 100.
+    Raises: `ValueError`, of one line, if the file is missing, damaged, or holds
+      something else.
     """
     try:
         # Opening a pipe or a device could wait for ever.
@@ -29,7 +34,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         with open(path, "rb") as file:
             batch = pickles.load(ByteStream(file), pickles.ARRAYS, max_memory=2**30)
         if type(batch) is not dict:
-            raise ValueError("it is no dict")
+            raise ValueError("it is not a dict")
         # Python 2 wrote the keys as bytes.
         batch = {k.decode() if type(k) is bytes else k: v for k, v in batch.items()}
         key, classes = (
@@ -46,6 +51,6 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no batch of CIFAR: {error}") from error
+        raise ValueError(f"{path} is not a batch of CIFAR: {error}") from error
     x = data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
     return x.astype(np.float32), np.array(labels, np.int32), classes

@@ -1,4 +1,8 @@
-"""Files and folders: atomic writes, and errors that name the file and the cause."""
+"""Files and folders: atomic writes, and errors that name the file and the cause.
+
+Whatever cannot be read or written is a `ValueError` of one line, "cannot write FILE:
+CAUSE", for a command to show as it is.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,21 @@ from typing import BinaryIO
 def atomic_write(
     path: str | os.PathLike, content: bytes | Callable[[BinaryIO], object]
 ) -> None:
-    """Writes a file of which a reader sees the old content or all of the new.
+    """Writes a file so that a reader sees the old content or all of the new.
+
+    The content goes to a temporary file beside it, is flushed to disk, and replaces the
+    file by a rename.
 
     Args:
       path: the file; its folder must exist.
       content: the bytes, or a function that writes them to the open file it is given.
 
     Raises: `ValueError` that names the file and the cause if it cannot be written: a
-      full disk, a name too long, no permission. Whatever goes wrong, the old file stays
-      as it was and nothing is left beside it (but a killed process can leave a hidden
-      `.tmp`).
+      full disk, a name too long, no permission. On any error the old file stays as it
+      was and nothing is left beside it (but a killed process can leave a hidden `.tmp`).
     """
     path = Path(path)
-    # Short, so that every name that a file can have is one that can be written.
+    # Cut, so that the longest name of a file leaves room for the rest of this one.
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -73,8 +79,9 @@ def write_csv(
 
 
 def make_folder(path: str | os.PathLike) -> Path:
-    """The folder, made with those above it where it is missing.
+    """Makes a folder and those above it, unless it exists.
 
+    Returns: its path.
     Raises: `ValueError` that names it and the cause if it cannot be made.
     """
     path = Path(path)
@@ -88,7 +95,11 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike) -> Iterator[None]:
-    """Turns an `OSError` of the body into a `ValueError` that names the file."""
+    """Turns an `OSError` of the body into a `ValueError` that names the file.
+
+    Args:
+      path: named where the error itself has no file name.
+    """
     try:
         yield
     except OSError as error:

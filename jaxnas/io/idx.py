@@ -1,4 +1,8 @@
-"""The idx files of MNIST: a header of big-endian integers, then bytes; maybe in gzip."""
+"""The idx files of MNIST (LeCun et al., 1998) and of data sets in its form.
+
+An idx file is two zero bytes, a code of the number type, the number of axes, the size of
+each axis as a big-endian uint32, then the numbers. It is often packed by gzip.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,14 @@ from jaxnas.io import files
 
 _BYTES = 8  # the code of unsigned bytes
 MAX_BYTES = 2**31
+"""Most bytes that a file may unpack to."""
 
 
-def find(folder: Path, name: str) -> Path:
-    """The file of that name in a folder, or with `.gz`; `ValueError` if there is none."""
+def find_file(folder: Path, name: str) -> Path:
+    """Finds the file of that name in a folder, or the one with `.gz` behind it.
+
+    Raises: `ValueError` if there is neither, or the folder cannot be read.
+    """
     with files.reading(folder):
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
@@ -25,12 +33,15 @@ def find(folder: Path, name: str) -> Path:
 
 
 def read(path: Path, axes: int) -> np.ndarray:
-    """The array of bytes in an idx file.
+    """Reads an idx file of unsigned bytes, packed or not.
 
     Args:
-      axes: that it must have.
+      path: the file.
+      axes: the number of axes that it must have.
 
-    Raises: `ValueError`, of one line, if it cannot be read or is something else.
+    Returns: a read-only uint8 array.
+    Raises: `ValueError`, of one line, if the file cannot be read, is damaged, or holds
+      numbers of another type or shape.
     """
     try:
         with open(path, "rb") as raw:
@@ -45,7 +56,7 @@ def read(path: Path, axes: int) -> np.ndarray:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     start = 4 + 4 * axes
     if len(data) < start or data[:4] != bytes((0, 0, _BYTES, axes)):
-        raise ValueError(f"{path} is no idx file of bytes with {axes} axes")
+        raise ValueError(f"{path} is not an idx file of bytes with {axes} axes")
     shape = np.frombuffer(data, ">u4", axes, 4).tolist()
     if len(data) - start != math.prod(shape):
         raise ValueError(f"{path} claims {shape} bytes and has {len(data) - start}")

@@ -1,8 +1,12 @@
 """Arrays on disk: npz files of arrays with a JSON manifest, written atomically.
 
+    save_arrays("scores.npz", {"score": score}, {"dataset": "digits"})
+    arrays, manifest = load_arrays("scores.npz")
+
 An npz here is a zip of plain `.npy` arrays, which `numpy.load` reads with
 `allow_pickle=False`, as this module does: nothing is ever unpickled. One member,
-`manifest`, is a () string array that holds a JSON object.
+`manifest`, is a () string array that holds a JSON object. The size that the arrays take
+in memory is bounded before anything is unpacked, and checksums are compared.
 """
 
 from __future__ import annotations
@@ -21,10 +25,10 @@ import numpy as np
 from jaxnas.io import files
 
 MANIFEST = "manifest"
-# What a file may unpack to, unless the reader says otherwise.
 MAX_BYTES = 2**31
+"""Most bytes that a file may unpack to, unless the caller says otherwise."""
 _SUFFIX = ".npy"
-# bool, signed, unsigned, float, complex, bytes, text: all that needs no pickle.
+# bool, signed, unsigned, float, complex, bytes, text: the kinds that need no pickle.
 _KINDS = "biufcSU"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -37,13 +41,15 @@ def save_arrays(
 ) -> None:
     """Writes named arrays (NumPy or JAX, of any shapes) and a manifest, atomically.
 
+    Equal arrays and manifests give equal bytes.
+
     Args:
       path: the npz file; its folder must exist.
-      arrays: what `load_arrays` gives back, by name; `manifest` is not free.
-      manifest: a JSON object: text keys, and plain values.
+      arrays: by name, which must not be `manifest`.
+      manifest: a JSON object: text keys, and plain values without NaN or infinity.
 
-    Raises: `ValueError` for what an npz cannot hold without pickling, for a manifest
-      that is not JSON, and if the file cannot be written.
+    Raises: `ValueError` for arrays that an npz cannot hold without pickling, for a
+      manifest that is not JSON, and if the file cannot be written.
     """
     members = {name: np.asarray(value) for name, value in arrays.items()}
     for name, value in members.items():
@@ -72,11 +78,14 @@ def load_arrays(
     skip: Callable[[str], bool] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `save_arrays` wrote: the arrays by name, and the manifest.
+    """Reads what `save_arrays` wrote.
 
     Args:
-      skip: tells from the name of an array that it is not wanted; default: none is.
+      path: the npz file.
+      skip: says by name which arrays to leave unread; default: none of them.
+      max_bytes: most bytes that the file's arrays, read or not, may take in memory.
 
+    Returns: the arrays by name, and the manifest.
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
       has no manifest or one with numbers that are not finite, or would unpack to more
       than `max_bytes`.
@@ -112,14 +121,17 @@ def read_npz(
     skip: Callable[[str], bool] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> dict[str, np.ndarray]:
-    """The plain arrays of any npz file, by name, after checking that they are sound.
+    """Reads arrays of any npz file, and checks that they are sound.
 
     Args:
       path: the file.
       names: the arrays to read; default: all but those of which `skip(name)` is true.
-      max_bytes: the most that the file's arrays may declare to take in memory.
+      skip: says by name which arrays to leave unread.
+      max_bytes: most bytes that the file's arrays may declare to take in memory.
 
-    Raises: `ValueError`, of one line that names the file, what was wanted and found.
+    Returns: the arrays by name.
+    Raises: `ValueError`, of one line that names the file, if it is missing or damaged,
+      lacks an array of `names`, or has arrays of Python objects.
     """
     path = Path(path)
     with files.reading(path):  # a name can be too long to ask
@@ -128,45 +140,47 @@ def read_npz(
             raise ValueError(f"{what}: {path}")
     try:
         with zipfile.ZipFile(path) as archive:
-            found = _members(archive, max_bytes)
-            wanted = names
-            if wanted is None:
-                wanted = [name for name in found if not (skip and skip(name))]
-            if all(name in found for name in wanted):
-                return {name: _read(archive, found[name]) for name in wanted}
+            members = _members(archive, max_bytes)
+            if names is None:
+                names = [name for name in members if not (skip and skip(name))]
+            if all(name in members for name in names):
+                return {name: _read(archive, members[name]) for name in names}
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    # Whatever a damaged file makes zlib, zipfile or NumPy raise.
+    # zlib, zipfile and NumPy raise errors of many types for a damaged file.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} is not a sound npz file: {reason}") from error
     raise ValueError(
-        f"{path}: wanted the arrays {', '.join(wanted)}, found {_listed(found)}"
+        f"{path}: wanted the arrays {', '.join(names)}, found {_listed(members)}"
     )
 
 
 def _listed(names: Mapping[str, Any]) -> str:
-    """The names in one line that cannot grow without bound, whatever the file says."""
+    """The names in one line of bounded length, whatever the file says."""
     text = ", ".join(sorted(names))[:300]
     return "".join(c if c.isprintable() else "?" for c in text) or "none"
 
 
 def _members(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """The arrays of the archive by name, before a byte of them is unpacked."""
+    """The arrays of the archive by name, before a byte of them is unpacked.
+
+    Raises: `ValueError` for duplicate names, and for a declared size above `max_bytes`.
+    """
     infos = archive.infolist()
-    found = {info.filename.removesuffix(_SUFFIX): info for info in infos}
-    if len(found) != len(infos):
+    members = {info.filename.removesuffix(_SUFFIX): info for info in infos}
+    if len(members) != len(infos):
         raise ValueError("it has two members of the same name")
     declared = sum(info.file_size for info in infos)
     if declared > max_bytes:
         raise ValueError(f"it unpacks to {declared} bytes, more than {max_bytes}")
-    return found
+    return members
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array; the header may claim neither objects nor more than there is."""
+    """Reads one array, whose header may claim neither objects nor more than there is."""
     with archive.open(info) as member:
-        # A size bounds what is unpacked, and reading up to it compares the checksum.
+        # The size bounds what is unpacked, and reading up to it compares the checksum.
         data = member.read(info.file_size)
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)

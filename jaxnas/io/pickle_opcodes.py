@@ -1,4 +1,8 @@
-"""What each instruction of a pickle does to the machine, but for the frequent ones."""
+"""The instructions of pickles, but for the frequent ones, which `Machine.run` has.
+
+Each is a function of the machine. `INSTRUCTIONS` maps the codes of protocols 0 to 5 to
+them; those that no benchmark or weight file uses are left out, and so refused.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,25 @@ from jaxnas.io.pickle_machine import (
     ENTRY,
     ITEM,
     Admitted,
+    GlobalName,
     Instructions,
     Machine,
-    Named,
 )
 from jaxnas.io.streams import printable
 
+# Types of dict keys whose hash takes time in proportion to their size.
 _PLAIN_KEYS = {str, int, float, bool, bytes, type(None)}
 _int32 = struct.Struct("<i").unpack
 
 
 def _set_items(m: Machine, items: list[Any]) -> None:
+    """SETITEM, SETITEMS: adds [key, value, key, value ...] to the dict on the stack.
+
+    The machine's `fold` sees a dict as soon as it has the fold key.
+    """
     target, keys = m.stack[-1], items[::2]
     if type(target) is not dict or len(items) % 2:
-        raise ValueError("it sets items of what is no dict")
+        raise ValueError("it sets items of a value that is not a dict")
     check_keys(keys)
     m.charge(ENTRY * len(keys))
     target.update(zip(keys, items[1::2], strict=True))
@@ -33,95 +42,107 @@ def _set_items(m: Machine, items: list[Any]) -> None:
 
 
 def _append_items(m: Machine, items: list[Any]) -> None:
+    """APPEND, APPENDS."""
     if type(m.stack[-1]) is not list:
-        raise ValueError("it appends to what is no list")
+        raise ValueError("it appends to a value that is not a list")
     m.charge(ITEM * len(items))
     m.stack[-1].extend(items)
 
 
 def _add_items(m: Machine) -> None:
-    items = m.popped()
+    """ADDITEMS: adds the values since the mark to the set below it."""
+    items = m.pop_mark()
     if type(m.stack[-1]) is not set:
-        raise ValueError("it adds to what is no set")
+        raise ValueError("it adds to a value that is not a set")
     check_keys(items)
     m.charge(ENTRY * len(items))
     m.stack[-1].update(items)
 
 
 def _tuple_of(m: Machine, size: int) -> None:
+    """TUPLE1 to TUPLE3."""
     items = tuple(m.stack[-size:])
     if len(items) != size:
-        raise ValueError("it has a tuple of less than it says")
+        raise ValueError("it has a tuple with fewer items than it says")
     del m.stack[-size:]
-    m.made(items, CONTAINER)
+    m.push_charged(items, CONTAINER)
 
 
 def _dict_of(m: Machine) -> None:
-    items = m.popped()
-    m.made({}, CONTAINER)
+    """DICT: a dict of the values since the mark."""
+    items = m.pop_mark()
+    m.push_charged({}, CONTAINER)
     _set_items(m, items)
 
 
 def _list_of(m: Machine, kind: type) -> None:
-    items = m.popped()
+    """LIST, TUPLE, FROZENSET: a container of the values since the mark."""
+    items = m.pop_mark()
     if kind is frozenset:
         check_keys(items)
-    m.made(kind(items), CONTAINER + ITEM * len(items))
+    m.push_charged(kind(items), CONTAINER + ITEM * len(items))
 
 
-def _named(m: Machine, module: Any, name: Any) -> None:
+def _push_global(m: Machine, module: Any, name: Any) -> None:
+    """Pushes a name; `ValueError` unless it is admitted."""
     if type(module) is not str or type(name) is not str:
-        raise ValueError("it asks for a name that is no text")
+        raise ValueError("it asks for a name that is not a text")
     if (module, name) not in m.admitted:
         raise ValueError(
             f"it asks for {printable(module)}.{printable(name)}, and only "
             f"{_listed(m.admitted)} are admitted"
         )
-    m.stack.append(Named(module, name, m.admitted[module, name]))
+    m.stack.append(GlobalName(module, name, m.admitted[module, name]))
 
 
 def _call(m: Machine) -> None:
+    """REDUCE, NEWOBJ: calls the admitted function of a name."""
     arguments, function = m.stack.pop(), m.stack.pop()
-    if type(function) is not Named or function.make is None:
-        raise ValueError("it calls what may not be called")
+    if type(function) is not GlobalName or function.make is None:
+        raise ValueError("it calls a value that may not be called")
     if type(arguments) is not tuple:
         raise ValueError(f"it calls {function.name} without arguments")
-    m.made(function.make(*arguments), CONTAINER)
+    m.push_charged(function.make(*arguments), CONTAINER)
 
 
 def _build(m: Machine) -> None:
+    """BUILD: gives an object its state."""
     state, target = m.stack.pop(), m.stack[-1]
-    # An OrderedDict can have attributes; weights have their version there.
+    # The attributes of an OrderedDict, such as the version of weights, are dropped.
     if type(target) is not dict:
         target.build(state)
 
 
 def _global_name(m: Machine) -> None:
     module, name = m.source.line(), m.source.line()
-    _named(m, module.decode(), name.decode())
+    _push_global(m, module.decode(), name.decode())
 
 
 def _stack_global(m: Machine) -> None:
     name, module = m.stack.pop(), m.stack.pop()
-    _named(m, module, name)
+    _push_global(m, module, name)
 
 
 def _persistent_id(m: Machine) -> None:
-    if m.persistent is None:
-        raise ValueError("it refers to what is outside of it")
-    m.made(m.persistent(m.stack.pop()), CONTAINER)
+    """BINPERSID: a value outside of the pickle, such as the storage of a tensor."""
+    if m.persistent_load is None:
+        raise ValueError("it refers to a value outside of it")
+    m.push_charged(m.persistent_load(m.stack.pop()), CONTAINER)
 
 
 def _take_number(m: Machine, width: int) -> int:
+    """The next unsigned integer of `width` bytes, little-endian."""
     return int.from_bytes(m.source.take(width), "little")
 
 
 def _bytes_of(m: Machine, width: int) -> None:
+    """BINBYTES and its kin: a size of `width` bytes, and as many bytes."""
     raw = m.source.take(_take_number(m, width))
-    m.made(raw, 50 + len(raw))
+    m.push_charged(raw, 50 + len(raw))
 
 
 def _integer(m: Machine, line: bytes) -> Any:
+    """INT, LONG: an integer as decimal text; INT has also the booleans, 00 and 01."""
     if line in (b"00", b"01"):
         return line == b"01"
     if len(line) > 64:
@@ -130,6 +151,7 @@ def _integer(m: Machine, line: bytes) -> Any:
 
 
 def _long(m: Machine) -> None:
+    """LONG1: an integer of up to 255 bytes, of which 32 are admitted."""
     size = _take_number(m, 1)
     if size > 32:
         raise ValueError(f"it has an integer of {size} bytes")
@@ -138,7 +160,15 @@ def _long(m: Machine) -> None:
 
 
 def check_keys(keys: list[Any]) -> None:
-    """Refuses keys that are not plain: their hash could take for ever."""
+    """Refuses keys that are neither plain nor tuples of plain values.
+
+    Hashing nested tuples can take exponential time.
+
+    Args:
+      keys: of a dict, or the values of a set.
+
+    Raises: `ValueError` that names the type.
+    """
     kinds = set(map(type, keys)) - _PLAIN_KEYS
     if kinds - {tuple}:
         raise ValueError(f"it has a key of the type {kinds.pop().__name__}")
@@ -149,6 +179,7 @@ def check_keys(keys: list[Any]) -> None:
 
 
 def _listed(admitted: Admitted) -> str:
+    """The admitted names for a message, by module."""
     modules: dict[str, list[str]] = {}
     for module, name in admitted:
         modules.setdefault(module, []).append(name)
@@ -157,19 +188,21 @@ def _listed(admitted: Admitted) -> str:
 
 
 def _push(value: Any) -> Callable[[Machine], None]:
+    """An instruction that pushes a constant."""
     return lambda m: m.stack.append(value)
 
 
 def _line(convert: Callable[[Machine, bytes], Any]) -> Callable[[Machine], None]:
+    """An instruction of protocol 0, whose argument is the rest of the line."""
     return lambda m: m.stack.append(convert(m, m.source.line()))
 
 
-# By code, in the order of the protocols. The rest, such as the instances of Python 2 and
-# the extension registry, no file of ours has.
+# By code, in the order of the protocols. Others, such as the instances of Python 2 and the
+# extension registry, do not occur in the files that the library reads.
 INSTRUCTIONS: Instructions = {
     ord("("): Machine.mark,
-    ord("0"): lambda m: m.stack.pop() if m.stack else m.popped(),
-    ord("1"): Machine.popped,
+    ord("0"): lambda m: m.stack.pop() if m.stack else m.pop_mark(),
+    ord("1"): Machine.pop_mark,
     ord("2"): lambda m: m.stack.append(m.stack[-1]),
     ord("F"): _line(lambda m, line: float(line)),
     ord("I"): _line(_integer),
@@ -183,17 +216,17 @@ INSTRUCTIONS: Instructions = {
     ord("Q"): _persistent_id,
     ord("R"): _call,
     ord("a"): lambda m: _append_items(m, [m.stack.pop()]),
-    ord("e"): lambda m: _append_items(m, m.popped()),
+    ord("e"): lambda m: _append_items(m, m.pop_mark()),
     ord("b"): _build,
     ord("c"): _global_name,
     ord("d"): _dict_of,
     ord("l"): lambda m: _list_of(m, list),
     ord("t"): lambda m: _list_of(m, tuple),
-    ord("]"): lambda m: m.made([], CONTAINER),
-    ord("}"): lambda m: m.made({}, CONTAINER),
+    ord("]"): lambda m: m.push_charged([], CONTAINER),
+    ord("}"): lambda m: m.push_charged({}, CONTAINER),
     ord(")"): _push(()),
     ord("s"): lambda m: _set_items(m, [m.stack.pop(), m.stack.pop()][::-1]),
-    ord("u"): lambda m: _set_items(m, m.popped()),
+    ord("u"): lambda m: _set_items(m, m.pop_mark()),
     0x80: lambda m: m.source.take(1),  # PROTO
     0x81: _call,  # NEWOBJ
     0x85: lambda m: _tuple_of(m, 1),
@@ -202,14 +235,14 @@ INSTRUCTIONS: Instructions = {
     0x88: _push(True),
     0x89: _push(False),
     0x8A: _long,
-    # Texts of Python 2, in whatever encoding.
+    # Texts of Python 2, of unknown encoding, stay bytes.
     ord("T"): lambda m: _bytes_of(m, 4),
     ord("U"): lambda m: _bytes_of(m, 1),
     ord("B"): lambda m: _bytes_of(m, 4),
     ord("C"): lambda m: _bytes_of(m, 1),
     0x8E: lambda m: _bytes_of(m, 8),
     0x8D: lambda m: m.stack.append(m.text(m.source.take(_take_number(m, 8)))),
-    0x8F: lambda m: m.made(set(), 2 * CONTAINER),
+    0x8F: lambda m: m.push_charged(set(), 2 * CONTAINER),
     0x90: _add_items,
     0x91: lambda m: _list_of(m, frozenset),
     0x93: _stack_global,

@@ -1,10 +1,15 @@
-"""Pickles from outside, read as data: nothing that they name is imported or run.
+"""Untrusted pickles, read as data: nothing that they name is imported or run.
+
+    value = load(ByteStream(file), PLAIN, max_memory=2**28)
 
 A pickle is a program for a small stack machine, and two of its instructions call what
 the file names. Python's own unpickler can be told to refuse names, but not to bound its
 memory: it believes the sizes that a file claims, and keeps every object of a file of
-gigabytes. The machine here knows the instructions that make plain values; of what can
-be called there is only what the reader admits by name, and it is the reader's own.
+gigabytes. The machine here knows the instructions that make plain values, and calls only
+functions of the caller that `admitted` maps a name of the file to.
+
+`PLAIN` admits what the benchmark files have beside plain values, `ARRAYS` NumPy arrays as
+well. `pickle_machine` and `pickle_opcodes` are the implementation.
 """
 
 from __future__ import annotations
@@ -21,13 +26,19 @@ from jaxnas.io.streams import ByteStream, printable
 
 
 class Record:
-    """An object of an admitted class, as data."""
+    """An object of an admitted class, as data.
+
+    Attributes:
+      kind: the name of the class.
+      fields: the attributes by name.
+    """
 
     def __init__(self, kind: str):
         self.kind = kind
         self.fields: dict[str, Any] = {}
 
     def build(self, state: Any) -> None:
+        """Sets the attributes; `ValueError` unless `state` has them by name."""
         if type(state) is not dict or any(type(name) is not str for name in state):
             raise ValueError(f"{self.kind} has no fields by name")
         self.fields.update(state)
@@ -37,39 +48,40 @@ def load(
     source: ByteStream,
     admitted: Admitted,
     *,
-    persistent: Callable[[Any], Any] | None = None,
+    persistent_load: Callable[[Any], Any] | None = None,
     fold: tuple[str, Callable[[dict], int]] | None = None,
     max_memory: int = 2**28,
 ) -> Any:
-    """The next pickle of a source: None, numbers, texts, lists, tuples, dicts and sets
-    of these, and what the admitted names make.
+    """Reads the next pickle of a stream.
 
     Args:
-      source: is left behind the pickle.
-      admitted: by module and name, the function that is called with the arguments the
-        file gives; None for a name that may only be mentioned. A returned object with
+      source: the bytes; it is left behind the pickle.
+      admitted: by module and name, the function that is called with the arguments of the
+        file; None for a name that may only be mentioned. A returned object with
         `build(state)` may be given a state.
-      persistent: what stands for a persistent id.
-      fold: a key, and what to do with each dict as soon as it has this key: it may
-        change the dict, to make it smaller, and returns how many entries are gone.
+      persistent_load: returns the value of a persistent id; default: ids are refused.
+      fold: a key, and a function that is called with each dict as soon as it has this
+        key: it may remove entries, so that less is in memory, and returns their number.
       max_memory: bytes that the values may take, roughly.
 
-    Raises: `ValueError`, of one line, for a damaged pickle, for one that asks for what
-      is not admitted, and for one that is too large.
+    Returns: None, a number, a text, bytes, or lists, tuples, dicts and sets of these and
+      of the values that admitted functions return.
+    Raises: `ValueError`, of one line, for a damaged pickle, for one that asks for a name
+      that is not admitted, and for one that is too large.
     """
-    machine = Machine(source, admitted, persistent, fold, max_memory)
+    machine = Machine(source, admitted, persistent_load, fold, max_memory)
     try:
         return machine.run(INSTRUCTIONS)
     except (ValueError, MemoryError, RecursionError) as error:
         reason = printable(error, 400) or "it is too large"
         raise ValueError(reason) from error
-    # What a stack machine meets in a damaged program.
+    # The errors that a stack machine meets in a damaged program.
     except (LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as e:
         raise ValueError(f"its instruction at byte {source.tell()} is damaged") from e
 
 
 class _Dtype:
-    """A NumPy dtype of one number."""
+    """A NumPy dtype of numbers of at most 8 bytes, in `dtype`."""
 
     def __init__(self, code: str | bytes, *flags: bool):
         code = _as_text(code)
@@ -78,17 +90,23 @@ class _Dtype:
             raise ValueError(f"it has a number of the type {printable(code)}")
 
     def build(self, state: tuple) -> None:
+        """Sets the byte order."""
         self.dtype = self.dtype.newbyteorder(_as_text(state[1]))
 
 
 class ArrayState:
-    """A NumPy array of numbers; `array` is empty until its state is known."""
+    """A NumPy array of numbers in the making.
+
+    Attributes:
+      array: the array, read-only; empty until the file has given its state.
+    """
 
     def __init__(self, kind: Any, shape: tuple, code: str | bytes):
-        del kind, shape, code  # Of the empty array that NumPy makes first.
+        del kind, shape, code  # of the empty array that NumPy makes first
         self.array = np.zeros(0, bool)
 
     def build(self, state: tuple) -> None:
+        """Sets the array from (version, shape, dtype, column-major, bytes)."""
         _, shape, dtype, by_column, raw = state
         if type(dtype) is not _Dtype or type(raw) is not bytes or len(shape) > 8:
             raise ValueError("it has an array that is not of plain numbers")
@@ -97,17 +115,18 @@ class ArrayState:
 
 
 def _as_text(code: Any) -> Any:
-    """Texts of Python 2 are bytes."""
+    """Decodes a text of Python 2, which is bytes; other values are returned as is."""
     return code.decode("latin1") if type(code) is bytes else code
 
 
 def _number(dtype: _Dtype, raw: bytes) -> Any:
+    """A NumPy scalar, as a Python number."""
     (value,) = np.frombuffer(raw, dtype.dtype)
     return value.item()
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """How bytes are written in protocol 2, which has only texts."""
+    """Bytes as protocol 2 writes them, which has only texts."""
     if encoding != "latin1":
         raise ValueError(f"it has bytes as text in {printable(encoding)}")
     return text.encode("latin1")
@@ -118,18 +137,18 @@ def _no_bytes() -> bytes:
 
 
 def _set(items: list) -> set:
+    """A set as protocol 2 writes it."""
     check_keys(items)
     return set(items)
 
 
 def _ordered(items: list | tuple = ()) -> dict:
-    """An OrderedDict, empty or of pairs; a dict has an order as well."""
+    """An OrderedDict, empty or of pairs, as a dict, which keeps the order as well."""
     check_keys([key for key, _ in items])
     return dict(items)
 
 
-# Values that the benchmark files have beside the plain ones, under the names that they
-# had in Python 2 and 3 and in NumPy 1 and 2.
+# Under the names of Python 2 and 3 and of NumPy 1 and 2.
 PLAIN: Admitted = {
     ("collections", "OrderedDict"): _ordered,
     ("numpy", "dtype"): _Dtype,
@@ -140,11 +159,12 @@ PLAIN: Admitted = {
     ("builtins", "set"): _set,
     ("__builtin__", "set"): _set,
 }
+"""Admits ordered dicts, sets, bytes and NumPy scalars, which benchmark files have."""
 
-# The same, and arrays, each as an `ArrayState`.
 ARRAYS: Admitted = {
     **PLAIN,
     ("numpy", "ndarray"): None,
     ("numpy.core.multiarray", "_reconstruct"): ArrayState,
     ("numpy._core.multiarray", "_reconstruct"): ArrayState,
 }
+"""Admits what `PLAIN` does, and NumPy arrays, each as an `ArrayState`."""

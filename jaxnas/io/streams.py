@@ -1,4 +1,9 @@
-"""Files from outside, a piece at a time: checksums, bounded unpacking, progress."""
+"""Readers of untrusted files, a piece at a time: checksums, bounded unpacking, progress.
+
+Readers stack: `ByteStream(Bz2Reader(HashingReader(file), limit))` reads a packed pickle
+once, from its start to its end, and knows the checksum of the file afterwards. No reader
+allocates more than the file has or than a stated bound, whatever sizes the file claims.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +15,35 @@ import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
-_CHUNK = 2**20
-MAX_TEXT = 2**24  # Bytes of one text; nothing that we read comes near.
-# The official files say in their names how their MD5 ends. That the six digits are these
-# was checked by others for v1_1, whose MD5 is 55e847143ce1f7c2d89b676f6b096897.
-_SAYS_DIGEST = re.compile(r"NAS-Bench-201-v\d+_\d+-([0-9a-f]{6})\.pth")
+_CHUNK = 2**20  # bytes of a piece
+MAX_TEXT = 2**24
+"""Bytes of one text; nothing that the library reads comes near."""
+# The names of the official files end in the last six digits of their MD5. This has been
+# checked for v1_1, whose MD5 is 55e847143ce1f7c2d89b676f6b096897.
+_NAME_WITH_MD5 = re.compile(r"NAS-Bench-201-v\d+_\d+-([0-9a-f]{6})\.pth")
 
 Progress = Callable[[int], object]
+"""Called with the number of bytes of each piece that was read."""
 
 
 class BinaryReader(Protocol):
-    """What all readers here read from, and are."""
+    """Minimal binary-reader protocol."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes, and none only at the end."""
+        ...
 
 
 def printable(value: object, length: int = 80) -> str:
-    """A value from a file in one line that cannot grow without bound."""
-    # A tuple of tuples can be of few bytes and print for ever: its type says enough.
+    """Formats a value of an untrusted file for a message.
+
+    Args:
+      value: anything; of containers only the type is named.
+      length: most characters of the text; a longer one is cut.
+
+    Returns: one line without control characters.
+    """
+    # A tuple of tuples can take few bytes and print for ever: its type says enough.
     plain = str, bytes, int, float, type(None), BaseException
     text = str(value) if isinstance(value, plain) else type(value).__name__
     cut = text if len(text) <= length else text[: length - 3] + "..."
@@ -36,7 +52,14 @@ def printable(value: object, length: int = 80) -> str:
 
 @contextlib.contextmanager
 def named_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what a damaged file makes a reader raise into a `ValueError` of one line."""
+    """Turns what a damaged file makes a reader raise into a `ValueError` of one line.
+
+    Args:
+      path: the file, which the message begins with.
+
+    Raises: `ValueError` for `OSError`, `ValueError`, `MemoryError`, and the errors of
+      operations on values of unexpected types; others pass.
+    """
     try:
         yield
     except OSError as error:
@@ -44,7 +67,7 @@ def named_errors(path: str | os.PathLike) -> Iterator[None]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        # A reader that asks each value for its type would be nothing else.
+        # Cheaper than checking the type of each value before it is used.
         reason = printable(error) or type(error).__name__
         raise ValueError(f"{path}: it is not of the right form: {reason}") from error
     except MemoryError as error:
@@ -52,70 +75,87 @@ def named_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 class ByteStream:
-    """The bytes of an open file, a piece at a time.
+    """The bytes of an open file, with a buffer that parsers may look into.
+
+    The pickle machine reads `data` from `position` itself, which is much faster than a
+    call for each instruction.
 
     Args:
-      file: is read from where it stands.
+      file: is read from its current position on.
+
+    Attributes:
+      data: the bytes in the buffer.
+      position: of the next byte in `data`.
+      ended: whether the file has no more bytes than those in the buffer.
     """
 
     def __init__(self, file: BinaryReader):
         self._file, self._before = file, 0
-        self.data, self.at, self.ended = b"", 0, False
+        self.data, self.position, self.ended = b"", 0, False
 
-    def more(self) -> None:
-        """Reads on; what is before `at` is forgotten."""
+    def read_more(self) -> None:
+        """Appends a piece to the buffer and drops what is before `position`."""
         piece = self._file.read(_CHUNK)
         self.ended = not piece
-        self._before += self.at
-        self.data, self.at = self.data[self.at :] + piece, 0
+        self._before += self.position
+        self.data, self.position = self.data[self.position :] + piece, 0
 
     def tell(self) -> int:
-        return self._before + self.at
+        """The number of bytes before `position`, since the stream was made."""
+        return self._before + self.position
 
     def take(self, size: int) -> bytes:
-        """The next bytes; a claimed size costs nothing that the file does not have."""
+        """Returns the next `size` bytes, without allocating more than the file has.
+
+        Raises: `ValueError` if there are less, or `size` is out of 0 to `MAX_TEXT`.
+        """
         if not 0 <= size <= MAX_TEXT:
             raise ValueError(f"it has a text of {size} bytes")
-        while len(self.data) - self.at < size and not self.ended:
-            self.more()
-        taken = self.data[self.at : self.at + size]
+        while len(self.data) - self.position < size and not self.ended:
+            self.read_more()
+        taken = self.data[self.position : self.position + size]
         if len(taken) < size:
             raise ValueError("it ends in the middle")
-        self.at += size
+        self.position += size
         return taken
 
     def skip(self, size: int) -> None:
-        while (there := len(self.data) - self.at) < size and not self.ended:
-            self.at, size = len(self.data), size - there
-            self.more()
-        if there < size:
+        """Moves on by `size` bytes; `ValueError` if there are less."""
+        while (buffered := len(self.data) - self.position) < size and not self.ended:
+            self.position, size = len(self.data), size - buffered
+            self.read_more()
+        if buffered < size:
             raise ValueError("it ends in the middle")
-        self.at += size
+        self.position += size
 
     def finish(self) -> None:
-        """`ValueError` if anything is left."""
-        while not self.ended and self.at == len(self.data):
-            self.more()
-        if self.at < len(self.data):
+        """Raises `ValueError` unless the file ends here."""
+        while not self.ended and self.position == len(self.data):
+            self.read_more()
+        if self.position < len(self.data):
             raise ValueError("it goes on behind its end")
 
     def line(self) -> bytes:
-        while (end := self.data.find(b"\n", self.at)) < 0 and not self.ended:
-            if len(self.data) - self.at > _CHUNK:
+        """Returns the bytes before the next newline, and moves behind it.
+
+        Raises: `ValueError` if there is none, or the line has more than about 2^20 bytes.
+        """
+        while (end := self.data.find(b"\n", self.position)) < 0 and not self.ended:
+            if len(self.data) - self.position > _CHUNK:
                 raise ValueError("it has a line of more than a million bytes")
-            self.more()
+            self.read_more()
         if end < 0:
             raise ValueError("it ends in the middle")
-        line, self.at = self.data[self.at : end], end + 1
+        line, self.position = self.data[self.position : end], end + 1
         return line
 
 
 class HashingReader:
-    """A file that is read once from its start to its end, and its checksums.
+    """Computes the checksums of a file while it is read from its start to its end.
 
     Args:
       file: open, at its start.
-      progress: is told of every piece how many bytes it has.
+      progress: called with the number of bytes of every piece.
     """
 
     def __init__(self, file: BinaryIO, progress: Progress | None = None):
@@ -124,6 +164,7 @@ class HashingReader:
         self._sha256 = hashlib.sha256()
 
     def read(self, size: int, /) -> bytes:
+        """As the file's own `read`."""
         piece = self._file.read(size)
         self._md5.update(piece)
         self._sha256.update(piece)
@@ -132,34 +173,43 @@ class HashingReader:
         return piece
 
     def finish(self, name: str) -> tuple[str, bool]:
-        """Reads what is left.
+        """Reads the rest of the file and compares its checksum with its name.
 
         Args:
-          name: of the file; one like `NAS-Bench-201-v1_1-096897.pth` promises how the
-            MD5 ends.
+          name: of the file; one like `NAS-Bench-201-v1_1-096897.pth` has the last digits
+            of the MD5.
 
-        Returns: the SHA-256, and whether the name promised an MD5 and it is the one.
-        Raises: `ValueError` if the MD5 is another.
+        Returns: the SHA-256, and whether the name has digits of the MD5.
+        Raises: `ValueError` if the MD5 ends in other digits.
         """
         while self.read(_CHUNK):
             pass
-        says, found = _SAYS_DIGEST.fullmatch(name), self._md5.hexdigest()
-        if says and not found.endswith(says[1]):
+        expected, md5 = _NAME_WITH_MD5.fullmatch(name), self._md5.hexdigest()
+        if expected and not md5.endswith(expected[1]):
             raise ValueError(
                 f"it is damaged, or renamed: its name says that its MD5 ends in "
-                f"{says[1]}, and it is {found}"
+                f"{expected[1]}, and it is {md5}"
             )
-        return self._sha256.hexdigest(), says is not None
+        return self._sha256.hexdigest(), expected is not None
 
 
 class Bz2Reader:
-    """What a bz2 file unpacks to, never more than a stated number of bytes."""
+    """Unpacks a bz2 stream, up to a stated number of bytes.
+
+    Args:
+      file: the packed bytes.
+      max_bytes: most bytes that may be unpacked.
+    """
 
     def __init__(self, file: BinaryReader, max_bytes: int):
         self._file, self._left, self._max_bytes = file, max_bytes, max_bytes
         self._bz2 = bz2.BZ2Decompressor()
 
     def read(self, size: int, /) -> bytes:
+        """Returns at most `size` unpacked bytes, and none at the end.
+
+        Raises: `ValueError` for a damaged stream, and for one that unpacks to too much.
+        """
         while not self._bz2.eof:
             packed = self._file.read(_CHUNK) if self._bz2.needs_input else b""
             if self._bz2.needs_input and not packed:
@@ -168,7 +218,7 @@ class Bz2Reader:
                 piece = self._bz2.decompress(packed, size)
             except (OSError, ValueError) as error:
                 raise ValueError(
-                    f"it is no sound bz2 file: {printable(error)}"
+                    f"it is not a sound bz2 file: {printable(error)}"
                 ) from error
             self._left -= len(piece)
             if self._left < 0:
@@ -178,6 +228,6 @@ class Bz2Reader:
         return b""
 
     def finish(self) -> None:
-        """`ValueError` if the packed file goes on behind what was read to its end."""
+        """Raises `ValueError` if the packed file goes on behind the stream's end."""
         if self._bz2.unused_data or self._file.read(1):
             raise ValueError("it goes on behind its end")

@@ -1,8 +1,9 @@
 """TFRecord files and protocol buffers, read without TensorFlow.
 
-A TFRecord file is a sequence of records: the length (uint64, the lowest byte first), a
-checksum of these eight bytes, the data, a checksum of the data. The checksum is CRC-32C
-(Castagnoli), turned right by 15 bits, plus a constant.
+A TFRecord file is a sequence of records: the length (uint64, little-endian), a checksum
+of these eight bytes, the data, a checksum of the data. The checksum is CRC-32C
+(Castagnoli), rotated right by 15 bits, plus a constant ("masked"). `read` yields the data
+of the records, `fields` parses data that is a protocol buffer message.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import numpy as np
 
 from jaxnas.io.streams import BinaryReader, ByteStream
 
-# The records of NAS-Bench-101 have less than a thousand bytes.
 MAX_RECORD = 2**14
+"""Most bytes of a record; those of NAS-Bench-101 have less than a thousand."""
 HEADER = 12
-_BATCH = 4096  # Records whose checksums are computed side by side.
+"""Bytes of a record before its data."""
+_BATCH = 4096  # records whose checksums are computed side by side
 _header = struct.Struct("<QI").unpack
 _int32, _MASK = struct.Struct("<I").unpack, 0xA282EAD8
 
 
 def _table() -> np.ndarray:
-    """(256,) uint32: what a byte does to the checksum, reflected."""
+    """The effect (256,) uint32 of each byte on the checksum, lowest bit first."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
@@ -34,13 +36,13 @@ _TABLE = _table()
 _TABLE_LIST = _TABLE.tolist()
 
 
-def masked(crc: int) -> int:
-    """The checksum as the files have it."""
+def mask_crc(crc: int) -> int:
+    """Rotates and shifts a CRC-32C as TFRecord files store it."""
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C of a few bytes: 0xE3069283 of b"123456789"."""
+    """CRC-32C (RFC 3720, B.4) of a few bytes: 0xE3069283 of b"123456789"."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _TABLE_LIST[(crc ^ byte) & 255] ^ (crc >> 8)
@@ -48,12 +50,21 @@ def crc32c(data: bytes) -> int:
 
 
 def crc32c_batch(items: Sequence[bytes]) -> np.ndarray:
-    """CRC-32C of many: (n,) uint32, computed for all of them byte by byte."""
+    """CRC-32C of n items, computed side by side.
+
+    The loop is over byte positions; the longest items come first, so that those that
+    have a byte at a position are a prefix.
+
+    Args:
+      items: n byte strings of any lengths.
+
+    Returns: (n,) uint32.
+    """
     sizes = np.array([len(item) for item in items])
     order = np.argsort(-sizes, kind="stable")
     data = np.frombuffer(b"".join(items), np.uint8)
     start = (np.cumsum(sizes) - sizes)[order]
-    # How many items, longest first, have a byte at each position.
+    # The number of items, longest first, that have a byte at each position.
     longer = np.searchsorted(-sizes[order], -np.arange(sizes.max(initial=0)))
     crc = np.full(len(items), 0xFFFFFFFF, np.uint32)
     for position, num in enumerate(longer):
@@ -66,25 +77,28 @@ def crc32c_batch(items: Sequence[bytes]) -> np.ndarray:
 
 
 def is_header(data: bytes) -> bool:
-    """Whether a file that begins with these 12 bytes is one of TFRecords."""
+    """Whether 12 bytes are the header of a record: length and its checksum."""
     if len(data) != HEADER:
         return False
     _, checksum = _header(data)
-    return masked(crc32c(data[:8])) == checksum
+    return mask_crc(crc32c(data[:8])) == checksum
 
 
 def read(file: BinaryReader) -> Iterator[bytes]:
-    """The records of an open file, after their checksums were compared.
+    """Yields the data of each record, after its checksum was compared.
+
+    Args:
+      file: the file, at its start; it is read a piece at a time.
 
     Raises: `ValueError` for a file that ends in the middle of a record, for a record
-      whose checksums are wrong, and for one that is larger than any of ours.
+      whose checksums are wrong, and for one of more than `MAX_RECORD` bytes.
     """
     source, batch, checksums = ByteStream(file), [], []
     number = 0
     while True:
-        if source.at == len(source.data):
-            source.more()
-        ended = source.ended and source.at == len(source.data)
+        if source.position == len(source.data):
+            source.read_more()
+        ended = source.ended and source.position == len(source.data)
         if not ended:
             header = source.take(HEADER)
             size, _ = _header(header)
@@ -95,7 +109,7 @@ def read(file: BinaryReader) -> Iterator[bytes]:
         if len(batch) == _BATCH or ended:
             crcs = crc32c_batch(batch).tolist()
             for crc, checksum in zip(crcs, checksums, strict=True):
-                if masked(crc) != checksum:
+                if mask_crc(crc) != checksum:
                     raise ValueError(f"the checksum of record {number} is wrong")
                 number += 1
             yield from batch
@@ -105,9 +119,14 @@ def read(file: BinaryReader) -> Iterator[bytes]:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protocol buffer: numbers, and the value of each.
+    """Yields the fields of a protocol buffer message in their order.
 
-    A value is an integer (varint), or the bytes of a fixed size or with a length.
+    Args:
+      message: as the wire format of protocol buffers encodes it.
+
+    Returns: pairs of field number and value: an integer for a varint, else the bytes of
+      a fixed64, fixed32 or length-delimited field, which the caller decodes.
+    Raises: `ValueError` for a message that is cut off, and for groups.
     """
     at = 0
     while at < len(message):
@@ -129,6 +148,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """Decodes a base-128 varint; returns its value and the position behind it."""
     value = 0
     for shift in range(0, 64, 7):
         if at >= len(message):
