@@ -209,7 +209,7 @@ def _images(config: Config) -> Images:
             f"columns cannot be called {images.name!r}: give --dataset a name of "
             "letters, digits, points, dashes and underscores"
         )
-    images = opened.square(images, images.x.shape[2])
+    images = opened.resize_square(images, images.x.shape[2])
     return images if config.as_they_are else datasets.normalise(images)
 
 
