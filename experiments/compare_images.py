@@ -79,7 +79,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
     cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
-    score_columns.chosen(config.methods, dict.fromkeys(SEARCHES + PEERS), "method")
+    score_columns.require_known(
+        config.methods, dict.fromkeys(SEARCHES + PEERS), "method"
+    )
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names some more than once")
     cli.minutes(config)

@@ -37,7 +37,7 @@ class Score(NamedTuple):
     seconds: np.ndarray  # (n,) float32, to compute it; NaN where that is not known
 
 
-def open_benchmark(name: str | None) -> tuple[str, Table]:
+def open_benchmark(name: str | None) -> tuple[str, BenchmarkTable]:
     """Opens the table of accuracies.
 
     Args:
