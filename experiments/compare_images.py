@@ -79,7 +79,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
     cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
-    score_columns.chosen(config.methods, dict.fromkeys(SEARCHES + PEERS), "method")
+    score_columns.require_known(
+        config.methods, dict.fromkeys(SEARCHES + PEERS), "method"
+    )
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names some more than once")
     cli.minutes(config)
@@ -122,7 +124,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
 def _task(config: Config, seed: int) -> Task:
     """The images and parts that search_images has with this seed."""
     theirs = search_images.Config()
-    return tasks.task(
+    return tasks.load_task(
         config.data,
         size=config.size,
         channels=config.channels,
@@ -141,7 +143,7 @@ def peer(method: str, task: Task, seed: int) -> float:
     def pixels(x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), -1) / max(float(np.abs(task.train.x).max()), 1e-12)
 
-    both = task.both()
+    both = task.train_and_valid()
     x, y = pixels(both.x), both.y
     if method == "mlp":
         model = MLPClassifier((256, 256), max_iter=500, random_state=seed)

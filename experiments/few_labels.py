@@ -2,12 +2,17 @@
 
     python -m experiments.few_labels
     python -m experiments.few_labels --datasets cifar10 --labels 20 --models proxies all
+    python -m experiments.few_labels --scores-from results/zero_cost_score/scores.npz
 
-For random sets of labelled cells, Spearman's correlation with the accuracy after 200
-epochs over all other cells. Models: ridge regression on ranks of scores (`ridge`), and
-Gaussian processes with tree-Wasserstein distances (`tw`), scores (`proxies`), or scores,
-and of the live part of the cell tree-Wasserstein, Hamming and path distances (`all`).
-`live_macs` and `logranks` need no label: 0.822 and 0.868 on CIFAR-10.
+For random sets of labelled cells, Spearman's correlation with the test accuracy after the
+longest training over all other cells. Models: ridge regression on ranks of scores
+(`ridge`), and Gaussian processes with tree-Wasserstein distances (`tw`), scores
+(`proxies`), or scores, and of the live part of the cell tree-Wasserstein, Hamming and path
+distances (`all`). `live_macs` and `logranks` need no label: 0.822 and 0.868 on CIFAR-10.
+
+Without the stored scores of NAS-Bench-201, which JAXNAS_SHARED has, scores are your own,
+files of zero_cost_score, or counts of MACs, and accuracies those of the embedded table, or
+of the table file that --benchmark names; the cells are those that have all the scores.
 
 Takes 3 minutes on two busy cores. With 100 labels `all` reaches 0.941, 0.935 and 0.923 on
 CIFAR-10, CIFAR-100 and ImageNet16-120 (20 sets), and 0.915, 0.908 and 0.887 with 50. With
@@ -23,10 +28,8 @@ Writes table.csv and results.npz to --out.
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +41,7 @@ from rich.console import Console
 from experiments.zero_cost import score_columns
 from jaxnas import ranks
 from jaxnas.benchmarks import named, table_files
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import files, npz
 from jaxnas.kernels import feature_maps
 from jaxnas.kernels.feature_maps import FeatureMap
@@ -61,16 +65,20 @@ MODELS = (*WITHOUT_LABELS, "ridge", "tw", "proxies", "all")
 class Config:
     """Which labels, and what learns from them."""
 
-    benchmark: str = "zerocost"
-    """zerocost, or a table file with the same scores."""
-    datasets: tuple[str, ...] = ("cifar10", "cifar100", "ImageNet16-120")
-    """Datasets of the scores and accuracies."""
+    benchmark: str | None = None
+    """Table of accuracies: zerocost, analog, or a table file, which may hold scores too.
+    Default: zerocost where JAXNAS_SHARED has it, else analog, which is embedded."""
+    datasets: tuple[str, ...] = ()
+    """Datasets of the accuracies; default: cifar10, cifar100 and ImageNet16-120, as far as
+    the table has them."""
     labels: tuple[int, ...] = (50, 100)
     """How many cells are labelled."""
-    models: tuple[str, ...] = MODELS
-    """What ranks the rest."""
-    scores: tuple[str, ...] = SCORES
-    """Whose ranks the models know."""
+    models: tuple[str, ...] = ()
+    """What ranks the rest: live_macs, logranks, ridge, tw, proxies, all. Default: each of
+    them whose scores there are."""
+    scores: tuple[str, ...] = ()
+    """Scores whose ranks the models know; default: those of --scores-from, else of the six
+    that gave the best results those that there are."""
     scores_from: tuple[str, ...] = ()
     """Files of zero_cost_score; their scores WHAT on images OF are called WHAT@OF."""
     sets: int = 20
@@ -81,7 +89,7 @@ class Config:
     """Folder for the results."""
 
 
-class Row(NamedTuple):
+class Result(NamedTuple):
     """One model on one dataset."""
 
     dataset: str
@@ -96,75 +104,104 @@ def on_live(parts: FeatureMap) -> FeatureMap:
     return lambda arch: parts(nasbench201.without_dead(arch))
 
 
-def main(config: Config) -> list[Row]:
+class Inputs(NamedTuple):
+    """The cells of one dataset, their scores and their accuracies."""
+
+    arch: np.ndarray  # (n, 6) of those that have all scores
+    features: np.ndarray  # (n, f) ranks of the scores
+    without_labels: dict[str, np.ndarray]  # (n,) scores that are models by themselves
+    accuracy: np.ndarray  # (n,) percent
+
+
+def main(config: Config) -> list[Result]:
     """Ranks all cells with every model from every set of labels.
 
-    Returns: a row for each dataset, number of labels and model.
+    Returns: a result for each dataset, model and number of labels.
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "sets")
     cli.seed(config)
-    score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
-    score_columns.chosen(config.models, dict.fromkeys(MODELS), "model")
-    table = named.open_table(config.benchmark)
-    if (
-        not config.labels
-        or not 2 <= min(config.labels) <= max(config.labels) < SPACE.size
-    ):
-        raise ValueError(
-            f"--labels must be 2 to {SPACE.size - 1}, not {config.labels or 'nothing'}"
-        )
+    if config.models:
+        score_columns.require_known(config.models, MODELS, "model")
+    _, table = score_columns.open_benchmark(config.benchmark)
     own = [named.open_table(name) for name in config.scores_from]
-    scores, features, accuracy = {}, {}, {}
-    for dataset in config.datasets:
-        scores[dataset] = score_columns.gather(table, dataset, own)
-        score_columns.chosen(config.scores, scores[dataset], "score")
-        if without := tuple(n for n in config.models if n in WITHOUT_LABELS):
-            score_columns.chosen(without, scores[dataset], "score")
-        features[dataset] = few_labels.ranked(
-            score_columns.matrix(scores[dataset], config.scores)
+    inputs = _open(config, table, own)
+    num = min(len(one.arch) for one in inputs.values())
+    if not config.labels or not 2 <= min(config.labels) <= max(config.labels) < num:
+        raise ValueError(
+            f"--labels must be 2 to {num - 1}, not {config.labels or 'nothing'}"
         )
-        accuracy[dataset] = score_columns.accuracy(table, dataset, "mean")[1]
     out = cli.folder(config.out, "results.npz")
 
-    rows, arrays, console = [], {}, Console()
-    keys = seed_store.seed_keys(config.base_seed, np.arange(config.sets))
-    for dataset in config.datasets:
-        models = _models(table.arch, features[dataset], config.models)
-        for name in config.models:
-            for labels in config.labels:
-                if name in WITHOUT_LABELS:
-                    predict = lambda place, y, v=scores[dataset][name].value: v  # noqa: E731
-                else:
-                    predict = models[name]
-                found = np.array(
-                    [_spearman(key, predict, accuracy[dataset], labels) for key in keys]
-                )
-                arrays[f"{dataset}/{name}/{labels}"] = found
-                rows.append(Row(dataset, name, labels, found.mean(), found.std()))
-                text = f"{dataset}, {labels} labels, {name}: Spearman "
-                text += f"{found.mean():.3f} ± {found.std():.3f}"
-                console.print(text, highlight=False, soft_wrap=True)
+    results, arrays, console = [], {}, Console()
+    for dataset, given in inputs.items():
+        cells = f"{dataset}: {len(given.arch):,} of {len(table.arch):,} cells"
+        console.print(f"{cells} have all the scores", highlight=False, soft_wrap=True)
+        for name, labels, rho in _correlations(config, given):
+            arrays[f"{dataset}/{name}/{labels}"] = rho
+            results.append(Result(dataset, name, labels, rho.mean(), rho.std()))
+            text = f"{dataset}, {labels} labels, {name}: Spearman "
+            text += f"{rho.mean():.3f} ± {rho.std():.3f}"
+            console.print(text, highlight=False, soft_wrap=True)
     manifest = {"table_sha256": table.manifest["sha256"], "base_seed": config.base_seed}
     manifest["scores"] = list(config.scores)
     manifest["scores_sha256"] = [table_files.digest(one) for one in own]
     npz.save_arrays(out / "results.npz", arrays, manifest)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for row in rows:
-        writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
-    files.atomic_write(out / "table.csv", text.getvalue().encode())
-    return rows
+    lines = [[f"{x:.6g}" if isinstance(x, float) else x for x in r] for r in results]
+    files.write_csv(out / "table.csv", Result._fields, lines)
+    return results
 
 
-# (labelled rows of the table (m,), their accuracy (m,)) -> predictions (n,), by row.
+def _open(
+    config: Config, table: BenchmarkTable, own: Sequence[BenchmarkTable]
+) -> dict[str, Inputs]:
+    """Chooses scores and cells, by dataset."""
+    names, inputs = config.scores, {}
+    for dataset in score_columns.datasets(table, config.datasets):
+        scores = score_columns.gather(table, dataset, own)
+        names = names or score_columns.default_scores(SCORES, scores)
+        score_columns.require_known(names, scores, "score")
+        alone = [n for n in WITHOUT_LABELS if n in (config.models or scores)]
+        if alone:
+            score_columns.require_known(tuple(alone), scores, "score")
+        kept = score_columns.measured(scores, (*names, *alone))
+        accuracy = score_columns.accuracy(table, dataset, "mean")[1]
+        kept &= ~np.isnan(accuracy)
+        features = np.stack([scores[name].value[kept] for name in names], 1)
+        inputs[dataset] = Inputs(
+            table.arch[kept],
+            few_labels.ranked(features),
+            {name: scores[name].value[kept] for name in alone},
+            accuracy[kept],
+        )
+    return inputs
+
+
+def _correlations(
+    config: Config, inputs: Inputs
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Each model and number of labels, with its correlations (sets,)."""
+    keys = seed_store.seed_keys(config.base_seed, np.arange(config.sets))
+    learnt = tuple(name for name in MODELS if name not in WITHOUT_LABELS)
+    names = config.models or (*inputs.without_labels, *learnt)
+    models = _models(inputs.arch, inputs.features, names)
+    models |= {n: lambda rows, y, v=v: v for n, v in inputs.without_labels.items()}
+    for name in names:
+        for labels in config.labels:
+            rho = [
+                _spearman(key, models[name], inputs.accuracy, labels) for key in keys
+            ]
+            yield name, labels, np.array(rho)
+
+
+# (rows (m,) of labelled cells, their accuracy (m,)) -> predictions (n,), by row.
 Predict = Callable[[Array, Array], np.ndarray | Array]
 
 
 def _models(
     arch: np.ndarray, features: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Predict]:
+    """The models of these names, prepared for cells `arch` (n, 6) and `features` (n, f)."""
     # Each score has a length-scale of its own.
     proxies = [
         few_labels.features_by_architecture(SPACE, arch, f[:, None]) for f in features.T
@@ -181,7 +218,7 @@ def _models(
     }
     given = jnp.asarray(arch, jnp.int32)
     models: dict[str, Predict] = {
-        "ridge": lambda place, y: _ridge(jnp.asarray(features), place, y)
+        "ridge": lambda rows, y: _ridge(jnp.asarray(features), rows, y)
     }
     for name in parts.keys() & set(names):
         pool = make_pool(SPACE, parts[name], arch=arch)
@@ -192,21 +229,22 @@ def _models(
 
 
 @jax.jit
-def _process(pool: Pool, places: Array, place: Array, y: Array) -> Array:
+def _process(pool: Pool, index: Array, rows: Array, y: Array) -> Array:
+    """Predictions of a Gaussian process; `index` (n,) is each row's place in the pool."""
     y = few_labels.normal_scores(y)
-    return few_labels.gaussian_process(pool, places[place], y)[0][places]
+    return few_labels.gaussian_process(pool, index[rows], y)[0][index]
 
 
 @jax.jit
-def _ridge(features: Array, place: Array, y: Array) -> Array:
-    return few_labels.ridge(features, place, few_labels.normal_scores(y))
+def _ridge(features: Array, rows: Array, y: Array) -> Array:
+    return few_labels.ridge(features, rows, few_labels.normal_scores(y))
 
 
 def _spearman(key: Array, predict: Predict, accuracy: np.ndarray, labels: int) -> float:
     """Spearman's correlation over the cells that are not labelled."""
-    place = jax.random.choice(key, len(accuracy), (labels,), replace=False)
-    predicted = np.asarray(predict(place, jnp.asarray(accuracy, jnp.float32)[place]))
-    rest = np.setdiff1d(np.arange(len(accuracy)), np.asarray(place))
+    rows = jax.random.choice(key, len(accuracy), (labels,), replace=False)
+    predicted = np.asarray(predict(rows, jnp.asarray(accuracy, jnp.float32)[rows]))
+    rest = np.setdiff1d(np.arange(len(accuracy)), np.asarray(rows))
     orders = (ranks.ordinal(values[rest]) for values in (predicted, accuracy))
     return float(ranks.spearman(*orders))
 

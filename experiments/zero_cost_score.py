@@ -6,8 +6,9 @@
     python -m experiments.zero_cost_score --images photos.npz --dataset cifar10
         --cells 1000 --proxies az zen
 
-Writes scores.npz to --out, a table file whose columns are score/PROXY/DATASET. Every
-finished chunk is kept in --out; a run can be killed and started again.
+Writes scores.npz to --out, a table file whose columns are score/PROXY/DATASET, which
+zero_cost_report, zero_cost_search and few_labels take as --scores-from. Every finished
+chunk is kept in --out; a run can be killed and started again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,16 +26,14 @@ from rich.console import Console
 from jaxnas import datasets
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import BenchmarkTable
-from jaxnas.datasets import Images
-from jaxnas.datasets import opened as image_sources
+from jaxnas.datasets import Images, opened
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.proxies.catalogue import CATALOGUE, CLOSED_FORM
 from jaxnas.proxies.engine import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
-from jaxnas.studies import cli
-from jaxnas.studies.progress import SECONDS, duration
+from jaxnas.studies import cli, progress
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,28 @@ class Config:
 
     images: str = "digits"
     """digits, those of scikit-learn; fashion-mnist; an npz of x and y; a folder of class
-    folders with PNG, JPEG or WebP files, which are turned upright and laid over white where
-    they are transparent; a folder of idx files; a batch of CIFAR for Python, or the folder
-    of its batches."""
+    folders with PNG, JPEG or WebP files, which are read as a viewer shows them: upright,
+    and over white where they are transparent; a folder of idx files; a batch of CIFAR for
+    Python, or the folder of its batches."""
     dataset: str | None = None
-    """What the columns call the images, and whose normalisation they get, if it is known;
-    default: by the images. Others are normalised by their own mean and deviation."""
+    """Name of the images in the columns; those of known datasets are normalised by the
+    constants of these, others by their own mean and deviation. Default: by the images."""
     as_they_are: bool = False
-    """Do not normalise the images: they are normalised."""
+    """Do not normalise the images, as they are normalised already."""
     proxies: tuple[str, ...] = ("hook_logdet", "synflow", "snip", "macs", "live_macs")
-    """Which scores; all that there are: jaxnas/proxies/catalogue.py."""
+    """Which scores; jaxnas/proxies/catalogue.py has all of them."""
     cells: int | None = None
     """How many random cells; default: all 15,625."""
     cell_list: str | None = None
     """A text file with an architecture string in each line, instead."""
     classes: int | None = None
-    """Of the network's head; default: those of the images."""
+    """Classes of the network's head; default: those of the images."""
     channels: int = 16
-    """Of the first stage."""
+    """Channels of the first stage."""
     cells_per_stage: int = 5
     """Cells in each stage."""
     images_used: int = 128
-    """A random batch of so many of the images, the same for every network."""
+    """Size of the random batch of images, the same for every network."""
     own_weights: bool = False
     """Draw weights for each architecture; default: common random numbers."""
     deduplicate: bool = True
@@ -71,9 +71,9 @@ class Config:
     engine: Engine | None = None
     """Default: sequential on a CPU, grouped on an accelerator."""
     lanes: int | None = None
-    """Architectures of a device in one chunk; default: by engine and proxy."""
+    """Architectures in one chunk of a device; default: by engine and proxy."""
     seed: int = 0
-    """Of the weights, the batch and the cells."""
+    """Seed of the weights, the batch of images and the random cells."""
     out: str = "results/zero_cost_score"
     """Folder for the results."""
 
@@ -84,21 +84,7 @@ def main(config: Config) -> BenchmarkTable:
     Returns: the table that was written.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    cli.positive(config, "images_used", "channels", "cells_per_stage")
-    given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
-    cli.positive(config, *given)
-    if config.lanes is not None and config.lanes > nb201.SPACE.size:
-        raise ValueError(
-            f"--lanes must be at most {nb201.SPACE.size}, the cells that there are, not "
-            f"{config.lanes}"
-        )
-    cli.seed(config, "seed")
-    names = ", ".join((*CATALOGUE, *CLOSED_FORM))
-    if not config.proxies:
-        raise ValueError(f"no proxy given; there are {names}")
-    for proxy in config.proxies:
-        if proxy not in CATALOGUE and proxy not in CLOSED_FORM:
-            raise ValueError(f"no proxy {proxy!r}; there are {names}")
+    _validate(config)
     archs = _cells(config)
     images = _images(config)
     x, y = datasets.batch(images, config.images_used, seed=config.seed)
@@ -109,58 +95,94 @@ def main(config: Config) -> BenchmarkTable:
         image_size=x.shape[1],
         in_channels=x.shape[3],
     )
-    dataset = images.name
     # A run that was killed has chunks alone, one of closed forms the scores alone.
     out = cli.folder(config.out, "chunks", "scores.npz")
     console = Console(stderr=True)
-    columns, meaning = {}, {}
-
+    columns = Columns({}, {})
     for proxy in config.proxies:
         if proxy in CLOSED_FORM:
-            counted = CLOSED_FORM[proxy](network, archs)
-            columns[f"score/{proxy}/{dataset}"] = counted.astype(np.float64)
-            meaning[f"score/{proxy}/{dataset}"] = "closed form"
-            continue
-        how = scoring.ScoringSettings(
-            network,
-            proxy,
-            own_weights=config.own_weights,
-            deduplicate=config.deduplicate,
-            engine=config.engine,
-            lanes=config.lanes,
-        )
-        found = scoring.score_many(
-            jax.random.key(config.seed),
-            how,
-            archs,
-            x,
-            y,
-            folder=out / "chunks",
-            report=_Reporter(console, proxy),
-        )
-        says = f"{how}, seed {config.seed}, {len(x)} images"
-        for name, values in found.values.items():
-            columns[f"score/{name}/{dataset}"] = values
-            meaning[f"score/{name}/{dataset}"] = says
-            columns[f"scoring/{name}/{dataset}"] = found.seconds.astype(np.float32)
-            meaning[f"scoring/{name}/{dataset}"] = f"seconds of {proxy}, all its scores"
-    used = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
+            value = CLOSED_FORM[proxy](network, archs).astype(np.float64)
+            columns.add(f"score/{proxy}/{images.name}", value, "closed form")
+        else:
+            folder, report = out / "chunks", _Reporter(console, proxy)
+            settings = _settings(config, network, proxy)
+            key = jax.random.key(config.seed)
+            options = {"folder": folder, "report": report}
+            scores = scoring.score_many(key, settings, archs, x, y, **options)
+            origin = f"{settings}, seed {config.seed}, {len(x)} images"
+            columns.add_scores(proxy, images.name, scores, origin)
     manifest = {
         "source": f"zero_cost_score on {Path(config.images).name}",
-        "sha256": used,  # of the batch: images can be many files, or none
-        "columns": meaning,
+        # Of the batch: the images can come from many files, or from none.
+        "sha256": hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest(),
+        "columns": columns.meanings,
     }
-    table = BenchmarkTable("zero-cost", nb201.SPACE.name, archs, columns, manifest)
+    table = BenchmarkTable(
+        "zero-cost", nb201.SPACE.name, archs, columns.values, manifest
+    )
     if jax.process_index() == 0:
         table_files.save(out / "scores.npz", table)
-        console.print(
-            f"{out / 'scores.npz'}: {len(archs)} cells, {len(columns)} columns"
-        )
+        line = f"{out / 'scores.npz'}: {len(archs)} cells"
+        console.print(f"{line}, {len(columns.values)} columns")
     return table
 
 
+class Columns(NamedTuple):
+    """Columns of a table file, and what they mean, by name."""
+
+    values: dict[str, np.ndarray]  # (n,) each
+    meanings: dict[str, str]
+
+    def add(self, name: str, values: np.ndarray, meaning: str) -> None:
+        """Adds one column."""
+        self.values[name], self.meanings[name] = values, meaning
+
+    def add_scores(
+        self, proxy: str, dataset: str, scores: scoring.Scores, origin: str
+    ) -> None:
+        """Adds all scores that one proxy computes, and the seconds that they took."""
+        seconds = scores.seconds.astype(np.float32)
+        for name, values in scores.values.items():
+            self.add(f"score/{name}/{dataset}", values, origin)
+            meaning = f"seconds of {proxy}, all its scores"
+            self.add(f"scoring/{name}/{dataset}", seconds, meaning)
+
+
+def _validate(config: Config) -> None:
+    """Raises `ValueError` for settings that are wrong whatever the images are."""
+    cli.positive(config, "images_used", "channels", "cells_per_stage")
+    given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
+    cli.positive(config, *given)
+    num = len(base.every(nb201.SPACE))
+    if config.lanes is not None and config.lanes > num:
+        raise ValueError(
+            f"--lanes must be at most {num}, the cells that there are, not "
+            f"{config.lanes}"
+        )
+    cli.seed(config, "seed")
+    names = ", ".join((*CATALOGUE, *CLOSED_FORM))
+    if not config.proxies:
+        raise ValueError(f"no proxy given; there are {names}")
+    for proxy in config.proxies:
+        if proxy not in CATALOGUE and proxy not in CLOSED_FORM:
+            raise ValueError(f"no proxy {proxy!r}; there are {names}")
+
+
+def _settings(
+    config: Config, network: NetworkConfig, proxy: str
+) -> scoring.ScoringSettings:
+    return scoring.ScoringSettings(
+        network,
+        proxy,
+        own_weights=config.own_weights,
+        deduplicate=config.deduplicate,
+        engine=config.engine,
+        lanes=config.lanes,
+    )
+
+
 def _cells(config: Config) -> np.ndarray:
-    """Architectures (n, 6) int32."""
+    """The architectures (n, 6) int32 to score: listed, drawn at random, or all."""
     if config.cell_list is not None:
         try:
             lines = Path(config.cell_list).read_text().split()
@@ -179,37 +201,32 @@ def _cells(config: Config) -> np.ndarray:
 
 
 def _images(config: Config) -> Images:
-    """All images, normalised, of the name that the columns carry."""
-    images, _ = image_sources.open_images(config.images)
+    """The images, normalised, with the name that the columns carry."""
+    images, _ = opened.open_images(config.images)
     images = images._replace(name=config.dataset or images.name)
     if not table_files.is_name(images.name):
         raise ValueError(
             f"columns cannot be called {images.name!r}: give --dataset a name of "
             "letters, digits, points, dashes and underscores"
         )
-    height, width = images.x.shape[1:3]
-    if height != width:
-        raise ValueError(
-            f"wanted square images, {config.images} has {height} x {width}"
-        )
+    images = opened.resize_square(images, images.x.shape[2])
     return images if config.as_they_are else datasets.normalise(images)
 
 
 class _Reporter:
-    """Prints a line after each 15 seconds, and at the end."""
+    """Prints the progress of one proxy, at most a line every 15 seconds, and the end."""
 
     def __init__(self, console: Console, proxy: str):
         self._console, self._proxy = console, proxy
-        self._start = self._shown = time.monotonic()
+        self._start = time.monotonic()
+        self._throttle = progress.Throttle(progress.SECONDS)
 
     def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done < total and now - self._shown < SECONDS:
+        if done < total and not self._throttle.due():
             return
-        self._shown = now
-        left = (now - self._start) * (total - done) / max(done, 1)
-        ending = f", {duration(left)} left" if done < total else ""
-        line = f"{self._proxy}: {done} of {total} cells{ending}"
+        self._throttle.restart()
+        left = progress.time_left(time.monotonic() - self._start, done, total)
+        line = f"{self._proxy}: {done} of {total} cells{left}"
         self._console.print(line, highlight=False, soft_wrap=True)
 
 

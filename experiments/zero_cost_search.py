@@ -2,13 +2,18 @@
 
     python -m experiments.zero_cost_search
     python -m experiments.zero_cost_search --scores live_macs logranks --run mean
+    python -m experiments.zero_cost_search --scores-from results/zero_cost_score/scores.npz
 
 Random search, and aging evolution with and without warm-up, on every score and dataset:
-the accuracy of the best-scored cell, after 500 visits. Beside it what is published, and
-what is expected: exactly for random search, else from 300 independent runs of the
-published algorithm, as far as JAXNAS_SHARED has them. Seconds are told as the project
-counts them, where a score is computed anew at every look, and as they are spent if each
-cell is scored once.
+the accuracy of the best-scored cell after 500 visits. Without the stored scores, which
+JAXNAS_SHARED has, the searches are on your own scores of all cells, files of
+zero_cost_score, and on counts of MACs; accuracies are then those of the embedded table,
+or of the table file that --benchmark names.
+
+The table shows beside them what is published, and what is expected: exactly for random
+search, else from 300 independent runs of the published algorithm, as far as JAXNAS_SHARED
+has them. Seconds are counted twice: as the project does, where a score is computed anew
+at every lookup, and as they are spent if each cell is scored once.
 
 Takes 3 minutes on two busy cores for all 45 results of 300 runs. Writes results.npz and
 table.csv to --out. Every run can be killed and started again.
@@ -18,20 +23,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from rich.console import Console
 
 import jaxnas
-from experiments.zero_cost import reference_search, score_columns, tables
-from jaxnas.benchmarks import named
+from experiments.zero_cost import reference_search, score_columns, search_results
+from experiments.zero_cost.score_columns import Score
+from jaxnas.benchmarks import named, table_files
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import npz
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.spaces import nasbench201
 from jaxnas.studies import cli, seed_store
 
 VISITS, POPULATION = 500, 64
+PUBLISHED = ("val12", "hook_logdet", "synflow", "snip", "combined")
 ALGORITHMS = {
     "random": reference_search.random_scores,
     "aging": reference_search.evolution,
@@ -43,16 +54,24 @@ ALGORITHMS = {
 class Config:
     """On which scores, and how often."""
 
-    benchmark: str = "zerocost"
-    """zerocost, or a table file with scores of all cells of NAS-Bench-201."""
-    datasets: tuple[str, ...] = ("cifar10", "cifar100", "ImageNet16-120")
-    """Datasets of the scores and accuracies."""
-    scores: tuple[str, ...] = ("val12", "hook_logdet", "synflow", "snip", "combined")
-    """Which scores; all that there are: score_columns.py."""
+    benchmark: str | None = None
+    """Table of accuracies of all cells of NAS-Bench-201: zerocost, analog, or a table file,
+    which may hold scores too. Default: zerocost where JAXNAS_SHARED has it, else analog,
+    which is embedded."""
+    scores_from: tuple[str, ...] = ()
+    """Files of zero_cost_score, with scores of all cells; their scores WHAT on images OF
+    are called WHAT@OF."""
+    datasets: tuple[str, ...] = ()
+    """Datasets of the accuracies; default: cifar10, cifar100 and ImageNet16-120, as far as
+    the table has them."""
+    scores: tuple[str, ...] = ()
+    """Which scores: score_columns.py explains the names. Default: those of --scores-from,
+    else the published ones that there are."""
     algorithms: tuple[str, ...] = tuple(ALGORITHMS)
     """Which searches."""
-    run: str = "one"
-    """Accuracy to report: one, of one run as in the published tables, or mean."""
+    run: str | None = None
+    """Accuracy to report: one, of one run as in the published tables, or mean; default: one
+    where the table has it."""
     seeds: int = 300
     """Independent runs of each."""
     visits: int = VISITS
@@ -65,75 +84,132 @@ class Config:
     """Folder for the results."""
 
 
-def main(config: Config) -> list[tables.Row]:
+class Inputs(NamedTuple):
+    """What is searched, opened and validated."""
+
+    benchmark: str
+    table: BenchmarkTable
+    scores: dict[tuple[str, str], Score]  # by dataset and name
+    accuracy: dict[str, np.ndarray]  # by dataset: (n,) percent
+    one_run: bool  # whether they are of one run, as published
+    digests: dict[str, str]  # of the tables, by setting
+
+
+def main(config: Config) -> list[search_results.SearchResult]:
     """Runs all searches and writes results.npz and table.csv.
 
-    Returns: a row for each dataset, score and algorithm.
+    Returns: a result for each dataset, score and algorithm.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     cli.positive(config, "seeds", "visits", "chunk")
     if config.visits < POPULATION:
         raise ValueError(f"--visits must be at least {POPULATION}, not {config.visits}")
     cli.seed(config)
-    score_columns.chosen(config.algorithms, ALGORITHMS, "search")
-    score_columns.chosen(config.datasets, score_columns.IMAGES, "dataset")
-    table = named.open_table(config.benchmark)
-    accuracy, scores = {}, {}
-    for dataset in config.datasets:
-        there = score_columns.gather(table, dataset)
-        for name in score_columns.chosen(config.scores, there, "score"):
-            scores[dataset, name] = _without_ties(name, there[name])
-        accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)[1]
-
-    free = ("out", "chunk", "seeds", "datasets", "scores", "algorithms")
-    kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
-    made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
-    made_by += f" on {jax.default_backend()}"
-    described = {"table_sha256": table.manifest["sha256"], "made_by": made_by}
-    folder = seed_store.open_folder(config.out, kept | described)
-    labels = {
+    score_columns.require_known(config.algorithms, ALGORITHMS, "search")
+    inputs = _open(config)
+    folder = seed_store.open_folder(config.out, _settings(config, inputs))
+    keys = {
         ".".join((*key, algorithm)): (*key, algorithm)
-        for key in scores
+        for key in inputs.scores
         for algorithm in config.algorithms
     }
-    prepared = {
-        key: reference_search.score_table(nasbench201.SPACE, table.arch, *score)
-        for key, score in scores.items()
+    runs = _run(config, folder, inputs, keys)
+    # The published results are of 500 visits, and of the accuracy of one run.
+    as_published = config.visits == VISITS and inputs.one_run
+    references = search_results.published() if as_published else {}
+    results = [
+        search_results.summarise(
+            key, run, inputs.scores[key[:2]], inputs.accuracy[key[0]], references
+        )
+        for key, run in zip(keys.values(), runs.values(), strict=True)
+    ]
+    arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
+    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
+    search_results.write_csv(folder.path / "table.csv", results)
+    console = Console()
+    search_results.show(console, results)
+    written = "results.npz, table.csv"
+    console.print(f"{folder.path}: {written}", highlight=False, soft_wrap=True)
+    return results
+
+
+def _open(config: Config) -> Inputs:
+    """Opens the tables and chooses datasets and scores."""
+    benchmark, table = score_columns.open_benchmark(config.benchmark)
+    own = [named.open_table(path) for path in config.scores_from]
+    for path, other in zip(config.scores_from, own, strict=True):
+        if len(other.arch) < len(table.arch):
+            raise ValueError(
+                f"{path} has scores of {len(other.arch):,} of {len(table.arch):,} "
+                "cells, and a search may visit any: score all of them with "
+                "zero_cost_score, without --cells"
+            )
+    names, scores, accuracy, columns = config.scores, {}, {}, []
+    for dataset in score_columns.datasets(table, config.datasets):
+        available = score_columns.gather(table, dataset, own)
+        names = names or score_columns.default_scores(PUBLISHED, available)
+        for name in score_columns.require_known(names, available, "score"):
+            scores[dataset, name] = _without_ties(name, available[name])
+        column, accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)
+        columns.append(column)
+    one_run = all("-one-run/" in column for column in columns)
+    return Inputs(benchmark, table, scores, accuracy, one_run, _digests(table, own))
+
+
+def _digests(table: BenchmarkTable, own: Sequence[BenchmarkTable]) -> dict[str, str]:
+    digests = {"table_sha256": table.manifest["sha256"]}
+    if own:
+        digests["scores_sha256"] = ", ".join(map(table_files.digest, own))
+    return digests
+
+
+def _settings(config: Config, inputs: Inputs) -> dict[str, Any]:
+    """All that the runs of a folder depend on, by name."""
+    free = ("out", "chunk", "seeds", "datasets", "scores", "scores_from", "algorithms")
+    kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
+    kept |= {"benchmark": inputs.benchmark, "run": "one" if inputs.one_run else "mean"}
+    made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
+    made_by += f" on {jax.default_backend()}"
+    return kept | inputs.digests | {"made_by": made_by}
+
+
+def _run(
+    config: Config,
+    folder: RunFolder,
+    inputs: Inputs,
+    keys: dict[str, tuple[str, str, str]],
+) -> dict[str, dict[str, np.ndarray]]:
+    """Runs what is missing: the fields of `ScoreRun` by label, runs along the first axis.
+
+    Args:
+      config: the numbers of runs, visits, and runs between two saves.
+      folder: where finished runs are kept.
+      inputs: tables of scores.
+      keys: dataset, score and algorithm, by label.
+    """
+    tables = {
+        key: reference_search.score_table(nasbench201.SPACE, inputs.table.arch, *score)
+        for key, score in inputs.scores.items()
     }
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
-        dataset, score, algorithm = labels[label]
-        keys = seed_store.seed_keys(config.base_seed, seeds)
-        runs = _many(keys, prepared[dataset, score], algorithm, config.visits)
+        dataset, score, algorithm = keys[label]
+        seed_keys = seed_store.seed_keys(config.base_seed, seeds)
+        runs = _many(seed_keys, tables[dataset, score], algorithm, config.visits)
         return runs._asdict()
 
-    runs = seed_store.run_chunks(
+    return seed_store.run_chunks(
         folder,
-        list(labels),
+        list(keys),
         config.seeds,
         simulate,
         chunk=config.chunk,
         evaluations=config.visits,
     )
-    # What is known is of 500 visits, and of the accuracy of one run.
-    as_published = config.visits == VISITS and config.run == "one"
-    known = tables.published() if as_published else {}
-    rows = [
-        tables.row(key, run, scores[key[:2]], accuracy[key[0]], known)
-        for key, run in zip(labels.values(), runs.values(), strict=True)
-    ]
-    arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
-    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
-    tables.write_csv(folder.path / "table.csv", rows)
-    console = Console()
-    tables.show(console, rows)
-    written = "results.npz, table.csv"
-    console.print(f"{folder.path}: {written}", highlight=False, soft_wrap=True)
-    return rows
 
 
-def _without_ties(name: str, score: score_columns.Score) -> score_columns.Score:
-    """Of cells with one val12 the first is the best.
+def _without_ties(name: str, score: Score) -> Score:
+    """Breaks ties of val12: of cells with the same value the first is the best.
 
     In the project's files they differ in the last digits of a division, which no table
     has. On CIFAR-100 two cells share the best one; the first of them is the best there.
@@ -148,6 +224,7 @@ def _without_ties(name: str, score: score_columns.Score) -> score_columns.Score:
 def _many(
     keys: jax.Array, table: reference_search.ScoreTable, algorithm: str, visits: int
 ) -> reference_search.ScoreRun:
+    """Independent runs of one algorithm, one for each key."""
     search = functools.partial(ALGORITHMS[algorithm], visits=visits)
     return jax.vmap(search, (0, None))(keys, table)
 

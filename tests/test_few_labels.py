@@ -134,11 +134,10 @@ def test_the_driver(shared, monkeypatch, tmp_path):
         ({"sets": 0}, "--sets must be at least 1"),
         ({"labels": (1,)}, "--labels must be 2 to 15624"),
         ({"models": ("forest",)}, "no model forest: wanted some of live_macs"),
-        ({"benchmark": "nb201"}, "no score hook_logdet"),
-        ({"scores": ()}, "no score given"),
+        ({"benchmark": "nb201", "scores": ("snip",)}, "no score snip"),
         (
             {"scores_from": (str(few),), "scores": ("truth@x",)},
-            "15618 of 15625 architectures have no truth@x",
+            "--labels must be 2 to 6, not",
         ),
     ):
         with pytest.raises(ValueError, match=says):

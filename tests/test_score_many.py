@@ -226,7 +226,7 @@ def test_where_the_driver_takes_images_from(tmp_path):
     for name in ("batches", "batches/data_batch_1"):
         assert found(name).name == "cifar10"
     np.savez(tmp_path / "wide.npz", x=x[:, :4], y=np.arange(4) % 2)
-    with pytest.raises(ValueError, match="wanted square images, .* has 4 x 8"):
+    with pytest.raises(ValueError, match="wanted square images, not 4 x 8"):
         found("wide.npz")
     with pytest.raises(ValueError, match="has 4 images: no batch 0 of 6"):
         config = driver(tmp_path, images=str(tmp_path / "some.npz"))

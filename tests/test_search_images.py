@@ -21,7 +21,7 @@ from jaxnas.proxies import scoring
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import cell_picture, cell_scores, tasks, training_costs
 from jaxnas.studies.images import search as image_search
-from jaxnas.studies.images.budget import Ledger
+from jaxnas.studies.images.budget import TimeBudget
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -125,7 +125,7 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
             raise Killed
         write(path, content)
 
-    monkeypatch.setattr(npz, "atomic_write", dies_at_the_end)
+    monkeypatch.setattr(files, "atomic_write", dies_at_the_end)
     kills = 0
     for _ in range(9):
         try:
@@ -152,8 +152,10 @@ def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):
 
 
 def test_a_gaussian_process_searches_what_scores_best(images, tmp_path, monkeypatch):
-    costs = training_costs.Costs(0.001, 0.001, batch=3, side=1, compiling=1.0)
-    monkeypatch.setattr(training_costs, "measured", lambda *_: costs)
+    costs = training_costs.TrainingCosts(
+        0.001, 0.001, batch=3, parallel=1, compiling=1.0
+    )
+    monkeypatch.setattr(training_costs, "measure", lambda *_: costs)
     result = search_images.main(config(images, tmp_path / "out", method="gp"))
     assert result["state"] == "finished" and result["searched cells"] == 3
     kept, _ = npz.load_arrays(tmp_path / "out/scores/scores.npz")
@@ -169,8 +171,10 @@ def test_cells_that_the_minutes_are_too_few_for_are_left_out(
     images, tmp_path, capsys, monkeypatch
 ):
     # An epoch of the heaviest cell would take an hour.
-    costs = training_costs.Costs(0.001, 3600.0, batch=3, side=1, compiling=1.0)
-    monkeypatch.setattr(training_costs, "measured", lambda *_: costs)
+    costs = training_costs.TrainingCosts(
+        0.001, 3600.0, batch=3, parallel=1, compiling=1.0
+    )
+    monkeypatch.setattr(training_costs, "measure", lambda *_: costs)
     result = search_images.main(config(images, tmp_path / "out", method="gp"))
     archs = list(map(nasbench201.from_string, result["finalists"]))
     light = np.quantile(costs.of(NETWORK, cell_scores.candidates()), 0.25)
@@ -179,20 +183,22 @@ def test_cells_that_the_minutes_are_too_few_for_are_left_out(
 
 
 def test_costs_are_those_of_macs_between_the_two_that_are_known():
-    costs = training_costs.Costs(2.0, 56.0, batch=4, side=1, compiling=0.0)
+    costs = training_costs.TrainingCosts(2.0, 56.0, batch=4, parallel=1, compiling=0.0)
     ends = np.stack([training_costs.LIGHTEST, training_costs.HEAVIEST])
     np.testing.assert_allclose(costs.of(NETWORK, ends), [2, 56])
     # A 3x3 convolution is nine of 1x1, and six of them are 54 seconds.
     some = np.array([[nasbench201.CONV1, *[nasbench201.POOL] * 5], [3, 3, 0, 0, 0, 2]])
     np.testing.assert_allclose(costs.of(NETWORK, some), [3, 21])
     # A machine that was slower for the lightest.
-    assert (training_costs.Costs(2.0, 1.0, 4, 1, 0.0).of(NETWORK, ends) == 2).all()
+    assert (
+        training_costs.TrainingCosts(2.0, 1.0, 4, 1, 0.0).of(NETWORK, ends) == 2
+    ).all()
 
 
 def test_what_can_be_afforded_and_the_lightest_that_always_can():
     seconds = np.array([1.0, 2, 3, 4, 8])
     for available, allowed in (100, 5), (40, 4), (39, 3), (1, 2), (-5, 2):
-        found = training_costs.affordable(seconds, available, wanted=10)
+        found = training_costs.affordable(seconds, available, epochs=10)
         assert found.tolist() == [True] * allowed + [False] * (5 - allowed)
 
 
@@ -213,7 +219,7 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
         return scoring.Scores({"hook_logdet": values}, values)
 
     monkeypatch.setattr(scoring, "score_many", first_half)
-    what = tasks.task(
+    what = tasks.load_task(
         str(images),
         size=None,
         channels=2,
@@ -224,7 +230,7 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
     )
 
     def score(report):
-        return cell_scores.score(what, tmp_path, hook=True, seed=0, report=report)
+        return cell_scores.score_cells(what, tmp_path, hook=True, seed=0, report=report)
 
     scored = score(lambda done, total: True)
     assert len(scored.arch) == 2000 and set(scored.scores) == {
@@ -374,7 +380,7 @@ def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
     with pytest.raises(ValueError, match="made with other settings .*images_sha256"):
         search_images.main(config(images, done[0]))
     images.write_bytes(kept)
-    monkeypatch.setattr(image_search, "ROOM", 2**70)
+    monkeypatch.setattr(image_search, "MIN_FREE", 2**70)
     with pytest.raises(ValueError, match="MiB are free"):
         search_images.main(config(images, tmp_path / "out"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
@@ -388,31 +394,31 @@ def test_images_become_tasks(tmp_path):
     given = dict(
         channels=None, cells_per_stage=2, valid_share=0.25, test_share=0.25, seed=0
     )
-    what = tasks.task(str(tmp_path / "i.npz"), size=None, **given)
+    what = tasks.load_task(str(tmp_path / "i.npz"), size=None, **given)
     assert what.network == NetworkConfig(
         16, 2, num_classes=2, image_size=32, in_channels=3, num_stages=1
     )
     assert [len(i.x) for i in what[1:4]] == [20, 10, 10]
-    both = what.normalised(what.both())
+    both = what.normalised(what.train_and_valid())
     np.testing.assert_allclose(both.x.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(both.x.std((0, 1, 2)), 1, 1e-5)
     data = what.data(what.train, what.valid)
     assert len(data.x) == 20 and len(data.x_test) == 1
     np.testing.assert_allclose(data.pad_value, -what.mean / what.std)
-    small = tasks.task(str(tmp_path / "i.npz"), size=12, **given)
+    small = tasks.load_task(str(tmp_path / "i.npz"), size=12, **given)
     assert small.network.image_size == 12 and small.network.stem_channels == 8
 
 
 def test_a_ledger_outlives_the_process(tmp_path):
-    first = Ledger(tmp_path / "ledger.json", 60.0)
+    first = TimeBudget(tmp_path / "budget.json", 60.0)
     assert "plan" not in first and first.once("plan", lambda: {"a": 1}) == {"a": 1}
-    spent = json.loads((tmp_path / "ledger.json").read_text())["spent"]
-    second = Ledger(tmp_path / "ledger.json", 60.0)
+    spent = json.loads((tmp_path / "budget.json").read_text())["spent"]
+    second = TimeBudget(tmp_path / "budget.json", 60.0)
     assert second.once("plan", lambda: 1 / 0) == {"a": 1} and "plan" in second
     assert second.spent() >= spent and second.left(0.5) <= 30 - spent
-    (tmp_path / "ledger.json").write_text("{")
+    (tmp_path / "budget.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read"):
-        Ledger(tmp_path / "ledger.json", 60.0)
+        TimeBudget(tmp_path / "budget.json", 60.0)
 
 
 @pytest.mark.parametrize("rank", [0, 15624, 4321])

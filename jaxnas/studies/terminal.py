@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""Tables on the terminal, as wide as their numbers need."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from rich.table import Table
 
 
 def plain(title: str | None = None) -> Table:
-    """A table without columns yet, and without borders."""
-    looks = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
-    return Table(title=title, pad_edge=False, collapse_padding=True, **looks)
+    """Makes a table without columns and without borders.
+
+    Args:
+      title: a line above it, on the left.
+    """
+    options = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
+    return Table(title=title, pad_edge=False, collapse_padding=True, **options)
 
 
 def show_rows(
@@ -24,7 +28,7 @@ def show_rows(
     """Prints cells as a table: the first column to the left, numbers to the right.
 
     Args:
-      console: where.
+      console: the output.
       header: the names of the columns.
       rows: the cells of each row, as many as the header has.
       title: a line above the table.
@@ -40,12 +44,12 @@ def show_rows(
 
 
 def show(console: Console, table: Table) -> None:
-    """Prints the whole of a table: where there is no room its lines run over.
+    """Prints a table without shortening any cell, as a number that is cut is useless.
 
-    A number that is cut off is none.
+    Lines that are longer than the console is wide run over its edge.
     """
-    anything = console.options.update(max_width=10_000)
-    needed = console.measure(table, options=anything).maximum
+    unlimited = console.options.update(max_width=10_000)
+    needed = console.measure(table, options=unlimited).maximum
     if needed > console.width:
         console = Console(file=console.file, width=needed)
     console.print(table)

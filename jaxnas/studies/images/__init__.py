@@ -1,1 +1,7 @@
-"""A search for the best cell on the user's own images, within a budget of minutes."""
+"""A search for the best cell on the user's own images, within a budget of minutes.
+
+`search.search_images` is the program. It loads a `tasks.Task`, scores cells untrained
+(`cell_scores`), measures what trainings cost (`training_costs`), and runs the stages
+(`stages`, `final_training`) within a `budget.TimeBudget` that outlives the process;
+`log.SearchLog` prints what happens and `results.Results` writes the files.
+"""

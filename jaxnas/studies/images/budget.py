@@ -1,8 +1,8 @@
-"""A budget of minutes that outlives the process: time spent and what was decided.
+"""A budget of minutes that outlives the process: the time spent, and decisions.
 
-Decisions that depend on the clock are made once and kept, so that a run that was killed
-goes on with them. Time is counted while a process works; what a killed one had not
-noted is not counted.
+Decisions that depend on the clock, such as how many epochs there is time for, are made
+once and kept, so that a run that was killed goes on with them. Only the time in which a
+process works counts; what a killed process had not yet saved is lost.
 """
 
 from __future__ import annotations
@@ -19,10 +19,21 @@ from jaxnas.io import run_folder
 FORMAT = 1  # of the file
 
 
-class Ledger:
-    """The file `path`, and a clock that runs from now."""
+class TimeBudget:
+    """A number of seconds, of which the part spent is kept in a file.
+
+    The clock runs from the construction on. Methods may be called from several threads.
+    """
 
     def __init__(self, path: Path, seconds: float):
+        """Starts the clock, or goes on from the time that the file has.
+
+        Args:
+          path: the JSON file; its folder must exist before `save`.
+          seconds: the whole budget.
+
+        Raises: `ValueError` for a damaged file.
+        """
         self._path, self.seconds = path, seconds
         self._kept: dict[str, Any] = {"spent": 0.0, "decided": {}}
         self._lock = threading.Lock()
@@ -38,25 +49,33 @@ class Ledger:
         self._before, self._begun = self._kept["spent"], time.monotonic()
 
     def spent(self) -> float:
-        """Seconds, those of earlier processes included."""
+        """Returns the seconds spent, those of earlier processes included."""
         return self._before + time.monotonic() - self._begun
 
     def left(self, share: float = 1.0) -> float:
-        """Seconds until this share of the budget is spent; negative after it."""
+        """Returns the seconds until a share of the budget is spent; negative after it."""
         return share * self.seconds - self.spent()
 
     def save(self) -> None:
-        """Notes the time."""
+        """Writes the time spent and the decisions, atomically."""
         with self._lock:
             self._kept["spent"] = self.spent()
             run_folder.write_record(self._path, self._kept, FORMAT)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a decision of that name."""
+        """Returns whether there is a decision of that name."""
         return name in self._kept["decided"]
 
     def once(self, name: str, decide: Callable[[], Any]) -> Any:
-        """What `decide` returned, a plain JSON value, the first time it was called."""
+        """Makes a decision once, also across processes.
+
+        Args:
+          name: of the decision, in the file.
+          decide: called if there is none of that name; returns a plain JSON value, which
+            is saved before it is used.
+
+        Returns: the decision, as JSON gives it back: tuples become lists.
+        """
         if name not in self:
             decision = json.loads(json.dumps(decide()))
             self._kept["decided"][name] = decision

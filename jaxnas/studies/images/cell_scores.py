@@ -1,4 +1,9 @@
-"""Which cells a search on images may ask: those that score best untrained."""
+"""The candidate pool of a search on images: the cells that score best untrained.
+
+Candidates are one cell of each of the 5,260 functions of NAS-Bench-201. They are scored
+by live_macs, a closed form, and if there is time by hook_logdet of a small network; the
+sum of log ranks decides (AZ-NAS, Lee and Ham, 2024).
+"""
 
 from __future__ import annotations
 
@@ -18,83 +23,98 @@ from jaxnas.spaces import base, nasbench201, nasbench201_classes
 from jaxnas.studies.images import tasks
 from jaxnas.studies.images.tasks import Task
 
-IMAGES = 32  # that hook_logdet sees
-SIZE = 16  # pixels to which they are scaled
-FEWEST = 50  # cells that are left to search
-CELLS_EACH = 20  # of those for each training of the search, at most
+HOOK_IMAGES = 32  # images of the batch that hook_logdet sees
+HOOK_SIZE = 16  # pixels on each side to which they are scaled, at most
+MIN_CELLS = 50  # cells that a search has at least
+CELLS_PER_TRAINING = 20  # cells in the pool for each training of the search, at most
 
 
-class Scored(NamedTuple):
-    """Cells of different functions."""
+class ScoredCells(NamedTuple):
+    """Cells of different functions, with their scores."""
 
     arch: np.ndarray  # (n, 6)
-    scores: dict[str, np.ndarray]  # (n,) each
+    scores: dict[str, np.ndarray]  # by name, (n,) each; higher is better
 
     def total(self) -> np.ndarray:
-        """(n,): the sum of log ranks, as of AZ-NAS."""
+        """Returns the sum (n,) of the log ranks of all scores."""
         return ensembles.log_rank_sum(list(self.scores.values()))
 
-    def best(self, share: float, trainings: int) -> Scored:
-        """This share of them by `total`, or fewer for a search of few trainings."""
-        count = max(min(int(share * len(self.arch)), CELLS_EACH * trainings), FEWEST)
+    def best(self, share: float, trainings: int) -> ScoredCells:
+        """Returns the cells with the best totals, in their order.
+
+        Args:
+          share: of all cells, at most; in (0, 1].
+          trainings: of the search; of few trainings it gets fewer cells, but never less
+            than `MIN_CELLS`.
+        """
+        most = CELLS_PER_TRAINING * trainings
+        count = max(min(int(share * len(self.arch)), most), MIN_CELLS)
         return self.only(np.sort(np.argsort(-self.total(), kind="stable")[:count]))
 
-    def only(self, which: np.ndarray) -> Scored:
-        """Some of them: indices, or (n,) bool."""
-        return Scored(self.arch[which], {n: s[which] for n, s in self.scores.items()})
+    def only(self, which: np.ndarray) -> ScoredCells:
+        """Returns some of the cells: indices (m,), or a mask (n,) of bool."""
+        scores = {name: score[which] for name, score in self.scores.items()}
+        return ScoredCells(self.arch[which], scores)
 
 
 def candidates() -> np.ndarray:
-    """(n, 6): a cell of each function."""
+    """Returns the first cell (n, 6) of each function that cells compute."""
     _, first = np.unique(nasbench201_classes.function_classes(), return_index=True)
     return base.every(nasbench201.SPACE)[first]
 
 
-def score(
+def score_cells(
     task: Task,
     folder: Path,
     *,
     hook: bool,
     seed: int,
     report: Callable[[int, int], bool],
-) -> Scored:
-    """Scores the candidates; reads what is there already.
+) -> ScoredCells:
+    """Scores the candidates, or reads the scores that an earlier process has finished.
 
     Args:
-      folder: keeps scores.npz, and chunks of what is being scored.
-      hook: compute hook_logdet too, of a small network; otherwise live_macs alone, which
-        is a closed form.
-      report: called with how many of how many cells are done; True ends the scoring, and
-        the others are left out of the search.
+      task: the images and the network.
+      folder: keeps scores.npz, and chunks while hook_logdet is computed.
+      hook: compute hook_logdet too, of a small network.
+      seed: of the weights and the batch of images.
+      report: called with the numbers of scored cells and of all; True ends the scoring,
+        and cells without a score are left out.
+
+    Returns: the cells that have every score.
     """
     path = folder / "scores.npz"
     if path.exists():
         saved, _ = npz.load_arrays(path)
-        return Scored(saved.pop("arch"), saved)
-    archs, network = candidates(), task.network
-    scores = {"live_macs": counting.macs(network, archs, live_only=True) / 1e6}
+        return ScoredCells(saved.pop("arch"), saved)
+    archs = candidates()
+    macs = counting.macs(task.network, archs, live_only=True)
+    scored = ScoredCells(archs, {"live_macs": macs / 1e6})
     if hook:
-        small = NetworkConfig(
-            8,
-            1,
-            network.num_classes,
-            min(network.image_size, SIZE),
-            network.in_channels,
-        )
-        some = tasks.some(task.train, IMAGES, seed)
-        some = datasets.resize(some, small.image_size)
-        x = datasets.normalise(some, task.mean, task.std).x
-        found = scoring.score_many(
-            jax.random.key(seed),
-            scoring.ScoringSettings(small, "hook_logdet"),
-            archs,
-            x,
-            some.y,
-            folder=folder / "chunks",
-            report=report,
-        ).values["hook_logdet"]
-        known = ~np.isnan(found)
-        scores = {n: s[known] for n, s in (scores | {"hook_logdet": found}).items()}
-        archs = archs[known]
-    npz.save_arrays(path, scores | {"arch": archs}, {"kind": "image scores"})
-    return Scored(archs, scores)
+        value = _hook_logdet(task, archs, folder / "chunks", seed, report)
+        scored = ScoredCells(archs, scored.scores | {"hook_logdet": value})
+        scored = scored.only(~np.isnan(value))
+    arrays = scored.scores | {"arch": scored.arch}
+    npz.save_arrays(path, arrays, {"kind": "image scores"})
+    return scored
+
+
+def _hook_logdet(
+    task: Task,
+    archs: np.ndarray,
+    folder: Path,
+    seed: int,
+    report: Callable[[int, int], bool],
+) -> np.ndarray:
+    """hook_logdet (n,) of small networks; NaN for cells that were not reached."""
+    network = task.network
+    size = min(network.image_size, HOOK_SIZE)
+    small = NetworkConfig(8, 1, network.num_classes, size, network.in_channels)
+    images = tasks.subsample(task.train, HOOK_IMAGES, seed)
+    images = datasets.resize(images, small.image_size)
+    x = datasets.normalise(images, task.mean, task.std).x
+    settings = scoring.ScoringSettings(small, "hook_logdet")
+    options = {"folder": folder, "report": report}
+    key = jax.random.key(seed)
+    scores = scoring.score_many(key, settings, archs, x, images.y, **options)
+    return scores.values["hook_logdet"]

@@ -1,4 +1,4 @@
-"""The picture of a search on images: what was searched, and the final training."""
+"""The figure of a search on images: the search, its trainings, the final training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from jaxnas.io import files
 from jaxnas.studies.figures import COLOURS, STYLE
 
-LEFT_OUT = 0.1  # of the worst trainings, which would flatten the others
+LEFT_OUT = 0.1  # share of the worst accuracies, which would flatten the others
 
 
-def curves(
+def draw_trainings(
     path: str | Path,
     searched: np.ndarray,
     finalists: Sequence[np.ndarray],
@@ -25,14 +25,15 @@ def curves(
     *,
     title: str,
 ) -> None:
-    """Writes the png.
+    """Draws three panels and writes the png, atomically; accuracies are in percent.
 
     Args:
+      path: the png.
       searched: (n, epochs) validation accuracy of the cells in the order of the search.
-      finalists: (longer epochs,) each, the best first.
+      finalists: (epochs,) validation accuracy of each finalist, the best first.
       trained: (epochs,) training accuracy of the final network.
-      test: its accuracy, and the two ends of the interval. All in percent.
-      title: of the whole.
+      test: its test accuracy, and the two ends of the confidence interval.
+      title: above the figure.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.7), dpi=120, layout="constrained")
@@ -45,6 +46,7 @@ def curves(
 
 
 def _search(axis, searched: np.ndarray) -> None:
+    """The last accuracy of each training (n, epochs), and the incumbent's."""
     number, last = np.arange(1, len(searched) + 1), searched[:, -1]
     axis.plot(number, last, "o", color=COLOURS[4], markersize=4, label="trained cell")
     best = np.fmax.accumulate(last)
@@ -55,13 +57,14 @@ def _search(axis, searched: np.ndarray) -> None:
 
 
 def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> None:
+    """Learning curves of the search (n, epochs) and of the finalists."""
     for curve in searched:
         axis.plot(_epochs(curve), curve, color="#bbbbbb", linewidth=0.8, zorder=1)
     axis.plot([], [], color="#bbbbbb", label="searched cells")
     for i, curve in enumerate(finalists):
         look = {"label": "finalists"} if not i else {}
         axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, **look)
-    if searched.shape[1] == 1:  # a point and no line
+    if searched.shape[1] == 1:  # a curve of one epoch is a point
         axis.plot(np.ones(len(searched)), searched[:, 0], ".", color="#bbbbbb")
     ends = [*searched[:, -1], *(x for curve in finalists for x in curve)]
     starts = searched[:, 0]
@@ -71,6 +74,7 @@ def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> No
 
 
 def _final(axis, trained: np.ndarray, test: tuple[float, float, float]) -> None:
+    """The training accuracy (epochs,) and the test accuracy with its interval."""
     accuracy, low, high = test
     axis.plot(
         _epochs(trained),
@@ -103,9 +107,10 @@ def _label(axis, title: str, x: str, y: str) -> None:
 
 
 def _limits(axis, values: np.ndarray) -> None:
-    known = values[np.isfinite(values)]
-    if len(known):
-        low, high = np.quantile(known, LEFT_OUT), known.max()
+    """Sets the limits of the accuracies without the worst; NaN does not count."""
+    finite = values[np.isfinite(values)]
+    if len(finite):
+        low, high = np.quantile(finite, LEFT_OUT), finite.max()
         room = max(high - low, 1.0)
-        # A legend is below.
+        # The space below is for a legend.
         axis.set_ylim(max(low - 0.45 * room, -3.0), min(high + 0.1 * room, 103.0))

@@ -1,8 +1,7 @@
-"""What a search on images shows of itself: lines, each with the time that is spent."""
+"""Log lines of a search on images, each with the time that is spent."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +9,45 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas.search.drive import Evaluation
-from jaxnas.studies.images.budget import Ledger
+from jaxnas.studies.images.budget import TimeBudget
+from jaxnas.studies.images.final_training import FinalPlan
+from jaxnas.studies.images.stages import Plan
 from jaxnas.studies.images.tasks import Task
-from jaxnas.studies.progress import duration
+from jaxnas.studies.images.training_costs import TrainingCosts
+from jaxnas.studies.progress import Throttle, duration
 
-SECONDS = 5.0  # between lines of the same kind, where nothing new is in them
+SECONDS = 5.0  # between lines that only count on
 
 
-class Lines:
-    """Prints to a console."""
+class SearchLog:
+    """Prints one line for each event of a search; repeated events are throttled."""
 
-    def __init__(self, console: Console, ledger: Ledger):
-        self._console, self._ledger = console, ledger
-        self._shown, self._best, self._number, self._of = 0.0, -1.0, 0, 0
+    def __init__(self, console: Console, budget: TimeBudget):
+        """Makes a log without an incumbent.
+
+        Args:
+          console: where lines are printed.
+          budget: whose time each line begins with, as "[42 s of 10 min]".
+        """
+        self._console, self._budget = console, budget
+        self._throttle = Throttle(SECONDS)
+        self._best = -1.0  # validation accuracy of the incumbent, percent
 
     def _say(self, line: str) -> None:
-        self._shown = time.monotonic()
-        spent, whole = duration(self._ledger.spent()), duration(self._ledger.seconds)
+        self._throttle.restart()
+        spent, whole = duration(self._budget.spent()), duration(self._budget.seconds)
         line = f"[{spent} of {whole}] {line}"
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def _due(self) -> bool:
-        return time.monotonic() - self._shown > SECONDS
-
     def begin(self, task: Task, method: str, best: float) -> None:
-        """What is to be done; the best so far is from before."""
+        """Logs the task and the method.
+
+        Args:
+          task: its images and its network.
+          method: the search, in words.
+          best: validation accuracy of the incumbent of an earlier process, in percent;
+            -1 if there is none.
+        """
         self._best = best
         size, network = task.network.image_size, task.network
         self._say(
@@ -42,67 +55,82 @@ class Lines:
             f"{len(task.valid.x)} for validation, {len(task.test.x)} for the test; "
             f"{size} x {size} x {network.in_channels}, {network.num_classes} classes; "
             f"networks of {3 * network.cells_per_stage} cells and "
-            f"{network.stem_channels} channels; "
-            f"method {method}"
+            f"{network.stem_channels} channels; method {method}"
         )
 
-    def compiling(self, what: str | None) -> None:
-        """The next thing takes a while before it begins."""
-        if what is not None:
-            self._say(f"compiling {what}")
+    def compiling(self, what: str) -> None:
+        """Logs that a program is compiled, which delays the next event."""
+        self._say(f"compiling {what}")
 
     def scored(self, done: int, total: int) -> None:
-        """So many cells have scores."""
-        if self._due() or done == total:
+        """Logs how many candidates have scores."""
+        if self._throttle.due() or done == total:
             self._say(f"scored {done} of {total} untrained cells")
 
     def affordable(self, count: int, total: int) -> None:
-        """So many of the cells are light enough."""
+        """Logs how many candidates fit the time budget, unless all do."""
         if count < total:
             self._say(f"{count} of {total} cells are light enough for the minutes")
 
-    def planned(self, costs: Any, plan: Any) -> None:
-        """What there is time for."""
-        self._of = plan.steps * plan.batch
+    def planned(self, costs: TrainingCosts, plan: Plan) -> None:
+        """Logs the measured costs and the plan of the search."""
         self._say(
             f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, by the cell: "
-            f"trainings of {plan.epochs} epochs, {self._of} at most, in batches of "
-            f"{plan.batch}"
+            f"trainings of {plan.epochs} epochs, {plan.steps * plan.batch} at most, in "
+            f"batches of {plan.batch}"
         )
 
     def evaluated(self, new: Evaluation) -> None:
-        """A training of the search has ended."""
-        self._number = new.step + 1
+        """Logs a training of the search: every new incumbent, others now and then."""
         better = new.score > self._best
-        if better or self._due():
+        if better or self._throttle.due():
             self._best = max(self._best, new.score)
-            said = f"{new.score:.2f} %" if not new.error else "failed"
+            score = f"{new.score:.2f} %" if not new.error else "failed"
             ending = ", the best so far" if better else f" (best: {self._best:.2f} %)"
-            self._say(f"batch {self._number}: {new.arch} {said}{ending}")
+            self._say(f"batch {(new.step or 0) + 1}: {new.arch} {score}{ending}")
 
-    def comparing(self, found: list[Evaluation], plan: Any) -> None:
-        """The search has ended."""
+    def comparing(self, history: list[Evaluation], plan: Plan) -> None:
+        """Logs that the search has ended and its finalists are compared."""
         self._say(
-            f"{len(found)} cells were trained for {plan.epochs} epochs; the best are next, "
-            "where there is time for longer trainings"
+            f"{len(history)} cells were trained for {plan.epochs} epochs; the best are "
+            "next, where there is time for longer trainings"
         )
 
-    def finally_trains(self, best: tuple[str, float], final: Any, images: int) -> None:
-        """The final training is next."""
+    def final_training(
+        self, best: tuple[str, float], final: FinalPlan, images: int
+    ) -> None:
+        """Logs the winner and the start of its final training.
+
+        Args:
+          best: the architecture, and its validation accuracy in percent.
+          final: the plan of the training.
+          images: of an epoch.
+        """
         self._say(
             f"{best[0]} is the best, {best[1]:.2f} % of the validation images; "
             f"its final training: {final.epochs} epochs of {images} images"
         )
 
-    def trained(self, number: int, curves: dict[str, np.ndarray]) -> None:
-        """An epoch of the final training has ended."""
+    def epoch(self, number: int, curves: dict[str, np.ndarray]) -> None:
+        """Logs an epoch of the final training.
+
+        Args:
+          number: of the epoch, from 0.
+          curves: as `runs.train` reports them; `train` is (1, epochs) percent.
+        """
         epochs = curves["train"].shape[1]
-        if self._due() or number + 1 == epochs:
-            now = curves["train"][0, number]
-            self._say(f"epoch {number + 1} of {epochs}: {now:.2f} % of training images")
+        if self._throttle.due() or number + 1 == epochs:
+            accuracy = curves["train"][0, number]
+            line = f"epoch {number + 1} of {epochs}: {accuracy:.2f} %"
+            self._say(f"{line} of training images")
 
     def finished(self, result: dict[str, Any], out: Path) -> dict[str, Any]:
-        """The result, which is returned."""
+        """Logs the result, and returns it.
+
+        Args:
+          result: what result.json holds.
+          out: the folder of the files.
+        """
         test = result["test"]
         self._say(
             f"{result['architecture']}: {test['accuracy']:.2f} % of {test['images']} test "

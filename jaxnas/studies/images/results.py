@@ -1,4 +1,9 @@
-"""The files that a search on images leaves."""
+"""The files of a search on images.
+
+result.json holds the state, the architecture and its test accuracy; cell.png shows the
+cell, curves.png and curves.npz the trainings, and the folder model/ is the network, which
+`jaxnas.load` opens.
+"""
 
 from __future__ import annotations
 
@@ -21,37 +26,53 @@ from jaxnas.networks.train import Recipe
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import cell_picture, figures
-from jaxnas.studies.images.budget import Ledger
-from jaxnas.studies.images.stages import LONGER, Final, Plan
+from jaxnas.studies.images.budget import TimeBudget
+from jaxnas.studies.images.final_training import FinalPlan
+from jaxnas.studies.images.stages import FINALIST_FACTOR, Plan
 from jaxnas.studies.images.tasks import Task
 
-LEVEL = 0.95
+LEVEL = 0.95  # of the confidence interval of the test accuracy
 BLOCK = 250  # images that are tested at once
 
 
 class Results:
-    """result.json, the pictures, the curves and the network, in a folder."""
+    """Writes result.json, the figures, the curves and the network to a folder."""
 
     def __init__(self, out: Path, task: Task, settings: dict[str, Any]):
+        """Opens the folder, without writing.
+
+        Args:
+          out: the folder.
+          task: the images and the network.
+          settings: of the search, plain JSON values, which result.json repeats.
+        """
         self._out, self._task, self._settings = out, task, settings
         self._path = out / "result.json"
 
     def read(self) -> dict[str, Any]:
-        """What result.json holds; empty where there is none."""
+        """Reads result.json.
+
+        Returns: its content; empty if there is no such file.
+        Raises: `ValueError` if it is damaged.
+        """
         if not self._path.exists():
             return {}
         try:
-            found = json.loads(self._path.read_text())
+            content = json.loads(self._path.read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot read {self._path}: remove it") from error
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def finished(self) -> bool:
-        """Whether everything is there."""
+        """Returns whether the search of this folder is complete."""
         return self.read().get("state") == "finished"
 
-    def best_so_far(self, new: Evaluation) -> None:
-        """Keeps a cell that is better than those before, for who stops the search."""
+    def save_incumbent(self, new: Evaluation) -> None:
+        """Saves the incumbent, so that an interrupted search still leaves a result.
+
+        Args:
+          new: an evaluation; nothing is written unless it is better than all before it.
+        """
         before = self.read().get("validation accuracy", -math.inf)
         if not math.isnan(new.score) and new.score > before:
             self._save(
@@ -67,45 +88,46 @@ class Results:
 
     def write(
         self,
-        found: list[Evaluation],
+        history: list[Evaluation],
         ranked: list[tuple[str, float]],
         plan: Plan,
-        final: Final,
+        final: FinalPlan,
         trained: Trained,
         recipe: Recipe,
-        ledger: Ledger,
+        budget: TimeBudget,
     ) -> None:
-        """All files; result.json is the last."""
+        """Tests the final network and writes all files; result.json is the last.
+
+        Args:
+          history: the evaluations of the search.
+          ranked: finalists and their validation accuracy in percent, best first.
+          plan: of the search.
+          final: of the final training.
+          trained: the final network.
+          recipe: of the final training.
+          budget: for the time spent, which is saved.
+        """
         task, (arch, valid) = self._task, ranked[0]
         cell = nasbench201.from_string(arch)
         params = jax.tree.map(lambda leaf: leaf[0], trained.params)
         model = self._out / "model"
         arguments = params, task.network, cell, task.mean, task.std
         model_files.save(model, *arguments, dataset=task.train.name)
-        hits = _hits(model, task)
-        num = len(task.test.x)
-        low, high = (100 * end for end in metrics.wilson(hits, num, LEVEL))
-        accuracy = 100 * hits / num
+        test = _test(model, task)
+        accuracy, low, high = test["accuracy"], test["low"], test["high"]
         self._draw(arch, f"{accuracy:.1f} % of test images ({low:.1f} to {high:.1f})")
-        self._curves(found, ranked, plan, trained, (accuracy, low, high))
-        ledger.save()
+        self._curves(history, ranked, plan, trained, (accuracy, low, high))
+        budget.save()
         self._save(
             {
                 "state": "finished",
                 "dataset": task.train.name,
                 "architecture": arch,
-                "test": {
-                    "accuracy": accuracy,
-                    "low": low,
-                    "high": high,
-                    "level": LEVEL,
-                    "hits": hits,
-                    "images": num,
-                },
+                "test": test,
                 "validation accuracy": valid,
                 "parameters": int(counting.parameters(task.network, cell)),
-                "seconds": ledger.spent(),
-                "searched cells": len(found),
+                "seconds": budget.spent(),
+                "searched cells": len(history),
                 "finalists": dict(ranked),
                 "plan": plan._asdict(),
                 "final": final._asdict() | {"recipe": dataclasses.asdict(recipe)},
@@ -116,30 +138,32 @@ class Results:
             }
         )
 
-    def _draw(self, arch: str, says: str) -> None:
-        title = f"Best cell for {self._task.train.name}: {says}"
+    def _draw(self, arch: str, accuracy: str) -> None:
+        """Writes cell.png."""
+        title = f"Best cell for {self._task.train.name}: {accuracy}"
         cell_picture.draw(self._out / "cell.png", arch, title=title)
 
     def _curves(
         self,
-        found: list[Evaluation],
+        history: list[Evaluation],
         ranked: list[tuple[str, float]],
         plan: Plan,
         trained: Trained,
         test: tuple[float, float, float],
     ) -> None:
+        """Writes curves.npz and curves.png."""
         folder = self._out / "trainings"
-        searched = _read(folder, [e.arch for e in found], plan.epochs)
+        searched = _read(folder, [e.arch for e in history], plan.epochs)
         names = [name for name, _ in ranked] if len(ranked) > 1 else []
-        longer = _read(folder, names, LONGER * plan.epochs)
+        longer = _read(folder, names, FINALIST_FACTOR * plan.epochs)
         final = {name: values[0] for name, values in trained.curves.items()}
         arrays = {f"searched/{n}": v for n, v in searched.items()}
         arrays |= {f"finalists/{n}": v for n, v in longer.items()}
-        # There is no validation in the final training.
+        # The final training has no validation images.
         arrays |= {f"final/{n}": final[n] for n in ("loss", "train", "seconds")}
         manifest = {"dataset": self._task.train.name, "settings": self._settings}
         npz.save_arrays(self._out / "curves.npz", arrays, manifest)
-        figures.curves(
+        figures.draw_trainings(
             self._out / "curves.png",
             searched["valid"],
             list(longer.get("valid", ())),
@@ -153,25 +177,48 @@ class Results:
         files.atomic_write(self._path, text.encode())
 
 
+def _test(model: Path, task: Task) -> dict[str, Any]:
+    """The test accuracy of the network on disk, with its confidence interval."""
+    hits, num = _hits(model, task), len(task.test.x)
+    low, high = (100 * end for end in metrics.wilson(hits, num, LEVEL))
+    return {
+        "accuracy": 100 * hits / num,
+        "low": low,
+        "high": high,
+        "level": LEVEL,
+        "hits": hits,
+        "images": num,
+    }
+
+
 def _hits(model: Path, task: Task) -> int:
-    """How many test images the network on disk gets right."""
+    """Counts the test images that the network on disk classifies correctly."""
     predict = jaxnas.load(model)
     x, num = task.test.x, len(task.test.x)
     # Blocks of one size, so that one program serves all.
     size = min(BLOCK, num)
     padded = np.pad(x, ((0, -num % size), (0, 0), (0, 0), (0, 0)), mode="edge")
-    found = [
-        np.asarray(predict(part)) for part in np.split(padded, len(padded) // size)
-    ]
-    return int(np.sum(np.argmax(np.concatenate(found)[:num], -1) == task.test.y))
+    blocks = np.split(padded, len(padded) // size)
+    predicted = np.concatenate([np.asarray(predict(block)) for block in blocks])
+    return int(np.sum(np.argmax(predicted[:num], -1) == task.test.y))
 
 
 def _read(folder: Path, names: list[str], epochs: int) -> dict[str, np.ndarray]:
-    """The curves (n, epochs) of trainings, and their architectures."""
+    """Reads the curves (n, epochs) of trainings, and adds their architectures.
+
+    Args:
+      folder: of the trainings of the search.
+      names: architectures in the notation of the benchmark.
+      epochs: of their trainings.
+
+    Returns: arrays by name; empty if there are no architectures.
+    """
     archs = [nasbench201.from_string(name) for name in names]
     curves = [training_store.load_curves(folder, arch, epochs) for arch in archs]
     if not curves:
         return {}
-    wanted = "loss", "train", "valid", "seconds"
-    together = {name: np.stack([c[name] for c in curves]) for name in wanted}
-    return together | {"arch": np.stack(archs)}
+    stacked = {
+        name: np.stack([curve[name] for curve in curves])
+        for name in ("loss", "train", "valid", "seconds")
+    }
+    return stacked | {"arch": np.stack(archs)}

@@ -1,176 +1,92 @@
-"""Searches the best cell for the user's images in a given number of minutes."""
+"""The program of a search for the best cell on the user's images.
+
+`search_images` reads as the stages follow each other; a `Study` is what they share.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from jaxnas.benchmarks.training import training_benchmark
-from jaxnas.io import checkpoints, files, run_folder
+from jaxnas.io import files, run_folder
 from jaxnas.networks import runs
 from jaxnas.networks.train import Data, Recipe, epoch_steps
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
-from jaxnas.studies import cli, seed_store
-from jaxnas.studies.images import cell_scores, stages, training_costs
-from jaxnas.studies.images.budget import Ledger
-from jaxnas.studies.images.log import Lines
+from jaxnas.studies import seed_store
+from jaxnas.studies.images import (
+    cell_scores,
+    final_training,
+    stages,
+    training_costs,
+)
+from jaxnas.studies.images.budget import TimeBudget
+from jaxnas.studies.images.cell_scores import ScoredCells
+from jaxnas.studies.images.config import Config, validate
+from jaxnas.studies.images.log import SearchLog
 from jaxnas.studies.images.results import Results
-from jaxnas.studies.images.tasks import Task, default_data, some, task
-from jaxnas.studies.images.training_costs import Costs, affordable
+from jaxnas.studies.images.tasks import Task, default_data, load_task, subsample
+from jaxnas.studies.images.training_costs import TrainingCosts, affordable
 from jaxnas.types import Evaluate
 
-ROOM = 2**26  # bytes that have to be free
-HOOK_SECONDS = 45.0  # of the time for scores, from which on hook_logdet is one
+MIN_FREE = 2**26  # bytes on the disk of the results
+HOOK_SECONDS = 45.0  # for scores, below which hook_logdet would hardly be compiled
 
 
-@dataclass(frozen=True)
-class Config:
-    """Which images, how long, and how large the networks are."""
+class Study(NamedTuple):
+    """What all stages of a search share."""
 
-    data: str | None = None
-    """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
-    class folders with PNG, JPEG or WebP files, which are turned upright and laid over white
-    where they are transparent, a folder of idx files or of CIFAR's batches, or a batch of
-    CIFAR. Default: fashion-mnist where it is installed, else digits."""
-    minutes: float = 10.0
-    """Of work, compilation included, which alone takes up to two; what was done before a
-    kill counts."""
-    method: Literal["gp", "random"] = "gp"
-    """Gaussian process over the best-scored cells, or random search over all."""
-    arch: str | None = None
-    """A cell in NAS-Bench-201's notation that is trained without a search."""
-    size: int | None = None
-    """Pixels on each side to which images are scaled, files that are not square squeezed;
-    default: those of the images, to the nearest multiple of 4, at most 32."""
-    channels: int | None = None
-    """Of the first stage; default: 8, and 16 from 32 pixels."""
-    cells_per_stage: int = 1
-    """Cells in each of the three stages."""
-    batch: int | None = None
-    """Architectures that are chosen together; default: by the devices."""
-    workers: int = 1
-    """Trainings of the search at the same time on a CPU, each of which compiles the program
-    for itself: pays where there are many cores; at most 50. The first device may use all
-    cores too."""
-    keep: float = 0.25
-    """The share of cells that is searched, those with the best scores."""
-    train_images: int = 2000
-    """Of a training of the search, at most."""
-    valid_images: int = 1000
-    """By which those are compared, at most."""
-    valid_share: float = 0.2
-    """Of the images that are for validation."""
-    test_share: float = 0.2
-    """Of the images that are for tests, where they have no test part of their own."""
-    lr: float = 0.1
-    """Highest learning rate."""
-    flip: bool | None = None
-    """Mirror half of the training images; default: those with colours."""
-    seed: int = 0
-    """Of the parts, the weights and the search."""
-    out: str = "results/search_images"
-    """Folder for the results."""
+    config: Config
+    task: Task
+    data: Data  # images of a training of the search
+    recipe: Recipe
+    out: Path
+    budget: TimeBudget
+    log: SearchLog
+    results: Results
 
 
 def search_images(config: Config) -> dict[str, Any]:
-    """Searches, or goes on with what is in the folder.
+    """Searches, or continues the search of the folder.
 
-    Returns: what result.json holds.
+    Returns: the content of result.json.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    config = dataclasses.replace(
-        config, data=default_data() if config.data is None else config.data
-    )
-    _check(config)
-    what = _task(config)
-    short = some(what.train, config.train_images, config.seed)
-    data = what.data(short, some(what.valid, config.valid_images, config.seed))
-    recipe = stages.recipe(what.network, len(data.x), config.lr, config.flip)
-    runs.validate_training(what.network, recipe, training_costs.HEAVIEST[None], data)
-    out = _claim(config, what)
-    results = Results(out, what, dataclasses.asdict(config))
-    ledger = Ledger(out / "ledger.json", 60 * config.minutes)
-    lines = Lines(Console(stderr=True), ledger)
+    study = _open(config)
+    config, results, log = study.config, study.results, study.log
     if results.finished():
-        return lines.finished(results.read(), out)
+        return log.finished(results.read(), study.out)
     method = config.method if config.arch is None else "the cell that was given"
-    lines.begin(what, method, results.read().get("validation accuracy", -1.0))
-
-    def tell(new: Evaluation) -> None:
-        ledger.save()
-        lines.evaluated(new)
-        results.best_so_far(new)
-
-    def search() -> Search:
-        if scored is None:
-            return stages.random(plan)
-        return stages.gaussian_process(
-            scored.best(config.keep, plan.steps * plan.batch), plan
-        )
-
-    def report(number: int, curves: dict[str, np.ndarray]) -> None:
-        ledger.save()
-        lines.trained(number, curves)
-
+    log.begin(study.task, method, results.read().get("validation accuracy", -1.0))
     # Without scores there is more time for trainings.
     scored = None
     if config.method == "gp" and config.arch is None:
-        scored = _scored(config, what, out, ledger, lines)
-    scored, plan = _planned(config, what, data, recipe, scored, ledger, lines)
-    key = jax.random.key(config.seed)
-
-    def trainings(epochs: int) -> Evaluate:
-        return training_benchmark(
-            key,
-            what.network,
-            dataclasses.replace(recipe, epochs=epochs),
-            data,
-            folder=out / "trainings",
-            devices=jax.local_devices()[: config.workers],
-        )
-
-    evaluate = trainings(plan.epochs)
-    if config.arch is not None:
-        found = [stages.given(config.arch, evaluate, plan)]
-    else:
-        found = stages.searched(
-            search, evaluate, plan, ledger, out / "search", config.seed, tell
-        )
-    lines.comparing(found, plan)
+        scored = _score(study)
+    scored, plan = _plan(study, scored)
+    history = _search(study, scored, plan)
+    log.comparing(history, plan)
     # A longer training has a schedule of its own.
-    longer = trainings(stages.LONGER * plan.epochs)
-    ranked = stages.compared(found, longer, plan, ledger)
-    final = stages.Final(
-        **ledger.once(
-            "final",
-            lambda: stages.planned(
-                ranked[0][0], found, data, plan, what, recipe, ledger
-            )._asdict(),
-        )
-    )
-    last = dataclasses.replace(
-        recipe, epochs=final.epochs, warmup=min(1.0, final.epochs / 8)
-    )
-    lines.finally_trains(ranked[0], final, len(data.x))
-    trained = stages.finally_trained(
-        ranked[0][0], final, data, what, last, out / "final", config.seed, report
-    )
-    results.write(found, ranked, plan, final, trained, last, ledger)
-    return lines.finished(results.read(), out)
+    longer = _trainings(study, stages.FINALIST_FACTOR * plan.epochs)
+    ranked = stages.rank_finalists(history, longer, plan, study.budget)
+    _train_final(study, history, ranked, plan)
+    return log.finished(results.read(), study.out)
 
 
-def _task(config: Config) -> Task:
-    return task(
-        config.data or "",
+def _open(config: Config) -> Study:
+    """Validates the settings, loads the images and claims the folder."""
+    data = default_data() if config.data is None else config.data
+    config = dataclasses.replace(config, data=data)
+    validate(config)
+    task = load_task(
+        data,
         size=config.size,
         channels=config.channels,
         cells_per_stage=config.cells_per_stage,
@@ -178,97 +94,152 @@ def _task(config: Config) -> Task:
         test_share=config.test_share,
         seed=config.seed,
     )
+    train = subsample(task.train, config.train_images, config.seed)
+    valid = subsample(task.valid, config.valid_images, config.seed)
+    data = task.data(train, valid)
+    recipe = stages.training_recipe(task.network, len(data.x), config.lr, config.flip)
+    runs.validate_training(task.network, recipe, training_costs.HEAVIEST[None], data)
+    out = _claim_folder(config, task)
+    results = Results(out, task, dataclasses.asdict(config))
+    budget = TimeBudget(out / "budget.json", 60 * config.minutes)
+    log = SearchLog(Console(stderr=True), budget)
+    return Study(config, task, data, recipe, out, budget, log, results)
 
 
-def _planned(
-    config: Config,
-    what: Task,
-    data: Data,
-    recipe: Recipe,
-    scored: cell_scores.Scored | None,
-    ledger: Ledger,
-    lines: Lines,
-) -> tuple[cell_scores.Scored | None, stages.Plan]:
-    """Of the scored cells those that can be afforded, and what there is time for."""
+def _score(study: Study) -> ScoredCells:
+    """Scores untrained cells, as many as there is time for."""
+    config, budget = study.config, study.budget
+
+    def report(done: int, total: int) -> bool:
+        budget.save()
+        study.log.scored(done, total)
+        return budget.left(stages.SCORING_END) <= 0
+
+    hook = 60 * config.minutes * stages.SCORING_END >= HOOK_SECONDS
+    if hook:
+        study.log.compiling("scores of untrained networks")
+    folder = files.make_folder(study.out / "scores")
+    options = {"hook": hook, "seed": config.seed, "report": report}
+    return cell_scores.score_cells(study.task, folder, **options)
+
+
+def _plan(
+    study: Study, scored: ScoredCells | None
+) -> tuple[ScoredCells | None, stages.Plan]:
+    """Measures costs; returns the scored cells that can be afforded, and the plan."""
+    config, task, budget = study.config, study.task, study.budget
 
     def measure() -> dict[str, Any]:
-        lines.compiling("a training of the search")
-        found = training_costs.measured(
-            what.network, recipe, data, config.batch, config.workers
-        )
-        return found._asdict()
+        study.log.compiling("a training of the search")
+        options = config.batch, config.workers
+        costs = training_costs.measure(task.network, study.recipe, study.data, *options)
+        return costs._asdict()
 
-    costs = Costs(**ledger.once("costs", measure))
+    costs = TrainingCosts(**budget.once("costs", measure))
     if config.arch is not None:
         archs = nasbench201.from_string(config.arch)[None]
     elif scored is None:
         archs = cell_scores.candidates()
     else:
-        seconds = costs.of(what.network, scored.arch)
-        allowed = affordable(seconds, *stages.enough(what, data, ledger))
-        lines.affordable(int(allowed.sum()), len(allowed))
+        seconds = costs.of(task.network, scored.arch)
+        needed = final_training.requirements(task, study.data, budget)
+        allowed = affordable(seconds, *needed)
+        study.log.affordable(int(allowed.sum()), len(allowed))
         scored = scored.only(allowed)
-        archs = scored.best(config.keep, stages.MOST_EVALUATIONS).arch
-    typical = float(costs.of(what.network, archs).mean())
-    steps, _ = epoch_steps(recipe, len(data.x))
-    plan = stages.Plan(
-        **ledger.once(
-            "plan", lambda: stages.plan(costs, typical, steps, ledger)._asdict()
-        )
-    )
-    lines.planned(costs, plan)
+        archs = scored.best(config.keep, stages.MAX_EVALUATIONS).arch
+    typical = float(costs.of(task.network, archs).mean())
+    steps, _ = epoch_steps(study.recipe, len(study.data.x))
+
+    def decide() -> dict[str, Any]:
+        return stages.make_plan(costs, typical, steps, budget)._asdict()
+
+    plan = stages.Plan(**budget.once("plan", decide))
+    study.log.planned(costs, plan)
     return scored, plan
 
 
-def _scored(
-    config: Config, what: Task, out: Path, ledger: Ledger, lines: Lines
-) -> cell_scores.Scored:
-    def report(done: int, total: int) -> bool:
-        ledger.save()
-        lines.scored(done, total)
-        return ledger.left(stages.SCORED) <= 0
-
-    # In less time hardly more than its compilation would be done.
-    hook = 60 * config.minutes * stages.SCORED >= HOOK_SECONDS
-    lines.compiling("scores of untrained networks" if hook else None)
-    scores = files.make_folder(out / "scores")
-    return cell_scores.score(what, scores, hook=hook, seed=config.seed, report=report)
-
-
-def _check(config: Config) -> None:
-    """Raises `ValueError` for what no search can have."""
-    cli.minutes(config)
-    if not 0 < config.keep <= 1:
-        raise ValueError(f"--keep must be above 0 and at most 1, not {config.keep}")
-    cli.seed(config, "seed")
+def _search(
+    study: Study, scored: ScoredCells | None, plan: stages.Plan
+) -> list[Evaluation]:
+    """Runs the search, or the one training of a given architecture."""
+    config, budget = study.config, study.budget
+    evaluate = _trainings(study, plan.epochs)
     if config.arch is not None:
-        nasbench201.from_string(config.arch)
-    cli.positive(config, "train_images", "valid_images")
-    # By default a batch has a cell for every worker.
-    for flag, value in (("batch", config.batch), ("workers", config.workers)):
-        if value is not None and not 1 <= value <= cell_scores.FEWEST:
-            raise ValueError(
-                f"--{flag} must be 1 to {cell_scores.FEWEST}, the fewest cells that are "
-                f"searched, not {value}"
-            )
-    checkpoints.require_orbax()
+        return [stages.train_given(config.arch, evaluate, plan)]
+
+    def make() -> Search:
+        if scored is None:
+            return stages.random_baseline(plan)
+        trainings = plan.steps * plan.batch
+        return stages.gp_search(scored.best(config.keep, trainings), plan)
+
+    def on_evaluation(new: Evaluation) -> None:
+        budget.save()
+        study.log.evaluated(new)
+        study.results.save_incumbent(new)
+
+    folder = study.out / "search"
+    return stages.run_search(
+        make, evaluate, plan, budget, folder, config.seed, on_evaluation
+    )
 
 
-def _claim(config: Config, what: Task) -> Path:
-    """The folder for the results, made where it is missing."""
-    described = dataclasses.asdict(config) | {"images_sha256": what.digest()}
-    del described["out"]
-    folder = seed_store.open_folder(config.out, described)
+def _trainings(study: Study, epochs: int) -> Evaluate:
+    """The evaluation of architectures by trainings of so many epochs."""
+    return training_benchmark(
+        jax.random.key(study.config.seed),
+        study.task.network,
+        dataclasses.replace(study.recipe, epochs=epochs),
+        study.data,
+        folder=study.out / "trainings",
+        devices=jax.local_devices()[: study.config.workers],
+    )
+
+
+def _train_final(
+    study: Study,
+    history: list[Evaluation],
+    ranked: list[tuple[str, float]],
+    plan: stages.Plan,
+) -> None:
+    """Trains the best architecture on all images and writes the results."""
+    task, data, budget = study.task, study.data, study.budget
+    (arch, _), *_ = ranked
+
+    def decide() -> dict[str, Any]:
+        inputs = arch, history, data, plan, task, study.recipe, budget
+        return final_training.plan_final_training(*inputs)._asdict()
+
+    def report(number: int, curves: dict[str, np.ndarray]) -> None:
+        budget.save()
+        study.log.epoch(number, curves)
+
+    final = final_training.FinalPlan(**budget.once("final", decide))
+    warmup = min(1.0, final.epochs / 8)
+    recipe = dataclasses.replace(study.recipe, epochs=final.epochs, warmup=warmup)
+    study.log.final_training(ranked[0], final, len(data.x))
+    folder, seed = study.out / "final", study.config.seed
+    trained = final_training.train_final(
+        arch, final, data, task, recipe, folder, seed, report
+    )
+    study.results.write(history, ranked, plan, final, trained, recipe, budget)
+
+
+def _claim_folder(config: Config, task: Task) -> Path:
+    """Makes the folder for the results, which belongs to these settings and images."""
+    identity = dataclasses.asdict(config) | {"images_sha256": task.digest()}
+    del identity["out"]
+    folder = seed_store.open_folder(config.out, identity)
     out = folder.path
     try:
-        there = next(p for p in (out, *out.absolute().parents) if p.exists())
-        free = shutil.disk_usage(there).free
-        if free < ROOM:
-            found, wanted = free >> 20, ROOM >> 20
-            raise ValueError(
-                f"cannot use --out {out}: {found} MiB are free there, wanted {wanted}"
-            )
+        nearest = next(p for p in (out, *out.absolute().parents) if p.exists())
+        free = shutil.disk_usage(nearest).free
     except OSError as error:
         raise ValueError(f"cannot use --out {out}: {error.strerror}") from error
+    if free < MIN_FREE:
+        raise ValueError(
+            f"cannot use --out {out}: {free >> 20} MiB are free there, wanted "
+            f"{MIN_FREE >> 20}"
+        )
     run_folder.create(folder)
     return out

@@ -1,4 +1,4 @@
-"""Images of the user's own as a task for a search: parts, sizes, what is trained on."""
+"""Images of the user as a task: their division into parts, their size, the network."""
 
 from __future__ import annotations
 
@@ -15,38 +15,46 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.train import Data
 
 # Larger networks and images would end in failed allocations, not in results.
-MOST = {"size": 256, "channels": 512, "cells_per_stage": 50}
-LARGEST = 32  # pixels on each side, unless the user wants more
+MAX_VALUES = {"size": 256, "channels": 512, "cells_per_stage": 50}
+DEFAULT_MAX_SIZE = 32  # pixels on each side, unless the user asks for more
 
 
 class Task(NamedTuple):
-    """What is to be learnt; all images are of the network's size, their pixels raw."""
+    """A classification task; images have the network's size, and pixels from 0 to 255."""
 
     network: NetworkConfig
     train: Images
     valid: Images
     test: Images
-    mean: np.ndarray  # (colours,), of the images of training and validation
-    std: np.ndarray
+    mean: np.ndarray  # (colours,) of the pixels of training and validation images
+    std: np.ndarray  # (colours,) the standard deviation of the same
 
     def normalised(self, images: Images) -> Images:
-        """The images as networks see them."""
+        """Normalises images by the task's mean and deviation, as networks see them."""
         return datasets.normalise(images, self.mean, self.std)
 
     def data(self, train: Images, valid: Images) -> Data:
-        """What a training may see of them, normalised."""
+        """Returns normalised images for trainings, without any test image.
+
+        Args:
+          train: to train on.
+          valid: to compare trainings by.
+        """
         x, x_valid = self.normalised(train).x, self.normalised(valid).x
         return Data.without_test(x, train.y, x_valid, valid.y, -self.mean / self.std)
 
     def digest(self) -> str:
-        """The sha256 of all images and labels: a file of the same name may have others."""
-        found = hashlib.sha256()
-        for part in (self.train, self.valid, self.test):
-            found.update(part.x.tobytes() + part.y.tobytes())
-        return found.hexdigest()
+        """Returns the sha256 of all images and labels.
 
-    def both(self) -> Images:
-        """The images of training and validation."""
+        It identifies the task, as a file of the same name may hold other images.
+        """
+        digest = hashlib.sha256()
+        for part in (self.train, self.valid, self.test):
+            digest.update(part.x.tobytes() + part.y.tobytes())
+        return digest.hexdigest()
+
+    def train_and_valid(self) -> Images:
+        """Returns the images of training and validation in one set."""
         x, y = (
             np.concatenate(p) for p in zip(self.train[:2], self.valid[:2], strict=True)
         )
@@ -54,12 +62,12 @@ class Task(NamedTuple):
 
 
 def default_data() -> str:
-    """Fashion-MNIST where it is installed, else the digits of scikit-learn."""
+    """Returns "fashion-mnist" where its files are installed, else "digits"."""
     folder = os.environ.get("JAXNAS_FASHION_MNIST") or sources.FASHION_MNIST
     return "fashion-mnist" if Path(folder).is_dir() else "digits"
 
 
-def task(
+def load_task(
     name: str,
     *,
     size: int | None,
@@ -69,28 +77,23 @@ def task(
     test_share: float,
     seed: int,
 ) -> Task:
-    """Loads and divides images.
+    """Loads images, divides them, and chooses the size of the network.
 
     Args:
       name: a name or path, as of `opened.open_images`.
-      size: pixels on each side, a multiple of 4; default: the nearest to the images'
-        own, at most 32.
-      channels: default: 8, and 16 from 32 pixels.
-      valid_share, test_share: of the images; tests only where the images have none.
+      size: pixels on each side, a multiple of 4; default: the multiple of 4 nearest to
+        the size of the images, at most 32.
+      channels: of the first stage; default: 8, and 16 from 32 pixels.
+      cells_per_stage: cells in each of the three stages.
+      valid_share: share of the images for validation, in (0, 1).
+      test_share: share of the images for tests, in (0, 1), where the source has no test
+        images of its own.
+      seed: of the division.
 
-    Raises: `ValueError`, in one line, for all that cannot be learnt from.
+    Raises: `ValueError` for sizes and shares out of range, and for images that cannot be
+      read, are too small, not square, or too few of a class.
     """
-    sizes = {"size": size, "channels": channels, "cells_per_stage": cells_per_stage}
-    for flag, value in sizes.items():
-        if value is not None and not 1 <= value <= MOST[flag]:
-            raise ValueError(
-                f"--{flag.replace('_', '-')} must be 1 to {MOST[flag]}, not {value}"
-            )
-    for flag, share in (("valid-share", valid_share), ("test-share", test_share)):
-        if not 0 < share < 1:
-            raise ValueError(f"--{flag} must be between 0 and 1, not {share}")
-    if valid_share + test_share >= 1:
-        raise ValueError("--valid-share and --test-share leave nothing to train on")
+    _validate(size, channels, cells_per_stage, valid_share, test_share)
     source, tests = opened.open_images(name, size=size)
     height, width = source.x.shape[1:3]
     if min(height, width) < 4:
@@ -98,8 +101,8 @@ def task(
             f"{source.name}: images of {height} x {width} pixels are too small: wanted "
             "at least 4 x 4"
         )
-    size = size or min(LARGEST, (width + 2) // 4 * 4)
-    # Before anything is scaled: sizes that no network has.
+    size = size or min(DEFAULT_MAX_SIZE, (width + 2) // 4 * 4)
+    # Before images are scaled: it rejects sizes that no network can have.
     network = NetworkConfig(
         channels or (16 if size >= 32 else 8),
         cells_per_stage,
@@ -119,12 +122,33 @@ def task(
         ):
             raise ValueError(f"{source.name}: the test images are of another kind")
         train, valid = datasets.split(source, (1 - valid_share, valid_share), seed=seed)
-    found = Task(network, train, valid, tests, np.zeros(0), np.zeros(0))
-    mean, std = datasets.normalisation_constants(found.both())
-    return found._replace(mean=mean, std=std)
+    raw = Task(network, train, valid, tests, np.zeros(0), np.zeros(0))
+    mean, std = datasets.normalisation_constants(raw.train_and_valid())
+    return raw._replace(mean=mean, std=std)
 
 
-def some(images: Images, count: int, seed: int) -> Images:
-    """At most so many of the images, drawn at random."""
+def _validate(
+    size: int | None,
+    channels: int | None,
+    cells_per_stage: int,
+    valid_share: float,
+    test_share: float,
+) -> None:
+    """Raises `ValueError` for what is wrong whatever the images are."""
+    sizes = {"size": size, "channels": channels, "cells_per_stage": cells_per_stage}
+    for flag, value in sizes.items():
+        if value is not None and not 1 <= value <= MAX_VALUES[flag]:
+            raise ValueError(
+                f"--{flag.replace('_', '-')} must be 1 to {MAX_VALUES[flag]}, not {value}"
+            )
+    for flag, share in (("valid-share", valid_share), ("test-share", test_share)):
+        if not 0 < share < 1:
+            raise ValueError(f"--{flag} must be between 0 and 1, not {share}")
+    if valid_share + test_share >= 1:
+        raise ValueError("--valid-share and --test-share leave nothing to train on")
+
+
+def subsample(images: Images, count: int, seed: int) -> Images:
+    """Draws at most `count` of the images at random, without replacement."""
     x, y = datasets.batch(images, min(count, len(images.x)), seed=seed)
     return images._replace(x=x, y=y)

@@ -1,4 +1,8 @@
-"""What trainings of cells cost, from two that were timed, and which can be afforded."""
+"""The cost of training a cell, interpolated between two measurements.
+
+The lightest and the heaviest cell are trained for an epoch; other cells are taken to cost
+in proportion to their MACs between these two.
+"""
 
 from __future__ import annotations
 
@@ -18,61 +22,81 @@ from jaxnas.types import Query
 
 LIGHTEST = np.full(6, nasbench201.SKIP, np.int32)
 HEAVIEST = np.full(6, nasbench201.CONV3, np.int32)
-SHARE = 0.25  # of the cells can always be afforded, the lightest
+ALWAYS_AFFORDABLE = 0.25  # share of the cells, the lightest
 
 
-class Costs(NamedTuple):
-    """Seconds of an epoch of one cell alone."""
+class TrainingCosts(NamedTuple):
+    """Measured seconds of an epoch, and how trainings are run."""
 
-    lightest: float
-    heaviest: float
+    lightest: float  # seconds of an epoch of the lightest cell
+    heaviest: float  # seconds of an epoch of the heaviest cell
     batch: int  # architectures of a step of the search
-    side: int  # trainings that take these seconds together
-    compiling: float  # seconds
+    parallel: int  # trainings side by side, all of which take these seconds
+    compiling: float  # seconds of the compilation of a training
 
     def of(self, network: NetworkConfig, archs: np.ndarray) -> np.ndarray:
-        """(n,) seconds of an epoch of each cell (n, 6), by its MACs."""
+        """Estimates the seconds (n,) of an epoch of cells (n, 6) from their MACs."""
         ends = np.stack([LIGHTEST, HEAVIEST])
         light, heavy = counting.macs(network, ends)
         share = (counting.macs(network, archs) - light) / (heavy - light)
         return self.lightest + share * max(self.heaviest - self.lightest, 0.0)
 
 
-def measured(
+def measure(
     network: NetworkConfig, recipe: Recipe, data: Data, batch: int | None, workers: int
-) -> Costs:
-    """Trains the lightest cell and the heaviest for an epoch each."""
+) -> TrainingCosts:
+    """Trains the lightest cell and the heaviest for an epoch each.
+
+    Args:
+      network: its size.
+      recipe: of a training of the search.
+      data: the images.
+      batch: architectures of a step of the search; default: at least 4 and one for each
+        worker on a CPU, 8 on an accelerator.
+      workers: devices of a CPU that train at the same time.
+    """
     devices = jax.local_devices()[:workers]
     on_cpu = devices[0].platform == "cpu"
     batch = batch or (max(4, workers) if on_cpu else 8)
-    side = min(workers, batch) if on_cpu else batch
-    benchmark = training_benchmark(
+    parallel = min(workers, batch) if on_cpu else batch
+    evaluate = training_benchmark(
         jax.random.key(0), network, recipe, data, devices=devices
     )
     walls, costs = [], []
     for arch in (LIGHTEST, LIGHTEST, HEAVIEST):  # the first run compiles, and warms up
-        asked, begun = query([arch] * side, 1, side), time.monotonic()
-        cost = np.asarray(benchmark(jax.random.key(0), asked).cost, float)
+        query, begun = padded_query([arch] * parallel, 1, parallel), time.monotonic()
+        cost = np.asarray(evaluate(jax.random.key(0), query).cost, float)
         walls.append(time.monotonic() - begun)
         # On an accelerator costs are shares of a training side by side.
         costs.append(max(float(cost.mean() if on_cpu else cost.sum()), 1e-6))
     compiling = max(walls[0] - walls[1], 0.0)
-    return Costs(costs[1], costs[2], batch, side, compiling)
+    return TrainingCosts(costs[1], costs[2], batch, parallel, compiling)
 
 
-def affordable(seconds: np.ndarray, available: float, wanted: float) -> np.ndarray:
-    """(n,) bool: which cells can be trained for `wanted` epochs in the time there is.
+def affordable(seconds: np.ndarray, available: float, epochs: float) -> np.ndarray:
+    """Selects the cells whose final training fits the time.
 
-    A cell that is better after as many epochs is worse where it gets a third of them.
+    A cell that is better after as many epochs is worse if it gets a third of them.
 
     Args:
-      seconds: (n,) of an epoch.  available: seconds.
+      seconds: (n,) of an epoch of each cell.
+      available: seconds of the final training.
+      epochs: that it needs.
+
+    Returns: (n,) bool; the lightest quarter of the cells is always selected.
     """
-    return seconds <= max(available / wanted, np.quantile(seconds, SHARE))
+    lightest = np.quantile(seconds, ALWAYS_AFFORDABLE)
+    return seconds <= max(available / epochs, lightest)
 
 
-def query(archs: list[np.ndarray], epochs: int, size: int) -> Query:
-    """Of `size` slots; those without an architecture ask nothing."""
+def padded_query(archs: list[np.ndarray], epochs: int, size: int) -> Query:
+    """Builds a query of `size` slots; slots beyond the architectures are idle.
+
+    Args:
+      archs: at least one, (6,) each.
+      epochs: to train each for, from scratch.
+      size: of the query, at least the number of architectures.
+    """
     idle = size - len(archs)
     start = np.array([0] * len(archs) + [epochs] * idle, np.int32)
     padded = np.stack(archs + [archs[-1]] * idle).astype(np.int32)

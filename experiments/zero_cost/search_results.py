@@ -1,9 +1,11 @@
-"""What searches on scores came to, beside what is published and expected."""
+"""Results of searches on zero-cost scores, beside published and expected ones.
+
+The published results are those of the Free-Training NAS project, the expected ones come
+from independent runs of its algorithms on the same columns, or are exact.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -25,8 +27,11 @@ PUBLISHED = {"random": "random", "aging": "aging", "aging-warmup": "aging_warmup
 FAR = 3.0
 
 
-class Row(NamedTuple):
-    """One result; accuracies are in percent, seconds are means of the runs."""
+class SearchResult(NamedTuple):
+    """One search on one score and dataset.
+
+    Accuracies are in percent, seconds are means of the runs.
+    """
 
     dataset: str
     score: str
@@ -49,34 +54,35 @@ class Row(NamedTuple):
 
 
 def published() -> dict:
-    """Published and expected results, if the reference files are there."""
+    """Published and expected results; {} where the reference file is not installed."""
     path = sources.shared_folder() / "oracles" / "zero_cost_reference_tables.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def row(
+def summarise(
     key: tuple[str, str, str],
     run: dict[str, np.ndarray],
     score: Score,
     accuracy: np.ndarray,
-    known: dict,
-) -> Row:
-    """One result.
+    references: dict,
+) -> SearchResult:
+    """Summarises the runs of one search.
 
     Args:
       key: dataset, name of the score, algorithm.
-      run: the fields of `score_search.ScoreRun`, runs along the leading axis.
-      accuracy: (n,) to report.
-      known: as from `published`; {} for what no published result can be compared with.
+      run: the fields of `reference_search.ScoreRun`, runs along the leading axis.
+      score: of all n architectures, which the runs searched by.
+      accuracy: (n,) percent, to report for the best-scored architecture of each run.
+      references: as from `published`; {} where no published result is comparable.
     """
     dataset, name, algorithm = key
     last = run["incumbent"][:, -1]
-    found = np.where(last < 0, np.nan, accuracy[last])
-    mean, deviation = float(found.mean()), float(found.std())
-    place = dataset, name, PUBLISHED[algorithm]
-    report = _find(known, "report_search_tables", *place)
+    reached = np.where(last < 0, np.nan, accuracy[last])
+    mean, deviation = float(reached.mean()), float(reached.std())
+    keys = dataset, name, PUBLISHED[algorithm]
+    report = _find(references, "report_search_tables", *keys)
     # Independent runs of the published algorithm, on the same columns.
-    other = _find(known, "expected_search_results_on_csv", *place)
+    other = _find(references, "expected_search_results_on_csv", *keys)
     expected = other.get("mean", math.nan), other.get("std", math.nan)
     charged, variance = other.get("time_mean", math.nan), 1 / other.get("runs", 1)
     if algorithm == "random":
@@ -85,16 +91,16 @@ def row(
         charged, variance = visits * float(score.seconds.mean(dtype=float)), 0.0
     # Accuracies have two decimals: runs that all end alike can differ in rounding.
     spread = max(deviation, expected[1], 1e-2)
-    return Row(
+    return SearchResult(
         *key,
-        runs=len(found),
+        runs=len(reached),
         accuracy=mean,
         deviation=deviation,
         expected=expected[0],
         expected_deviation=expected[1],
         published=report.get("acc_mean", math.nan),
         published_deviation=report.get("acc_std", math.nan),
-        far=(mean - expected[0]) / (spread * math.sqrt(1 / len(found) + variance)),
+        far=(mean - expected[0]) / (spread * math.sqrt(1 / len(reached) + variance)),
         best=float((score.value[last] == np.nanmax(score.value)).mean()),
         charged=float(run["charged"].mean(dtype=float)),
         charged_expected=charged,
@@ -106,32 +112,31 @@ def row(
 
 
 def _find(tree: dict, *path: str) -> dict:
+    """The part of nested dicts below these keys; {} where one is missing."""
     for name in path:
         tree = tree.get(name, {})
     return tree
 
 
-def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
-    """Writes a line for each result, atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for one in rows:
-        writer.writerow([f"{x:.7g}" if isinstance(x, float) else x for x in one])
-    files.atomic_write(path, text.getvalue().encode())
+def write_csv(path: str | Path, results: Sequence[SearchResult]) -> None:
+    """Writes a line for each result, atomically; numbers have seven digits."""
+    lines = [[f"{x:.7g}" if isinstance(x, float) else x for x in r] for r in results]
+    files.write_csv(path, SearchResult._fields, lines)
 
 
-def show(console: Console, rows: Sequence[Row]) -> None:
-    """Prints, for each dataset, a table of accuracies and one of what they cost."""
-    for dataset in dict.fromkeys(one.dataset for one in rows):
-        _show_dataset(console, dataset, [r for r in rows if r.dataset == dataset])
-    known = [one for one in rows if not math.isnan(one.far)]
-    near = sum(abs(one.far) <= FAR for one in known)
-    line = f"{near} of {len(known)} results within {FAR:g} standard errors"
+def show(console: Console, results: Sequence[SearchResult]) -> None:
+    """Prints, for each dataset, a table of accuracies and one of costs."""
+    for dataset in dict.fromkeys(one.dataset for one in results):
+        _show_dataset(console, dataset, [r for r in results if r.dataset == dataset])
+    compared = [one for one in results if not math.isnan(one.far)]
+    near = sum(abs(one.far) <= FAR for one in compared)
+    line = f"{near} of {len(compared)} results within {FAR:g} standard errors"
     console.print(f"{line} of what is expected", highlight=False, soft_wrap=True)
 
 
-def _show_dataset(console: Console, dataset: str, rows: Sequence[Row]) -> None:
+def _show_dataset(
+    console: Console, dataset: str, results: Sequence[SearchResult]
+) -> None:
     accuracy, cost = terminal.plain(), terminal.plain()
     for table, names in (
         (accuracy, ("accuracy, %", "expected", "published", "off", "found")),
@@ -141,7 +146,7 @@ def _show_dataset(console: Console, dataset: str, rows: Sequence[Row]) -> None:
             table.add_column(column, no_wrap=True)
         for column in names:
             table.add_column(column, justify="right", no_wrap=True)
-    for one in rows:
+    for one in results:
         far = "" if math.isnan(one.far) else f"{one.far:+.1f}"
         accuracy.add_row(
             *(one.score, one.algorithm),
@@ -155,7 +160,7 @@ def _show_dataset(console: Console, dataset: str, rows: Sequence[Row]) -> None:
         counts = *seconds, one.lookups, one.distinct, one.seconds
         cost.add_row(one.score, one.algorithm, *map(_number, counts))
     for line, table in (
-        (f"{dataset}: best-scored cell, mean±std of {rows[0].runs} runs", accuracy),
+        (f"{dataset}: best-scored cell, mean±std of {results[0].runs} runs", accuracy),
         (f"{dataset}: seconds if each look costs, and if each cell costs once", cost),
     ):
         console.print(line, highlight=False, soft_wrap=True)

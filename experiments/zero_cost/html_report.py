@@ -1,4 +1,4 @@
-"""One page of HTML that needs no other file: a table, and figures inside of it."""
+"""A self-contained HTML page: a table, and figures embedded as base64."""
 
 from __future__ import annotations
 
@@ -30,18 +30,21 @@ def write(
     """Writes the page, atomically.
 
     Args:
-      table: header, and the cells of each line.
-      folder: where the figures are.   figures: what each png file shows, in order.
+      path: the html file.
+      title: heading, as plain text.
+      intro: the paragraph below it, as plain text.
+      table: header, and the cells of each line, as plain text.
+      folder: the folder of the figures.
+      figures: caption of each png file of the folder, in the page's order.
+
+    Raises: `ValueError` if it cannot be written; `OSError` for a missing figure.
     """
     header, lines = table
-    row = lambda tag, cells: "".join(  # noqa: E731
-        f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells
-    )
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(intro)}</p>",
-        f"<div><table><tr>{row('th', header)}</tr>",
-        *(f"<tr>{row('td', line)}</tr>" for line in lines),
+        f"<div><table>{_row('th', header)}",
+        *(_row("td", line) for line in lines),
         "</table></div>",
     ]
     for name, caption in figures.items():
@@ -56,3 +59,9 @@ def write(
     page = f"{lang}<head>{head}<style>{_STYLE}</style></head>\n<body>\n"
     page += "\n".join(body) + "\n</body></html>\n"
     files.atomic_write(path, page.encode())
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    """A row of a table whose cells are of this tag."""
+    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{inside}</tr>"
