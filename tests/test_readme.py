@@ -37,7 +37,17 @@ SMALLER = {
 
 def blocks(page, language="python"):
     """Blocks of a language; "" is of those without one."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+    found, inside = [], None
+    for line in page.read_text().splitlines():
+        if inside is None and line.startswith("```"):
+            inside, lines = line[3:], []
+        elif line == "```":
+            if inside == language:
+                found.append("\n".join(lines) + "\n")
+            inside = None
+        elif inside is not None:
+            lines.append(line)
+    return found
 
 
 def run(page, index, **given):

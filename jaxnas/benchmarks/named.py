@@ -1,7 +1,6 @@
 """Tables and benchmarks by name or by file, with the space found for them.
 
-    benchmark = open_benchmark("analog", dataset="cifar10", split="test", epochs=200,
-                               seed="mean")
+    benchmark = open_benchmark("analog", dataset="cifar10", split="test", epochs=200)
 
 `NAMES` lists the tables that the library knows how to find, `SPACES` the spaces that
 table files can be of.
@@ -79,7 +78,7 @@ def open_benchmark(
     dataset: str,
     split: str,
     epochs: int | Sequence[int],
-    seed: str | int,
+    seed: str | int = "mean",
     curves: bool = False,
     truth: Mapping[str, Any] | None = None,
 ) -> Benchmark:
@@ -90,7 +89,7 @@ def open_benchmark(
       dataset: the images, as the table's columns call them.
       split: "train", "valid", "test" or "valtest".
       epochs: a training schedule, or several in ascending order.
-      seed: "mean", "random", or the index of one run.
+      seed: "mean" of the runs, "random" for one of them, or its index.
       curves: whether the stored epochs of the schedule are fidelity levels.
       truth: what differs in the column of true scores, as `dict(split="test")`.
 
