@@ -10,7 +10,7 @@ import pytest
 from official_samples import refused
 
 from jaxnas.benchmarks import named, table_files
-from jaxnas.benchmarks.importers import nb101, official
+from jaxnas.benchmarks.importers import nb101, nb101_metrics, official
 from jaxnas.benchmarks.importers.nb101_encoding import encode_cells
 from jaxnas.io import npz, tfrecord
 
@@ -114,7 +114,7 @@ def test_it_agrees_with_the_reference_table(tmp_path, cells, shared, monkeypatch
 def test_a_message_in_another_order_is_the_same():
     points = evaluations(0.9, 108, 1)
     message = samples.metrics(points, 300, 1.0)
-    numbers, params, total = nb101._metrics(message)
+    numbers, params, total = nb101_metrics.decode_metrics(message)
     reordered = b""
     for point in points:
         parts = [
@@ -123,10 +123,13 @@ def test_a_message_in_another_order_is_the_same():
         # An unknown field, as a later version of the message may have.
         body = b"".join(parts[::-1]) + b"\x38\x05" + b"\x45abcd"
         reordered = b"\x0a" + bytes([len(body)]) + body + reordered
-    assert nb101._metrics(b"\x10\xac\x02" + message[:-12] + message[-9:])[1] == 300
+    assert (
+        nb101_metrics.decode_metrics(b"\x10\xac\x02" + message[:-12] + message[-9:])[1]
+        == 300
+    )
     with pytest.raises(ValueError, match="not in the order of training"):
-        nb101._metrics(reordered + b"\x10\xac\x02")
-    found = nb101._evaluation(body)
+        nb101_metrics.decode_metrics(reordered + b"\x10\xac\x02")
+    found = nb101_metrics._evaluation(body)
     assert tuple(found) == points[-1]
     assert (params, total, len(numbers)) == (300, 1.0, 12)
 
@@ -149,18 +152,18 @@ def spoiled():
         return put(4, base64.b64encode(data).decode())
 
     good = evaluations(0.9, 108, 1)
-    yield lambda record: b"[", "record 0 is none of a cell"
-    yield lambda record: b"[" * 9000, "record 0 is none of a cell"
+    yield lambda record: b"[", "record 0 is not of a cell"
+    yield lambda record: b"[" * 9000, "record 0 is not of a cell"
     yield lambda record: b'{"a": 1}', "wanted a list of a hash"
     yield put(0, 3), "wanted a list of a hash"
-    yield put(0, "xyz"), "record 0 is none of a cell: non-hexadecimal"
+    yield put(0, "xyz"), "record 0 is not of a cell: non-hexadecimal"
     yield put(0, "00"), "it has the hash 00"
     yield put(1, 0), "0 epochs"
     yield put(1, 10**9), "1000000000 epochs"
     yield put(1, True), "wanted a list of a hash"
     yield put(2, "0111"), "cell 0 is 0111 of"
     yield put(3, "input,output"), "cell 0 is"
-    yield put(4, "!"), "record 0 is none of a cell"
+    yield put(4, "!"), "record 0 is not of a cell"
     yield message(good[:2]), "found 2"
     yield message([(0, 1, 0.1, 0.1)] * 3), "an evaluation has no time"
     yield message([*good[:2], (108.0, -1.0, 0.1, 0.1, 0.1)]), "it has the time -1.0"
@@ -190,7 +193,7 @@ def test_a_hash_is_of_one_cell_and_of_few_runs(tmp_path, cells):
     parts = json.loads(other)
     parts[0] = json.loads(one)[0]
     path.write_bytes(samples.tfrecords([one, json.dumps(parts).encode()]))
-    assert "record 1 is none of a cell: it is another cell" in refused(
+    assert "record 1 is not of a cell: it is another cell" in refused(
         official.read, path, partial=True
     )
     path.write_bytes(samples.tfrecords([one] * 17))

@@ -152,7 +152,7 @@ def test_a_table_of_all_cells_is_a_benchmark(shared, monkeypatch, tmp_path, smal
     for row, accuracy in enumerate(known.columns["cifar10/valid/12"].tolist()):
         own = {k: dict(v) if isinstance(v, dict) else v for k, v in state.items()}
         own["eval_acc1es"]["x-valid@11"] = accuracy
-        runs.place(runs.number(own), row, ("cifar10-valid", 12), 777)
+        runs.assign(runs.number(own), row, ("cifar10-valid", 12), 777)
     table = nb201._table("nb201", "made", ("0" * 64, ""), [*known.arch], runs)
     table_files.save(tmp_path / "table.npz", table)
     what = {"dataset": "cifar10-valid", "split": "valid", "epochs": 12, "seed": 0}
@@ -201,10 +201,10 @@ def spoiled():
     yield put_in("train_acc1es", 3, 100.5), "a run has the accuracy 100.5"
     yield put_in("train_acc1es", 3, -1.0), "a run has the accuracy -1.0"
     yield put_in("train_acc1es", 3, float("nan")), "accuracy that is not a number"
-    yield put_in("train_acc1es", 3, "93"), "none that is a number"
+    yield put_in("train_acc1es", 3, "93"), "or one that is not a number"
     yield put_in("train_acc1es", 200, 90.0), "epochs that it should not have"
     yield put_in("train_times", 3, -1.0), "a run has the time -1.0"
-    yield drop("train_losses", 7), "a run has no loss"
+    yield drop("train_losses", 7), "a run has an epoch without loss"
     yield drop("eval_acc1es", "x-valid@199"), "no accuracy of x-valid at its end"
     yield put_in("eval_acc1es", "x-valid@200", 1.0), "epochs that it should not have"
     yield put_in("eval_losses", "x-test@3", 1.0), "epochs that it should not have"
@@ -213,10 +213,13 @@ def spoiled():
     yield put("name", nested), "unknown dataset tuple"
     yield put("seed", nested), "a run has the seed tuple"
     yield put("latency", nested), "a run has the latency tuple"
-    yield put_in("train_losses", 3, nested), "none that is a number"
+    yield put_in("train_losses", 3, nested), "or one that is not a number"
     yield info("arch_str", nested), "cell 11 says that it is another one"
-    yield info("dataset_seed", {"cifar10-valid": [nested]}), "a seed that is no integer"
-    yield lambda s: s.update(evaluated_indexes=[nested]), "index that is no integer"
+    yield (
+        info("dataset_seed", {"cifar10-valid": [nested]}),
+        "a seed that is not an integer",
+    )
+    yield lambda s: s.update(evaluated_indexes=[nested]), "index that is not an integer"
     yield put("eval_names", "x-valid"), "a run was evaluated on x-valid"
     yield put("params", None), "a run has None million parameters"
     yield put("flop", -1.0), "a run has -1.0 million FLOPs"
@@ -233,8 +236,8 @@ def spoiled():
     yield lambda s: s["arch2infos"][11].update({"50": {}}), "has the schedule 50"
     yield lambda s: s["meta_archs"].append(3), "wanted the list 'meta_archs' of cells"
     yield lambda s: s["meta_archs"].append("x") or s["meta_archs"].append("x"), "twice"
-    yield lambda s: s.pop("meta_archs"), "it is no file of NAS-Bench-201"
-    yield lambda s: s.update(evaluated_indexes=3), "the trained ones no list"
+    yield lambda s: s.pop("meta_archs"), "it is not a file of NAS-Bench-201"
+    yield lambda s: s.update(evaluated_indexes=3), "the trained ones not a list"
     yield lambda s: s.update(evaluated_indexes=[11, 12]), "it has 1 cells and says 2"
 
 
@@ -267,7 +270,9 @@ def test_a_run_that_two_cells_share_is_refused(tmp_path, records):
     full["all_results"]["cifar10-valid", 888] = other
     full["dataset_seed"]["cifar10-valid"].append(888)
     path.write_bytes(samples.torch_zip(shared))
-    assert "a run has no accuracy" in refused(nb201.read_pth, path, partial=True)
+    assert "a run has an epoch without accuracy" in refused(
+        nb201.read_pth, path, partial=True
+    )
 
 
 def test_a_file_that_lacks_cells_is_a_partial_table(tmp_path, small):

@@ -175,7 +175,7 @@ def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path):
         for protocol in range(6):
             path.write_bytes(pickle.dumps(value, protocol))
             message = refused(analog.analog_table, path)
-            assert str(path) in message and "is no data file" in message
+            assert str(path) in message and "is not a data file" in message
             assert "only Architecture and DriftMeasurement" in message
             assert not ran.exists()
     assert name in refused(

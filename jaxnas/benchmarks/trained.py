@@ -1,7 +1,8 @@
 """Tables of networks that this project trains: one network for each function.
 
 Cells of NAS-Bench-201 compute 5,260 different functions (see `nasbench201_classes`). One
-network is trained for each, and stands for all cells of that function.
+network is trained for each, and stands for all cells of that function. `Trainings` are
+the results by function, as they are saved; `as_table` spreads them over the cells.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import NUM_CELLS, SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 
-# What a training gives, (architectures, epochs) each.
 CURVES = ("loss", "train", "valid", "test", "seconds")
+"""The results of a training, (architectures, epochs) each."""
 
 # Former names of fields in the parts of a manifest, and what they are called now.
 FORMER_NAMES = {
@@ -43,25 +44,26 @@ FORMER_NAMES = {
     "settings": {"depth": "cells_per_stage"},
 }
 
-# Trainings that the package has, by the name of the benchmark.
 SHIPPED = {
     "fashion": Path(__file__).parent / "data" / "fashion.npz",
     "fashion-curves": Path(__file__).parent / "data" / "fashion_curves.npz",
 }
+"""Trainings that the package contains, by the name of the benchmark."""
 
 
 def fashion_table() -> BenchmarkTable:
     """Networks of NAS-Bench-201 that this project trained on small Fashion-MNIST.
 
-    Accuracies and whole learning curves of train, valid and test, losses and seconds, of
-    the cells of a random part of all functions; some of them of three runs. The manifest
-    has the settings; `python -m experiments.train_table` makes it and goes on with it.
+    It has the accuracies and whole learning curves of train, valid and test, losses and
+    seconds, for the cells of a random subset of all functions, some of them with three
+    runs. The manifest has the settings; `python -m experiments.train_table` trains them,
+    and extends the table.
     """
     return as_table(load(SHIPPED["fashion"]))
 
 
 def fashion_curves_table() -> BenchmarkTable:
-    """As `fashion`, smaller networks with curves of 12 epochs in place of 4.
+    """As `fashion_table`, but smaller networks with curves of 12 epochs in place of 4.
 
     Early epochs rank the cells imperfectly, and the last epochs of two runs rank them
     alike. Seconds are CPU seconds of one core.
@@ -70,20 +72,26 @@ def fashion_curves_table() -> BenchmarkTable:
 
 
 def representatives(seed: int = 0) -> np.ndarray:
-    """A cell of each function, (5,260, 6) int32, in random order."""
+    """A cell of each function, in random order.
+
+    Args:
+      seed: of the order; a table is extended by cells later in the same order.
+
+    Returns: (5,260, 6) int32.
+    """
     _, first = np.unique(function_classes(keep_dead=False), return_index=True)
     return base.every(SPACE)[np.random.default_rng(seed).permutation(first)]
 
 
 class Trainings(NamedTuple):
-    """What was trained, before it stands for all cells of its function."""
+    """Results of trainings, one cell for each function."""
 
     archs: np.ndarray  # (n, 6), cells of different functions
-    # Of each seed, `CURVES` by name: (m, epochs) float32 for the first m of the cells, NaN
-    # from where a network has diverged.
+    # By seed, `CURVES` by name: (m, epochs) float32 for the first m of the cells, NaN from
+    # the epoch on in which a network has diverged.
     runs: Sequence[Mapping[str, np.ndarray]]
     dataset: str  # what columns call the images
-    manifest: Mapping[str, Any]  # JSON that the table's manifest has as well
+    manifest: Mapping[str, Any]  # JSON that becomes a part of the table's manifest
 
 
 def save(path: str | os.PathLike, trainings: Trainings) -> None:
@@ -91,32 +99,34 @@ def save(path: str | os.PathLike, trainings: Trainings) -> None:
     arrays = {"archs": np.asarray(trainings.archs, np.int8)}
     for index, run in enumerate(trainings.runs):
         arrays |= {f"{index}/{name}": run[name] for name in CURVES}
-    told = {"dataset": trainings.dataset, "told": dict(trainings.manifest)}
-    npz.save_arrays(path, arrays, told)
+    # The files of the package call the manifest "told".
+    manifest = {"dataset": trainings.dataset, "told": dict(trainings.manifest)}
+    npz.save_arrays(path, arrays, manifest)
 
 
 def load(path: str | os.PathLike) -> Trainings:
-    """What `save` wrote.
+    """Reads what `save` wrote.
 
-    Raises: `ValueError` that names the file, if it is missing, damaged or another one.
+    Raises: `ValueError` that names the file, if it is missing, damaged, or holds
+      something else.
     """
-    arrays, told = npz.load_arrays(path)
-    archs, number = arrays.pop("archs", np.zeros(0)), len(arrays) // len(CURVES)
-    wanted = {f"{index}/{name}" for index in range(number) for name in CURVES}
+    arrays, content = npz.load_arrays(path)
+    archs, num_seeds = arrays.pop("archs", np.zeros(0)), len(arrays) // len(CURVES)
+    names = {f"{seed}/{name}" for seed in range(num_seeds) for name in CURVES}
     shapes = {array.shape for array in arrays.values()}
-    right = (
-        number >= 1
-        and wanted == arrays.keys()
+    sound = (
+        num_seeds >= 1
+        and names == arrays.keys()
         and archs.shape == (len(archs), 6)
         and all(len(s) == 2 and s[0] <= len(archs) and s[1] > 0 for s in shapes)
-        and isinstance(told.get("dataset"), str)
-        and isinstance(told.get("told"), dict)
+        and isinstance(content.get("dataset"), str)
+        and isinstance(content.get("told"), dict)
     )
-    if not right:
+    if not sound:
         raise ValueError(f"{path} holds no trainings of NAS-Bench-201")
-    runs = [{name: arrays[f"{i}/{name}"] for name in CURVES} for i in range(number)]
-    manifest = _with_current_names(told["told"])
-    return Trainings(archs.astype(np.int32), runs, told["dataset"], manifest)
+    runs = [{name: arrays[f"{i}/{name}"] for name in CURVES} for i in range(num_seeds)]
+    manifest = _with_current_names(content["told"])
+    return Trainings(archs.astype(np.int32), runs, content["dataset"], manifest)
 
 
 def _with_current_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,12 +142,15 @@ def _with_current_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_table(trainings: Trainings) -> BenchmarkTable:
-    """The table of all cells that compute what one of the trained ones does.
+    """Makes a table of all cells that compute the function of a trained one.
+
+    Args:
+      trainings: the results by function.
 
     Returns: accuracies `<dataset>/<split>/<epochs>` (cells, runs), of the last epoch; of
       every epoch `curve/...`, `loss/...` and `time/...` (cells, runs, epochs), where a
       network that has diverged has an accuracy of 0; and `seconds/...`. Seconds are
-      what the manifest's `clock` says, wall-clock seconds where it says nothing.
+      what the manifest's `clock` says, by default wall-clock seconds.
     Raises: `ValueError` if two of the cells compute the same function.
     """
     archs, runs, dataset, manifest = trainings
@@ -147,8 +160,9 @@ def as_table(trainings: Trainings) -> BenchmarkTable:
     columns: dict[str, np.ndarray] = {}
     meaning: dict[str, str] = {}
 
-    def add(name: str, values: np.ndarray, what: str) -> None:
-        columns[name], meaning[name] = np.asarray(values, np.float32)[rows], what
+    def add(name: str, values: np.ndarray, description: str) -> None:
+        columns[name] = np.asarray(values, np.float32)[rows]
+        meaning[name] = description
 
     trained = ~np.isnan(arrays["seconds"])
     for split in ("train", "valid", "test"):
@@ -166,7 +180,7 @@ def as_table(trainings: Trainings) -> BenchmarkTable:
         f"{clock}, evaluation included, mean of runs",
     )
     digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in CURVES))
-    told = {
+    generated = {
         "source": f"trained by jaxnas on {dataset}",
         "sha256": digest.hexdigest(),
         "columns": meaning,
@@ -175,12 +189,12 @@ def as_table(trainings: Trainings) -> BenchmarkTable:
     }
     name = f"{dataset}-{len(archs)}"
     return table_files.validate_table(
-        BenchmarkTable(name, SPACE.name, cells, columns, told | dict(manifest))
+        BenchmarkTable(name, SPACE.name, cells, columns, generated | dict(manifest))
     )
 
 
 def _joined(runs: Sequence[np.ndarray], num: int) -> np.ndarray:
-    """(num, runs, epochs) float32, NaN for what was not run."""
+    """Stacks the curves of all runs as (num, runs, epochs) float32, NaN for no run."""
     full = np.full((num, len(runs), runs[0].shape[1]), np.nan, np.float32)
     for index, values in enumerate(runs):
         full[: len(values), index] = values
@@ -188,13 +202,21 @@ def _joined(runs: Sequence[np.ndarray], num: int) -> np.ndarray:
 
 
 def _cells(archs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every cell (n, 6) int8 that is covered, which of `archs` stands for it (n,)."""
+    """The cells whose function has been trained.
+
+    Args:
+      archs: (m, 6) trained cells.
+
+    Returns: (n,) the index in `archs` of the cell with the same function, and (n, 6) int8
+      the cells.
+    Raises: `ValueError` if two of `archs` compute the same function.
+    """
     classes, every = function_classes(keep_dead=False), base.every(SPACE)
     codes = np.ravel_multi_index(np.asarray(archs).T, SPACE.choices)
-    row = np.full(len(every), -1)
-    row[classes[codes]] = np.arange(len(archs))
-    if np.count_nonzero(row >= 0) != len(archs):
+    index_of_class = np.full(len(every), -1)
+    index_of_class[classes[codes]] = np.arange(len(archs))
+    if np.count_nonzero(index_of_class >= 0) != len(archs):
         raise ValueError("two of the cells compute the same function")
-    of_cell = row[classes]
-    covered = of_cell >= 0
-    return of_cell[covered], every[covered].astype(np.int8)
+    index = index_of_class[classes]
+    trained = index >= 0
+    return index[trained], every[trained].astype(np.int8)

@@ -1,10 +1,11 @@
 """Trainings on disk: curves of finished ones, checkpoints of those that can be resumed.
 
-Each training of an architecture has its own files. A finished one is an npz of its curves.
-One that stopped before the end of its schedule is an orbax checkpoint with the curves so
-far, which is replaced when the training is resumed and removed when it ends. Besides the
-curves, a folder therefore takes the state of one network (weights, running statistics and
-momentum) for each architecture that was started and not finished.
+Each training of an architecture has its own files, `ARCH-EPOCHS` or `ARCH-EPOCHS-SEED`. A
+finished one is an npz of its curves. One that stopped before the end of its schedule is an
+orbax checkpoint with the curves so far, which is replaced when the training is resumed and
+removed when it ends. Besides the curves, a folder therefore takes the state of one network
+(weights, running statistics and momentum) for each architecture that was started and not
+finished.
 """
 
 from __future__ import annotations
@@ -22,35 +23,42 @@ from jaxnas.networks import runs
 from jaxnas.networks.runs import PartialTraining
 
 Curves = dict[str, np.ndarray]
+"""Curves (epochs,) by name: loss, accuracies in percent, and seconds of each epoch."""
 
 
 class Training(NamedTuple):
     """The identity of a training."""
 
-    arch: tuple[int, ...]
-    seed: int = 0
+    arch: tuple[int, ...]  # the cell
+    seed: int = 0  # of the query: another repetition of the training
     slot: int = 0  # of the query, where slots do not share equal trainings
 
 
 class Store(NamedTuple):
-    """Where trainings of one schedule are kept."""
+    """A folder of trainings of one schedule, and what identifies them."""
 
     folder: Path
-    # What a training depends on besides architecture, repetition and epochs, as JSON.
+    # All that trainings depend on besides architecture, seed and epochs, as JSON values.
     record: dict[str, Any]
     epochs: int  # of the schedule
     like: Any  # shapes of the state of one architecture
 
     def described(self, key: jax.Array) -> dict[str, Any]:
         """The manifest of a training from this key."""
-        told = self.record | {"key": np.asarray(jax.random.key_data(key)).tolist()}
-        return json.loads(json.dumps(told))
+        record = self.record | {"key": np.asarray(jax.random.key_data(key)).tolist()}
+        return json.loads(json.dumps(record))
 
 
 def save(
     store: Store, training: Training, key: jax.Array, begun: PartialTraining
 ) -> None:
-    """Writes a training of one architecture; it replaces an earlier part of it.
+    """Writes a training; it replaces an earlier state of the same training.
+
+    Args:
+      store: the folder, which is made if it is missing.
+      training: the identity.
+      key: of the training.
+      begun: its state and curves (1, ...), up to any epoch of the schedule.
 
     Raises: `ValueError` if it cannot be written.
     """
@@ -67,19 +75,24 @@ def save(
 
 
 def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | None:
-    """The training so far; None if nothing usable is on disk.
+    """Reads a training as far as it has got.
 
-    A damaged file counts as missing: the training restarts and overwrites it.
+    Args:
+      store: the folder, which need not exist.
+      training: the identity.
+      key: of the training.
 
+    Returns: None if there is no file. A damaged file counts as missing: the training
+      restarts and overwrites it.
     Raises: `ValueError` for a file with another manifest: other data, recipe or key.
     """
     path, record = _path(store, training), store.described(key)
     if (finished := _finished(path)).exists():
         try:
-            arrays, told = npz.load_arrays(finished)
+            arrays, manifest = npz.load_arrays(finished)
         except ValueError:
             return _unfinished(store, path, record)
-        _check(finished, told, record)
+        _require_record(finished, manifest, record)
         _remove(path)  # left over if a process was killed in `save`
         names = (*runs.METRICS, "seconds")
         return PartialTraining(store.epochs, None, {n: arrays[n][None] for n in names})
@@ -89,16 +102,17 @@ def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | 
 def _unfinished(
     store: Store, path: Path, record: dict[str, Any]
 ) -> PartialTraining | None:
+    """Reads the checkpoint of a training, if there is a usable one."""
     if not checkpoints.exists(path):
         return None
     try:
-        told = checkpoints.manifest(path)
+        manifest = checkpoints.manifest(path)
     except ValueError:
         return None
-    done = told.pop("epochs", None)
+    done = manifest.pop("epochs", None)
     if not isinstance(done, int) or not 0 < done < store.epochs:
         return None
-    _check(path, told, record)
+    _require_record(path, manifest, record)
     empty = np.zeros((1, store.epochs), np.float32)
     curves = dict.fromkeys((*runs.METRICS, "seconds"), empty)
     try:
@@ -109,14 +123,21 @@ def _unfinished(
     return PartialTraining(done, both["state"], curves)
 
 
-def _check(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    if found != wanted:
+def _require_record(path: Path, manifest: dict[str, Any], record: dict) -> None:
+    """Raises `ValueError` if a file belongs to other data, another recipe or key."""
+    if manifest != record:
         raise ValueError(f"{path} is of other trainings: give another folder")
 
 
 def load_curves(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
-    """The curves (epochs,) of a finished training that was kept.
+    """Reads the curves of a finished training of seed 0.
 
+    Args:
+      folder: the `folder` of a `training_benchmark`.
+      arch: (6,) the cell.
+      epochs: of the schedule.
+
+    Returns: (epochs,) each.
     Raises: `ValueError` if they are missing or damaged.
     """
     training = Training(tuple(np.asarray(arch).tolist()))
@@ -125,6 +146,7 @@ def load_curves(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
 
 
 def _path(store: Store, training: Training) -> Path:
+    """The checkpoint of a training; the npz of a finished one has `.npz` behind it."""
     repetition = f"-{training.seed}" if training.seed else ""
     name = f"{''.join(map(str, training.arch))}-{store.epochs}{repetition}"
     return store.folder / name

@@ -1,1 +1,5 @@
-"""Importers of published benchmark files into table files."""
+"""Importers: the files of published benchmarks, read as data and made into tables.
+
+`official` recognises a file and converts it to a table file; `nb101`, `nb201` and
+`nb201_runs` read NAS-Bench-101, NAS-Bench-201 and NATS-Bench, `analog` AnalogNAS-Bench.
+"""

@@ -1,8 +1,8 @@
-"""AnalogNAS-Bench, read off the installed package analog-nasbench.
+"""AnalogNAS-Bench, from the data file of the installed package analog-nasbench.
 
-The package carries its records as a pickle. It is read as data, with only the two
-record classes admitted, so that nothing of the package is imported or run, and kept as
-a table file in the cache folder.
+The package has its records as a pickle. It is read as data, with only the two record
+classes admitted, so that nothing of the package is imported or run, and kept as a table
+file in the cache folder.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ _ADMITTED = {
 def analog_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     """AnalogNAS-Bench (2025): all NAS-Bench-201 cells trained on CIFAR-10 once more.
 
-    One run each of 200 epochs on all 50,000 training images. Its authors' training
-    script evaluates on test images that are cropped and flipped at random, and takes
-    the mean of 25 passes: accuracies are a little below those of NAS-Bench-201. They
-    are given in full precision, quantised, and on a simulated analog chip, also after
-    its weights drift.
+    Every cell has one run of 200 epochs on all 50,000 training images. Its authors'
+    training script evaluates on test images that are cropped and flipped at random, and
+    takes the mean of 25 passes: accuracies, in percent, are a little below those of
+    NAS-Bench-201. They are in full precision, quantised, and on a simulated analog chip,
+    also after its weights have drifted.
 
     Args:
       path: the data file; default: that of the installed package analog-nasbench.
 
-    Raises: `ValueError` if the file is missing, is not what it should be, or asks for
-      any class but its two record classes.
+    Raises: `ValueError` if the file is missing, holds something else, or asks for any
+      class but its two record classes.
     """
     path = _package_file() if path is None else Path(path)
     try:
@@ -91,7 +91,7 @@ def analog_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
 
 
 def _package_file() -> Path:
-    # Finds the package without importing it: its code needs what we do not.
+    """The data file of the package, which is not imported: its code needs pandas."""
     spec = importlib.util.find_spec("analognasbench")
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
@@ -101,11 +101,18 @@ def _package_file() -> Path:
 
 
 def _build_table(path: Path, data: bytes, digest: str) -> BenchmarkTable:
+    """Makes the table of a data file.
+
+    Args:
+      path: of the file, for messages.
+      data: its content.
+      digest: SHA-256 of its content.
+    """
     try:
         keys, fields = _analog_fields(data)
     except ValueError as error:
         raise ValueError(
-            f"{path} is no data file of analog-nasbench: {error}"
+            f"{path} is not a data file of analog-nasbench: {error}"
         ) from error
     described = _ANALOG_ACCURACY | _ANALOG_DRIFT
     columns = {f"{d}/test/200": fields[f] for f, (d, _) in described.items()}
@@ -131,13 +138,18 @@ def _build_table(path: Path, data: bytes, digest: str) -> BenchmarkTable:
 
 
 def _analog_fields(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The keys (n, 6) and each field (n,) float32 of the records, types checked."""
+    """Reads the records and checks their types.
+
+    Returns: the keys (n, 6) int8, operations in the package's order, and each field (n,)
+      float32 by name.
+    Raises: `ValueError` for a record or field of another type.
+    """
     records = pickles.load(ByteStream(io.BytesIO(data)), _ADMITTED)
     if type(records) is not dict or not records:
         raise ValueError(f"wanted a dict of records, found {type(records).__name__}")
     for key, record in records.items():
-        right = type(key) is tuple and len(key) == 6
-        if not right or any(type(o) is not int or not 0 <= o < 5 for o in key):
+        is_cell = type(key) is tuple and len(key) == 6
+        if not is_cell or any(type(o) is not int or not 0 <= o < 5 for o in key):
             raise ValueError(f"wanted six operations 0..4 as a key, found {key!r}")
         if not _is(record, "Architecture"):
             raise ValueError(f"wanted a record, found {type(record).__name__}")
@@ -154,11 +166,13 @@ def _analog_fields(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def _is(value: Any, kind: str) -> bool:
+    """Whether a value is a record of the class `kind`."""
     return type(value) is pickles.Record and value.kind == kind
 
 
 def _field(name: str, values: list[Any]) -> np.ndarray:
-    wrong = [x for x in values if type(x) is not float]
-    if wrong:
-        raise ValueError(f"wanted a float as {name}, found {type(wrong[0]).__name__}")
+    """The values of a field as an array; `ValueError` unless all are floats."""
+    others = [x for x in values if type(x) is not float]
+    if others:
+        raise ValueError(f"wanted a float as {name}, found {type(others[0]).__name__}")
     return np.array(values, np.float32)

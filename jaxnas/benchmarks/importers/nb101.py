@@ -1,11 +1,15 @@
 """NAS-Bench-101 (Ying et al., 2019), from its official files to a table.
 
-Read are `nasbench_only108.tfrecord` and `nasbench_full.tfrecord`. Each record is a JSON
-list of the cell's hash, the epochs of the schedule, the adjacency matrix as 0 and 1, the
-operations with commas, and a `ModelMetrics` message in base64, which has an evaluation
-before, in the middle of and after training. That is what `api.py` and
-`model_metrics.proto` of google-research/nasbench say; the official files were not at
-hand, so that their size and their time to import could not be checked.
+The files are `nasbench_only108.tfrecord` and `nasbench_full.tfrecord`. Each record is a
+JSON list of the cell's hash, the epochs of the schedule, the adjacency matrix as 0 and 1,
+the operations with commas, and a `ModelMetrics` message in base64, which has an evaluation
+before, in the middle of and after training, as `api.py` and `model_metrics.proto` of
+google-research/nasbench define it. The importer was written from these definitions and
+tested on files made by them, not on the official ones: their size, and the time and memory
+that they take, have not been checked.
+
+`_Cells` collects the records; runs are kept in flat arrays, because the full file has
+1,270,872 x 4 of them.
 """
 
 from __future__ import annotations
@@ -14,15 +18,14 @@ import base64
 import json
 import math
 import os
-import struct
 from array import array
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.importers.nb101_encoding import encode_cells
+from jaxnas.benchmarks.importers.nb101_metrics import NUM_POINTS, decode_metrics
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import tfrecord
 from jaxnas.io.streams import HashingReader, Progress, named_errors, printable
@@ -36,28 +39,23 @@ _EVALUATED = {
     "test": "the 10,000 test images",
 }
 _MAX_REPEATS, _MAX_EPOCHS = 16, 1000
-# current_epoch, training_time, train, validation and test accuracy: five doubles, each
-# behind its tag.
-_FIVE = struct.Struct("<BdBdBdBdBd")
-_TAGS = (0x09, 0x11, 0x19, 0x21, 0x29)
-_POINTS = 3
 
 
 def read(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
 ) -> BenchmarkTable:
-    """NAS-Bench-101 from its file, as a table with curves of three points.
+    """Reads NAS-Bench-101 from its file, as a table with curves of three points.
 
-    The runs of a cell are numbered as they come in the file. Accuracies are in percent,
+    The runs of a cell are numbered by their order in the file. Accuracies are in percent,
     times in seconds, parameters in millions.
 
     Args:
       path: the TFRecord file.
-      partial: also read a file that lacks cells or runs.
-      progress: is told how many bytes were read more.
+      partial: accept a file that lacks cells or runs.
+      progress: called with the number of bytes of every piece that was read.
 
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
-      incomplete, or not what it should be.
+      incomplete, or holds something else.
     """
     path, cells = Path(path), _Cells()
     with named_errors(path), open(path, "rb") as file:
@@ -74,32 +72,49 @@ def read(
             ) as error:
                 reason = printable(error, 200)
                 raise ValueError(
-                    f"record {number} is none of a cell: {reason}"
+                    f"record {number} is not of a cell: {reason}"
                 ) from error
         digest, _ = hashed.finish(path.name)
         return _table(path.name, digest, cells, partial)
 
 
 class _Schedule:
-    """What is known of the runs of one number of epochs."""
+    """The runs of one number of epochs, as flat arrays in the order of the file.
+
+    Attributes:
+      row: of the cell, by run.
+      repeat: of the run among those of its cell, from 0.
+      numbers: 12 a run: time and three accuracies of each point.
+      total: seconds of the whole run, NaN if unknown.
+    """
 
     def __init__(self):
         self.row, self.repeat = array("i"), array("b")
-        self.numbers = array("f")  # By run: time and three accuracies of each point.
-        self.total = array("f")
+        self.numbers, self.total = array("f"), array("f")
 
 
 class _Cells:
-    """Cells by hash, and their runs by schedule."""
+    """The cells of a file and their runs.
+
+    Attributes:
+      rows: of the cells, by hash, in the order of the file.
+      cells: matrix and operations as texts, and parameters, by row.
+      schedules: the runs, by epochs.
+    """
 
     def __init__(self):
         self.rows: dict[bytes, int] = {}
-        self.cells: list[tuple[str, str, int]] = []  # matrix, operations, parameters
+        self.cells: list[tuple[str, str, int]] = []
         self.schedules: dict[int, _Schedule] = {}
         self._repeats: dict[int, dict[int, int]] = {}
         self._texts: dict[str, str] = {}
 
     def add(self, record: bytes) -> None:
+        """Adds the run of a record.
+
+        Raises: `ValueError`, or an error of the functions that decode the record, if it
+          is of another form, contradicts another record, or is one run too many.
+        """
         content = json.loads(record)
         kinds = [type(x) for x in content] if type(content) is list else []
         if kinds != [str, int, str, str, str]:
@@ -108,9 +123,11 @@ class _Cells:
         digest = bytes.fromhex(name)
         if len(digest) != 16 or not 1 <= epochs <= _MAX_EPOCHS:
             raise ValueError(f"it has the hash {printable(name)} and {epochs} epochs")
-        numbers, params, total = _metrics(base64.b64decode(metrics, validate=True))
+        numbers, params, total = decode_metrics(
+            base64.b64decode(metrics, validate=True)
+        )
         row = self.rows.setdefault(digest, len(self.cells))
-        # Few texts are different, and all of a kind share one.
+        # There are few different texts: equal ones share an object.
         cell = matrix, self._texts.setdefault(operations, operations), params
         if row == len(self.cells):
             self.cells.append(cell)
@@ -127,9 +144,9 @@ class _Cells:
         schedule.total.append(total)
 
     def archs(self) -> np.ndarray:
-        """(n, 26) int8, in the order of the file."""
+        """The cells (n, 26) int8, by row; `ValueError` if one is not a cell."""
         num = len(self.cells)
-        nv, code = np.zeros(num, np.uint8), np.zeros(num, np.uint64)
+        num_vertices, code = np.zeros(num, np.uint8), np.zeros(num, np.uint64)
         ops = np.full((num, 5), -1, np.int8)
         for row, (matrix, operations, _) in enumerate(self.cells):
             vertices, names = math.isqrt(len(matrix)), operations.split(",")
@@ -139,61 +156,23 @@ class _Cells:
                 raise ValueError(
                     f"cell {row} is {printable(matrix)} of {printable(operations)}"
                 )
-            nv[row] = vertices
+            num_vertices[row] = vertices
             for at in (i for i, bit in enumerate(matrix) if bit == "1"):
                 code[row] |= np.uint64(1 << (7 * (at // vertices) + at % vertices))
-            for place, label in enumerate(names[1:-1]):
-                ops[row, place] = nasbench101.OPERATIONS.index(label)
-        return encode_cells(nv, code, ops)
-
-
-def _metrics(message: bytes) -> tuple[list[float], int, float]:
-    """Of a ModelMetrics message: time and percentages of the three evaluations, 12
-    numbers in all, the number of parameters, and the time of the whole run."""
-    points, params, total = [], None, math.nan
-    for number, value in tfrecord.fields(message):
-        if number == 1 and type(value) is bytes:
-            points.append(_evaluation(value))
-        elif number == 2 and type(value) is int:
-            params = value
-        elif number == 3 and type(value) is bytes:
-            (total,) = struct.unpack("<d", value)
-    if len(points) != _POINTS or params is None or params >= 2**31:
-        raise ValueError(f"wanted parameters and 3 evaluations, found {len(points)}")
-    epochs = [point[0] for point in points]
-    if epochs != sorted(epochs):
-        raise ValueError("its evaluations are not in the order of training")
-    numbers = []
-    for _, time, *accuracies in points:
-        if not 0 <= time < 1e9 or not all(0 <= x <= 1 for x in accuracies):
-            raise ValueError(f"it has the time {time} and the accuracies {accuracies}")
-        numbers += [time, *(100 * x for x in accuracies)]
-    return numbers, params, total if 0 <= total < 1e9 else math.nan
-
-
-def _evaluation(message: bytes) -> list[float]:
-    """Epoch, time, and accuracy on train, validation and test images."""
-    if len(message) >= _FIVE.size:
-        found = _FIVE.unpack_from(message)
-        rest = message[_FIVE.size : _FIVE.size + 1]
-        # The fields in their order, and behind them at most the name of a checkpoint.
-        if found[::2] == _TAGS and rest in (b"", b"\x32"):
-            if not rest or all(
-                n == 6 for n, _ in tfrecord.fields(message[_FIVE.size :])
-            ):
-                return [*found[1::2]]
-    values: dict[int, Any] = dict(tfrecord.fields(message))
-    if any(
-        type(values.get(n)) is not bytes or len(values[n]) != 8 for n in range(2, 6)
-    ):
-        raise ValueError("an evaluation has no time, or not all accuracies")
-    epoch = values.get(1, bytes(8))
-    return [
-        struct.unpack("<d", x)[0] for x in (epoch, *(values[n] for n in range(2, 6)))
-    ]
+            for vertex, label in enumerate(names[1:-1]):
+                ops[row, vertex] = nasbench101.OPERATIONS.index(label)
+        return encode_cells(num_vertices, code, ops)
 
 
 def _table(name: str, digest: str, cells: _Cells, partial: bool) -> BenchmarkTable:
+    """Makes the table of all records.
+
+    Args:
+      name: of the file.
+      digest: SHA-256 of the file.
+      cells: the records.
+      partial: accept a file that lacks cells or runs.
+    """
     num, size = len(cells.cells), nasbench101.NUM_CELLS
     if num < size and not partial or not num:
         raise ValueError(
@@ -226,19 +205,27 @@ def _table(name: str, digest: str, cells: _Cells, partial: bool) -> BenchmarkTab
 def _columns(
     num: int, epochs: int, schedule: _Schedule, partial: bool
 ) -> dict[str, np.ndarray]:
+    """The columns of one schedule, by name.
+
+    Args:
+      num: rows of the table.
+      epochs: of the schedule.
+      schedule: its runs.
+      partial: accept cells that lack runs.
+    """
     row, repeat = np.array(schedule.row), np.array(schedule.repeat)
     repeats = int(repeat.max()) + 1
     if len(row) != num * repeats and not partial:
         raise ValueError(
             f"it has {len(row)} runs of {epochs} epochs, wanted {repeats} of each cell"
         )
-    numbers = np.full((num, repeats, _POINTS, 4), np.nan, np.float32)
-    numbers[row, repeat] = np.array(schedule.numbers).reshape(-1, _POINTS, 4)
+    numbers = np.full((num, repeats, NUM_POINTS, 4), np.nan, np.float32)
+    numbers[row, repeat] = np.array(schedule.numbers).reshape(-1, NUM_POINTS, 4)
     total = np.full((num, repeats), np.nan, np.float32)
     total[row, repeat] = schedule.total
     columns, name = {}, f"cifar10/{{}}/{epochs}".format
-    for place, split in enumerate(_SPLITS, 1):
-        curve = np.ascontiguousarray(numbers[..., place])
+    for index, split in enumerate(_SPLITS, 1):
+        curve = np.ascontiguousarray(numbers[..., index])
         columns[f"curve/{name(split)}"] = curve
         if not np.isnan(curve[:, :, -1]).all(1).any():
             columns[name(split)] = np.ascontiguousarray(curve[:, :, -1])
@@ -253,7 +240,7 @@ def _columns(
 
 
 def _meaning(column: str) -> str:
-    """What a column is, in words."""
+    """Describes a column for the manifest."""
     what, *rest = column.split("/")
     if what == "cifar10":
         return f"{_TRAINED}; accuracy on {_EVALUATED[rest[0]]} at the end"

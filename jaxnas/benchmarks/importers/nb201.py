@@ -1,11 +1,14 @@
 """NAS-Bench-201 and NATS-Bench (topology), from their official files to a table.
 
-Read are `NAS-Bench-201-v1_0-e61699.pth` and `NAS-Bench-201-v1_1-096897.pth`, the folder
-`NATS-tss-v1_0-3ffb9-simple` of packed pickles, and the one file it was cut from. What
-each number means was checked against the API objects of nas-bench-201 2.1, built from
-small files of the same structure, and against complete records of three cells. The
-official files were not at hand: their size, what they take in time and memory, and
-whether they hold anything that the packages do not mention, could not be checked.
+The files are `NAS-Bench-201-v1_0-e61699.pth` and `NAS-Bench-201-v1_1-096897.pth`, the
+folder `NATS-tss-v1_0-3ffb9-simple` of packed pickles, and the one file that it was split
+from. The meaning of each number was checked against the API objects of nas-bench-201 2.1,
+built from small files of the same structure, and against complete records of three cells,
+but not on the official files: their size, the time and memory that they take, and whether
+they hold anything that the packages do not mention, have not been checked.
+
+The runs are taken out of the pickle while it is read (`nb201_runs`); what is left are the
+dicts that say which cell each run belongs to (`nb201_cells`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,12 @@ from typing import Any
 import numpy as np
 
 from jaxnas.benchmarks import table_files
+from jaxnas.benchmarks.importers.nb201_cells import (
+    assign_runs,
+    listed_cells,
+    split_file,
+    validate_cell,
+)
 from jaxnas.benchmarks.importers.nb201_runs import DATASETS, FOLD_KEY, Key, Runs
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import pickles, torch_files
@@ -27,17 +36,15 @@ from jaxnas.io.streams import (
     HashingReader,
     Progress,
     named_errors,
-    printable,
 )
 from jaxnas.spaces import nasbench201
 
-# How the files call the two schedules.
-_EPOCHS = {"less": 12, "full": 200, "12": 12, "200": 200}
 META = "meta.pickle.pbz2"
-# Bytes that Python objects may take: the official file has about 100 million texts and
-# tables, of which 8 bytes are kept each, and its runs are taken out as they come.
+"""The file of a NATS-Bench folder that lists all cells."""
+# Bytes that Python objects may take, of a whole file and of one of a folder. The official
+# file has about 100 million values; its runs are taken out while it is read.
 _MAX_MEMORY, _MAX_MEMORY_EACH = 2**32, 2**28
-# Bytes that a file may unpack to. One cell of NATS-Bench has less than a million.
+# Bytes that a file may unpack to; one cell of NATS-Bench has less than a million.
 _MAX_UNPACKED, _MAX_UNPACKED_EACH = 2**34, 2**24
 _TRAINED = {
     "cifar10-valid": "CIFAR-10, trained on 25,000 images",
@@ -49,14 +56,14 @@ _EVALUATED = {
     "train": "training images, as they were trained on",
     "valid": "validation images (x-valid)",
     "test": "test images (ori-test of CIFAR-10, x-test of the others)",
-    "valtest": "the official test images, which valid and test are halves of (ori-test)",
+    "valtest": "the official test images, of which valid and test are halves (ori-test)",
 }
 
 
 def read_pth(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
 ) -> BenchmarkTable:
-    """NAS-Bench-201 (Dong and Yang, 2020) from its file, as a table with curves.
+    """Reads NAS-Bench-201 (Dong and Yang, 2020) from its file, as a table with curves.
 
     Accuracies are in percent, losses as they are, times in seconds, FLOPs and parameters
     in millions; point i of a curve is after epoch i + 1. The datasets are those of the
@@ -64,11 +71,11 @@ def read_pth(
 
     Args:
       path: a file of `torch.save` in either of its formats.
-      partial: also read a file that lacks cells.
-      progress: is told how many bytes were read more.
+      partial: accept a file that lacks cells.
+      progress: called with the number of bytes of every piece that was read.
 
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
-      incomplete, or not what it should be.
+      incomplete, or holds something else.
     """
     path, runs = Path(path), Runs()
     contents = torch_files.load(
@@ -78,8 +85,8 @@ def read_pth(
         progress=progress,
     )
     with named_errors(path):
-        strings, infos = _whole(contents.value)
-        cells = _place(runs, strings, infos, partial)
+        strings, infos = split_file(contents.value)
+        cells = assign_runs(runs, strings, infos, partial)
         checked = contents.sha256, contents.integrity
         return _table("nb201", f"NAS-Bench-201, {path.name}", checked, cells, runs)
 
@@ -87,13 +94,17 @@ def read_pth(
 def read_nats(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
 ) -> BenchmarkTable:
-    """NATS-Bench (Dong et al., 2021), topology space, as a table with curves.
+    """Reads NATS-Bench (Dong et al., 2021), topology space, as a table with curves.
+
+    Units and datasets are those of `read_pth`.
 
     Args:
       path: the folder of `meta.pickle.pbz2` and a file for each cell, or the one large
-        file; else as for `read_pth`.
+        file.
+      partial: accept files that lack cells.
+      progress: called with the number of bytes of every piece that was read.
 
-    Raises: as `read_pth`.
+    Raises: `ValueError` as `read_pth` does.
     """
     path = Path(path)
     read = _read_folder if path.is_dir() else _read_single
@@ -103,23 +114,29 @@ def read_nats(
 def _read_single(
     path: Path, partial: bool, progress: Progress | None
 ) -> BenchmarkTable:
+    """Reads the one large file of NATS-Bench."""
     runs = Runs()
     value, digest = _unpickle(path, runs, _MAX_UNPACKED, _MAX_MEMORY, progress)
     with named_errors(path):
-        strings, infos = _whole(value)
-        return _nats_table(path, digest, _place(runs, strings, infos, partial), runs)
+        strings, infos = split_file(value)
+        return _nats_table(
+            path, digest, assign_runs(runs, strings, infos, partial), runs
+        )
 
 
 def _read_folder(
     folder: Path, partial: bool, progress: Progress | None
 ) -> BenchmarkTable:
-    """The SHA-256 of a folder is that of the lines "SHA-256, two spaces, name"."""
+    """Reads a folder of NATS-Bench, a file at a time.
+
+    Its SHA-256 is that of the lines "SHA-256 of the file, two spaces, name".
+    """
     runs, infos = Runs(), {}
     limits = _MAX_UNPACKED_EACH, _MAX_MEMORY_EACH
     meta, digest = _unpickle(folder / META, runs, *limits, progress)
     lines = [f"{digest}  {META}\n"]
     with named_errors(folder / META):
-        strings = _strings(meta)
+        strings = listed_cells(meta)
     for index in range(len(strings)):
         names = [f"{index:06d}.pickle.pbz2", f"{index}.pickle.pbz2"]
         name = next((n for n in names if (folder / n).exists()), None)
@@ -128,11 +145,13 @@ def _read_folder(
         infos[index], digest = _unpickle(folder / name, runs, *limits, progress)
         lines.append(f"{digest}  {name}\n")
         with named_errors(folder / name):
-            # Now, so that an error names the file.
-            _check_infos(infos[index], index, strings[index])
+            # Checked here already, so that an error names the file.
+            validate_cell(infos[index], index, strings[index])
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     with named_errors(folder):
-        return _nats_table(folder, digest, _place(runs, strings, infos, partial), runs)
+        return _nats_table(
+            folder, digest, assign_runs(runs, strings, infos, partial), runs
+        )
 
 
 def _nats_table(path: Path, digest: str, cells: list, runs: Runs) -> BenchmarkTable:
@@ -147,7 +166,17 @@ def _unpickle(
     max_memory: int,
     progress: Progress | None,
 ) -> tuple[Any, str]:
-    """The value of a packed pickle, and the SHA-256 of the file."""
+    """Reads a pickle that was packed by bz2.
+
+    Args:
+      path: the file.
+      runs: collects the runs in it.
+      max_unpacked: bytes that the file may unpack to.
+      max_memory: bytes that Python objects may take.
+      progress: called with the number of packed bytes of every piece.
+
+    Returns: the value without its runs, and the SHA-256 of the file.
+    """
     with named_errors(path), open(path, "rb") as file:
         hashed = HashingReader(file, progress)
         unpacked = Bz2Reader(hashed, max_unpacked)
@@ -159,82 +188,18 @@ def _unpickle(
         return value, hashed.finish(path.name)[0]
 
 
-def _strings(meta: Any) -> list[str]:
-    """All cells as texts, by index, also those that were not trained."""
-    strings = meta.get("meta_archs") if type(meta) is dict else None
-    if type(strings) is not list or any(type(text) is not str for text in strings):
-        raise ValueError("wanted the list 'meta_archs' of cells, found none")
-    if len(strings) > nasbench201.NUM_CELLS or len({*strings}) != len(strings):
-        raise ValueError(f"it lists {len(strings)} cells, or one twice")
-    return strings
-
-
-def _whole(value: Any) -> tuple[list[str], dict]:
-    """All cells as texts, and what is known of those that were trained."""
-    keys = ("meta_archs", "arch2infos", "evaluated_indexes")
-    if type(value) is not dict or any(key not in value for key in keys):
-        there = ", ".join(map(str, value)) if type(value) is dict else type(value)
-        raise ValueError(
-            f"it is no file of NAS-Bench-201: wanted {', '.join(keys)}, "
-            f"found {printable(there)}"
-        )
-    infos, indexes = value["arch2infos"], value["evaluated_indexes"]
-    if type(infos) is not dict or type(indexes) not in (list, tuple, set):
-        raise ValueError("its cells are no dict, or the trained ones no list")
-    if any(type(index) is not int for index in (*indexes, *infos)):
-        raise ValueError("it has an index that is no integer")
-    if {*indexes} != infos.keys():
-        raise ValueError(f"it has {len(infos)} cells and says {len(indexes)}")
-    return _strings(value), infos
-
-
-def _check_infos(infos: Any, index: int, string: str) -> None:
-    if type(infos) is not dict or not infos:
-        raise ValueError(f"cell {index} has no runs")
-    for schedule, info in infos.items():
-        if schedule not in _EPOCHS:
-            raise ValueError(f"cell {index} has the schedule {printable(schedule)}")
-        if type(info) is not dict:
-            raise ValueError(f"cell {index} has no results")
-        if (info.get("arch_index"), info.get("arch_str")) != (index, string):
-            raise ValueError(f"cell {index} says that it is another one")
-        results, seeds = info.get("all_results"), info.get("dataset_seed")
-        if type(results) is not dict or type(seeds) is not dict:
-            raise ValueError(f"cell {index} has no results")
-        if any(type(seed) is not int for own in seeds.values() for seed in own):
-            raise ValueError(f"cell {index} has a seed that is no integer")
-        listed = [(dataset, seed) for dataset, own in seeds.items() for seed in own]
-        if {*listed} != results.keys() or len(listed) != len(results):
-            raise ValueError(f"cell {index} has other runs than it lists")
-
-
-def _place(
-    runs: Runs, strings: list[str], infos: dict, partial: bool
-) -> list[np.ndarray]:
-    """Gives each run its cell; returns the cells, in the order of the file."""
-    size = nasbench201.NUM_CELLS
-    if not infos:
-        raise ValueError("it has no trained cells")
-    if len(infos) < size and not partial:
-        raise ValueError(
-            f"it has {len(infos)} of {size} cells: only as a partial table (--partial)"
-        )
-    cells = []
-    for index in sorted(infos):
-        if type(index) is not int or not 0 <= index < len(strings):
-            raise ValueError(f"it has a cell {printable(index)} that it does not list")
-        _check_infos(infos[index], index, strings[index])
-        for schedule, info in infos[index].items():
-            for (dataset, seed), state in info["all_results"].items():
-                key = dataset, _EPOCHS[schedule]
-                runs.place(runs.number(state), len(cells), key, seed)
-        cells.append(nasbench201.from_string(strings[index]).astype(np.int8))
-    return cells
-
-
 def _table(
     name: str, source: str, checked: tuple[str, str], cells: list, runs: Runs
 ) -> BenchmarkTable:
+    """Makes the table of all runs.
+
+    Args:
+      name: of the table.
+      source: for the manifest.
+      checked: SHA-256 of the file, and the checksum that was compared, in words.
+      cells: by row.
+      runs: each assigned to a row.
+    """
     columns = dict(runs.columns(len(cells)))
     keys = sorted(set(runs.keys))
     columns |= _seconds(columns, keys)
@@ -246,7 +211,7 @@ def _table(
         "checksum": checked[1],
         "columns": {column: _meaning(column) for column in columns},
         "points": {f"{e}": list(range(1, e + 1)) for e in sorted({e for _, e in keys})},
-        "seeds": {f"{d}/{e}": runs.slots((d, e)) for d, e in keys},
+        "seeds": {f"{d}/{e}": runs.seeds_of((d, e)) for d, e in keys},
         "counts": {
             "architectures": len(cells),
             "runs": len(runs.keys),
@@ -259,7 +224,14 @@ def _table(
 
 
 def _seconds(columns: dict[str, np.ndarray], keys: list[Key]) -> dict[str, np.ndarray]:
-    """What each schedule takes: training, and evaluating on the validation images."""
+    """The seconds of each schedule: training, and evaluating on the validation images.
+
+    Args:
+      columns: those of the runs.
+      keys: datasets and epochs.
+
+    Returns: `seconds/...` columns (n,), means of the runs, where all rows have one.
+    """
     seconds = {}
     for dataset, epochs in keys:
         times = [
@@ -277,7 +249,7 @@ def _seconds(columns: dict[str, np.ndarray], keys: list[Key]) -> dict[str, np.nd
 
 
 def _meaning(column: str) -> str:
-    """What a column is, in words."""
+    """Describes a column for the manifest."""
     what, *rest = column.split("/")
     if what in ("flops", "params"):
         return f"millions of {'FLOPs' if what == 'flops' else 'parameters'}, {rest[0]}"

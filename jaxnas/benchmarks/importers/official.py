@@ -1,10 +1,11 @@
-"""Official benchmark files, each read by what it contains and not by what it is called.
+"""Official benchmark files, recognised by their content and not by their names.
 
     official.convert("NAS-Bench-201-v1_1-096897.pth", "nb201.npz")
     table = named.open_table("nb201.npz")
 
-A file is read once and becomes a table file, which holds every number of it that we
-know of. Nothing that comes from outside is run, nor is any of its libraries needed.
+A file is read once and becomes a table file, which holds every number of it that the
+benchmark documents. Nothing in the file is run, and none of the benchmark's libraries is
+needed. `nb101` and `nb201` read the formats.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ KNOWN = (
 
 
 def detect(path: str | os.PathLike) -> Callable[..., BenchmarkTable]:
-    """The function that reads a file or folder, by its content.
+    """Finds the function that reads a file or folder, by its content.
 
+    Args:
+      path: the file, or the folder of NATS-Bench.
+
+    Returns: a function as `read`.
     Raises: `ValueError`, of one line, if it is missing or of no known format.
     """
     path = Path(path)
@@ -47,14 +52,14 @@ def detect(path: str | os.PathLike) -> Callable[..., BenchmarkTable]:
         return nb201.read_nats
     if tfrecord.is_header(start[: tfrecord.HEADER]):
         return nb101.read
-    found = printable(start[:8]) if start else "nothing"
+    begin = printable(start[:8]) if start else "nothing"
     raise ValueError(
-        f"{path} is of no known format: it begins with {found}; what can be read: {KNOWN}"
+        f"{path} is of no known format: it begins with {begin}; what can be read: {KNOWN}"
     )
 
 
 def num_bytes(path: str | os.PathLike) -> int:
-    """How many bytes there are to read, for a progress bar."""
+    """The number of bytes to read, for a progress bar; `path` is as for `read`."""
     path = Path(path)
     parts = path.iterdir() if path.is_dir() else [path]
     return sum(part.stat().st_size for part in parts if part.is_file())
@@ -63,12 +68,12 @@ def num_bytes(path: str | os.PathLike) -> int:
 def read(
     path: str | os.PathLike, *, partial: bool = False, progress: Progress | None = None
 ) -> BenchmarkTable:
-    """Any of the known files as a table with all curves.
+    """Reads any of the known files as a table with all curves.
 
     Args:
       path: the file, or the folder of NATS-Bench.
-      partial: also read one that lacks architectures of its space.
-      progress: is told how many bytes were read more.
+      partial: accept a file that lacks architectures of its space.
+      progress: called with the number of bytes of every piece that was read.
 
     Raises: `ValueError`, of one line that names the file, if it is missing, of no known
       format, damaged, incomplete, or asks for anything that could run.
@@ -87,15 +92,18 @@ def convert(
     """Reads an official file and writes it as a table file, atomically.
 
     Args:
+      path: as for `read`.
       out: the npz file to write; its folder must exist.
-      name: what results call the table; default: nb201, nats-tss or nb101.
-      path, partial, progress: as for `read`.
+      name: of the table in results; default: nb201, nats-tss or nb101.
+      partial: as for `read`.
+      progress: as for `read`.
 
-    Raises: `ValueError` as `read` does, and if `out` cannot be written; then what was
-      there is still there.
+    Returns: the table that was written.
+    Raises: `ValueError` as `read` does, and if `out` cannot be written; an earlier file
+      is then left as it was.
     """
     out = Path(out)
-    # Before the minutes that reading takes.
+    # Refused before the minutes that reading takes.
     if out.suffix != ".npz":
         raise ValueError(f"wanted a name that ends in .npz, found {out}")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK) or out.is_dir():
