@@ -13,6 +13,7 @@ from test_training import NETWORK, images
 from jaxnas.benchmarks import training_store
 from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.networks import runs
+from jaxnas.networks.train import Data
 from jaxnas.types import FULL_TRAINING, Query
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -149,3 +150,12 @@ def test_what_is_refused(tmp_path):
     other = made(tmp_path, dataclasses.replace(RECIPE, lr=0.1))
     with pytest.raises(ValueError, match="324103-9 is of other trainings"):
         asked(other, 1, 2, ARCHS[:1])
+
+
+def test_data_for_a_search_have_no_test_images():
+    whole = images()
+    data = Data.without_test(whole.x, whole.y, whole.x_valid, whole.y_valid)
+    np.testing.assert_array_equal(data.x_test, whole.x_valid[:1])
+    np.testing.assert_array_equal(data.pad_value, np.zeros(whole.x.shape[-1]))
+    grey = Data.without_test(*whole[:4], whole.pad_value + 0.5)
+    np.testing.assert_array_equal(grey.pad_value, whole.pad_value + 0.5)

@@ -1,5 +1,6 @@
 """The three tables against what is known of them, and files that try to do harm."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import itertools
@@ -14,7 +15,14 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from jaxnas.benchmarks import columns, named, sources, table_files, tabular
+from jaxnas.benchmarks import (
+    columns,
+    named,
+    open_benchmark,
+    sources,
+    table_files,
+    tabular,
+)
 from jaxnas.benchmarks.importers import analog
 from jaxnas.io import npz
 from jaxnas.io.cache import cache_folder
@@ -468,3 +476,32 @@ def test_a_table_by_name_or_by_path(tmp_path, full):
     shutil.copy(full, path)
     assert named.open_table(path).name == "analog"
     assert named.open_table(str(path)).manifest == analog.analog_table().manifest
+
+
+FED = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+
+
+def test_a_benchmark_by_name_is_that_of_its_table_and_space(full):
+    by_name = open_benchmark("analog", **FED)
+    by_hand = tabular.tabular_benchmark(
+        nasbench201.SPACE, named.open_table("analog"), **FED
+    )
+    assert by_name.space is nasbench201.SPACE and by_name.levels == by_hand.levels
+    assert by_name.description == by_hand.description
+    np.testing.assert_array_equal(by_name.archs, by_hand.archs)
+    np.testing.assert_array_equal(by_name.optimum, by_hand.optimum)
+    with pytest.raises(ValueError, match="has no dataset 'moon'"):
+        open_benchmark("analog", **FED | {"dataset": "moon"})
+
+
+def test_a_benchmark_of_curves_reads_them():
+    which = {"dataset": "fashion-mnist", "split": "valid", "epochs": 4, "seed": "mean"}
+    benchmark = open_benchmark("fashion", **which, curves=True, truth={"split": "test"})
+    assert [level.epoch for level in benchmark.levels] == [1, 2, 3, 4]
+
+
+def test_a_table_of_a_space_that_the_library_lacks_is_refused(tmp_path, cached):
+    table = dataclasses.replace(cached[0], space="elsewhere")
+    table_files.save(tmp_path / "table.npz", table)
+    message = refused(lambda: open_benchmark(tmp_path / "table.npz", **FED))
+    assert "is of the space 'elsewhere': wanted one of nasbench101, nas" in message

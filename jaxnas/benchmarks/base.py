@@ -25,7 +25,7 @@ from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result
 
 Direction = Literal["maximise", "minimise"]
-DIRECTIONS: tuple[Direction, ...] = ("maximise", "minimise")
+_DIRECTIONS: tuple[Direction, ...] = ("maximise", "minimise")
 Values = TypeVar("Values", Array, np.ndarray, float)
 
 
@@ -41,8 +41,8 @@ class Target(NamedTuple):
         for what, text in (("name", self.name), ("unit", self.unit)):
             if not isinstance(text, str) or not text:
                 raise ValueError(f"a target needs a {what}, found {text!r}")
-        if self.direction not in DIRECTIONS:
-            expected = " or ".join(DIRECTIONS)
+        if self.direction not in _DIRECTIONS:
+            expected = " or ".join(_DIRECTIONS)
             raise ValueError(
                 f"the direction of {self.name} must be {expected}, not {self.direction!r}"
             )

@@ -160,7 +160,7 @@ def true_values(
     Raises: `ValueError` for an unknown column, or one of another target.
     """
     if changes is None:
-        return seed_mean(values.value[:, :, -1])[:, 0]
+        return _seed_mean(values.value[:, :, -1])[:, 0]
     epochs = selection["epochs"]
     last = epochs[-1] if isinstance(epochs, Sequence) else epochs
     true = {**selection, "seed": "mean", "epochs": last, **changes}
@@ -171,10 +171,10 @@ def true_values(
             f"the truth of {table.name} is {true['dataset']}, of another target than "
             f"{selection['dataset']}"
         )
-    return seed_mean(column(table, **true))[:, 0]
+    return _seed_mean(column(table, **true))[:, 0]
 
 
-def seed_mean(values: np.ndarray) -> np.ndarray:
+def _seed_mean(values: np.ndarray) -> np.ndarray:
     """The mean (n, 1, ...) over the seeds that were run; NaN if there is no run."""
     known = ~np.isnan(values)
     total = np.sum(values, 1, np.float64, keepdims=True, where=known)
@@ -216,7 +216,7 @@ def _select_seed(
     if num_seeds == 0:
         return values[:, None]
     if seed == "mean":
-        return seed_mean(values)
+        return _seed_mean(values)
     if seed == "random":
         return values
     one = values[:, [int(seed)]]
@@ -289,7 +289,7 @@ def _select_seed_costs(
     if num := np.count_nonzero(np.isnan(cost).any(2) & run):
         raise ValueError(f"{name}: {num} runs have a curve, and seconds that are NaN")
     if seed == "mean":
-        return seed_mean(np.where(run[:, :, None], cost, np.nan))
+        return _seed_mean(np.where(run[:, :, None], cost, np.nan))
     if seed == "random":
         return np.where(run[:, :, None], cost, 0)
     return cost[:, [0 if isinstance(seed, str) else seed]]

@@ -107,7 +107,7 @@ def _draw(key: Array, size: tuple[int, int]) -> tuple[Array, Array]:
     return effect / (d**0.5 * total), pair * above / (num_pairs**0.5 * total)
 
 
-def learning_curve(
+def _learning_curve(
     space: Space, objective: Synthetic, arch: Array, more: Array | float = 0.0
 ) -> Array:
     """Computes the learning curve of one architecture.
@@ -140,7 +140,7 @@ def _fold_in(key: Array, words: Array) -> Array:
     return key
 
 
-def evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> Result:
+def _evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> Result:
     """Evaluates the query's architectures; the cost is the epochs trained.
 
     Args:
@@ -158,7 +158,7 @@ def evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> Re
         if objective.spread is not None:
             key_one = jax.random.fold_in(_fold_in(key, space.identity(arch)), seed)
             more = objective.spread * jax.random.normal(key_one)
-        return learning_curve(space, objective, arch, more)
+        return _learning_curve(space, objective, arch, more)
 
     curve = jax.vmap(one)(query.arch, seed_of(query))
     known = asked(query) & jax.vmap(functools.partial(_is_known, space))(query.arch)
@@ -177,14 +177,14 @@ def _is_known(space: Space, arch: Array) -> Array:
 
 
 def _truth(space: Space, objective: Synthetic, arch: Array) -> Array:
-    score = learning_curve(space, objective, arch)[-1]
+    score = _learning_curve(space, objective, arch)[-1]
     return jnp.where(_is_known(space, arch), score, jnp.nan)
 
 
 # One function object for each space: a new one would be compiled anew.
 @functools.cache
 def _evaluate_in(space: Space) -> Callable[..., Result]:
-    return functools.partial(evaluate, space)
+    return functools.partial(_evaluate, space)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ CURVES = ("loss", "train", "valid", "test", "seconds")
 """The results of a training, (architectures, epochs) each."""
 
 # Former names of fields in the parts of a manifest, and what they are called now.
-FORMER_NAMES = {
+_FORMER_NAMES = {
     "network": {
         "channels": "stem_channels",
         "cells": "cells_per_stage",
@@ -135,7 +135,7 @@ def _with_current_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
     Files that were written under earlier names, as those of the package, stay as they are.
     """
     renamed = dict(manifest)
-    for part, names in FORMER_NAMES.items():
+    for part, names in _FORMER_NAMES.items():
         if isinstance(fields := renamed.get(part), dict):
             renamed[part] = {names.get(n, n): value for n, value in fields.items()}
     return renamed

@@ -21,7 +21,7 @@ from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import tfrecord, torch_files
 from jaxnas.io.streams import Progress, named_errors, printable
 
-KNOWN = (
+_FORMATS = (
     "NAS-Bench-201 (.pth, a file of torch.save), NATS-Bench topology (a folder with "
     "meta.pickle.pbz2, or .pickle.pbz2) and NAS-Bench-101 (.tfrecord)"
 )
@@ -40,7 +40,7 @@ def detect(path: str | os.PathLike) -> Callable[..., BenchmarkTable]:
     if path.is_dir():
         if (path / nb201.META).is_file():
             return nb201.read_nats
-        raise ValueError(f"{path} has no {nb201.META}; what can be read: {KNOWN}")
+        raise ValueError(f"{path} has no {nb201.META}; what can be read: {_FORMATS}")
     if not path.is_file():
         what = "not a file" if path.exists() else "no such file"
         raise ValueError(f"{what}: {path}")
@@ -54,7 +54,8 @@ def detect(path: str | os.PathLike) -> Callable[..., BenchmarkTable]:
         return nb101.read
     begin = printable(start[:8]) if start else "nothing"
     raise ValueError(
-        f"{path} is of no known format: it begins with {begin}; what can be read: {KNOWN}"
+        f"{path} is of no known format: it begins with {begin}; "
+        f"what can be read: {_FORMATS}"
     )
 
 
