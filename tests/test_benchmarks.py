@@ -307,7 +307,7 @@ def test_incomplete_tables_are_refused():
     invalid[13] = (2, 1, 3)
     message = refused(open_table, make_table(invalid))
     assert (
-        "1 of 14 rows are no valid architecture of toy; the first is row 13" in message
+        "1 of 14 rows are not valid architectures of toy; the first is row 13" in message
     )
     assert "of the space 'other', not 'toy'" in refused(
         open_table, make_table(arch, space="other")

@@ -41,7 +41,7 @@ def open_benchmark(name: str | None) -> tuple[str, BenchmarkTable]:
     """Opens the table of accuracies.
 
     Args:
-      name: a name of `sources.NAMES` or a table file. Default: zerocost, which has scores
+      name: a name of `named.NAMES` or a table file. Default: zerocost, which has scores
         and accuracies, where its files are installed, else the embedded table analog,
         which has accuracies on CIFAR-10 alone.
 

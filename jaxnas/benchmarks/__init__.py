@@ -1,7 +1,6 @@
 """Benchmarks: what a search is run on, with one interface for all of them.
 
-    benchmark = open_benchmark("analog", dataset="cifar10", split="test", epochs=200,
-                               seed="mean")
+    benchmark = open_benchmark("analog", dataset="cifar10", split="test", epochs=200)
     trace = simulate(keys, search, benchmark, num_steps=100)
 
 A `Benchmark` (`base`) evaluates queries and knows its space, fidelity levels and target.

@@ -150,8 +150,8 @@ def table_identities(space: Space, table: BenchmarkTable) -> np.ndarray:
     if invalid.any():
         row = int(np.argmax(invalid))
         raise ValueError(
-            f"table {table.name}: {invalid.sum()} of {num} rows are no valid "
-            f"architecture of {space.name}; the first is row {row}"
+            f"table {table.name}: {invalid.sum()} of {num} rows are not valid "
+            f"architectures of {space.name}; the first is row {row}"
         )
     return keys
 

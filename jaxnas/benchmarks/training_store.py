@@ -146,7 +146,7 @@ def load_curves(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:
 
 
 def _path(store: Store, training: Training) -> Path:
-    """The checkpoint of a training; the npz of a finished one has `.npz` behind it."""
+    """The checkpoint of a training; that of a finished one has the suffix `.npz`."""
     repetition = f"-{training.seed}" if training.seed else ""
     name = f"{''.join(map(str, training.arch))}-{store.epochs}{repetition}"
     return store.folder / name

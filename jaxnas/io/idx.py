@@ -21,7 +21,7 @@ MAX_BYTES = 2**31
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """Finds the file of that name in a folder, or the one with `.gz` behind it.
+    """Finds the file of that name in a folder, or the one with the suffix `.gz`.
 
     Raises: `ValueError` if there is neither, or the folder cannot be read.
     """

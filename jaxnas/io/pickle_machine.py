@@ -1,6 +1,6 @@
 """The stack machine that reads pickles; `pickles` is its interface.
 
-A pickle pushes values on a stack, collects those behind a mark into lists and dicts, and
+A pickle pushes values on a stack, collects those above a mark into lists and dicts, and
 keeps values in a memo to refer to them again (PEP 307, PEP 3154, and `pickletools` of the
 standard library). This module has the state of the machine and its frequent
 instructions; `pickle_opcodes` has the others.

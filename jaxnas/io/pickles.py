@@ -55,7 +55,7 @@ def load(
     """Reads the next pickle of a stream.
 
     Args:
-      source: the bytes; it is left behind the pickle.
+      source: the bytes; afterwards it is at the end of the pickle.
       admitted: by module and name, the function that is called with the arguments of the
         file; None for a name that may only be mentioned. A returned object with
         `build(state)` may be given a state.

@@ -107,7 +107,7 @@ class ByteStream:
     def take(self, size: int) -> bytes:
         """Returns the next `size` bytes, without allocating more than the file has.
 
-        Raises: `ValueError` if there are less, or `size` is out of 0 to `MAX_TEXT`.
+        Raises: `ValueError` if there are fewer, or `size` is out of 0 to `MAX_TEXT`.
         """
         if not 0 <= size <= MAX_TEXT:
             raise ValueError(f"it has a text of {size} bytes")
@@ -120,7 +120,7 @@ class ByteStream:
         return taken
 
     def skip(self, size: int) -> None:
-        """Moves on by `size` bytes; `ValueError` if there are less."""
+        """Moves on by `size` bytes; `ValueError` if there are fewer."""
         while (buffered := len(self.data) - self.position) < size and not self.ended:
             self.position, size = len(self.data), size - buffered
             self.read_more()
@@ -133,10 +133,10 @@ class ByteStream:
         while not self.ended and self.position == len(self.data):
             self.read_more()
         if self.position < len(self.data):
-            raise ValueError("it goes on behind its end")
+            raise ValueError("it continues after its end")
 
     def line(self) -> bytes:
-        """Returns the bytes before the next newline, and moves behind it.
+        """Returns the bytes before the next newline, and moves past it.
 
         Raises: `ValueError` if there is none, or the line has more than about 2^20 bytes.
         """
@@ -228,6 +228,6 @@ class Bz2Reader:
         return b""
 
     def finish(self) -> None:
-        """Raises `ValueError` if the packed file goes on behind the stream's end."""
+        """Raises `ValueError` if the packed file continues after the end of the stream."""
         if self._bz2.unused_data or self._file.read(1):
-            raise ValueError("it goes on behind its end")
+            raise ValueError("it continues after its end")

@@ -148,7 +148,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Decodes a base-128 varint; returns its value and the position behind it."""
+    """Decodes a base-128 varint; returns its value and the position after it."""
     value = 0
     for shift in range(0, 64, 7):
         if at >= len(message):

@@ -197,7 +197,7 @@ class Runs:
         runs.append(number)
 
     def columns(self, num_rows: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields names and arrays of all columns, and frees the numbers behind them.
+        """Yields names and arrays of all columns, and frees the numbers of each.
 
         Args:
           num_rows: rows of the table.
