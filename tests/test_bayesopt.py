@@ -152,7 +152,7 @@ def test_growing_and_fixed_arrays_give_the_same_posterior():
     assert growing.index.shape == (60,) and fixed.index.shape == (40,)
     np.testing.assert_array_equal(growing.index[:STEPS], fixed.index[:STEPS])
     np.testing.assert_array_equal(growing.seen, fixed.seen)
-    both = ((*s.hyper, *s.target) for s in (growing, fixed))
+    both = ((*s.hyper, *s.standardisation) for s in (growing, fixed))
     for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(growing.mean, fixed.mean, atol=1e-3)
