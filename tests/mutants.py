@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 SEARCH = ("test_search", "test_loop", "test_golden")
 TESTS = {
     "jaxnas/search/neural_predictor.py": ("test_bananas", "test_golden", "test_loop"),
+    "jaxnas/search/neural_queue.py": ("test_bananas", "test_golden", "test_loop"),
     "jaxnas/search/base.py": SEARCH,
     "jaxnas/search/gp/pool_search.py": ("test_bayesopt", "test_golden", "test_loop"),
     "jaxnas/predictors/ensemble.py": ("test_bananas", "test_golden"),
