@@ -102,24 +102,45 @@ def _in_stages(
     """
     begin = 0
     for end, every in stages:
-        last = min(end, num_steps)
         carry = search.grow(carry[0], end + ahead), *carry[1:]
-        shift = ahead if begin else 0
-        first = functools.partial(lambda r, b, e: b + r * e, b=begin, e=every)
-
-        def one_round(
-            r: Array, carry: tuple, first=first, last=last, shift=shift
-        ) -> tuple:
-            carry = search.refresh(carry[0]), *carry[1:]
-            low = first(r) + jnp.where(r > 0, ahead, shift)
-            high = jnp.minimum(first(r + 1), last) + ahead
-            return jax.lax.fori_loop(low, high, step, carry)
-
-        rounds = -(-(last - begin) // every)
-        carry = jax.lax.fori_loop(0, rounds, one_round, carry)
+        stage = begin, min(end, num_steps), every
+        carry = _one_stage(search, stage, ahead, carry, step)
         begin = end
     state, records = carry
     return state, records[1]
+
+
+def _one_stage(
+    search: Search,
+    stage: tuple[int, int, int],
+    ahead: int,
+    carry: tuple,
+    step: steps.Step,
+) -> tuple:
+    """Repeats a step from the begin to the end of a stage, with a refresh every so often.
+
+    Args:
+      search: whose state is the first entry of the carry.
+      stage: begin, end and steps between two refreshes.
+      ahead: steps by which asking is ahead of telling.
+      carry: (state, records).
+      step: of `steps`.
+    """
+    begin, end, every = stage
+    shift = ahead if begin else 0
+
+    def first(r: Any) -> Any:
+        """First step of round r."""
+        return begin + r * every
+
+    def one_round(r: Array, carry: tuple) -> tuple:
+        carry = search.refresh(carry[0]), *carry[1:]
+        low = first(r) + jnp.where(r > 0, ahead, shift)
+        high = jnp.minimum(first(r + 1), end) + ahead
+        return jax.lax.fori_loop(low, high, step, carry)
+
+    rounds = -(-(end - begin) // every)
+    return jax.lax.fori_loop(0, rounds, one_round, carry)
 
 
 def simulate(

@@ -268,7 +268,7 @@ def local_penalisation(*, size: int = SIZE) -> Select:
         slope = jnp.max(jnp.where(apart, rise / jnp.where(apart, distance, 1.0), 0.0))
         maximum = jnp.maximum(shortlist.incumbent, mean.max())
 
-        def one(carry: tuple, _) -> tuple[tuple, Array]:
+        def one(carry: tuple, _: None) -> tuple[tuple, Array]:
             utility, free = carry
             slot = jnp.argmax(jnp.where(free, utility, -jnp.inf))
             reach = slope * distance[slot] - maximum + mean[slot]
