@@ -46,9 +46,10 @@ def run(
         fit what is left is not started: its slot is idle. `metrics.cut_short`
         tells whether the run reached its last step before that.
       workers: evaluations in flight at a time, each as long as its cost. They finish in
-        the order of the simulated clock, and a step is one that finishes: it is told, and
-        the next is asked with those in flight known (`Search.expect`). One worker is the
-        sequential run. More than one is for searches that ask one architecture a step.
+        the order of the simulated clock, and a step is the end of one: its result is
+        told, and the next query is asked from a state that expects those in flight
+        (`Search.expect`). One worker is the sequential run. More than one is for searches
+        that ask one architecture a step.
 
     Returns: the last state, and the trace with leading axis (num_steps,).
     Raises: `ValueError` if `num_steps` or `workers` is below 1, or for several workers

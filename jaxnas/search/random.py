@@ -1,7 +1,7 @@
 """Random search, the baseline that every other search has to beat.
 
-Without repeats the state is the list of visited identities, and a sample that is in it is
-drawn anew a few times.
+Without repeats the state is the list of visited identities, and a sample in it is
+replaced by a new one, up to four times.
 """
 
 from __future__ import annotations
