@@ -116,12 +116,7 @@ def bayesopt(
     schedule = schedules.make_schedule(init, batch, capacity)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
-        if num_steps * batch > num:
-            raise ValueError(
-                f"the pool has {num} architectures: not enough for {num_steps} steps "
-                f"of {batch}"
-            )
-        return schedules.stages(schedule, num_steps)
+        return schedules.stages(schedule, num_steps, num, "the pool")
 
     def initial(pool: Pool, key: Array) -> PoolGPState:
         del key

@@ -91,13 +91,7 @@ def bayesopt_sampled(
     classes = with_classes(space, same)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
-        chosen = schedules.stages(schedule, num_steps)
-        if space.size is not None and num_steps * batch > space.size:
-            raise ValueError(
-                f"{space.name} has {space.size} architectures: not enough for "
-                f"{num_steps} steps of {batch}"
-            )
-        return chosen
+        return schedules.stages(schedule, num_steps, space.size, space.name)
 
     def initial(prior: gp.HyperparameterPrior, key: Array) -> SampledGPState:
         del key

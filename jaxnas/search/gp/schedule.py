@@ -54,10 +54,27 @@ def make_schedule(init: int, batch: int, capacity: int | None) -> Schedule:
     return Schedule(-(-init // batch), batch, capacity)
 
 
-def stages(schedule: Schedule, num_steps: int) -> tuple[Stage, ...]:
-    """Stages of a run; `ValueError` if a fixed capacity is too small for it."""
+def stages(
+    schedule: Schedule, num_steps: int, size: int | None, owner: str
+) -> tuple[Stage, ...]:
+    """Stages of a run that asks no architecture twice.
+
+    Args:
+      schedule: sizes of the run.
+      num_steps: length of the run.
+      size: number of architectures; None if it is unlimited.
+      owner: name of the pool or space that holds them, for the error message.
+
+    Raises: `ValueError` for a run that is longer than a fixed capacity, than there are
+      architectures, or than `refit_stages` allows.
+    """
     if schedule.capacity is not None:
         require_capacity(schedule.capacity, schedule.batch, num_steps)
+    if size is not None and num_steps * schedule.batch > size:
+        raise ValueError(
+            f"{owner} has {size} architectures: not enough for {num_steps} steps of "
+            f"{schedule.batch}"
+        )
     return refit_stages(schedule.init_steps, num_steps)
 
 
