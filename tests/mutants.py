@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 SEARCH = ("test_search", "test_loop", "test_golden")
 TESTS = {
     "jaxnas/search/neural_predictor.py": ("test_bananas", "test_golden", "test_loop"),
+    "jaxnas/search/neural_queue.py": ("test_bananas", "test_golden", "test_loop"),
     "jaxnas/search/base.py": SEARCH,
     "jaxnas/search/gp/pool_search.py": ("test_bayesopt", "test_golden", "test_loop"),
     "jaxnas/predictors/ensemble.py": ("test_bananas", "test_golden"),
@@ -34,13 +35,15 @@ TESTS = {
     "jaxnas/search/ordered.py": ("test_in_order",),
     "jaxnas/search/loop.py": ("test_loop", "test_hyperband", "test_search"),
     "jaxnas/search/common.py": SEARCH,
-    "jaxnas/search/gp/pool.py": ("test_bayesopt", "test_identity", "test_golden"),
-    "jaxnas/search/gp/pool_gp.py": ("test_bayesopt", "test_selectors", "test_loop"),
+    "jaxnas/predictors/pool.py": ("test_bayesopt", "test_identity", "test_golden"),
+    "jaxnas/predictors/pool_gp.py": ("test_bayesopt", "test_selectors", "test_loop"),
     "jaxnas/search/gp/proposals.py": ("test_sampled",),
     "jaxnas/search/random.py": (*SEARCH, "test_identity"),
     "jaxnas/search/gp/sampled_search.py": ("test_sampled",),
     "jaxnas/search/gp/sampled_gp.py": ("test_sampled",),
     "experiments/zero_cost/reference_search.py": ("test_score_search",),
+    "jaxnas/search/gp/schedule.py": ("test_bayesopt", "test_sampled", "test_loop"),
+    "jaxnas/search/steps.py": ("test_loop", "test_hyperband", "test_search"),
     "jaxnas/search/gp/selectors.py": ("test_selectors", "test_golden"),
     "jaxnas/search/gp/shortlists.py": ("test_selectors", "test_golden", "test_sampled"),
     "jaxnas/benchmarks/tabular.py": (

@@ -11,7 +11,8 @@ import pytest
 from jaxnas import acquisition
 from jaxnas.predictors.ensemble import mlp_ensemble
 from jaxnas.search.loop import run, simulate
-from jaxnas.search.neural_predictor import bananas, is_new
+from jaxnas.search.neural_predictor import bananas
+from jaxnas.search.neural_queue import is_new
 from jaxnas.spaces import base, features
 from jaxnas.spaces.nasbench201 import SPACE as NB201
 from jaxnas.types import Result

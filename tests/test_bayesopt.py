@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from jaxnas import acquisition, gp, metrics
 from jaxnas.predictors import pool as pools
 from jaxnas.search.gp import pool_search as bo
-from jaxnas.search.gp import selectors
+from jaxnas.search.gp import schedule, selectors
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result
@@ -152,7 +152,7 @@ def test_growing_and_fixed_arrays_give_the_same_posterior():
     assert growing.index.shape == (60,) and fixed.index.shape == (40,)
     np.testing.assert_array_equal(growing.index[:STEPS], fixed.index[:STEPS])
     np.testing.assert_array_equal(growing.seen, fixed.seen)
-    both = ((*s.hyper, *s.target) for s in (growing, fixed))
+    both = ((*s.hyper, *s.standardisation) for s in (growing, fixed))
     for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(growing.mean, fixed.mean, atol=1e-3)
@@ -319,12 +319,12 @@ def test_bad_settings_are_named(settings, words):
 
 @pytest.mark.parametrize("init", [1, 2, 5, 10, 33])
 def test_stages_cover_a_run_and_begin_a_longer_one(init):
-    whole = bo.refit_stages(init, 5000)
+    whole = schedule.refit_stages(init, 5000)
     for num_steps in [*range(1, 401), 997]:
-        found = bo.refit_stages(init, num_steps)
+        found = schedule.refit_stages(init, num_steps)
         assert found == whole[: len(found)]
         begin = 0
-        for end, every in bo.refit_stages(init, num_steps):
+        for end, every in schedule.refit_stages(init, num_steps):
             assert end > begin and begin < num_steps and 1 <= every <= end - begin
             begin = end
         assert begin >= num_steps

@@ -30,7 +30,7 @@ from jaxnas.kernels import gram
 from jaxnas.kernels import op_trees as tw
 from jaxnas.search import loop
 from jaxnas.search.base import Search
-from jaxnas.search.gp import pool_search
+from jaxnas.search.gp import schedule
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query, Result
 
@@ -293,7 +293,7 @@ def test_the_step_of_the_peer_is_a_step_of_ours(data):
 @pytest.mark.parametrize("evaluations", [11, 150])
 def test_fits_are_counted_as_they_are_run(evaluations):
     """In a search that only counts, with the stages of the real one."""
-    stages = functools.partial(pool_search.refit_stages, 10)
+    stages = functools.partial(schedule.refit_stages, 10)
     query = Query(jnp.zeros((1, 6), jnp.int32), *jnp.zeros((2, 1), jnp.int32))
     counting = Search(
         init=lambda key: jnp.int32(0),

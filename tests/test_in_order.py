@@ -33,7 +33,9 @@ def test_idle_slots_are_asked_again():
     half = query._replace(start=query.start.at[0].set(query.epoch[0]))
     result = OBJECTIVE(jax.random.key(0), half)
     idle = query._replace(start=query.epoch)
-    np.testing.assert_array_equal(search.tell(state, idle, result).told, state.told)
+    np.testing.assert_array_equal(
+        search.tell(state, idle, result).evaluated, state.evaluated
+    )
     again = search.ask(jax.random.key(1), search.tell(state, half, result))
     np.testing.assert_array_equal(again.arch, LIST[[0, 2]])
     aware = search.ask(jax.random.key(1), search.expect(state, query))

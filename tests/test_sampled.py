@@ -72,7 +72,7 @@ def runs(*numbers, batch=1, name="best", failing=False):
 @functools.cache
 def state_after(num=12):
     """The history of `num` evaluations, the last two of them since the fit."""
-    embed, prior = sampled_search._embedding(SPACE, [constant, halves], 1.0)
+    embed, prior = sampled_search._embedder(SPACE, [constant, halves], 1.0)
     arch = jnp.asarray(np.random.default_rng(0).permutation(EVERY)[:num])
     query = Query(arch, jnp.full(num, 20), jnp.zeros(num, jnp.int32))
     known = jax.vmap(SPACE.identity)(arch), embed(arch)
@@ -268,9 +268,11 @@ def test_only_new_valid_candidates_are_allowed():
     fresh = fresh[~(fresh[:, None] == np.asarray(state.arch[:12])).all(-1).any(1)][:3]
     seen = np.asarray([a for a in np.asarray(state.arch[:12]) if a[0] > 0])[:2]
     drawn = jnp.asarray(np.concatenate([EVERY[:1], fresh, seen, fresh[1:]]))
-    arch, allowed = sampled_search.new_ones(jax.random.key(0), part, state, drawn, 2)
+    arch, allowed = sampled_search.new_candidates(
+        jax.random.key(0), part, state, drawn, 2
+    )
     assert list(allowed) == [False, True, True, True] + [False] * 6
-    arch, allowed = sampled_search.new_ones(
+    arch, allowed = sampled_search.new_candidates(
         jax.random.key(0), part, state, drawn[4:], 4
     )
     more = np.asarray(arch)[np.asarray(allowed)]

@@ -1,14 +1,15 @@
 """Searches: pure functions that ask for architectures and are told their scores.
 
-A search is a `Search` record of functions (`base`), `run` and `simulate` (`loop`) are its
-only loop in compiled programs, and `drive` is the loop around objectives in Python.
+A search is a `Search` record of functions (`base`). `run` and `simulate` (`loop`) run it
+on a simulated benchmark within one compiled program, with `steps` as their step; `drive`
+runs it from Python on real evaluations.
 
     search = presets.gp_tw2g_plus(benchmark.space)
     trace = simulate(keys, search, benchmark, num_steps=100)
 
 `presets` are tuned searches; `random_search`, `regularized_evolution`, `bananas`,
-`bayesopt` (over a pool), `bayesopt_sampled` (candidates drawn anew each step) and
-`in_order` are what they are made of.
+`bayesopt` (over a pool), `bayesopt_sampled` (candidates sampled anew in each step) and
+`in_order` are the algorithms, which share the building blocks in `common`.
 """
 
 import lazy_loader

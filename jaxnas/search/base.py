@@ -1,4 +1,10 @@
-"""The search protocol: pure functions, and the stages in which a state grows."""
+"""The search protocol: pure functions, and the stages in which a state grows.
+
+A search is asked for a `Query`, the query is evaluated, and the search is told the
+`Result`. `loop.run` does so within a compiled program, `drive` from Python with real
+evaluations. The arrays of a state have static sizes; a search whose state depends on the
+length of the run grows it between stages.
+"""
 
 from __future__ import annotations
 
@@ -16,37 +22,41 @@ from jaxnas.types import Array, Query, Result, State
 
 
 class Stage(NamedTuple):
-    """A stretch of a run in which the state keeps its size."""
+    """A part of a run in which the state keeps its size."""
 
-    end: int  # the state has room for this many steps; a shorter run stops before it
-    every: int  # steps between two calls of `refresh`
+    end: int  # steps that the state has room for; a shorter run stops before it
+    every: int  # steps between two calls of `refresh`, the first at the stage's begin
 
 
-# The end of a stage that no run reaches: of a state that does not grow.
+# End of the only stage of a state that does not grow: no run is that long.
 UNLIMITED = 2**30
 
 
 def one_stage(num_steps: int) -> tuple[Stage, ...]:
-    """The stages of a search whose state neither grows nor is refreshed."""
+    """Stages of a search whose state neither grows nor is refreshed."""
     del num_steps
     return (Stage(UNLIMITED, UNLIMITED),)
 
 
 def _same_size(state: State, end: int) -> State:
+    """Default of `Search.grow`."""
     del end
     return state
 
 
 def _same(state: State) -> State:
+    """Default of `Search.refresh`."""
     return state
 
 
 def _unaware(state: State, query: Query) -> State:
+    """Default of `Search.expect`."""
     del query
     return state
 
 
 def _accepts_all(arch: Array) -> Array:
+    """Default of `Search.accepts`."""
     del arch
     return jnp.bool_(True)
 
@@ -62,16 +72,17 @@ class Search:
       tell: (state, Query, Result) -> state; uses no randomness. Idle slots change
         nothing, see `types.asked`.
       grow: (state, end) -> state that has room for `end` steps; `end` is a Python int.
-      refresh: state -> state, for work that is too long for every step, such as fitting
-        hyper-parameters; `run` calls it as the stages say.
-      expect: (state, Query) -> state to ask from while the query is in flight, with room
-        for its slots; asynchronous runs ask from it and go on from the state without.
-        Default: what is in flight does not matter.
-      accepts: arch (d,) -> () bool, what `tell` can be told; default: everything.
-      stages: num_steps -> the stages of a run of that length. They are a function of the
-        step: those of a longer run begin with the same ones.
-      candidates: (n, d), all that it chooses from; None: any of the space.
-      space: of the architectures that it asks for.
+      refresh: state -> state, for work that takes too long for every step, such as
+        fitting hyperparameters; `run` calls it as the stages say.
+      expect: (state, Query) -> state to ask from while the query is in flight.
+        Asynchronous runs ask from it, with room for the query's slots, and then continue
+        from the state before it. Default: what is in flight is ignored.
+      accepts: arch (d,) -> () bool, whether `tell` can use its evaluation. Default: always.
+      stages: num_steps -> the stages of a run of that length. The stages of a longer run
+        begin with those of a shorter one.
+      candidates: (n, d) int32, every architecture that may be asked; None: any of the
+        space.
+      space: of the architectures that are asked.
 
     A search is a pytree: functions that need large arrays take them as the leading
     arguments of a `jax.tree_util.Partial`, so that `jit` sees data and not constants.
@@ -98,7 +109,15 @@ class Search:
 
 
 def checked_stages(search: Search, num_steps: int) -> tuple[Stage, ...]:
-    """The stages of a run, which follow on each other and reach its end."""
+    """Stages of a run, checked to be in order and to reach its end.
+
+    Args:
+      search: whose stages they are.
+      num_steps: length of the run, at least 1.
+
+    Raises: `ValueError` for a number of steps that is not a positive integer, and for
+      stages that are empty, superfluous or too few.
+    """
     if not isinstance(num_steps, Integral) or num_steps < 1:
         raise ValueError(
             f"num_steps must be a whole number of at least 1, not {num_steps!r}"
@@ -108,7 +127,7 @@ def checked_stages(search: Search, num_steps: int) -> tuple[Stage, ...]:
         if end <= begin or every < 1:
             raise ValueError(
                 f"a stage from {begin} to {end} with a refresh every {every} steps: "
-                "wanted at least one step of each"
+                "both must be at least one step"
             )
         if begin >= num_steps:
             raise ValueError(f"a stage begins at {begin}, after the {num_steps} steps")

@@ -1,6 +1,9 @@
-"""Small parts that several searches are made of."""
+"""Building blocks that several searches share: queries, keys, capacities, new samples."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +13,20 @@ from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
 from jaxnas.types import Array, Query
 
-# Draws of a new architecture before a repeat is accepted (the published random search
-# of the tree-Wasserstein experiments, Nguyen et al. 2021, has the same five).
+# Samples of a new architecture before a repeat is accepted; the published random search
+# of the tree-Wasserstein experiments (Nguyen et al., 2021) has the same five.
 MAX_RESAMPLES = 5
 
 
 def train_from_scratch(arch: Array, epoch: int) -> Query:
-    """Asks to train every row of `arch` (b, d) from epoch 0 to `epoch`."""
+    """Query to train every row of `arch` (b, d) from epoch 0 to `epoch`."""
     start = jnp.zeros(arch.shape[0], jnp.int32)
     return Query(arch, start + epoch, start)
 
 
 def evaluation_key(key_run: Array) -> Array:
-    """The key () of all evaluations of a run; steps fold in smaller numbers."""
+    """Key () of all evaluations of a run; it differs from the keys of the steps."""
+    # Steps fold in their number, which is smaller.
     return jax.random.fold_in(key_run, np.uint32(2**32 - 1))
 
 
@@ -35,30 +39,53 @@ def require_capacity(capacity: int, batch: int, num_steps: int) -> None:
         )
 
 
-def append_slots(count: Array, wanted: Array, size: int) -> Array:
-    """Where to append the slots (b,) that are `wanted`, after `count` () entries.
-
-    The others get `size`, which is out of bounds: `.at[...].set(mode="drop")` skips them.
-    """
-    return jnp.where(wanted, count + jnp.cumsum(wanted) - 1, size)
-
-
-def sample_new(key: Array, space: Space, num: int, known: Array, seen: Array) -> Array:
-    """Draws `num` architectures that differ from each other and from the seen ones.
-
-    Every one is the first new one of `MAX_RESAMPLES` uniform samples; where none of them is
-    new (a small space, nearly used up), it is a repeat.
+def append_slots(count: Array, active: Array, size: int) -> Array:
+    """Assigns the active slots of a query consecutive rows of a history.
 
     Args:
-      known: (n, 2) identities of the architectures so far.   seen: (n,) bool, rows that
-        count.
+      count: () int32, rows that are filled.
+      active: (b,) bool, slots of the query that are not idle.
+      size: rows of the history.
+
+    Returns: (b,) int32 rows; `size` for idle slots, which is out of bounds, so that
+      `.at[rows].set(..., mode="drop")` skips them.
+    """
+    return jnp.where(active, count + jnp.cumsum(active) - 1, size)
+
+
+def with_classes(space: Space, same: Callable[[Array], Array] | None) -> Space:
+    """The space in which architectures of one class count as the same.
+
+    Args:
+      space: of the architectures.
+      same: arch (d,) -> () int32 class from 0; None leaves the space as it is.
+
+    Returns: the space with the class as identity, and of unknown size.
+    """
+    if same is None:
+        return space
+    return dataclasses.replace(space, identity=identity.from_code(same), size=None)
+
+
+def sample_new(key: Array, space: Space, num: int, known: Array, valid: Array) -> Array:
+    """Samples architectures that differ from each other and from known ones.
+
+    Each is the first new one of `MAX_RESAMPLES` uniform samples; where none of these is
+    new (a small space, nearly exhausted), it is a repeat.
+
+    Args:
+      key: PRNG key.
+      space: to sample from; two architectures of equal `identity` are the same.
+      num: number of samples.
+      known: (n, 2) identities of the known architectures.
+      valid: (n,) bool, rows of `known` that count.
 
     Returns: (num, d) int32.
     """
     keys = jax.random.split(key, (num, MAX_RESAMPLES))
     archs = jax.vmap(jax.vmap(lambda key: sample(key, space)))(keys)
     ids = jax.vmap(jax.vmap(space.identity))(archs)  # (num, MAX_RESAMPLES, 2)
-    old = identity.member(ids, known, seen)
+    old = identity.member(ids, known, valid)
 
     def choose(chosen: Array, i: Array) -> tuple[Array, Array]:
         earlier = jnp.arange(num) < i

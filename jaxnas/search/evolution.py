@@ -1,4 +1,8 @@
-"""Evolutionary search by mutation of tournament winners."""
+"""Evolutionary search by mutation of tournament winners.
+
+The population is a fixed array of slots. A replacement rule decides which member makes
+room for a child: the `oldest` in aging evolution, or the `worst`.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +20,26 @@ from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 
 class EvolutionState(NamedTuple):
-    """The population; its first `age` slots hold members, until it is full."""
+    """The population; until it is full, its first `age` slots hold the members."""
 
-    arch: Array  # (population, d) int32; a ring buffer while the oldest dies
+    arch: Array  # (population, d) int32; a ring buffer if the oldest is replaced
     score: Array  # (population,), NaN where the evaluation failed
     age: Array  # () int32, evaluations so far
 
 
-# Replace = (state of a full population, score () of the newcomer) -> slot () that the
-# newcomer takes; the slot `population` means that the newcomer itself is left out.
+# Replace = (state of a full population, score () of the child) -> slot () int32 that the
+# child takes; the slot `population` discards the child itself.
 Replace = Callable[[EvolutionState, Array], Array]
 
 
 def oldest(state: EvolutionState, score: Array) -> Array:
-    """The oldest member dies, whatever its score (Real et al., 2019)."""
+    """Replaces the oldest member, whatever its score (Real et al., 2019)."""
     del score
     return state.age % state.score.shape[0]
 
 
 def worst(state: EvolutionState, score: Array) -> Array:
-    """The worst of the members and the newcomer dies; among equals, a member does."""
+    """Replaces the worst of the members and the child; among equals, a member."""
     return jnp.argmin(nan_to_neg_inf(jnp.append(state.score, score)))
 
 
@@ -52,20 +56,21 @@ def regularized_evolution(
     """Aging evolution (Real et al., 2019, Algorithm 1).
 
     Every child is the winner of a tournament with one position changed. The population
-    grows from `init` to its full size before anything is replaced.
+    grows from `init` to its full size before a member is replaced.
 
     Args:
+      space: of the architectures.
       population: members at most.
       tournament: members drawn, with replacement as in the paper, to find a parent.
       init: random evaluations before the first child. Default: `population`.
-      replace: who makes room in a full population, `oldest` or `worst`.
-      batch: architectures per step; the children of one step do not see each other.
-      epoch: the epoch to which each is trained.
+      replace: which member a child replaces in a full population, `oldest` or `worst`.
+      batch: architectures per step; parents are members before the step.
+      epoch: the epoch to which each architecture is trained.
 
-    Raises: ValueError for sizes below 1.
+    Raises: `ValueError` for sizes below 1.
     """
-    first = population if init is None else init
-    check_sizes(population=population, tournament=tournament, init=first)
+    num_random = population if init is None else init
+    check_sizes(population=population, tournament=tournament, init=num_random)
     check_sizes(batch=batch, epoch=epoch)
 
     def start(key: Array) -> EvolutionState:
@@ -84,20 +89,20 @@ def regularized_evolution(
         def one(key: Array, age: Array) -> Array:
             key_sample, key_child = jax.random.split(key)
             random = sample(key_sample, space)
-            return jnp.where(age < first, random, child(key_child, state))
+            return jnp.where(age < num_random, random, child(key_child, state))
 
         keys, ages = jax.random.split(key, batch), state.age + jnp.arange(batch)
         return train_from_scratch(jax.vmap(one)(keys, ages), epoch)
 
     def tell(state: EvolutionState, query: Query, result: Result) -> EvolutionState:
         def add(state: EvolutionState, new: tuple[Array, Array, Array]):
-            arch, score, wanted = new
+            arch, score, active = new
             slot = jnp.where(state.age < population, state.age, replace(state, score))
-            slot = jnp.where(wanted, slot, population)  # out of bounds: dropped
+            slot = jnp.where(active, slot, population)  # out of bounds: dropped
             return EvolutionState(
                 state.arch.at[slot].set(arch, mode="drop"),
                 state.score.at[slot].set(score, mode="drop"),
-                state.age + wanted,
+                state.age + active,
             ), None
 
         return jax.lax.scan(add, state, (query.arch, result.score, asked(query)))[0]

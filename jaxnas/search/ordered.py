@@ -1,4 +1,7 @@
-"""A search that asks a given list of architectures, one after another."""
+"""A search that asks a given list of architectures, one after another.
+
+For ranked or generated architectures, and for evaluating a fixed sample.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from jaxnas.spaces.base import Space
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 
-class Listed(NamedTuple):
+class ListState(NamedTuple):
     """Which architectures of the list have been evaluated."""
 
-    told: Array  # (n,) bool
+    evaluated: Array  # (n,) bool
 
 
 def in_order(
@@ -29,16 +32,22 @@ def in_order(
     batch: int = 1,
     epoch: int = FULL_TRAINING,
 ) -> Search:
-    """Asks for `archs` (n, d) in their order, such as ranked or generated ones.
+    """Asks for a list of architectures in its order.
 
     An architecture whose slot stayed idle is asked again in the next step. The slots
     after the last architecture are idle.
+
+    Args:
+      space: of the architectures.
+      archs: (n, d) integers, different and valid.
+      batch: architectures per step.
+      epoch: the epoch to which each architecture is trained.
 
     Raises: `ValueError` for vectors that are not valid in the space or occur twice, for
       sizes below 1; and by `stages` for a run that is longer than the list.
     """
     check_sizes(batch=batch, epoch=epoch)
-    vectors = _checked(space, np.asarray(archs))
+    vectors = _validated(space, np.asarray(archs))
     num = len(vectors)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
@@ -49,22 +58,23 @@ def in_order(
             )
         return (Stage(UNLIMITED, UNLIMITED),)
 
-    def init(key: Array) -> Listed:
+    def init(key: Array) -> ListState:
         del key
-        return Listed(jnp.zeros(num, bool))
+        return ListState(jnp.zeros(num, bool))
 
-    def ask(vectors: Array, key: Array, state: Listed) -> Query:
+    def ask(vectors: Array, key: Array, state: ListState) -> Query:
         del key
-        place = jnp.flatnonzero(~state.told, size=batch, fill_value=num)
-        until = jnp.where(place < num, epoch, 0).astype(jnp.int32)
-        arch = vectors[jnp.minimum(place, num - 1)]
+        position = jnp.flatnonzero(~state.evaluated, size=batch, fill_value=num)
+        until = jnp.where(position < num, epoch, 0).astype(jnp.int32)
+        arch = vectors[jnp.minimum(position, num - 1)]
         return Query(arch, until, jnp.zeros_like(until))
 
-    def visit(ids: Array, state: Listed, query: Query) -> Listed:
+    def visit(ids: Array, state: ListState, query: Query) -> ListState:
         of_query = jax.vmap(space.identity)(query.arch)
-        return Listed(state.told | identity.member(ids, of_query, asked(query)))
+        told = identity.member(ids, of_query, asked(query))
+        return ListState(state.evaluated | told)
 
-    def tell(ids: Array, state: Listed, query: Query, result: Result) -> Listed:
+    def tell(ids: Array, state: ListState, query: Query, result: Result) -> ListState:
         del result
         return visit(ids, state, query)
 
@@ -79,8 +89,8 @@ def in_order(
     )
 
 
-def _checked(space: Space, archs: np.ndarray) -> np.ndarray:
-    """`archs` as int32 (n, d), each of them valid and once."""
+def _validated(space: Space, archs: np.ndarray) -> np.ndarray:
+    """The list as int32 (n, d); `ValueError` if it is empty, invalid or has repeats."""
     if archs.ndim != 2 or not len(archs):
         raise ValueError(f"archs must be (n, d) with n >= 1, not {archs.shape}")
     archs = np.stack([base.as_choices(space, arch) for arch in archs])
@@ -89,6 +99,6 @@ def _checked(space: Space, archs: np.ndarray) -> np.ndarray:
         base.check(space, archs[np.argmin(valid)])
     keys, first = np.unique(base.identify(space, archs), return_index=True)
     if len(keys) < len(archs):
-        twice = np.setdiff1d(np.arange(len(archs)), first)[0]
-        raise ValueError(f"archs holds {archs[twice].tolist()} more than once")
+        repeat = np.setdiff1d(np.arange(len(archs)), first)[0]
+        raise ValueError(f"archs holds {archs[repeat].tolist()} more than once")
     return archs

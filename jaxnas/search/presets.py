@@ -43,18 +43,18 @@ from jaxnas.types import FULL_TRAINING, Array
 
 SCALE = 0.6
 """Prior median of the length-scales of the plain presets, in units of the prior of
-`make_pool`: shorter length-scales leave more to be found."""
+`make_pool`; shorter length-scales make the search explore more."""
 
 CLIP_BELOW = 2.0
-"""Scores further below the median than this many distances from the median to the upper
-quartile are clipped there: how badly a network failed to train says nothing."""
+"""Clipping of low scores, in distances from the median to the upper quartile below the
+median: how badly a network failed to train carries no information."""
 
 INIT = 5
-"""Random evaluations of `gp_tw2g_plus`: its priors know the size of the distances."""
+"""Random evaluations of `gp_tw2g_plus`; few, as its priors follow the distances."""
 
 EXPLORE = selectors.maximise(confidence_bound(2.25))
 """Mean + 1.5 standard deviations (Srinivas et al., 2010, with beta = 2.25). Expected
-improvement stops exploring as soon as the model is sure of itself."""
+improvement stops exploring as soon as the model is confident."""
 
 FEATURES: tuple[Callable[[Space], FeatureMap], ...] = (
     partial(feature_maps.tree_wasserstein_features, n=2),
@@ -82,12 +82,13 @@ class Preset(Protocol):
 
 
 def function_classes_of(space: Space) -> Callable[[Array], Array] | None:
-    """The function class of an architecture, where the space has such classes.
+    """The class function of a space whose architectures are redundant.
 
     Returns: arch (d,) -> () int32 for NAS-Bench-201, None for every other space.
     """
-    known = space.name == nasbench201.SPACE.name
-    return nasbench201_classes.function_class if known else None
+    if space.name == nasbench201.SPACE.name:
+        return nasbench201_classes.function_class
+    return None
 
 
 def bananas(
@@ -117,7 +118,7 @@ def gp_tw2g_plus(
     bound as acquisition, and five random evaluations.
 
     Args:
-      space: what is searched.
+      space: of the architectures.
       arch: (n, d) int32 candidates; default: every architecture of the space.
       init: random evaluations before the first fit.
       batch: architectures in a step.
@@ -142,12 +143,12 @@ def gp_tw2g_plus_sampled(
     extra: Sequence[FeatureMap] = (),
     epoch: int = FULL_TRAINING,
 ) -> Search:
-    """`gp_tw2g_plus` among 1,000 candidates that are drawn anew for each evaluation.
+    """`gp_tw2g_plus` over 1,000 candidates that are sampled for each step.
 
     For spaces that are too large for a pool.
 
     Args:
-      space: what is searched.
+      space: of the architectures.
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
       extra: further feature maps.
@@ -165,7 +166,7 @@ def gp_tw2g_plus_sampled(
 
 
 def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
-    """A preset of a Gaussian process on these feature maps with expected improvement.
+    """Preset of a Gaussian process on feature maps, with expected improvement.
 
     Args:
       features: each space -> feature map.
@@ -190,10 +191,11 @@ def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
 
 
 def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
-    """The same for a graph distance without an embedding, by the matrix of all pairs.
+    """Preset of a Gaussian process on a graph distance, with expected improvement.
 
-    The matrix takes up to some minutes, once: it is kept in the cache folder. None of
-    these distances is negative definite; negative eigenvalues are clipped.
+    The distance matrix of all pairs takes up to some minutes to compute and is stored in
+    the cache folder. These distances are not negative definite; their negative
+    eigenvalues are clipped.
 
     Args:
       distance: space -> graph distance, as in `kernels.graph_distances`.
@@ -238,4 +240,5 @@ def _features(
     maps: Sequence[Callable[[Space], FeatureMap]],
     extra: Sequence[FeatureMap],
 ) -> list[FeatureMap]:
+    """Feature maps of a space, then the `extra` ones."""
     return [*(of_space(space) for of_space in maps), *extra]

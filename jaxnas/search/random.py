@@ -1,8 +1,11 @@
-"""Random search: the baseline that every other search has to beat."""
+"""Random search, the baseline that every other search has to beat.
+
+Without repeats the state is the list of visited identities, and a sample in it is
+replaced by a new one, up to four times.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,16 +18,16 @@ from jaxnas.search.common import (
     require_capacity,
     sample_new,
     train_from_scratch,
+    with_classes,
 )
-from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space, sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 
 class RandomState(NamedTuple):
-    """The identities that were asked for; none are kept if repeats are allowed."""
+    """Visited identities (empty if repeats are allowed)."""
 
-    identity: Array  # (capacity, 2) uint32; (0, 2) if repeats are allowed
+    identity: Array  # (capacity, 2) uint32, or (0, 2)
     count: Array  # () int32, evaluations so far
 
 
@@ -39,13 +42,14 @@ def random_search(
     """Uniform sampling, with or without repeats.
 
     Args:
+      space: to sample from.
       batch: architectures per step.
       epoch: the epoch to which each is trained.
       capacity: the number of evaluations of the run, if no architecture is to be
-        evaluated twice; a repeat is then drawn anew, four times at most. Default:
-        nothing is remembered.
-      same: arch (d,) -> () int32 from 0, a class whose architectures are one for
-        `capacity`, such as `nasbench201_classes.function_class`.
+        evaluated twice; a repeat is then sampled anew, four times at most. Default:
+        repeats are allowed.
+      same: arch (d,) -> () int32 from 0, a class whose architectures count as repeats
+        of each other, such as `nasbench201_classes.function_class`.
 
     Raises: ValueError for sizes below 1, and for a `capacity` that the space cannot
       fill or that does not hold the run.
@@ -59,9 +63,7 @@ def random_search(
                 f"{space.name}, not {capacity}"
             )
     rows = capacity or 0
-    if same is not None:
-        by_class = identity.from_code(same)
-        space = dataclasses.replace(space, identity=by_class, size=None)
+    classes = with_classes(space, same)
 
     def init(key: Array) -> RandomState:
         del key
@@ -73,17 +75,18 @@ def random_search(
             return train_from_scratch(
                 jax.vmap(lambda key: sample(key, space))(keys), epoch
             )
-        seen = jnp.arange(rows) < state.count
-        return train_from_scratch(
-            sample_new(key, space, batch, state.identity, seen), epoch
-        )
+        valid = jnp.arange(rows) < state.count
+        arch = sample_new(key, classes, batch, state.identity, valid)
+        return train_from_scratch(arch, epoch)
 
     def visit(state: RandomState, query: Query) -> RandomState:
-        wanted = asked(query)
-        slots = append_slots(state.count, wanted, rows)
-        ids = jax.vmap(space.identity)(query.arch)
-        known = state.identity.at[slots].set(ids, mode="drop") if rows else ids[:0]
-        return RandomState(known, state.count + wanted.sum(dtype=jnp.int32))
+        active = asked(query)
+        count = state.count + active.sum(dtype=jnp.int32)
+        if not rows:
+            return RandomState(state.identity, count)
+        slots = append_slots(state.count, active, rows)
+        ids = jax.vmap(classes.identity)(query.arch)
+        return RandomState(state.identity.at[slots].set(ids, mode="drop"), count)
 
     def tell(state: RandomState, query: Query, result: Result) -> RandomState:
         del result
@@ -94,4 +97,4 @@ def random_search(
             require_capacity(capacity, batch, num_steps)
         return one_stage(num_steps)
 
-    return Search(init, ask, tell, expect=visit, stages=stages, space=space)
+    return Search(init, ask, tell, expect=visit, stages=stages, space=classes)

@@ -1,7 +1,8 @@
-"""Generators of candidates for `bayesopt_sampled`: random ones, mutants, mixtures.
+"""Generators of candidates for `bayesopt_sampled`: random samples, mutants, mixtures.
 
-A generator is `(key, state) -> (m, d)` architectures. Repeats, and what has been evaluated,
-are left out by the search; anything with this signature can take the place of these.
+A generator is a function (key, state) -> (m, d) architectures, with a static m. The search
+leaves out repeats, invalid architectures and those that have been evaluated, so any
+function with this signature can be used.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from jaxnas.types import Array, check_sizes
 
 
 class History(Protocol):
-    """What a generator reads of a state: at least one evaluation, in order."""
+    """What a generator reads of a state: one evaluation or more, in order."""
 
     @property
     def arch(self) -> Array:
-        """Architectures (t, d) int32, t the capacity."""
+        """Architectures (t, d) int32; t is the capacity."""
         ...
 
     @property
@@ -32,7 +33,7 @@ class History(Protocol):
 
     @property
     def count(self) -> Array:
-        """How many rows () int32 are filled."""
+        """Number () int32 of rows that hold an evaluation."""
         ...
 
 
@@ -41,7 +42,10 @@ Proposals = Callable[[Array, History], Array]
 
 
 def uniform(space: Space, size: int = 1000) -> Proposals:
-    """`size` random architectures, as `space` draws them."""
+    """Samples `size` random architectures, as `space` samples them.
+
+    Raises: `ValueError` for a size below 1.
+    """
     check_sizes(size=size)
 
     def propose(key: Array, state: History) -> Array:
@@ -54,12 +58,20 @@ def uniform(space: Space, size: int = 1000) -> Proposals:
 def mutants(
     space: Space, size: int = 1000, *, parents: int = 10, depth: int = 1
 ) -> Proposals:
-    """About `size` mutants of the best architectures so far.
+    """Mutates the best architectures so far.
 
-    From each of the `parents` best start random walks of `depth` mutations, and every
+    Random walks of `depth` mutations start from the best architectures, and every
     architecture on the way is a candidate; with depth 1 these are the mutants of Nguyen
-    et al. (2021). The number of walks is the least that gives `size` candidates, and each
-    parent has the same number, or the better ones one more.
+    et al. (2021). There are as many walks as `size` candidates need, divided evenly among
+    the parents; a remainder goes to the better ones.
+
+    Args:
+      space: of the architectures.
+      size: candidates, rounded up to a multiple of `depth`.
+      parents: best architectures from which walks start, at most.
+      depth: mutations in each walk.
+
+    Raises: `ValueError` for sizes below 1.
     """
     check_sizes(size=size, parents=parents, depth=depth)
     walks = -(-size // depth)
@@ -69,26 +81,29 @@ def mutants(
         return archs, archs
 
     def propose(key: Array, state: History) -> Array:
-        known = jnp.arange(len(state.score)) < state.count
-        # Failed ones come after the others, and rows without an evaluation last.
-        score = jnp.where(known, nan_to_neg_inf(state.score), -jnp.inf)
-        order = jnp.lexsort((~known, -score))[:parents]
-        place = jnp.arange(walks) % jnp.clip(state.count, 1, len(order))
+        filled = jnp.arange(len(state.score)) < state.count
+        # Failed evaluations come after the others, and empty rows last.
+        score = jnp.where(filled, nan_to_neg_inf(state.score), -jnp.inf)
+        best = jnp.lexsort((~filled, -score))[:parents]
+        parent = best[jnp.arange(walks) % jnp.clip(state.count, 1, len(best))]
         keys = jax.random.split(key, (depth, walks))
-        archs = jax.lax.scan(step, state.arch[order[place]], keys)[1]
+        archs = jax.lax.scan(step, state.arch[parent], keys)[1]
         return archs.reshape(-1, archs.shape[-1])
 
     return propose
 
 
 def mixture(*generators: Proposals) -> Proposals:
-    """The candidates of all the `generators`."""
+    """Joins the candidates of several generators.
+
+    Raises: `ValueError` without any generator.
+    """
     if not generators:
         raise ValueError("a mixture needs at least one generator")
 
     def propose(key: Array, state: History) -> Array:
         keys = jax.random.split(key, len(generators))
-        drawn = [g(key, state) for g, key in zip(generators, keys, strict=True)]
-        return jnp.concatenate(drawn)
+        parts = [g(key, state) for g, key in zip(generators, keys, strict=True)]
+        return jnp.concatenate(parts)
 
     return propose

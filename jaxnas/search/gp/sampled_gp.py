@@ -1,7 +1,10 @@
-"""A Gaussian process on a history of evaluations, and its posterior at any candidates.
+"""Posterior of a Gaussian process at arbitrary candidates, given a history.
 
-Nothing is kept between two steps but the history and the hyper-parameters: a posterior
-at m candidates after t evaluations takes O(t^3 + t^2 m), exactly.
+Only the history and the hyperparameters are kept between steps: the posterior at m
+candidates after t evaluations is computed anew, exactly, in O(t^3 + t^2 m).
+
+Shapes: t is the capacity of the history, c the parts of the distance, f_j the coordinates
+of part j. Embeddings of m architectures are `Points`, coordinates first.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from jaxnas.search.common import append_slots
 from jaxnas.search.gp.shortlists import CandidatePosterior
 from jaxnas.types import Array, Query, asked
 
-# Embeddings that differ by less than this, in median length-scales, count as the same.
+# Embeddings that differ by less than this, in median length-scales, count as equal.
 _RESOLUTION = 1e-4
 
 # The embeddings of m architectures by part, (f_j, m) each.
@@ -27,7 +30,7 @@ Points = tuple[Array, ...]
 
 
 class SampledGPState(NamedTuple):
-    """The evaluations, in order, and the hyper-parameters that were fitted to them."""
+    """The evaluations, in order, and the hyperparameters that were fitted to them."""
 
     arch: Array  # (t, d) int32; t is the capacity
     identity: Array  # (t, 2) uint32, of the architectures or of their classes
@@ -40,10 +43,12 @@ class SampledGPState(NamedTuple):
 
 
 def empty(arch: Array, points: Points, prior: gp.HyperparameterPrior) -> SampledGPState:
-    """No evaluation, and no room for any.
+    """Returns the prior, with a history of capacity 0.
 
     Args:
-      arch: (0, d) int32.   points: (f_j, 0).
+      arch: (0, d) int32, for the length of an architecture.
+      points: (f_j, 0), for the coordinates of each part.
+      prior: of the hyperparameters, for their number and precision.
     """
     one = jnp.ones((), prior.scales.dtype)
     return SampledGPState(
@@ -59,7 +64,7 @@ def empty(arch: Array, points: Points, prior: gp.HyperparameterPrior) -> Sampled
 
 
 def grow(state: SampledGPState, size: int) -> SampledGPState:
-    """The same, with room for at least `size` evaluations."""
+    """Pads the arrays of a state to a capacity of at least `size` evaluations."""
     more = max(0, size - len(state.score))
     return state._replace(
         arch=jnp.pad(state.arch, ((0, more), (0, 0))),
@@ -70,30 +75,34 @@ def grow(state: SampledGPState, size: int) -> SampledGPState:
 
 
 def filled(state: SampledGPState) -> Array:
-    """Which rows (t,) bool hold an evaluation."""
+    """Which rows (t,) bool of the history hold an evaluation."""
     return jnp.arange(len(state.score)) < state.count
 
 
 def append(
     state: SampledGPState, query: Query, ids: Array, points: Points, score: Array
 ) -> SampledGPState:
-    """Appends the slots of `query` that are asked.
+    """Appends the slots of a query that are not idle to the history.
 
     Args:
-      ids: (b, 2) uint32.   points: (f_j, b).   score: (b,).
+      state: with room for them.
+      query: of b slots.
+      ids: (b, 2) uint32 identities of the query's architectures.
+      points: (f_j, b) their embeddings.
+      score: (b,), NaN for a failed evaluation.
     """
-    wanted = asked(query)
-    slots = append_slots(state.count, wanted, len(state.score))
+    active = asked(query)
+    rows = append_slots(state.count, active, len(state.score))
 
-    def put(rows: Array, new: Array) -> Array:
-        return rows.at[..., slots].set(new.astype(rows.dtype), mode="drop")
+    def put(old: Array, new: Array) -> Array:
+        return old.at[..., rows].set(new.astype(old.dtype), mode="drop")
 
     return state._replace(
         arch=put(state.arch.T, query.arch.T).T,
         identity=put(state.identity.T, ids.T).T,
         points=jax.tree.map(put, state.points, points),
         score=put(state.score, score),
-        count=state.count + wanted.sum(dtype=jnp.int32),
+        count=state.count + active.sum(dtype=jnp.int32),
     )
 
 
@@ -103,13 +112,13 @@ def _distances(x: Points, y: Points) -> Array:
 
 
 def _targets(state: SampledGPState) -> Array:
-    return jnp.where(
-        filled(state), gp.standardise(state.standardisation, state.score), 0.0
-    )
+    """Standardised targets (t,), 0 in rows that are not filled."""
+    target = gp.standardise(state.standardisation, state.score)
+    return jnp.where(filled(state), target, 0.0)
 
 
 def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
-    """The posterior of candidates (f_j, m), in standardised units."""
+    """Computes the posterior of candidates (f_j, m), in standardised units."""
     hyper, seen, num = state.hyper, filled(state), len(state.score)
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), state.points, points)
     correlation = gram.laplace(_distances(state.points, joined), hyper.scales)
@@ -120,15 +129,15 @@ def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
     mean = (whiten @ _targets(state)) @ white
     variance = hyper.amplitude * jnp.maximum(1 - jnp.sum(white**2, axis=0), 0.0)
 
-    def joint(places: Array) -> tuple[Array, Array, Array]:
-        some = jax.tree.map(lambda part: part[:, places], points)
-        parts, root = _distances(some, some), white[:, places]
+    def joint(columns: Array) -> tuple[Array, Array, Array]:
+        shortlist = jax.tree.map(lambda part: part[:, columns], points)
+        parts, root = _distances(shortlist, shortlist), white[:, columns]
         cov = hyper.amplitude * (gram.laplace(parts, hyper.scales) - root.T @ root)
         distance = jnp.tensordot(1 / hyper.scales, parts, axes=1)
-        return mean[places], (cov + cov.T) / 2, distance
+        return mean[columns], (cov + cov.T) / 2, distance
 
     return CandidatePosterior(
-        column=first_occurrence(_digits(points, hyper.scales)),
+        column=first_occurrence(_hashes(points, hyper.scales)),
         mean=mean,
         std=jnp.sqrt(variance),
         noise=hyper.noise * hyper.amplitude,
@@ -138,17 +147,23 @@ def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
 
 
 def _incumbent(state: SampledGPState) -> Array:
-    known = filled(state) & ~jnp.isnan(state.score)
-    return jnp.max(jnp.where(known, _targets(state), -jnp.inf), initial=-jnp.inf)
+    """Best standardised target () so far; -inf before the first."""
+    valid = filled(state) & ~jnp.isnan(state.score)
+    return jnp.max(jnp.where(valid, _targets(state), -jnp.inf), initial=-jnp.inf)
 
 
 def expect(
     state: SampledGPState, query: Query, ids: Array, points: Points
 ) -> SampledGPState:
-    """The state as if those in flight had given what is expected of them.
+    """Appends a query in flight, as if its scores were their posterior means.
 
-    The kriging believer (Ginsbourger et al., 2010), see `posterior.expect`. Arguments
-    are as for `record`.
+    The kriging believer (Ginsbourger et al., 2010), as `pool_gp.expect`.
+
+    Args:
+      state: with room for the query.
+      query: of b slots.
+      ids: (b, 2) uint32 identities of the query's architectures.
+      points: (f_j, b) their embeddings.
     """
     mean = posterior_at(state, points).mean
     score = state.standardisation.mean + state.standardisation.std * mean
@@ -158,30 +173,35 @@ def expect(
 def refit(
     prior: gp.HyperparameterPrior, state: SampledGPState, clip_below: float
 ) -> SampledGPState:
-    """Fits target scale and hyper-parameters to the history."""
+    """Fits standardisation and hyperparameters to the history.
+
+    Args:
+      prior: of the hyperparameters.
+      state: the history.
+      clip_below: as for `gp.fit_standardisation`.
+    """
     seen = filled(state)
-    new = state._replace(
-        standardisation=gp.fit_standardisation(state.score, seen, clip_below)
-    )
+    standardisation = gp.fit_standardisation(state.score, seen, clip_below)
+    new = state._replace(standardisation=standardisation)
     distances = _distances(state.points, state.points)
     hyper = gp.fit(gram.laplace, distances, _targets(new), seen, prior)
     new = new._replace(hyper=hyper, fitted=jnp.bool_(True))
-    # The precision is the prior's, whatever that of the fit is.
+    # The fit may promote: keep the precision of the prior.
     return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)
 
 
 def first_occurrence(words: Array) -> Array:
-    """The first index (m,) int32 of a row of `words` (m, w) that equals each row."""
+    """Index (m,) int32 of the first row of `words` (m, w) that equals each row."""
     order = jnp.lexsort(words.T[::-1])
     ordered = words[order]
     differs = (ordered[1:] != ordered[:-1]).any(1)
-    place = jnp.arange(len(words))
-    start = jnp.where(jnp.append(True, differs), place, 0)
+    position = jnp.arange(len(words))
+    start = jnp.where(jnp.append(True, differs), position, 0)
     return jnp.zeros_like(order).at[order].set(order[jax.lax.cummax(start)])
 
 
-def _digits(points: Points, scales: Array) -> Array:
-    """Two words (m, 2) uint32 of the embeddings: a universal hash of their digits."""
+def _hashes(points: Points, scales: Array) -> Array:
+    """Universal hashes (m, 2) uint32 of rounded embeddings: equal for equal ones."""
     unit = jnp.concatenate([p / s for p, s in zip(points, scales, strict=True)])
     digits = jnp.round(unit / _RESOLUTION).astype(jnp.int32).astype(jnp.uint32)
     factors = np.random.default_rng(0).integers(2**32, size=(2, len(unit)), dtype="u4")

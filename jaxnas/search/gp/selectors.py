@@ -1,8 +1,8 @@
-"""What a search by Gaussian process asks next: one architecture, or a batch of them.
+"""Rules by which a Gaussian-process search selects the next batch of architectures.
 
-A selector says how candidates are compared one by one, and how a batch is chosen together
-from the joint posterior of a shortlist of the best. It knows neither pools nor states:
-every Gaussian-process search takes the same ones, see `shortlists`.
+A rule says how candidates are ranked one by one, and how a batch is chosen together from
+the joint posterior of a shortlist of the best. It depends on neither pools nor states:
+every Gaussian-process search takes the same rules, and `shortlists` applies them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jaxnas import acquisition, dpp, gp
 from jaxnas.types import Array, check_sizes
 
-# Of the shortlist; a k-DPP factorises a matrix of this size for each batch.
+# Candidates in a shortlist; a k-DPP factorises a matrix of this size for each batch.
 SIZE = 200
 # Quality against diversity, in standard deviations of the targets. In batches of 5 on the
-# 12-epoch CIFAR-100 table of NAS-Bench-201 (40 runs of tuning seeds) the best cell takes a
-# median of 51, 57 and 119 evaluations with 0.3, 0.6 and 1.
+# 12-epoch CIFAR-100 table of NAS-Bench-201 (40 runs of tuning seeds) the median number of
+# evaluations until the best cell is 51, 57 and 119 with 0.3, 0.6 and 1.
 TEMPERATURE = 0.3
 
 
@@ -32,19 +32,19 @@ class Shortlist(NamedTuple):
     noise: Array  # () variance of the targets' noise
     distance: Array  # (m, m) prior distance, in length-scales
     incumbent: Array  # () the best target so far
-    allowed: Array  # (m,) bool; False only where there are not m candidates
+    allowed: Array  # (m,) bool; False for the padding of fewer than m candidates
 
 
-# Choose = (key, Shortlist, k) -> (k,) different places in the shortlist.
+# Choose = (key, Shortlist, k) -> (k,) int32, different slots of the shortlist.
 Choose = Callable[[Array, Shortlist, int], Array]
 
 
 class Select(NamedTuple):
-    """A rule for what is asked next, which every Gaussian-process search interprets."""
+    """A rule for the next batch, which `shortlists.select` applies."""
 
-    # By which candidates are compared; None: all alike, whatever their posterior.
+    # utility by which candidates are ranked; None: uniformly random candidates
     acquire: acquisition.Acquisition | None
-    # How a batch is chosen from a shortlist; None: the largest acquisitions.
+    # how a batch is chosen from the shortlist; None: the largest acquisitions
     choose: Choose | None = None
     size: int = SIZE  # candidates in the shortlist, those of largest acquisition
 
@@ -52,24 +52,31 @@ class Select(NamedTuple):
 def maximise(
     acquire: acquisition.Acquisition = acquisition.log_expected_improvement,
 ) -> Select:
-    """The candidates of largest acquisition, each by itself; ties broken by the key.
+    """Selects the candidates of largest acquisition; ties are broken by the key.
 
-    The architectures of a batch have different embeddings as far as there are enough.
+    The architectures of a batch have different embeddings if there are enough of them.
     """
     return Select(acquire)
 
 
-# Any candidates, with the same probability, without repeats.
+# Uniformly random candidates, without replacement.
 uniform = Select(None)
 
 
 def from_shortlist(
     choose: Choose, acquire: acquisition.Acquisition, size: int = SIZE
 ) -> Select:
-    """`choose` from the `size` candidates of largest acquisition.
+    """Applies `choose` to the `size` candidates of largest acquisition.
 
-    The shortlist holds one candidate of each embedding, as what is known of one is known
-    of all; and the others only where there are fewer embeddings than a batch needs.
+    The shortlist holds one candidate of each embedding, as candidates of one embedding
+    have the same posterior, unless there are fewer embeddings than a batch needs.
+
+    Args:
+      choose: selects a batch from the joint posterior of the shortlist.
+      acquire: utility by which candidates enter the shortlist.
+      size: candidates in the shortlist.
+
+    Raises: `ValueError` for a size below 1.
     """
     check_sizes(size=size)
     return Select(acquire, choose, size)
@@ -82,14 +89,20 @@ def kdpp(
     diversity: bool = True,
     size: int = SIZE,
 ) -> Select:
-    """A draw of the k-DPP with kernel diag(q) Sigma diag(q), q = exp(mean / temperature).
+    """Samples the k-DPP with kernel diag(q) Sigma diag(q), q = exp(mean / temperature).
 
     Sigma is the posterior covariance, so this is the k-DPP of the prior conditioned on
-    what was evaluated (Nguyen et al., 2021). Without `quality` q is 1; without
-    `diversity` only the diagonal of Sigma is left, as in that paper's program. The
-    shortlist are the candidates of largest q^2 Sigma_ii.
+    the observations (Nguyen et al., 2021). The shortlist holds the candidates of largest
+    q^2 Sigma_ii.
 
-    Raises: `ValueError` unless `temperature` is positive, or without both parts.
+    Args:
+      temperature: of the quality q, in standard deviations of the targets.
+      quality: False sets q to 1.
+      diversity: False keeps only the diagonal of Sigma, as in that paper's program.
+      size: candidates in the shortlist.
+
+    Raises: `ValueError` unless `temperature` is positive, and if both quality and
+      diversity are False.
     """
     weight = _weight(temperature, quality)
 
@@ -105,7 +118,14 @@ def kdpp(
 
 
 def greedy_map(temperature: float = TEMPERATURE, *, size: int = SIZE) -> Select:
-    """The most probable batch of `kdpp`, approximately: greedy MAP inference."""
+    """Selects the most probable batch of `kdpp` approximately, by greedy MAP inference.
+
+    Args:
+      temperature: of the quality, as for `kdpp`.
+      size: candidates in the shortlist.
+
+    Raises: `ValueError` unless `temperature` is positive.
+    """
 
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
         del key
@@ -115,7 +135,7 @@ def greedy_map(temperature: float = TEMPERATURE, *, size: int = SIZE) -> Select:
 
 
 def _weight(temperature: float, quality: bool) -> acquisition.Acquisition:
-    """log(q^2 Sigma_ii): the log-weight of a candidate alone."""
+    """Acquisition log(q^2 Sigma_ii), the log-weight of a candidate alone."""
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     factor = 2 / temperature if quality else 0.0
@@ -128,31 +148,38 @@ def _weight(temperature: float, quality: bool) -> acquisition.Acquisition:
 
 
 def _kernel(shortlist: Shortlist, temperature: float, quality: bool) -> Array:
+    """Kernel (m, m) of the k-DPP, with weight 0 for the shortlist's padding."""
     score = shortlist.mean if quality else jnp.zeros_like(shortlist.mean)
     score = jnp.where(shortlist.allowed, score, -jnp.inf)
     return dpp.quality_diversity(score, shortlist.cov, temperature)
 
 
 def thompson(*, size: int = SIZE) -> Select:
-    """The best of each of k draws of the joint posterior, without repeats."""
+    """Selects the maxima of k samples of the joint posterior, without repeats.
+
+    Batch Thompson sampling; the shortlist holds the largest upper confidence bounds.
+
+    Args:
+      size: candidates in the shortlist.
+    """
 
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
         mean, cov = shortlist.mean, shortlist.cov
-        # Eigenvectors: a posterior covariance is singular but for rounding.
+        # By eigenvectors, as a posterior covariance may be singular.
         value, vector = jnp.linalg.eigh(cov)
         root = vector * jnp.sqrt(jnp.maximum(value, 0.0))
-        draws = mean[:, None] + root @ jax.random.normal(key, (len(mean), k))
+        samples = mean[:, None] + root @ jax.random.normal(key, (len(mean), k))
 
-        def one(free: Array, draw: Array) -> tuple[Array, Array]:
-            place = jnp.argmax(jnp.where(free, draw, -jnp.inf))
-            return free.at[place].set(False), place
+        def one(free: Array, sample: Array) -> tuple[Array, Array]:
+            slot = jnp.argmax(jnp.where(free, sample, -jnp.inf))
+            return free.at[slot].set(False), slot
 
-        return jax.lax.scan(one, shortlist.allowed, draws.T)[1]
+        return jax.lax.scan(one, shortlist.allowed, samples.T)[1]
 
     return from_shortlist(choose, acquisition.confidence_bound(4.0), size)
 
 
-# Fantasy = (mean (m,), place (), best ()) -> () the target assumed of `place`.
+# Fantasy = (mean (m,), slot (), incumbent ()) -> () the target assumed in that slot.
 _Fantasy = Callable[[Array, Array, Array], Array]
 
 
@@ -170,7 +197,7 @@ def kriging_believer(
       acquire: utility of a candidate, recomputed after each choice.
       size: candidates in the shortlist.
     """
-    return _one_after_another(lambda mean, place, best: mean[place], acquire, size)
+    return _one_after_another(lambda mean, slot, incumbent: mean[slot], acquire, size)
 
 
 def constant_liar(
@@ -192,8 +219,8 @@ def constant_liar(
     Raises: `ValueError` for another `value`.
     """
     fantasies: dict[str, _Fantasy] = {
-        "best": lambda mean, place, best: best,
-        "worst": lambda mean, place, best: mean.min(),
+        "best": lambda mean, slot, incumbent: incumbent,
+        "worst": lambda mean, slot, incumbent: mean.min(),
     }
     if value not in fantasies:
         raise ValueError(f"value must be one of {', '.join(fantasies)}, not {value!r}")
@@ -207,14 +234,14 @@ def _one_after_another(
 
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
         def one(carry: tuple, key: Array) -> tuple[tuple, Array]:
-            mean, cov, free, best = carry
+            mean, cov, free, incumbent = carry
             std = jnp.sqrt(jnp.maximum(jnp.diagonal(cov), 0.0))
-            utility = jnp.nan_to_num(acquire(key, mean, std, best))
-            place = jnp.argmax(jnp.where(free, utility, -jnp.inf))
-            value = fantasy(mean, place, shortlist.incumbent)
-            posterior = gp.condition(mean, cov, place, value, shortlist.noise)
-            free = free.at[place].set(False)
-            return (*posterior, free, jnp.maximum(best, value)), place
+            utility = jnp.nan_to_num(acquire(key, mean, std, incumbent))
+            slot = jnp.argmax(jnp.where(free, utility, -jnp.inf))
+            value = fantasy(mean, slot, shortlist.incumbent)
+            posterior = gp.condition(mean, cov, slot, value, shortlist.noise)
+            free = free.at[slot].set(False)
+            return (*posterior, free, jnp.maximum(incumbent, value)), slot
 
         start = (shortlist.mean, shortlist.cov, shortlist.allowed, shortlist.incumbent)
         return jax.lax.scan(one, start, jax.random.split(key, k))[1]
@@ -223,11 +250,14 @@ def _one_after_another(
 
 
 def local_penalisation(*, size: int = SIZE) -> Select:
-    """Expected improvement, less around what the batch has (Gonzalez et al., 2016).
+    """Selects by expected improvement, penalised around earlier choices of the batch.
 
-    The penaliser is their eq. 6, in the distance of the kernel. The Lipschitz constant is
-    the steepest slope of the posterior mean between two of the shortlist, since embedded
-    cells have no gradient.
+    Local penalisation of Gonzalez et al. (2016), with the penaliser of their eq. 6 in the
+    distance of the kernel. The Lipschitz constant is the steepest slope of the posterior
+    mean between two candidates of the shortlist, as embedded cells have no gradient.
+
+    Args:
+      size: candidates in the shortlist.
     """
 
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
@@ -236,15 +266,15 @@ def local_penalisation(*, size: int = SIZE) -> Select:
         apart = distance > 1e-6
         rise = jnp.abs(mean[:, None] - mean[None])
         slope = jnp.max(jnp.where(apart, rise / jnp.where(apart, distance, 1.0), 0.0))
-        top = jnp.maximum(shortlist.incumbent, mean.max())
+        maximum = jnp.maximum(shortlist.incumbent, mean.max())
 
-        def one(carry: tuple, _) -> tuple[tuple, Array]:
+        def one(carry: tuple, _: None) -> tuple[tuple, Array]:
             utility, free = carry
-            place = jnp.argmax(jnp.where(free, utility, -jnp.inf))
-            reach = slope * distance[place] - top + mean[place]
-            outside = 0.5 * jax.lax.erfc(-reach / (std[place] * 2**0.5))
+            slot = jnp.argmax(jnp.where(free, utility, -jnp.inf))
+            reach = slope * distance[slot] - maximum + mean[slot]
+            outside = 0.5 * jax.lax.erfc(-reach / (std[slot] * 2**0.5))
             utility = utility + jnp.log(jnp.maximum(outside, 1e-30))
-            return (utility, free.at[place].set(False)), place
+            return (utility, free.at[slot].set(False)), slot
 
         utility = acquisition.log_expected_improvement(
             key, mean, std, shortlist.incumbent
