@@ -96,7 +96,7 @@ def zen(model: Model, params: Params, x: Array, noise: Array) -> Array:
 
     tap = Tap(jnp.zeros(()), measure)
     out = run(model, params, both, Mode(groups=2), tap=tap)
-    first, second = jnp.split(out.last, 2, -4)
+    first, second = jnp.split(out.last_map, 2, -4)
     moved = jnp.mean(jnp.sum(jnp.abs(first - second), (-3, -2, -1)), -1)
     return jnp.log(moved) + out.tapped
 

@@ -21,8 +21,8 @@ from jaxnas import metrics
 from jaxnas.benchmarks import training_store
 from jaxnas.io import files, npz
 from jaxnas.networks import counting, model_files
+from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
-from jaxnas.networks.train import Recipe
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import cell_picture, figures

@@ -16,7 +16,8 @@ import numpy as np
 from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
+from jaxnas.networks.train import Data
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query
 
