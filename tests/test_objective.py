@@ -122,8 +122,12 @@ def test_repetitions_are_other_trainings(tmp_path, whole):
 
 def test_side_by_side_they_go_on_too(tmp_path, whole, monkeypatch):
     """As on an accelerator, but for the device."""
-    settings_of = runs.training_settings
-    monkeypatch.setattr(runs, "settings_of", lambda *a: settings_of(*a[:3], "grouped"))
+    training_settings = runs.training_settings
+
+    def grouped(*arguments):
+        return training_settings(*arguments[:3], "grouped")
+
+    monkeypatch.setattr(runs, "training_settings", grouped)
     together = dataclasses.replace(made(tmp_path / "a"), side_by_side=True)
     at_once = asked(together, 0, 9)
     # In company the sums of a step are in another order.

@@ -1,4 +1,4 @@
-"""Images that a driver is given by name or path."""
+"""Images by a name or path that a user gives, ready to train on."""
 
 from __future__ import annotations
 
@@ -19,23 +19,29 @@ HELP = (
 
 
 def open_images(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
-    """The images of a name or path, and those that are kept for tests, if there are.
+    """Opens the images of a name or path, and its test images if it has any.
 
     Picture files are read as a viewer shows them: upright, and over white where they are
     transparent.
 
     Args:
-      size: of the sides, where the source is files of any size.
+      name: one of the sources in `HELP`.
+      size: pixels on each side, for picture files of any size.
 
-    Raises: `ValueError` for what is missing, damaged or something else, and for images
-      that are all the same.
+    Returns:
+      the images, and the test images or None.
+
+    Raises:
+      ValueError: if the source is missing, damaged or of another kind, and for images
+        that are all the same.
     """
     with files.reading(name):
-        images, tests = _found(name, size)
+        images, tests = _open(name, size)
     return datasets.require_varied(images), tests
 
 
-def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
+def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
+    """Chooses the reader by the name, the suffix, or the files of the folder."""
     if not name:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
@@ -57,15 +63,20 @@ def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
 def training_data(
     name: str, size: int, counts: tuple[int, int, int], seed: int
 ) -> tuple[Data, Images]:
-    """Random images for training, validation and tests, scaled and normalised.
+    """Draws images for training, validation and tests, resized and normalised.
 
     Args:
+      name: one of the sources in `HELP`.
       size: pixels on each side, a multiple of 4.
-      counts: how many there are to be of each; tests are from the part that is kept for
-        them, where the source has one.
+      counts: images for training, validation and tests; the tests are from the test part
+        of the source if it has one.
+      seed: of the draw.
 
-    Returns: the parts, and all images as they were scaled.
-    Raises: `ValueError` for what is wrong, and if there are fewer images.
+    Returns:
+      the normalised parts, and all images of the source, resized.
+
+    Raises:
+      ValueError: as `open_images`, and if there are too few images.
     """
     images, tests = open_images(name, size=size)
     images, tests = (i and resize_square(i, size) for i in (images, tests))
@@ -83,7 +94,11 @@ def training_data(
 
 
 def resize_square(images: Images, size: int) -> Images:
-    """The images with sides of `size`; `ValueError` for those that are not square."""
+    """Resizes square images to `size` pixels on each side.
+
+    Raises:
+      ValueError: for images that are not square.
+    """
     height, width = images.x.shape[1:3]
     if height != width:
         raise ValueError(f"{images.name}: wanted square images, not {height} x {width}")

@@ -180,7 +180,9 @@ def forward(
     block_outputs = []
     for stage in range(num_stages):
 
-        def step(carry, scanned):
+        def step(
+            carry: tuple[Array, Array], scanned: tuple[Cells, Any]
+        ) -> tuple[tuple[Array, Array], Any]:
             (x, tapped), (weights, block_input) = carry, scanned
             y, tapped_cell, block_output = block_wrapper(
                 lambda x: cell(weights, x, mode, tap), x, block_input

@@ -186,7 +186,14 @@ def _program(settings: TrainingSettings, tree: Any, shapes: tuple) -> Callable:
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
-def _epoch(settings, key, lr, archs, state, data):
+def _epoch(
+    settings: TrainingSettings,
+    key: Array,
+    lr: Array,
+    archs: Any,
+    state: State,
+    data: Data,
+) -> tuple[State, EpochMetrics]:
     """Trains and evaluates all lanes by the engine of the settings."""
     network, method = settings.network, settings.method
     train = functools.partial(_train_epoch, settings.recipe, key, lr, data)
@@ -215,12 +222,12 @@ def _train_epoch(
     order = jax.random.permutation(key_order, len(data.x))[: steps * batch]
     optimiser = _optimiser(recipe)
 
-    def step(carry, inputs):
+    def step(carry: Any, inputs: tuple[Array, Array, Array]) -> tuple[Any, None]:
         state, loss, hits = carry
         chosen, key, lr = inputs
         x, y = _augmented(recipe, key, data.x[chosen], data.pad_value), data.y[chosen]
 
-        def objective(params, running):
+        def objective(params: Params, running: list[Array]) -> tuple[Array, Any]:
             logits = apply.run(model, with_running_stats(params, running), x).logits
             each = apply.cross_entropy(logits, y, recipe.label_smoothing)
             return jnp.sum(each), (each, _correct(logits, y).sum(-1))
@@ -300,7 +307,7 @@ def evaluate(model: Model, params: Params, data: Data) -> tuple[Array, Array]:
         for a in (x, y, part)
     )
 
-    def block(inputs):
+    def block(inputs: tuple[Array, Array, Array]) -> Array:
         x, y, part = inputs
         return _correct(apply.run(model, params, x, TRAINED).logits, y) @ part
 
