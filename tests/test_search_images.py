@@ -92,6 +92,24 @@ def test_everything_is_written(done, images):
     predict = jaxnas.load(out / "model")
     x = np.load(images)["x"][:5, ..., None]
     np.testing.assert_allclose(predict(x).sum(1), 1, 1e-5)
+    assert result["classes"] == list(predict.classes) == ["0", "1", "2"]
+
+
+def test_class_names_come_from_folders(tmp_path, capsys):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for level, name in enumerate(("class10", "class9")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.integers(0, 100, (8, 8, 3)) + 100 * level
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(tmp_path / "data" / name / f"{index}.png")
+    result = search_images.main(config(tmp_path / "data", tmp_path / "out"))
+    names = ["class9", "class10"]
+    assert result["classes"] == names
+    assert jaxnas.load(tmp_path / "out/model").classes == tuple(names)
+    assert capsys.readouterr().err.count("classes: class9, class10") == 1
 
 
 def test_the_same_command_reads_what_is_finished(done, images, monkeypatch):

@@ -20,8 +20,8 @@ from jaxnas.benchmarks.training_store import Curves, Store, Training
 from jaxnas.networks import runs
 from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.runs import PartialTraining
 from jaxnas.networks.recipes import Recipe
+from jaxnas.networks.runs import PartialTraining
 from jaxnas.networks.train import Data
 from jaxnas.types import Array, Query, Result, asked, seed_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,9 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
     if path.suffix == ".npz":
         return datasets.from_npz(path), None
     if path.is_dir() and any(p.is_dir() for p in path.iterdir()):
-        return datasets.from_folder(path, size=size and (size, size)), None
+        return datasets.from_folder(
+            path, size=None if size is None else (size, size)
+        ), None
     if path.is_dir() and any("idx" in p.name for p in path.iterdir()):
         return datasets.from_idx(path), datasets.from_idx(path, train=False)
     images = datasets.from_cifar(path)
@@ -79,18 +82,19 @@ def training_data(
       ValueError: as `open_images`, and if there are too few images.
     """
     images, tests = open_images(name, size=size)
-    images, tests = (i and resize_square(i, size) for i in (images, tests))
-    assert images is not None
+    images = resize_square(images, size)
     mean, std = datasets.normalisation_constants(images)
-    scaled = [i and datasets.normalise(i, mean, std) for i in (images, tests)]
-    wanted = sum(counts) if tests is None else sum(counts[:2])
-    x, y = datasets.batch(scaled[0], wanted, seed=seed)
+    num_drawn = sum(counts) if tests is None else sum(counts[:2])
+    normal = datasets.normalise(images, mean, std)
+    x, y = datasets.batch(normal, num_drawn, seed=seed)
     cuts = np.cumsum(counts)[:2]
-    drawn = [*zip(np.split(x, cuts), np.split(y, cuts), strict=True)]
-    if scaled[1] is not None:
-        drawn[2] = datasets.batch(scaled[1], counts[2], seed=seed)
-    flat = [array for part in drawn for array in part]
-    return Data(*flat, pad_value=-mean / std), images
+    parts = [*zip(np.split(x, cuts), np.split(y, cuts), strict=True)]
+    if tests is not None:
+        tests = datasets.normalise(resize_square(tests, size), mean, std)
+        parts[2] = datasets.batch(tests, counts[2], seed=seed)
+    flat: list[Any] = [array for part in parts for array in part]
+    pad_value: Any = -mean / std
+    return Data(*flat, pad_value=pad_value), images
 
 
 def resize_square(images: Images, size: int) -> Images:

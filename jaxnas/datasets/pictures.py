@@ -144,7 +144,7 @@ def _over_white(image: Any, raw: Any) -> np.ndarray:
 
 
 def _of_16_bits(grey: np.ndarray, key: int | None) -> np.ndarray:
-    """Converts grey levels (h, w) of 16 bits to RGB (h, w, 3) uint8; `key` becomes white."""
+    """Converts 16-bit grey (h, w) to RGB (h, w, 3) uint8; the level `key` becomes white."""
     levels = (grey.astype(np.int32) + 128) // 257
     if key is not None:
         levels = np.where(grey == key, 255, levels)

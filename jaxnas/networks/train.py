@@ -67,20 +67,21 @@ class Data(NamedTuple):
     def without_test(
         cls, x: Any, y: Any, x_valid: Any, y_valid: Any, pad_value: Any = None
     ) -> Data:
-        """The data that a search may see: images for training and validation alone.
+        """Makes the data that a search may see: images for training and validation alone.
 
         The first validation image stands in for the test images; the test accuracy means
         nothing.
 
         Args:
-          x: (n, size, size, colours) normalised images to train on.
+          x: (n, size, size, c) normalised images to train on.
           y: (n,) their classes.
-          x_valid: (m, size, size, colours) normalised images to validate on.
+          x_valid: (m, size, size, c) normalised images to validate on.
           y_valid: (m,) their classes.
-          pad_value: (colours,), what a black pixel has become; default: 0, the mean.
+          pad_value: (c,) the normalised value of a black pixel; default: 0, the mean.
         """
-        pad = np.zeros(np.shape(x)[-1:], np.float32) if pad_value is None else pad_value
-        return cls(x, y, x_valid, y_valid, x_valid[:1], y_valid[:1], pad)
+        if pad_value is None:
+            pad_value = np.zeros(np.shape(x)[-1:], np.float32)
+        return cls(x, y, x_valid, y_valid, x_valid[:1], y_valid[:1], pad_value)
 
 
 class State(NamedTuple):
