@@ -41,10 +41,10 @@ from jaxnas.datasets import opened
 from jaxnas.io import run_folder
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
+from jaxnas.networks.data import Data
 from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
-from jaxnas.networks.train import Data
 from jaxnas.studies import cli, seed_store
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)

@@ -14,10 +14,10 @@ import pytest
 from jaxnas.io import checkpoints
 from jaxnas.networks import apply, augment, norms, recipes, runs
 from jaxnas.networks import train as training
+from jaxnas.networks.data import Data
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
-from jaxnas.networks.train import Data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -18,11 +18,11 @@ from jax.core import Tracer
 from jaxnas.benchmarks import training_store
 from jaxnas.benchmarks.training_store import Curves, Store, Training
 from jaxnas.networks import runs
+from jaxnas.networks.data import Data
 from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import PartialTraining
-from jaxnas.networks.train import Data
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
 OPERATIONS = 5  # choices at each edge of a cell

@@ -10,7 +10,7 @@ import numpy as np
 from jaxnas import datasets
 from jaxnas.datasets import Images
 from jaxnas.io import files
-from jaxnas.networks.train import Data
+from jaxnas.networks.data import Data
 
 HELP = (
     "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), an npz of x "

@@ -24,9 +24,10 @@ import numpy as np
 from jaxnas.io import checkpoints, files
 from jaxnas.networks import cells
 from jaxnas.networks import train as training
+from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig, Params
 from jaxnas.networks.recipes import Recipe
-from jaxnas.networks.train import Data, Engine, EpochMetrics, TrainingSettings
+from jaxnas.networks.train import Engine, EpochMetrics, TrainingSettings
 from jaxnas.types import Array
 
 Curves = dict[str, np.ndarray]
