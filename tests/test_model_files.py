@@ -139,7 +139,7 @@ def test_sizes_that_no_array_has_are_refused(saved, tmp_path):
         return json.dumps(found)
 
     copy = changed(saved, tmp_path / "model", change)
-    with pytest.raises(ValueError, match="is no network of jaxnas"):
+    with pytest.raises(ValueError, match="is not a network of jaxnas"):
         jaxnas.load(copy)
 
 
@@ -165,6 +165,8 @@ def test_classes_have_their_names(saved, tmp_path):
 )
 def test_manifests_of_other_forms_are_refused(saved, tmp_path, change):
     copy = changed(saved, tmp_path / "model", lambda kept: json.dumps(kept | change))
-    with pytest.raises(ValueError, match="is no network of jaxnas: wanted") as caught:
+    with pytest.raises(
+        ValueError, match="is not a network of jaxnas: wanted"
+    ) as caught:
         jaxnas.load(copy)
     assert str(copy) in str(caught.value)

@@ -308,7 +308,7 @@ def test_other_shapes_are_refused(saved, shape):
 def test_other_parameters_and_folders_are_refused(saved, tmp_path):
     path, params, arch = saved
     other = dataclasses.replace(NETWORK, stem_channels=4)
-    with pytest.raises(ValueError, match="the parameters are none of"):
+    with pytest.raises(ValueError, match="the parameters do not fit"):
         model_files.save(tmp_path / "m", params, other, arch, [0], [1], dataset="x")
     with pytest.raises(ValueError, match="a positive standard deviation"):
         model_files.save(tmp_path / "m", params, NETWORK, arch, [0], [0], dataset="x")
@@ -316,7 +316,7 @@ def test_other_parameters_and_folders_are_refused(saved, tmp_path):
     with pytest.raises(ValueError, match="no checkpoint at"):
         jaxnas.load(tmp_path / "nothing")
     jaxnas.io.checkpoints.save(tmp_path / "tree", {"a": np.zeros(2)}, {"arch": "none"})
-    with pytest.raises(ValueError, match="is no network of jaxnas"):
+    with pytest.raises(ValueError, match="is not a network of jaxnas"):
         jaxnas.load(tmp_path / "tree")
 
 

@@ -48,7 +48,18 @@ def validate_images(images: Images, *, gaps: bool = False) -> Images:
         wrong number of class names, pixels that are not finite, and pixels that are all
         of one colour.
     """
-    x, y, classes, name, class_names = images
+    num, name = images.num_classes, images.name
+    _validate_labels(images, gaps)
+    _validate_pixels(images)
+    names = images.class_names or tuple(map(str, range(num)))
+    if len(names) != num:
+        raise ValueError(f"{name}: {len(names)} class names for {num} classes")
+    return images._replace(class_names=names)
+
+
+def _validate_labels(images: Images, gaps: bool) -> None:
+    """Checks shapes and types, and that classes are in range and have images."""
+    x, y, classes, name, _ = images
     if x.ndim != 4 or not x.size or x.dtype != np.float32:
         raise ValueError(
             f"{name}: wanted images (n, h, w, c) float32, not {x.shape} {x.dtype}"
@@ -70,6 +81,11 @@ def validate_images(images: Images, *, gaps: bool = False) -> Images:
             f"{name}: {classes - len(present)} of {classes} classes have no image; the "
             f"first is {first}"
         )
+
+
+def _validate_pixels(images: Images) -> None:
+    """Checks that pixels are finite and not all of one colour."""
+    x, name = images.x, images.name
     bad = ~np.isfinite(x).all((1, 2, 3))
     if bad.any():
         raise ValueError(
@@ -81,12 +97,6 @@ def validate_images(images: Images, *, gaps: bool = False) -> Images:
             f"{name}: all {len(x)} images are of one colour, {x[0, 0, 0].tolist()}: "
             "nothing can be learnt from them"
         )
-    class_names = class_names or tuple(map(str, range(classes)))
-    if len(class_names) != classes:
-        raise ValueError(
-            f"{name}: {len(class_names)} class names for {classes} classes"
-        )
-    return images._replace(class_names=class_names)
 
 
 def require_varied(images: Images) -> Images:

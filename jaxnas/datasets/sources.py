@@ -125,7 +125,7 @@ def from_folder(
     return validate_images(Images(x, y, len(classes), name, tuple(classes)))
 
 
-def natural_order(name: str) -> tuple[list[str | int], str]:
+def _natural_order(name: str) -> tuple[list[str | int], str]:
     """Returns a sort key by which numbers in names compare as numbers."""
     # Text and digits alternate, beginning with text, so that equal places have equal types.
     parts = re.split(r"(\d+)", name)
@@ -138,7 +138,7 @@ def _class_files(root: Path) -> dict[str, list[Path]]:
         if not root.is_dir():
             raise ValueError(f"no such folder: {root}")
         folders = [p for p in root.iterdir() if p.is_dir() and p.name[0] != "."]
-        folders.sort(key=lambda folder: natural_order(folder.name))
+        folders.sort(key=lambda folder: _natural_order(folder.name))
         images = {f.name: sorted(filter(_is_image, f.iterdir())) for f in folders}
     if len(folders) < 2:
         raise ValueError(
@@ -235,6 +235,18 @@ def fashion_mnist(*, train: bool = True) -> Images:
     Raises:
       ValueError: if it is not there or damaged.
     """
+    images = from_idx(_fashion_mnist_folder(), train=train, name="fashion-mnist")
+    if images.num_classes > len(FASHION_MNIST_CLASSES):
+        return images
+    return images._replace(class_names=FASHION_MNIST_CLASSES[: images.num_classes])
+
+
+def _fashion_mnist_folder() -> Path:
+    """Finds the folder of Fashion-MNIST.
+
+    Raises:
+      ValueError: naming the folder, if it is not there.
+    """
     folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
     with files.reading(folder):
         exists = folder.is_dir()
@@ -244,7 +256,4 @@ def fashion_mnist(*, train: bool = True) -> Images:
             "dataset-fashion-mnist, or set JAXNAS_FASHION_MNIST to a folder with its "
             "four files"
         )
-    images = from_idx(folder, train=train, name="fashion-mnist")
-    if images.num_classes > len(FASHION_MNIST_CLASSES):
-        return images
-    return images._replace(class_names=FASHION_MNIST_CLASSES[: images.num_classes])
+    return folder

@@ -75,24 +75,6 @@ def parameters(
     return total + network.cells_per_stage * (one * ones + three * threes)
 
 
-def weights(network: NetworkConfig, archs: np.ndarray) -> np.ndarray:
-    """Counts the weights of convolutions and classifier, without norms and bias.
-
-    Args:
-      network: the sizes.
-      archs: (..., 6) integers.
-
-    Returns:
-      (...,) int64.
-    """
-    ones, threes = np.moveaxis(convolutions(archs), -1, 0)
-    widths = network.widths
-    fixed = 9 * network.in_channels * widths[0] + widths[-1] * network.num_classes
-    fixed += sum(56 * c * c for c in widths[:-1])
-    square = network.cells_per_stage * sum(c * c for c in widths)
-    return fixed + square * (ones + 9 * threes)
-
-
 def macs(
     network: NetworkConfig, archs: np.ndarray, *, live_only: bool = False
 ) -> np.ndarray:

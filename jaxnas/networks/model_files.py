@@ -75,9 +75,7 @@ def save(
         for tree in (_shapes(network), params)
     )
     if expected != shapes:
-        raise ValueError(
-            f"the parameters are none of {network} with running statistics"
-        )
+        raise ValueError(f"the parameters do not fit {network} with running statistics")
     constants = [np.asarray(x, np.float64) for x in (mean, std)]
     _validate_constants(network, *constants)
     if class_names is None:
@@ -234,7 +232,7 @@ def _parse(
         _shapes(network)  # sizes can be more than an array can have
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is no network of jaxnas: {reason}") from error
+        raise ValueError(f"{path} is not a network of jaxnas: {reason}") from error
     return network, arch, mean, std, tuple(names)
 
 

@@ -138,7 +138,7 @@ def _cells_first(cells: Cells) -> Cells:
     return Cells(move(cells.conv1), move(cells.conv3))
 
 
-def plain_block(block: Block, x: Array, extra: Any) -> tuple[Array, Array, None]:
+def _plain_block(block: Block, x: Array, extra: Any) -> tuple[Array, Array, None]:
     """Runs the block and adds nothing: the default wrapper of `forward`."""
     del extra
     return *block(x), None
@@ -151,7 +151,7 @@ def forward(
     *,
     mode: Mode = TRAINING,
     tap: Tap = NO_TAP,
-    block_wrapper: BlockWrapper = plain_block,
+    block_wrapper: BlockWrapper = _plain_block,
     block_inputs: list | None = None,
 ) -> Output:
     """Computes one forward pass.
