@@ -41,8 +41,10 @@ from jaxnas.datasets import opened
 from jaxnas.io import run_folder
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
+from jaxnas.networks.data import Data
+from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
 from jaxnas.studies import cli, seed_store
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
@@ -290,7 +292,7 @@ def _train(
             arguments = key, job.network, job.recipe, group, own[index]
             return runs.train(*arguments, device=devices[index], clock=job.clock).curves
 
-        found = runs.on_devices(one, groups, len(devices))
+        found = map_over_devices(one, groups, len(devices))
         if known:
             old = indices[indices < num]
             found.insert(0, {name: known[name][old] for name in trained.CURVES})

@@ -106,6 +106,33 @@ def test_folders_that_are_not_right(tmp_path):
     assert "a has no image" in refused(datasets.from_folder, tmp_path)
 
 
+def test_class_folders_are_in_natural_order(tmp_path):
+    from PIL import Image
+
+    names = ["class10", "class2", "class1", "b", "a3c20", "a3c4", "7"]
+    for level, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        pixels = np.full((4, 4, 3), level, np.uint8)
+        pixels[0, 0] = 200
+        Image.fromarray(pixels).save(tmp_path / name / "only.png")
+    images = datasets.from_folder(tmp_path)
+    order = ("7", "a3c4", "a3c20", "b", "class1", "class2", "class10")
+    assert images.class_names == order and images.num_classes == 7
+    assert images.y.tolist() == list(range(7))
+    levels = [names.index(name) for name in order]
+    assert images.x[:, 1, 1, 0].tolist() == levels
+    parts = datasets.split(images._replace(y=images.y * 0), (0.5, 0.5), seed=0)
+    assert all(part.class_names == order for part in parts)
+
+
+def test_classes_without_names_have_their_numbers(small):
+    assert small.class_names == ()
+    images = datasets.validate_images(small)
+    assert images.class_names == ("0", "1", "2", "3")
+    named = small._replace(class_names=("a", "b"))
+    assert "2 class names for 4 classes" in refused(datasets.validate_images, named)
+
+
 # --- CIFAR ----------------------------------------------------------------------------
 
 
@@ -153,6 +180,24 @@ def test_cifar_batches_of_python_2_and_3(tmp_path, batches):
     (tmp_path / "train").write_bytes(hundred)
     assert datasets.from_cifar(tmp_path / "train").num_classes == 100
     assert "of CIFAR-10 and of CIFAR-100" in refused(datasets.from_cifar, tmp_path)
+
+
+def test_cifar_names_its_classes(tmp_path, batches):
+    x, y = batches
+    (tmp_path / "data_batch_1").write_bytes(of_python_2(flat(x[0]), y[0].tolist()))
+    digits = tuple(map(str, range(10)))
+    assert datasets.from_cifar(tmp_path).class_names == digits
+    names = [f"kind {label}" for label in range(10)]
+    meta = tmp_path / "batches.meta"
+    # Python 2 wrote both keys and names as bytes.
+    written = {b"label_names": [name.encode() for name in names]}
+    meta.write_bytes(pickle.dumps(written, 2))
+    assert datasets.from_cifar(tmp_path).class_names == tuple(names)
+    alone = datasets.from_cifar(tmp_path / "data_batch_1")
+    assert alone.class_names == tuple(names)
+    for wrong in ({"label_names": names[:9]}, {"label_names": [1] * 10}, {}, [1]):
+        meta.write_bytes(pickle.dumps(wrong, 2))
+        assert "no class names of CIFAR" in refused(datasets.from_cifar, tmp_path)
 
 
 class Evil:
@@ -265,7 +310,10 @@ def test_idx_files_plain_and_compressed(idx_folder, monkeypatch):
     np.testing.assert_array_equal(train.x[..., 0], wanted)
     assert train.y.tolist() == [0, 1, 2] * 3 and train.num_classes == 3
     monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(idx_folder))
-    assert datasets.fashion_mnist(train=False).name == "fashion-mnist"
+    fashion = datasets.fashion_mnist(train=False)
+    assert fashion.name == "fashion-mnist"
+    assert fashion.class_names == ("T-shirt/top", "Trouser", "Pullover")
+    assert train.class_names == ("0", "1", "2")
     monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(idx_folder / "none"))
     assert "dataset-fashion-mnist" in refused(datasets.fashion_mnist)
 

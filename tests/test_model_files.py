@@ -21,14 +21,17 @@ pytest.importorskip("orbax.checkpoint")
 CONV1 = np.full(6, 2)
 
 
-def save(path, network, params=None, arch=CONV1):
+def save(path, network, params=None, arch=CONV1, names=None):
     if params is None:
         params = initialise(jax.random.key(0), network)
         params = training.with_running_stats(
             params, training.initial_running_stats(params)
         )
     mean = np.full(network.in_channels, 100.0)
-    model_files.save(path, params, network, arch, mean, mean / 2, dataset="x")
+    constants = mean, mean / 2
+    model_files.save(
+        path, params, network, arch, *constants, dataset="x", class_names=names
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,5 +139,34 @@ def test_sizes_that_no_array_has_are_refused(saved, tmp_path):
         return json.dumps(found)
 
     copy = changed(saved, tmp_path / "model", change)
-    with pytest.raises(ValueError, match="is no network of jaxnas"):
+    with pytest.raises(ValueError, match="is not a network of jaxnas"):
         jaxnas.load(copy)
+
+
+def test_classes_have_their_names(saved, tmp_path):
+    assert jaxnas.load(saved).classes == ("0", "1", "2")
+    network = NetworkConfig(2, 1, 3, 8, 1, num_stages=1)
+    names = ("cat", "dog", "nasturtium é")
+    save(tmp_path / "model", network, names=names)
+    predict = jaxnas.load(tmp_path / "model")
+    assert predict.classes == names
+    assert predict.image_shape == (8, 8, 1) and predict.dataset == "x"
+    x = np.ones((2, 8, 8, 1), np.float32)
+    np.testing.assert_allclose(jax.jit(predict)(x), predict(x), 1e-5)
+    for wrong in (names[:2], (1, 2, 3)):
+        with pytest.raises(ValueError, match="wanted names of 3 classes"):
+            save(tmp_path / "other", network, names=wrong)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": ["a"]}, {"classes": "abc"}, {"format": 1}, {"format": None}],
+)
+def test_manifests_of_other_forms_are_refused(saved, tmp_path, change):
+    copy = changed(saved, tmp_path / "model", lambda kept: json.dumps(kept | change))
+    with pytest.raises(
+        ValueError, match="is not a network of jaxnas: wanted"
+    ) as caught:
+        jaxnas.load(copy)
+    assert str(copy) in str(caught.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnas.networks import balanced_groups, cells, counting, initialise, layers
+from jaxnas.networks import balanced_groups, cells, counting, initialise, layers, norms
 from jaxnas.networks.nasbench201 import TRAINING, Mode, NetworkConfig, forward
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
@@ -129,8 +129,8 @@ def test_both_engines_and_the_supernet_agree(x64):
 def test_parts_of_a_batch_have_statistics_of_their_own(x64):
     x = jax.random.normal(jax.random.key(0), (6, 4, 4, 5))
     scale, offset = jax.random.normal(jax.random.key(1), (2, 5))
-    whole = layers.batch_norm(x, scale, offset, 2)
-    halves = [layers.batch_norm(half, scale, offset, 1) for half in (x[:3], x[3:])]
+    whole = norms.batch_norm(x, scale, offset, 2)
+    halves = [norms.batch_norm(half, scale, offset, 1) for half in (x[:3], x[3:])]
     np.testing.assert_allclose(whole, np.concatenate(halves), atol=1e-12)
 
 
@@ -175,7 +175,7 @@ def test_parameters_are_as_many_as_are_counted(stages):
     x = jax.ShapeDtypeStruct((7, 8, 8, 3), float)
     found = jax.eval_shape(one.__wrapped__, shapes, jnp.zeros(6, jnp.int32), x)
     side = 8 // 2 ** (stages - 1)
-    assert found.last.shape == (7, side, side, 2**stages)
+    assert found.last_map.shape == (7, side, side, 2**stages)
     assert found.logits.shape == (7, 5)
 
 

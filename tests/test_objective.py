@@ -123,17 +123,21 @@ def test_repetitions_are_other_trainings(tmp_path, whole):
 
 def test_side_by_side_they_go_on_too(tmp_path, whole, monkeypatch):
     """As on an accelerator, but for the device."""
-    settings_of = runs.training_settings
-    monkeypatch.setattr(runs, "settings_of", lambda *a: settings_of(*a[:3], "grouped"))
-    together = dataclasses.replace(made(tmp_path / "a"), side_by_side=True)
+    training_settings = runs.training_settings
+
+    def grouped(*arguments):
+        return training_settings(*arguments[:3], "grouped")
+
+    monkeypatch.setattr(runs, "training_settings", grouped)
+    together = dataclasses.replace(made(tmp_path / "a").func, side_by_side=True)
     at_once = asked(together, 0, 9)
     # In company the sums of a step are in another order.
     np.testing.assert_allclose(at_once.curve[:, 0], whole.curve[:, 0], 1e-5)
-    together = dataclasses.replace(made(tmp_path / "b"), side_by_side=True)
+    together = dataclasses.replace(made(tmp_path / "b").func, side_by_side=True)
     asked(together, 0, 3)
     np.testing.assert_array_equal(asked(together, 3, 9).curve, at_once.curve)
     # Not all are equally far, and there are fewer than lanes.
-    together = dataclasses.replace(made(tmp_path / "c"), side_by_side=True)
+    together = dataclasses.replace(made(tmp_path / "c").func, side_by_side=True)
     first = asked(together, 0, [3, 2, 0])
     last = asked(together, [3, 2, 3], [4, 4, 3])
     assert np.isnan(last.score).tolist() == [False, False, True]

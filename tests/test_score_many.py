@@ -132,7 +132,7 @@ def test_weights_of_its_own_are_the_same_for_both_engines(own):
 def test_cells_of_a_class_have_one_score(classes, monkeypatch):
     # A dead convolution makes two cells of one function; the third computes another.
     archs = np.array([[0, 0, 0, 3, 0, 0], [2, 0, 0, 3, 0, 0], [0, 0, 0, 2, 0, 0]])
-    proxy = CATALOGUE["l2_norm"]._replace(classes=classes)
+    proxy = CATALOGUE["l2_norm"]._replace(equivalence=classes)
     monkeypatch.setitem(CATALOGUE, "l2_norm", proxy)
     found = score("l2_norm", archs).values["l2_norm"]
     assert len(set(found)) == (2 if classes == "live" else 3)

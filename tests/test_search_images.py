@@ -92,6 +92,24 @@ def test_everything_is_written(done, images):
     predict = jaxnas.load(out / "model")
     x = np.load(images)["x"][:5, ..., None]
     np.testing.assert_allclose(predict(x).sum(1), 1, 1e-5)
+    assert result["classes"] == list(predict.classes) == ["0", "1", "2"]
+
+
+def test_class_names_come_from_folders(tmp_path, capsys):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for level, name in enumerate(("class10", "class9")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.integers(0, 100, (8, 8, 3)) + 100 * level
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(tmp_path / "data" / name / f"{index}.png")
+    result = search_images.main(config(tmp_path / "data", tmp_path / "out"))
+    names = ["class9", "class10"]
+    assert result["classes"] == names
+    assert jaxnas.load(tmp_path / "out/model").classes == tuple(names)
+    assert capsys.readouterr().err.count("classes: class9, class10") == 1
 
 
 def test_the_same_command_reads_what_is_finished(done, images, monkeypatch):
@@ -290,7 +308,7 @@ def test_other_shapes_are_refused(saved, shape):
 def test_other_parameters_and_folders_are_refused(saved, tmp_path):
     path, params, arch = saved
     other = dataclasses.replace(NETWORK, stem_channels=4)
-    with pytest.raises(ValueError, match="the parameters are none of"):
+    with pytest.raises(ValueError, match="the parameters do not fit"):
         model_files.save(tmp_path / "m", params, other, arch, [0], [1], dataset="x")
     with pytest.raises(ValueError, match="a positive standard deviation"):
         model_files.save(tmp_path / "m", params, NETWORK, arch, [0], [0], dataset="x")
@@ -298,7 +316,7 @@ def test_other_parameters_and_folders_are_refused(saved, tmp_path):
     with pytest.raises(ValueError, match="no checkpoint at"):
         jaxnas.load(tmp_path / "nothing")
     jaxnas.io.checkpoints.save(tmp_path / "tree", {"a": np.zeros(2)}, {"arch": "none"})
-    with pytest.raises(ValueError, match="is no network of jaxnas"):
+    with pytest.raises(ValueError, match="is not a network of jaxnas"):
         jaxnas.load(tmp_path / "tree")
 
 

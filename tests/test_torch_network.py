@@ -11,8 +11,9 @@ from experiments.bench import proxies, torch_network  # noqa: E402
 from experiments.bench.config import Config  # noqa: E402
 from jaxnas.networks import apply, initialise, runs  # noqa: E402
 from jaxnas.networks import train as training  # noqa: E402
+from jaxnas.networks.data import Data  # noqa: E402
 from jaxnas.networks.nasbench201 import NetworkConfig  # noqa: E402
-from jaxnas.networks.train import Data, Recipe  # noqa: E402
+from jaxnas.networks.recipes import Recipe  # noqa: E402
 from jaxnas.proxies import gradient, jacobian  # noqa: E402
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, POOL, SKIP  # noqa: E402
 

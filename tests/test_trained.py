@@ -1,5 +1,6 @@
 """The table of networks that this project trains: its file, its rows, its driver."""
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -15,6 +16,7 @@ from jaxnas.datasets import opened
 from jaxnas.io import npz
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.recipes import Recipe
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
@@ -338,3 +340,13 @@ def idx_like(tmp_path):
             content = header + array.astype(np.uint8).tobytes()
             (tmp_path / f"{part}-{name}-ubyte").write_bytes(content)
     return tmp_path
+
+
+@pytest.mark.parametrize("name", trained.SHIPPED)
+def test_shipped_trainings_have_todays_names_of_settings(name):
+    manifest = trained.load(trained.SHIPPED[name]).manifest
+    network = NetworkConfig(**manifest["network"])
+    assert (network.cells_per_stage, network.image_size) == (3, 8)
+    assert Recipe(**manifest["recipe"]).per_step_schedule
+    fields = {field.name for field in dataclasses.fields(train_table.Config)}
+    assert manifest["settings"].keys() <= fields

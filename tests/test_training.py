@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from jaxnas.io import checkpoints
-from jaxnas.networks import apply, augment, layers, runs
+from jaxnas.networks import apply, augment, norms, recipes, runs
 from jaxnas.networks import train as training
+from jaxnas.networks.data import Data
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -201,11 +202,11 @@ def test_keys_decide(trained, data):
 
 def test_rates_are_those_of_the_schedules():
     recipe = Recipe(epochs=200, lr=0.1)
-    found = [training.learning_rates(recipe, 3, e) for e in (0, 100, 199)]
+    found = [recipes.learning_rates(recipe, 3, e) for e in (0, 100, 199)]
     wanted = [0.05 * (1 + np.cos(np.pi * e / 200)) for e in (0, 100, 199)]
     np.testing.assert_allclose(found, np.repeat(np.array(wanted)[:, None], 3, 1), 1e-5)
     steps = Recipe(epochs=4, lr=1.0, warmup=1.0, per_step_schedule=True)
-    every = np.concatenate([training.learning_rates(steps, 10, e) for e in range(4)])
+    every = np.concatenate([recipes.learning_rates(steps, 10, e) for e in range(4)])
     np.testing.assert_allclose(every[:10], np.arange(0.05, 1, 0.1), 1e-6)
     assert (np.diff(every[10:]) < 0).all() and 0 < every[-1] < 0.01
 
@@ -215,7 +216,7 @@ def test_statistics_come_back_as_gradients():
     slot = jnp.zeros((2, 2, 5))
 
     def loss(slot, x):
-        return jnp.sum(7 * layers.stat_tap(jnp.sin(x), slot, layers.moments(x)))
+        return jnp.sum(7 * norms.stat_tap(jnp.sin(x), slot, norms.moments(x)))
 
     found, by_x = jax.grad(loss, (0, 1))(slot, x)
     np.testing.assert_allclose(found[:, 0], x.mean((1, 2, 3)), 1e-4, 1e-6)
@@ -224,7 +225,7 @@ def test_statistics_come_back_as_gradients():
 
 
 def test_initial_statistics_are_those_of_an_untrained_network(data):
-    network = dataclasses.replace(NETWORK, stages=2)
+    network = dataclasses.replace(NETWORK, num_stages=2)
     params = initialise(jax.random.key(0), network)
     running = training.with_running_stats(
         params, training.initial_running_stats(params)

@@ -13,8 +13,9 @@ from experiments.bench.config import Config
 from experiments.bench.timing import Row
 from jaxnas.networks import runs
 from jaxnas.networks import train as training
+from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
 from jaxnas.spaces.base import every
 from jaxnas.spaces.nasbench201 import SPACE
 

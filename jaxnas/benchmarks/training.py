@@ -25,8 +25,9 @@ from jaxnas.benchmarks.base import Benchmark, Target, continued_levels
 from jaxnas.benchmarks.training_query import TrainingEvaluator
 from jaxnas.benchmarks.training_store import Curves, Store
 from jaxnas.networks import runs, train
+from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array
 

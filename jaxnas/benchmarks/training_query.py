@@ -18,9 +18,11 @@ from jax.core import Tracer
 from jaxnas.benchmarks import training_store
 from jaxnas.benchmarks.training_store import Curves, Store, Training
 from jaxnas.networks import runs
+from jaxnas.networks.data import Data
+from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import PartialTraining
-from jaxnas.networks.train import Data, Recipe
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
 OPERATIONS = 5  # choices at each edge of a cell
@@ -109,7 +111,7 @@ class TrainingEvaluator:
             def alone(training: Training, index: int) -> PartialTraining:
                 return self._train_group([training], before, until[training], index)[0]
 
-            trained = runs.on_devices(alone, list(until), len(self.devices))
+            trained = map_over_devices(alone, list(until), len(self.devices))
             return dict(zip(until, trained, strict=True))
         groups: dict[tuple[int, int, int], list[Training]] = {}
         for training, end in until.items():
@@ -149,8 +151,8 @@ class TrainingEvaluator:
             self.placed[index],
             sizes=None if lanes is None else (lanes, lanes, lanes),
             device=self.devices[index],
-            before=_joined([before[t] for t in padded if t in before]),
-            until=until,
+            resume_from=_joined([before[t] for t in padded if t in before]),
+            stop_epoch=until,
         )
         resumable = self.store is not None and until < self.recipe.epochs
         whole = PartialTraining(

@@ -1,11 +1,13 @@
-"""Images with classes, on the host: from where they lie to fixed batches.
+"""Labelled images on the host: from files and packages to fixed batches.
 
     images = normalise(from_npz("images.npz", name="cifar10"))
     train, valid = split(images, (0.8, 0.2), seed=0)
     x, y = batch(train, 128, seed=0)
 
-Pixels are in 0 to 255 until they are normalised, and those of picture files what a viewer
-shows on white. What is random depends on a seed alone.
+`sources` reads images (PNG, JPEG and WebP by `pictures`), `images` validates, normalises,
+splits and resizes them, `opened` finds the source for a name or path that a user gives.
+Pixels are in 0 to 255 until they are normalised; transparent pictures are read over white.
+Everything random depends on a seed alone.
 """
 
 import lazy_loader

@@ -1,4 +1,8 @@
-"""Images with classes as arrays on the host: checks, normalisation, batches, parts."""
+"""Labelled images as arrays on the host: validation, normalisation, batches, parts.
+
+Axes: m images, h rows and w columns of pixels, c channels, last. All functions return new
+`Images` and leave their arguments unchanged.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +21,45 @@ NORMALISATION = {
 
 
 class Images(NamedTuple):
-    """Images of one size and their classes."""
+    """Images of one size with their classes.
 
-    x: np.ndarray  # (n, h, w, c) float32
-    y: np.ndarray  # (n,) int32, 0 to classes - 1
+    Sources return images that `validate_images` has passed.
+    """
+
+    x: np.ndarray  # (m, h, w, c) float32
+    y: np.ndarray  # (m,) int32, 0 to num_classes - 1
     num_classes: int
-    name: str
+    name: str  # of the data set; `NORMALISATION` goes by it
+    class_names: tuple[str, ...] = ()  # (num_classes,); () becomes "0", "1", ...
 
 
 def validate_images(images: Images, *, gaps: bool = False) -> Images:
-    """Returns `images`, or raises `ValueError` for what no proxy or training can use.
-
-    That is other shapes and types, classes out of range or without an image, pixels that
-    are not finite, and pixels that are all of one colour.
+    """Checks that images can be trained on, and names the classes.
 
     Args:
-      gaps: classes without an image are allowed.
+      images: of any source.
+      gaps: whether classes without an image are allowed.
+
+    Returns:
+      the images; without class names, the names are the numbers of the classes.
+
+    Raises:
+      ValueError: for other shapes and types, classes out of range or without an image, a
+        wrong number of class names, pixels that are not finite, and pixels that are all
+        of one colour.
     """
-    x, y, classes, name = images
+    num, name = images.num_classes, images.name
+    _validate_labels(images, gaps)
+    _validate_pixels(images)
+    names = images.class_names or tuple(map(str, range(num)))
+    if len(names) != num:
+        raise ValueError(f"{name}: {len(names)} class names for {num} classes")
+    return images._replace(class_names=names)
+
+
+def _validate_labels(images: Images, gaps: bool) -> None:
+    """Checks shapes and types, and that classes are in range and have images."""
+    x, y, classes, name, _ = images
     if x.ndim != 4 or not x.size or x.dtype != np.float32:
         raise ValueError(
             f"{name}: wanted images (n, h, w, c) float32, not {x.shape} {x.dtype}"
@@ -56,6 +81,11 @@ def validate_images(images: Images, *, gaps: bool = False) -> Images:
             f"{name}: {classes - len(present)} of {classes} classes have no image; the "
             f"first is {first}"
         )
+
+
+def _validate_pixels(images: Images) -> None:
+    """Checks that pixels are finite and not all of one colour."""
+    x, name = images.x, images.name
     bad = ~np.isfinite(x).all((1, 2, 3))
     if bad.any():
         raise ValueError(
@@ -67,11 +97,14 @@ def validate_images(images: Images, *, gaps: bool = False) -> Images:
             f"{name}: all {len(x)} images are of one colour, {x[0, 0, 0].tolist()}: "
             "nothing can be learnt from them"
         )
-    return images
 
 
 def require_varied(images: Images) -> Images:
-    """Returns `images`; raises `ValueError` if all of them are the same picture."""
+    """Returns images that are not all the same picture.
+
+    Raises:
+      ValueError: if they are.
+    """
     if all(np.array_equal(images.x[0], image) for image in images.x):
         raise ValueError(
             f"{images.name}: all {len(images.x)} images are the same: nothing can be "
@@ -81,21 +114,27 @@ def require_varied(images: Images) -> Images:
 
 
 def normalisation_constants(images: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (c,) float32: the published ones, or of the images.
+    """Returns the mean and standard deviation by channel, published or of the images.
 
-    Those that were published are of pixels from 0 to 255, and divided by 255 where no
-    pixel is above 1.
+    Published constants, by the name of the images, are of pixels from 0 to 255; they are
+    divided by 255 if no pixel is above 1.
+
+    Returns:
+      (c,) and (c,) float32; the deviation of a constant channel is 1.
+
+    Raises:
+      ValueError: for a known name with another number of channels.
     """
     if images.name in NORMALISATION:
         unit = np.float32(1 if images.x.max() > 1 else 255)
-        known = [
+        published = [
             np.array(values, np.float32) / unit for values in NORMALISATION[images.name]
         ]
-        if len(known[0]) != images.x.shape[-1]:
+        if len(published[0]) != images.x.shape[-1]:
             raise ValueError(
                 f"{images.name} has 3 channels, these images {images.x.shape[-1]}"
             )
-        return known[0], known[1]
+        return published[0], published[1]
     axes = (0, 1, 2)
     mean, std = images.x.mean(axes, np.float64), images.x.std(axes, np.float64)
     # A channel that is the same everywhere becomes 0.
@@ -107,12 +146,21 @@ def normalise(
     mean: np.ndarray | Sequence[float] | None = None,
     std: np.ndarray | Sequence[float] | None = None,
 ) -> Images:
-    """(x - mean) / std, by channel; default constants: `normalisation_constants`."""
-    known = (
+    """Normalises pixels by channel: (x - mean) / std.
+
+    Args:
+      images: (m, h, w, c).
+      mean: (c,); default: of `normalisation_constants`.
+      std: (c,), positive; default: of `normalisation_constants`.
+
+    Raises:
+      ValueError: for constants of another shape, and deviations that are not positive.
+    """
+    default = (
         normalisation_constants(images) if mean is None or std is None else (mean, std)
     )
-    mean = np.asarray(known[0] if mean is None else mean, np.float32)
-    std = np.asarray(known[1] if std is None else std, np.float32)
+    mean = np.asarray(default[0] if mean is None else mean, np.float32)
+    std = np.asarray(default[1] if std is None else std, np.float32)
     channels = images.x.shape[-1:]
     if mean.shape != channels or std.shape != channels or not (std > 0).all():
         raise ValueError(
@@ -125,11 +173,21 @@ def normalise(
 def batch(
     images: Images, size: int, *, seed: int, number: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Batch `number` of the images shuffled by `seed`: x (size, h, w, c), y (size,).
+    """Draws a batch: a part of the images shuffled by a seed.
 
     Batches of one seed have no image in common.
 
-    Raises: `ValueError` if there are not so many images.
+    Args:
+      images: to draw from.
+      size: images of the batch.
+      seed: of the shuffle.
+      number: which batch of this seed, from 0.
+
+    Returns:
+      x (size, h, w, c) and y (size,).
+
+    Raises:
+      ValueError: if there are too few images.
     """
     if size < 1 or number < 0 or (number + 1) * size > len(images.x):
         raise ValueError(
@@ -143,12 +201,19 @@ def batch(
 def split(
     images: Images, fractions: Sequence[float], *, seed: int
 ) -> tuple[Images, ...]:
-    """Parts with the same share of every class, to within one image of each.
+    """Splits images at random into parts with equal shares of every class.
 
     Args:
-      fractions: of the parts, positive, at most 1 together.
+      images: to split.
+      fractions: of the parts, positive, at most 1 together; each part has its fraction of
+        every class to within one image.
+      seed: of the split.
 
-    Raises: `ValueError` for other fractions, and if a part would lack a class.
+    Returns:
+      the parts, each in the order of `images`.
+
+    Raises:
+      ValueError: for other fractions, and if a part would lack a class.
     """
     ends = np.cumsum(fractions)
     if not len(ends) or min(fractions) <= 0 or ends[-1] > 1 + 1e-6:
@@ -172,12 +237,17 @@ def split(
 
 
 def resize(images: Images, side: int) -> Images:
-    """The images scaled to side x side: means of the pixels that fall into each.
+    """Resizes images to side x side pixels by area averaging.
 
-    A pixel that falls into several counts in each by its share; larger sizes repeat
-    pixels in the same way.
+    A new pixel is the mean of the old ones that it covers, weighted by the covered share;
+    larger sizes repeat pixels in the same way.
 
-    Raises: `ValueError` for a side below 1.
+    Args:
+      images: (m, h, w, c).
+      side: at least 1.
+
+    Raises:
+      ValueError: for a smaller side.
     """
     if side < 1:
         raise ValueError(f"the side must be at least 1 pixel, not {side}")
@@ -188,7 +258,7 @@ def resize(images: Images, side: int) -> Images:
 
 
 def _shares(size: int, side: int) -> np.ndarray:
-    """(side, size): the share of each old pixel in the mean that a new one is."""
+    """Computes the weights (side, size) of each old pixel in the mean of each new one."""
     edges = np.arange(side + 1) * size / side
     first, last = edges[:-1, None], edges[1:, None]
     old = np.arange(size)

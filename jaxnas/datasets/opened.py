@@ -1,15 +1,16 @@
-"""Images that a driver is given by name or path."""
+"""Images by a name or path that a user gives, ready to train on."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxnas import datasets
 from jaxnas.datasets import Images
 from jaxnas.io import files
-from jaxnas.networks.train import Data
+from jaxnas.networks.data import Data
 
 HELP = (
     "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), an npz of x "
@@ -19,23 +20,29 @@ HELP = (
 
 
 def open_images(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
-    """The images of a name or path, and those that are kept for tests, if there are.
+    """Opens the images of a name or path, and its test images if it has any.
 
     Picture files are read as a viewer shows them: upright, and over white where they are
     transparent.
 
     Args:
-      size: of the sides, where the source is files of any size.
+      name: one of the sources in `HELP`.
+      size: pixels on each side, for picture files of any size.
 
-    Raises: `ValueError` for what is missing, damaged or something else, and for images
-      that are all the same.
+    Returns:
+      the images, and the test images or None.
+
+    Raises:
+      ValueError: if the source is missing, damaged or of another kind, and for images
+        that are all the same.
     """
     with files.reading(name):
-        images, tests = _found(name, size)
+        images, tests = _open(name, size)
     return datasets.require_varied(images), tests
 
 
-def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
+def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
+    """Chooses the reader by the name, the suffix, or the files of the folder."""
     if not name:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
@@ -46,7 +53,9 @@ def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
     if path.suffix == ".npz":
         return datasets.from_npz(path), None
     if path.is_dir() and any(p.is_dir() for p in path.iterdir()):
-        return datasets.from_folder(path, size=size and (size, size)), None
+        return datasets.from_folder(
+            path, size=None if size is None else (size, size)
+        ), None
     if path.is_dir() and any("idx" in p.name for p in path.iterdir()):
         return datasets.from_idx(path), datasets.from_idx(path, train=False)
     images = datasets.from_cifar(path)
@@ -57,33 +66,43 @@ def _found(name: str, size: int | None) -> tuple[Images, Images | None]:
 def training_data(
     name: str, size: int, counts: tuple[int, int, int], seed: int
 ) -> tuple[Data, Images]:
-    """Random images for training, validation and tests, scaled and normalised.
+    """Draws images for training, validation and tests, resized and normalised.
 
     Args:
+      name: one of the sources in `HELP`.
       size: pixels on each side, a multiple of 4.
-      counts: how many there are to be of each; tests are from the part that is kept for
-        them, where the source has one.
+      counts: images for training, validation and tests; the tests are from the test part
+        of the source if it has one.
+      seed: of the draw.
 
-    Returns: the parts, and all images as they were scaled.
-    Raises: `ValueError` for what is wrong, and if there are fewer images.
+    Returns:
+      the normalised parts, and all images of the source, resized.
+
+    Raises:
+      ValueError: as `open_images`, and if there are too few images.
     """
     images, tests = open_images(name, size=size)
-    images, tests = (i and resize_square(i, size) for i in (images, tests))
-    assert images is not None
+    images = resize_square(images, size)
     mean, std = datasets.normalisation_constants(images)
-    scaled = [i and datasets.normalise(i, mean, std) for i in (images, tests)]
-    wanted = sum(counts) if tests is None else sum(counts[:2])
-    x, y = datasets.batch(scaled[0], wanted, seed=seed)
+    num_drawn = sum(counts) if tests is None else sum(counts[:2])
+    normal = datasets.normalise(images, mean, std)
+    x, y = datasets.batch(normal, num_drawn, seed=seed)
     cuts = np.cumsum(counts)[:2]
-    drawn = [*zip(np.split(x, cuts), np.split(y, cuts), strict=True)]
-    if scaled[1] is not None:
-        drawn[2] = datasets.batch(scaled[1], counts[2], seed=seed)
-    flat = [array for part in drawn for array in part]
-    return Data(*flat, pad_value=-mean / std), images
+    parts = [*zip(np.split(x, cuts), np.split(y, cuts), strict=True)]
+    if tests is not None:
+        tests = datasets.normalise(resize_square(tests, size), mean, std)
+        parts[2] = datasets.batch(tests, counts[2], seed=seed)
+    flat: list[Any] = [array for part in parts for array in part]
+    pad_value: Any = -mean / std
+    return Data(*flat, pad_value=pad_value), images
 
 
 def resize_square(images: Images, size: int) -> Images:
-    """The images with sides of `size`; `ValueError` for those that are not square."""
+    """Resizes square images to `size` pixels on each side.
+
+    Raises:
+      ValueError: for images that are not square.
+    """
     height, width = images.x.shape[1:3]
     if height != width:
         raise ValueError(f"{images.name}: wanted square images, not {height} x {width}")

@@ -33,54 +33,65 @@ _STEPS = {"L;2": 85, "L;4": 17}
 
 
 def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A PNG, JPEG or WebP file as RGB (h, w, 3) uint8; see `displayed`.
+    """Reads a PNG, JPEG or WebP file as it is displayed on white; see `displayed`.
 
     Args:
+      path: of the file.
       size: height and width to resize to, bilinearly.
 
-    Raises: `ValueError`, of one line that names the file, if it is not a regular file, is
-      damaged, has more than `MAX_PIXELS` or pixels without a known range; and without
-      Pillow.
+    Returns:
+      RGB (h, w, 3) uint8.
+
+    Raises:
+      ValueError: in one line that names the file, if it is not a regular file, is
+        damaged, has more than `MAX_PIXELS` or pixels without a known range; and without
+        Pillow.
     """
     try:
         from PIL import Image
     except ImportError as error:
         raise ValueError("images are read by Pillow: install it") from error
     try:
-        # Opening a pipe or a device could wait for ever.
+        # Opening a pipe or a device could block forever.
         if not path.is_file():
             raise ValueError("it is not a regular file")
         with warnings.catch_warnings():
-            # The bomb that Pillow warns of is refused below.
+            # Decompression bombs, of which Pillow warns, are refused below.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_FORMATS) as image:
-                found = f"{image.width} x {image.height} pixels"
                 if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"it has {found}, more than {MAX_PIXELS}")
+                    raise ValueError(
+                        f"it has {image.width} x {image.height} pixels, more than "
+                        f"{MAX_PIXELS}"
+                    )
                 pixels = displayed(image)
         if size is None:
             return pixels
         height, width = size
         stored, how = Image.fromarray(pixels), Image.Resampling.BILINEAR
         return np.asarray(stored.resize((width, height), how))
-    # Whatever a damaged file makes a decoder raise, decompression bombs included.
+    # Decoders raise all kinds of exceptions for damaged files.
     except Exception as error:
         reason = printable(error, 200) or type(error).__name__
         raise ValueError(f"cannot read the image {path}: {reason}") from error
 
 
 def displayed(image: Any) -> np.ndarray:
-    """An image of Pillow as a viewer shows it on white: RGB (h, w, 3) uint8.
+    """Converts a Pillow image to the pixels a viewer shows on a white background.
 
     It is turned upright by its orientation in EXIF or XMP; 16 bits become 8; palettes,
     CMYK and other colour models become RGB; transparent parts show white. Colour profiles
-    and gamma are not applied. Of an animation it is the first frame.
+    and gamma are not applied. The first frame stands for an animation.
 
     Args:
-      image: a `PIL.Image.Image`; of a file, before its pixels are loaded.
+      image: a `PIL.Image.Image`; from a file, before its pixels are loaded.
 
-    Raises: `ValueError` for pixels of 32 bits, whose range is not known, and for a
-      transparent colour of 16 bits.
+    Returns:
+      RGB (h, w, 3) uint8.
+
+    Raises:
+      ValueError: for pixels of 32 bits, whose range is not known, and for a transparent
+        colour of 16 bits.
     """
     tiles = getattr(image, "tile", None)
     raw = tiles[0][3] if tiles else None  # forgotten once the pixels are loaded
@@ -91,15 +102,24 @@ def displayed(image: Any) -> np.ndarray:
 
 
 def _orientation(image: Any) -> Any:
+    """Reads the orientation, 1 to 8; None if it is missing or damaged."""
     try:
         return image.getexif().get(_ORIENTATION)
     except Exception:
-        # A viewer shows a picture whose EXIF data are damaged as it is stored.
+        # A picture with damaged EXIF data is displayed as it is stored.
         return None
 
 
 def _over_white(image: Any, raw: Any) -> np.ndarray:
-    """RGB (h, w, 3) uint8 of a loaded image, as it is stored; `raw` is its raw mode."""
+    """Composes a loaded image over white, without turning it.
+
+    Args:
+      image: a `PIL.Image.Image` whose pixels are loaded.
+      raw: Pillow's raw mode of the file, such as "L;2" for 2 bits of grey.
+
+    Returns:
+      RGB (h, w, 3) uint8.
+    """
     key = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return _of_16_bits(np.asarray(image), key)
@@ -110,13 +130,13 @@ def _over_white(image: Any, raw: Any) -> np.ndarray:
     if key is None and not _has_alpha(image):
         return np.asarray(image.convert("RGB"))
     if key is not None and raw == "RGB;16B":
-        # Pillow keeps 8 bits of the pixels and 16 of the colour.
+        # Pillow keeps 8 bits of the pixels and 16 of the transparent colour.
         raise ValueError("it has a transparent colour of 16 bits: save it with 8 bits")
     if key is not None and raw in _STEPS:
         # Pillow scales the pixels and leaves the transparent level as it is stored.
         step = _STEPS[raw]
         image.info["transparency"] = key % (255 // step + 1) * step
-    if image.mode == "La":  # which converts to nothing else
+    if image.mode == "La":  # premultiplied alpha converts to nothing else
         image = image.convert("LA")
     pixels = np.asarray(image.convert("RGBA")).astype(np.int32)
     colours, alpha = pixels[..., :3], pixels[..., 3:]
@@ -124,7 +144,7 @@ def _over_white(image: Any, raw: Any) -> np.ndarray:
 
 
 def _of_16_bits(grey: np.ndarray, key: int | None) -> np.ndarray:
-    """RGB (h, w, 3) uint8 of levels (h, w) to 65535, of which `key` is transparent."""
+    """Converts 16-bit grey (h, w) to RGB (h, w, 3) uint8; the level `key` becomes white."""
     levels = (grey.astype(np.int32) + 128) // 257
     if key is not None:
         levels = np.where(grey == key, 255, levels)
@@ -132,6 +152,6 @@ def _of_16_bits(grey: np.ndarray, key: int | None) -> np.ndarray:
 
 
 def _has_alpha(image: Any) -> bool:
-    """Whether the mode, or the palette, has an alpha channel."""
+    """Tells whether the mode, or the palette, has an alpha channel."""
     mode = image.palette.mode if image.mode == "P" and image.palette else image.mode
     return mode[-1] in "Aa"

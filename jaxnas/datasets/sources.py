@@ -1,11 +1,13 @@
-"""Where images come from: packages, npz files, folders, CIFAR's and MNIST's files.
+"""Sources of labelled images: packages, npz files, folders, CIFAR's and MNIST's files.
 
-scikit-learn and Pillow are needed only by `digits` and `from_folder`.
+All return validated `Images` with pixels from 0 to 255 and the names of the classes where
+the source has them. scikit-learn and Pillow are needed only by `digits` and `from_folder`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,26 @@ from jaxnas.datasets.images import Images, validate_images
 from jaxnas.io import cifar, files, idx, npz
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+# Xiao et al. (2017), table 2.
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 def digits() -> Images:
-    """The 1,797 handwritten digits of scikit-learn: 8 x 8, one channel, 10 classes.
+    """Loads the 1,797 handwritten digits of scikit-learn: 8 x 8, one channel, 10 classes.
 
-    Raises: `ValueError` without scikit-learn.
+    Raises:
+      ValueError: without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
@@ -35,16 +51,17 @@ def digits() -> Images:
 def from_npz(
     path: str | os.PathLike, *, name: str | None = None, classes: int | None = None
 ) -> Images:
-    """The arrays `x` and `y` of an npz file.
+    """Reads the arrays `x` and `y` of an npz file; classes are named by their numbers.
 
     Args:
-      path: x is (n, h, w, c) or (n, h, w), uint8 or floating; y (n,) of any integer type.
-      name: of the dataset, which `NORMALISATION` goes by; default: the file's.
-      classes: how many there are, where some may have no image; default: all from 0 to
-        the greatest that occurs, each of which must occur.
+      path: x is (m, h, w, c) or (m, h, w), uint8 or floating; y (m,) of any integer type.
+      name: of the data set, by which `NORMALISATION` goes; default: that of the file.
+      classes: their number, if some may have no image; default: all from 0 to the largest
+        in y, each of which must occur.
 
-    Raises: `ValueError`, of one line, for a file that is missing, damaged, or has other
-      shapes or types, for one class, gaps in the classes, and pixels that are not finite.
+    Raises:
+      ValueError: in one line, for a file that is missing, damaged, or has other shapes or
+        types, for one class, gaps in the classes, and pixels that are not finite.
     """
     name = name or Path(path).stem
     x, y = npz.read_npz(path, ("x", "y")).values()
@@ -68,26 +85,32 @@ def from_folder(
     size: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> Images:
-    """A folder that has one folder of PNG, JPEG or WebP files for each class.
+    """Reads a folder that has one folder of PNG, JPEG or WebP files for each class.
 
-    Classes are the folders in the order of their names, images those of the files; other
-    files, and what has a name with a leading dot, are left out. All become RGB as a
-    viewer shows them: upright, over white where they are transparent, 16 bits as 8; see
-    `pictures.displayed`.
+    Classes are numbered by the natural order of their folders' names, in which numbers
+    compare as numbers: class2 comes before class10. Images are in the order of the file
+    names. Other files, and names with a leading dot, are left out. All images become RGB
+    as a viewer shows them: upright, over white where they are transparent, 16 bits as 8;
+    see `pictures.displayed`.
 
     Args:
+      path: of the folder.
       size: height and width to resize to, bilinearly; default: all must have one size.
-      name: of the dataset; default: the folder's.
+      name: of the data set; default: that of the folder.
 
-    Raises: `ValueError`, of one line, for a folder that is missing or empty, one class, an
-      image that is damaged, not a regular file or of another size, images of one colour,
-      and without Pillow.
+    Returns:
+      the images; class names are those of the folders.
+
+    Raises:
+      ValueError: in one line, for a folder that is missing or empty, one class, an image
+        that is damaged, not a regular file or of another size, images of one colour, and
+        without Pillow.
     """
     root = Path(path)
     pixels: list[np.ndarray] = []
     labels: list[int] = []
     classes = _class_files(root)
-    for label, paths in enumerate(classes):
+    for label, paths in enumerate(classes.values()):
         for file in paths:
             pixels.append(pictures.read(file, size))
             if pixels[-1].shape != pixels[0].shape:
@@ -98,24 +121,33 @@ def from_folder(
             labels.append(label)
     x = np.stack(pixels).astype(np.float32)
     y = np.array(labels, np.int32)
-    return validate_images(Images(x, y, len(classes), name or root.resolve().name))
+    name = name or root.resolve().name
+    return validate_images(Images(x, y, len(classes), name, tuple(classes)))
 
 
-def _class_files(root: Path) -> list[list[Path]]:
-    """The images of each class folder."""
+def _natural_order(name: str) -> tuple[list[str | int], str]:
+    """Returns a sort key by which numbers in names compare as numbers."""
+    # Text and digits alternate, beginning with text, so that equal places have equal types.
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _class_files(root: Path) -> dict[str, list[Path]]:
+    """Lists the image files of each class folder, in the order of the classes."""
     with files.reading(root):
         if not root.is_dir():
             raise ValueError(f"no such folder: {root}")
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
-        found = [sorted(filter(_is_image, folder.iterdir())) for folder in folders]
+        folders = [p for p in root.iterdir() if p.is_dir() and p.name[0] != "."]
+        folders.sort(key=lambda folder: _natural_order(folder.name))
+        images = {f.name: sorted(filter(_is_image, f.iterdir())) for f in folders}
     if len(folders) < 2:
         raise ValueError(
             f"{root}: wanted at least 2 class folders, found {len(folders)}"
         )
-    for folder, paths in zip(folders, found, strict=True):
-        if not paths:
+    for folder in folders:
+        if not images[folder.name]:
             raise ValueError(f"{folder} has no image ({', '.join(pictures.SUFFIXES)})")
-    return found
+    return images
 
 
 def _is_image(path: Path) -> bool:
@@ -125,16 +157,21 @@ def _is_image(path: Path) -> bool:
 def from_cifar(
     path: str | os.PathLike, *, train: bool = True, name: str | None = None
 ) -> Images:
-    """CIFAR-10 or CIFAR-100 in the version "for Python" (Krizhevsky, 2009).
+    """Reads CIFAR-10 or CIFAR-100 in the version "for Python" (Krizhevsky, 2009).
 
     The batches are pickles; they are read as data, and nothing in them is run.
 
     Args:
       path: one batch file, or the folder `cifar-10-batches-py` or `cifar-100-python`.
-      train: of a folder, the training images, or else the test images.
-      name: of the dataset; default: by the number of classes `cifar10` or `cifar100`.
+      train: whether to read the training images of a folder, not the test images.
+      name: of the data set; default: by the number of classes `cifar10` or `cifar100`.
 
-    Raises: `ValueError`, of one line, for what is missing, damaged or something else.
+    Returns:
+      the images; class names are those of `batches.meta` or `meta` beside the batches, if
+      that file is there.
+
+    Raises:
+      ValueError: in one line, for files that are missing, damaged or of another kind.
     """
     root, paths = Path(path), [Path(path)]
     patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
@@ -150,19 +187,27 @@ def from_cifar(
     (classes,) = counts
     x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     # A batch of a few images need not have all classes.
-    images = Images(x, y, classes, name or f"cifar{classes}")
+    folder = paths[0].parent
+    names = cifar.read_class_names(folder, classes)
+    images = Images(x, y, classes, name or f"cifar{classes}", names)
     return validate_images(images, gaps=True)
 
 
 def from_idx(
     path: str | os.PathLike, *, train: bool = True, name: str | None = None
 ) -> Images:
-    """A folder with the four files of MNIST (LeCun et al., 1998), or of one like it.
+    """Reads a folder with the four files of MNIST (LeCun et al., 1998) or a similar set.
 
     They are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and `t10k-...` of the
-    test images; each may be compressed (`.gz`).
+    test images; each may be compressed (`.gz`). Classes are named by their numbers.
 
-    Raises: `ValueError`, of one line, for what is missing, damaged or something else.
+    Args:
+      path: of the folder.
+      train: whether to read the training images, not the test images.
+      name: of the data set; default: that of the folder.
+
+    Raises:
+      ValueError: in one line, for files that are missing, damaged or of another kind.
     """
     root = Path(path)
     part = "train" if train else "t10k"
@@ -179,20 +224,36 @@ def from_idx(
 
 
 def fashion_mnist(*, train: bool = True) -> Images:
-    """Fashion-MNIST (Xiao et al., 2017): 28 x 28, one channel, 10 classes.
+    """Reads Fashion-MNIST (Xiao et al., 2017): 28 x 28, one channel, 10 classes.
 
-    Looked for in the folder that JAXNAS_FASHION_MNIST names, by default where the Debian
-    package dataset-fashion-mnist puts it.
+    The folder is that of the environment variable JAXNAS_FASHION_MNIST, by default the
+    folder of the Debian package dataset-fashion-mnist.
 
-    Raises: `ValueError` if it is not there or damaged.
+    Args:
+      train: whether to read the training images, not the test images.
+
+    Raises:
+      ValueError: if it is not there or damaged.
+    """
+    images = from_idx(_fashion_mnist_folder(), train=train, name="fashion-mnist")
+    if images.num_classes > len(FASHION_MNIST_CLASSES):
+        return images
+    return images._replace(class_names=FASHION_MNIST_CLASSES[: images.num_classes])
+
+
+def _fashion_mnist_folder() -> Path:
+    """Finds the folder of Fashion-MNIST.
+
+    Raises:
+      ValueError: naming the folder, if it is not there.
     """
     folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
     with files.reading(folder):
-        there = folder.is_dir()
-    if not there:
+        exists = folder.is_dir()
+    if not exists:
         raise ValueError(
             f"Fashion-MNIST is not in {folder}: install the Debian package "
             "dataset-fashion-mnist, or set JAXNAS_FASHION_MNIST to a folder with its "
             "four files"
         )
-    return from_idx(folder, train=train, name="fashion-mnist")
+    return folder

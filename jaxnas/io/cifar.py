@@ -7,6 +7,7 @@ They are pickles of Python 2, of a dict of `data`, the images as rows of 3072 by
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from jaxnas.io import pickles
 from jaxnas.io.streams import ByteStream
 
 _SIDE = 32
+# By the number of classes: the file beside the batches, and its list of names.
+_NAMES = {10: ("batches.meta", "label_names"), 100: ("meta", "fine_label_names")}
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
@@ -28,15 +31,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
       something else.
     """
     try:
-        # Opening a pipe or a device could wait for ever.
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a regular file")
-        with open(path, "rb") as file:
-            batch = pickles.load(ByteStream(file), pickles.ARRAYS, max_memory=2**30)
-        if type(batch) is not dict:
-            raise ValueError("it is not a dict")
-        # Python 2 wrote the keys as bytes.
-        batch = {k.decode() if type(k) is bytes else k: v for k, v in batch.items()}
+        batch = _read_dict(path)
         key, classes = (
             ("fine_labels", 100) if "fine_labels" in batch else ("labels", 10)
         )
@@ -54,3 +49,52 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         raise ValueError(f"{path} is not a batch of CIFAR: {error}") from error
     x = data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
     return x.astype(np.float32), np.array(labels, np.int32), classes
+
+
+def read_class_names(folder: Path, num_classes: int) -> tuple[str, ...]:
+    """Reads the names of the classes from the file of names beside the batches.
+
+    Args:
+      folder: of the batches.
+      num_classes: 10, names from `batches.meta`, or 100, fine names from `meta`.
+
+    Returns:
+      (num_classes,) names; () if there is no such file.
+
+    Raises:
+      ValueError: in one line, for a file that is damaged or of another kind.
+    """
+    file, key = _NAMES[num_classes]
+    path = folder / file
+    try:
+        if not path.exists():
+            return ()
+        names = _read_dict(path).get(key)
+        if type(names) is not list or len(names) != num_classes:
+            raise ValueError(f"it has no list {key} of {num_classes}")
+        names = [name.decode() if type(name) is bytes else name for name in names]
+        if {*map(type, names)} != {str}:
+            raise ValueError(f"{key} has something other than texts")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} has no class names of CIFAR: {error}") from error
+    return tuple(names)
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    """Reads a pickled dict as data.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: for a damaged pickle, and for one of something else.
+    """
+    # Opening a pipe or a device could block forever.
+    if path.exists() and not path.is_file():
+        raise OSError("it is not a regular file")
+    with open(path, "rb") as file:
+        content = pickles.load(ByteStream(file), pickles.ARRAYS, max_memory=2**30)
+    if type(content) is not dict:
+        raise ValueError("it is not a dict")
+    # Python 2 wrote the keys as bytes.
+    return {k.decode() if type(k) is bytes else k: v for k, v in content.items()}

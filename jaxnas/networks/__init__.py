@@ -1,14 +1,16 @@
-"""The networks that are searched over: pure functions, the architecture as data.
+"""Networks of NAS-Bench-201 as pure functions, with the architecture as data.
 
-There are those of NAS-Bench-201. What is missing for others:
+Where to start: `nasbench201` names the axes and has the forward pass, `cells` the two
+ways to compute a cell, `apply` a model to call, `train` one compiled epoch, `runs` whole
+trainings, `model_files` trained networks on disk. Other spaces would need:
 
-* NAS-Bench-101: a vertex takes 1 x 1 projections of the cell's input and sums of any
-  vertices before it, outputs are concatenated, and the widths of vertices follow from
-  the matrix: shapes that depend on the architecture, to be padded and masked. Its
-  3 x 3 max pooling and the order convolution, norm, rectifier are missing as well.
+* NAS-Bench-101: 1 x 1 projections of the cell's input, sums of any earlier vertices,
+  concatenated outputs, and widths of vertices that follow from the matrix: shapes depend
+  on the architecture and must be padded and masked. Also 3 x 3 max pooling, and blocks in
+  the order convolution, norm, rectifier.
 * DARTS: two cells, normal and reduction, each with two inputs and four vertices of two
-  edges; separable and dilated convolutions, max pooling, strides inside of the cell,
-  and the factorised reduction of an input of another size.
+  edges; separable and dilated convolutions, max pooling, strides inside the cell, and the
+  factorised reduction of an input of another size.
 
 `jaxnas.proxies.scoring.score_many` refuses architectures of other spaces.
 """

@@ -1,11 +1,14 @@
 """Networks as functions of parameters and images: one architecture, or several as lanes.
 
-What is said of shapes here is for one architecture; lanes stand before everything.
+A `Model` holds what is fixed of a network; everything that trains or scores networks
+takes one, and so works for both strategies of `cells`: `single` for use under `lax.map`
+over architectures, `several` for lanes. Shapes here are of one architecture; with lanes,
+all arrays have (a,) first.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from jaxnas.networks import cells, layers, nasbench201
 from jaxnas.networks.nasbench201 import (
     TRAINING,
     CellFunction,
+    Mode,
     NetworkConfig,
     Output,
     Params,
@@ -22,45 +26,72 @@ from jaxnas.types import Array
 
 
 class Model(NamedTuple):
-    """Architectures of a network size, ready to run."""
+    """One architecture, or several as lanes, of a network size."""
 
     network: NetworkConfig
-    cell: CellFunction
+    cell: CellFunction  # of these architectures
     archs: Array  # (6,), or (a, 6) with lanes
     method: layers.Method = "patches"
 
     @property
     def lanes(self) -> tuple[int, ...]:
-        """() or (a,)."""
+        """The axis of architectures: () or (a,)."""
         return self.archs.shape[:-1]
 
 
 def single(
     network: NetworkConfig, arch: Array, method: layers.Method = "patches"
 ) -> Model:
-    """One architecture (6,), to be mapped over with `lax.map`."""
+    """Makes the model of one architecture, to be mapped over with `lax.map`.
+
+    Args:
+      network: the sizes.
+      arch: (6,) int32.
+      method: how convolutions are computed.
+    """
     return Model(network, cells.sequential_cell(arch), arch, method)
 
 
 def several(
     network: NetworkConfig, plan: cells.Plan, method: layers.Method = "patches"
 ) -> Model:
-    """The architectures of a plan, as lanes."""
+    """Makes the model of the architectures of a plan, as lanes.
+
+    Args:
+      network: the sizes.
+      plan: of a architectures, from `cells.make_plan`.
+      method: how convolutions with shared weights are computed.
+    """
     return Model(network, cells.grouped_cells(plan), plan.archs, method)
 
 
-def run(model: Model, params: Params, x: Array, mode=TRAINING, **options) -> Output:
-    """`forward` for images (b, h, w, c), which all lanes see, or (a, b, h, w, c)."""
+def run(
+    model: Model, params: Params, x: Array, mode: Mode = TRAINING, **options: Any
+) -> Output:
+    """Computes `nasbench201.forward` of a model.
+
+    Args:
+      model: the architectures.
+      params: with or without the lanes of the model.
+      x: (b, h, w, c), seen by all lanes, or (a, b, h, w, c).
+      mode: how the layers are computed; its method is that of the model.
+      **options: `tap`, `block_wrapper` and `block_inputs` of `forward`.
+    """
     x = jnp.broadcast_to(x, (*model.lanes, *x.shape[-4:]))
     mode = mode._replace(method=model.method)
     return nasbench201.forward(params, model.cell, x, mode=mode, **options)
 
 
 def cross_entropy(logits: Array, y: Array, smoothing: float = 0.0) -> Array:
-    """Mean over the images, () or (a,): logits (..., b, k), labels y (b,).
+    """Computes the mean cross-entropy over the images.
 
     Args:
+      logits: (..., b, k).
+      y: (b,) classes.
       smoothing: share of every label that is spread over all classes.
+
+    Returns:
+      (...,): () or (a,).
     """
     logs = jax.nn.log_softmax(logits)
     y = jnp.broadcast_to(y, logits.shape[:-1])
@@ -71,7 +102,7 @@ def cross_entropy(logits: Array, y: Array, smoothing: float = 0.0) -> Array:
 
 
 def with_lanes(model: Model, params: Params) -> Params:
-    """The parameters with the model's lanes, so that each has a gradient of its own."""
+    """Broadcasts parameters over the model's lanes, so that each has its own gradient."""
     if not model.lanes or params.stem.weight.ndim == 3:
         return params
     return jax.tree.map(

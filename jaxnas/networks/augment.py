@@ -1,4 +1,4 @@
-"""Random changes to training images (b, h, w, c), inside compiled programs."""
+"""Random augmentation of training images (b, h, w, c), inside compiled programs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from jaxnas.types import Array
 
 
 def flip(key: Array, x: Array) -> Array:
-    """Mirrors each image left to right, half of the time."""
+    """Mirrors each image left to right with probability 1/2.
+
+    Args:
+      key: of the choice.
+      x: (b, h, w, c).
+    """
     chosen = jax.random.bernoulli(key, shape=x.shape[:1])
     return jnp.where(chosen[:, None, None, None], x[:, :, ::-1], x)
 
 
-def crop(key: Array, x: Array, margin: int, fill: Array) -> Array:
-    """Moves each image by up to `margin` pixels each way; `fill` (c,) comes in."""
+def crop(key: Array, x: Array, margin: int, pad_value: Array) -> Array:
+    """Pads the images and crops each at a random place, vmapped over images.
+
+    Args:
+      key: of the places.
+      x: (b, h, w, c).
+      margin: pixels of padding on each side, and so the largest shift.
+      pad_value: (c,), the value of padded pixels.
+
+    Returns:
+      (b, h, w, c).
+    """
     height, width = x.shape[1:3]
     pad = ((0, 0), (margin, margin), (margin, margin), (0, 0))
-    padded = jnp.pad(x - fill, pad) + fill
+    padded = jnp.pad(x - pad_value, pad) + pad_value
     starts = jax.random.randint(key, (len(x), 2), 0, 2 * margin + 1)
     return jax.vmap(
         lambda image, start: lax.dynamic_slice(
@@ -29,9 +44,14 @@ def crop(key: Array, x: Array, margin: int, fill: Array) -> Array:
 
 
 def cutout(key: Array, x: Array, side: int) -> Array:
-    """Sets a square of `side` pixels to 0, its centre anywhere (DeVries and Taylor, 2017).
+    """Sets a random square of each image to 0 (DeVries and Taylor, 2017).
 
-    What of the square is outside the image is cut off.
+    The centre is uniform over the image; parts of the square outside are cut off.
+
+    Args:
+      key: of the centres.
+      x: (b, h, w, c), normalised, so that 0 is the mean.
+      side: of the square, in pixels.
     """
     height, width = x.shape[1:3]
     centres = jax.random.uniform(key, (2, len(x), 1, 1, 1))

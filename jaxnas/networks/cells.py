@@ -1,14 +1,22 @@
-"""What a cell of NAS-Bench-201 computes, from architectures that are data.
+"""Cells of NAS-Bench-201 as functions of images, for architectures that are data.
 
-Two ways, with the same results:
+A cell has four nodes; each of its six edges applies one of five operations to the value
+of its source node, and a node is the sum of its incoming edges. Axes are named in
+`nasbench201`: a architectures (lanes), n cells, 6 edges, images (..., b, h, w, c).
 
-* `sequential_cell(arch)`: one architecture, a `lax.switch` on each edge, for use under
-  `lax.map` over architectures. One compilation serves every cell, only what a cell has
-  is computed, and one architecture is in flight: the fastest on a CPU.
-* `grouped_cells(plan)`: a lane for each of many architectures. On every edge those that have
-  the same operation are gathered, run as one large convolution, and sent back to their
-  lanes. As little arithmetic, in few large steps: for a GPU. Memory grows with the
-  lanes: 64 KiB for each node value, image and architecture at 16 channels and 32 pixels.
+Two strategies compute the same results from a run-time architecture:
+
+* `sequential_cell(arch)`: one architecture, a `lax.switch` over the operations on each
+  edge. To be used under `lax.map` over architectures, not `vmap`: a vmapped switch
+  computes every branch. One compilation serves all cells, only the chosen operations are
+  computed, and one architecture is in memory: the fastest on a CPU.
+* `grouped_cells(plan)`: a architectures as lanes. On every edge the lanes that have the
+  same operation are gathered, computed as one large batched convolution, and scattered
+  back. The arithmetic is that of the chosen operations, in few large steps: for a GPU.
+  Memory grows with the lanes: 64 KiB for each node, image and architecture at 16
+  channels and 32 x 32 pixels.
+
+Every value comes with what a `Tap` measured on the way; see `taps`.
 """
 
 from __future__ import annotations
@@ -23,21 +31,16 @@ import numpy as np
 from jax import lax
 
 from jaxnas.networks import layers
+from jaxnas.networks.blocks import Mode, convolution
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.nasbench201 import (
-    CellFunction,
-    Cells,
-    Mode,
-    Tap,
-    convolution,
-    tap_values,
-)
+from jaxnas.networks.nasbench201 import CellFunction, Cells
+from jaxnas.networks.taps import Tap, tap_values
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 from jaxnas.types import Array
 
 
 def _edge(conv: Conv, index: int) -> Conv:
-    """The convolution of one edge; leaves begin with the lanes, then (6,)."""
+    """Selects the convolution of one edge from leaves (..., 6, own axes)."""
     return Conv(
         conv.weight[..., index, :, :],
         None if conv.scale is None else conv.scale[..., index, :],
@@ -47,24 +50,29 @@ def _edge(conv: Conv, index: int) -> Conv:
     )
 
 
-def _readers(archs: Array, source: int) -> Array:
-    """How many convolutions (...,) of archs (..., 6) read node `source`."""
+def _num_readers(archs: Array, source: int) -> Array:
+    """Counts the convolutions (...,) of archs (..., 6) whose input is node `source`."""
     edges = np.array([e for e, (start, _) in enumerate(EDGES) if start == source])
     chosen = archs[..., edges]
     return jnp.sum((chosen == CONV1) | (chosen == CONV3), -1)
 
 
 def _incoming(target: int) -> list[tuple[int, int]]:
-    """The (edge, source node) pairs of a node."""
+    """Lists the (edge, source node) pairs of a node."""
     return [(e, start) for e, (start, end) in enumerate(EDGES) if end == target]
 
 
-# (the edge's weights, x, sum so far) -> (sum with this edge, what was tapped)
+# --- one architecture: a switch on each edge ----------------------------------------------
+
+# (the edge's weights, x, sum so far) -> (sum with this edge, tapped)
 _Branch = Callable[[Cells, Array, Array], tuple[Array, Array]]
 
 
 def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
-    """What each operation adds to a node, for one architecture."""
+    """The operations as branches of a switch, in the order of their codes 0 to 4.
+
+    Each adds its output to the sum of the target node; what it taps has no lanes.
+    """
 
     def none(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
         return total, tap_values(tap, ())
@@ -73,12 +81,12 @@ def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
         return total + x, tap_values(tap, (), ("map", x, 1))
 
     def conv1(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
-        y, seen = checkpointed(weights.conv1, x, 1)
-        return total + y, seen
+        y, tapped = checkpointed(weights.conv1, x, 1)
+        return total + y, tapped
 
     def conv3(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
-        y, seen = checkpointed(weights.conv3, x, 3)
-        return total + y, seen
+        y, tapped = checkpointed(weights.conv3, x, 3)
+        return total + y, tapped
 
     def pool(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
         y = layers.average_pool(x)
@@ -94,19 +102,24 @@ def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
 
 
 def sequential_cell(arch: Array) -> CellFunction:
-    """The cell of one architecture (6,) int32, for images without lanes.
+    """Makes the cell of one architecture, for images without lanes.
 
-    Under `vmap` a switch computes all of its branches: map over architectures with
-    `lax.map`.
+    Map over architectures with `lax.map`; under `vmap` a switch computes all branches.
+
+    Args:
+      arch: (6,) int32, traced or not: the operation of each edge.
+
+    Returns:
+      (weights of one cell, x (b, h, w, c), mode, tap) -> y (b, h, w, c), tapped.
     """
 
     def cell(weights: Cells, x: Array, mode: Mode, tap: Tap) -> tuple[Array, Array]:
         branches = _branches(mode, tap)
-        nodes, seen = [x], tap_values(tap, ())
+        nodes, tapped = [x], tap_values(tap, ())
         for target in (1, 2, 3):
-            # A node that no convolution reads is not looked at.
-            readers = _readers(arch, target - 1).astype(tap.zero.dtype)
-            seen = seen + readers * lax.cond(
+            # The rectifier of a node counts once for each convolution that reads it.
+            readers = _num_readers(arch, target - 1).astype(tap.zero.dtype)
+            tapped = tapped + readers * lax.cond(
                 readers > 0,
                 lambda x: tap_values(tap, (), ("relu", x, 1)),
                 lambda x: tap_values(tap, ()),
@@ -115,27 +128,32 @@ def sequential_cell(arch: Array) -> CellFunction:
             total = jnp.zeros_like(x)
             for edge, source in _incoming(target):
                 conv = Cells(_edge(weights.conv1, edge), _edge(weights.conv3, edge))
-                total, more = lax.switch(
+                total, tapped_edge = lax.switch(
                     arch[edge], branches, conv, nodes[source], total
                 )
-                seen = seen + more
+                tapped = tapped + tapped_edge
             nodes.append(total)
-        return nodes[3], seen + tap_values(tap, (), ("map", nodes[3], 1))
+        return nodes[3], tapped + tap_values(tap, (), ("map", nodes[3], 1))
 
     return cell
 
 
-class Plan(NamedTuple):
-    """Which of a architectures have which operation on which edge, as data.
+# --- many architectures: lanes grouped by operation --------------------------------------
 
-    The sizes of the groups are static: the same program serves every plan of the same
-    sizes.
+
+class Plan(NamedTuple):
+    """A grouping of `a` architectures by operation, for each edge, as arrays.
+
+    A pytree of integers: with equal group sizes, plans of different architectures are
+    arguments of one compiled program.
     """
 
     archs: Array  # (a, 6) int32
-    # For 1 x 1, 3 x 3 and pooling: (6, g) int32 lanes of each edge, padded with a.
+    # For 1 x 1, 3 x 3 and pooling: (6, g) int32, the lanes in the group of each edge. g is
+    # the group's size; free places hold a, an index past the last lane.
     members: tuple[Array, Array, Array]
-    # (6, a) int32: where a lane is in [zero, 1 x 1, 3 x 3, pooling]; 0: nowhere.
+    # (6, a) int32: where a lane's result is in the concatenation [one zero, 1 x 1 group,
+    # 3 x 3 group, pooling group]; 0, the zero, for lanes without such an operation.
     slot: Array
 
 
@@ -143,17 +161,29 @@ _GROUPED = (CONV1, CONV3, POOL)
 
 
 def group_sizes(chunks: np.ndarray) -> tuple[int, int, int]:
-    """The group sizes that every one of the chunks (n, a, 6) fits in."""
+    """Sizes of the three groups that are enough for each of some chunks.
+
+    Args:
+      chunks: (m, a, 6), m sets of architectures.
+
+    Returns:
+      the largest number of 1 x 1, 3 x 3 and pooling operations on any edge of any chunk.
+    """
     return tuple(int(np.sum(chunks == op, 1).max()) for op in _GROUPED)  # type: ignore
 
 
 def make_plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> Plan:
-    """Sorts architectures (a, 6) by operation, on the host.
+    """Groups architectures by operation, on the host.
 
     Args:
-      sizes: of the groups, from `group_sizes`; default: what these need.
+      archs: (a, 6) integers.
+      sizes: of the groups, from `group_sizes`; default: as large as these need.
 
-    Raises: `ValueError` if a group does not fit its size.
+    Returns:
+      the plan, for `grouped_cells`.
+
+    Raises:
+      ValueError: if an edge has more of an operation than its group has places.
     """
     archs = np.asarray(archs, np.int32)
     needed = group_sizes(archs[None])
@@ -177,12 +207,12 @@ def make_plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> P
 
 
 def _take(x: Array, lanes: Array) -> Array:
-    """x[lanes], and zeros for padding, to which no gradient flows back."""
+    """Gathers x[lanes]; zeros, without a gradient, for indices past the last lane."""
     return x.at[lanes].get(mode="fill", fill_value=0)
 
 
 def _select(conv: Conv, lanes: Array) -> Conv:
-    """The weights of some lanes, where they have lanes."""
+    """Gathers the weights of some lanes; leaves without lanes are shared, and returned."""
     return Conv(
         *(
             leaf if leaf is None or leaf.ndim == axes else _take(leaf, lanes)
@@ -191,46 +221,64 @@ def _select(conv: Conv, lanes: Array) -> Conv:
     )
 
 
+def _edge_outputs(
+    plan: Plan, weights: Cells, edge: int, x: Array, mode: Mode, tap: Tap
+) -> tuple[Array, Array]:
+    """Computes one edge of every lane: y (a, b, h, w, c) and tapped (a, ...).
+
+    The three groups are computed, concatenated behind a zero, and each lane picks its
+    slot; skip connections take x itself.
+    """
+    x1, x3, x_pool = (_take(x, group[edge]) for group in plan.members)
+    conv1 = _select(_edge(weights.conv1, edge), plan.members[0][edge])
+    conv3 = _select(_edge(weights.conv3, edge), plan.members[1][edge])
+    y1, tapped1 = convolution(conv1, x1, mode, tap, size=1)
+    y3, tapped3 = convolution(conv3, x3, mode, tap, size=3)
+    y_pool = layers.average_pool(x_pool)
+    tapped_pool = tap_values(tap, y_pool.shape[:1], ("map", y_pool, 2))
+    tapped_skip = tap_values(tap, x.shape[:1], ("map", x, 1))
+
+    def scatter(*groups: Array) -> Array:
+        zero = jnp.zeros_like(groups[0][:1])
+        return jnp.concatenate([zero, *groups])[plan.slot[edge]]
+
+    def with_skip(others: Array, skipped: Array) -> Array:
+        is_skip = plan.archs[:, edge] == SKIP
+        is_skip = is_skip.reshape(-1, *[1] * (skipped.ndim - 1))
+        return jnp.where(is_skip, skipped, others)
+
+    return (
+        with_skip(scatter(y1, y3, y_pool), x),
+        with_skip(scatter(tapped1, tapped3, tapped_pool), tapped_skip),
+    )
+
+
 def grouped_cells(plan: Plan) -> CellFunction:
-    """The cells of a architectures, for images with lanes (a,)."""
+    """Makes the cells of the architectures of a plan, for images with lanes.
 
-    def edge_values(
-        weights: Cells, edge: int, x: Array, mode: Mode, tap: Tap
-    ) -> tuple[Array, Array]:
-        run1, run3, pooled = (_take(x, group[edge]) for group in plan.members)
-        conv1 = _select(_edge(weights.conv1, edge), plan.members[0][edge])
-        conv3 = _select(_edge(weights.conv3, edge), plan.members[1][edge])
-        y1, seen1 = convolution(conv1, run1, mode, tap, size=1)
-        y3, seen3 = convolution(conv3, run3, mode, tap, size=3)
-        y_pool = layers.average_pool(pooled)
-        seen_pool = tap_values(tap, y_pool.shape[:1], ("map", y_pool, 2))
-        seen_skip = tap_values(tap, x.shape[:1], ("map", x, 1))
+    Args:
+      plan: from `make_plan`; it may be traced.
 
-        def collect(*groups: Array) -> Array:
-            zero = jnp.zeros_like(groups[0][:1])
-            return jnp.concatenate([zero, *groups])[plan.slot[edge]]
-
-        def with_skip(others: Array, own: Array) -> Array:
-            is_skip = plan.archs[:, edge] == SKIP
-            return jnp.where(is_skip.reshape(-1, *[1] * (own.ndim - 1)), own, others)
-
-        return (
-            with_skip(collect(y1, y3, y_pool), x),
-            with_skip(collect(seen1, seen3, seen_pool), seen_skip),
-        )
+    Returns:
+      (weights of one cell, with or without lanes, x (a, b, h, w, c), mode, tap)
+      -> y (a, b, h, w, c), tapped (a, ...).
+    """
 
     def cell(weights: Cells, x: Array, mode: Mode, tap: Tap) -> tuple[Array, Array]:
         lanes = x.shape[:1]
-        nodes, seen = [x], tap_values(tap, lanes)
+        nodes, tapped = [x], tap_values(tap, lanes)
         for target in (1, 2, 3):
-            read = tap_values(tap, lanes, ("relu", nodes[-1], 1))
-            readers = _readers(plan.archs, target - 1).astype(read.dtype)
-            seen = seen + readers.reshape(-1, *[1] * (read.ndim - 1)) * read
+            # The rectifier of a node counts once for each convolution that reads it.
+            relu = tap_values(tap, lanes, ("relu", nodes[-1], 1))
+            readers = _num_readers(plan.archs, target - 1).astype(relu.dtype)
+            tapped = tapped + readers.reshape(-1, *[1] * (relu.ndim - 1)) * relu
             total = jnp.zeros_like(x)
             for edge, source in _incoming(target):
-                y, more = edge_values(weights, edge, nodes[source], mode, tap)
-                total, seen = total + y, seen + more
+                y, tapped_edge = _edge_outputs(
+                    plan, weights, edge, nodes[source], mode, tap
+                )
+                total, tapped = total + y, tapped + tapped_edge
             nodes.append(total)
-        return nodes[3], seen + tap_values(tap, lanes, ("map", nodes[3], 1))
+        return nodes[3], tapped + tap_values(tap, lanes, ("map", nodes[3], 1))
 
     return cell

@@ -1,7 +1,9 @@
-"""Sizes of NAS-Bench-201 networks in closed form, on the host: parameters, operations.
+"""Sizes of NAS-Bench-201 networks in closed form, on the host: parameters and MACs.
 
-Architectures are (..., 6) integers, results (...,). A convolution is live if its input
-depends on the cell's input and the cell's output on its own.
+Architectures are (..., 6) integers, results (...,). A convolution is *live* if it is on a
+path from the cell's input to its output; the others are in the network of the benchmark,
+and change nothing. MACs are multiply-accumulates of one image, the number that the
+benchmark's files call FLOPs.
 """
 
 from __future__ import annotations
@@ -15,19 +17,34 @@ from jaxnas.spaces.nasbench201 import CONV1, CONV3, live_edges
 
 
 def live(archs: np.ndarray) -> np.ndarray:
-    """Whether each edge (..., 6) bool is on a path from the cell's input to its output."""
+    """Tells which edges are on a path from the cell's input to its output.
+
+    Args:
+      archs: (..., 6) integers.
+
+    Returns:
+      (..., 6) bool.
+    """
     archs = np.asarray(archs)
     flat = jax.vmap(live_edges)(jnp.asarray(archs.reshape(-1, 6)))
     return np.asarray(flat).reshape(archs.shape)
 
 
 def connected(archs: np.ndarray) -> np.ndarray:
-    """Whether the output depends on the input at all: (...,) bool."""
+    """Tells whether the output depends on the input at all, (...,) bool."""
     return np.any(live(archs), -1)  # type: ignore[return-value]
 
 
 def convolutions(archs: np.ndarray, *, live_only: bool = False) -> np.ndarray:
-    """How many 1 x 1 and 3 x 3 convolutions a cell has, (..., 2)."""
+    """Counts the 1 x 1 and the 3 x 3 convolutions of a cell.
+
+    Args:
+      archs: (..., 6) integers.
+      live_only: whether to leave out those that change nothing.
+
+    Returns:
+      (..., 2) int64.
+    """
     archs = np.asarray(archs)
     counted = live(archs) if live_only else np.ones(archs.shape, bool)
     return np.stack([((archs == op) & counted).sum(-1) for op in (CONV1, CONV3)], -1)
@@ -36,7 +53,16 @@ def convolutions(archs: np.ndarray, *, live_only: bool = False) -> np.ndarray:
 def parameters(
     network: NetworkConfig, archs: np.ndarray, *, live_only: bool = False
 ) -> np.ndarray:
-    """Parameters (...,) int64, those of batch norms and the bias included."""
+    """Counts parameters, those of batch norms and the bias included.
+
+    Args:
+      network: the sizes.
+      archs: (..., 6) integers.
+      live_only: whether to leave out convolutions that change nothing.
+
+    Returns:
+      (...,) int64.
+    """
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
     widths = network.widths
     last, total = widths[-1], 9 * network.in_channels * widths[0] + 2 * widths[0]
@@ -49,23 +75,21 @@ def parameters(
     return total + network.cells_per_stage * (one * ones + three * threes)
 
 
-def weights(network: NetworkConfig, archs: np.ndarray) -> np.ndarray:
-    """Weights (...,) int64 of convolutions and classifier: no norms, no bias."""
-    ones, threes = np.moveaxis(convolutions(archs), -1, 0)
-    widths = network.widths
-    fixed = 9 * network.in_channels * widths[0] + widths[-1] * network.num_classes
-    fixed += sum(56 * c * c for c in widths[:-1])
-    square = network.cells_per_stage * sum(c * c for c in widths)
-    return fixed + square * (ones + 9 * threes)
-
-
 def macs(
     network: NetworkConfig, archs: np.ndarray, *, live_only: bool = False
 ) -> np.ndarray:
-    """Multiply-accumulates (...,) int64 of one image, as the benchmark counts FLOPs.
+    """Counts the multiply-accumulates of one image, as the benchmark counts FLOPs.
 
-    Those of convolutions and the classifier, its bias included; not of norms, pooling
-    and sums.
+    Convolutions and the classifier count, its bias included; norms, pooling and sums do
+    not.
+
+    Args:
+      network: the sizes.
+      archs: (..., 6) integers.
+      live_only: whether to leave out convolutions that change nothing.
+
+    Returns:
+      (...,) int64.
     """
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
     widths, pixels = network.widths, network.image_size**2

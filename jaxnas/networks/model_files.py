@@ -1,15 +1,19 @@
 """Trained networks on disk, and as functions of raw images.
 
-    save("model", params, network, arch, mean, std, dataset="flowers")
+    save("model", params, network, arch, mean, std, dataset="flowers", class_names=names)
     predict = load("model")
-    predict(images)  # (n, classes) probabilities
+    predict(images)  # (m, num_classes) probabilities
+    predict.classes  # names of the classes, in the order of the probabilities
 
-A folder of orbax with a manifest: nothing in it is run.
+A network is an orbax checkpoint of its parameters with a JSON manifest: sizes,
+architecture, normalisation, class names. Nothing in the folder is executed when it is
+loaded, and its sizes are checked before anything is allocated.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -27,16 +31,15 @@ from jaxnas.networks.nasbench201 import NetworkConfig, Params
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Array
 
-# What reading a folder may take, and how many times its size it may be where it is more:
-# weights hardly compress, and zeros do to a thousandth.
-FREE_BYTES = 2**26
-MOST_TIMES = 16
-# Of the values between layers while images are predicted; about 32 maps of the first
+FORMAT = 2  # of the manifest; 1 had no class names and other names of sizes
+# Parameters may take MAX_BYTES, or MAX_RATIO times the folder's size if that is more:
+# weights hardly compress, while zeros compress to a thousandth.
+MAX_BYTES = 2**26
+MAX_RATIO = 16
+# Bytes of the values between layers during a prediction; about 32 maps of the first
 # stage's size are in memory at a time.
 BATCH_BYTES = 2**28
 _MAPS = 32
-
-_MODE = training.TRAINING._replace(norm="running", reduction_norm="running")
 
 
 def save(
@@ -48,53 +51,106 @@ def save(
     std: Sequence[float] | np.ndarray,
     *,
     dataset: str,
+    class_names: Sequence[str] | None = None,
 ) -> None:
-    """Writes a network, at once; one that is there is replaced.
+    """Writes a network atomically, replacing one that is there.
 
     Args:
-      path: the folder.
-      params: with running statistics and without lanes; of what `runs.train` returns,
+      path: of the folder.
+      params: with running statistics and without lanes; from `runs.train`,
         `jax.tree.map(lambda leaf: leaf[lane], trained.params)`.
-      arch: (6,).
-      mean, std: (colours,), by which the training images were normalised.
-      dataset: name of what it was trained on.
+      network: the sizes.
+      arch: (6,) integers.
+      mean: (in_channels,), by which the training images were normalised.
+      std: (in_channels,), positive.
+      dataset: name of the training images.
+      class_names: (num_classes,); default: "0", "1", ...
 
-    Raises: `ValueError` for parameters of another network, and if it cannot be written.
+    Raises:
+      ValueError: for parameters, constants or names that do not fit the network, and if
+        it cannot be written.
     """
-    wanted, found = (
+    expected, shapes = (
         [leaf.shape for leaf in jax.tree.leaves(tree)]
         for tree in (_shapes(network), params)
     )
-    if wanted != found:
-        raise ValueError(
-            f"the parameters are none of {network} with running statistics"
-        )
+    if expected != shapes:
+        raise ValueError(f"the parameters do not fit {network} with running statistics")
     constants = [np.asarray(x, np.float64) for x in (mean, std)]
-    _check_constants(network, *constants)
+    _validate_constants(network, *constants)
+    if class_names is None:
+        class_names = [str(label) for label in range(network.num_classes)]
+    _validate_names(network, list(class_names))
     manifest = {
         "kind": "nasbench201 network",
+        "format": FORMAT,
         "network": dataclasses.asdict(network),
         "arch": nasbench201.to_string(np.asarray(arch)),
         "mean": constants[0].tolist(),
         "std": constants[1].tolist(),
         "dataset": dataset,
+        "classes": list(class_names),
     }
     checkpoints.save(path, params, manifest)
 
 
-def load(path: str | os.PathLike) -> Callable[[Any], Array]:
-    """The network in a folder as a pure function of images.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained network as a pure function of raw images.
 
-    Returns: predict: raw images (n, size, size, colours), in the units of the training
-      images, of any number type -> probabilities (n, classes). It normalises them; it
-      does not resize, and raises `ValueError` for other shapes. Compiled when called,
-      and can be part of other programs. Many images are predicted in batches, whose
-      values between layers take at most `BATCH_BYTES`, or what one image takes.
-    Raises: `ValueError`, in one line, for a folder that is missing, damaged or something
-      else, for one that would unpack to more than `FREE_BYTES` and `MOST_TIMES` its size,
-      and without orbax.
+    It can be called, compiled (`jax.jit`), mapped and differentiated as any function.
+
+    Attributes:
+      classes: (num_classes,) names, in the order of the probabilities.
+      image_shape: (size, size, in_channels) of the images it takes.
+      dataset: name of the images it was trained on.
     """
-    network, arch, mean, std = _described(path, checkpoints.manifest(path))
+
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    dataset: str
+    _probabilities: Callable[[Array], Array] = dataclasses.field(repr=False)
+
+    def __call__(self, images: Any) -> Array:
+        """Predicts class probabilities.
+
+        Images are normalised here, and not resized. Many images are predicted in batches
+        whose values between layers take at most `BATCH_BYTES`, or those of one image.
+
+        Args:
+          images: (m, *image_shape), of any number type, in the units of the training
+            images.
+
+        Returns:
+          (m, num_classes) probabilities.
+
+        Raises:
+          ValueError: for images of another shape.
+        """
+        if np.ndim(images) != 4 or np.shape(images)[1:] != self.image_shape:
+            raise ValueError(
+                f"wanted images (n, {', '.join(map(str, self.image_shape))}), "
+                f"found {np.shape(images)}"
+            )
+        return self._probabilities(jnp.asarray(images))
+
+
+def load(path: str | os.PathLike) -> Predictor:
+    """Loads a network as a function of images.
+
+    Args:
+      path: of a folder that `save` wrote.
+
+    Returns:
+      predict: raw images (m, size, size, in_channels) -> probabilities (m, num_classes).
+
+    Raises:
+      ValueError: in one line, for a folder that is missing, damaged or of another kind,
+        for one that would unpack to more than `MAX_BYTES` and `MAX_RATIO` its size, and
+        without orbax.
+    """
+    manifest = checkpoints.manifest(path)
+    network, arch, mean, std, names = _parse(path, manifest)
     params = checkpoints.restore(path, _affordable(path, _shapes(network)))
     shape = network.image_size, network.image_size, network.in_channels
     maps = _MAPS * network.image_size**2 * network.stem_channels * mean.dtype.itemsize
@@ -104,50 +160,48 @@ def load(path: str | os.PathLike) -> Callable[[Any], Array]:
     def probabilities(params: Params, x: Array) -> Array:
         model = apply.single(network, jnp.asarray(arch))
 
-        def some(x: Array) -> Array:
-            found = apply.run(model, params, (x - mean) / std, _MODE)
-            return jax.nn.softmax(found.logits)
+        def softmax(x: Array) -> Array:
+            out = apply.run(model, params, (x - mean) / std, training.TRAINED)
+            return jax.nn.softmax(out.logits)
 
-        return _in_batches(some, x, batch)
+        return _in_batches(softmax, x, batch)
 
-    def predict(images: Any) -> Array:
-        if np.ndim(images) != 4 or np.shape(images)[1:] != shape:
-            raise ValueError(
-                f"wanted images (n, {', '.join(map(str, shape))}), "
-                f"found {np.shape(images)}"
-            )
-        return probabilities(params, jnp.asarray(images))
-
-    return predict
+    # Parameters are an argument of the program, so that they are no constants in it.
+    predict = functools.partial(probabilities, params)
+    return Predictor(names, shape, str(manifest.get("dataset")), predict)
 
 
 def _in_batches(function: Callable[[Array], Array], x: Array, batch: int) -> Array:
-    """`function` of images (n, ...), at most `batch` at a time, one after another."""
+    """Applies a function to images (m, ...), at most `batch` at a time, by `lax.map`."""
     parts = -(-len(x) // batch)
     if parts <= 1:
         return function(x)
-    # The last part is filled up: parts of one size are one program.
+    # All parts have one size, the last is padded: one program.
     size = -(-len(x) // parts)
     padded = jnp.pad(x, [(0, parts * size - len(x))] + [(0, 0)] * (x.ndim - 1))
-    found = jax.lax.map(function, padded.reshape(parts, size, *x.shape[1:]))
-    return found.reshape(-1, *found.shape[2:])[: len(x)]
+    values = jax.lax.map(function, padded.reshape(parts, size, *x.shape[1:]))
+    return values.reshape(-1, *values.shape[2:])[: len(x)]
 
 
 def _affordable(path: str | os.PathLike, shapes: Params) -> Params:
-    """Returns `shapes`; `ValueError` if the folder is too small to hold such arrays."""
+    """Returns `shapes` if the folder is large enough to hold such arrays.
+
+    Raises:
+      ValueError: if it is too small.
+    """
     leaves = jax.tree.leaves(shapes)
     declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
     stored = checkpoints.stored_bytes(path)
-    if declared > max(FREE_BYTES, MOST_TIMES * stored):
+    if declared > max(MAX_BYTES, MAX_RATIO * stored):
         raise ValueError(
             f"{path} has {stored} bytes and would unpack to {declared}: more than "
-            f"{MOST_TIMES} times as many"
+            f"{MAX_RATIO} times as many"
         )
     return shapes
 
 
 def _shapes(network: NetworkConfig) -> Params:
-    """What is saved of a network, as shapes."""
+    """Returns the parameters with running statistics of a network, as shapes."""
 
     def make() -> Params:
         params = initialise(jax.random.key(0), network)
@@ -158,23 +212,43 @@ def _shapes(network: NetworkConfig) -> Params:
     return jax.eval_shape(make)
 
 
-def _described(
+def _parse(
     path: str | os.PathLike, manifest: dict[str, Any]
-) -> tuple[NetworkConfig, np.ndarray, np.ndarray, np.ndarray]:
-    """What a manifest says: network, architecture, mean and standard deviation."""
+) -> tuple[NetworkConfig, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Parses a manifest: network, architecture, mean, deviation and class names.
+
+    Raises:
+      ValueError: naming the path, for a manifest of something else.
+    """
     try:
+        if manifest.get("format") != FORMAT:
+            raise ValueError(f"wanted format {FORMAT}, not {manifest.get('format')!r}")
         network = NetworkConfig(**manifest["network"])
         arch = nasbench201.from_string(manifest["arch"])
         mean, std = (np.asarray(manifest[n], np.float32) for n in ("mean", "std"))
-        _check_constants(network, mean, std)
+        _validate_constants(network, mean, std)
+        names = manifest["classes"]
+        _validate_names(network, names)
         _shapes(network)  # sizes can be more than an array can have
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is no network of jaxnas: {reason}") from error
-    return network, arch, mean, std
+        raise ValueError(f"{path} is not a network of jaxnas: {reason}") from error
+    return network, arch, mean, std, tuple(names)
 
 
-def _check_constants(network: NetworkConfig, mean: np.ndarray, std: np.ndarray) -> None:
+def _validate_names(network: NetworkConfig, names: Any) -> None:
+    """Raises `ValueError` unless there is a text for every class."""
+    texts = isinstance(names, list) and all(isinstance(n, str) for n in names)
+    if not texts or len(names) != network.num_classes:
+        raise ValueError(
+            f"wanted names of {network.num_classes} classes, not {names!r}"
+        )
+
+
+def _validate_constants(
+    network: NetworkConfig, mean: np.ndarray, std: np.ndarray
+) -> None:
+    """Raises `ValueError` unless images can be normalised by these constants."""
     shape = (network.in_channels,)
     right = mean.shape == std.shape == shape and np.isfinite([mean, std]).all()
     if not right or not (std > 0).all():

@@ -1,6 +1,6 @@
-"""Zero-cost proxies: scores of untrained networks, for one cell or every cell of a space.
+"""Zero-cost proxies: scores of untrained networks, as a stand-in for their accuracy.
 
-`score_many` scores cells by a proxy of `CATALOGUE`, in compiled batches.
+`score_many` scores cells by a proxy of `CATALOGUE`, in compiled chunks.
 """
 
 import lazy_loader

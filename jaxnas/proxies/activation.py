@@ -1,4 +1,9 @@
-"""Proxies from one forward pass: which units are on, and how the maps measure."""
+"""Proxies from one forward pass: activation patterns and statistics of feature maps.
+
+They read values inside the network by a `Tap` (see `jaxnas.networks.taps`), whose
+measurements are summed over all layers. Arguments and axes are those of `base`: a model
+of one architecture, or of a as lanes, parameters, and images x (b, h, w, c).
+"""
 
 from __future__ import annotations
 
@@ -7,24 +12,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.networks.apply import Model, run
-from jaxnas.networks.nasbench201 import Mode, Params, Tap
+from jaxnas.networks.blocks import Mode
+from jaxnas.networks.nasbench201 import Params
+from jaxnas.networks.taps import Tap
 from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
-# Images of `swap` at most: it keeps a table of all patterns over them.
-_MOST = 16
+# Most images of `swap`: it keeps an array of all 2^b patterns over them.
+_MAX_SWAP_IMAGES = 16
 
 
 def agreements(
     model: Model, params: Params, x: Array, *, multiplicity: int = 2
 ) -> Array:
-    """How many units are on or off together for two images: (b, b), exact integers.
+    """Counts, for each pair of images, the rectifiers that are both on or both off.
 
     Args:
-      x: (b, h, w, c) images.
+      model: the architectures.
+      params: with or without lanes.
+      x: (b, h, w, c).
       multiplicity: how often a rectifier of a block is counted, that of the head being
         counted once. 2 is what the programs of Mellor et al. (2021) do on these
         networks, whose hooks meet the block and the rectifier in it.
+
+    Returns:
+      (b, b) or (a, b, b), exact integers as floats.
     """
     batch = x.shape[-4]
 
@@ -43,26 +55,42 @@ def agreements(
 def hook_logdet(
     model: Model, params: Params, x: Array, *, multiplicity: int = 2
 ) -> Array:
-    """ln |det| of the agreements (Mellor et al., 2021, eq. 2); -inf if singular."""
+    """Computes ln |det| of the agreements (Mellor et al., 2021, eq. 2).
+
+    Args:
+      model: the architectures.
+      params: with or without lanes.
+      x: (b, h, w, c).
+      multiplicity: as for `agreements`.
+
+    Returns:
+      () or (a,); -inf for a singular matrix.
+    """
     same = agreements(model, params, x, multiplicity=multiplicity)
     return map_matrices(lambda matrix: jnp.linalg.slogdet(matrix)[1], same)
 
 
 def swap(model: Model, params: Params, x: Array) -> Array:
-    """Distinct patterns that units show over the images (Peng et al., 2024, def. 3.2).
+    """Counts the distinct patterns of units over the images (Peng et al., 2024, def. 3.2).
 
     Args:
-      x: (b, h, w, c), at most 16 images.
+      model: the architectures.
+      params: with or without lanes.
+      x: (b, h, w, c), b at most 16.
 
-    Raises: `ValueError` for more.
+    Returns:
+      () or (a,).
+
+    Raises:
+      ValueError: for more images.
     """
     batch = x.shape[-4]
-    if batch > _MOST:
-        raise ValueError(f"swap takes at most {_MOST} images, not {batch}")
+    if batch > _MAX_SWAP_IMAGES:
+        raise ValueError(f"swap takes at most {_MAX_SWAP_IMAGES} images, not {batch}")
     size = 2**batch
 
-    def found(on: Array) -> Array:
-        """(b, units) bool -> (2^b,): 1 for patterns that there are."""
+    def occurring(on: Array) -> Array:
+        """(b, units) bool -> (2^b,): 1 for each pattern that occurs."""
         pattern = jnp.tensordot(1 << np.arange(batch), on.astype(jnp.int32), 1)
         return jnp.zeros(size, jnp.int32).at[pattern].set(1)
 
@@ -70,7 +98,7 @@ def swap(model: Model, params: Params, x: Array) -> Array:
         if event not in ("relu", "last relu"):
             return None
         on = (value > 0).reshape(*value.shape[:-4], batch, -1)
-        return jax.vmap(found)(on) if model.lanes else found(on)
+        return jax.vmap(occurring)(on) if model.lanes else occurring(on)
 
     tap = Tap(jnp.zeros(size, jnp.int32), measure)
     patterns = run(model, params, x, tap=tap).tapped
@@ -78,13 +106,20 @@ def swap(model: Model, params: Params, x: Array) -> Array:
 
 
 def zen(model: Model, params: Params, x: Array, noise: Array) -> Array:
-    """Zen score (Lin et al., 2021, alg. 1): how far the last maps move, norms undone.
+    """Computes the Zen score (Lin et al., 2021, alg. 1).
 
-    As in the authors' program the variances are the running ones after x and then
-    x + 0.01 noise, from 1 with momentum 0.1. -inf where nothing moves.
+    The log of the change of the last maps under a small change of the images, with the
+    effect of the batch norms undone. As in the authors' program the variances are the
+    running ones after x and then x + 0.01 noise, from 1 with momentum 0.1.
 
     Args:
-      x, noise: (b, h, w, c), both N(0, 1).
+      model: the architectures.
+      params: with or without lanes.
+      x: (b, h, w, c), N(0, 1).
+      noise: (b, h, w, c), N(0, 1).
+
+    Returns:
+      () or (a,); -inf if the maps do not change.
     """
     both = jnp.concatenate([x, x + 0.01 * noise], -4)
 
@@ -96,19 +131,24 @@ def zen(model: Model, params: Params, x: Array, noise: Array) -> Array:
 
     tap = Tap(jnp.zeros(()), measure)
     out = run(model, params, both, Mode(groups=2), tap=tap)
-    first, second = jnp.split(out.last, 2, -4)
+    first, second = jnp.split(out.last_map, 2, -4)
     moved = jnp.mean(jnp.sum(jnp.abs(first - second), (-3, -2, -1)), -1)
     return jnp.log(moved) + out.tapped
 
 
 def meco(model: Model, params: Params, x: Array) -> Array:
-    """Smallest eigenvalues of the maps' channel correlations, summed (Jiang et al., 2023).
+    """Sums the smallest eigenvalues of the maps' channel correlations (Jiang et al., 2023).
 
-    Maps are counted once for each module of the benchmark's own program that returns
-    them, as the authors' hooks do. Only the first image is used.
+    Maps count once for each module of the benchmark's own program that returns them, as
+    the authors' hooks do. Only the first image is used.
 
     Args:
+      model: the architectures.
+      params: with or without lanes.
       x: (b, h, w, c).
+
+    Returns:
+      () or (a,).
     """
 
     def measure(event: str, value: Array) -> Array | None:

@@ -1,4 +1,9 @@
-"""The parts of AZ-NAS (Lee and Ham, 2024) that a network has to be run for."""
+"""The components of AZ-NAS (Lee and Ham, 2024) that need a run of the network.
+
+The fourth component, complexity, is a closed form (`jaxnas.networks.counting.macs`). The
+three here come from one pass: a block wrapper (see `forward`) differentiates through
+every block while the network runs, and returns the block's scores as its block output.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +13,34 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.networks.apply import Model, run
-from jaxnas.networks.nasbench201 import (
-    NO_TAP,
-    TRAINING,
-    Block,
-    NetworkConfig,
-    Params,
-    convolution,
-)
+from jaxnas.networks.blocks import TRAINING, convolution
+from jaxnas.networks.nasbench201 import Block, NetworkConfig, Params
+from jaxnas.networks.taps import NO_TAP
 from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
 
 class Components(NamedTuple):
-    """Scores () or (a,); -inf where a map does not vary at all."""
+    """Scores, () or (a,) each; -inf if a map does not vary at all."""
 
-    expressivity: Array
-    progressivity: Array
-    trainability: Array
+    expressivity: Array  # sum of the entropies of all maps
+    progressivity: Array  # smallest increase of entropy from a map to the next
+    trainability: Array  # mean over the blocks
 
 
 def jacobian_probes(key: Array, network: NetworkConfig, batch: int) -> list[Array]:
-    """Random signs of the shape of each block's output, as `components` wants them."""
-    found = []
+    """Draws random signs of the shape of each block's output.
+
+    Args:
+      key: of the signs.
+      network: the sizes.
+      batch: number b of images.
+
+    Returns:
+      for stage 0, reduction 0, stage 1, ... +-1 of shape (n, b, h, w, k) for the n cells
+      of a stage, (b, h, w, k) for a reduction: the `probes` of `components`.
+    """
+    probes = []
     for index, key_block in enumerate(
         jax.random.split(key, 2 * network.num_stages - 1)
     ):
@@ -39,12 +49,19 @@ def jacobian_probes(key: Array, network: NetworkConfig, batch: int) -> list[Arra
         shape = (batch, size, size, channels)
         if index % 2 == 0:
             shape = (network.cells_per_stage, *shape)
-        found.append(jax.random.rademacher(key_block, shape, dtype=float))
-    return found
+        probes.append(jax.random.rademacher(key_block, shape, dtype=float))
+    return probes
 
 
 def _entropy(x: Array) -> Array:
-    """Entropy of the normalised spectrum of a map's channels (eq. 2 to 4)."""
+    """Computes the entropy of the spectrum of a map's channels (eq. 2 to 4).
+
+    Args:
+      x: (..., b, h, w, k).
+
+    Returns:
+      (...,); -inf for a constant map.
+    """
     flat = x.reshape(*x.shape[:-4], -1, x.shape[-1])
     centred = flat - jnp.mean(flat, -2, keepdims=True)
     covariance = jnp.swapaxes(centred, -1, -2) @ centred / flat.shape[-2]
@@ -57,7 +74,17 @@ def _entropy(x: Array) -> Array:
 
 
 def _trainability(u: Array, v: Array) -> Array:
-    """How far the largest singular value of a block's Jacobian is from 1 (eq. 8 to 10)."""
+    """Scores the distance of a block's Jacobian from an isometry (eq. 8 to 10).
+
+    The largest singular value is estimated from one vector-Jacobian product.
+
+    Args:
+      u: (..., b, h, w, c), the product, of the shape of the block's input.
+      v: (..., b, h', w', k), the probe, of the shape of its output.
+
+    Returns:
+      (...,).
+    """
     if u.shape[-2] != v.shape[-2]:
         # The image halves: 2 x 2 pixels of u become channels, in the order c, dy, dx.
         *lead, height, width, channels = u.shape
@@ -76,13 +103,15 @@ def _trainability(u: Array, v: Array) -> Array:
 
 
 def components(
-    model: Model, params: Params, x: Array, signs: list[Array]
+    model: Model, params: Params, x: Array, probes: list[Array]
 ) -> Components:
-    """The three scores from one pass forward and, block by block, backward.
+    """Computes the three scores in one pass forward and, block by block, backward.
 
     Args:
+      model: the architectures.
+      params: with or without lanes.
       x: (b, h, w, c), N(0, 1).
-      signs: from `jacobian_probes`: random signs for each block's output.
+      probes: from `jacobian_probes`.
     """
 
     def block_wrapper(block: Block, x: Array, v: Array):
@@ -93,7 +122,7 @@ def components(
     lanes = jnp.broadcast_to(x, (*model.lanes, *x.shape))
     mode = TRAINING._replace(method=model.method)
     stem, _ = convolution(params.stem, lanes, mode, NO_TAP, size=3, rectify=False)
-    out = run(model, params, x, block_wrapper=block_wrapper, block_inputs=signs)
+    out = run(model, params, x, block_wrapper=block_wrapper, block_inputs=probes)
     entropies, trained = [_entropy(stem)], []
     for index, (entropy, train) in enumerate(out.block_outputs):
         entropies.extend(entropy if index % 2 == 0 else [entropy])

@@ -1,8 +1,11 @@
-"""Proxies from gradients of the loss by the weights, on one batch, labels and all.
+"""Proxies from gradients of the loss by the weights, on one labelled batch.
 
 The loss is the mean cross-entropy with batch norm in training mode; layers are the
-convolutions and the classifier, without norms and bias. All are 0 where a cell does not
-connect its input to its output, but for Fisher information, which sees the bias.
+convolutions and the classifier, without norms and bias. All are 0 if a cell does not
+connect its input to its output, except Fisher information, which sees the bias.
+
+All functions take a model (of one architecture, or of a as lanes), parameters, images
+x (b, h, w, c) and labels y (b,), and return () or (a,).
 """
 
 from __future__ import annotations
@@ -28,16 +31,14 @@ from jaxnas.types import Array
 
 
 def _sum(x: Array) -> Array:
+    """Sums a layer's (..., rows, k) over the last two axes."""
     return jnp.sum(x, (-2, -1))
 
 
 def snip(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """Sum of |w dl/dw| (Lee et al., 2019; Abdelfattah et al., 2021, eq. 1).
+    """Sums |w dl/dw| over all weights.
 
-    Args:
-      x, y: images (b, h, w, c) and labels (b,).
-
-    Returns: () or (a,), as all functions here.
+    Lee et al. (2019), as a sum over layers by Abdelfattah et al. (2021), eq. 1.
     """
     params = with_lanes(model, params)
     grads = gradients(model, params, x, y)
@@ -47,27 +48,28 @@ def snip(model: Model, params: Params, x: Array, y: Array) -> Array:
 
 
 def _norm(g: Array) -> Array:
+    """Euclidean norm of a layer's (..., rows, k)."""
     return jnp.sqrt(_sum(jnp.square(g)))
 
 
 def grad_norm(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """Sum over layers of the gradient's Euclidean norm (Abdelfattah et al., 2021)."""
+    """Sums the Euclidean norms of the layers' gradients (Abdelfattah et al., 2021)."""
     params = with_lanes(model, params)
     return sum_over_layers(model, _norm, gradients(model, params, x, y))
 
 
 def plain(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """Sum of w dl/dw, the derivative of the loss along the weights, with its sign."""
+    """Sums w dl/dw with its sign: the derivative of the loss along the weights."""
     params = with_lanes(model, params)
     grads = gradients(model, params, x, y)
     return sum_over_layers(model, lambda w, g: _sum(w * g), weights(params), grads)
 
 
 def grasp(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """-w^T H g with the Hessian H over the layers' weights (Wang et al., 2020, eq. 8).
+    """Computes -w^T H g, H the Hessian over the layers' weights (Wang et al., 2020, eq. 8).
 
-    The sign is that of Abdelfattah et al. (2021). Computed as -<g, H w>: one derivative
-    of the gradient along w.
+    The sign is that of Abdelfattah et al. (2021). Computed as -<g, H w>, where H w is one
+    forward-mode derivative of the gradient along w.
     """
     params = with_lanes(model, params)
 
@@ -80,11 +82,12 @@ def grasp(model: Model, params: Params, x: Array, y: Array) -> Array:
 
 
 def fisher(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """Fisher information of the layers' outputs (Theis et al., 2018; Turner et al., 2020).
+    """Computes Fisher information (Theis et al., 2018; Turner et al., 2020).
 
-    For outputs a with gradients d: half of the mean over images of (sum of a d over
-    pixels)^2, for each channel, times the number of the channel's weights. That sum is
-    the gradient by a factor of the output, so no gradient by a weight is needed.
+    For outputs o of a layer with gradients d: half of the mean over images of (sum over
+    pixels of o d)^2, for each channel, times the number of the channel's weights. That
+    sum is the gradient by a factor of the output (`Conv.output_scale`), so no gradient by
+    a weight is needed.
     """
     params = initialise.with_output_scales(with_lanes(model, params), x.shape[-4])
     grads = output_scales(jax.grad(lambda p: loss(model, p, x, y))(params))
@@ -96,12 +99,16 @@ def fisher(model: Model, params: Params, x: Array, y: Array) -> Array:
 
 
 def zico(model: Model, params: Params, x: Array, y: Array, batches: int = 2) -> Array:
-    """Sum over layers of ln(sum of mean |g| / std |g|) (Li et al., 2023, eq. 13).
+    """Sums ln(sum of mean |g| / std g) over layers (Li et al., 2023, eq. 13).
 
-    Mean and standard deviation, of g with its sign, are over batches.
+    Mean and standard deviation are over batches; the latter of g with its sign.
 
     Args:
-      batches: consecutive parts of x and y, of equal size, each with a gradient.
+      model: the architectures.
+      params: with or without lanes.
+      x: (b, h, w, c).
+      y: (b,) labels.
+      batches: number of consecutive parts of x and y, of equal size, with a gradient each.
     """
     params = with_lanes(model, params)
     size = x.shape[-4] // batches
@@ -117,9 +124,10 @@ def zico(model: Model, params: Params, x: Array, y: Array, batches: int = 2) -> 
 
 
 def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """Mean over weights of |sum over images of sign(dl_i/dw)| (Zhang and Jia, 2022, eq. 8).
+    """Averages |sum over images of sign(dl_i/dw)| over weights.
 
-    Each image is a batch of its own. Weights of dead convolutions count as zeros.
+    Zhang and Jia (2022), eq. 8. Each image is a batch of its own: a scan over images.
+    Weights of dead convolutions count as zeros.
     """
     params = with_lanes(model, params)
 
@@ -134,5 +142,5 @@ def gradsign(model: Model, params: Params, x: Array, y: Array) -> Array:
 
 
 def l2_norm(model: Model, params: Params) -> Array:
-    """Sum over the layers that there are of the weights' Euclidean norm."""
+    """Sums the Euclidean norms of the weights of the architecture's layers."""
     return sum_over_layers(model, _norm, weights(with_lanes(model, params)))

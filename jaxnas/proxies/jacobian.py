@@ -1,8 +1,11 @@
 """Proxies from the derivative of the logits by the images, compared between images.
 
-The Jacobian is that of the sum of all logits, batch norm in training mode. Where a cell
-does not connect its input to its output it is 0 and the scores are -inf; in the authors'
+The Jacobian is that of the sum of all logits, batch norm in training mode. If a cell does
+not connect its input to its output it is 0 and the scores are -inf; in the authors'
 programs they are NaN, as correlations of zeros are, and such cells are left out.
+
+All functions take a model (of one architecture, or of a as lanes), parameters and images
+x (b, h, w, c).
 """
 
 from __future__ import annotations
@@ -15,11 +18,15 @@ from jaxnas.networks.nasbench201 import Params
 from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
-_SMALL = 1e-5  # k of both papers
+_EPSILON = 1e-5  # k of both papers
 
 
 def correlations(model: Model, params: Params, x: Array) -> Array:
-    """Pearson correlations (b, b) between the Jacobians of images x (b, h, w, c)."""
+    """Computes Pearson correlations between the Jacobians of images.
+
+    Returns:
+      (b, b) or (a, b, b); NaN for a Jacobian of 0.
+    """
     x = jnp.broadcast_to(x, (*model.lanes, *x.shape))
     jacobian = jax.grad(lambda x: jnp.sum(run(model, params, x).logits))(x)
     rows = jacobian.reshape(*x.shape[:-3], -1)
@@ -29,27 +36,40 @@ def correlations(model: Model, params: Params, x: Array) -> Array:
 
 
 def jacob_cov(model: Model, params: Params, x: Array) -> Array:
-    """-sum of ln(v + k) + 1 / (v + k) over eigenvalues v (Mellor et al., 2020, eq. 4).
+    """Computes -sum of ln(v + k) + 1 / (v + k) over eigenvalues v of the correlations.
 
-    Float64 is advised: eigenvalues near 0 count most.
+    Mellor et al. (2020), eq. 4. Float64 is advised: eigenvalues near 0 count most.
+
+    Returns:
+      () or (a,).
     """
     correlation = correlations(model, params, x)
-    # What an eigensolver makes of NaN depends on the backend.
+    # The eigenvalues of NaN depend on the backend.
     safe = jnp.where(jnp.isnan(correlation), 0.0, correlation)
-    v = map_matrices(jnp.linalg.eigvalsh, safe) + _SMALL
+    v = map_matrices(jnp.linalg.eigvalsh, safe) + _EPSILON
     score = -jnp.sum(jnp.log(v) + 1 / v, -1)
     return _where_defined(correlation, score)
 
 
 def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
-    """Correlations within each class (Lopes et al., 2021, eq. 3 to 5).
+    """Scores correlations within each class (Lopes et al., 2021, eq. 3 to 5).
 
-    The number of classes that the network has decides between the two forms of the
-    score: up to 100 a sum, above it the differences between classes of at least two.
+    The number of classes of the network decides between the two forms of the score: up to
+    100 the sum over classes, above it the mean difference between classes of at least two
+    images.
+
+    Args:
+      model: the architectures.
+      params: with or without lanes.
+      x: (b, h, w, c).
+      y: (b,) labels.
+
+    Returns:
+      () or (a,).
     """
     correlation = correlations(model, params, x)
     member = jax.nn.one_hot(y, model.network.num_classes, dtype=x.dtype)
-    logs = jnp.log(jnp.abs(correlation) + _SMALL)
+    logs = jnp.log(jnp.abs(correlation) + _EPSILON)
     by_class = jnp.einsum("...ij,ik,jk->...k", logs, member, member)
     if model.network.num_classes <= 100:
         return _where_defined(correlation, jnp.sum(jnp.abs(by_class), -1))
@@ -63,4 +83,5 @@ def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
 
 
 def _where_defined(correlation: Array, score: Array) -> Array:
+    """Replaces the score (...,) by -inf if a correlation (..., b, b) is NaN."""
     return jnp.where(jnp.isnan(correlation).any((-2, -1)), -jnp.inf, score)

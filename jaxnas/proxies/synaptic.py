@@ -1,8 +1,8 @@
-"""Synaptic flow (Tanaka et al., 2020): what flows through positive weights from ones.
+"""Synaptic flow (Tanaka et al., 2020): the flow of ones through positive weights.
 
 Every parameter is replaced by its absolute value, the input is one image of ones, and R
 is the sum of the logits; the score is the sum over the layers' weights of w dR/dw. It
-is 0 exactly where a cell does not connect its input to its output.
+is 0 exactly if a cell does not connect its input to its output.
 """
 
 from __future__ import annotations
@@ -12,28 +12,36 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnas.networks.apply import Model, run, with_lanes
-from jaxnas.networks.nasbench201 import Block, Mode, Params
+from jaxnas.networks.blocks import Mode
+from jaxnas.networks.nasbench201 import Block, Params
 from jaxnas.proxies.base import Weights, sum_over_layers, weights, with_weights
 from jaxnas.types import Array
 
 
 def _ones(model: Model) -> Array:
+    """One image of ones, (1, h, w, c)."""
     network = model.network
     return jnp.ones((1, network.image_size, network.image_size, network.in_channels))
 
 
 def log_synflow(model: Model, params: Params) -> Array:
-    """The natural logarithm of the score without batch norms; -inf for no flow.
+    """Computes the natural logarithm of the score without batch norms.
 
     Without norms R is linear in each layer, so the score is the derivative of R along
-    all weights, one forward-mode derivative. Values reach 1e50, so after each block the
-    image is divided by its largest value and the logarithms are added: float32 does.
+    all weights, one forward-mode derivative. Values reach 1e50: after each block the image
+    is divided by its largest value and the logarithms are added, for which float32 is
+    enough.
 
-    Returns: () or (a,).
+    Args:
+      model: the architectures.
+      params: with or without lanes.
+
+    Returns:
+      () or (a,); -inf for no flow.
     """
     params = jax.tree.map(jnp.abs, params)
 
-    def rescaled(block: Block, x: Array, block_inputs: None):
+    def rescaled(block: Block, x: Array, block_input: None):
         y, seen = block(x)
         largest = jnp.max(y, (-4, -3, -2, -1), keepdims=True)
         # Constants to the derivative: they are taken out of R and put back at the end.
@@ -61,11 +69,16 @@ def log_synflow(model: Model, params: Params) -> Array:
 
 
 def synflow_bn(model: Model, params: Params, *, all_norms: bool = True) -> Array:
-    """The score with batch norms: sum of |w dR/dw|, in whatever precision is on.
+    """Computes the score with batch norms: sum of |w dR/dw|, in the default precision.
 
     Args:
+      model: the architectures.
+      params: with or without lanes.
       all_norms: keep all norms; otherwise those of the reductions only, which is what
         the program of Abdelfattah et al. (2021) computes on these networks.
+
+    Returns:
+      () or (a,).
     """
     params = with_lanes(model, jax.tree.map(jnp.abs, params))
     mode = Mode("batch" if all_norms else "off", "batch")

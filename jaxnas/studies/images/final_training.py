@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from jaxnas.networks import runs
+from jaxnas.networks.data import Data
+from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
-from jaxnas.networks.train import Data, Recipe
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images.budget import TimeBudget

@@ -16,6 +16,7 @@ from jaxnas.studies.images.tasks import Task
 from jaxnas.studies.images.training_costs import TrainingCosts
 from jaxnas.studies.progress import Throttle, duration
 
+MAX_NAMES = 20  # names of classes in a line
 SECONDS = 5.0  # between lines that only count on
 
 
@@ -57,6 +58,9 @@ class SearchLog:
             f"networks of {3 * network.cells_per_stage} cells and "
             f"{network.stem_channels} channels; method {method}"
         )
+        names, num = task.train.class_names, len(task.train.class_names)
+        more = f", ... ({num} in all)" if num > MAX_NAMES else ""
+        self._say(f"classes: {', '.join(names[:MAX_NAMES])}{more}")
 
     def compiling(self, what: str) -> None:
         """Logs that a program is compiled, which delays the next event."""

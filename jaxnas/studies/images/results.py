@@ -21,8 +21,8 @@ from jaxnas import metrics
 from jaxnas.benchmarks import training_store
 from jaxnas.io import files, npz
 from jaxnas.networks import counting, model_files
+from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
-from jaxnas.networks.train import Recipe
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import cell_picture, figures
@@ -79,6 +79,7 @@ class Results:
                 {
                     "state": "searching: the best so far",
                     "dataset": self._task.train.name,
+                    "classes": list(self._task.train.class_names),
                     "architecture": new.arch,
                     "validation accuracy": new.score,
                     "settings": self._settings,
@@ -112,7 +113,8 @@ class Results:
         params = jax.tree.map(lambda leaf: leaf[0], trained.params)
         model = self._out / "model"
         arguments = params, task.network, cell, task.mean, task.std
-        model_files.save(model, *arguments, dataset=task.train.name)
+        names = task.train.class_names
+        model_files.save(model, *arguments, dataset=task.train.name, class_names=names)
         test = _test(model, task)
         accuracy, low, high = test["accuracy"], test["low"], test["high"]
         self._draw(arch, f"{accuracy:.1f} % of test images ({low:.1f} to {high:.1f})")
@@ -122,6 +124,7 @@ class Results:
             {
                 "state": "finished",
                 "dataset": task.train.name,
+                "classes": list(task.train.class_names),
                 "architecture": arch,
                 "test": test,
                 "validation accuracy": valid,

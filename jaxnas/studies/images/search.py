@@ -17,7 +17,8 @@ from rich.console import Console
 from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.io import files, run_folder
 from jaxnas.networks import runs
-from jaxnas.networks.train import Data, Recipe, epoch_steps
+from jaxnas.networks.data import Data
+from jaxnas.networks.recipes import Recipe, epoch_steps
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201

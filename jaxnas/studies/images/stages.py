@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Recipe
+from jaxnas.networks.recipes import Recipe
 from jaxnas.predictors import few_labels
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import drive, presets

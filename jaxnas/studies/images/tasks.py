@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxnas import datasets
 from jaxnas.datasets import Images, opened, sources
+from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data
 
 # Larger networks and images would end in failed allocations, not in results.
 MAX_VALUES = {"size": 256, "channels": 512, "cells_per_stage": 50}

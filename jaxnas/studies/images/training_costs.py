@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.networks import counting
+from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
 from jaxnas.spaces import nasbench201
 from jaxnas.types import Query
 
