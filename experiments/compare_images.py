@@ -1,21 +1,20 @@
-"""What does a search on images give that no search and simpler learners do not?
+"""How does a search on images compare with no search and with simpler learners?
 
     python -m experiments.compare_images --data digits --minutes 10 --seeds 5
     python -m experiments.compare_images --data photos.npz --minutes 20 --seeds 1
 
 Every method has the same images and the same minutes, in a process of its own that
-compiles for itself: `gp` and `random` are those of search_images, `fixed` is one cell of
-3 x 3 convolutions with a shortcut that is trained without a search. Beside them are those
-of scikit-learn: `svc`, support vectors whose C is chosen by the validation images, and
-`mlp`, two hidden layers of 256. All learn from the images of training and validation in
-the end, and each seed has other parts. Prints, and writes as table.csv to --out, accuracies
-on test images; what was searched stays there, and the same command goes on with it.
+compiles for itself. `gp` and `random` are those of search_images; `fixed` trains one cell
+of 3 x 3 convolutions with a shortcut, without a search. Two learners of scikit-learn are
+beside them: `svc`, support vectors whose C is chosen by the validation images, and `mlp`,
+two hidden layers of 256. All train on the images of training and validation in the end,
+and each seed divides the images in another way. Prints accuracies on test images, and
+writes them as table.csv to --out. The searches are kept there, and the same command goes
+on with them.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import queue
 import subprocess
@@ -50,21 +49,21 @@ class Config:
     """Which images, how long, and what to compare."""
 
     data: str = "digits"
-    """As of search_images."""
+    """The images, as for search_images."""
     minutes: float = 10.0
-    """Of each search."""
+    """Minutes of each search."""
     seeds: int = 5
     """Runs of each method; seed i divides the images in another way."""
     base_seed: int = 0
     """The first seed."""
     methods: tuple[str, ...] = SEARCHES + PEERS
-    """gp, random, fixed, svc, mlp."""
+    """Which methods: gp, random, fixed, svc, mlp."""
     together: int = 1
     """Searches at the same time, each on its share of the cores."""
     size: int | None = None
     """Pixels on each side; default: that of search_images."""
     channels: int | None = None
-    """Of the first stage; default: that of search_images."""
+    """Channels of the first stage; default: that of search_images."""
     out: str = "results/compare_images"
     """Folder for the results."""
 
@@ -75,54 +74,61 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Returns: percent of the test images (seeds,) of each method.
     Raises: `ValueError` for bad input, and if a search cannot be run.
     """
+    _validate(config)
+    seeds = range(config.base_seed, config.base_seed + config.seeds)
+    tasks = {seed: _task(config, seed) for seed in seeds}
+    out = _claim_folder(config)
+    console = Console(stderr=True)
+
+    def report(method: str, seed: int, accuracy: float) -> None:
+        line = f"{method}, seed {seed}: {accuracy:.2f} % of test images"
+        console.print(line, highlight=False, soft_wrap=True)
+
+    accuracy: dict[tuple[str, int], float] = {}
+    # Those of scikit-learn first: they have no clock that others could disturb.
+    for method in (m for m in PEERS if m in config.methods):
+        for seed in seeds:
+            accuracy[method, seed] = peer(method, tasks[seed], seed)
+            report(method, seed, accuracy[method, seed])
+    jobs = [(m, s) for s in seeds for m in SEARCHES if m in config.methods]
+    folder = files.make_folder(out / "searches")
+    run = partial(_search, config, folder, tasks)
+    searched = _on_cores(run, jobs, config.together, report)
+    accuracy |= dict(zip(jobs, searched, strict=True))
+    accuracies = {m: np.array([accuracy[m, s] for s in seeds]) for m in config.methods}
+    _write(accuracies, seeds, tasks[seeds[0]], config, out)
+    return accuracies
+
+
+def _validate(config: Config) -> None:
+    """Raises `ValueError` for settings that are wrong whatever the images are."""
     cli.positive(config, "seeds", "together")
     cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
-    score_columns.require_known(
-        config.methods, dict.fromkeys(SEARCHES + PEERS), "method"
-    )
+    score_columns.require_known(config.methods, SEARCHES + PEERS, "method")
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names some more than once")
     cli.minutes(config)
-    if config.together > max(len(_cores()), 1):
+    cores = max(len(_cores()), 1)
+    if config.together > cores:
         raise ValueError(
-            f"--together must be at most {max(len(_cores()), 1)}, the number of cores, "
-            f"not {config.together}"
+            f"--together must be at most {cores}, the number of cores, not "
+            f"{config.together}"
         )
-    seeds = range(config.base_seed, config.base_seed + config.seeds)
-    tasks = {seed: _task(config, seed) for seed in seeds}
-    # More seeds and other methods may join those that are there.
-    searched = {n: getattr(config, n) for n in ("data", "minutes", "size", "channels")}
-    folder = seed_store.open_folder(config.out, {"driver": "compare_images"} | searched)
+
+
+def _claim_folder(config: Config) -> Path:
+    """Makes the folder; more seeds and other methods may join those that are there."""
+    names = ("data", "minutes", "size", "channels")
+    identity = {"driver": "compare_images"} | {n: getattr(config, n) for n in names}
+    folder = seed_store.open_folder(config.out, identity)
     run_folder.create(folder)
-    out = folder.path
-    console = Console(stderr=True)
-
-    def say(method: str, seed: int, accuracy: float) -> None:
-        line = f"{method}, seed {seed}: {accuracy:.2f} % of test images"
-        console.print(line, highlight=False, soft_wrap=True)
-
-    found: dict[tuple[str, int], float] = {}
-    # Those of scikit-learn first: they have no clock that others could disturb.
-    for method in (m for m in PEERS if m in config.methods):
-        for seed in seeds:
-            found[method, seed] = peer(method, tasks[seed], seed)
-            say(method, seed, found[method, seed])
-    wanted = [(m, s) for s in seeds for m in SEARCHES if m in config.methods]
-    files.make_folder(out / "searches")
-    run = partial(_search, config, out / "searches", tasks)
-    for (method, seed), accuracy in zip(
-        wanted, _on_cores(run, wanted, config.together, say), strict=True
-    ):
-        found[method, seed] = accuracy
-    accuracies = {m: np.array([found[m, s] for s in seeds]) for m in config.methods}
-    _report(accuracies, seeds, tasks[seeds[0]], config, out)
-    return accuracies
+    return folder.path
 
 
 def _task(config: Config, seed: int) -> Task:
-    """The images and parts that search_images has with this seed."""
+    """The images, divided as search_images divides them with this seed."""
     theirs = search_images.Config()
     return tasks.load_task(
         config.data,
@@ -136,7 +142,15 @@ def _task(config: Config, seed: int) -> Task:
 
 
 def peer(method: str, task: Task, seed: int) -> float:
-    """Percent of the test images that a learner of scikit-learn gets right."""
+    """Trains a learner of scikit-learn, and tests it.
+
+    Args:
+      method: `svc` or `mlp`.
+      task: the images; pixels are scaled to at most 1.
+      seed: of the weights of `mlp`.
+
+    Returns: its test accuracy in percent.
+    """
     from sklearn.neural_network import MLPClassifier
     from sklearn.svm import SVC
 
@@ -149,41 +163,50 @@ def peer(method: str, task: Task, seed: int) -> float:
         model = MLPClassifier((256, 256), max_iter=500, random_state=seed)
     else:
         num = len(task.train.x)
-        tried = [SVC(C=c).fit(x[:num], y[:num]) for c in (1.0, 10.0, 100.0)]
-        valid = [m.score(x[num:], y[num:]) for m in tried]
-        model = SVC(C=tried[int(np.argmax(valid))].C)
+        models = [SVC(C=c).fit(x[:num], y[:num]) for c in (1.0, 10.0, 100.0)]
+        valid = [m.score(x[num:], y[num:]) for m in models]
+        model = SVC(C=models[int(np.argmax(valid))].C)
     return 100 * float(model.fit(x, y).score(pixels(task.test.x), task.test.y))
 
 
 def _cores() -> list[int]:
-    """Those that this process may use; nothing where the system does not say."""
+    """The cores that this process may use; none if the system cannot tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def _on_cores(
     run: Callable[[tuple[str, int]], float],
-    wanted: list[tuple[str, int]],
+    jobs: list[tuple[str, int]],
     together: int,
-    say: Callable[[str, int, float], None],
+    report: Callable[[str, int, float], None],
 ) -> list[float]:
-    """Runs so many at the same time, each on cores of its own."""
+    """Runs jobs side by side, each on cores of its own.
+
+    Args:
+      run: runs a method with a seed; returns its accuracy.
+      jobs: methods and seeds.
+      together: jobs at the same time.
+      report: called with method, seed and accuracy as each job ends.
+
+    Returns: the accuracies, in the order of the jobs.
+    """
     shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
     for part in range(together):
         shares.put(set(_cores()[part::together]))
 
-    def one(which: tuple[str, int]) -> float:
+    def run_on_share(job: tuple[str, int]) -> float:
         share = shares.get()
         try:
             if share:  # of this thread, and of the process that it starts
                 os.sched_setaffinity(0, share)
-            accuracy = run(which)
+            accuracy = run(job)
         finally:
             shares.put(share)
-        say(*which, accuracy)
+        report(*job, accuracy)
         return accuracy
 
     with ThreadPoolExecutor(together) as pool:
-        futures = [pool.submit(one, which) for which in wanted]
+        futures = [pool.submit(run_on_share, job) for job in jobs]
         try:
             return [future.result() for future in futures]
         finally:
@@ -194,10 +217,20 @@ def _search(
     config: Config,
     folder: Path,
     tasks: dict[int, Task],
-    which: tuple[str, int],
+    job: tuple[str, int],
 ) -> float:
-    """A search in a process of its own, or what one has left before."""
-    method, seed = which
+    """Runs search_images in a process of its own, or continues it.
+
+    Args:
+      config: the images and the minutes.
+      folder: of all searches.
+      tasks: by seed.
+      job: method and seed.
+
+    Returns: the test accuracy in percent.
+    Raises: `ValueError` with the last line of its log if it fails.
+    """
+    method, seed = job
     out = folder / f"{method}-{seed}"
     command = [sys.executable, "-m", "experiments.search_images"]
     command += ["--data", config.data, "--minutes", str(config.minutes)]
@@ -206,46 +239,46 @@ def _search(
     for name in ("size", "channels"):
         if (value := getattr(config, name)) is not None:
             command += [f"--{name}", str(value)]
-    # A program that another run has compiled would be time that it did not have.
-    own = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    # A program from the cache of another run would be time that it did not spend.
+    environment = {
+        k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"
+    }
     with open(folder / f"{method}-{seed}.log", "a+") as log:
-        done = subprocess.run(command, env=own, stderr=log, stdout=log)
+        done = subprocess.run(command, env=environment, stderr=log, stdout=log)
         log.seek(0)
-        last = (log.read().splitlines() or ["nothing was said"])[-1]
+        last = (log.read().splitlines() or ["it gave no reason"])[-1]
     if done.returncode:
         raise ValueError(f"{method}, seed {seed}: {last.removeprefix('error: ')}")
     result = Results(out, tasks[seed], {}).read()
     return result["test"]["accuracy"]
 
 
-def _report(
+def _write(
     accuracies: dict[str, np.ndarray],
     seeds: range,
     task: Task,
     config: Config,
     out: Path,
 ) -> None:
-    console, shown, text = Console(), terminal.plain(), io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "mean", "standard error", *(f"seed {s}" for s in seeds)])
-    for column in ("method", "test accuracy", *(f"seed {s}" for s in seeds)):
-        shown.add_column(column, no_wrap=True)
+    """Prints the accuracies of each method and seed, and writes table.csv."""
+    of_seeds = [f"seed {s}" for s in seeds]
+    shown, written = [], []
     for method, values in accuracies.items():
         several = len(values) > 1
         error = values.std(ddof=1) / np.sqrt(len(values)) if several else np.nan
-        writer.writerow(
-            [method, *(f"{v:.6g}" for v in (values.mean(), error, *values))]
-        )
+        numbers = (values.mean(), error, *values)
+        written.append([method, *(f"{v:.6g}" for v in numbers)])
         mean = f"{values.mean():.2f}" + (f" ± {error:.2f}" if several else "")
-        shown.add_row(method, mean, *(f"{v:.2f}" for v in values))
-    console.print(
+        shown.append([method, mean, *(f"{v:.2f}" for v in values)])
+    title = (
         f"{task.train.name}: {len(task.test.x)} test images each, searches of "
-        f"{config.minutes:g} minutes",
-        highlight=False,
-        soft_wrap=True,
+        f"{config.minutes:g} minutes"
     )
-    terminal.show(console, shown)
-    files.atomic_write(out / "table.csv", text.getvalue().encode())
+    console = Console()
+    header = ["method", "test accuracy", *of_seeds]
+    terminal.show_rows(console, header, shown, title)
+    header = ["method", "mean", "standard error", *of_seeds]
+    files.write_csv(out / "table.csv", header, written)
     console.print(f"{out}: table.csv, searches", highlight=False, soft_wrap=True)
 
 

@@ -1,18 +1,20 @@
 """How much signal has a table with learning curves and several runs?
 
+    python -m experiments.table_report
+    python -m experiments.table_report --other analog
     python -m experiments.table_report --benchmark results/train_table/table.npz
 
-Prints, and writes to --out as table.csv and curves.png, for each epoch: how the cells
-rank by it, compared with the last epoch of another run, and the spread between cells.
-Each function that cells compute counts once, and cells that connect nothing are left out.
+The first is of the embedded table. Prints, and writes to --out as table.csv and
+curves.png, for each epoch: the spread between cells, and Spearman's correlation with the
+same and with the last epoch of another run. Each function that cells compute counts once,
+and cells that do not connect their input to their output are left out. --other compares
+the last epoch with the accuracies of another table.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from rich.console import Console
 
 from experiments.common import curve_figures
 from jaxnas import ranks
-from jaxnas.benchmarks import columns, named, table_files
+from jaxnas.benchmarks import columns, named
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import files
 from jaxnas.spaces.nasbench201 import SPACE
@@ -35,21 +37,20 @@ class Config:
     benchmark: str = "fashion"
     """fashion, fashion-curves, or a table file with columns curve/DATASET/SPLIT/EPOCHS."""
     split: str = "valid"
-    """Whose accuracies."""
+    """Accuracies of train, valid or test."""
     other: str | None = None
-    """A table of the same space to compare the last epoch with, such as nb201."""
+    """A table of the same space to compare the last epoch with, such as analog, which is
+    embedded, or a table file of import_benchmark."""
     other_column: str = "cifar10/test/200"
-    """Its accuracy."""
+    """The accuracies of that table, as DATASET/SPLIT/EPOCHS."""
     out: str = "results/table_report"
     """Folder for the results."""
 
 
 class Signal(NamedTuple):
-    """What the epochs (e,) of a table say."""
+    """How well the e epochs of a table rank its n functions."""
 
-    curves: (
-        np.ndarray
-    )  # (n, e) percent, mean of the runs; functions in the table's order
+    curves: np.ndarray  # (n, e) percent, mean of the runs, in the table's order
     between: np.ndarray  # (e,) Spearman between two runs at the same epoch
     final: np.ndarray  # (e,) Spearman of an epoch with the last one of another run
     compared: int  # functions with at least two runs
@@ -59,18 +60,20 @@ class Signal(NamedTuple):
 def signal(
     table: BenchmarkTable, curves: np.ndarray, other: np.ndarray | None = None
 ) -> Signal:
-    """Measures the signal of curves (cells, runs, epochs), NaN for what was not run.
+    """Measures how well epochs rank architectures.
 
     Args:
-      other: (cells,) an accuracy of another table.
+      table: of cells of NAS-Bench-201.
+      curves: (cells, runs, epochs) percent; NaN where a cell has fewer runs.
+      other: (cells,) accuracies of another table; NaN for cells that it lacks.
 
     Raises: `ValueError` if fewer than three functions have two runs.
     """
-    codes = np.ravel_multi_index(table.arch.T, SPACE.choices)
+    cells = np.ravel_multi_index(table.arch.T, SPACE.choices)
     classes = function_classes(keep_dead=False)
-    _, first = np.unique(classes[codes], return_index=True)
-    # The cell of rank 0 connects nothing.
-    first = np.sort(first[classes[codes[first]] != classes[0]])
+    _, first = np.unique(classes[cells], return_index=True)
+    # The cell of rank 0 has no connections.
+    first = np.sort(first[classes[cells[first]] != classes[0]])
     curves = curves[first]
     both = curves[:, :2]
     both = both[~np.isnan(both).any((1, 2))] if both.shape[1] == 2 else both[:0]
@@ -88,8 +91,9 @@ def signal(
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    known = ~np.isnan(a) & ~np.isnan(b)
-    return float(ranks.spearman(*(ranks.ordinal(x[known]) for x in (a, b))))
+    """Spearman's correlation of the functions that have both values (n,)."""
+    both = ~np.isnan(a) & ~np.isnan(b)
+    return float(ranks.spearman(*(ranks.ordinal(x[both]) for x in (a, b))))
 
 
 def main(config: Config) -> Signal:
@@ -97,42 +101,47 @@ def main(config: Config) -> Signal:
 
     Raises: `ValueError` for bad input, before anything is written.
     """
-    table, names = _with_curves(config)
+    table, column = _with_curves(config)
     if table.space != SPACE.name:
         raise ValueError(f"wanted a table of {SPACE.name}, not of {table.space}")
-    found = signal(table, table.columns[names[0]], _other(config, table))
+    measured = signal(table, table.columns[column], _other(config, table))
     out = cli.folder(config.out, "table.csv")
-    console, shown, text = Console(), terminal.plain(), io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = ("epoch", "best", "median", "worst", "other run", "other run's last")
-    writer.writerow(columns)
-    for column in columns:
-        shown.add_column(column, justify="right", no_wrap=True)
-    for epoch, accuracy in enumerate(found.curves.T):
-        spread = (accuracy.max(), np.median(accuracy), accuracy.min())
-        told = (*spread, found.between[epoch], found.final[epoch])
-        writer.writerow([epoch + 1, *(f"{x:.6g}" for x in told)])
-        percent = [f"{x:.2f}" for x in spread]
-        shown.add_row(str(epoch + 1), *percent, *(f"{x:.2f}" for x in told[3:]))
-    line = f"{names[0]}: {len(found.curves)} functions, {found.compared} with two runs"
+    console = Console()
+    line = (
+        f"{column}: {len(measured.curves)} functions, {measured.compared} with two runs"
+    )
     console.print(f"{line}; Spearman's correlation", highlight=False, soft_wrap=True)
-    terminal.show(console, shown)
+    _write_table(console, out, measured)
     if config.other is not None:
-        line = f"with {config.other} {config.other_column}: {found.other:.2f}"
+        line = f"with {config.other} {config.other_column}: {measured.other:.2f}"
         console.print(line, highlight=False, soft_wrap=True)
-    files.atomic_write(out / "table.csv", text.getvalue().encode())
-    label = f"{config.split} accuracy, percent"
-    ranked = found.between, found.final
-    curve_figures.table_signal(out / "curves.png", found.curves, *ranked, label=label)
+    curve_figures.table_signal(
+        out / "curves.png",
+        measured.curves,
+        measured.between,
+        measured.final,
+        label=f"{config.split} accuracy, percent",
+    )
     console.print(f"{out}: table.csv, curves.png", highlight=False, soft_wrap=True)
-    return found
+    return measured
 
 
-def _with_curves(config: Config) -> tuple[BenchmarkTable, list[str]]:
-    """The table, and its one column of curves of the split."""
-    known = config.benchmark in named.NAMES
-    open_it = named.open_table if known else partial(table_files.load, curves=None)
-    table = open_it(config.benchmark)
+def _write_table(console: Console, out: Path, measured: Signal) -> None:
+    """Prints a line for each epoch, and writes table.csv."""
+    header = ("epoch", "best", "median", "worst", "other run", "other run's last")
+    lines = []
+    for epoch, accuracy in enumerate(measured.curves.T):
+        spread = (accuracy.max(), np.median(accuracy), accuracy.min())
+        lines.append((*spread, measured.between[epoch], measured.final[epoch]))
+    shown = [[f"{i + 1}", *(f"{x:.2f}" for x in line)] for i, line in enumerate(lines)]
+    terminal.show_rows(console, header, shown)
+    written = [[i + 1, *(f"{x:.6g}" for x in line)] for i, line in enumerate(lines)]
+    files.write_csv(out / "table.csv", header, written)
+
+
+def _with_curves(config: Config) -> tuple[BenchmarkTable, str]:
+    """The table, and the name of its one column of curves of the split."""
+    table = named.open_table(config.benchmark, curves=None)
     curves = [name for name in table.columns if name.startswith("curve/")]
     names = [name for name in curves if name.split("/")[2] == config.split]
     if len(names) != 1:
@@ -140,11 +149,11 @@ def _with_curves(config: Config) -> tuple[BenchmarkTable, list[str]]:
             f"{config.benchmark}: wanted one column curve/DATASET/{config.split}/EPOCHS, "
             f"found {len(names)}"
         )
-    return table, names
+    return table, names[0]
 
 
 def _other(config: Config, table: BenchmarkTable) -> np.ndarray | None:
-    """The other table's accuracy of the same cells."""
+    """The accuracies (n,) of the other table, NaN for cells that it lacks."""
     if config.other is None:
         return None
     other = named.open_table(config.other)
@@ -158,9 +167,9 @@ def _other(config: Config, table: BenchmarkTable) -> np.ndarray | None:
         raise ValueError(f"--other-column {config.other_column} has no epochs")
     which = {"dataset": dataset, "split": split, "epochs": int(epochs)}
     values = columns.column(other, **which, seed="mean")[:, 0]
-    known = dict(zip(map(tuple, other.arch.tolist()), values, strict=True))
+    value_of = dict(zip(map(tuple, other.arch.tolist()), values, strict=True))
     cells = map(tuple, table.arch.tolist())
-    return np.array([known.get(cell, np.nan) for cell in cells])
+    return np.array([value_of.get(cell, np.nan) for cell in cells])
 
 
 if __name__ == "__main__":

@@ -27,29 +27,25 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from rich.console import Console
 
 import jaxnas
+from experiments.common.table_trainings import Curves, Job, train_all
 from jaxnas.benchmarks import table_files, trained
-from jaxnas.datasets import opened
+from jaxnas.datasets import Images, opened
 from jaxnas.io import run_folder
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
-from jaxnas.networks.data import Data
-from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 from jaxnas.studies import cli, seed_store
 
-Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
-# The functions with more seeds are trained in about so many parts.
-PARTS = 10
 CLOCKS = {
     "wall": (time.perf_counter, "wall-clock seconds"),
     "cpu": (time.process_time, "CPU seconds of one core"),
@@ -72,7 +68,7 @@ class Config:
     test: int = 2000
     """Test images, from the test part where the images have one."""
     channels: int = 8
-    """Of the first stage."""
+    """Channels of the first stage."""
     cells_per_stage: int = 3
     """Cells in each stage."""
     epochs: int = 4
@@ -82,22 +78,22 @@ class Config:
     lr: float = 0.1
     """Highest learning rate."""
     classes: int | None = None
-    """How many functions, of the 5,260; default: all."""
+    """How many of the 5,260 functions are trained; default: all."""
     more: int = 500
-    """Of how many of them there are more seeds."""
+    """How many of these are trained from more than one seed."""
     seeds: int = 3
-    """Seeds of those."""
+    """Seeds of these."""
     chunk: int = 10
     """Networks between two saves; on an accelerator they are trained side by side."""
     seed: int = 0
-    """Of the images and of the order of the functions; run s trains from (seed, s)."""
+    """Seed of the images and of the order of the functions; run s trains from (seed, s)."""
     clock: Literal["wall", "cpu"] = "wall"
-    """What seconds are; cpu needs one device, a CPU."""
+    """Clock of the seconds in the table; cpu needs a single device, a CPU."""
     known: str | None = None
-    """A trainings.npz of the same settings, which are not repeated; or fashion, or
-    fashion-curves."""
+    """A trainings.npz of the same settings, whose trainings are not repeated; or fashion or
+    fashion-curves, which are embedded."""
     export_only: bool = False
-    """Train nothing, and write what is finished in --out."""
+    """Train nothing, and write the trainings that are finished in --out."""
     out: str = "results/train_table"
     """Folder for the results."""
 
@@ -107,57 +103,62 @@ def main(config: Config) -> None:
 
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    _check(config)
+    _validate(config)
     archs = trained.representatives(config.seed)
     total = len(archs) if config.classes is None else config.classes
     if not 1 <= total <= len(archs):
         raise ValueError(f"--classes must be 1 to {len(archs)}, not {total}")
     archs = archs[:total]
-    data, source = opened.training_data(
-        config.images,
-        config.size,
-        (config.train, config.valid, config.test),
-        config.seed,
-    )
-    network = NetworkConfig(
+    counts = (config.train, config.valid, config.test)
+    data, source = opened.training_data(config.images, config.size, counts, config.seed)
+    network, recipe = _network(config, source), _recipe(config)
+    runs.validate_training(network, recipe, archs, data)
+    identity = _identity(config)
+    known = _known(config.known, identity, archs)
+    folder = seed_store.open_folder(config.out, identity)
+    clock, unit = CLOCKS[config.clock]
+    if config.export_only:
+        curves = _finished(folder, config)
+        archs = archs[: len(curves[0]["loss"])]
+    else:
+        job = Job(folder, network, recipe, data, config.chunk, clock)
+        # The number of functions of each run.
+        numbers = [total] + [min(config.more, total)] * (config.seeds - 1)
+        curves = train_all(job, archs, numbers, known)
+    manifest = {
+        "network": dataclasses.asdict(network),
+        "recipe": dataclasses.asdict(recipe),
+        "settings": identity,
+        "clock": unit,
+        "hours": float(sum(np.nansum(run["seconds"]) for run in curves)) / 3600,
+        "versions": {"jaxnas": jaxnas.__version__, "jax": jax.__version__},
+        "platform": jax.default_backend(),
+    }
+    _write(folder, trained.Trainings(archs, curves, source.name, manifest))
+
+
+def _network(config: Config, images: Images) -> NetworkConfig:
+    return NetworkConfig(
         config.channels,
         config.cells_per_stage,
-        source.num_classes,
+        images.num_classes,
         config.size,
-        source.x.shape[-1],
+        images.x.shape[-1],
     )
-    recipe = Recipe(
+
+
+def _recipe(config: Config) -> Recipe:
+    return Recipe(
         epochs=config.epochs,
         batch=config.batch,
         lr=config.lr,
         warmup=min(1.0, config.epochs / 8),
         per_step_schedule=True,
     )
-    runs.validate_training(network, recipe, archs, data)
-    described = _described(config)
-    known = _known(config.known, described, archs)
-    folder = seed_store.open_folder(config.out, described)
-    if config.export_only:
-        found = _finished(folder, config)
-        archs = archs[: len(found[0]["loss"])]
-    else:
-        clock, _ = CLOCKS[config.clock]
-        job = Job(folder, network, recipe, data, config.chunk, clock)
-        found = _train_all(job, archs, _numbers(config, total), known)
-    manifest = {
-        "network": dataclasses.asdict(network),
-        "recipe": dataclasses.asdict(recipe),
-        "settings": described,
-        "clock": CLOCKS[config.clock][1],
-        "hours": float(sum(np.nansum(f["seconds"]) for f in found)) / 3600,
-        "versions": {"jaxnas": jaxnas.__version__, "jax": jax.__version__},
-        "platform": jax.default_backend(),
-    }
-    _write(folder, trained.Trainings(archs, found, source.name, manifest))
 
 
-def _check(config: Config) -> None:
-    """Raises `ValueError` for settings that need no images to be seen as wrong."""
+def _validate(config: Config) -> None:
+    """Raises `ValueError` for settings that are wrong whatever the images are."""
     cli.positive(config, "chunk", "train", "valid", "test", "seeds")
     if config.more < 0:
         raise ValueError(f"--more must be at least 0, not {config.more}")
@@ -172,37 +173,40 @@ def _check(config: Config) -> None:
         )
 
 
-def _described(config: Config) -> dict[str, Any]:
-    """All that the trainings depend on, by name."""
+def _identity(config: Config) -> dict[str, Any]:
+    """All settings that the trainings depend on, by name."""
     free = ("classes", "more", "seeds", "chunk", "known", "out", "export_only")
-    described = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
-    # Results that were made before there was a choice say nothing about it.
+    identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    # The shipped trainings by wall-clock time were made before there was a choice.
     if config.clock == "wall":
-        del described["clock"]
-    return described
-
-
-def _numbers(config: Config, total: int) -> list[int]:
-    """How many functions each run trains."""
-    return [total] + [min(config.more, total)] * (config.seeds - 1)
+        del identity["clock"]
+    return identity
 
 
 def _known(
-    path: str | None, described: dict[str, Any], archs: np.ndarray
+    path: str | None, identity: dict[str, Any], archs: np.ndarray
 ) -> Sequence[Curves]:
-    """Of each run the curves (m, epochs) that are known of the first m architectures.
+    """Reads trainings of the same settings.
 
-    Raises: `ValueError` for trainings of other settings.
+    Args:
+      path: a file, or the name of shipped trainings; None: there are none.
+      identity: the settings that they must have.
+      archs: (n, 6) the architectures of this table, which they must begin with.
+
+    Returns: for each run the curves (m, epochs) of the first m architectures.
+    Raises: `ValueError` for trainings of other settings or architectures.
     """
     if path is None:
         return ()
     known = trained.load(trained.SHIPPED.get(path, path))
-    theirs = known.manifest.get("settings")
-    differ = run_folder.differences(
-        theirs if isinstance(theirs, dict) else {}, described
+    settings = known.manifest.get("settings")
+    differences = run_folder.differences(
+        settings if isinstance(settings, dict) else {}, identity
     )
-    if differ:
-        raise ValueError(f"--known {path} was trained with other settings ({differ})")
+    if differences:
+        raise ValueError(
+            f"--known {path} was trained with other settings ({differences})"
+        )
     both = min(len(archs), len(known.archs))
     if not np.array_equal(known.archs[:both], archs[:both]):
         raise ValueError(f"--known {path} has other architectures, or another order")
@@ -210,9 +214,10 @@ def _known(
 
 
 def _finished(folder: RunFolder, config: Config) -> list[Curves]:
-    """What is there of each run, as far as it has none missing; runs of nothing left out.
+    """Reads the finished trainings of each run, up to the first that is missing.
 
-    Raises: `ValueError` if the first run has nothing.
+    Returns: the curves of the runs that have any.
+    Raises: `ValueError` if the first run has none.
     """
     num = len(trained.representatives(config.seed))
     runs = [seed_store.finished(folder, f"run-{r}", num) for r in range(config.seeds)]
@@ -230,78 +235,6 @@ def _write(folder: RunFolder, done: trained.Trainings) -> None:
     number = sum(len(run["loss"]) for run in done.runs)
     line = f"{path}: {len(done.archs)} functions, {number} trainings"
     Console(stderr=True).print(line, highlight=False, soft_wrap=True)
-
-
-class Job(NamedTuple):
-    """What the trainings of one table share."""
-
-    folder: RunFolder
-    network: NetworkConfig
-    recipe: Recipe
-    data: Data
-    chunk: int
-    clock: Callable[[], float]
-
-
-def _train_all(
-    job: Job, archs: np.ndarray, numbers: Sequence[int], known: Sequence[Curves]
-) -> list[Curves]:
-    """The curves of all runs, of the first `numbers[run]` of the architectures each.
-
-    The functions of all runs come first, part by part with all seeds of a part together,
-    so that what is there at any time is of use.
-    """
-    shared = min(numbers)
-    step = job.chunk * max(1, round(shared / job.chunk / PARTS))
-    found: list[Curves] = []
-    for end in [*range(step, shared, step), shared or None, None]:
-        found = [
-            _train(job, run, archs[:num], known[run] if run < len(known) else None, end)
-            for run, num in enumerate(numbers)
-        ]
-    return found
-
-
-def _train(
-    job: Job, run: int, archs: np.ndarray, known: Curves | None, end: int | None
-) -> Curves:
-    """The curves (n, epochs) of one run of architectures (n, 6), the first `end` of them.
-
-    Args:
-      known: the curves (m, epochs) of the first m.
-    """
-    archs = archs[:end]
-    num = len(known["loss"]) if known else 0
-    devices = jax.local_devices()
-    own = [jax.device_put(job.data, device) for device in devices]
-    key = seed_store.seed_keys(job.folder.identity["seed"], np.array([run]))[0]
-
-    def simulate(label: str, indices: np.ndarray) -> dict[str, np.ndarray]:
-        # More than there are may be asked for, so that all chunks are of one size.
-        indices = np.minimum(indices, len(archs) - 1)
-        # On a CPU one after another, for seconds of their own; else side by side.
-        alone = devices[0].platform == "cpu"
-        back = np.arange(len(indices))
-        if alone:
-            indices, back = np.unique(indices, return_inverse=True)
-        new = archs[indices[indices >= num]]
-        parts = len(new) if alone else min(len(new), len(devices))
-        groups = np.array_split(new, parts) if parts else []
-
-        def one(group: np.ndarray, index: int) -> Curves:
-            arguments = key, job.network, job.recipe, group, own[index]
-            return runs.train(*arguments, device=devices[index], clock=job.clock).curves
-
-        found = map_over_devices(one, groups, len(devices))
-        if known:
-            old = indices[indices < num]
-            found.insert(0, {name: known[name][old] for name in trained.CURVES})
-        return {n: np.concatenate([f[n] for f in found])[back] for n in found[0]}
-
-    label = f"run-{run}"
-    return seed_store.run_chunks(
-        job.folder, [label], len(archs), simulate, chunk=job.chunk, evaluations=1
-    )[label]
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def test_the_compilation_cache_is_as_it_was(done):
 
 
 def test_the_table_has_every_number(capsys):
-    row = timing.Row("the group", "ours", "ms", 1.5, 2.0, 1.0, 3.0, 2.5, 1.0, 1.0)
+    row = timing.Measurement(
+        "the group", "ours", "ms", 1.5, 2.0, 1.0, 3.0, 2.5, 1.0, 1.0
+    )
     none = row._replace(what="theirs", first_s=math.nan, ratio=math.nan, median=12345.6)
     timing.show(timing.Console(), [row, none])
     text = capsys.readouterr().out
@@ -199,9 +201,9 @@ def test_loops_by_pair_give_the_distance(archs, n):
 
 def test_a_difference_is_found():
     right, wrong = {"a": lambda i: 1.0 - i}, {"b": lambda i: 1.0}
-    distances._check(np.array([1.0, 0.0]), right)
+    distances._require_equal(np.array([1.0, 0.0]), right)
     with pytest.raises(ValueError, match="b and jaxnas differ by 1"):
-        distances._check(np.array([1.0, 0.0]), wrong)
+        distances._require_equal(np.array([1.0, 0.0]), wrong)
 
 
 def test_blocks_and_scipy_sum_the_same_distances(archs):
@@ -209,9 +211,9 @@ def test_blocks_and_scipy_sum_the_same_distances(archs):
     distinct, row = rng.normal(size=(9, 4)), rng.integers(9, size=30)
     distinct[:, 2:] = distinct[row[:9] % 3, 2:]  # a part with fewer values
     x = jnp.asarray(distinct.T, jnp.float32)
-    stored = distances.tables(gram.Embeddings((x[:2], x[2:]), jnp.asarray(row)))
+    stored = distances.compress_parts(gram.Embeddings((x[:2], x[2:]), jnp.asarray(row)))
     assert stored[1].value.shape[1] < stored[0].value.shape[1] == 9
-    ours = distances.block(stored, jnp.arange(11))
+    ours = distances.distance_block(stored, jnp.arange(11))
     every = distinct[row]
     expected = np.abs(every[:, None] - every[None, :11]).sum(-1)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -224,10 +226,10 @@ def test_a_different_distribution_is_found():
     kernel = dpp.similarity(12)
     rng = np.random.default_rng(0)
     alike = [np.stack([rng.permutation(12)[:4] for _ in range(300)]) for _ in range(2)]
-    dpp.check(dict(zip("ab", alike, strict=True)), kernel)
+    dpp.require_same_distribution(dict(zip("ab", alike, strict=True)), kernel)
     diverse = np.tile(dpp.naive_greedy(kernel, 4), (300, 1))
     with pytest.raises(ValueError, match="a and b draw from different distributions"):
-        dpp.check({"a": alike[0], "b": diverse}, kernel)
+        dpp.require_same_distribution({"a": alike[0], "b": diverse}, kernel)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_curves_that_do_not_fit_the_budgets_are_refused(tmp_path):
     curve = {"a": (np.ones(4), np.ones(4))}
     labels = {"title": "", "reported_label": "", "regret_label": ""}
     for budgets in (BUDGETS, np.arange(4.0)):
-        with pytest.raises(ValueError, match="wanted positive budgets as many as"):
+        with pytest.raises(ValueError, match="wanted a positive budget for each value"):
             figures.search_curves(
                 tmp_path / "a.png", curve, curve, budgets=budgets, **labels
             )

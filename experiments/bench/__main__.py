@@ -1,10 +1,10 @@
 """How long do searches, distances, transport and k-DPPs take, and what memory?
 
-    python -m experiments.bench.run
-    python -m experiments.bench.run --sections search --repeats 9
+    python -m experiments.bench
+    python -m experiments.bench --sections search --repeats 9
 
-Takes some minutes on two cores. Every peer runs in turn with ours, so that ratios
-hold when the machine's speed drifts. Writes bench.csv and bench.json to --out. Needs the
+Takes some minutes on two cores. Every peer runs in turn with jaxnas, so that ratios hold
+while the machine's speed drifts. Writes bench.csv and bench.json to --out. Needs the
 packages of the extra `dev`.
 """
 

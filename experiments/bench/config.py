@@ -40,26 +40,26 @@ class Config:
         "transport",
         "dpp",
     )
-    """Which parts, in which order; memory is the main comparison's, by its peak; proxies
-    and training need PyTorch, of the extra `torch`."""
+    """Which parts, in which order; memory is the peak of the main comparison; proxies and
+    training need PyTorch, of the extra `torch`."""
     ngrams: tuple[int, ...] = (1, 2)
     """Orders of the operation n-grams of the tree-Wasserstein distance."""
     candidates: int = SPACE.size
     """How many cells of NAS-Bench-201 are candidates, and have distances."""
     repeats: int = 5
-    """Timed runs of everything, after a first one."""
+    """Timed runs of each call, after a first one."""
     runs: int = 8
     """Runs of one search in a timed call."""
     evaluations: int = 150
     """Evaluations of one run."""
     init: int = 10
-    """Random ones among them; a time is per evaluation after them."""
+    """Random evaluations among them; times are per evaluation after these."""
     at: tuple[int, ...] = (20, 80, 140)
     """Observations at which a step of the scikit-learn loop is timed."""
     block: int = 128
     """Cells in a block of distances."""
     peer_cells: int = 512
-    """Cells whose distances to all others scipy computes; ours are those of all."""
+    """Cells whose distances to all others scipy computes; jaxnas computes those of all."""
     pairs: int = 500
     """Pairs of cells for loops that take one pair at a time."""
     items: int = 200
@@ -69,17 +69,17 @@ class Config:
     draws: int = 1000
     """Draws from one kernel."""
     transport_pairs: int = 4096
-    """Pairs of cells between which our transport solvers run; POT has --pairs of them."""
+    """Pairs of cells for the transport solvers of jaxnas; POT solves --pairs of them."""
     ott_pairs: int = 64
-    """Pairs for ott-jax, all at once; 0 leaves it out: it compiles for a minute."""
+    """Pairs for ott-jax, all at once; 0 leaves it out, as it compiles for a minute."""
     networks: int = 24
-    """Random cells that are scored, and trained."""
+    """Random cells that are scored and trained."""
     cells_per_stage: tuple[int, ...] = (1, 5)
     """Cells in each stage of their networks."""
     images: int = 32
-    """Images that they are scored on."""
+    """Images in the batch that they are scored on."""
     steps: int = 8
-    """Training steps of each of them."""
+    """Training steps of each cell."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -91,7 +91,7 @@ class Config:
 
 
 def validate(config: Config) -> None:
-    """Raises `ValueError` for sizes that cannot be, and for peers that are missing."""
+    """Raises `ValueError` for sizes out of range and for peers that are not installed."""
     names = (
         "candidates",
         "repeats",

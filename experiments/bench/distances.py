@@ -1,4 +1,8 @@
-"""The bench of distances: every pair of cells, against loops over a sample of them."""
+"""Time of tree-Wasserstein distances between all pairs of cells, against peers.
+
+jaxnas and scipy compute blocks of all pairs, POT and plain Python a sample of pairs one
+by one, whose values are compared first.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 
 from experiments.bench import peers, timing
 from experiments.bench.config import Config
-from experiments.bench.timing import Row, Timing
+from experiments.bench.timing import Measurement, Timing
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import named
 from jaxnas.kernels import feature_maps, gram
@@ -22,41 +26,41 @@ LABELS = len(SPACE.labels)
 
 
 class Part(NamedTuple):
-    """One part of the embeddings of n cells, equal ones stored once."""
+    """One part of the embeddings of n cells; equal embeddings are stored once."""
 
-    value: jax.Array  # (f, u)
-    row: jax.Array  # (n,) int32, which of the u is each cell's
+    value: jax.Array  # (f, u) the distinct embeddings
+    column: jax.Array  # (n,) int32, the embedding of each cell
 
 
-def tables(embeddings: gram.Embeddings) -> tuple[Part, ...]:
-    """Each part by itself: few cells differ in their degrees, so those are few."""
-    row, parts = np.asarray(embeddings.column), []
+def compress_parts(embeddings: gram.Embeddings) -> tuple[Part, ...]:
+    """Compresses each part by itself, as few cells differ in some of the parts."""
+    column, parts = np.asarray(embeddings.column), []
     for part in embeddings.parts:
-        value, place = np.unique(np.asarray(part), axis=1, return_inverse=True)
-        place = place.reshape(-1)[row].astype(np.int32)
-        parts.append(Part(jnp.asarray(value), jnp.asarray(place)))
+        value, inverse = np.unique(np.asarray(part), axis=1, return_inverse=True)
+        inverse = inverse.reshape(-1)[column].astype(np.int32)
+        parts.append(Part(jnp.asarray(value), jnp.asarray(inverse)))
     return tuple(parts)
 
 
 @jax.jit
-def block(parts: tuple[Part, ...], chosen: jax.Array) -> jax.Array:
+def distance_block(parts: tuple[Part, ...], chosen: jax.Array) -> jax.Array:
     """Distances (n, b) of n cells to `chosen` (b,), summed over the parts.
 
-    Between different values they are computed, coordinate by coordinate in one buffer:
-    a sum over an axis takes several times as long on a CPU. Then whole rows are copied.
+    They are computed between distinct embeddings, coordinate by coordinate in one buffer,
+    as a sum over an axis takes several times as long on a CPU; then rows are copied.
     """
 
     def distinct(part: Part) -> jax.Array:
-        value, other = part.value, part.value[:, part.row[chosen]]
+        value, other = part.value, part.value[:, part.column[chosen]]
         add = lambda i, d: d + jnp.abs(value[i][:, None] - other[i])  # noqa: E731
         zero = jnp.zeros((value.shape[1], other.shape[1]))
         return jax.lax.fori_loop(0, len(value), add, zero)
 
-    return sum(distinct(part)[part.row] for part in parts)  # type: ignore
+    return sum(distinct(part)[part.column] for part in parts)  # type: ignore
 
 
-def distances(config: Config) -> list[Row]:
-    """The sum of the three tree-Wasserstein distances, by pair."""
+def distances(config: Config) -> list[Measurement]:
+    """Times the sum of the three tree-Wasserstein distances, by pair."""
     arch = np.asarray(named.open_table("analog").arch[: config.candidates])
     sample = np.random.default_rng(0).integers(len(arch), size=(config.pairs, 2))
     return [r for n in config.ngrams for r in _one_tree(config, n, arch, sample)]
@@ -64,10 +68,10 @@ def distances(config: Config) -> list[Row]:
 
 def _one_tree(
     config: Config, n: int, arch: np.ndarray, sample: np.ndarray
-) -> list[Row]:
+) -> list[Measurement]:
     parts = in_chunks(feature_maps.tree_wasserstein_features(SPACE, n), arch)
     embeddings = gram.compress_embeddings(parts)
-    stored, place = tables(embeddings), np.asarray(embeddings.column)
+    stored, column = compress_parts(embeddings), np.asarray(embeddings.column)
     distinct = np.concatenate(embeddings.parts).T.astype(np.float64)
     num, size = len(arch), min(config.block, len(arch))
     starts = [min(i, num - size) for i in range(0, num, size)]
@@ -76,24 +80,26 @@ def _one_tree(
     def ours(blocks: list[np.ndarray], device: jax.Device) -> None:
         here = jax.device_put(stored, device)
         for chosen in jax.device_put(blocks, device):
-            block(here, chosen).block_until_ready()
+            distance_block(here, chosen).block_until_ready()
 
     raw = np.concatenate(parts, 1).astype(np.float64)
-    reduced, few = distinct[place], min(config.peer_cells, num)
+    reduced, few = distinct[column], min(config.peer_cells, num)
     merged = "scipy cdist, coordinates merged"
     calls = {
         "jaxnas in float32": lambda: ours(blocks, jax.devices()[0]),
         "scipy cdist of the embeddings": lambda: peers.cityblock(raw, few, size),
         merged: lambda: peers.cityblock(reduced, few, size),
         "  and equal embeddings once": lambda: peers.cityblock_distinct(
-            distinct, place, few, size
+            distinct, column, few, size
         ),
     }
-    # Of how many pairs each call is.
+    # Number of pairs of each call.
     pairs = {name: few * num for name in calls} | {"jaxnas in float32": num**2}
     loops = _by_pair(n, arch, sample)
-    ours_of = [np.asarray(block(stored, pair[:1]))[pair[1], 0] for pair in sample]
-    _check(np.array(ours_of), loops)
+    ours_of = [
+        np.asarray(distance_block(stored, pair[:1]))[pair[1], 0] for pair in sample
+    ]
+    _require_equal(np.array(ours_of), loops)
     calls |= {name: lambda f=f: [f(i) for i in range(len(sample))]
               for name, f in loops.items()}  # fmt: skip
     pairs |= {name: len(sample) for name in loops}
@@ -115,14 +121,16 @@ def _one_tree(
     return rows
 
 
-def _measure(title: str, calls: dict, pairs: dict[str, int], repeats: int) -> list[Row]:
+def _measure(
+    title: str, calls: dict, pairs: dict[str, int], repeats: int
+) -> list[Measurement]:
     times: dict[str, Timing] = timing.in_turn(calls, repeats)
     scaled = {name: t.scaled(1e9 / pairs[name]) for name, t in times.items()}
     return timing.compare(title, "ns", scaled)
 
 
 def _by_pair(n: int, arch: np.ndarray, sample: np.ndarray) -> dict:
-    """Functions of the place in `sample` (pairs, 2) that do one pair at a time."""
+    """Distances of one pair, as functions of its index in `sample` (pairs, 2)."""
     graphs = jax.tree.map(np.asarray, jax.vmap(SPACE.to_graph)(jnp.asarray(arch)))
     cells = {c: (graphs.adj[c].tolist(), graphs.ops[c].tolist())
              for c in np.unique(sample).tolist()}  # fmt: skip
@@ -147,8 +155,8 @@ def _by_pair(n: int, arch: np.ndarray, sample: np.ndarray) -> dict:
     }
 
 
-def _check(ours: np.ndarray, loops: dict) -> None:
-    """Raises `ValueError` unless all give the distances `ours` (pairs,)."""
+def _require_equal(ours: np.ndarray, loops: dict) -> None:
+    """Raises `ValueError` unless all loops give the distances `ours` (pairs,)."""
     for name, distance in loops.items():
         theirs = [distance(i) for i in range(len(ours))]
         worst = np.abs(ours - theirs).max()

@@ -1,4 +1,4 @@
-"""The bench of k-DPPs: draws of one kernel, a fresh kernel, and the greedy choice."""
+"""Time of k-DPPs: draws from one kernel, from a new kernel, and the greedy choice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dppy.finite_dpps import FiniteDPP
 
 from experiments.bench import timing
 from experiments.bench.config import Config
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 from jaxnas import dpp
 
 draws = jax.jit(jax.vmap(dpp.draw, (0, None)))
@@ -17,8 +17,12 @@ sample = jax.jit(dpp.sample, static_argnums=2)
 greedy = jax.jit(dpp.greedy_map, static_argnums=1)
 
 
-def kdpp(config: Config) -> list[Row]:
-    """Diverse subsets of `config.subset` of `config.items` items."""
+def kdpp(config: Config) -> list[Measurement]:
+    """Times draws of `config.subset` of `config.items` items, and the greedy choice.
+
+    Raises: `ValueError` if jaxnas and a peer draw from different distributions, or choose
+      subsets of different determinants.
+    """
     n, k, num = config.items, config.subset, config.draws
     kernel = similarity(n)
     size = f"k-DPP, {k} of {n} items"
@@ -39,7 +43,7 @@ def kdpp(config: Config) -> list[Row]:
         title = f"the greedy choice of {size}"
         rows += _measure(title, "ms", 1e3, calls, config.repeats)
     value = log_det(kernel, np.array([call() for call in calls.values()]))
-    if not np.ptp(value) < 1e-3:  # another choice may be as good, to rounding
+    if not np.ptp(value) < 1e-3:  # other choices may be as good, up to rounding
         raise ValueError(f"greedy choices have log determinants {value}")
     return rows
 
@@ -57,7 +61,7 @@ def peer(kernel: np.ndarray) -> FiniteDPP:
     return FiniteDPP("likelihood", L=kernel)
 
 
-def _many(title: str, config: Config) -> list[Row]:
+def _many(title: str, config: Config) -> list[Measurement]:
     kernel, k, num = similarity(config.items), config.subset, config.draws
     ready = peer(kernel)
     state = np.random.RandomState(0)
@@ -74,23 +78,27 @@ def _many(title: str, config: Config) -> list[Row]:
         "DPPy, eigenpairs and polynomials ready": theirs,
     }
     rows = _measure(title, "us", 1e6 / num, calls, config.repeats)
-    check({name.split(",")[0]: call() for name, call in calls.items()}, kernel)
+    require_same_distribution(
+        {name.split(",")[0]: call() for name, call in calls.items()}, kernel
+    )
     return rows
 
 
 def _draws(kernel: np.ndarray, k: int, num: int, double: bool):
+    """Draws (num, k) from one kernel, whose eigenpairs are ready."""
     with jax.enable_x64(double):
-        found = dpp.decompose(jnp.asarray(kernel), k)
+        eigen = dpp.decompose(jnp.asarray(kernel), k)
         keys = jax.random.split(jax.random.key(0), num)
 
     def call() -> np.ndarray:
         with jax.enable_x64(double):
-            return np.asarray(draws(keys, found))
+            return np.asarray(draws(keys, eigen))
 
     return call
 
 
 def _one(kernel: np.ndarray, k: int, double: bool):
+    """One draw (k,), with the eigendecomposition of the kernel."""
     with jax.enable_x64(double):
         given, key = jnp.asarray(kernel), jax.random.key(0)
 
@@ -112,12 +120,12 @@ def _measure(title: str, unit: str, factor: float, calls: dict, repeats: int):
     return timing.compare(title, unit, scaled)
 
 
-def check(drawn: dict[str, np.ndarray], kernel: np.ndarray) -> None:
-    """Raises `ValueError` unless all draws (num, k) are alike.
+def require_same_distribution(drawn: dict[str, np.ndarray], kernel: np.ndarray) -> None:
+    """Compares draws (num, k) of several programs by their mean log determinants.
 
-    That is, unless their mean log determinants agree to five standard errors.
+    Raises: `ValueError` unless these agree to five standard errors.
     """
-    value = {name: log_det(kernel, some) for name, some in drawn.items()}
+    value = {name: log_det(kernel, draws) for name, draws in drawn.items()}
     one, *others = value
     for other in others:
         a, b = value[one], value[other]
@@ -135,7 +143,7 @@ def log_det(kernel: np.ndarray, subsets: np.ndarray) -> np.ndarray:
 
 
 def numpy_greedy(kernel: np.ndarray, k: int) -> list[int]:
-    """The recursion of `greedy_map` (Chen et al., 2018), in NumPy."""
+    """The recursion of `dpp.greedy_map` (Chen et al., 2018), in NumPy."""
     left, rows, chosen = np.diag(kernel).copy(), np.zeros((k, len(kernel))), []
     for step in range(k):
         i = int(np.argmax(left))
@@ -147,7 +155,7 @@ def numpy_greedy(kernel: np.ndarray, k: int) -> list[int]:
 
 
 def naive_greedy(kernel: np.ndarray, k: int) -> list[int]:
-    """The item whose addition has the largest determinant, k times."""
+    """Adds the item that gives the largest determinant, k times."""
     chosen: list[int] = []
     for _ in range(k):
         rest = [i for i in range(len(kernel)) if i not in chosen]

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Sequence
 
 from experiments.bench.config import Config
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 
-# A process between: a child's peak begins at that of the process which starts it.
+# A process in between, as the peak of a child begins at that of its parent.
 _PEAK = """
 import resource, subprocess, sys, time
 wall = time.perf_counter()
@@ -26,8 +26,8 @@ print(used.ru_maxrss / unit, wall, used.ru_utime + used.ru_stime)
 """
 
 
-def memory(config: Config) -> list[Row]:
-    """The peak resident memory of the main comparison, in a process of its own."""
+def memory(config: Config) -> list[Measurement]:
+    """Measures the peak resident memory of the main comparison, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         job = [
             *(sys.executable, "-m", "experiments.tw_sequential", "--out", folder),
@@ -45,17 +45,24 @@ def memory(config: Config) -> list[Row]:
     ]
 
 
-def _single(group: str, what: str, unit: str, value: float, cpu: float) -> Row:
+def _single(group: str, what: str, unit: str, value: float, cpu: float) -> Measurement:
     nan = math.nan
-    return Row(group, what, unit, nan, value, value, value, cpu, nan, nan)
+    return Measurement(group, what, unit, nan, value, value, value, cpu, nan, nan)
 
 
 def peak(job: Sequence[str]) -> tuple[float, float, float]:
-    """Runs a command: its peak memory in MiB, wall seconds and processor seconds."""
+    """Runs a command to its end.
+
+    Args:
+      job: the program and its arguments.
+
+    Returns: its peak resident memory in MiB, wall seconds and processor seconds.
+    Raises: `ValueError` with the last line of its output if it fails.
+    """
     process = [sys.executable, "-c", _PEAK, *job]
-    # The job uses all cores, whatever this process was told to use.
-    ours = {k: v for k, v in os.environ.items() if k != "NPROC"}
-    done = subprocess.run(process, capture_output=True, text=True, env=ours)
+    # The job uses all cores, whatever this process is restricted to.
+    environment = {k: v for k, v in os.environ.items() if k != "NPROC"}
+    done = subprocess.run(process, capture_output=True, text=True, env=environment)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise ValueError(f"the job whose memory is measured failed: {last}")

@@ -1,6 +1,6 @@
-"""What `bench` compares with: other libraries and plain Python, doing the same work.
+"""Peers of the benchmarks: other libraries and plain Python, doing the same work.
 
-Every peer gets its data in the form that suits it best, prepared outside the clock.
+Every peer gets its data in the form that suits it best, prepared outside the timing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ from jaxnas.kernels.op_trees import OpTree
 class Laplacian(
     kernels.StationaryKernelMixin, kernels.NormalizedKernelMixin, kernels.Kernel
 ):
-    """exp(-sum_j d_j / l_j) with L1 distances d_j of the parts of each row.
+    """The kernel exp(-sum_j d_j / l_j), with L1 distances d_j of the parts of each row.
 
     Args:
-      length_scale: (c,).  length_scale_bounds: (c, 2).
+      length_scale: (c,) the l_j.
+      length_scale_bounds: (c, 2) of the fit.
       cuts: (c + 1,), part j is the columns cuts[j] to cuts[j + 1].
     """
 
-    def __init__(self, length_scale, length_scale_bounds, cuts):
+    def __init__(
+        self,
+        length_scale: np.ndarray,
+        length_scale_bounds: np.ndarray,
+        cuts: Sequence[int],
+    ):
         self.length_scale = length_scale
         self.length_scale_bounds = length_scale_bounds
         self.cuts = cuts
@@ -40,7 +46,9 @@ class Laplacian(
         bounds = self.length_scale_bounds
         return kernels.Hyperparameter("length_scale", "numeric", bounds, num)
 
-    def __call__(self, X, Y=None, eval_gradient=False):
+    def __call__(
+        self, X: np.ndarray, Y: np.ndarray | None = None, eval_gradient: bool = False
+    ):
         other = X if Y is None else Y
         if not eval_gradient:
             weight = 1 / np.repeat(self.length_scale, np.diff(self.cuts))
@@ -54,7 +62,7 @@ class Laplacian(
 def regressor(scales: np.ndarray, cuts: Sequence[int]) -> GaussianProcessRegressor:
     """A Gaussian process with length-scales that start at `scales` (c,).
 
-    Its `fit` finds amplitude, length-scales and noise by L-BFGS with exact gradients.
+    Its `fit` optimises amplitude, length-scales and noise by L-BFGS with exact gradients.
     """
     bounds = np.stack([scales / 100, scales * 100], axis=-1)
     kernel = kernels.ConstantKernel(1.0) * Laplacian(scales, bounds, tuple(cuts))
@@ -63,7 +71,7 @@ def regressor(scales: np.ndarray, cuts: Sequence[int]) -> GaussianProcessRegress
 
 
 def without_fit(fitted: GaussianProcessRegressor) -> GaussianProcessRegressor:
-    """The same process, which keeps the hyper-parameters that were found."""
+    """The same process with its hyperparameters fixed at the fitted ones."""
     kernel = fitted.kernel_
     return GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True)
 
@@ -75,14 +83,17 @@ def search_step(
     index: np.ndarray,
     y: np.ndarray,
 ) -> int:
-    """One evaluation's worth of search: the unseen candidate of the best EI.
+    """Fits, predicts, and selects the unseen candidate of largest expected improvement.
 
     Args:
-      x: (u, f) embeddings.  row: (n,), which of them is each candidate's.
-      index: (t,) candidates that were evaluated.  y: (t,) their scores, higher is better.
+      model: the Gaussian process.
+      x: (u, f) embeddings.
+      row: (n,) the embedding of each candidate.
+      index: (t,) candidates that were evaluated.
+      y: (t,) their scores, higher is better.
     """
     with warnings.catch_warnings():
-        # Of every length-scale that ends at a bound.
+        # There is one for every length-scale that ends at a bound.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x[row[index]], y)
     mean, std = model.predict(x, return_std=True)
@@ -98,24 +109,24 @@ def cityblock(x: np.ndarray, rows: int, block: int) -> float:
     """The sum of the distances of the first `rows` of `x` (n, f) to all of it."""
     out, total = np.empty((block, len(x))), 0.0
     for i in range(0, rows, block):
-        some = x[i : min(i + block, rows)]
-        total += cdist(some, x, "cityblock", out=out[: len(some)]).sum()
+        part = x[i : min(i + block, rows)]
+        total += cdist(part, x, "cityblock", out=out[: len(part)]).sum()
     return total
 
 
 def cityblock_distinct(x: np.ndarray, row: np.ndarray, rows: int, block: int) -> float:
-    """The same, with equal embeddings stored once: `x` (u, f), `row` (n,)."""
+    """The same sum, with equal embeddings stored once: `x` (u, f), `row` (n,)."""
     total = 0.0
     for i in range(0, rows, block):
-        some = x[row[i : min(i + block, rows)]]
-        total += cdist(some, x, "cityblock").take(row, axis=1).sum()
+        part = x[row[i : min(i + block, rows)]]
+        total += cdist(part, x, "cityblock").take(row, axis=1).sum()
     return total
 
 
 class Measures(NamedTuple):
     """A cell as three measures, in plain lists."""
 
-    ops: list[float]  # by leaf of the operation tree, and last what stays at the root
+    ops: list[float]  # mass by leaf of the operation tree, and last that at the root
     incoming: list[tuple[float, float]]  # (position, mass), ascending
     outgoing: list[tuple[float, float]]
 
@@ -123,24 +134,31 @@ class Measures(NamedTuple):
 def measures(
     adj: Sequence[Sequence[bool]], ops: Sequence[int], num_labels: int, n: int
 ) -> Measures:
-    """The measures of a graph: `adj` (v, v) strictly upper triangular, `ops` (v,)."""
-    places = range(len(ops))
+    """Computes the three measures of a graph, in plain Python.
+
+    Args:
+      adj: (v, v) strictly upper triangular adjacency matrix.
+      ops: (v,) labels of the vertices; negative for vertices without one.
+      num_labels: number of labels.
+      n: the largest order of the operation n-grams.
+    """
+    vertices = range(len(ops))
     depth = [0] + [-1] * (len(ops) - 1)
-    for j in places:
+    for j in vertices:
         for i in range(j):
             if adj[i][j] and depth[i] >= 0:
                 depth[j] = max(depth[j], depth[i] + 1)
     layers = max(depth) + 1
-    into = [sum(adj[i][j] for i in places) for j in places]
-    out = [sum(adj[j][i] for i in places) for j in places]
+    into = [sum(adj[i][j] for i in vertices) for j in vertices]
+    out = [sum(adj[j][i] for i in vertices) for j in vertices]
     counts: list[float] = []
-    walks = [(ops[i], i) for i in places if ops[i] >= 0 and into[i] + out[i]]
+    walks = [(ops[i], i) for i in vertices if ops[i] >= 0 and into[i] + out[i]]
     starts = {i: label for label, i in walks}
     for k in range(1, n + 1):
-        found = [0] * num_labels**k
+        grams_k = [0] * num_labels**k
         for gram, _ in walks:
-            found[gram] += 1
-        counts += found
+            grams_k[gram] += 1
+        counts += grams_k
         walks = [
             (gram * num_labels + starts[j], j)
             for gram, i in walks
@@ -179,7 +197,7 @@ def python_distance(x: Measures, y: Measures, tree: list) -> float:
 
 
 def python_tree(tree: OpTree) -> list[tuple[list[int], float]]:
-    """The leaves below each edge, and the edge's length."""
+    """The leaves below each edge of a tree, and the length of the edge."""
     rows = [np.flatnonzero(row).tolist() for row in tree.subtrees]
     return list(zip(rows, tree.lengths.tolist(), strict=True))
 
@@ -201,6 +219,6 @@ def transport_problems(x: Measures, y: Measures, tree: OpTree) -> list[tuple]:
 
 def transport_distance(problems: list[tuple]) -> float:
     """The sum of the three distances, by exact optimal transport."""
-    # Without what POT checks and centres by default, which takes longer than to solve.
+    # The checks and the centring that POT does by default take longer than the solution.
     fast = {"center_dual": False, "check_marginals": False}
     return sum(float(ot.emd2(a, b, c, **fast)) for a, b, c in problems)

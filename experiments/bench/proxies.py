@@ -1,4 +1,4 @@
-"""The bench of scores: networks in one compiled program, against PyTorch, eager."""
+"""Time of zero-cost scores: all cells in one compiled program, against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 from experiments.bench import timing, torch_network
 from experiments.bench.config import Config
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 from jaxnas.networks import apply, initialise
-from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.nasbench201 import NetworkConfig, Params
 from jaxnas.proxies import gradient, jacobian
 from jaxnas.spaces.base import every
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array
 
 
-def proxies(config: Config) -> list[Row]:
-    """Scores of the same random cells in turn, on one core."""
+def proxies(config: Config) -> list[Measurement]:
+    """Times three scores of the same random cells, on one core."""
     archs = np.random.default_rng(0).permutation(every(SPACE))[: config.networks]
     rows = []
     with timing.one_core():
@@ -31,7 +31,9 @@ def proxies(config: Config) -> list[Row]:
     return rows
 
 
-def _of_size(config: Config, network: NetworkConfig, archs: np.ndarray) -> list[Row]:
+def _of_size(
+    config: Config, network: NetworkConfig, archs: np.ndarray
+) -> list[Measurement]:
     shape = (config.images, network.image_size, network.image_size, network.in_channels)
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     y = np.arange(len(x)) % network.num_classes
@@ -41,7 +43,7 @@ def _of_size(config: Config, network: NetworkConfig, archs: np.ndarray) -> list[
         """All cells in one program, one after another."""
 
         @jax.jit
-        def run(params, archs, x, y):
+        def run(params: Params, archs: Array, x: Array, y: Array) -> Array:
             return jax.lax.map(
                 lambda arch: score(apply.single(network, arch), params, x, y), archs
             )

@@ -1,4 +1,4 @@
-"""The measurement of all sections, on the terminal and in files."""
+"""The benchmark program: measures all sections, prints a table and writes files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from rich.console import Console
 
 from experiments.bench import timing
 from experiments.bench.config import PACKAGES, TORCH, Config, validate
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 from jaxnas.io import files
 from jaxnas.studies import cli
 
 
-def main(config: Config) -> list[Row]:
-    """Measures, prints and writes.
+def main(config: Config) -> list[Measurement]:
+    """Measures, prints, and writes bench.csv and bench.json.
 
+    Returns: the measurements of all sections.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     validate(config)
-    # They load libraries that read the environment: not before `cli.command`.
+    # These load libraries that read the environment, which `cli.command` sets first.
     from experiments.bench import distances, dpp, memory, search, transport
 
     out = cli.folder(config.out, "bench.csv")
@@ -44,7 +45,7 @@ def main(config: Config) -> list[Row]:
         with console.status(f"measuring: {name}"), timing.compiling():
             rows += sections[name](config)
     timing.show(console, rows)
-    files.atomic_write(out / "bench.csv", timing.as_csv(rows).encode())
+    timing.write_csv(out / "bench.csv", rows)
     # JSON has no NaN.
     plain = [{k: None if v != v else v for k, v in r._asdict().items()} for r in rows]
     described = {"machine": machine, "settings": asdict(config), "rows": plain}

@@ -1,4 +1,4 @@
-"""The bench of search: ours and a scikit-learn loop, one evaluation over all cells."""
+"""Time of a step of Bayesian optimisation over all cells, against scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.bench import peers, timing
 from experiments.bench.config import Config
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 from jaxnas.benchmarks import named, tabular
 from jaxnas.kernels import feature_maps
 from jaxnas.predictors import pool as pools
@@ -21,8 +21,8 @@ from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Evaluate, Trace
 
 
-def search(config: Config) -> list[Row]:
-    """An evaluation of Gaussian-process search over all cells, fits included."""
+def search(config: Config) -> list[Measurement]:
+    """Times an evaluation of Gaussian-process search over all cells, fits included."""
     table = named.open_table("analog")
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
     evaluate = tabular.tabular_benchmark(SPACE, table, **which).evaluate
@@ -37,9 +37,9 @@ def search(config: Config) -> list[Row]:
 
 def _one_pool(
     config: Config, n: int, pool: pools.Pool, evaluate: Evaluate
-) -> list[Row]:
+) -> list[Measurement]:
     algorithm = pool_search.bayesopt(pool, init=config.init)
-    # A first call, another first one for the rounds, and one for each of them.
+    # Two first calls, by themselves and of the rounds, and one for each round.
     shape = (config.repeats + 2, config.runs)
     keys = iter(jax.random.split(jax.random.key(n), shape))
     one_device, traces = jax.devices()[:1], []
@@ -77,7 +77,7 @@ def _one_pool(
 
 
 def num_fits(algorithm: Search, evaluations: int) -> int:
-    """How often a run of `bayesopt` fits its hyper-parameters."""
+    """Counts the fits of hyperparameters in a run of `bayesopt`."""
     fits, begin = 0, 0
     for end, every in algorithm.stages(evaluations):
         # The first stage is of random evaluations.
@@ -89,10 +89,10 @@ def num_fits(algorithm: Search, evaluations: int) -> int:
 def _peer_steps(
     config: Config, pool: pools.Pool, trace: Trace
 ) -> dict[str, Callable[[], object]]:
-    """Steps of the scikit-learn loop after the first evaluations of our run.
+    """Steps of a scikit-learn loop after the first evaluations of a run of jaxnas.
 
-    `full t` fits at t observations, `kept t` has the hyper-parameters already, and
-    `distinct t` also predicts once where embeddings are equal.
+    `full t` fits at t observations, `kept t` has fitted hyperparameters, and `distinct t`
+    moreover predicts once for equal embeddings.
     """
     index = jax.vmap(pools.index_of, (None, 0))(pool, trace.query.arch[0, :, 0])
     index = np.asarray(index)

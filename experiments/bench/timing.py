@@ -1,10 +1,8 @@
-"""Fair clocks: runs in turn, one core, and what came of it as a table and a csv."""
+"""Timing of calls in turn on one core, and the table and csv file of the measurements."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import os
 import platform
@@ -18,27 +16,29 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jaxnas.io import files
 from jaxnas.studies import cli, terminal
 
 
 class Timing(NamedTuple):
-    """Seconds of the first call, and (repeats,) of the others."""
+    """Seconds of a call that was timed several times."""
 
-    first: float
-    wall: np.ndarray
-    cpu: np.ndarray  # of all threads of the process
+    first: float  # of the first call, compilation included
+    wall: np.ndarray  # (repeats,) wall time of the others
+    cpu: np.ndarray  # (repeats,) processor time of all threads of the process
 
     def scaled(self, factor: float) -> Timing:
+        """Returns the times of the calls after the first, in another unit."""
         return Timing(self.first, self.wall * factor, self.cpu * factor)
 
 
-class Row(NamedTuple):
+class Measurement(NamedTuple):
     """A line of the table, in `unit`; ratios are to the first line of its group."""
 
     group: str
     what: str
     unit: str
-    first_s: float  # seconds of the first call, compilation included; NaN: none
+    first_s: float  # seconds of the first call, compilation included; NaN if unknown
     median: float  # wall time
     min: float
     max: float
@@ -59,7 +59,10 @@ def plus(a: Timing, b: Timing, factor: float) -> Timing:
 
 
 def once(call: Callable[[], object]) -> tuple[float, float]:
-    """Wall and processor seconds of one call, which has to wait for its results."""
+    """Times one call, which has to wait for its results.
+
+    Returns: wall seconds and processor seconds.
+    """
     wall, cpu = time.perf_counter(), time.process_time()
     call()
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -68,18 +71,27 @@ def once(call: Callable[[], object]) -> tuple[float, float]:
 def in_turn(
     calls: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, Timing]:
-    """Times every call once, and then all of them in turn, `repeats` times."""
+    """Times every call once, and then all of them in turn, `repeats` times.
+
+    A drift of the machine's speed thus changes all of them alike.
+    """
     first = {name: once(call)[0] for name, call in calls.items()}
     rounds = [[once(call) for call in calls.values()] for _ in range(repeats)]
     wall, cpu = np.array(rounds).transpose(2, 1, 0)
     return {n: Timing(first[n], wall[i], cpu[i]) for i, n in enumerate(calls)}
 
 
-def compare(group: str, unit: str, timings: Mapping[str, Timing]) -> list[Row]:
-    """Rows of timings from the same rounds, already in `unit`; ours is the first."""
+def compare(group: str, unit: str, timings: Mapping[str, Timing]) -> list[Measurement]:
+    """Summarises timings of the same rounds; ratios are to the first of them.
+
+    Args:
+      group: title of the lines.
+      unit: of the timings.
+      timings: by the name of the line.
+    """
     ours = next(iter(timings.values()))
     return [
-        Row(
+        Measurement(
             group=group,
             what=what,
             unit=unit,
@@ -103,7 +115,7 @@ def one_core() -> Iterator[None]:
     if not hasattr(os, "sched_setaffinity") or not tasks.is_dir():
         yield
         return
-    # Of the extra `dev`, which the bench asks for in words before it gets here.
+    # Of the extra `dev`, which `config.validate` requires.
     import threadpoolctl
 
     allowed = os.sched_getaffinity(0)
@@ -125,7 +137,7 @@ def one_core() -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """First calls compile, whatever earlier runs left in the compilation cache."""
+    """Empties and turns off the compilation caches, so that first calls compile."""
     was = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
@@ -136,7 +148,7 @@ def compiling() -> Iterator[None]:
 
 
 def machine(packages: Sequence[str]) -> str:
-    """The processor, its cores, and the versions of what is compared."""
+    """Describes the processor, its cores and load, and the versions of packages."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")]
@@ -150,13 +162,13 @@ def machine(packages: Sequence[str]) -> str:
     )
 
 
-def show(console: Console, rows: Sequence[Row]) -> None:
+def show(console: Console, rows: Sequence[Measurement]) -> None:
     """Prints one table, in columns that stay the same for all its groups."""
     wall = "wall time: median (min to max) of the timed runs"
     console.print(f"\n{wall}; ratios to the first line of each group", highlight=False)
-    for group, some in itertools.groupby(rows, lambda row: row.group):
+    for group, lines in itertools.groupby(rows, lambda row: row.group):
         table = terminal.plain(f"\n{group}")
-        members = list(some)
+        members = list(lines)
         heads = ("first call", members[0].unit, "(min to max)", "ratio", "cpu ratio")
         table.add_column("", min_width=50, no_wrap=True)
         for head, width in zip(heads, (10, 9, 22, 7, 9), strict=True):
@@ -173,17 +185,16 @@ def show(console: Console, rows: Sequence[Row]) -> None:
 
 
 def _short(value: float) -> str:
+    """Three digits of a number; empty for NaN."""
     if not np.isfinite(value):
         return ""
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:,.{digits}f}"
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """A line for each row; empty where there is no number."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for row in rows:
-        writer.writerow([*row[:3], *("" if x != x else f"{x:.6g}" for x in row[3:])])
-    return text.getvalue()
+def write_csv(path: Path, rows: Sequence[Measurement]) -> None:
+    """Writes a line for each measurement; cells without a number are empty."""
+    lines = [
+        [*row[:3], *("" if x != x else f"{x:.6g}" for x in row[3:])] for row in rows
+    ]
+    files.write_csv(path, Measurement._fields, lines)

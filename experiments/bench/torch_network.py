@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-201 in PyTorch, as eager code has it: the peer of the bench."""
+"""The network of NAS-Bench-201 in eager PyTorch, the peer of scores and training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 
 
 def block(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
-    """Rectifier, convolution and batch norm, whose weights need no gradient here."""
+    """Rectifier, convolution and batch norm; the latter has no trainable weights here."""
     conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
     return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(outputs).requires_grad_(False))
 
@@ -77,16 +77,18 @@ def forward(model: nn.Module, x: torch.Tensor) -> np.ndarray:
 
 def snip(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """Sum of |w dl/dw| over the weights of the layers."""
-    found = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    weights = [
+        m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
     loss = nn.functional.cross_entropy(model(x), y)
-    grads = torch.autograd.grad(loss, found, allow_unused=True)
-    both = zip(found, grads, strict=True)
+    grads = torch.autograd.grad(loss, weights, allow_unused=True)
+    both = zip(weights, grads, strict=True)
     total = sum((w * g).abs().sum() for w, g in both if g is not None)
     return float(torch.as_tensor(total).detach())
 
 
 def jacob_cov(model: nn.Module, x: torch.Tensor) -> float:
-    """The eigenvalue score of the correlations between the images' Jacobians."""
+    """The eigenvalue score of the correlations between Jacobians (Mellor et al., 2020)."""
     x = x.clone().requires_grad_(True)
     (jacobian,) = torch.autograd.grad(model(x).sum(), x, allow_unused=True)
     if jacobian is None:  # the cell does not connect its input to its output
@@ -100,7 +102,13 @@ def train(
     images: Sequence[torch.Tensor],
     labels: Sequence[torch.Tensor],
 ) -> None:
-    """An epoch of SGD with Nesterov momentum, a step for each batch."""
+    """Trains for an epoch of SGD with Nesterov momentum, a step for each batch.
+
+    Args:
+      model: is changed.
+      images: (b, colours, size, size) of each batch.
+      labels: (b,) of each batch.
+    """
     model.train().requires_grad_(True)
     settings = dict(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     rule = torch.optim.SGD(model.parameters(), **settings)

@@ -1,4 +1,4 @@
-"""The bench of training: steps of random cells in one program, against PyTorch, eager."""
+"""Time of training steps: one compiled program for all cells, against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from experiments.bench import timing, torch_network
 from experiments.bench.config import Config
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 from jaxnas.networks import runs
 from jaxnas.networks import train as training
 from jaxnas.networks.data import Data
@@ -23,22 +23,22 @@ from jaxnas.spaces.nasbench201 import SPACE
 SIZES = ((8, 1, 8, 64, 1.0), (8, 1, 16, 64, 1.0), (16, 5, 32, 256, 0.0))
 
 
-def steps(config: Config) -> list[Row]:
-    """Training steps of the same random cells in turn, on one core."""
+def steps(config: Config) -> list[Measurement]:
+    """Times training steps of the same random cells, on one core."""
     archs = np.random.default_rng(0).permutation(every(SPACE))[: config.networks]
     rows = []
     with timing.one_core():
         torch.set_num_threads(1)
         for channels, cells, size, batch, share in SIZES:
             network = NetworkConfig(channels, cells, 10, size, 1 if size < 32 else 3)
-            some = archs[: max(1, round(share * len(archs)))]
-            rows += _of_size(config, network, batch, some)
+            count = max(1, round(share * len(archs)))
+            rows += _of_size(config, network, batch, archs[:count])
     return rows
 
 
 def _of_size(
     config: Config, network: NetworkConfig, batch: int, archs: np.ndarray
-) -> list[Row]:
+) -> list[Measurement]:
     recipe = Recipe(epochs=1, batch=batch)
     num = batch * (config.steps if network.image_size < 32 else 1)
     rng = np.random.default_rng(1)
@@ -46,7 +46,7 @@ def _of_size(
     x, y = rng.normal(size=shape).astype(np.float32), np.arange(num, dtype=np.int32)
     y %= network.num_classes
     pad_value = np.zeros(network.in_channels, np.float32)
-    # One image is evaluated: the time is that of the steps.
+    # A single image is evaluated, so that the time is that of the steps.
     data = jax.device_put(Data(x, y, x[:1], y[:1], x[:1], y[:1], pad_value))
     key, one = jax.random.key(0), archs[:1]
     settings = runs.training_settings(network, recipe, 1, "sequential")

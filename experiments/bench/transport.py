@@ -1,7 +1,7 @@
-"""The bench of transport between small graphs: many pairs at once, against loops.
+"""Time of transport between small graphs: many pairs at once, against loops over pairs.
 
-Ours are timed on all pairs, the loops on a sample of them, whose values are compared:
-where both are exact they have to agree, and else the lines say how far they are apart.
+jaxnas solves all pairs, the peers a sample of them, whose values are compared: exact
+solvers must agree, for others the table says how much they differ.
 """
 
 from __future__ import annotations
@@ -17,135 +17,179 @@ from scipy.stats import rankdata
 
 from experiments.bench import timing
 from experiments.bench.config import Config
-from experiments.bench.timing import Row
+from experiments.bench.timing import Measurement
 from jaxnas import transport as solvers
 from jaxnas.batching import in_blocks, in_chunks
 from jaxnas.kernels import graph_distances, layer_matching
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.transport import general
+from jaxnas.types import Array
 
-# Without what POT checks and centres by default, which takes longer than to solve.
+# The checks and the centring that POT does by default take longer than the solution.
 FAST = {"center_dual": False, "check_marginals": False}
-STEPS = 200  # at most, of POT's solvers: some pairs of directed graphs never converge
+STEPS = 200  # of POT's solvers, at most: some pairs of directed graphs never converge
 
 
 class Cells(NamedTuple):
-    """Cells of up to 8 vertices, padded, as arrays (p, ...)."""
+    """p cells of up to 8 vertices, padded, as arrays (p, ...)."""
 
     layers: layer_matching.Layers
     structure: graph_distances.Structure
 
 
-class Pairs(NamedTuple):
-    """What is between the vertices of pairs of cells."""
+class Costs(NamedTuple):
+    """Costs of matching the vertices of p pairs of cells."""
 
-    cost: np.ndarray  # (p, 8, 8) of a match in OTMANN, at most 2
-    labels: np.ndarray  # (p, 8, 8) the same of labels alone
+    match: np.ndarray  # (p, 8, 8) of a match in OTMANN, at most 2
+    labels: np.ndarray  # (p, 8, 8) the part of the labels
 
 
-def transport(config: Config) -> list[Row]:
-    """Solvers in turn, on one core, by pair of NAS-Bench-201 cells."""
+class Problems(NamedTuple):
+    """Random pairs of cells, prepared for all solvers."""
+
+    x: Cells
+    y: Cells
+    costs: Costs
+    graphs: tuple  # adjacency matrices (p, 8, 8) of x and y, and their masses (p, 8)
+    compact: list[list[np.ndarray]]  # the first pairs as POT takes them: `_compact`
+    full: np.ndarray  # (p, 8, 8) costs of other pairs, of cells with all 8 vertices
+
+
+def transport(config: Config) -> list[Measurement]:
+    """Times five solvers on one core, by pair of NAS-Bench-201 cells.
+
+    Raises: `ValueError` if jaxnas and a peer differ where both are exact.
+    """
+    problems = _problems(config)
+    sections = (_assignment, _sinkhorn, _gromov, _fused_gromov, _otmann)
+    with timing.one_core():
+        return [row for section in sections for row in section(config, problems)]
+
+
+def _problems(config: Config) -> Problems:
     rng, size = np.random.default_rng(0), (2, config.transport_pairs, 6)
-    few = range(min(config.pairs, config.transport_pairs))
     x, y = (cells(arch) for arch in rng.integers(0, 5, size))
-    cost, labels = between(x, y)
+    costs = between(x, y)
     graphs = (x.structure.adj, y.structure.adj, x.structure.mass, y.structure.mass)
-    compact = [_compact((cost, labels), graphs, i) for i in few]
-    # Cells without `none` have all 8 vertices, so an assignment is exact transport.
-    full = between(*(cells(arch) for arch in rng.integers(1, 5, size))).cost
-    exact, uniform = full[: len(few)].astype(np.float64), np.full(8, 1 / 8)
-    programmes = [_programme(x.layers, y.layers, i) for i in few]
-    gromov, settings = ot.gromov, {"symmetric": False, "max_iter": STEPS}
+    few = range(min(config.pairs, config.transport_pairs))
+    compact = [_compact(costs, graphs, i) for i in few]
+    # Cells without `none` have all 8 vertices.
+    full = between(*(cells(arch) for arch in rng.integers(1, 5, size))).match
+    return Problems(x, y, costs, graphs, compact, full)
+
+
+def _assignment(config: Config, problems: Problems) -> list[Measurement]:
+    """Between 8 and 8 vertices of equal mass an assignment is exact transport."""
+    exact, uniform = problems.full.astype(np.float64), np.full(8, 1 / 8)
 
     def assigned(i: int) -> float:
         return exact[i][linear_sum_assignment(exact[i])].sum() / 8
 
-    def fused(i: int) -> float:
-        costs, structures = compact[i][1], compact[i][2:]
-        return gromov.fused_gromov_wasserstein2(costs, *structures, **settings)
+    return _group(
+        config,
+        "exact transport between 8 and 8 vertices of equal mass",
+        lambda c: solvers.assignment(c) / 8,
+        (problems.full,),
+        {
+            "POT emd2": lambda i: ot.emd2(uniform, uniform, exact[i], **FAST),
+            "scipy linear_sum_assignment": assigned,
+        },
+        tolerance=1e-5,
+    )
 
-    with timing.one_core():
-        return [
-            *_group(
-                config,
-                "exact transport between 8 and 8 vertices of equal mass",
-                lambda c: solvers.assignment(c) / 8,
-                (full,),
-                {
-                    "POT emd2": lambda i: ot.emd2(uniform, uniform, exact[i], **FAST),
-                    "scipy linear_sum_assignment": assigned,
-                },
-                tolerance=1e-5,
-            ),
-            *_group(
-                config,
-                "transport between vertices of equal mass, 2 to 8 of them",
-                solvers.sinkhorn,
-                (cost, *graphs[2:]),
-                {"POT emd2": lambda i: ot.emd2(*compact[i][4:], compact[i][0], **FAST)},
-                ott=general.sinkhorn,
-            ),
-            *_group(
-                config,
-                "Gromov-Wasserstein between directed edges",
-                solvers.gromov_wasserstein,
-                graphs,
-                {
-                    "POT, conditional gradient": lambda i: gromov.gromov_wasserstein2(
-                        *compact[i][2:], **settings
-                    )
-                },
-                # It takes symmetric structures only: so as many steps, for other values.
-                ott=lambda a, b, u, v: general.gromov_wasserstein(
-                    a + a.T, b + b.T, u, v, epsilon=0.05
-                ),
-            ),
-            *_group(
-                config,
-                "fused Gromov-Wasserstein, labels and edges",
-                solvers.fused_gromov_wasserstein,
-                (*graphs, labels),
-                {"POT, conditional gradient": fused},
-            ),
-            *_group(
-                config,
-                "OTMANN",
-                layer_matching.otmann(SPACE.labels),
-                (x.layers, y.layers),
-                {"POT emd2, costs ready": lambda i: ot.emd2(*programmes[i], **FAST)},
-                tolerance=1e-4,
-            ),
-        ]
+
+def _sinkhorn(config: Config, problems: Problems) -> list[Measurement]:
+    def exact(i: int) -> float:
+        cost, *_, u, v = problems.compact[i]
+        return ot.emd2(u, v, cost, **FAST)
+
+    return _group(
+        config,
+        "transport between vertices of equal mass, 2 to 8 of them",
+        solvers.sinkhorn,
+        (problems.costs.match, *problems.graphs[2:]),
+        {"POT emd2": exact},
+        ott=general.sinkhorn,
+    )
+
+
+def _gromov(config: Config, problems: Problems) -> list[Measurement]:
+    def pot(i: int) -> float:
+        structures = problems.compact[i][2:]
+        options = {"symmetric": False, "max_iter": STEPS}
+        return ot.gromov.gromov_wasserstein2(*structures, **options)
+
+    def ott(a: Array, b: Array, u: Array, v: Array) -> Array:
+        # ott-jax takes symmetric structures only: as many steps, for other values.
+        return general.gromov_wasserstein(a + a.T, b + b.T, u, v, epsilon=0.05)
+
+    return _group(
+        config,
+        "Gromov-Wasserstein between directed edges",
+        solvers.gromov_wasserstein,
+        problems.graphs,
+        {"POT, conditional gradient": pot},
+        ott=ott,
+    )
+
+
+def _fused_gromov(config: Config, problems: Problems) -> list[Measurement]:
+    def pot(i: int) -> float:
+        _, labels, *structures = problems.compact[i]
+        options = {"symmetric": False, "max_iter": STEPS}
+        return ot.gromov.fused_gromov_wasserstein2(labels, *structures, **options)
+
+    return _group(
+        config,
+        "fused Gromov-Wasserstein, labels and edges",
+        solvers.fused_gromov_wasserstein,
+        (*problems.graphs, problems.costs.labels),
+        {"POT, conditional gradient": pot},
+    )
+
+
+def _otmann(config: Config, problems: Problems) -> list[Measurement]:
+    x, y = problems.x.layers, problems.y.layers
+    programmes = [_programme(x, y, i) for i in range(len(problems.compact))]
+    return _group(
+        config,
+        "OTMANN",
+        layer_matching.otmann(SPACE.labels),
+        (x, y),
+        {"POT emd2, costs ready": lambda i: ot.emd2(*programmes[i], **FAST)},
+        tolerance=1e-4,
+    )
 
 
 def cells(arch: np.ndarray) -> Cells:
-    """Architectures (p, 6) as solvers see them."""
+    """Prepares architectures (p, 6) for the solvers."""
     gromov = graph_distances.gromov_wasserstein(SPACE)
     layers = in_chunks(layer_matching.cell_layers(SPACE), arch.astype(np.int32))
     return Cells(layers, in_chunks(gromov.prepare, arch.astype(np.int32)))
 
 
-def between(x: Cells, y: Cells) -> Pairs:
-    """The costs of matching the vertices of pairs of cells."""
+def between(x: Cells, y: Cells) -> Costs:
+    """Computes the costs of matching the vertices of pairs of cells."""
     costs = graph_distances.mismatch_costs(SPACE).astype(np.float32)
     labels = costs[x.layers.label[:, :, None], y.layers.label[:, None]]
     paths = np.abs(x.layers.paths[:, :, None] - y.layers.paths[:, None]).mean(-1)
-    return Pairs(np.minimum(labels + 0.5 * paths, graph_distances.FORBIDDEN), labels)
+    return Costs(np.minimum(labels + 0.5 * paths, graph_distances.FORBIDDEN), labels)
 
 
-def _compact(costs: tuple, graphs: tuple, i: int) -> list[np.ndarray]:
-    """Pair `i` without padding, as POT takes it: costs, labels, edges and masses."""
-    known, other = (graphs[2][i] > 0, graphs[3][i] > 0)
-    cut = [(known, other), (known, other), (known, known), (other, other)]
+def _compact(costs: Costs, graphs: tuple, i: int) -> list[np.ndarray]:
+    """Pair `i` without padding: both costs, both adjacency matrices and both masses."""
+    of_x, of_y = (graphs[2][i] > 0, graphs[3][i] > 0)
+    cut = [(of_x, of_y), (of_x, of_y), (of_x, of_x), (of_y, of_y)]
     square = zip((*costs, *graphs[:2]), cut, strict=True)
     arrays = [np.array(a[i][np.ix_(*c)], np.float64) for a, c in square]
-    return [*arrays, *(np.full(k.sum(), 1 / k.sum()) for k in (known, other))]
+    return [*arrays, *(np.full(k.sum(), 1 / k.sum()) for k in (of_x, of_y))]
 
 
 def _programme(x: layer_matching.Layers, y: layer_matching.Layers, i: int) -> tuple:
-    """OTMANN as the paper solves it, with a layer for what is not matched."""
-    known = [(z.label[i][z.label[i] >= 0], z.paths[i][z.label[i] >= 0]) for z in (x, y)]
-    labels, paths = zip(*known, strict=True)
+    """OTMANN of pair `i` as the paper solves it, with a layer for unmatched mass."""
+    present = [z.label[i] >= 0 for z in (x, y)]
+    labels = [z.label[i][k] for z, k in zip((x, y), present, strict=True)]
+    paths = [z.paths[i][k] for z, k in zip((x, y), present, strict=True)]
     ends = len(SPACE.labels)
     mass = [
         np.where(z < ends, 1.0, layer_matching.ENDS * (z < ends).sum()) for z in labels
@@ -167,22 +211,31 @@ def _group(
     *,
     tolerance: float | None = None,
     ott: Callable | None = None,
-) -> list[Row]:
-    """Ours on all pairs, `loops` on a few; values are compared with the first loop's.
+) -> list[Measurement]:
+    """Times a solver on all pairs and loops on a few, and compares their values.
 
-    Raises: `ValueError` if they differ by more than `tolerance`.
+    Args:
+      config: the numbers of pairs and repeats.
+      title: of the group.
+      solve: the solver of jaxnas, for one pair.
+      problems: its arguments, of all pairs.
+      loops: solvers of other libraries, by the index of a pair.
+      tolerance: of the difference to the first loop; default: any.
+      ott: the solver of ott-jax, with the arguments of `solve`.
+
+    Raises: `ValueError` if values differ by more than `tolerance`.
     """
     few = range(min(config.pairs, config.transport_pairs))
-    program = jax.jit(lambda *some: in_blocks(solve, *some))
+    program = jax.jit(lambda *arrays: in_blocks(solve, *arrays))
     problems = jax.device_put(problems)
     name = "jaxnas in float32"
     calls = {name: lambda: program(*problems).block_until_ready()}
     calls |= {n: lambda f=f: [f(i) for i in few] for n, f in loops.items()}
     num = {name: config.transport_pairs} | {n: len(few) for n in loops}
     if ott and config.ott_pairs:
-        some = jax.tree.map(lambda a: a[: config.ott_pairs], problems)
+        part = jax.tree.map(lambda a: a[: config.ott_pairs], problems)
         mapped = jax.jit(jax.vmap(ott))
-        calls["ott-jax, vmapped"] = lambda: mapped(*some).block_until_ready()
+        calls["ott-jax, vmapped"] = lambda: mapped(*part).block_until_ready()
         num["ott-jax, vmapped"] = min(config.ott_pairs, config.transport_pairs)
     times = timing.in_turn(calls, config.repeats)
     first = next(iter(loops.values()))
@@ -194,5 +247,5 @@ def _group(
     scaled = {n: t.scaled(1e6 / num[n]) for n, t in times.items()}
     rows = timing.compare(f"a pair: {title}", "us", scaled)
     rank = np.corrcoef(rankdata(ours), rankdata(theirs))[0, 1]
-    said = f", {apart.mean():.2g} of {theirs.mean():.2g} off, rank {rank:.3f}"
-    return [rows[0]._replace(what=name + said), *rows[1:]]
+    difference = f", {apart.mean():.2g} of {theirs.mean():.2g} off, rank {rank:.3f}"
+    return [rows[0]._replace(what=name + difference), *rows[1:]]

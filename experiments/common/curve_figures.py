@@ -1,4 +1,4 @@
-"""Figures of learning curves. Files only: nothing opens a window."""
+"""Figures of learning curves, written as png files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def table_signal(
     *,
     label: str,
 ) -> None:
-    """How far apart architectures are, and how well epochs rank them, as a png.
+    """Draws the spread of architectures by epoch, and how well epochs rank them.
 
     Args:
       path: the png, written atomically.
       curves: (n, e) percent.
-      between, final: (e,) Spearman of an epoch with the same and with the last epoch of
-        another run.
+      between: (e,) Spearman of an epoch with the same epoch of another run.
+      final: (e,) Spearman of an epoch with the last epoch of another run.
       label: of the accuracies.
     """
     epochs = np.arange(1, curves.shape[1] + 1)

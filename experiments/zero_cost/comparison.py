@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -107,7 +107,8 @@ def _correlations(scores: Sequence[Score]) -> np.ndarray:
 
 
 def _interval(
-    correlation, x: np.ndarray, y: np.ndarray, weights: jax.Array
+    correlation: Callable, x: np.ndarray, y: np.ndarray, weights: jax.Array
 ) -> Interval:
+    """A rank correlation of x and y (n,), and the ends of its bootstrap interval."""
     low, high = np.quantile(np.asarray(correlation(x, y, weights)), SHARES)
     return float(correlation(x, y)), float(low), float(high)

@@ -1,10 +1,10 @@
 """Search for the best score in a table: random search, and evolution by best mutants.
 
-As in the Free-Training NAS project (Capobianco, Compagnone and De Cristofaro). Evolution
-there is not that of `evolution`: a child is the best of all mutants of its parent, because
-scores cost next to nothing. What a run costs is told in two ways: as there, where a score
-is computed anew whenever it is looked up, and by the different architectures that are
-scored, which is all that has to be paid.
+The algorithms of the Free-Training NAS project (Capobianco, Compagnone and De Cristofaro).
+Its evolution is not that of `jaxnas.search.evolution`: a child is the best of all mutants
+of its parent, because scores cost next to nothing. The cost of a run is counted twice: as
+in the project, where a score is computed anew at every lookup, and by the different
+architectures that are scored, each of which has to be paid once.
 
     table = score_table(SPACE, rows.arch, score, seconds)
     runs = jax.jit(jax.vmap(functools.partial(evolution, table=table)))(keys)
@@ -25,22 +25,22 @@ from jaxnas.types import Array, check_sizes
 
 
 class ScoreTable(NamedTuple):
-    """All n architectures of a space by row, as a pytree."""
+    """The scores of all n architectures of a space, as a pytree."""
 
     order: Array  # (n,) int32, as from `ranks.ordinal`
-    seconds: Array  # (n,) that scoring takes
+    seconds: Array  # (n,) to compute the score
     near: Array  # (n, k) int32, rows of the mutants, by position, then by choice
 
 
 class ScoreRun(NamedTuple):
-    """What one run visited, and what it cost."""
+    """The architectures that one run visited, and their cost."""
 
     row: Array  # (t,) int32, the architectures that were visited, in order
     incumbent: Array  # (t,) int32, the best so far; -1 until a score is positive
-    charged: Array  # () seconds, as the reference counts
+    charged: Array  # () seconds, as the reference counts them: for every lookup
     lookups: Array  # () int32, scores that were looked up
     distinct: Array  # () int32, different architectures among them
-    seconds: Array  # () that scoring these takes
+    seconds: Array  # () to score each of these once
 
 
 def score_table(
@@ -49,6 +49,7 @@ def score_table(
     """Prepares a complete table of scores, on the host.
 
     Args:
+      space: of n architectures, all of whose vectors are valid.
       arch: (n, d) all vectors of the space, in any order.
       score: (n,) higher is better, in any precision; NaN is the worst, as is -inf.
       seconds: (n,) what scoring costs; NaN where it is not known.
@@ -62,36 +63,41 @@ def score_table(
         raise ValueError(
             f"{num} architectures have {len(score)} scores and {len(seconds)} times"
         )
-    code = np.asarray(
-        in_chunks(lambda arch: rank(space, arch), np.asarray(arch, np.int32))
-    )
-    place = np.argsort(code)
-    if len(np.unique(code)) != space.size or num != space.size:
+    archs = np.asarray(arch, np.int32)
+    ranks_of = np.asarray(in_chunks(lambda arch: rank(space, arch), archs))
+    row_of = np.argsort(ranks_of)
+    if len(np.unique(ranks_of)) != space.size or num != space.size:
         raise ValueError(
             f"wanted each of the {space.size} architectures of {space.name} once, "
-            f"found {num} rows, {len(np.unique(code))} of them different"
+            f"found {num} rows, {len(np.unique(ranks_of))} of them different"
         )
 
-    def codes_near(arch: Array) -> tuple[Array, Array]:
+    def mutants(arch: Array) -> tuple[Array, Array]:
         changed, valid = neighbours(space, arch)
-        # `neighbours` counts on from the choice that there is: put them in order.
+        # `neighbours` cycles from the present choice on: put the choices in order.
         position = jnp.argmax(changed != arch, axis=1)
         value = jnp.take_along_axis(changed, position[:, None], 1)[:, 0]
         ascending = jnp.lexsort((value, position))
         return rank(space, changed)[ascending], valid.all()
 
-    near, valid = in_chunks(codes_near, np.asarray(arch, np.int32))
+    near, valid = in_chunks(mutants, archs)
     if not valid.all():
         raise ValueError(f"some vectors of {space.name} are not valid architectures")
     return ScoreTable(
         jnp.asarray(ranks.ordinal(score)),
         jnp.asarray(seconds, jnp.float32),
-        jnp.asarray(place[np.searchsorted(code, near, sorter=place)], jnp.int32),
+        jnp.asarray(row_of[np.searchsorted(ranks_of, near, sorter=row_of)], jnp.int32),
     )
 
 
 def random_scores(key: Array, table: ScoreTable, *, visits: int = 500) -> ScoreRun:
-    """Visits architectures uniformly, with replacement."""
+    """Visits architectures uniformly at random, with replacement.
+
+    Args:
+      key: of the run.
+      table: of scores.
+      visits: in all.
+    """
     check_sizes(visits=visits)
     row = jax.random.randint(key, (visits,), 0, table.order.shape[0], jnp.int32)
     charged = table.seconds[row].sum()
@@ -115,12 +121,17 @@ def evolution(
     oldest member dies. The incumbent is the best of all that were visited.
 
     Args:
+      key: of the run.
+      table: of scores.
       visits: in all; the first population is part of them.
-      population, tournament: members; how many are drawn, without replacement.
-      warmup: where more than `population`, so many random architectures are scored, and
-        the best of them are the first population, the best the oldest.
+      population: members at any time.
+      tournament: members of a tournament, drawn without replacement.
+      warmup: number of random architectures that are scored first if it is larger than
+        `population`; the best of them are the first population, the best the oldest.
+      wander: probability that the child is any mutant of its parent.
 
-    Raises: `ValueError` for sizes below 1, and sizes that do not fit in each other.
+    Raises: `ValueError` for sizes below 1, unless tournament <= population <= visits, and
+      for a probability outside of [0, 1].
     """
     check_sizes(visits=visits, population=population, tournament=tournament)
     if not tournament <= population <= visits:
@@ -142,15 +153,15 @@ def evolution(
     def step(members: Array, key: Array):
         key_drawn, key_wander, key_any = jax.random.split(key, 3)
         # Members are in the order of their age, the oldest first.
-        places = jax.random.choice(key_drawn, population, (tournament,), replace=False)
-        rows = members[jnp.sort(places)]
+        drawn = jax.random.choice(key_drawn, population, (tournament,), replace=False)
+        rows = members[jnp.sort(drawn)]
         parent = rows[_last_best(table.order[rows])]
         mutants = table.near[parent]
         best = _last_best(table.order[mutants])
         any_one = jax.random.randint(key_any, (), 0, num_near)
         wanders = jax.random.uniform(key_wander) < wander
         child = mutants[jnp.where(wanders, any_one, best)]
-        # A slip of the reference: mutants are not charged where it wanders.
+        # An oversight of the reference: mutants are free of charge where it wanders.
         charge = jnp.where(wanders, 0.0, table.seconds[mutants].sum())
         return jnp.append(members[1:], child), (child, mutants, charge)
 
@@ -171,7 +182,9 @@ def expected_random(
     to b of n from below, with probability (b / n)^t - (a / n)^t.
 
     Args:
-      score, value: (n,), of all architectures.   visits: t.
+      score: (n,) of all architectures, higher is better.
+      value: (n,) what is reported of the best-scored one, such as its accuracy.
+      visits: t.
     """
     _, group, size = np.unique(
         ranks.ordinal(score), return_inverse=True, return_counts=True
@@ -184,18 +197,22 @@ def expected_random(
 
 
 def _last_best(order: Array) -> Array:
+    """The index () of the largest of `order` (m,), of equal ones the last."""
     return order.shape[0] - 1 - jnp.argmax(order[::-1])
 
 
 def _incumbents(table: ScoreTable, row: Array) -> Array:
-    # As there, a run begins with no architecture and the score 0.
+    """The incumbent (t,) after each visit; -1 until a score is positive.
+
+    As in the reference, a run begins with no architecture and the score 0.
+    """
     order = table.order[row]
-    place = metrics.incumbent(jnp.where(order > 0, order, jnp.nan))
-    return jnp.where(place < 0, -1, row[jnp.maximum(place, 0)])
+    visit = metrics.incumbent(jnp.where(order > 0, order, jnp.nan))
+    return jnp.where(visit < 0, -1, row[jnp.maximum(visit, 0)])
 
 
 def _paid(table: ScoreTable, scored: Array) -> tuple[Array, Array, Array]:
-    """Lookups, different architectures, and the seconds that these take."""
+    """The numbers of lookups and of distinct architectures, and the seconds of these."""
     seen = jnp.zeros(table.order.shape, bool).at[scored].set(True)
     seconds = jnp.sum(jnp.where(seen, table.seconds, 0.0))
     return jnp.int32(scored.shape[0]), seen.sum(dtype=jnp.int32), seconds

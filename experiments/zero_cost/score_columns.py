@@ -58,6 +58,7 @@ def datasets(table: BenchmarkTable, names: Sequence[str] = ()) -> tuple[str, ...
     """Validates names of datasets, or returns the default ones of a table.
 
     Args:
+      table: of accuracies.
       names: datasets that the user asks for; default: those of `IMAGES` that have test
         accuracies in the table, or if there are none all that have.
 

@@ -1,4 +1,4 @@
-"""Figures of scores of untrained networks. Files only: nothing opens a window."""
+"""Figures of scores of untrained networks, written as png files."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxnas.io import files
-from jaxnas.studies.figures import COLOURS, STYLE, looks
+from jaxnas.studies.figures import COLOURS, STYLE, line_styles
 
-# Cells that failed to train would flatten all that is above them.
+# Share of the worst cells, which failed to train and would flatten the others.
 LEFT_OUT = 0.05
-# Value, and the two ends of its interval.
+# A value, and the two ends of its interval.
 Interval = tuple[float, float, float]
 
 
 def correlations(
     path: str | Path, values: Mapping[str, Mapping[str, Interval]], *, label: str
 ) -> None:
-    """Correlations and their intervals, as a png.
+    """Draws correlations and their intervals.
 
     Args:
+      path: the png, written atomically.
       values: by dataset, then by score; all have the same scores, drawn from the top.
       label: of the axis.
     """
@@ -58,12 +59,14 @@ def score_scatter(
     title: str,
     label: str,
 ) -> None:
-    """Accuracy over the rank of each score, a panel each, as a png.
+    """Draws accuracy over the rank of each score, in a panel each.
 
     Args:
+      path: the png, written atomically.
       scores: rank from 0, the worst, to 1, and accuracy in percent, (n,) each; the
         worst by accuracy are left out.
-      title: of the whole.   label: of the accuracy.
+      title: above the figure.
+      label: of the accuracy.
     """
     columns = min(4, len(scores))
     rows = -(-len(scores) // columns)
@@ -91,9 +94,9 @@ def score_scatter(
 def pairs_matrix(
     path: str | Path, names: list[str], values: np.ndarray, *, title: str
 ) -> None:
-    """A matrix (m, m) of correlations between all pairs of `names`, as a png."""
+    """Draws a matrix (m, m) of correlations between all pairs of `names`."""
     num = len(names)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         size = (2.2 + 0.55 * num, 1.9 + 0.5 * num)
         figure = Figure(figsize=size, dpi=120, layout="constrained")
         axis = figure.subplots()
@@ -117,12 +120,20 @@ def recall_curves(
     title: str,
     label: str,
 ) -> None:
-    """How many of the best-scored (k,) are good, by how many are chosen, as a png."""
+    """Draws the share of good cells that are among the best-scored.
+
+    Args:
+      path: the png, written atomically.
+      counts: (k,) numbers of best-scored cells.
+      recalls: (k,) shares, by score.
+      title: above the figure.
+      label: of the shares.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4), dpi=120, layout="constrained")
         axis = figure.subplots()
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        look = looks(list(recalls))
+        look = line_styles(list(recalls))
         for name, values in recalls.items():
             axis.plot(counts, values, label=name, linewidth=1.6, **look[name])
         axis.set_xscale("log")

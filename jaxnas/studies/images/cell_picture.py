@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
@@ -65,7 +66,7 @@ def draw(path: str | Path, arch: str, *, title: str) -> None:
         files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _arrow(axis, edge: tuple[int, int], op: int, used: bool) -> None:
+def _arrow(axis: Axes, edge: tuple[int, int], op: int, used: bool) -> None:
     """Draws an edge (from node, to node) and the name of its operation."""
     start, end = (node * SPACING for node in edge)
     bend = BEND[edge]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -45,7 +46,7 @@ def draw_trainings(
         files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _search(axis, searched: np.ndarray) -> None:
+def _search(axis: Axes, searched: np.ndarray) -> None:
     """The last accuracy of each training (n, epochs), and the incumbent's."""
     number, last = np.arange(1, len(searched) + 1), searched[:, -1]
     axis.plot(number, last, "o", color=COLOURS[4], markersize=4, label="trained cell")
@@ -56,7 +57,9 @@ def _search(axis, searched: np.ndarray) -> None:
     axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
 
 
-def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> None:
+def _learning(
+    axis: Axes, searched: np.ndarray, finalists: Sequence[np.ndarray]
+) -> None:
     """Learning curves of the search (n, epochs) and of the finalists."""
     for curve in searched:
         axis.plot(_epochs(curve), curve, color="#bbbbbb", linewidth=0.8, zorder=1)
@@ -73,7 +76,7 @@ def _learning(axis, searched: np.ndarray, finalists: Sequence[np.ndarray]) -> No
     axis.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
 
 
-def _final(axis, trained: np.ndarray, test: tuple[float, float, float]) -> None:
+def _final(axis: Axes, trained: np.ndarray, test: tuple[float, float, float]) -> None:
     """The training accuracy (epochs,) and the test accuracy with its interval."""
     accuracy, low, high = test
     axis.plot(
@@ -97,7 +100,7 @@ def _epochs(curve: np.ndarray) -> np.ndarray:
     return np.arange(1, len(curve) + 1)
 
 
-def _label(axis, title: str, x: str, y: str) -> None:
+def _label(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
@@ -106,7 +109,7 @@ def _label(axis, title: str, x: str, y: str) -> None:
     axis.set_xlim(min(low, 0.5), max(high, 1.5))
 
 
-def _limits(axis, values: np.ndarray) -> None:
+def _limits(axis: Axes, values: np.ndarray) -> None:
     """Sets the limits of the accuracies without the worst; NaN does not count."""
     finite = values[np.isfinite(values)]
     if len(finite):
