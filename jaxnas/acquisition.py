@@ -87,7 +87,7 @@ def top(key: Array, utility: Array, k: int) -> Array:
     Points to avoid have utility -inf; NaN counts as -inf.
     """
     utility = jnp.where(jnp.isnan(utility), -jnp.inf, utility)
-    lottery = draw_lots(key, utility.shape[0]) | 1
+    lottery = tie_breakers(key, utility.shape[0]) | 1
     if k == 1:
         tied = utility == utility.max()
         return jnp.argmax(jnp.where(tied, lottery, 0))[None]
@@ -95,7 +95,7 @@ def top(key: Array, utility: Array, k: int) -> Array:
     return order[jax.lax.top_k(utility[order], k)[1]]
 
 
-def draw_lots(key: Array, num: int) -> Array:
+def tie_breakers(key: Array, num: int) -> Array:
     """Different pseudo-random numbers (num,) uint32, one for each point.
 
     A bijective mix (the finaliser of MurmurHash3) of the index and one random word:

@@ -88,7 +88,13 @@ def test_batches_side_by_side(tmp_path, workers):
     one = go(tmp_path / "one", evolution(3), 8)
     new: list = []
     with ThreadPoolExecutor(workers) as executor:
-        both = go(tmp_path / "two", evolution(3), 8, executor=executor, tell=new.append)
+        both = go(
+            tmp_path / "two",
+            evolution(3),
+            8,
+            executor=executor,
+            on_evaluation=new.append,
+        )
     same(one, both)
     assert sorted((e.step, e.slot) for e in new) == [(e.step, e.slot) for e in one]
 
@@ -103,7 +109,7 @@ def together(asked):
         score = jnp.where(wanted, jnp.array(score), 7e7)
         return Result(score, score[:, None], jnp.full(len(wanted), 2.0))
 
-    return drive.Together(evaluate)
+    return drive.BatchObjective(evaluate)
 
 
 def test_steps_that_are_evaluated_together(tmp_path):
@@ -128,18 +134,18 @@ def test_what_is_evaluated_together_is_checked(tmp_path):
 
     options = dict(search=evolution(batch=4), steps=5)
     with pytest.raises(ValueError, match=r"returned scores \(1,\) and costs \(1,\)"):
-        go(tmp_path / "s", function=drive.Together(one_number), **options)
-    nothing = drive.Together(lambda key, query: None)
+        go(tmp_path / "s", function=drive.BatchObjective(one_number), **options)
+    nothing = drive.BatchObjective(lambda key, query: None)
     with pytest.raises(ValueError, match="together returned NoneType: wanted a Result"):
         go(tmp_path / "n", function=nothing, **options)
-    words = drive.Together(lambda key, query: Result(["a"] * 4, None, None))
+    words = drive.BatchObjective(lambda key, query: Result(["a"] * 4, None, None))
     with pytest.raises(ValueError, match="together returned no numbers"):
         go(tmp_path / "n", function=words, **options)
-    flat = drive.Together(lambda key, query: Result(*[jnp.zeros(4)] * 3))
+    flat = drive.BatchObjective(lambda key, query: Result(*[jnp.zeros(4)] * 3))
     with pytest.raises(ValueError, match=r"curves \(4,\): wanted \(4, points\)"):
         go(tmp_path / "n", function=flat, **options)
     with pytest.raises(ValueError, match=r"takes \(query\): wanted \(key, query\)"):
-        go(tmp_path / "t", function=drive.Together(lambda query: None), **options)
+        go(tmp_path / "t", function=drive.BatchObjective(lambda query: None), **options)
     with ThreadPoolExecutor(1) as pool_of_one:
         with pytest.raises(ValueError, match="has no executor"):
             go(tmp_path / "t", function=together([]), executor=pool_of_one, **options)

@@ -85,7 +85,7 @@ def draws(space, num=300, seed=0):
 def canonical(space, arch):
     """What tells architectures apart, as a tuple, without the identity."""
     if space.name == "nasbench101":
-        return int(nb101.code(jnp.asarray(arch)))
+        return int(nb101.canonical_id(jnp.asarray(arch)))
     if space.active is not None:
         arch = np.where(np.asarray(space.active(jnp.asarray(arch))), arch, -1)
     return tuple(int(choice) for choice in arch)
@@ -145,7 +145,7 @@ def test_an_identity_below_two_to_the_64_is_the_rank(case):
     rank = 0
     for choice, place in zip(choices, arch, strict=True):
         rank = rank * choice + place
-    assert identity.keys(np.asarray(words)[None])[0] == rank
+    assert identity.to_uint64(np.asarray(words)[None])[0] == rank
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.data())
@@ -184,12 +184,12 @@ HASH_OF_ZEROS = "0xb46d3cd048c515d6"
 @given(st.sets(st.integers(0, 2**64 - 1), min_size=1, max_size=40), st.data())
 @settings(max_examples=30)
 def test_search_against_a_dictionary(numbers, data):
-    known = identity.words(np.array(sorted(numbers), np.uint64))
+    known = identity.from_uint64(np.array(sorted(numbers), np.uint64))
     near = [n + d for n in numbers for d in (-1, 0, 1) if 0 <= n + d < 2**64]
     wanted = data.draw(st.sampled_from(near))
-    found = identity.search(
+    found = identity.find(
         jnp.asarray(known),
-        jnp.asarray(identity.words(np.array([wanted], np.uint64))[0]),
+        jnp.asarray(identity.from_uint64(np.array([wanted], np.uint64))[0]),
     )
     place = {n: i for i, n in enumerate(sorted(numbers))}
     assert int(found) == place.get(wanted, -1)

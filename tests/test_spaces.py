@@ -172,7 +172,7 @@ def test_a_space_can_be_a_static_argument(space):
 @every_space
 def test_check_returns_what_is_right(space):
     arch = samples(space)[0]
-    checked = base.check(space, arch.astype(np.int64))
+    checked = base.validate_arch(space, arch.astype(np.int64))
     assert checked.dtype == np.int32
     np.testing.assert_array_equal(checked, arch)
 
@@ -192,7 +192,7 @@ def test_check_returns_what_is_right(space):
 )
 def test_check_says_what_is_wrong(space, arch, words):
     with pytest.raises(ValueError, match=words) as error:
-        base.check(space, np.array(arch))
+        base.validate_arch(space, np.array(arch))
     assert "\n" not in str(error.value)
 
 
@@ -323,7 +323,7 @@ def relabelled(rng, arch):
 
 
 def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
-    code = in_chunks(nb101.code, cells101)
+    code = in_chunks(nb101.canonical_id, cells101)
     assert len(np.unique(code)) == len(cells101) == nb101.SPACE.size == 423_624
     assert code.dtype == np.int32 and in_chunks(nb101.is_valid, cells101).all()
 
@@ -332,13 +332,13 @@ def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
     others = relabelled(rng, cells101[some])
     # Many cells have a single forward order.
     assert (others != cells101[some]).any(1).sum() >= 1000
-    np.testing.assert_array_equal(in_chunks(nb101.code, others), code[some])
+    np.testing.assert_array_equal(in_chunks(nb101.canonical_id, others), code[some])
 
     # Whatever is sampled or mutated is one of them.
     ordered = np.sort(code)
     mutants = batched(base.mutate, nb101.SPACE)(keys(seed=3), samples(nb101.SPACE))
     for arch in (samples(nb101.SPACE), np.asarray(mutants)):
-        theirs = in_chunks(nb101.code, arch)
+        theirs = in_chunks(nb101.canonical_id, arch)
         found = ordered[np.minimum(np.searchsorted(ordered, theirs), len(code) - 1)]
         np.testing.assert_array_equal(found, theirs)
 
@@ -346,7 +346,7 @@ def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
 def test_what_hangs_loose_does_not_count():
     matrix = np.zeros((7, 7), int)
     matrix[[0, 1], [1, 6]] = 1
-    code = jax.jit(nb101.code)
+    code = jax.jit(nb101.canonical_id)
     plain = nb101.from_matrix(matrix, ["maxpool3x3"] + ["conv1x1-bn-relu"] * 4)
     matrix[[0, 3, 2], [3, 5, 6]] = 1  # a dead end, and a vertex without any input
     loose = nb101.from_matrix(matrix, ["maxpool3x3"] + ["conv3x3-bn-relu"] * 4)
@@ -359,7 +359,7 @@ def test_what_hangs_loose_does_not_count():
 
 def test_matrices_there_and_back(cells101):
     rng = np.random.default_rng(1)
-    code = jax.jit(nb101.code)
+    code = jax.jit(nb101.canonical_id)
     for arch in cells101[rng.choice(len(cells101), 40, replace=False)]:
         matrix, names = nb101.to_matrix(arch)
         assert names[0] == "input" and names[-1] == "output"

@@ -60,7 +60,7 @@ def random_search(
             )
     rows = capacity or 0
     if same is not None:
-        by_class = identity.from_code(same)
+        by_class = identity.from_integer(same)
         space = dataclasses.replace(space, identity=by_class, size=None)
 
     def init(key: Array) -> RandomState:

@@ -229,7 +229,7 @@ def product(
                 f"{text!r} is not an architecture of {name}: wanted {len(given)} "
                 "numbers with commas between them"
             ) from None
-        return check(space, numbers)
+        return validate_arch(space, numbers)
 
     space = Space(
         name=name,
@@ -245,7 +245,7 @@ def product(
 
 def identify(space: Space, archs: np.ndarray) -> np.ndarray:
     """Sortable identities (n,) uint64 of architectures (n, d), on the host."""
-    return identities.keys(in_chunks(space.identity, np.asarray(archs, np.int32)))
+    return identities.to_uint64(in_chunks(space.identity, np.asarray(archs, np.int32)))
 
 
 def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:
@@ -267,7 +267,7 @@ def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:
     return given.astype(np.int32)
 
 
-def check(space: Space, arch: Array | np.ndarray) -> np.ndarray:
+def validate_arch(space: Space, arch: Array | np.ndarray) -> np.ndarray:
     """Returns `arch` as int32 (d,), or raises `ValueError` that says what is wrong."""
     vector = as_choices(space, arch)
     if not bool(space.is_valid(jnp.asarray(vector))):

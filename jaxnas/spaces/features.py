@@ -17,8 +17,8 @@ def prune(graph: Graph) -> Graph:
     Vertices keep their places: a dropped one has no edges, label -1 and mask False.
     """
     last = graph.adj.shape[0] - 1
-    forward = depths(graph.adj, jnp.maximum) >= 0
-    backward = depths(graph.adj[::-1, ::-1].T, jnp.maximum)[::-1] >= 0
+    forward = longest_path_depth(graph.adj) >= 0
+    backward = longest_path_depth(graph.adj[::-1, ::-1].T)[::-1] >= 0
     live = forward & backward
     ends = (jnp.arange(last + 1) == 0) | (jnp.arange(last + 1) == last)
     return Graph(
@@ -28,22 +28,37 @@ def prune(graph: Graph) -> Graph:
     )
 
 
-def depths(adj: Array, better: Callable[[Array, Array], Array]) -> Array:
-    """Layer (v,) int32 of each vertex of `adj` (v, v); -1 where the input cannot reach.
+def longest_path_depth(adj: Array) -> Array:
+    """Edges on the longest path from the input to each vertex of `adj` (v, v).
+
+    Returns: (v,) int32, 0 for vertex 0, and -1 where no path leads.
+    """
+    return _depth(adj, jnp.maximum, -1)
+
+
+def shortest_path_depth(adj: Array) -> Array:
+    """Edges on the shortest path from the input to each vertex of `adj` (v, v).
+
+    Returns: (v,) int32, 0 for vertex 0, and -1 where no path leads.
+    """
+    return _depth(adj, jnp.minimum, adj.shape[0])
+
+
+def _depth(adj: Array, choose: Callable[[Array, Array], Array], worst: int) -> Array:
+    """Depths (v,) in topological order, which is that of the vertices.
 
     Args:
-      better: `jnp.maximum` for the longest path from the input, `jnp.minimum` for the
-        shortest.
+      adj: (v, v) bool, strictly upper triangular.
+      choose: of two depths the one that counts, elementwise.
+      worst: a depth that `choose` prefers to no other; it marks unreachable vertices.
     """
-    num = adj.shape[0]
-    worst = -1 if better is jnp.maximum else num
     depth = [jnp.int32(0)]
-    for j in range(1, num):
-        best = jnp.int32(worst)
+    for j in range(1, adj.shape[0]):
+        chosen = jnp.int32(worst)
         for i in range(j):
             ahead = jnp.where(adj[i, j] & (depth[i] >= 0), depth[i] + 1, worst)
-            best = better(best, ahead)
-        depth.append(jnp.where((best == worst), -1, best))
+            chosen = choose(chosen, ahead)
+        depth.append(jnp.where(chosen == worst, -1, chosen))
     return jnp.stack(depth)
 
 
@@ -70,14 +85,18 @@ def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
 
 
 def degrees_by_depth(
-    graph: Graph, better: Callable[[Array, Array], Array] = jnp.maximum
+    graph: Graph, depth: Callable[[Array], Array] = longest_path_depth
 ) -> tuple[Array, Array, Array]:
     """In- and out-degrees summed over the vertices of each layer.
 
+    Args:
+      graph: of v vertices.
+      depth: adj (v, v) -> layers (v,): `longest_path_depth` or `shortest_path_depth`.
+
     Returns: in-degrees (v,) and out-degrees (v,) by layer, int32, and the number of
-    layers (). Vertices that the input cannot reach belong to no layer.
+      layers (). Vertices that the input cannot reach belong to no layer.
     """
-    layer = depths(graph.adj, better)
+    layer = depth(graph.adj)
     member = layer[:, None] == jnp.arange(layer.shape[0])
     degree_in, degree_out = graph.adj.sum(0), graph.adj.sum(1)
     by_layer = lambda d: jnp.sum(d[:, None] * member, 0, jnp.int32)  # noqa: E731

@@ -64,11 +64,11 @@ def _hashed(choices: tuple[int, ...]) -> Identity:
     return identity
 
 
-def from_code(code: Callable[[Array], Array]) -> Identity:
+def from_integer(number: Callable[[Array], Array]) -> Identity:
     """The identity that is a non-negative number () int32, such as a class."""
 
     def identity(arch: Array) -> Array:
-        return jnp.stack([jnp.uint32(0), code(arch).astype(jnp.uint32)])
+        return jnp.stack([jnp.uint32(0), number(arch).astype(jnp.uint32)])
 
     return identity
 
@@ -83,7 +83,7 @@ def member(wanted: Array, known: Array, valid: Array) -> Array:
     return (equal(wanted[..., None, :], known) & valid).any(-1)
 
 
-def search(known: Array, wanted: Array) -> Array:
+def find(known: Array, wanted: Array) -> Array:
     """The index () int32 of `wanted` (2,) in `known` (n, 2), ascending; -1 if absent."""
     num = known.shape[0]
 
@@ -101,14 +101,14 @@ def search(known: Array, wanted: Array) -> Array:
     return jnp.where(equal(known[at], wanted), at, -1)
 
 
-def keys(identities: np.ndarray) -> np.ndarray:
+def to_uint64(identities: np.ndarray) -> np.ndarray:
     """Identities (n, 2) as sortable uint64 (n,), on the host."""
     high, low = np.asarray(identities, np.uint64).T
     return high << np.uint64(32) | low
 
 
-def words(keys: np.ndarray) -> np.ndarray:
-    """The inverse of `keys`: (n,) uint64 as (n, 2) uint32."""
+def from_uint64(keys: np.ndarray) -> np.ndarray:
+    """The inverse of `to_uint64`: (n,) uint64 as (n, 2) uint32."""
     keys = np.asarray(keys, np.uint64)
     halves = np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)], -1)
     return halves.astype(np.uint32)

@@ -64,7 +64,7 @@ _EDGE_WEIGHT, _BACKWARD, _OP_WEIGHT = (
 )
 
 
-def code(arch: Array) -> Array:
+def canonical_id(arch: Array) -> Array:
     """A number () int32 that two vectors share if and only if their cells are isomorphic.
 
     The smallest code of the pruned cell over all orders of its interior vertices that
@@ -120,7 +120,9 @@ def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
     full = np.zeros((_VERTICES, _VERTICES), np.int32)
     full[np.ix_(place, place)] = given
     ops = [OPERATIONS.index(n) for n in names] + [0] * (_INTERIOR - len(names))
-    return base.check(SPACE, np.concatenate([full[_UPPER], ops]).astype(np.int32))
+    return base.validate_arch(
+        SPACE, np.concatenate([full[_UPPER], ops]).astype(np.int32)
+    )
 
 
 def to_matrix(arch: Array | np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -128,7 +130,7 @@ def to_matrix(arch: Array | np.ndarray) -> tuple[np.ndarray, list[str]]:
 
     Raises: `ValueError` if `arch` is not valid.
     """
-    arch = base.check(SPACE, arch)
+    arch = base.validate_arch(SPACE, arch)
     graph = jax.tree.map(np.asarray, graph_pruned(jnp.asarray(arch)))
     keep = np.flatnonzero(graph.mask)
     names = [OPERATIONS[o] for o in graph.ops[keep[1:-1]]]
@@ -153,13 +155,13 @@ def from_string(text: str) -> np.ndarray:
             f"five operations out of {', '.join(OPERATIONS)} with commas"
         )
     vector = [int(b) for b in bits] + [OPERATIONS.index(op) for op in ops]
-    return base.check(SPACE, np.array(vector, np.int32))
+    return base.validate_arch(SPACE, np.array(vector, np.int32))
 
 
 SPACE = base.Space(
     name="nasbench101",
     choices=_CHOICES,
-    identity=identity.from_code(code),
+    identity=identity.from_integer(canonical_id),
     to_string=to_string,
     from_string=from_string,
     size=NUM_CELLS,

@@ -81,7 +81,7 @@ def live_edges(arch: Array) -> Array:
     return live
 
 
-def without_dead(arch: Array) -> Array:
+def without_dead_edges(arch: Array) -> Array:
     """The architecture (6,) whose edges that are on no path have become `none`."""
     return jnp.where(live_edges(arch), arch, NONE)
 

@@ -13,7 +13,7 @@ from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
 # Mutations by the space's own rule, before an architecture stays as it is.
-TRIES = 16
+MAX_MUTATIONS = 16
 
 
 def restricted(space: Space, archs: np.ndarray) -> Space:
@@ -32,17 +32,17 @@ def restricted(space: Space, archs: np.ndarray) -> Space:
     if outside.any():
         base.as_choices(space, archs[np.argmax(outside)])
     keys, first = np.unique(base.identify(space, archs), return_index=True)
-    known, vectors = identity.words(keys), archs[first].astype(np.int32)
+    known, vectors = identity.from_uint64(keys), archs[first].astype(np.int32)
 
     def is_valid(arch: Array) -> Array:
-        found = identity.search(jnp.asarray(known), space.identity(arch))
+        found = identity.find(jnp.asarray(known), space.identity(arch))
         return (found >= 0) & space.is_valid(arch)
 
     def draw(key: Array) -> Array:
         return jnp.asarray(vectors)[jax.random.randint(key, (), 0, len(vectors))]
 
     def vary(key: Array, arch: Array) -> Array:
-        keys = jax.random.split(key, TRIES)
+        keys = jax.random.split(key, MAX_MUTATIONS)
         mutants = jax.vmap(lambda key: base.mutate(key, space, arch))(keys)
         valid = jax.vmap(is_valid)(mutants)
         return jnp.where(valid.any(), mutants[jnp.argmax(valid)], arch)

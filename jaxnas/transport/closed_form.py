@@ -13,7 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.transport.masses import check_totals, floating
+from jaxnas.transport.masses import promote_floating, require_equal_totals
 from jaxnas.types import Array, check_shapes
 
 
@@ -28,8 +28,8 @@ def wasserstein_line(u: Array, v: Array, x: Array, y: Array) -> Array:
       program the value is then the integral up to the last position.
     """
     check_shapes(u=(u, "n"), x=(x, "n"), v=(v, "m"), y=(y, "m"))
-    check_totals(u, v)
-    u, v, x, y = floating(u, v, x, y)
+    require_equal_totals(u, v)
+    u, v, x, y = promote_floating(u, v, x, y)
     position = jnp.concatenate([x, y])
     order = jnp.argsort(position)
     position = position[order]
@@ -47,7 +47,7 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
     Returns: () distance. With unequal totals the difference is created at the root.
     """
     check_shapes(u=(u, "l"), v=(v, "l"))
-    u, v = floating(u, v)
+    u, v = promote_floating(u, v)
     return jnp.sum(jnp.abs(tree_embedding(u - v, subtrees, lengths)))
 
 
@@ -90,7 +90,7 @@ def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
     return below
 
 
-def farey(order: int) -> np.ndarray:
+def farey_sequence(order: int) -> np.ndarray:
     """All fractions in [0, 1] with denominators up to `order`: (n, 2) int32, ascending.
 
     Raises: `ValueError` for an order below 1.
@@ -115,7 +115,7 @@ def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:
 
     Returns: (number of Farey fractions - 1,) in the dtype of `mass`, of floats.
     """
-    grid = farey(mass.shape[0])
+    grid = farey_sequence(mass.shape[0])
     layer = jnp.arange(mass.shape[0])
     # (i + shift) / M <= p / q, in integers: rounding would move mass across a grid point.
     reached = (layer + shift) * grid[:-1, 1:] <= grid[:-1, :1] * num_layers

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 
-from jaxnas.transport.masses import balanced
+from jaxnas.transport.masses import promote_problem
 from jaxnas.types import Array
 
 # Its square is a float32 still, which the derivative of a division needs.
 _TINY = 1e-18
 
 
-class Scaled(NamedTuple):
+class ScaledKernel(NamedTuple):
     """A kernel (n, m, ...) and the factors (n, ...), (m, ...) that make it a plan."""
 
     kernel: Array
@@ -64,10 +64,10 @@ def sinkhorn_plan(
     Raises: `ValueError` for other shapes, and for unequal totals where the values are
       known, which they are not in a compiled program.
     """
-    check(epsilon, num_steps)
+    require_solver_settings(epsilon, num_steps)
     cost, u, v = _problem(cost, u, v)
-    scaled = scale(_kernel(cost, u, v, epsilon), u, v, num_steps)
-    return with_marginals(plan_of(scaled), u, v)
+    scaled = scale_kernel(_kernel(cost, u, v, epsilon), u, v, num_steps)
+    return round_to_marginals(plan_from(scaled), u, v)
 
 
 def sinkhorn_divergence(
@@ -92,26 +92,26 @@ def sinkhorn_divergence(
 
     Raises: `ValueError` as `sinkhorn_plan`.
     """
-    check(epsilon, num_steps)
-    objective = functools.partial(regularised, epsilon=epsilon, num_steps=num_steps)
+    require_solver_settings(epsilon, num_steps)
+    objective = functools.partial(entropic_cost, epsilon=epsilon, num_steps=num_steps)
     within = objective(cost_x, u, u) + objective(cost_y, v, v)
     return objective(cost, u, v) - within / 2
 
 
-def regularised(
+def entropic_cost(
     cost: Array, u: Array, v: Array, *, epsilon: float, num_steps: int
 ) -> Array:
     """The least of <cost, P> + epsilon KL(P | u v'), (...)."""
-    check(epsilon, num_steps)
+    require_solver_settings(epsilon, num_steps)
     cost, u, v = _problem(cost, u, v)
-    plan = plan_of(scale(_kernel(cost, u, v, epsilon), u, v, num_steps))
-    plan = with_marginals(plan, u, v)
+    plan = plan_from(scale_kernel(_kernel(cost, u, v, epsilon), u, v, num_steps))
+    plan = round_to_marginals(plan, u, v)
     product = jnp.where(plan > 0, u[:, None] * v[None], 1.0)
     entropy = xlogy(plan, jnp.where(plan > 0, plan, 1.0) / product)
     return _sum(jnp.where(plan > 0, cost, 0.0) * plan + epsilon * entropy)
 
 
-def scale(kernel: Array, u: Array, v: Array, num_steps: int) -> Scaled:
+def scale_kernel(kernel: Array, u: Array, v: Array, num_steps: int) -> ScaledKernel:
     """Scales rows and columns of a kernel in turn, to sums `u` and then `v`."""
 
     def step(_: Array, columns: Array) -> Array:
@@ -120,15 +120,15 @@ def scale(kernel: Array, u: Array, v: Array, num_steps: int) -> Scaled:
 
     columns = jax.lax.fori_loop(0, num_steps, step, jnp.ones_like(v))
     rows = u / jnp.maximum(_weighted_rows(kernel, columns), _TINY)
-    return Scaled(kernel, rows, columns)
+    return ScaledKernel(kernel, rows, columns)
 
 
-def plan_of(scaled: Scaled) -> Array:
+def plan_from(scaled: ScaledKernel) -> Array:
     """The plan (n, m, ...) of a scaled kernel."""
     return scaled.rows[:, None] * scaled.kernel * scaled.columns[None]
 
 
-def with_marginals(plan: Array, u: Array, v: Array) -> Array:
+def round_to_marginals(plan: Array, u: Array, v: Array) -> Array:
     """A plan near to `plan` (n, m, ...) with exactly these marginals.
 
     Rows and then columns that have too much are scaled down, and what is missing is
@@ -142,7 +142,7 @@ def with_marginals(plan: Array, u: Array, v: Array) -> Array:
     return plan + missing_u[:, None] * (missing_v / total)[None]
 
 
-def without_least(cost: Array, u: Array, v: Array) -> Array:
+def subtract_minima(cost: Array, u: Array, v: Array) -> Array:
     """`cost` less the least of each row, then of each column, where there is mass.
 
     The same plans are optimal. Elsewhere it is inf.
@@ -164,11 +164,11 @@ def _problem(*problem: Array) -> tuple[Array, ...]:
         raise ValueError(
             f"cost, u, v must be (n, m, ...), (n, ...), (m, ...), not {found}"
         )
-    return balanced(*problem)
+    return promote_problem(*problem)
 
 
 def _kernel(cost: Array, u: Array, v: Array, epsilon: float) -> Array:
-    return jnp.exp(-without_least(cost, u, v) / epsilon)
+    return jnp.exp(-subtract_minima(cost, u, v) / epsilon)
 
 
 def _weighted_rows(kernel: Array, columns: Array) -> Array:
@@ -187,7 +187,7 @@ def _sum(x: Array) -> Array:
     return x.sum((0, 1))
 
 
-def check(epsilon: float, num_steps: int) -> None:
+def require_solver_settings(epsilon: float, num_steps: int) -> None:
     """Raises `ValueError` for settings with which no solver can begin."""
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, not {epsilon}")

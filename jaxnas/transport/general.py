@@ -12,7 +12,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from jaxnas.transport.masses import balanced
+from jaxnas.transport.masses import promote_problem
 from jaxnas.types import Array
 
 
@@ -34,9 +34,9 @@ def sinkhorn(cost: Array, u: Array, v: Array, *, epsilon: float = 0.05) -> Array
     """Regularised transport cost () of `cost` (n, m) between masses (n,) and (m,).
 
     Iterates on logarithms until it converges; the value is that of
-    `jaxnas.transport.entropic.regularised`.
+    `jaxnas.transport.entropic.entropic_cost`.
     """
-    cost, u, v = balanced(cost, u, v)
+    cost, u, v = promote_problem(cost, u, v)
     geometry = _ott("geometry.geometry").Geometry(cost, epsilon=epsilon)
     found = _ott("solvers.linear").solve(geometry, u, v)
     return found.reg_ot_cost
@@ -49,7 +49,7 @@ def sinkhorn_divergence(
 
     The cost is the squared Euclidean distance (Feydy et al., 2019).
     """
-    x, y, u, v = balanced(x, y, u, v)
+    x, y, u, v = promote_problem(x, y, u, v)
     clouds = _ott("geometry.pointcloud").PointCloud
     divergence = _ott("tools.sinkhorn_divergence").sinkhorn_divergence
     value, _ = divergence(clouds, x, y, a=u, b=v, epsilon=epsilon)
@@ -65,7 +65,7 @@ def low_rank(
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, not {rank}")
-    x, y, u, v = balanced(x, y, u, v)
+    x, y, u, v = promote_problem(x, y, u, v)
     geometry = _ott("geometry.pointcloud").PointCloud(x, y)
     problem = _ott("problems.linear.linear_problem").LinearProblem(geometry, u, v)
     solver = _ott("solvers.linear.sinkhorn_lr").LRSinkhorn(rank=rank, epsilon=epsilon)
@@ -79,7 +79,7 @@ def gromov_wasserstein(
 
     With `rank` at least 1 over plans of that rank (Scetbon et al., 2022).
     """
-    x, y, u, v = balanced(x, y, u, v)
+    x, y, u, v = promote_problem(x, y, u, v)
     geometry = _ott("geometry.geometry").Geometry
     problem = _ott("problems.quadratic.quadratic_problem").QuadraticProblem(
         geometry(x), geometry(y), a=u, b=v

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.transport import entropic
-from jaxnas.transport.masses import balanced, floating
+from jaxnas.transport.masses import promote_floating, promote_problem
 from jaxnas.types import Array
 
 
@@ -86,15 +86,15 @@ def fused_gromov_wasserstein(
             f"{np.shape(cost)}"
         )
     settings = (epsilon, num_steps, num_scalings)
-    (cost,) = floating(cost)
+    (cost,) = promote_floating(cost)
     return _proximal(x, y, u, v, (1 - alpha) * cost, alpha, *settings)
 
 
 def _proximal(x, y, u, v, linear, alpha, epsilon, num_steps, num_scalings) -> Array:
     """The value of linear plus alpha times quadratic, where the steps end."""
-    entropic.check(epsilon, num_steps)
-    entropic.check(epsilon, num_scalings)
-    x, y, linear, u, v = balanced(x, y, linear, u, v)
+    entropic.require_solver_settings(epsilon, num_steps)
+    entropic.require_solver_settings(epsilon, num_scalings)
+    x, y, linear, u, v = promote_problem(x, y, linear, u, v)
     if x.shape[:2] != (u.shape[0],) * 2 or y.shape[:2] != (v.shape[0],) * 2:
         raise ValueError(
             f"structures of {u.shape[0]} and {v.shape[0]} vertices are square, not of "
@@ -116,14 +116,14 @@ def _proximal(x, y, u, v, linear, alpha, epsilon, num_steps, num_scalings) -> Ar
 
     def step(_: Array, plan: Array) -> Array:
         gradient = linear + alpha * (ahead + behind - 2 * products(plan))
-        cost = entropic.without_least(gradient, u, v)
+        cost = entropic.subtract_minima(gradient, u, v)
         kernel = plan * jnp.exp(-cost / epsilon)
-        return entropic.plan_of(entropic.scale(kernel, u, v, num_scalings))
+        return entropic.plan_from(entropic.scale_kernel(kernel, u, v, num_scalings))
 
     plan = jax.lax.fori_loop(0, num_steps, step, _start(u, v))
     # What is still amiss would be put right by a product, which is a bad plan.
-    plan = entropic.plan_of(entropic.scale(plan, u, v, 5 * num_scalings))
-    plan = entropic.with_marginals(plan, u, v)
+    plan = entropic.plan_from(entropic.scale_kernel(plan, u, v, 5 * num_scalings))
+    plan = entropic.round_to_marginals(plan, u, v)
     quadratic = (ahead + behind) / 2 - products(plan)
     return jnp.sum((linear + alpha * quadratic) * plan, (0, 1))
 

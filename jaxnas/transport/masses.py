@@ -15,7 +15,7 @@ _TOLERANCE = 1e-4
 _ROUNDINGS = 4
 
 
-def floating(*arrays: Any, least: Any = float) -> tuple[Array, ...]:
+def promote_floating(*arrays: Any, least: Any = float) -> tuple[Array, ...]:
     """The arrays in one floating type: that of the widest, or of `least`.
 
     Integers become the default floating type. Doubles are rounded to single precision
@@ -26,16 +26,21 @@ def floating(*arrays: Any, least: Any = float) -> tuple[Array, ...]:
     return tuple(x.astype(dtype) for x in converted)
 
 
-def balanced(*arrays: Any) -> tuple[Array, ...]:
-    """The arrays as `floating`, at least in single precision; the last two are masses.
+def promote_problem(*arrays: Any) -> tuple[Array, ...]:
+    """Converts the arrays of a transport problem to one floating type.
 
-    Raises: `ValueError` as `check_totals`.
+    Args:
+      arrays: such as costs (n, m, ...); the last two are the masses.
+
+    Returns: the arrays in their widest floating type, float32 or wider: a solver in half
+      precision would not converge.
+    Raises: `ValueError` as `require_equal_totals`.
     """
-    check_totals(*arrays[-2:])
-    return floating(*arrays, least=jnp.float32)
+    require_equal_totals(*arrays[-2:])
+    return promote_floating(*arrays, least=jnp.float32)
 
 
-def check_totals(u: Any, v: Any) -> None:
+def require_equal_totals(u: Any, v: Any) -> None:
     """Raises `ValueError` if masses `u` (n, ...) and `v` (m, ...) have other totals.
 
     Inside of a transformation such as `jit`, where values are not known, nothing is

@@ -1,4 +1,4 @@
-from .checks import Together as Together
+from .checks import BatchObjective as BatchObjective
 from .driver import optimise as optimise
 from .executors import ray_executor as ray_executor
 from .history import Evaluation as Evaluation

@@ -20,7 +20,7 @@ from jaxnas.spaces.base import Space
 from jaxnas.types import FULL_TRAINING, Array, Evaluate, Query, asked
 
 
-class Together(NamedTuple):
+class BatchObjective(NamedTuple):
     """An objective that is asked for a whole step at once, as a benchmark is.
 
     Slots of the query with `epoch == start` ask for nothing.
@@ -38,11 +38,13 @@ def arguments(
     space = search.space
     if space is None:
         raise ValueError("the search does not know its space: make it with space=...")
-    function = objective.evaluate if isinstance(objective, Together) else objective
+    function = (
+        objective.evaluate if isinstance(objective, BatchObjective) else objective
+    )
     if not callable(function):
         raise ValueError(f"the objective must be a function, not {function!r}")
     called = Takes(("query",), ())
-    if isinstance(objective, Together):
+    if isinstance(objective, BatchObjective):
         _check_together(function)
     else:
         called = takes(function)
@@ -79,9 +81,9 @@ def num_workers(executor: Any, objective: Any, workers: Any, batch: int) -> int:
         if workers not in (None, 1):
             raise ValueError(f"{workers} workers need an executor")
         return 1
-    if isinstance(objective, Together):
+    if isinstance(objective, BatchObjective):
         raise ValueError("what is evaluated together has no executor")
-    executors.check(executor, objective)
+    executors.require_executor(executor, objective)
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be a whole number from 1, not {workers!r}")
     if batch > 1:

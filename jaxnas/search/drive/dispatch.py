@@ -45,7 +45,7 @@ class Job:
     runner: Runner
     write: Callable[[Event], None]  # to the disk and to the record
     folder_of: Callable[[np.ndarray, int], str]  # (architecture, seed) -> its folder
-    tell: Callable[[Evaluation], object]
+    on_evaluation: Callable[[Evaluation], object]
     num_steps: int
     workers: int
     retries: int
@@ -148,7 +148,7 @@ def _finish(job: Job) -> None:
     check_curve(found, job.plan.points)
     found = found._replace(retries=job.attempts[place])
     job.write(found)
-    job.tell(found)
+    job.on_evaluation(found)
 
 
 def _died(job: Job) -> RuntimeError:
@@ -168,7 +168,7 @@ def _died(job: Job) -> RuntimeError:
         )
     failed = evaluation(task, "its worker died twice")
     job.write(failed)
-    job.tell(failed)
+    job.on_evaluation(failed)
     return RuntimeError(
         f"a worker of the executor died of {names} again, which has failed: the same "
         "call with a new executor goes on"

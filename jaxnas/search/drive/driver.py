@@ -22,7 +22,7 @@ import numpy as np
 from jaxnas.search.base import Search, checked_stages
 from jaxnas.search.common import evaluation_key
 from jaxnas.search.drive import checks, executors, history, journal, progress
-from jaxnas.search.drive.checks import Together
+from jaxnas.search.drive.checks import BatchObjective
 from jaxnas.search.drive.dispatch import Job, complete
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Evaluation, Event
@@ -35,7 +35,7 @@ from jaxnas.types import Array, Evaluate, Query, Result
 def optimise(
     key: Array,
     search: Search,
-    objective: Objective | Together,
+    objective: Objective | BatchObjective,
     num_steps: int,
     folder: str | os.PathLike,
     *,
@@ -44,7 +44,7 @@ def optimise(
     retries: int = 0,
     given: Iterable[Evaluation] = (),
     points: int = 1,
-    tell: Callable[[Evaluation], object] = lambda evaluation: None,
+    on_evaluation: Callable[[Evaluation], object] = lambda evaluation: None,
 ) -> list[Evaluation]:
     """Runs a search of `num_steps` queries, or goes on with the one that is in `folder`.
 
@@ -61,8 +61,8 @@ def optimise(
         from epoch `start` to `epoch`; `folder` is the architecture's own, for its
         checkpoints. Parameters called epoch, start, folder or seed may come in any
         order. It returns a number, or a mapping with "score" and, if it likes, "cost",
-        "curve" (score by epoch) and further numbers, which the history keeps. `Together`
-        takes the query of a step.
+        "curve" (score by epoch) and further numbers, which the history keeps. A
+        `BatchObjective` takes the query of a step.
       folder: where the history is kept; made where it is missing.
       executor: runs evaluations side by side: one of `concurrent.futures`, a
         `dask.distributed.Client`, submitit's, `ray_executor()`, or anything whose
@@ -77,7 +77,7 @@ def optimise(
         once, and the search is told those that it accepts.
       points: length of the learning curves that the search is told, padded with NaN.
         Default: the score alone.
-      tell: called with every new evaluation, once it is on disk.
+      on_evaluation: called with every new evaluation, once it is on disk.
 
     Returns: the history in the order of finishing; in a batch, of slots.
     Raises: `ValueError` for a folder that holds something else, or the history of another
@@ -94,7 +94,7 @@ def optimise(
     points = checks.whole("points", points, 1)
     key_init, key_run = jax.random.split(key)
     stages = checked_stages(search, num_steps)
-    points = 0 if isinstance(objective, Together) else points
+    points = 0 if isinstance(objective, BatchObjective) else points
     plan = Plan(search, stages, key_init, key_run, in_flight - 1, points)
     checks.room(key, plan)
     record = Record(space, batch)
@@ -129,7 +129,7 @@ def optimise(
                 runner=runner,
                 write=write,
                 folder_of=folder_of,
-                tell=tell,
+                on_evaluation=on_evaluation,
                 num_steps=int(num_steps),
                 workers=in_flight,
                 retries=retries,
@@ -184,13 +184,13 @@ def _folders(
 
 
 def _runner(
-    objective: Objective | Together,
+    objective: Objective | BatchObjective,
     called: Takes,
     executor: Any,
     key: Array,
     record: Record,
 ) -> Runner:
-    if isinstance(objective, Together):
+    if isinstance(objective, BatchObjective):
         evaluate = objective.evaluate
         return executors.together(
             lambda tasks: _at_once(evaluate, key, record.asks[tasks[0].step], tasks)

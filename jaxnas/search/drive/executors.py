@@ -196,7 +196,7 @@ def _submit(executor: Any, *args: Any) -> Any:
     return executor.submit(*args, **({"pure": False} if _is_dask(executor) else {}))
 
 
-def check(executor: Any, objective: Objective) -> None:
+def require_executor(executor: Any, objective: Objective) -> None:
     """Raises `ValueError` for what cannot be an executor, before anything is submitted."""
     submit = None if isinstance(executor, type) else getattr(executor, "submit", None)
     if not callable(submit):

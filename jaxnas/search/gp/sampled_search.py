@@ -87,7 +87,7 @@ def bayesopt_sampled(
     # The space in which two of one class are the same.
     classes = space
     if same is not None:
-        by_class = identity.from_code(same)
+        by_class = identity.from_integer(same)
         classes = dataclasses.replace(space, identity=by_class, size=None)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:

@@ -72,7 +72,7 @@ def select(
 
 def _different(key: Array, candidates: CandidatePosterior, allowed: Array) -> Array:
     """One of the allowed candidates of each embedding, any of them, (n,) bool."""
-    lot = acquisition.draw_lots(key, allowed.shape[0])
+    lot = acquisition.tie_breakers(key, allowed.shape[0])
     num = candidates.mean.shape[0]
     highest = jax.ops.segment_max(jnp.where(allowed, lot, 0), candidates.column, num)
     return allowed & (lot == highest[candidates.column])
