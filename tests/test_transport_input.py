@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import transport
+from jaxnas import batching, transport
 from jaxnas.transport import entropic, general, masses
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
