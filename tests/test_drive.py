@@ -99,7 +99,7 @@ def test_batches_side_by_side(tmp_path, workers):
     assert sorted((e.step, e.slot) for e in new) == [(e.step, e.slot) for e in one]
 
 
-def together(asked):
+def in_batches(asked):
     """The objective for a whole step; remembers which slots it was asked for."""
 
     def evaluate(key, query):
@@ -112,10 +112,10 @@ def together(asked):
     return drive.BatchObjective(evaluate)
 
 
-def test_steps_that_are_evaluated_together(tmp_path):
+def test_queries_are_evaluated_at_once(tmp_path):
     options = dict(search=evolution(batch=4), steps=5)
     alone, asked = go(tmp_path / "alone", **options), []
-    found = go(tmp_path / "together", function=together(asked), **options)
+    found = go(tmp_path / "together", function=in_batches(asked), **options)
     for (*where, one), (*there, other) in zip(told(found), told(alone), strict=True):
         assert where == there
         np.testing.assert_allclose(one, other, 1e-6)
@@ -123,12 +123,12 @@ def test_steps_that_are_evaluated_together(tmp_path):
     # Killed in the last step: what is known of it is not asked again.
     path = tmp_path / "together" / "history.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-3]))
-    again = go(tmp_path / "together", function=together(asked), **options)
+    again = go(tmp_path / "together", function=in_batches(asked), **options)
     assert told(again)[:-3] == told(found)[:-3] and len(again) == 20
     assert asked[5:] == [[False, True, True, True]]
 
 
-def test_what_is_evaluated_together_is_checked(tmp_path):
+def test_what_a_batch_objective_returns_is_checked(tmp_path):
     def one_number(key, query):
         return Result(jnp.zeros(1), jnp.zeros((1, 1)), jnp.zeros(1))
 
@@ -136,10 +136,10 @@ def test_what_is_evaluated_together_is_checked(tmp_path):
     with pytest.raises(ValueError, match=r"returned scores \(1,\) and costs \(1,\)"):
         go(tmp_path / "s", function=drive.BatchObjective(one_number), **options)
     nothing = drive.BatchObjective(lambda key, query: None)
-    with pytest.raises(ValueError, match="together returned NoneType: wanted a Result"):
+    with pytest.raises(ValueError, match="BatchObjective returned NoneType: wanted a Result"):
         go(tmp_path / "n", function=nothing, **options)
     words = drive.BatchObjective(lambda key, query: Result(["a"] * 4, None, None))
-    with pytest.raises(ValueError, match="together returned no numbers"):
+    with pytest.raises(ValueError, match="a Result that does not hold numbers"):
         go(tmp_path / "n", function=words, **options)
     flat = drive.BatchObjective(lambda key, query: Result(*[jnp.zeros(4)] * 3))
     with pytest.raises(ValueError, match=r"curves \(4,\): wanted \(4, points\)"):
@@ -147,8 +147,8 @@ def test_what_is_evaluated_together_is_checked(tmp_path):
     with pytest.raises(ValueError, match=r"takes \(query\): wanted \(key, query\)"):
         go(tmp_path / "t", function=drive.BatchObjective(lambda query: None), **options)
     with ThreadPoolExecutor(1) as pool_of_one:
-        with pytest.raises(ValueError, match="has no executor"):
-            go(tmp_path / "t", function=together([]), executor=pool_of_one, **options)
+        with pytest.raises(ValueError, match="takes no executor"):
+            go(tmp_path / "t", function=in_batches([]), executor=pool_of_one, **options)
     assert not (tmp_path / "t").exists()
 
 
@@ -289,7 +289,7 @@ def test_the_history_of_other_epochs_is_refused(tmp_path):
     go(tmp_path)
     longer = regularized_evolution(SPACE, population=8, init=6, epoch=99)
     with pytest.raises(
-        ValueError, match="step 0 there is to epoch 12, and 99 is wanted"
+        ValueError, match="step 0 there is to epoch 12, and 99 is asked now"
     ):
         go(tmp_path, longer)
 
