@@ -136,7 +136,9 @@ def test_what_a_batch_objective_returns_is_checked(tmp_path):
     with pytest.raises(ValueError, match=r"returned scores \(1,\) and costs \(1,\)"):
         go(tmp_path / "s", function=drive.BatchObjective(one_number), **options)
     nothing = drive.BatchObjective(lambda key, query: None)
-    with pytest.raises(ValueError, match="BatchObjective returned NoneType: wanted a Result"):
+    with pytest.raises(
+        ValueError, match="BatchObjective returned NoneType: wanted a Result"
+    ):
         go(tmp_path / "n", function=nothing, **options)
     words = drive.BatchObjective(lambda key, query: Result(["a"] * 4, None, None))
     with pytest.raises(ValueError, match="a Result that does not hold numbers"):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
 from jaxnas.types import Array, Query
 
 # Draws of a new architecture before a repeat is accepted (the published random search

@@ -24,7 +24,8 @@ from jaxnas.search.common import (
     train_from_scratch,
 )
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, neighbours
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import neighbours
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 # The utility of what is asked only when the neighbours run out.

@@ -17,7 +17,8 @@ from jaxnas.search.common import (
     train_from_scratch,
 )
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 

@@ -1,4 +1,8 @@
-"""What can be counted in a graph: n-grams, degrees by depth, paths, one-hot vectors."""
+"""Features of labelled graphs: n-grams, degrees by depth, paths, one-hot vectors.
+
+All functions take one graph of v vertices, whose vertices are in topological order, and
+can be compiled and vmapped. Their loops over vertices are unrolled: they are for cells.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,10 @@ from jaxnas.types import Array, Graph
 
 
 def prune(graph: Graph) -> Graph:
-    """Drops the edges of every vertex that is on no path from input to output.
+    """Removes the vertices that are on no path from input to output.
 
-    Vertices keep their places: a dropped one has no edges, label -1 and mask False.
+    Vertices keep their indices: a removed one has no edges, label -1 and mask False. The
+    first and the last vertex stay in the mask.
     """
     last = graph.adj.shape[0] - 1
     forward = longest_path_depth(graph.adj) >= 0
@@ -63,16 +68,28 @@ def _depth(adj: Array, choose: Callable[[Array, Array], Array], worst: int) -> A
 
 
 def one_hot_labels(graph: Graph, num_labels: int) -> Array:
-    """(v, num_labels) int32, zero rows where a vertex has no label or no edge."""
+    """Encodes the operations of the vertices.
+
+    Args:
+      graph: of v vertices.
+      num_labels: number of operation labels.
+
+    Returns: (v, num_labels) bool; the row of a vertex without a label or an edge is False.
+    """
     alive = graph.adj.any(0) | graph.adj.any(1)
     return (graph.ops[:, None] == jnp.arange(num_labels)) & alive[:, None]
 
 
 def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
-    """Counts of label sequences along directed walks of `n` labelled vertices.
+    """Counts the label sequences along directed walks of `n` labelled vertices.
+
+    Args:
+      graph: of v vertices.
+      n: length of the walks, at least 1.
+      num_labels: number of operation labels.
 
     Returns: (num_labels**n,) int32, the first vertex of the walk slowest.
-    Raises: `ValueError` for an `n` that is no whole number of at least 1.
+    Raises: `ValueError` unless `n` is a whole number of at least 1.
     """
     if not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n must be a whole number of at least 1, not {n!r}")
@@ -104,10 +121,14 @@ def degrees_by_depth(
 
 
 def path_indicators(graph: Graph, num_labels: int) -> Array:
-    """Which label sequences occur on a path from input to output.
+    """Encodes which label sequences occur on a path from input to output.
 
     A path with labels (t_0, ..., t_{m-1}) of interior vertices has index
     sum_i num_labels**i (t_i + 1), so the bare edge has index 0 (White et al., 2021).
+
+    Args:
+      graph: of v vertices.
+      num_labels: number of operation labels.
 
     Returns: (sum_{m=0}^{v-2} num_labels**m,) bool.
     """
@@ -132,12 +153,19 @@ def path_indicators(graph: Graph, num_labels: int) -> Array:
 
 
 def one_hot(choices: tuple[int, ...], arch: Array) -> Array:
-    """One-hot encoding (sum(choices),) float32 of an architecture (d,)."""
+    """Encodes an architecture by one indicator for each choice at each position.
+
+    Args:
+      choices: number of choices at each of the d positions.
+      arch: (d,) int32.
+
+    Returns: (sum(choices),) float32.
+    """
     position = np.repeat(np.arange(len(choices)), choices)
     value = np.concatenate([np.arange(c) for c in choices])
     return (arch[position] == value).astype(jnp.float32)
 
 
 def one_hot_encoder(choices: tuple[int, ...]) -> Callable[[Array], Array]:
-    """`one_hot` of a space's choices, as a function of the architecture alone."""
+    """Binds the choices of a space: arch (d,) -> (sum(choices),) float32."""
     return lambda arch: one_hot(choices, arch)

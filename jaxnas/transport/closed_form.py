@@ -43,6 +43,8 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
     Args:
       subtrees: (e, l) 0/1, row i marks the nodes below edge i; see `subtrees_of`.
       lengths: (e,) non-negative edge lengths.
+      u: (l,) masses.
+      v: (l,) masses.
 
     Returns: () distance. With unequal totals the difference is created at the root.
     """
@@ -52,14 +54,22 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
 
 
 def tree_embedding(mass: Array, subtrees: Array, lengths: Array) -> Array:
-    """The vector (e,) of `mass` (l,) whose L1 distances are `wasserstein_tree`."""
+    """Embeds masses on a tree so that their L1 distances are `wasserstein_tree`.
+
+    Args:
+      mass: (l,) on the nodes.
+      subtrees: (e, l), as for `wasserstein_tree`.
+      lengths: (e,), as for `wasserstein_tree`.
+
+    Returns: (e,) weighted subtree masses.
+    """
     check_shapes(mass=(mass, "l"), subtrees=(subtrees, "el"), lengths=(lengths, "e"))
     mass = jnp.asarray(mass, jnp.result_type(float, mass))
     return lengths * (jnp.asarray(subtrees, mass.dtype) @ mass)
 
 
 def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
-    """The `subtrees` argument for a rooted tree given by the parent of each node.
+    """Makes the `subtrees` argument for a rooted tree given by the parent of each node.
 
     Args:
       parent: (n,) the index of each node's parent, -1 for the one root.
@@ -91,15 +101,15 @@ def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
 
 
 def farey_sequence(order: int) -> np.ndarray:
-    """All fractions in [0, 1] with denominators up to `order`: (n, 2) int32, ascending.
+    """Lists the fractions in [0, 1] with denominators up to `order`, ascending.
 
     Raises: `ValueError` for an order below 1.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, not {order}")
-    found = {(p // math.gcd(p, q), q // math.gcd(p, q)) for q in range(1, order + 1)
+    fractions = {(p // math.gcd(p, q), q // math.gcd(p, q)) for q in range(1, order + 1)
              for p in range(q + 1)}  # fmt: skip
-    return np.array(sorted(found, key=lambda f: f[0] / f[1]), np.int32)
+    return np.array(sorted(fractions, key=lambda f: f[0] / f[1]), np.int32)
 
 
 def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:

@@ -21,7 +21,7 @@ from jaxnas.predictors.pool_gp import PoolGPState
 from jaxnas.search.base import Search, Stage
 from jaxnas.search.common import require_capacity, train_from_scratch
 from jaxnas.search.gp import selectors, shortlists
-from jaxnas.spaces.base import mutate
+from jaxnas.spaces.moves import mutate
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 # CandidateMask = (key, Pool, PoolGPState) -> (n,) bool, where the acquisition is compared.
