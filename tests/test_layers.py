@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # own; units of one layer do not import each other.
 LAYERS = (
     {"types"},
-    {"batching", "io"},
+    {"batching", "io", "pivoting"},
     {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
     {"spaces", "ensembles"},
     {"kernels", "networks", "curves", "models"},

@@ -103,6 +103,7 @@ def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
 def farey_sequence(order: int) -> np.ndarray:
     """Lists the fractions in [0, 1] with denominators up to `order`, ascending.
 
+    Returns: (n, 2) int32, numerators and denominators.
     Raises: `ValueError` for an order below 1.
     """
     if order < 1:
