@@ -12,6 +12,7 @@ them in a folder, `record` checks that they follow on each other, `progress` der
 state of the search from them, `workers` calls the objective, `executors` and `clusters`
 run it elsewhere, `dispatch` is the loop, and `driver` puts them together.
 """
+
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

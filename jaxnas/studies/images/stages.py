@@ -172,7 +172,9 @@ def run_search(
         key = jax.random.key(seed)
         objective = drive.BatchObjective(evaluate)
         with contextlib.suppress(TimeIsUp):
-            drive.optimise(key, make(), objective, plan.steps, folder, on_evaluation=check_time)
+            drive.optimise(
+                key, make(), objective, plan.steps, folder, on_evaluation=check_time
+            )
     history = drive.read(folder)
     budget.once("searched", lambda: len(history))
     return history
