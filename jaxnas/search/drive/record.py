@@ -56,7 +56,7 @@ class Record:
     )  # step of an open query -> slot -> its evaluation
     tells: list[Tell] = field(default_factory=list)
     external: list[Evaluation] = field(default_factory=list)  # from outside
-    history: list[Evaluation] = field(default_factory=list)  # all that are told
+    history: list[Evaluation] = field(default_factory=list)  # closed, and from outside
     deaths: Counter[tuple[int, int]] = field(default_factory=Counter)  # by (step, slot)
     scale: Scale = UNSCALED
     last: Event | None = None
