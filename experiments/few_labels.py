@@ -101,7 +101,7 @@ class Result(NamedTuple):
 
 def on_live(parts: FeatureMap) -> FeatureMap:
     """The same parts of a distance, of what is left without dead edges."""
-    return lambda arch: parts(nasbench201.without_dead(arch))
+    return lambda arch: parts(nasbench201.without_dead_edges(arch))
 
 
 class Inputs(NamedTuple):

@@ -3,7 +3,8 @@
 Layers, each of which imports only from those above it (`tests/test_layers.py`):
 
     types                    Query, Result, Trace: what searches and benchmarks exchange
-    batching, io             maps in pieces; files, checkpoints, safe readers, run folders
+    batching, io, pivoting   maps in pieces; files, checkpoints, safe readers, run folders;
+                             pivoted factorisations
     gp, dpp, acquisition, metrics, ranks, transport
                              mathematics on arrays
     spaces, ensembles        architectures as int32 vectors, their identity and graphs

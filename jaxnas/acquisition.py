@@ -28,7 +28,7 @@ def _pdf(u: Array) -> Array:
 
 
 def expected_improvement(key: Array, mean: Array, std: Array, best: Array) -> Array:
-    """E max(f - best, 0) (Jones et al., 1998, eq. 15)."""
+    """Expected improvement E max(f - best, 0) (Jones et al., 1998, eq. 15)."""
     del key
     std = jnp.maximum(std, _MIN_STD)
     u = (mean - best) / std
@@ -36,7 +36,10 @@ def expected_improvement(key: Array, mean: Array, std: Array, best: Array) -> Ar
 
 
 def log_expected_improvement(key: Array, mean: Array, std: Array, best: Array) -> Array:
-    """log of `expected_improvement`, exact where that underflows (Ament et al., 2023)."""
+    """Logarithm of `expected_improvement` (Ament et al., 2023).
+
+    It is accurate where expected improvement itself underflows.
+    """
     del key
     std = jnp.maximum(std, _MIN_STD)
     u = (mean - best) / std
@@ -54,16 +57,21 @@ def log_expected_improvement(key: Array, mean: Array, std: Array, best: Array) -
 def probability_of_improvement(
     key: Array, mean: Array, std: Array, best: Array
 ) -> Array:
-    """P(f > best) (Kushner, 1964)."""
+    """Probability of improvement P(f > best) (Kushner, 1964)."""
     del key
     return _cdf((mean - best) / jnp.maximum(std, _MIN_STD))
 
 
 def confidence_bound(beta: float = 2 * math.log(100)) -> Acquisition:
-    """mean + sqrt(beta) std (Srinivas et al., 2010), for errors the lower bound.
+    """Makes the upper confidence bound mean + sqrt(beta) std (Srinivas et al., 2010).
 
-    The default is the constant of Nguyen et al. (2021) with the standard deviation in
-    place of the variance that their program multiplies.
+    For targets that are negated errors this is the lower confidence bound of the error.
+
+    Args:
+      beta: squared weight of the standard deviation, non-negative. The default is the
+        constant of Nguyen et al. (2021), whose program multiplies the variance by it.
+
+    Raises: `ValueError` for a negative beta.
     """
     if not beta >= 0:
         raise ValueError(f"beta must not be negative, not {beta}")
@@ -76,27 +84,32 @@ def confidence_bound(beta: float = 2 * math.log(100)) -> Acquisition:
 
 
 def thompson(key: Array, mean: Array, std: Array, best: Array) -> Array:
-    """An independent normal draw at every point (marginal Thompson sampling)."""
+    """Marginal Thompson sampling: an independent normal draw at every point."""
     del best
     return mean + std * jax.random.normal(key, mean.shape, mean.dtype)
 
 
 def top(key: Array, utility: Array, k: int) -> Array:
-    """Indices (k,) of the `k` largest of `utility` (m,), ties broken by the key.
+    """Selects the k points of largest utility, breaking ties at random.
 
-    Points to avoid have utility -inf; NaN counts as -inf.
+    Args:
+      key: () PRNG key of the tie breaking.
+      utility: (m,), -inf for points to avoid; NaN counts as -inf.
+      k: number of points, at most m, static.
+
+    Returns: (k,) int32 indices, the largest first.
     """
     utility = jnp.where(jnp.isnan(utility), -jnp.inf, utility)
-    lottery = draw_lots(key, utility.shape[0]) | 1
+    tickets = tie_breakers(key, utility.shape[0]) | 1
     if k == 1:
         tied = utility == utility.max()
-        return jnp.argmax(jnp.where(tied, lottery, 0))[None]
-    order = jnp.argsort(lottery)
+        return jnp.argmax(jnp.where(tied, tickets, 0))[None]
+    order = jnp.argsort(tickets)
     return order[jax.lax.top_k(utility[order], k)[1]]
 
 
-def draw_lots(key: Array, num: int) -> Array:
-    """Different pseudo-random numbers (num,) uint32, one for each point.
+def tie_breakers(key: Array, num: int) -> Array:
+    """Draws different pseudo-random numbers (num,) uint32, one for each point.
 
     A bijective mix (the finaliser of MurmurHash3) of the index and one random word:
     breaking ties over a whole space would take longer than its posterior with a

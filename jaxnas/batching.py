@@ -11,16 +11,18 @@ import numpy as np
 
 from jaxnas.types import Array
 
-# Problems side by side: as many as keep a solver's arrays of 8 x 8 in the cache.
+# Problems in a block: as many as keep the 8 x 8 arrays of a solver in the cache.
 BLOCK = 64
 
 
 def in_blocks(function: Callable[..., Array], *problems: Any, size: int = BLOCK):
-    """Applies a solver to `problems`, pytrees of arrays (p, ...), one after another.
+    """Applies a solver of many problems to blocks of them, one block after another.
 
     Args:
-      function: takes the same pytrees with up to `size` problems on the last axis of
-        each array, and returns (size,).
+      function: takes pytrees as `problems`, with up to `size` problems on the last axis
+        of each array, and returns (size,).
+      *problems: pytrees of arrays (p, ...).
+      size: problems in a block.
 
     Returns: (p,).
     """
@@ -29,16 +31,24 @@ def in_blocks(function: Callable[..., Array], *problems: Any, size: int = BLOCK)
     blocks = -(-num // size)
 
     def cut(x: Array) -> Array:
-        # The last block is filled up with the first problems again.
+        # The last block is padded with the first problems.
         x = x[jnp.arange(blocks * size) % num]
         return jnp.moveaxis(x.reshape(blocks, size, *x.shape[1:]), 1, -1)
 
-    some = jax.tree.map(lambda x: cut(jnp.asarray(x)), problems)
-    return jax.lax.map(lambda block: function(*block), some).reshape(-1)[:num]
+    blocked = jax.tree.map(lambda x: cut(jnp.asarray(x)), problems)
+    return jax.lax.map(lambda block: function(*block), blocked).reshape(-1)[:num]
 
 
 def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
-    """`vmap(function)` over `rows` (n, ...) in pieces, gathered on the host."""
+    """Applies `vmap(function)` to rows in chunks, and gathers the results on the host.
+
+    Args:
+      function: of one row, returns a pytree of arrays.
+      rows: (n, ...), n >= 1.
+      size: rows in a chunk; the last chunk may be shorter, and is compiled for itself.
+
+    Returns: the pytree, of NumPy arrays with a leading axis (n,).
+    """
     batched = jax.jit(jax.vmap(function))
     parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
     return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)

@@ -6,14 +6,13 @@ section 5.2). The kernel c L is the same k-DPP.
 
 Every function takes one kernel. Many draws of it share its `decompose`:
 `jax.vmap(draw, (0, None))(keys, decompose(kernel, k))`; many kernels are
-`jax.vmap(partial(sample, k=k))(keys, kernels)`. Bad values are told where they are at
-hand, outside `jit` and `vmap`; inside, only bad shapes can be.
+`jax.vmap(partial(sample, k=k))(keys, kernels)`. Bad values raise errors outside `jit` and
+`vmap`; inside, where values are unknown, only bad shapes do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxnas.pivoting import or_one, pivoted_cholesky, product, weighted_choice
 from jaxnas.types import Array, check_shapes
 
 # How asymmetric or indefinite a kernel may be: more than a float32 posterior's rounding.
@@ -29,7 +29,7 @@ _TOLERANCE = 1e-3
 
 
 class Decomposition(NamedTuple):
-    """All that draws of k items from one kernel have in common."""
+    """The part of a draw of k items that depends on the kernel alone."""
 
     kernel: Array  # (n, n) symmetric, scaled to the largest eigenvalue 1
     values: Array  # (n,) its eigenvalues, ascending; rounding may leave some below 0
@@ -39,12 +39,12 @@ class Decomposition(NamedTuple):
 
 
 def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Array:
-    """The kernel L = diag(q) cov diag(q), q = exp(score / temperature).
+    """Builds the kernel L = diag(q) cov diag(q), q = exp(score / temperature).
 
     A subset weighs det(cov_S) times the squared qualities of its items (Kulesza and
     Taskar, 2012, section 3.1). With the mean and covariance of a posterior this is the
-    k-DPP of Nguyen et al. (2021), whose program, though, multiplies the three matrices
-    entry by entry: that leaves a diagonal, and no diversity at all.
+    k-DPP of Nguyen et al. (2021). Their program multiplies the three matrices entry by
+    entry, which leaves a diagonal matrix and no diversity.
 
     Args:
       score: (n,), higher is better: the mean of a posterior, or a utility in such units;
@@ -55,7 +55,7 @@ def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Arr
     Returns: (n, n), with the largest q scaled to 1, which changes no k-DPP. A quality so
       low that its square would underflow is raised: to e^-39 in float32.
 
-    Raises: `ValueError` for shapes that do not fit, or values that are not as said.
+    Raises: `ValueError` for shapes that do not fit, or values out of range.
     """
     check_shapes(score=(score, "n"), cov=(cov, "nn"))
     if _known(score) and not (np.asarray(score) < np.inf).all():
@@ -68,7 +68,7 @@ def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Arr
     score, cov = jnp.asarray(score, dtype), jnp.asarray(cov, dtype)
     allowed = score > -jnp.inf
     best = jnp.max(score, where=allowed, initial=-jnp.inf)
-    # inf - inf has no value, and the best needs none.
+    # inf - inf is NaN; the best item has exponent 0 in any case.
     below = jnp.where(score == best, 0.0, (score - best) / temperature).astype(dtype)
     lowest = 0.45 * math.log(jnp.finfo(dtype).tiny)
     quality = jnp.where(allowed, jnp.exp(jnp.maximum(below, lowest)), 0.0)
@@ -76,17 +76,19 @@ def quality_diversity(score: Array, cov: Array, temperature: float = 1.0) -> Arr
 
 
 def decompose(kernel: Array, k: int) -> Decomposition:
-    """The part of sampling that needs no key, in O(n^3).
+    """Decomposes a kernel for draws of k items, in O(n^3).
 
     Args:
-      kernel: (n, n) symmetric, positive semi-definite.   k: between 1 and n, static.
+      kernel: (n, n) symmetric, positive semi-definite.
+      k: number of items, between 1 and n, static.
 
-    Raises: `ValueError` for a k or a kernel that is not of this kind, and for a k above
-      the numerical rank; of that inside `jit`, see `draw`.
+    Raises: `ValueError` for a kernel or a k that is not as described, and for a k above
+      the numerical rank; inside `jit` see `draw` for that.
     """
-    found = _decompose(_checked(kernel, k), k)
-    if _known(found.values):
-        low, rank = float(found.values[0]), int(numerical_rank(found))
+    decomposition = _decompose(_checked(kernel, k), k)
+    if _known(decomposition.values):
+        low = float(decomposition.values[0])
+        rank = int(numerical_rank(decomposition))
         if low < -_TOLERANCE:
             raise ValueError(
                 "kernel must be positive semi-definite: its smallest eigenvalue is "
@@ -97,40 +99,44 @@ def decompose(kernel: Array, k: int) -> Decomposition:
                 f"k must be at most {rank}, the numerical rank of the kernel (its "
                 f"eigenvalues above n eps times the largest), not {k}"
             )
-    return found
+    return decomposition
 
 
 @partial(jax.jit, static_argnums=1)
 def _decompose(kernel: Array, k: int) -> Decomposition:
-    # Or eigh might overflow; by a power of two whose reciprocal is no subnormal number.
-    power = jnp.frexp(_or_one(jnp.abs(kernel).max()))[1]
+    # Scaled, since eigh might overflow; by a power of two with a normal reciprocal.
+    power = jnp.frexp(or_one(jnp.abs(kernel).max()))[1]
     power = jnp.minimum(power, int(jnp.finfo(kernel.dtype).maxexp) - 2)
     kernel = kernel / jnp.ldexp(jnp.ones((), kernel.dtype), power)
     values, vectors = jnp.linalg.eigh(kernel, symmetrize_input=False)
-    kernel, values = (x / _or_one(values[-1]) for x in (kernel, values))
+    kernel, values = (x / or_one(values[-1]) for x in (kernel, values))
     ratio, accept = _symmetric_ratios(jnp.maximum(values, 0.0), k)
     return Decomposition(kernel, values, vectors, accept, jnp.log(ratio).sum())
 
 
 def numerical_rank(decomposition: Decomposition) -> Array:
-    """How many eigenvalues exceed n eps times the largest: () int32."""
+    """Counts the eigenvalues above n eps times the largest: () int32."""
     values = decomposition.values
     return jnp.sum(values > len(values) * jnp.finfo(values.dtype).eps, dtype=jnp.int32)
 
 
 @jax.jit
 def draw(key: Array, decomposition: Decomposition) -> Array:
-    """One exact draw: (k,) int32, different items in the order of their choice.
+    """Draws exactly from a k-DPP: (k,) int32, different items in the order of their choice.
 
     First k eigenvectors are drawn (Kulesza and Taskar, 2012, algorithm 8), then items
     one by one from the projection on them, by their residual norms. By Cholesky's
-    recursion (Tremblay et al., 2018, algorithm 3) no column is eliminated, and nothing
-    divided but by the norm of an item that was drawn for it.
+    recursion (Tremblay et al., 2018, algorithm 3) no column is eliminated, and the only
+    divisors are norms of items that were drawn for these norms.
 
-    Where k exceeds the numerical rank, which nobody can be told inside `jit`, the items
-    are drawn one by one by their conditional variance given those before (adaptive
-    sampling, Deshpande and Vempala, 2006); where that is 0 for all that remain, by their
-    variance; where that is 0 or NaN, uniformly. Never is an item drawn twice.
+    If k exceeds the numerical rank, which cannot raise an error inside `jit`, items are
+    drawn one by one by their conditional variance given those before (adaptive sampling,
+    Deshpande and Vempala, 2006); if that is 0 for all that remain, by their variance; if
+    that is 0 or NaN, uniformly. No item is drawn twice.
+
+    Args:
+      key: () PRNG key.
+      decomposition: of the kernel, for this k.
     """
     kernel, _, vectors, accept, _ = decomposition
     k, num = accept.shape
@@ -138,27 +144,38 @@ def draw(key: Array, decomposition: Decomposition) -> Array:
     uniform = jax.random.uniform(key, (num + 2 * k,), kernel.dtype)
     chosen = vectors[:, _eigenvectors(uniform[:num] < accept)]
     diagonal = jnp.where(exact, jnp.sum(chosen**2, axis=1), jnp.diagonal(kernel))
-    row = lambda i: jnp.where(exact, _product(chosen, chosen[i]), kernel[i])  # noqa: E731
+    row = lambda i: jnp.where(exact, product(chosen, chosen[i]), kernel[i])  # noqa: E731
     items = uniform[num:].reshape(k, 2)
-    choose = lambda step, weight: _categorical(items[step], weight)  # noqa: E731
-    return _cholesky(row, diagonal, k, choose)[0]
+    choose = lambda step, weight: weighted_choice(items[step], weight)  # noqa: E731
+    return pivoted_cholesky(row, diagonal, k, choose)[0]
 
 
 def sample(key: Array, kernel: Array, k: int) -> Array:
-    """One `draw` (k,) of the k-DPP of `kernel` (n, n).
+    """Decomposes a kernel and draws from its k-DPP once.
 
+    Args:
+      key: () PRNG key.
+      kernel: (n, n) symmetric, positive semi-definite.
+      k: number of items, between 1 and n, static.
+
+    Returns: (k,) int32, as `draw`.
     Raises: `ValueError` as `decompose`.
     """
     return draw(key, decompose(kernel, k))
 
 
 def log_probability(decomposition: Decomposition, subset: Array) -> Array:
-    """log det(L_S) - log e_k () of a `subset` S (k,), in any order.
+    """Computes the log probability log det(L_S) - log e_k of a subset S.
 
     It is -inf where the determinant is 0 to rounding, as for a subset that holds an item
     twice, and NaN where k exceeds the numerical rank: then no subset has a probability.
 
-    Raises: `ValueError` unless `subset` holds the places of k items.
+    Args:
+      decomposition: of the kernel, for this k.
+      subset: (k,) integers, items in any order.
+
+    Returns: ().
+    Raises: `ValueError` unless `subset` holds the indices of k items.
     """
     subset = jnp.asarray(subset)
     k, num = decomposition.accept.shape
@@ -173,21 +190,21 @@ def log_probability(decomposition: Decomposition, subset: Array) -> Array:
 def _log_probability(decomposition: Decomposition, subset: Array) -> Array:
     k, block = len(subset), decomposition.kernel[subset[:, None], subset]
     in_order = lambda step, weight: step  # noqa: E731
-    pivot = _cholesky(lambda i: block[i], jnp.diagonal(block), k, in_order)[1]
+    pivot = pivoted_cholesky(lambda i: block[i], jnp.diagonal(block), k, in_order)[1]
     value = jnp.log(pivot).sum() - decomposition.log_normaliser
     return jnp.where(numerical_rank(decomposition) >= k, value, jnp.nan)
 
 
 def greedy_map(kernel: Array, k: int) -> Array:
-    """The items that one by one add most to log det(L_S) (Chen et al., 2018, alg. 1).
+    """Chooses items one by one that add most to log det(L_S) (Chen et al., 2018, alg. 1).
 
     Args:
-      kernel: (n, n) symmetric, positive semi-definite.   k: between 1 and n, static.
+      kernel: (n, n) symmetric, positive semi-definite.
+      k: number of items, between 1 and n, static.
 
-    Returns: (k,) int32, in the order of their choice, in O(n k^2). Of equals, the first.
-
-    Raises: `ValueError` for a k or a kernel that is not of this kind, and for a k so
-      large that the determinant becomes 0; inside `jit`, largest variances follow.
+    Returns: (k,) int32, in the order of their choice, in O(n k^2); of equals, the first.
+    Raises: `ValueError` for a kernel or a k that is not as described, and for a k so large
+      that the determinant becomes 0; inside `jit`, items of largest variance follow then.
     """
     index, pivot = _greedy_map(_checked(kernel, k), k)
     if _known(pivot) and not (pivot > 0).all():
@@ -202,7 +219,7 @@ def greedy_map(kernel: Array, k: int) -> Array:
 @partial(jax.jit, static_argnums=1)
 def _greedy_map(kernel: Array, k: int) -> tuple[Array, Array]:
     largest = lambda step, weight: jnp.argmax(weight).astype(jnp.int32)  # noqa: E731
-    return _cholesky(lambda i: kernel[i], jnp.diagonal(kernel), k, largest)
+    return pivoted_cholesky(lambda i: kernel[i], jnp.diagonal(kernel), k, largest)
 
 
 def _symmetric_ratios(values: Array, k: int) -> tuple[Array, Array]:
@@ -216,7 +233,7 @@ def _symmetric_ratios(values: Array, k: int) -> tuple[Array, Array]:
 
     def add(ratio: Array, value: Array) -> tuple[Array, Array]:
         total = ratio + value
-        safe = _or_one(total)  # 0 while fewer than l values are positive
+        safe = or_one(total)  # 0 while fewer than l values are positive
         share = (ratio / safe)[:-1]
         return total * jnp.concatenate([jnp.ones_like(safe[:1]), share]), value / safe
 
@@ -225,72 +242,15 @@ def _symmetric_ratios(values: Array, k: int) -> tuple[Array, Array]:
 
 
 def _eigenvectors(accepted: Array) -> Array:
-    """Places (k,) of the drawn eigenvectors, ascending, from `accepted` (k, n) bool."""
-    place = jnp.arange(accepted.shape[1], dtype=jnp.int32)
+    """Indices (k,) of the drawn eigenvectors, ascending, from `accepted` (k, n) bool."""
+    index = jnp.arange(accepted.shape[1], dtype=jnp.int32)
 
     def take(end: Array, row: Array) -> tuple[Array, Array]:
         # With l + 1 still to draw, it is the last that row l accepts before the previous.
-        found = jnp.max(jnp.where(row & (place < end), place, 0))
-        return found, found
+        last = jnp.max(jnp.where(row & (index < end), index, 0))
+        return last, last
 
-    return jax.lax.scan(take, jnp.int32(len(place)), accepted, reverse=True)[1]
-
-
-def _cholesky(row: Callable, diagonal: Array, k: int, choose: Callable) -> tuple:
-    """k steps of the Cholesky factorisation of a matrix (n, n) in an order of choice.
-
-    Args:
-      row: place () -> (n,), a row of the matrix.   diagonal: (n,) of the matrix.
-      choose: (step (), weight (n,)) -> place () of positive weight. Weights are residuals
-        of the diagonal; if all are 0, the diagonal; if that is 0, ones; 0 where used.
-
-    Returns: places (k,) int32, and the residuals (k,) of the diagonal there, which are
-      exactly 0 where there is nothing but rounding.
-    """
-    num, dtype = diagonal.shape[0], diagonal.dtype
-    place = jnp.arange(num, dtype=jnp.int32)
-    rounding = 4 * k * jnp.finfo(dtype).eps * diagonal
-    has_any = (diagonal > 0).astype(jnp.int32)
-
-    def step(state: tuple, number: Array) -> tuple[tuple, tuple]:
-        factor, residual, free = state
-        tier = jnp.where(free, has_any + (residual > 0), -1)
-        weight = jnp.where(residual > 0, residual, jnp.where(has_any, diagonal, 1.0))
-        i = choose(number, jnp.where(tier == tier.max(), weight, 0.0))
-        pivot = residual[i]
-        column = row(i) - _product(factor.T, factor[:, i])
-        # A place without a residual explains nothing.
-        column = jnp.where(pivot > 0, column * jax.lax.rsqrt(_or_one(pivot)), 0.0)
-        residual = residual - column**2
-        residual = jnp.where(residual > rounding, residual, 0.0)
-        state = factor.at[number].set(column), residual, free & (place != i)
-        return state, (i, pivot)
-
-    state = jnp.zeros((k, num), dtype), diagonal, place >= 0
-    return jax.lax.scan(step, state, jnp.arange(k, dtype=jnp.int32), unroll=5)[1]
-
-
-def _categorical(uniform: Array, weight: Array) -> Array:
-    """A place () int32 with the probability of its `weight` (n,), by two uniforms (2,)."""
-    # A block, then a place in it: cumulative sums over all would take most of the time.
-    width = math.isqrt(len(weight) - 1) + 1
-    blocks = jnp.pad(weight, (0, width**2 - len(weight))).reshape(width, width)
-    i = _inverse(uniform[0], blocks.sum(1))
-    return i * width + _inverse(uniform[1], blocks[i])
-
-
-def _inverse(uniform: Array, weight: Array) -> Array:
-    """The first place that cumulative weights (n,) reach, never one of weight 0."""
-    positive = weight > 0
-    # Sums that are rounded each for itself need not ascend, hence the maximum.
-    below = jnp.where(positive, jnp.cumsum(weight), 0.0)
-    reached = positive & (below > uniform * below.max())
-    return jnp.argmax(positive.astype(jnp.int32) + reached).astype(jnp.int32)
-
-
-def _product(x: Array, y: Array) -> Array:
-    """x (n, k) times y (k,), never in the reduced precision of an accelerator's dots."""
-    return jnp.sum(x * y, axis=1)
+    return jax.lax.scan(take, jnp.int32(len(index)), accepted, reverse=True)[1]
 
 
 def _checked(kernel: Array, k: int) -> Array:
@@ -312,9 +272,5 @@ def _checked(kernel: Array, k: int) -> Array:
 
 
 def _known(x: object) -> bool:
+    """Whether the values of `x` are at hand, which they are not inside `jit`."""
     return not isinstance(x, Tracer)
-
-
-def _or_one(x: Array) -> Array:
-    """A divisor: `x` where it is positive, else 1."""
-    return jnp.where(x > 0, x, jnp.ones_like(x))

@@ -11,12 +11,6 @@ goes through `compact`, so that positions count evaluations.
 
 NumPy and JAX arrays go in, NumPy arrays come out. Values that are picked out of the input
 keep its precision; sums, differences and means are float64, whatever JAX is set to.
-
-NaN is a value here and elsewhere in the library (a failed evaluation, an idle slot, an
-epoch without a record, a correlation without variation), also inside compiled programs.
-With `jax_debug_nans` such a program raises FloatingPointError where nothing is wrong, so
-that setting cannot be used with this library; `jax_debug_infs` cannot either, because a
-failed evaluation is compared as -inf.
 """
 
 from __future__ import annotations
@@ -33,19 +27,25 @@ Host: TypeAlias = np.ndarray[Any, Any]
 
 
 def best_so_far(score: ArrayLike) -> Host:
-    """The best score (..., t) up to each evaluation; NaN until one has succeeded.
+    """Computes the score of the incumbent after each evaluation.
 
-    A score of -inf is the worst that there is, and counts as a failed evaluation.
+    Args:
+      score: (..., t); -inf counts as a failed evaluation, as NaN does.
+
+    Returns: (..., t), NaN until an evaluation has succeeded.
     """
     best = np.maximum.accumulate(_comparable(score), axis=-1)
     return np.where(best == -np.inf, np.nan, best)
 
 
 def incumbent(score: ArrayLike) -> Any:
-    """The index (..., t) of the best evaluation so far, the first among equals.
+    """Finds the incumbent after each evaluation, the first among equals.
 
-    It is -1 until an evaluation has succeeded. The result is int64 on the host. Searches
-    call this inside compiled programs: of a traced array it is a traced int32 array.
+    Args:
+      score: (..., t); may be traced, as searches call this inside compiled programs.
+
+    Returns: (..., t) indices, -1 until an evaluation has succeeded: int64 on the host, or
+      a traced int32 array for traced scores.
     """
     if isinstance(score, core.Tracer):
         index = _first_of_best(jnp, jax.lax.cummax, jnp.asarray(score))
@@ -55,10 +55,16 @@ def incumbent(score: ArrayLike) -> Any:
 
 
 def at_incumbent(score: ArrayLike, other: ArrayLike) -> Host:
-    """Another metric (..., t) of the architecture that has the best score so far.
+    """Looks up another metric of the incumbent after each evaluation.
 
-    This is what a search that sees only `score` (say, validation accuracy) would report
-    as its test accuracy: NaN until an evaluation has succeeded.
+    Such as the test accuracy, for a search that sees only validation accuracies.
+
+    Args:
+      score: (..., t) that the search sees.
+      other: (..., t) metric to report.
+
+    Returns: (..., t), NaN until an evaluation has succeeded.
+    Raises: `ValueError` for different shapes.
     """
     index, other = incumbent(score), _floating(other)
     if index.shape != other.shape:
@@ -70,10 +76,16 @@ def at_incumbent(score: ArrayLike, other: ArrayLike) -> Host:
 
 
 def regret(score: ArrayLike, optimum: ArrayLike) -> Host:
-    """How far (..., t) the best score so far is below `optimum`, which broadcasts.
+    """Computes the simple regret: how far the incumbent is below the optimum.
 
-    The optimum is rounded to the precision of the scores first: float32 scores of the
-    best architecture have no regret, although its float64 score is another number.
+    The optimum is rounded to the precision of the scores first: the best architecture has
+    no regret in float32 although its float64 score is another number.
+
+    Args:
+      score: (..., t).
+      optimum: the best score there is; it broadcasts.
+
+    Returns: (..., t) float64, NaN until an evaluation has succeeded.
     """
     best = best_so_far(score).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # inf - inf is NaN
@@ -81,13 +93,16 @@ def regret(score: ArrayLike, optimum: ArrayLike) -> Host:
 
 
 def queries_to(score: ArrayLike, target: ArrayLike, tol: float = 0.0) -> Host:
-    """Evaluations (...) until a score is at least `target - tol`; inf if never.
+    """Counts the evaluations until a score is at least `target - tol`.
 
     Args:
       score: (..., t).
       target: (...), or one number for all, rounded to the precision of the scores.
+      tol: tolerance.
+
+    Returns: (...) float64, inf if the target is never reached.
     """
-    _check_evaluations(np.shape(score))
+    _require_evaluations(np.shape(score))
     reached = _floating(score) >= _rounded(target, score)[..., None] - tol
     return np.where(reached.any(-1), np.argmax(reached, axis=-1) + 1.0, np.inf)
 
@@ -97,7 +112,7 @@ def compact(asked: ArrayLike, *values: ArrayLike) -> tuple[Host, ...]:
 
     Args:
       asked: (..., t) bool, as from `types.asked`.
-      values: arrays (..., t): scores, costs, rows of a table.
+      *values: arrays (..., t): scores, costs, rows of a table.
 
     Returns: arrays (..., t) float, in the order of `values`, NaN past the slots asked. A
       run of m evaluations has them in its first m places.
@@ -121,11 +136,12 @@ def compact(asked: ArrayLike, *values: ArrayLike) -> tuple[Host, ...]:
 
 
 def cut_short(asked: ArrayLike, cost: ArrayLike, time: ArrayLike) -> Host:
-    """Whether a run with a budget reached its last step before its budget.
+    """Tells whether a run with a budget reached its last step before its budget.
 
     Args:
       asked: (..., steps, b) bool, which slots asked for something.
-      cost, time: (..., steps, b), what each slot cost and when it finished, of the trace.
+      cost: (..., steps, b), what each slot cost, of the trace.
+      time: (..., steps, b), when each slot finished, of the trace.
 
     Returns: (...) bool; True where all that was started last was evaluated, so that more
       steps would have spent more. With several workers the last to start is seldom the
@@ -138,7 +154,7 @@ def cut_short(asked: ArrayLike, cost: ArrayLike, time: ArrayLike) -> Host:
 
 
 def at_cost(cost: ArrayLike, value: ArrayLike, grid: ArrayLike) -> Host:
-    """A metric as a step function of the cost spent, evaluated at budgets.
+    """Evaluates a metric at budgets, as a step function of the cost spent.
 
     Args:
       cost: (..., t) of each evaluation, at least 0, in any unit; 0 for an idle slot, NaN
@@ -161,20 +177,23 @@ def at_cost(cost: ArrayLike, value: ArrayLike, grid: ArrayLike) -> Host:
     at = np.full((*value.shape[:-1], len(grid)), np.nan, value.dtype)
     for run in np.ndindex(value.shape[:-1]):
         spent = ~np.isnan(total[run])
-        # A first place for budgets below the first evaluation.
-        known = np.concatenate([[np.nan], value[run][spent]])
-        at[run] = known[np.searchsorted(total[run][spent], grid, side="right")]
+        # Index 0 is for budgets below the first evaluation.
+        values = np.concatenate([[np.nan], value[run][spent]])
+        at[run] = values[np.searchsorted(total[run][spent], grid, side="right")]
     return at
 
 
 def cost_grid(cost: ArrayLike, num: int = 200) -> Host:
-    """Budgets (num,) for `at_cost`, evenly spaced in their logarithm.
+    """Makes budgets for `at_cost`, evenly spaced in their logarithm.
 
     They reach from the least that a run spends on its first evaluation that costs
     anything to the most that a run spends in all, so the last point shows whole runs.
 
     Args:
       cost: (..., t), as for `at_cost`.
+      num: number of budgets, at least 2.
+
+    Returns: (num,) float64.
     Raises: `ValueError` unless costs are finite, at least 0, and one is positive.
     """
     total = _cumulative(cost)
@@ -186,7 +205,7 @@ def cost_grid(cost: ArrayLike, num: int = 200) -> Host:
 
 
 def median(x: ArrayLike, axis: int = 0) -> Host:
-    """The median over `axis`, where inf stands for 'never'.
+    """Computes the median over an axis, where inf stands for 'never'.
 
     It is inf once half of the values are: `np.median` gives NaN there, from inf * 0.
     NaN counts as larger than all numbers.
@@ -201,9 +220,10 @@ def median(x: ArrayLike, axis: int = 0) -> Host:
 
 
 def mean_and_sem(x: ArrayLike, axis: int = 0) -> tuple[Host, Host]:
-    """The mean over `axis` and its standard error, sqrt(sample variance / n), float64.
+    """Computes the mean over an axis and its standard error, sqrt(sample variance / n).
 
-    The standard error of one value is NaN, and so are both of no values.
+    Returns: both in float64. The standard error of one value is NaN, and so are both of
+      no values.
     """
     x = np.asarray(_floating(x), np.float64)
     num = x.shape[axis]
@@ -220,7 +240,7 @@ def wilson(hits: int, num: int, level: float = 0.95) -> tuple[float, float]:
 
     Raises: `ValueError` unless 0 <= hits <= num, num is positive and 0 < level < 1.
     """
-    # Takes longer to import than all of this library.
+    # SciPy takes longer to import than all of this library.
     from scipy.stats import binomtest
 
     if not (0 <= hits <= num and num > 0 and 0 < level < 1):
@@ -230,13 +250,13 @@ def wilson(hits: int, num: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def _floating(x: ArrayLike) -> Host:
-    """On the host; integers and bfloat16 as float64."""
+    """`x` on the host; integers and bfloat16 become float64."""
     x = np.asarray(x)
     return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64)
 
 
 def _rounded(x: ArrayLike, score: ArrayLike) -> Host:
-    """As float64, after rounding to the precision of the scores."""
+    """`x` as float64, after rounding to the precision of the scores."""
     dtype = np.asarray(score).dtype
     with np.errstate(over="ignore"):
         x = np.asarray(x)
@@ -245,15 +265,15 @@ def _rounded(x: ArrayLike, score: ArrayLike) -> Host:
 
 
 def _comparable(score: ArrayLike) -> Host:
-    """Scores (..., t), where a failed one is worse than all."""
+    """Scores (..., t), -inf where an evaluation failed."""
     score = _floating(score)
-    _check_evaluations(score.shape)
+    _require_evaluations(score.shape)
     return np.where(np.isnan(score), -np.inf, score)
 
 
 def _first_of_best(xp: Any, cummax: Any, score: Any) -> Any:
-    """`incumbent`, for a namespace of arrays and its cumulative maximum."""
-    _check_evaluations(score.shape)
+    """`incumbent` in terms of an array namespace and its cumulative maximum."""
+    _require_evaluations(score.shape)
     axis = score.ndim - 1
     score = xp.where(xp.isnan(score), -xp.inf, score)
     best = cummax(score, axis=axis)
@@ -267,13 +287,13 @@ def _first_of_best(xp: Any, cummax: Any, score: Any) -> Any:
 def _cumulative(cost: ArrayLike) -> Host:
     """Costs (..., t) summed up, NaN where they are NaN."""
     cost = np.asarray(_floating(cost), np.float64)
-    _check_evaluations(cost.shape)
+    _require_evaluations(cost.shape)
     if (cost < 0).any():
         raise ValueError(f"costs must be at least 0, found {np.nanmin(cost)}")
     return np.where(np.isnan(cost), np.nan, np.nancumsum(cost, axis=-1))
 
 
-def _check_evaluations(shape: tuple[int, ...]) -> None:
+def _require_evaluations(shape: tuple[int, ...]) -> None:
     if not shape or not shape[-1]:
         raise ValueError(
             f"wanted evaluations (..., t) with t from 1, not shape {shape}"

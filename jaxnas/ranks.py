@@ -1,9 +1,9 @@
-"""Ranks of scores, and what they say: correlations, recall, sums of ranks.
+"""Rank statistics of scores: correlations, recall, bootstrap.
 
-Scores differ by fifty decades, or are -inf or NaN, and only their order counts. So they
-become integers on the host first, whatever their precision (`ordinal`), and everything
-else is a pure function of these: on the device exact in float32 as far as counts below
-2^24 are, and on the host in float64 (`kendall`, `top`, `recall`).
+Scores may span fifty decades, or be -inf or NaN, and only their order counts. So they
+first become integers on the host, in whatever precision they are (`ordinal`). All else is
+a pure function of these integers: on the device in float32, exact for counts below 2^24,
+and on the host in float64 (`kendall`, `top`, `recall`).
 
     x, y = ordinal(score), ordinal(accuracy)
     spearman(x, y), kendall(x, y)
@@ -24,45 +24,56 @@ from jaxnas.types import Array
 
 
 def ordinal(score: ArrayLike) -> np.ndarray:
-    """The order of scores (n,), on the host, as int32: equal for equal scores.
+    """Converts scores to integers of the same order, on the host.
 
-    NaN and -inf count alike, as the worst. Positive scores have the positive numbers 1, 2
-    and so on, all others have 0 and below: a search can tell that a score is positive.
+    Positive scores become 1, 2 and so on, all others 0 and below, so that a search can
+    still tell whether a score is positive.
+
+    Args:
+      score: (n,), n >= 1; NaN and -inf count alike, as the worst.
+
+    Returns: (n,) int32, equal for equal scores.
+    Raises: `ValueError` for another shape.
     """
     score = np.asarray(score)
     if score.ndim != 1 or not score.size:
         raise ValueError(f"scores must be a vector (n,), not of shape {score.shape}")
     score = np.where(np.isnan(score), -np.inf, score)
-    values, place = np.unique(score, return_inverse=True)
-    return (place - np.count_nonzero(values <= 0) + 1).astype(np.int32).reshape(-1)
+    values, index = np.unique(score, return_inverse=True)
+    return (index - np.count_nonzero(values <= 0) + 1).astype(np.int32).reshape(-1)
 
 
 def average_ranks(order: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """Ranks (n,) float from 1, the worst, to n; the mean rank for equal ones.
+    """Computes ranks from 1, the worst, to n; equal scores have their mean rank.
 
     Args:
       order: (n,) as from `ordinal`.
       weights: (n,), how many times each counts; default: once.
+
+    Returns: (n,) float.
     """
     weights = jnp.ones(jnp.shape(order)) if weights is None else jnp.asarray(weights)
     return _weighted_ranks(_groups(order), weights)
 
 
 def _weighted_ranks(group: Array, weights: Array) -> Array:
+    """Mean ranks (n,) in a sample in which entry i occurs `weights[i]` times."""
     size = jax.ops.segment_sum(weights, group, weights.shape[0])
     return (jnp.cumsum(size) - (size - 1) / 2)[group]
 
 
 def spearman(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """Spearman's rank correlation; NaN if all of `x` or all of `y` are equal.
+    """Computes Spearman's rank correlation.
 
     Args:
-      x, y: (n,) as from `ordinal`.
+      x: (n,) as from `ordinal`.
+      y: (n,) as from `ordinal`.
       weights: (n,) or (b, n), how many times each counts; default: once.
 
-    Returns: () or (b,).
+    Returns: () or (b,) float; NaN if all of `x` or all of `y` are equal.
+    Raises: `ValueError` unless x and y are integer vectors of one length from 2.
     """
-    x, y = _two(x, y)
+    x, y = _checked_pair(x, y)
     weights = jnp.ones(x.shape) if weights is None else jnp.asarray(weights)
     return _spearman(x, y, jnp.atleast_2d(weights))[... if weights.ndim == 2 else 0]
 
@@ -83,18 +94,19 @@ def _spearman(x: Array, y: Array, weights: Array) -> Array:
 
 
 def kendall(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> np.ndarray:
-    """Kendall's rank correlation with correction for ties, tau-b (Kendall, 1945).
+    """Computes Kendall's rank correlation with correction for ties, tau-b (Kendall, 1945).
 
-    It is computed by SciPy, on the host, in O(n log n).
+    By SciPy, on the host, in O(n log n).
 
     Args:
-      x, y: (n,) as from `ordinal`.
+      x: (n,) as from `ordinal`.
+      y: (n,) as from `ordinal`.
       weights: (n,) or (b, n) whole numbers, how many times each counts; default: once.
 
     Returns: () or (b,) float64; NaN if all of `x` or all of `y` that count are equal.
     Raises: `ValueError` for weights of another shape, and for fractions as weights.
     """
-    x, y = map(np.asarray, _two(x, y))
+    x, y = map(np.asarray, _checked_pair(x, y))
     counts = np.ones(x.shape) if weights is None else np.asarray(weights)
     if counts.shape[-1:] != x.shape or counts.ndim > 2:
         raise ValueError(
@@ -108,16 +120,21 @@ def kendall(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> np.
 
 
 def _tau(x: np.ndarray, y: np.ndarray) -> Any:
-    # Takes longer to import than all of this library.
+    # SciPy takes longer to import than all of this library.
     from scipy.stats import kendalltau
 
     return kendalltau(x, y)[0] if len(x) > 1 else np.nan
 
 
 def bootstrap_weights(key: Array, num: int, size: int) -> Array:
-    """How often each of `size` is drawn in `num` samples with replacement.
+    """Draws bootstrap samples, as weights of the entries (Efron, 1979).
 
-    Returns: (num, size) float, rows that sum to `size` (Efron, 1979).
+    Args:
+      key: () PRNG key.
+      num: number of samples.
+      size: number of entries, and of draws with replacement in each sample.
+
+    Returns: (num, size) float, how often each entry is drawn; rows sum to `size`.
     """
     drawn = jax.random.randint(key, (num, size), 0, size)
     count = lambda d: jnp.zeros(size).at[d].add(1.0)  # noqa: E731
@@ -125,19 +142,35 @@ def bootstrap_weights(key: Array, num: int, size: int) -> Array:
 
 
 def top(order: ArrayLike, count: int) -> np.ndarray:
-    """The places (count,) of the best, the best first; of equal ones the first ones."""
+    """Finds the best entries, the best first; of equal ones the first ones.
+
+    Args:
+      order: (n,) as from `ordinal`.
+      count: how many, 1 to n.
+
+    Returns: (count,) int64 indices.
+    Raises: `ValueError` for another count.
+    """
     order = np.asarray(order)
     if not 1 <= count <= len(order):
         raise ValueError(f"count must be 1 to {len(order)}, not {count}")
     return np.argsort(-order.astype(np.int64), kind="stable")[:count]
 
 
-def recall(x: ArrayLike, y: ArrayLike, chosen: int, wanted: int) -> float:
-    """The share of the `chosen` best by `x` that are among the `wanted` best by `y`."""
-    return float(np.isin(top(x, chosen), top(y, wanted)).mean())
+def recall(x: ArrayLike, y: ArrayLike, chosen: int, relevant: int) -> float:
+    """Computes the share of the best by `x` that are among the best by `y`.
+
+    Args:
+      x: (n,) predicted order, as from `ordinal`.
+      y: (n,) true order.
+      chosen: how many count as the best by `x`.
+      relevant: how many count as the best by `y`.
+    """
+    return float(np.isin(top(x, chosen), top(y, relevant)).mean())
 
 
-def _two(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+def _checked_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Two integer vectors of one length from 2, or `ValueError`."""
     x, y = jnp.asarray(x), jnp.asarray(y)
     if x.shape != y.shape or x.ndim != 1 or x.shape[0] < 2:
         raise ValueError(
@@ -151,12 +184,12 @@ def _two(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 
 
 def _groups(order: ArrayLike) -> Array:
-    """Which group of equal ones (n,), in order; numbers are below n."""
+    """The number of the group of equal entries (n,), ascending, below n."""
     order = jnp.asarray(order)
-    # Counts of smaller ones are the same for equal ones.
+    # The number of smaller entries is the same for equal ones.
     return jnp.searchsorted(jnp.sort(order), order)
 
 
 def nan_to_neg_inf(score: Array) -> Array:
-    """Scores (...) for comparisons: a failed evaluation (NaN) loses to everything."""
+    """Prepares scores (...) for comparison: a failed evaluation (NaN) loses to all."""
     return jnp.where(jnp.isnan(score), -jnp.inf, score)

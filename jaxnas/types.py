@@ -1,4 +1,14 @@
-"""The few types through which everything flows. Higher score is better everywhere."""
+"""The types of the protocol between searches and benchmarks, and checks of shapes.
+
+A search asks a `Query`, a benchmark answers with a `Result`, and a `Trace` is what a run
+of both leaves. Higher score is better everywhere.
+
+NaN is a value everywhere in the library (a failed evaluation, an idle slot, an
+epoch without a record, a correlation without variation), also inside compiled programs.
+With `jax_debug_nans` such a program raises FloatingPointError where nothing is wrong, so
+that setting cannot be used with this library; `jax_debug_infs` cannot either, because a
+failed evaluation is compared as -inf.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +21,12 @@ import numpy as np
 
 Array = jax.Array
 
-# A query to the last epoch that a benchmark has, whatever that is.
+# The epoch of a query for the last epoch of a benchmark, however long its schedule is.
 FULL_TRAINING = 2**31 - 1
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raises `ValueError` for the first size that is below 1, or not whole."""
+    """Raises `ValueError` for the first size, by name, that is below 1 or not whole."""
     for name, size in sizes.items():
         if not isinstance(size, Integral):
             raise ValueError(f"{name} must be a whole number, not {size!r}")
@@ -24,23 +34,27 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} must be at least 1, not {size}")
 
 
-def check_shapes(**wanted: tuple[Any, str]) -> None:
-    """Compares shapes: a letter for each axis, the same letter for the same length.
+def check_shapes(**expected: tuple[Any, str]) -> None:
+    """Compares the shapes of arrays that belong together.
 
-    check_shapes(gram=(gram, "nn"), y=(y, "n"), noise=(noise, ""))
+        check_shapes(gram=(gram, "nn"), y=(y, "n"), noise=(noise, ""))
 
-    Raises: `ValueError` that names all of them.
+    Args:
+      **expected: by name, an array and a letter for each of its axes; axes of the same
+        letter must have the same length.
+
+    Raises: `ValueError` that names all arrays with the expected and the given shapes.
     """
     sizes: dict[str, int] = {}
-    for value, axes in wanted.values():
+    for value, axes in expected.values():
         shape = np.shape(value)
-        known = [
+        lengths = [
             sizes.setdefault(axis, n) for axis, n in zip(axes, shape, strict=False)
         ]
-        if len(shape) != len(axes) or known != list(shape):
-            form = ", ".join(f"{n} ({', '.join(a)})" for n, (_, a) in wanted.items())
-            found = ", ".join(f"{n} {np.shape(v)}" for n, (v, _) in wanted.items())
-            raise ValueError(f"wanted {form}; found {found}")
+        if len(shape) != len(axes) or lengths != list(shape):
+            form = ", ".join(f"{n} ({', '.join(a)})" for n, (_, a) in expected.items())
+            given = ", ".join(f"{n} {np.shape(v)}" for n, (v, _) in expected.items())
+            raise ValueError(f"wanted {form}; found {given}")
 
 
 class Graph(NamedTuple):
@@ -53,8 +67,8 @@ class Graph(NamedTuple):
     """
 
     adj: Array  # (v, v) bool, strictly upper triangular: adj[i, j] is an edge i -> j
-    ops: Array  # (v,) int32, operation label; -1 where a vertex has none to count
-    mask: Array  # (v,) bool, the vertices that are part of the graph
+    ops: Array  # (v,) int32, operation label; -1 for a vertex without one
+    mask: Array  # (v,) bool, the vertices of the graph; the rest is padding
 
 
 class Query(NamedTuple):
@@ -71,34 +85,37 @@ class Query(NamedTuple):
     arch: Array  # (b, d) int32
     epoch: Array  # (b,) int32
     start: Array  # (b,) int32
-    # (b,) int32, which repetition of the training: another number is another seed of a
+    # (b,) int32, the repetition of the training: another number is another seed of a
     # table, another initialisation. None is 0 for all. The same architecture and
     # repetition give the same values within a run, however often they are asked for.
     seed: Array | None = None
 
 
 def asked(query: Query) -> Array:
-    """Which slots (b,) of a query ask for something; the others are idle."""
+    """Finds the slots of a query that ask for something, (b,) bool; the others are idle."""
     return query.epoch > query.start
 
 
 def seed_of(query: Query) -> Array:
-    """The repetition (b,) int32 that each slot asks for."""
+    """Reads the repetition (b,) int32 that each slot asks for; 0 if the query has none."""
     return jax.numpy.zeros_like(query.epoch) if query.seed is None else query.seed
 
 
 class Result(NamedTuple):
-    """What came back. Idle slots have a NaN score and cost 0, failed ones a NaN score."""
+    """The answer to a query.
 
-    score: Array  # (b,), higher is better; NaN, at cost 0, where no epoch is known
-    curve: (
-        Array  # (b, e), score by stored epoch, NaN past the query's epoch; e is static
+    Idle slots have a NaN score and cost 0, failed evaluations a NaN score at their cost.
+    """
+
+    score: Array  # (b,), higher is better; NaN, at cost 0, if no epoch is recorded
+    curve: Array  # (b, e), score by stored epoch, NaN past the query's; e is static
+    cost: (
+        Array  # (b,), of the training from `start` to `epoch`, in the benchmark's unit
     )
-    cost: Array  # (b,), what the increment cost, in the benchmark's unit
 
 
 class Trace(NamedTuple):
-    """Everything a run asked and got, step by step."""
+    """All queries and results of a run, step by step."""
 
     query: Query  # leading axes (steps, b); (seeds, steps, b) from `simulate`
     score: Array  # (steps, b)
@@ -109,8 +126,8 @@ class Trace(NamedTuple):
 
 
 # Evaluate = (key, Query) -> Result: a table, a surrogate and a training alike. A run has
-# one key for all its queries, from which what is random follows by architecture and
-# repetition, so that a training that goes on is the same training.
+# one key for all its queries. Randomness derives from it by architecture and repetition,
+# so that a training that goes on is the same training.
 Evaluate = Callable[[Array, Query], Result]
-# State is any pytree of arrays: every search has its own.
+# Any pytree of arrays: every search has a state type of its own.
 State = Any

@@ -141,5 +141,5 @@ def test_what_is_to_be_avoided_is_avoided(k, bad):
 
 def test_a_lottery_has_no_equal_tickets():
     for seed in range(5):
-        tickets = np.asarray(acquisition.draw_lots(jax.random.key(seed), 20_000))
+        tickets = np.asarray(acquisition.tie_breakers(jax.random.key(seed), 20_000))
         assert tickets.dtype == np.uint32 and len(np.unique(tickets)) == 20_000

@@ -13,7 +13,7 @@ from jaxnas.predictors.ensemble import mlp_ensemble
 from jaxnas.search.loop import run, simulate
 from jaxnas.search.neural_predictor import bananas
 from jaxnas.search.neural_queue import is_new
-from jaxnas.spaces import base, features
+from jaxnas.spaces import base, features, moves
 from jaxnas.spaces.nasbench201 import SPACE as NB201
 from jaxnas.types import Result
 
@@ -52,7 +52,7 @@ def slow_candidates(archs, scores, parents, candidates):
     best = sorted(range(len(archs)), key=lambda i: -scores[i])[:parents]
     listed = []
     for i in best:
-        around, valid = base.neighbours(SPACE, jnp.array(archs[i]))
+        around, valid = moves.neighbours(SPACE, jnp.array(archs[i]))
         for arch, ok in zip(around.tolist(), valid.tolist(), strict=True):
             if ok and arch not in archs and arch not in listed:
                 listed.append(arch)
@@ -206,7 +206,7 @@ def networks():
 
 def training_data(num=90):
     key_x, key_noise = jax.random.split(jax.random.key(0))
-    arch = jax.vmap(lambda key: base.sample(key, SPACE))(jax.random.split(key_x, num))
+    arch = jax.vmap(lambda key: moves.sample(key, SPACE))(jax.random.split(key_x, num))
     x = jax.vmap(ENCODE)(arch)
     y = x @ WEIGHTS + 0.05 * jax.random.normal(key_noise, (num,))
     return x, y

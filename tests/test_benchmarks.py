@@ -48,7 +48,7 @@ SPACE = base.Space(
     labels=("a", "b", "c", "d"),
     graphs=(graph_of,),
     size=14,
-    identity=identity.from_code(code_of),
+    identity=identity.from_integer(code_of),
     to_string=str,
     from_string=lambda text: np.array(text),
     is_valid=valid_of,
@@ -307,7 +307,8 @@ def test_incomplete_tables_are_refused():
     invalid[13] = (2, 1, 3)
     message = refused(open_table, make_table(invalid))
     assert (
-        "1 of 14 rows are not valid architectures of toy; the first is row 13" in message
+        "1 of 14 rows are not valid architectures of toy; the first is row 13"
+        in message
     )
     assert "of the space 'other', not 'toy'" in refused(
         open_table, make_table(arch, space="other")

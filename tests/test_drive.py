@@ -88,12 +88,18 @@ def test_batches_side_by_side(tmp_path, workers):
     one = go(tmp_path / "one", evolution(3), 8)
     new: list = []
     with ThreadPoolExecutor(workers) as executor:
-        both = go(tmp_path / "two", evolution(3), 8, executor=executor, tell=new.append)
+        both = go(
+            tmp_path / "two",
+            evolution(3),
+            8,
+            executor=executor,
+            on_evaluation=new.append,
+        )
     same(one, both)
     assert sorted((e.step, e.slot) for e in new) == [(e.step, e.slot) for e in one]
 
 
-def together(asked):
+def in_batches(asked):
     """The objective for a whole step; remembers which slots it was asked for."""
 
     def evaluate(key, query):
@@ -103,13 +109,13 @@ def together(asked):
         score = jnp.where(wanted, jnp.array(score), 7e7)
         return Result(score, score[:, None], jnp.full(len(wanted), 2.0))
 
-    return drive.Together(evaluate)
+    return drive.BatchObjective(evaluate)
 
 
-def test_steps_that_are_evaluated_together(tmp_path):
+def test_queries_are_evaluated_at_once(tmp_path):
     options = dict(search=evolution(batch=4), steps=5)
     alone, asked = go(tmp_path / "alone", **options), []
-    found = go(tmp_path / "together", function=together(asked), **options)
+    found = go(tmp_path / "together", function=in_batches(asked), **options)
     for (*where, one), (*there, other) in zip(told(found), told(alone), strict=True):
         assert where == there
         np.testing.assert_allclose(one, other, 1e-6)
@@ -117,32 +123,34 @@ def test_steps_that_are_evaluated_together(tmp_path):
     # Killed in the last step: what is known of it is not asked again.
     path = tmp_path / "together" / "history.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-3]))
-    again = go(tmp_path / "together", function=together(asked), **options)
+    again = go(tmp_path / "together", function=in_batches(asked), **options)
     assert told(again)[:-3] == told(found)[:-3] and len(again) == 20
     assert asked[5:] == [[False, True, True, True]]
 
 
-def test_what_is_evaluated_together_is_checked(tmp_path):
+def test_what_a_batch_objective_returns_is_checked(tmp_path):
     def one_number(key, query):
         return Result(jnp.zeros(1), jnp.zeros((1, 1)), jnp.zeros(1))
 
     options = dict(search=evolution(batch=4), steps=5)
     with pytest.raises(ValueError, match=r"returned scores \(1,\) and costs \(1,\)"):
-        go(tmp_path / "s", function=drive.Together(one_number), **options)
-    nothing = drive.Together(lambda key, query: None)
-    with pytest.raises(ValueError, match="together returned NoneType: wanted a Result"):
+        go(tmp_path / "s", function=drive.BatchObjective(one_number), **options)
+    nothing = drive.BatchObjective(lambda key, query: None)
+    with pytest.raises(
+        ValueError, match="BatchObjective returned NoneType: wanted a Result"
+    ):
         go(tmp_path / "n", function=nothing, **options)
-    words = drive.Together(lambda key, query: Result(["a"] * 4, None, None))
-    with pytest.raises(ValueError, match="together returned no numbers"):
+    words = drive.BatchObjective(lambda key, query: Result(["a"] * 4, None, None))
+    with pytest.raises(ValueError, match="a Result that does not hold numbers"):
         go(tmp_path / "n", function=words, **options)
-    flat = drive.Together(lambda key, query: Result(*[jnp.zeros(4)] * 3))
+    flat = drive.BatchObjective(lambda key, query: Result(*[jnp.zeros(4)] * 3))
     with pytest.raises(ValueError, match=r"curves \(4,\): wanted \(4, points\)"):
         go(tmp_path / "n", function=flat, **options)
     with pytest.raises(ValueError, match=r"takes \(query\): wanted \(key, query\)"):
-        go(tmp_path / "t", function=drive.Together(lambda query: None), **options)
+        go(tmp_path / "t", function=drive.BatchObjective(lambda query: None), **options)
     with ThreadPoolExecutor(1) as pool_of_one:
-        with pytest.raises(ValueError, match="has no executor"):
-            go(tmp_path / "t", function=together([]), executor=pool_of_one, **options)
+        with pytest.raises(ValueError, match="takes no executor"):
+            go(tmp_path / "t", function=in_batches([]), executor=pool_of_one, **options)
     assert not (tmp_path / "t").exists()
 
 
@@ -283,7 +291,7 @@ def test_the_history_of_other_epochs_is_refused(tmp_path):
     go(tmp_path)
     longer = regularized_evolution(SPACE, population=8, init=6, epoch=99)
     with pytest.raises(
-        ValueError, match="step 0 there is to epoch 12, and 99 is wanted"
+        ValueError, match="step 0 there is to epoch 12, and 99 is asked now"
     ):
         go(tmp_path, longer)
 

@@ -36,7 +36,8 @@ from jax.tree_util import Partial
 
 from jaxnas.predictors import pool
 from jaxnas.search import drive
-from jaxnas.search.drive import executors, progress, workers
+from jaxnas.search.drive import clusters, workers
+from jaxnas.search.drive.record import Record, apply_event
 from jaxnas.search.gp import pool_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base
@@ -77,7 +78,10 @@ class Method:
     ],
 )
 def test_what_an_objective_takes(function, places, names):
-    assert workers.takes(function) == (tuple(places.split()), tuple(names.split()))
+    assert workers.required_parameters(function) == (
+        tuple(places.split()),
+        tuple(names.split()),
+    )
 
 
 @pytest.mark.parametrize(
@@ -542,7 +546,7 @@ def test_an_architecture_that_kills_two_workers_has_failed(tmp_path, batch):
         except RuntimeError as error:
             errors.append(str(error))
     assert len(errors) == 2 and all(guilty in error for error in errors)
-    assert "runs each of them alone" in errors[0] and "has failed" in errors[1]
+    assert "runs each of them alone" in errors[0] and "recorded as failed" in errors[1]
     assert sorted(e.arch for e in found) == sorted(e.arch for e in wanted)
     (failed,) = (e for e in found if e.arch == guilty)
     assert math.isnan(failed.score) and failed.error == "its worker died twice"
@@ -640,10 +644,10 @@ def test_a_model_learns_from_results_from_outside(tmp_path, batch):
 
 
 def test_results_from_outside_are_told_in_batches(tmp_path):
-    record = progress.Record(SPACE, 2)
+    record = Record(SPACE, 2)
     for number in range(5):
         one = drive.Evaluation(f"{number % 4},0,0,0,{number // 4}", 1.0, 7, seed=number)
-        progress.take(record, one, lambda arch: True)
+        apply_event(record, one, lambda arch: True)
     assert [len(tell.done) for tell in record.tells] == [2, 2, 1]
     query = record.tells[1].query
     assert query.arch.tolist() == [[2, 0, 0, 0, 0], [3, 0, 0, 0, 0]]
@@ -671,7 +675,7 @@ def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):
         (("0,0,0,0,0", 1.0), "must be evaluations, not"),
         (drive.Evaluation("0,0,0", 1.0), "cannot take Evaluation.*'0,0,0'"),
         (drive.Evaluation("0,0,0,0,0", "high"), "cannot take .*high"),
-        (drive.Evaluation("0,0,0,0,0", 1.0, epoch=-1), "-1 is no whole number"),
+        (drive.Evaluation("0,0,0,0,0", 1.0, epoch=-1), "-1 is not a whole number"),
         (drive.Evaluation("0,0,0,0,0", 1.0, cost=math.inf), "cannot take"),
     ],
 )
@@ -683,5 +687,5 @@ def test_what_cannot_be_told_in(tmp_path, one, words):
 
 def test_every_executor_says_how_many_workers_it_has():
     with ThreadPoolExecutor(7) as executor:
-        assert executors.num_workers(executor) == 7
-    assert executors.num_workers(NoFuture()) == os.cpu_count()
+        assert clusters.num_workers(executor) == 7
+    assert clusters.num_workers(NoFuture()) == os.cpu_count()

@@ -71,8 +71,8 @@ def test_ngrams_of_no_length(n):
 
 @pytest.mark.parametrize("longest", [False, True])
 def test_degrees_by_depth(longest):
-    better = jnp.maximum if longest else jnp.minimum
-    found, graphs = over(lambda g: features.degrees_by_depth(g, better))
+    depth_of = features.longest_path_depth if longest else features.shortest_path_depth
+    found, graphs = over(lambda g: features.degrees_by_depth(g, depth_of))
     for i, (adj, _) in enumerate(graphs):
         graph = networkx_of(adj)
         if longest:

@@ -94,7 +94,14 @@ def test_dead_edges_become_none():
     dead = nasbench201.from_string(
         "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|avg_pool_3x3~2|"
     )
-    assert nasbench201.without_dead(jnp.asarray(dead)).tolist() == [0, 1, 0, 0, 0, 4]
+    assert nasbench201.without_dead_edges(jnp.asarray(dead)).tolist() == [
+        0,
+        1,
+        0,
+        0,
+        0,
+        4,
+    ]
 
 
 def test_the_driver(shared, monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from jaxnas.benchmarks import synthetic
 from jaxnas.search.base import Search
 from jaxnas.search.loop import simulate
-from jaxnas.spaces.base import sample
+from jaxnas.spaces.moves import sample
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.types import Array, Query, asked
 

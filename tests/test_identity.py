@@ -17,7 +17,7 @@ from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import simulate
 from jaxnas.search.neural_predictor import bananas
 from jaxnas.search.random import random_search
-from jaxnas.spaces import base, identity
+from jaxnas.spaces import base, identity, moves
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.spaces.restriction import restricted
@@ -79,13 +79,13 @@ every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 def draws(space, num=300, seed=0):
     keys = jax.random.split(jax.random.key(seed), num)
-    return np.asarray(jax.jit(jax.vmap(lambda key: base.sample(key, space)))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: moves.sample(key, space)))(keys))
 
 
 def canonical(space, arch):
     """What tells architectures apart, as a tuple, without the identity."""
     if space.name == "nasbench101":
-        return int(nb101.code(jnp.asarray(arch)))
+        return int(nb101.canonical_id(jnp.asarray(arch)))
     if space.active is not None:
         arch = np.where(np.asarray(space.active(jnp.asarray(arch))), arch, -1)
     return tuple(int(choice) for choice in arch)
@@ -94,7 +94,7 @@ def canonical(space, arch):
 @every_space
 def test_identities_are_equal_for_equal_architectures_alone(space):
     arch = draws(space)
-    near, valid = jax.vmap(lambda a: base.neighbours(space, a))(jnp.asarray(arch[:20]))
+    near, valid = jax.vmap(lambda a: moves.neighbours(space, a))(jnp.asarray(arch[:20]))
     near = np.asarray(near).reshape(-1, len(space.choices))
     arch = np.concatenate([arch, arch[:5], near[np.asarray(valid).reshape(-1)]])
     keys = base.identify(space, arch)
@@ -107,7 +107,7 @@ def test_identities_are_equal_for_equal_architectures_alone(space):
 def test_samples_and_mutants_are_valid_and_near(space):
     arch = jnp.asarray(draws(space))
     keys = jax.random.split(jax.random.key(1), len(arch))
-    change = jax.jit(jax.vmap(lambda key, a: base.mutate(key, space, a)))
+    change = jax.jit(jax.vmap(lambda key, a: moves.mutate(key, space, a)))
     mutant = np.asarray(change(keys, arch))
     valid = jax.vmap(space.is_valid)
     assert valid(arch).all() and valid(jnp.asarray(mutant)).all()
@@ -145,7 +145,7 @@ def test_an_identity_below_two_to_the_64_is_the_rank(case):
     rank = 0
     for choice, place in zip(choices, arch, strict=True):
         rank = rank * choice + place
-    assert identity.keys(np.asarray(words)[None])[0] == rank
+    assert identity.to_uint64(np.asarray(words)[None])[0] == rank
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.data())
@@ -184,12 +184,12 @@ HASH_OF_ZEROS = "0xb46d3cd048c515d6"
 @given(st.sets(st.integers(0, 2**64 - 1), min_size=1, max_size=40), st.data())
 @settings(max_examples=30)
 def test_search_against_a_dictionary(numbers, data):
-    known = identity.words(np.array(sorted(numbers), np.uint64))
+    known = identity.from_uint64(np.array(sorted(numbers), np.uint64))
     near = [n + d for n in numbers for d in (-1, 0, 1) if 0 <= n + d < 2**64]
     wanted = data.draw(st.sampled_from(near))
-    found = identity.search(
+    found = identity.find(
         jnp.asarray(known),
-        jnp.asarray(identity.words(np.array([wanted], np.uint64))[0]),
+        jnp.asarray(identity.from_uint64(np.array([wanted], np.uint64))[0]),
     )
     place = {n: i for i, n in enumerate(sorted(numbers))}
     assert int(found) == place.get(wanted, -1)
@@ -205,7 +205,7 @@ def test_a_part_of_a_large_space(space):
     assert part.size == 50
     inside = set(map(tuple, arch.tolist()))
     assert {tuple(a) for a in draws(part, 400).tolist()} == inside
-    near, _ = base.neighbours(space, jnp.asarray(arch[0]))
+    near, _ = moves.neighbours(space, jnp.asarray(arch[0]))
     valid = jax.vmap(part.is_valid)(near)
     assert not any(v and tuple(a) not in inside for a, v in
                    zip(near.tolist(), valid, strict=True))  # fmt: skip
@@ -227,7 +227,7 @@ def rules():
 
     return {
         "none": toy,
-        "draw": dataclasses.replace(toy, draw=lambda key: base.sample(key, toy)),
+        "draw": dataclasses.replace(toy, draw=lambda key: moves.sample(key, toy)),
         "vary": dataclasses.replace(toy, vary=lambda key, arch: jnp.roll(arch, 1)),
         "near": dataclasses.replace(toy, near=near),
     }
@@ -242,12 +242,12 @@ def test_nothing_leaves_a_part_whatever_the_rules_of_the_space(rule, size):
     known = set(map(tuple, inside.tolist()))
     assert {tuple(a) for a in draws(part, 500).tolist()} == known
     keys = jax.random.split(jax.random.key(0), size)
-    change = jax.vmap(lambda key, arch: base.mutate(key, part, arch))
+    change = jax.vmap(lambda key, arch: moves.mutate(key, part, arch))
     mutants = np.asarray(change(keys, jnp.asarray(inside)))
     assert {tuple(a) for a in mutants.tolist()} <= known
     assert size < 40 or (mutants != inside).any()
     for arch in inside:
-        near, valid = base.neighbours(part, jnp.asarray(arch))
+        near, valid = moves.neighbours(part, jnp.asarray(arch))
         assert {tuple(a) for a in near[valid].tolist()} <= known
 
 

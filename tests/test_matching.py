@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from jaxnas import transport
+from jaxnas import batching, transport
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -76,7 +76,7 @@ def test_the_gradient_is_the_matching():
 @pytest.mark.parametrize("num", [7, 150])
 def test_blocks_change_nothing(num):
     cost = np.random.default_rng(2).random((num, 4, 4)).astype(np.float32)
-    found = transport.in_blocks(lambda c: c.sum((0, 1)), cost)
+    found = batching.in_blocks(lambda c: c.sum((0, 1)), cost)
     np.testing.assert_allclose(found, cost.sum((1, 2)), rtol=1e-5)
 
 

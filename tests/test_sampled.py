@@ -21,7 +21,7 @@ from jaxnas.search.gp import (
     shortlists,
 )
 from jaxnas.search.loop import simulate
-from jaxnas.spaces import base
+from jaxnas.spaces import base, moves
 from jaxnas.spaces.restriction import restricted
 from jaxnas.types import Query, Result
 
@@ -243,7 +243,7 @@ def test_double_precision_is_kept(x64):
 
 def test_mutants_are_walks_from_the_best():
     space = base.product("long", (4,) * 9)
-    history = jax.vmap(lambda key: base.sample(key, space))(seeds(*range(8)))
+    history = jax.vmap(lambda key: moves.sample(key, space))(seeds(*range(8)))
     score = jnp.array([1.0, jnp.nan, 5.0, 3.0, 4.0, 0.0, 9.0, 9.0])
     state = sampled_gp.SampledGPState(
         history, *[None] * 2, score, jnp.int32(6), *[None] * 3

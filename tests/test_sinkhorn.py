@@ -62,7 +62,9 @@ def test_padding_changes_nothing():
 def test_the_objective_is_otts(x64):
     pytest.importorskip("ott")
     cost, u, v = (x.astype(np.float64) for x in problems(3, 3, 4, 4))
-    ours = jax.jit(functools.partial(entropic.regularised, epsilon=0.1, num_steps=2000))
+    ours = jax.jit(
+        functools.partial(entropic.entropic_cost, epsilon=0.1, num_steps=2000)
+    )
     theirs = jax.jit(functools.partial(general.sinkhorn, epsilon=0.1))
     for i in range(3):
         problem = cost[..., i], u[:, i] / u[:, i].sum(), v[:, i] / v[:, i].sum()
@@ -101,7 +103,7 @@ def test_gradients_are_finite_also_with_padding(x64):
     cost, u, v = (x[..., 0].astype(np.float64) for x in problems(4, 1, 4, 3))
     u[2] = 0
     u, v = u / u.sum(), v / v.sum()
-    value = functools.partial(entropic.regularised, epsilon=0.1, num_steps=100)
+    value = functools.partial(entropic.entropic_cost, epsilon=0.1, num_steps=100)
     gradient, *by_masses = jax.jit(jax.grad(value, (0, 1, 2)))(cost, u, v)
     # The derivative by the costs is the plan (Danskin).
     plan = transport.sinkhorn_plan(cost, u, v, epsilon=0.1, num_steps=100)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import sources
-from jaxnas.spaces import base
+from jaxnas.spaces import base, moves
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.spaces import nasbench201_classes as classes201
@@ -48,16 +48,16 @@ def keys(num=NUM, seed=0):
 @functools.cache
 def batched(function, space):
     """A function of (space, arch) or (key, space, arch) over a batch, compiled once."""
-    if function is base.sample:
-        return jax.jit(jax.vmap(lambda key: base.sample(key, space)))
-    if function is base.mutate:
-        return jax.jit(jax.vmap(lambda key, arch: base.mutate(key, space, arch)))
+    if function is moves.sample:
+        return jax.jit(jax.vmap(lambda key: moves.sample(key, space)))
+    if function is moves.mutate:
+        return jax.jit(jax.vmap(lambda key, arch: moves.mutate(key, space, arch)))
     return jax.jit(jax.vmap(lambda arch: function(space, arch)))
 
 
 @functools.cache
 def samples(space):
-    return np.asarray(batched(base.sample, space)(keys()))
+    return np.asarray(batched(moves.sample, space)(keys()))
 
 
 @functools.cache
@@ -75,7 +75,7 @@ def test_samples_are_valid_and_differ(space):
     assert (arch >= 0).all() and (arch < np.array(space.choices)).all()
     assert np.asarray(valid(space)(arch)).all()
     assert len(np.unique(arch, axis=0)) > 0.9 * NUM
-    np.testing.assert_array_equal(arch, batched(base.sample, space)(keys()))
+    np.testing.assert_array_equal(arch, batched(moves.sample, space)(keys()))
 
 
 def test_samples_are_uniform():
@@ -84,7 +84,7 @@ def test_samples_are_uniform():
     accepts = lambda arch: arch[0] + arch[1] <= 2  # noqa: E731
     whole = base.product("toy", choices)
     for space in (whole, base.Space(**{**whole.__dict__, "is_valid": accepts})):
-        arch = np.asarray(batched(base.sample, space)(keys(12_000)))
+        arch = np.asarray(batched(moves.sample, space)(keys(12_000)))
         counts = np.bincount(arch @ [12, 4, 1], minlength=24)
         possible = [space.is_valid(np.array(a)) for a in itertools.product(*iters())]
         possible = np.array(possible, bool)
@@ -101,7 +101,7 @@ def iters():
 @every_space
 def test_a_mutant_is_one_change_away_and_valid(space):
     arch = samples(space)
-    mutants = np.asarray(batched(base.mutate, space)(keys(seed=1), arch))
+    mutants = np.asarray(batched(moves.mutate, space)(keys(seed=1), arch))
     assert mutants.dtype == np.int32
     assert ((mutants != arch).sum(1) == 1).all()
     assert (mutants >= 0).all() and (mutants < np.array(space.choices)).all()
@@ -112,7 +112,7 @@ def test_mutations_are_uniform():
     """Over positions, whatever their number of choices, then over new choices."""
     space, arch = base.product("toy", (2, 5, 3)), np.array([1, 2, 0], np.int32)
     many = np.broadcast_to(arch, (12_000, 3))
-    mutants = np.asarray(batched(base.mutate, space)(keys(12_000), many))
+    mutants = np.asarray(batched(moves.mutate, space)(keys(12_000), many))
     position = (mutants != arch).argmax(1)
     np.testing.assert_allclose(np.bincount(position) / 12_000, 1 / 3, atol=0.02)
     fresh = np.bincount(mutants[position == 1, 1], minlength=5) / (position == 1).sum()
@@ -125,7 +125,7 @@ def test_mutations_are_uniform_over_positions_that_can_change():
     edge[5] = 1  # input to output
     assert bool(nb101.is_valid(jnp.asarray(edge)))
     many = np.broadcast_to(edge, (5000, 26))
-    mutants = np.asarray(batched(base.mutate, nb101.SPACE)(keys(5000), many))
+    mutants = np.asarray(batched(moves.mutate, nb101.SPACE)(keys(5000), many))
     share = np.bincount((mutants != edge).argmax(1), minlength=26) / 5000
     assert share[5] == 0
     np.testing.assert_allclose(np.delete(share, 5), 1 / 25, atol=0.012)
@@ -134,7 +134,7 @@ def test_mutations_are_uniform_over_positions_that_can_change():
 @every_space
 def test_neighbours_are_all_single_changes(space):
     arch = samples(space)[:20]
-    rows, fine = map(np.asarray, batched(base.neighbours, space)(arch))
+    rows, fine = map(np.asarray, batched(moves.neighbours, space)(arch))
     assert rows.shape == (20, sum(space.choices) - len(space.choices), arch.shape[1])
     for one, mine, ok in zip(arch, rows, fine, strict=True):
         assert ((mine != one).sum(1) == 1).all()
@@ -172,7 +172,7 @@ def test_a_space_can_be_a_static_argument(space):
 @every_space
 def test_check_returns_what_is_right(space):
     arch = samples(space)[0]
-    checked = base.check(space, arch.astype(np.int64))
+    checked = base.validate_arch(space, arch.astype(np.int64))
     assert checked.dtype == np.int32
     np.testing.assert_array_equal(checked, arch)
 
@@ -192,7 +192,7 @@ def test_check_returns_what_is_right(space):
 )
 def test_check_says_what_is_wrong(space, arch, words):
     with pytest.raises(ValueError, match=words) as error:
-        base.check(space, np.array(arch))
+        base.validate_arch(space, np.array(arch))
     assert "\n" not in str(error.value)
 
 
@@ -323,7 +323,7 @@ def relabelled(rng, arch):
 
 
 def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
-    code = in_chunks(nb101.code, cells101)
+    code = in_chunks(nb101.canonical_id, cells101)
     assert len(np.unique(code)) == len(cells101) == nb101.SPACE.size == 423_624
     assert code.dtype == np.int32 and in_chunks(nb101.is_valid, cells101).all()
 
@@ -332,13 +332,13 @@ def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
     others = relabelled(rng, cells101[some])
     # Many cells have a single forward order.
     assert (others != cells101[some]).any(1).sum() >= 1000
-    np.testing.assert_array_equal(in_chunks(nb101.code, others), code[some])
+    np.testing.assert_array_equal(in_chunks(nb101.canonical_id, others), code[some])
 
     # Whatever is sampled or mutated is one of them.
     ordered = np.sort(code)
-    mutants = batched(base.mutate, nb101.SPACE)(keys(seed=3), samples(nb101.SPACE))
+    mutants = batched(moves.mutate, nb101.SPACE)(keys(seed=3), samples(nb101.SPACE))
     for arch in (samples(nb101.SPACE), np.asarray(mutants)):
-        theirs = in_chunks(nb101.code, arch)
+        theirs = in_chunks(nb101.canonical_id, arch)
         found = ordered[np.minimum(np.searchsorted(ordered, theirs), len(code) - 1)]
         np.testing.assert_array_equal(found, theirs)
 
@@ -346,7 +346,7 @@ def test_all_cells_have_codes_of_their_own_that_relabelling_keeps(cells101):
 def test_what_hangs_loose_does_not_count():
     matrix = np.zeros((7, 7), int)
     matrix[[0, 1], [1, 6]] = 1
-    code = jax.jit(nb101.code)
+    code = jax.jit(nb101.canonical_id)
     plain = nb101.from_matrix(matrix, ["maxpool3x3"] + ["conv1x1-bn-relu"] * 4)
     matrix[[0, 3, 2], [3, 5, 6]] = 1  # a dead end, and a vertex without any input
     loose = nb101.from_matrix(matrix, ["maxpool3x3"] + ["conv3x3-bn-relu"] * 4)
@@ -359,7 +359,7 @@ def test_what_hangs_loose_does_not_count():
 
 def test_matrices_there_and_back(cells101):
     rng = np.random.default_rng(1)
-    code = jax.jit(nb101.code)
+    code = jax.jit(nb101.canonical_id)
     for arch in cells101[rng.choice(len(cells101), 40, replace=False)]:
         matrix, names = nb101.to_matrix(arch)
         assert names[0] == "input" and names[-1] == "output"
@@ -475,10 +475,10 @@ def test_a_part_of_a_space_has_these_architectures_alone():
     part = restricted(nb201.SPACE, some)
     inside = set(map(tuple, some.tolist()))
     assert part.size == 300 and set(map(tuple, base.every(part).tolist())) == inside
-    drawn = np.asarray(batched(base.sample, part)(keys()))
+    drawn = np.asarray(batched(moves.sample, part)(keys()))
     assert set(map(tuple, drawn.tolist())) <= inside
     assert len(np.unique(drawn, axis=0)) > 290  # 300 (1 - exp(-2000 / 300)) on average
-    moved = np.asarray(batched(base.mutate, part)(keys(300), some))
+    moved = np.asarray(batched(moves.mutate, part)(keys(300), some))
     assert set(map(tuple, moved.tolist())) <= inside
     differ = (moved != some).sum(1)
     near = (some[:, None] != some).sum(2) == 1

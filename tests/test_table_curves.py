@@ -17,7 +17,7 @@ from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import simulate
 from jaxnas.search.random import random_search
-from jaxnas.spaces import base, nasbench201
+from jaxnas.spaces import base, moves, nasbench201
 from jaxnas.types import FULL_TRAINING, Query
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -369,7 +369,7 @@ def test_searches_of_a_part_of_a_large_space(shared):
         true = benchmarks.true_scores(made, trace.query.arch)
         np.testing.assert_array_equal(trace.score, true)
         assert (true <= made.optimum).all()
-    other = np.asarray(jax.vmap(lambda k: base.sample(k, DARTS))(keys))
+    other = np.asarray(jax.vmap(lambda k: moves.sample(k, DARTS))(keys))
     result = CALL(made.evaluate, keys[0], query_of(other))
     assert np.isnan(result.score).all() and (result.cost == 0).all()
 

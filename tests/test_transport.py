@@ -197,8 +197,8 @@ def test_what_is_no_tree(parent, words):
 
 def test_farey_fractions():
     with pytest.raises(ValueError, match="order must be at least 1, not 0"):
-        transport.farey(0)
-    eighth = transport.farey(8)
+        transport.farey_sequence(0)
+    eighth = transport.farey_sequence(8)
     assert len(eighth) == 23
     wanted = sorted({p / q for q in range(1, 9) for p in range(q + 1)})
     np.testing.assert_array_equal(eighth[:, 0] / eighth[:, 1], wanted)

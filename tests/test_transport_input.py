@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import transport
+from jaxnas import batching, transport
 from jaxnas.transport import entropic, general, masses
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -32,7 +32,7 @@ BALANCED = {
         lambda *a: transport.sinkhorn_divergence(*a, **FEW), (COST, COST, COST), (),
     ),
     "regularised": (
-        lambda *a: entropic.regularised(*a, epsilon=0.1, **FEW), (COST,), (),
+        lambda *a: entropic.entropic_cost(*a, epsilon=0.1, **FEW), (COST,), (),
     ),
     "gromov": (lambda *a: transport.gromov_wasserstein(*a, **FEW), (COST, COST), ()),
     "fused": (
@@ -52,7 +52,7 @@ OTHERS = {
     "assignment": (transport.assignment, (COST,)),
     "assignment with prices": (transport.assignment, (COST, U, V)),
     "blocks": (
-        lambda *a: transport.in_blocks(sinkhorn, *a), (COST[None], U[None], V[None]),
+        lambda *a: batching.in_blocks(sinkhorn, *a), (COST[None], U[None], V[None]),
     ),
 }  # fmt: skip
 ALL = OTHERS | {name: (f, (*a, U, V, *b)) for name, (f, a, b) in BALANCED.items()}
@@ -99,7 +99,7 @@ def test_totals_that_differ_by_rounding_are_equal():
         (np.float16([0.1] * 10), np.array([1.0])),
         (jnp.full(3, 1 / 3, jnp.bfloat16), jnp.ones(1, jnp.bfloat16)),
     ):
-        masses.check_totals(u, v)
+        masses.require_equal_totals(u, v)
 
 
 def test_each_problem_on_trailing_axes_is_checked():

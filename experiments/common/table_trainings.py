@@ -11,8 +11,10 @@ import numpy as np
 from jaxnas.benchmarks import trained
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
+from jaxnas.networks.data import Data
+from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.train import Data, Recipe
+from jaxnas.networks.recipes import Recipe
 from jaxnas.studies import seed_store
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
@@ -90,7 +92,7 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
         new = archs[indices[indices >= num_known]]
         parts = len(new) if alone else min(len(new), len(devices))
         groups = np.array_split(new, parts) if parts else []
-        curves = runs.on_devices(train_group, groups, len(devices))
+        curves = map_over_devices(train_group, groups, len(devices))
         if known:
             old = indices[indices < num_known]
             curves.insert(0, {name: known[name][old] for name in trained.CURVES})

@@ -20,7 +20,8 @@ import numpy as np
 
 from jaxnas import metrics, ranks
 from jaxnas.batching import in_chunks
-from jaxnas.spaces.base import Space, neighbours, rank
+from jaxnas.spaces.base import Space, rank
+from jaxnas.spaces.moves import neighbours
 from jaxnas.types import Array, check_sizes
 
 

@@ -111,7 +111,7 @@ def _to_device(
     keys = table_identities(space, table)
     order = np.argsort(keys)
     return LookupTable(
-        identity=jnp.asarray(identity.words(keys[order])),
+        identity=jnp.asarray(identity.from_uint64(keys[order])),
         row=jnp.asarray(order, jnp.int32),
         score=jnp.asarray(as_score(target, values.value)),
         cost=jnp.asarray(values.cost),
@@ -135,7 +135,7 @@ def table_space(table: BenchmarkTable, space: Space) -> Space:
 def table_identities(space: Space, table: BenchmarkTable) -> np.ndarray:
     """Computes the identities of a table's rows and validates the rows.
 
-    Returns: (n,) uint64 keys, see `identity.keys`.
+    Returns: (n,) uint64 keys, see `identity.to_uint64`.
     Raises: `ValueError` for another space, for choices outside of it, and for
       architectures that are invalid, duplicated or missing.
     """
@@ -144,7 +144,7 @@ def table_identities(space: Space, table: BenchmarkTable) -> np.ndarray:
         table_files.validate_rows(table, space, np.zeros(0, np.uint64))
     words, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))
     num = len(table.arch)
-    keys = identity.keys(words[:num])
+    keys = identity.to_uint64(words[:num])
     table_files.validate_rows(table, space, keys)
     invalid = ~valid[:num]
     if invalid.any():
@@ -177,7 +177,7 @@ def _identify(space: Space, archs: Array) -> tuple[Array, Array]:
 def _find_row(space: Space, table: LookupTable, arch: Array) -> Array:
     """The row () int32 of an architecture (d,), -1 if the table does not have it."""
     inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
-    index = identity.search(table.identity, space.identity(arch))
+    index = identity.find(table.identity, space.identity(arch))
     known = inside & space.is_valid(arch) & (index >= 0)
     return jnp.where(known, table.row[index], -1)
 

@@ -107,8 +107,8 @@ def representatives(
     Returns: index (g,) into `arch` of the representative of each group, the one with the
       fewest vertices, then edges; and the group (n,) of each architecture.
     """
-    classes = space.identity if same is None else identity.from_code(same)
-    keys = identity.keys(in_chunks(classes, arch))
+    classes = space.identity if same is None else identity.from_integer(same)
+    keys = identity.to_uint64(in_chunks(classes, arch))
     graph = in_chunks(space.to_graph, arch)
     vertices, edges = graph.mask.sum(1), graph.adj.sum((1, 2))
     order = np.lexsort((edges, vertices, keys))

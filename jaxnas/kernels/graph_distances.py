@@ -108,7 +108,7 @@ def sinkhorn_divergence(
         labels = jnp.asarray(costs, paths.dtype)[x.label[:, None], y.label[None]]
         cost = jnp.minimum(labels + structure * paths, FORBIDDEN)
         u, v = (_uniform(z.label >= 0, paths.dtype) for z in (x, y))
-        return entropic.regularised(cost, u, v, **settings)
+        return entropic.entropic_cost(cost, u, v, **settings)
 
     def prepare(arch: Array) -> Points:
         layers = layer_matching.layers(space.to_graph(arch), len(space.labels))

@@ -140,8 +140,10 @@ def embed(
     ops = transport.tree_embedding(
         grams, jnp.asarray(tree.subtrees), jnp.asarray(tree.lengths)
     )
-    better = jnp.minimum if reference else jnp.maximum
-    into, out_of, num_layers = features.degrees_by_depth(graph, better)
+    depth = features.longest_path_depth
+    if reference:
+        depth = features.shortest_path_depth
+    into, out_of, num_layers = features.degrees_by_depth(graph, depth)
     shift = 0 if reference else 1
     return ops, _layers(into, num_layers, shift), _layers(out_of, num_layers, shift)
 

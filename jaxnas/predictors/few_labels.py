@@ -95,10 +95,13 @@ def features_by_architecture(
             f"{np.shape(values)}"
         )
     keys, first = np.unique(base.identify(space, arch), return_index=True)
-    identities, rows = identity.words(keys), jnp.asarray(values[first], jnp.float32)
+    identities, rows = (
+        identity.from_uint64(keys),
+        jnp.asarray(values[first], jnp.float32),
+    )
 
     def feature_map(arch: Array) -> tuple[Array]:
-        row = identity.search(jnp.asarray(identities), space.identity(arch))
+        row = identity.find(jnp.asarray(identities), space.identity(arch))
         return (jnp.where(row >= 0, rows[row], jnp.nan),)
 
     return feature_map

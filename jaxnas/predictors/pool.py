@@ -99,14 +99,14 @@ def make_pool(
     """
     arch = every(space) if arch is None else _validated(space, np.asarray(arch))
     arch = arch[np.lexsort(arch.T[::-1])]
-    keys = identities.keys(in_chunks(_identity(space, same), arch))
+    keys = identities.to_uint64(in_chunks(_identity(space, same), arch))
     keys, first = np.unique(keys, return_index=True)
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
     matrices = [matrix_of(arch) for matrix_of in distance_matrices]
     embeddings = gram.compress_embeddings([*parts, *matrices])
     prior = default_prior(embeddings, scale)
-    identity = jnp.asarray(identities.words(keys))
+    identity = jnp.asarray(identities.from_uint64(keys))
     return Pool(identity, jnp.asarray(arch), embeddings, prior, space, same)
 
 
@@ -127,7 +127,7 @@ def default_prior(
 
 def _identity(space: Space, same: Callable[[Array], Array] | None) -> Identity:
     """Identity of an architecture, or of its class where there are classes."""
-    return space.identity if same is None else identities.from_code(same)
+    return space.identity if same is None else identities.from_integer(same)
 
 
 def _validated(space: Space, arch: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ def _validated(space: Space, arch: np.ndarray) -> np.ndarray:
         base.as_choices(space, arch[np.argmax(wrong)])
     valid = np.asarray(in_chunks(space.is_valid, arch.astype(np.int32)))
     if not valid.all():
-        base.check(space, arch[np.argmin(valid)])
+        base.validate_arch(space, arch[np.argmin(valid)])
     return arch
 
 
@@ -156,4 +156,4 @@ def index_of(pool: Pool, arch: Array) -> Array:
     Returns: () int32; -1 if the pool does not hold the architecture.
     """
     identity = _identity(pool.space, pool.same)(arch)
-    return identities.search(pool.identity, identity)
+    return identities.find(pool.identity, identity)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
 from jaxnas.types import Array, Query
 
 # Samples of a new architecture before a repeat is accepted; the published random search
@@ -64,7 +65,7 @@ def with_classes(space: Space, same: Callable[[Array], Array] | None) -> Space:
     """
     if same is None:
         return space
-    return dataclasses.replace(space, identity=identity.from_code(same), size=None)
+    return dataclasses.replace(space, identity=identity.from_integer(same), size=None)
 
 
 def sample_new(key: Array, space: Space, num: int, known: Array, valid: Array) -> Array:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import Search
 from jaxnas.search.common import train_from_scratch
-from jaxnas.spaces.base import Space, mutate, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import mutate, sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 

@@ -18,7 +18,8 @@ from jaxnas.predictors.ensemble import Ensemble
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.common import sample_new
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, neighbours
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import neighbours
 from jaxnas.types import Array
 
 # Utility of the random architectures that are asked only when the neighbours run out.

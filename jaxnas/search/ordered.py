@@ -78,7 +78,7 @@ def in_order(
         del result
         return visit(ids, state, query)
 
-    ids = jnp.asarray(identity.words(base.identify(space, vectors)))
+    ids = jnp.asarray(identity.from_uint64(base.identify(space, vectors)))
     return Search(
         init,
         Partial(ask, jnp.asarray(vectors)),
@@ -96,7 +96,7 @@ def _validated(space: Space, archs: np.ndarray) -> np.ndarray:
     archs = np.stack([base.as_choices(space, arch) for arch in archs])
     valid = np.asarray(in_chunks(space.is_valid, archs))
     if not valid.all():
-        base.check(space, archs[np.argmin(valid)])
+        base.validate_arch(space, archs[np.argmin(valid)])
     keys, first = np.unique(base.identify(space, archs), return_index=True)
     if len(keys) < len(archs):
         repeat = np.setdiff1d(np.arange(len(archs)), first)[0]

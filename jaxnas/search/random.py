@@ -20,7 +20,8 @@ from jaxnas.search.common import (
     train_from_scratch,
     with_classes,
 )
-from jaxnas.spaces.base import Space, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 

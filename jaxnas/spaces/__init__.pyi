@@ -2,10 +2,10 @@ from . import nasbench101 as nasbench101
 from . import nasbench201 as nasbench201
 from .base import Space as Space
 from .base import every as every
-from .base import mutate as mutate
-from .base import neighbours as neighbours
 from .base import product as product
-from .base import sample as sample
+from .moves import mutate as mutate
+from .moves import neighbours as neighbours
+from .moves import sample as sample
 from .nasbench201_classes import function_class as function_class
 from .nasbench201_classes import isomorphism_class as isomorphism_class
 from .restriction import restricted as restricted

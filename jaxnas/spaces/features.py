@@ -1,4 +1,8 @@
-"""What can be counted in a graph: n-grams, degrees by depth, paths, one-hot vectors."""
+"""Features of labelled graphs: n-grams, degrees by depth, paths, one-hot vectors.
+
+All functions take one graph of v vertices, whose vertices are in topological order, and
+can be compiled and vmapped. Their loops over vertices are unrolled: they are for cells.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from jaxnas.types import Array, Graph
 
 
 def prune(graph: Graph) -> Graph:
-    """Drops the edges of every vertex that is on no path from input to output.
+    """Removes the vertices that are on no path from input to output.
 
-    Vertices keep their places: a dropped one has no edges, label -1 and mask False.
+    Vertices keep their indices: a removed one has no edges, label -1 and mask False. The
+    first and the last vertex stay in the mask.
     """
     last = graph.adj.shape[0] - 1
-    forward = depths(graph.adj, jnp.maximum) >= 0
-    backward = depths(graph.adj[::-1, ::-1].T, jnp.maximum)[::-1] >= 0
+    forward = longest_path_depth(graph.adj) >= 0
+    backward = longest_path_depth(graph.adj[::-1, ::-1].T)[::-1] >= 0
     live = forward & backward
     ends = (jnp.arange(last + 1) == 0) | (jnp.arange(last + 1) == last)
     return Graph(
@@ -28,36 +33,63 @@ def prune(graph: Graph) -> Graph:
     )
 
 
-def depths(adj: Array, better: Callable[[Array, Array], Array]) -> Array:
-    """Layer (v,) int32 of each vertex of `adj` (v, v); -1 where the input cannot reach.
+def longest_path_depth(adj: Array) -> Array:
+    """Edges on the longest path from the input to each vertex of `adj` (v, v).
+
+    Returns: (v,) int32, 0 for vertex 0, and -1 where no path leads.
+    """
+    return _depth(adj, jnp.maximum, -1)
+
+
+def shortest_path_depth(adj: Array) -> Array:
+    """Edges on the shortest path from the input to each vertex of `adj` (v, v).
+
+    Returns: (v,) int32, 0 for vertex 0, and -1 where no path leads.
+    """
+    return _depth(adj, jnp.minimum, adj.shape[0])
+
+
+def _depth(adj: Array, choose: Callable[[Array, Array], Array], worst: int) -> Array:
+    """Depths (v,) in topological order, which is that of the vertices.
 
     Args:
-      better: `jnp.maximum` for the longest path from the input, `jnp.minimum` for the
-        shortest.
+      adj: (v, v) bool, strictly upper triangular.
+      choose: of two depths the one that counts, elementwise.
+      worst: a depth that `choose` prefers to no other; it marks unreachable vertices.
     """
-    num = adj.shape[0]
-    worst = -1 if better is jnp.maximum else num
     depth = [jnp.int32(0)]
-    for j in range(1, num):
-        best = jnp.int32(worst)
+    for j in range(1, adj.shape[0]):
+        chosen = jnp.int32(worst)
         for i in range(j):
             ahead = jnp.where(adj[i, j] & (depth[i] >= 0), depth[i] + 1, worst)
-            best = better(best, ahead)
-        depth.append(jnp.where((best == worst), -1, best))
+            chosen = choose(chosen, ahead)
+        depth.append(jnp.where(chosen == worst, -1, chosen))
     return jnp.stack(depth)
 
 
 def one_hot_labels(graph: Graph, num_labels: int) -> Array:
-    """(v, num_labels) int32, zero rows where a vertex has no label or no edge."""
+    """Encodes the operations of the vertices.
+
+    Args:
+      graph: of v vertices.
+      num_labels: number of operation labels.
+
+    Returns: (v, num_labels) bool; the row of a vertex without a label or an edge is False.
+    """
     alive = graph.adj.any(0) | graph.adj.any(1)
     return (graph.ops[:, None] == jnp.arange(num_labels)) & alive[:, None]
 
 
 def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
-    """Counts of label sequences along directed walks of `n` labelled vertices.
+    """Counts the label sequences along directed walks of `n` labelled vertices.
+
+    Args:
+      graph: of v vertices.
+      n: length of the walks, at least 1.
+      num_labels: number of operation labels.
 
     Returns: (num_labels**n,) int32, the first vertex of the walk slowest.
-    Raises: `ValueError` for an `n` that is no whole number of at least 1.
+    Raises: `ValueError` unless `n` is a whole number of at least 1.
     """
     if not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n must be a whole number of at least 1, not {n!r}")
@@ -70,14 +102,18 @@ def op_ngrams(graph: Graph, n: int, num_labels: int) -> Array:
 
 
 def degrees_by_depth(
-    graph: Graph, better: Callable[[Array, Array], Array] = jnp.maximum
+    graph: Graph, depth: Callable[[Array], Array] = longest_path_depth
 ) -> tuple[Array, Array, Array]:
     """In- and out-degrees summed over the vertices of each layer.
 
+    Args:
+      graph: of v vertices.
+      depth: adj (v, v) -> layers (v,): `longest_path_depth` or `shortest_path_depth`.
+
     Returns: in-degrees (v,) and out-degrees (v,) by layer, int32, and the number of
-    layers (). Vertices that the input cannot reach belong to no layer.
+      layers (). Vertices that the input cannot reach belong to no layer.
     """
-    layer = depths(graph.adj, better)
+    layer = depth(graph.adj)
     member = layer[:, None] == jnp.arange(layer.shape[0])
     degree_in, degree_out = graph.adj.sum(0), graph.adj.sum(1)
     by_layer = lambda d: jnp.sum(d[:, None] * member, 0, jnp.int32)  # noqa: E731
@@ -85,10 +121,14 @@ def degrees_by_depth(
 
 
 def path_indicators(graph: Graph, num_labels: int) -> Array:
-    """Which label sequences occur on a path from input to output.
+    """Encodes which label sequences occur on a path from input to output.
 
     A path with labels (t_0, ..., t_{m-1}) of interior vertices has index
     sum_i num_labels**i (t_i + 1), so the bare edge has index 0 (White et al., 2021).
+
+    Args:
+      graph: of v vertices.
+      num_labels: number of operation labels.
 
     Returns: (sum_{m=0}^{v-2} num_labels**m,) bool.
     """
@@ -113,12 +153,19 @@ def path_indicators(graph: Graph, num_labels: int) -> Array:
 
 
 def one_hot(choices: tuple[int, ...], arch: Array) -> Array:
-    """One-hot encoding (sum(choices),) float32 of an architecture (d,)."""
+    """Encodes an architecture by one indicator for each choice at each position.
+
+    Args:
+      choices: number of choices at each of the d positions.
+      arch: (d,) int32.
+
+    Returns: (sum(choices),) float32.
+    """
     position = np.repeat(np.arange(len(choices)), choices)
     value = np.concatenate([np.arange(c) for c in choices])
     return (arch[position] == value).astype(jnp.float32)
 
 
 def one_hot_encoder(choices: tuple[int, ...]) -> Callable[[Array], Array]:
-    """`one_hot` of a space's choices, as a function of the architecture alone."""
+    """Binds the choices of a space: arch (d,) -> (sum(choices),) float32."""
     return lambda arch: one_hot(choices, arch)

@@ -25,25 +25,32 @@ MAX_CHOICES = 2**16
 
 
 def of_product(choices: tuple[int, ...]) -> Identity:
-    """The identity of vectors (d,) of independent choices, by value."""
+    """Makes the identity of vectors of independent choices: different vectors differ.
+
+    Args:
+      choices: number of choices at each of the d positions, up to `MAX_CHOICES`.
+
+    Returns: an exact numbering for fewer than 2^64 vectors, else a hash.
+    """
     return _exact(choices) if math.prod(choices) < 2**64 else _hashed(choices)
 
 
 def _exact(choices: tuple[int, ...]) -> Identity:
-    places = [math.prod(choices[i + 1 :]) for i in range(len(choices))]
+    """The rank of a vector, in four 16-bit limbs: JAX has no 64-bit integers by default."""
+    weights = [math.prod(choices[i + 1 :]) for i in range(len(choices))]
     # (d, 4), least significant limb first.
-    limbs = np.array([[p >> 16 * k & 0xFFFF for k in range(4)] for p in places])
+    limbs = np.array([[p >> 16 * k & 0xFFFF for k in range(4)] for p in weights])
     limbs = limbs.astype(np.uint32)
 
     def identity(arch: Array) -> Array:
         product = arch.astype(jnp.uint32)[:, None] * limbs
         low, high = (product & 0xFFFF).sum(0), (product >> 16).sum(0)
-        # A sum has a carry of its own: the high halves belong to the next limb.
+        # The high halves of the products belong to the next limb.
         total, carry = [], jnp.uint32(0)
         for k in range(4):
-            here = low[k] + carry + (high[k - 1] if k else 0)
-            total.append(here & 0xFFFF)
-            carry = here >> 16
+            limb = low[k] + carry + (high[k - 1] if k else 0)
+            total.append(limb & 0xFFFF)
+            carry = limb >> 16
         words = [total[3] << 16 | total[2], total[1] << 16 | total[0]]
         return jnp.stack(words).astype(jnp.uint32)
 
@@ -51,8 +58,9 @@ def _exact(choices: tuple[int, ...]) -> Identity:
 
 
 def _hashed(choices: tuple[int, ...]) -> Identity:
+    """A Zobrist hash, with random words that are fixed for ever."""
     starts = np.concatenate([[0], np.cumsum(choices)[:-1]]).astype(np.int32)
-    # The same words for ever, whatever the version of NumPy.
+    # From a hash function: generators of NumPy may change between versions.
     stream = hashlib.shake_256(b"jaxnas identity").digest(8 * sum(choices))
     words = np.frombuffer(stream, ">u4").astype(np.uint32).reshape(-1, 2)
 
@@ -64,51 +72,71 @@ def _hashed(choices: tuple[int, ...]) -> Identity:
     return identity
 
 
-def from_code(code: Callable[[Array], Array]) -> Identity:
-    """The identity that is a non-negative number () int32, such as a class."""
+def from_integer(number: Callable[[Array], Array]) -> Identity:
+    """Makes an identity of an integer that tells architectures apart.
+
+    Args:
+      number: arch (d,) -> () int32, non-negative: a canonical id, or the number of an
+        equivalence class.
+    """
 
     def identity(arch: Array) -> Array:
-        return jnp.stack([jnp.uint32(0), code(arch).astype(jnp.uint32)])
+        return jnp.stack([jnp.uint32(0), number(arch).astype(jnp.uint32)])
 
     return identity
 
 
 def equal(a: Array, b: Array) -> Array:
-    """Whether identities (..., 2) that broadcast are the same, (...) bool."""
+    """Compares identities (..., 2), which broadcast: (...) bool."""
     return (a == b).all(-1)
 
 
-def member(wanted: Array, known: Array, valid: Array) -> Array:
-    """Whether each of `wanted` (..., 2) is among the valid rows of `known` (n, 2)."""
-    return (equal(wanted[..., None, :], known) & valid).any(-1)
+def member(ids: Array, listed: Array, valid: Array) -> Array:
+    """Whether identities are in a list, by comparison with all of it.
+
+    Args:
+      ids: (..., 2) identities.
+      listed: (n, 2) identities in any order.
+      valid: (n,) bool, which of them count: the rest is padding.
+
+    Returns: (...) bool.
+    """
+    return (equal(ids[..., None, :], listed) & valid).any(-1)
 
 
-def search(known: Array, wanted: Array) -> Array:
-    """The index () int32 of `wanted` (2,) in `known` (n, 2), ascending; -1 if absent."""
-    num = known.shape[0]
+def find(listed: Array, one: Array) -> Array:
+    """Finds an identity in an ascending list, by bisection.
 
-    def halve(_, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    Args:
+      listed: (n, 2) identities, ascending, n >= 1.
+      one: (2,) identity.
+
+    Returns: () int32, the index in `listed`; -1 if it is absent.
+    """
+    num = listed.shape[0]
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) // 2
-        word = known[middle]
-        less = (word[0] < wanted[0]) | ((word[0] == wanted[0]) & (word[1] < wanted[1]))
+        word = listed[middle]
+        less = (word[0] < one[0]) | ((word[0] == one[0]) & (word[1] < one[1]))
         return jnp.where(less, middle + 1, low), jnp.where(less, high, middle)
 
     bounds = jnp.int32(0), jnp.int32(num)
     steps = max(1, num.bit_length())
-    at = jax.lax.fori_loop(0, steps, halve, bounds)[0]
-    at = jnp.minimum(at, num - 1)
-    return jnp.where(equal(known[at], wanted), at, -1)
+    index = jax.lax.fori_loop(0, steps, halve, bounds)[0]
+    index = jnp.minimum(index, num - 1)
+    return jnp.where(equal(listed[index], one), index, -1)
 
 
-def keys(identities: np.ndarray) -> np.ndarray:
-    """Identities (n, 2) as sortable uint64 (n,), on the host."""
+def to_uint64(identities: np.ndarray) -> np.ndarray:
+    """Converts identities (n, 2) to sortable uint64 (n,), on the host."""
     high, low = np.asarray(identities, np.uint64).T
     return high << np.uint64(32) | low
 
 
-def words(keys: np.ndarray) -> np.ndarray:
-    """The inverse of `keys`: (n,) uint64 as (n, 2) uint32."""
+def from_uint64(keys: np.ndarray) -> np.ndarray:
+    """Inverts `to_uint64`: from (n,) uint64 to (n, 2) uint32, on the host."""
     keys = np.asarray(keys, np.uint64)
     halves = np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)], -1)
     return halves.astype(np.uint32)

@@ -2,8 +2,12 @@
 
 An architecture is int32 (26,): the 21 entries above the diagonal of the 7 x 7 adjacency
 matrix, row by row, then the operations of the five interior vertices as indices into
-`OPERATIONS`. A cell is what is left after vertices off every path from input to output
-are dropped; it has to have an edge, and at most 9 of them.
+`OPERATIONS`. The cell is what pruning leaves: vertices that are on no path from input to
+output are removed. It must have an edge, and at most 9 of them.
+
+Isomorphic cells are the same architecture: its identity is the smallest encoding of the
+pruned cell over all orders of its vertices (`canonical_id`), where the benchmark itself
+uses an iterative hash of the graph.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ _CHOICES = (2,) * _EDGES + (len(OPERATIONS),) * _INTERIOR
 
 
 def graph_raw(arch: Array) -> Graph:
-    """The cell as it stands, dangling vertices included."""
+    """Converts an architecture (26,) to its graph of 7 vertices, before pruning."""
     adj = jnp.zeros((_VERTICES, _VERTICES), bool).at[_UPPER].set(arch[:_EDGES] == 1)
     ends = jnp.full(1, -1, jnp.int32)
     ops = jnp.concatenate([ends, jnp.asarray(arch[_EDGES:], jnp.int32), ends])
@@ -34,25 +38,32 @@ def graph_raw(arch: Array) -> Graph:
 
 
 def graph_pruned(arch: Array) -> Graph:
-    """The cell that the benchmark trains: only vertices on a path; the default."""
+    """Converts an architecture (26,) to the graph that the benchmark trains.
+
+    Only vertices on a path from input to output are left; see `features.prune`.
+    """
     return features.prune(graph_raw(arch))
 
 
 def is_valid(arch: Array) -> Array:
-    """() bool: the output can be reached, with at most 9 edges after pruning."""
+    """Whether the output can be reached, with at most 9 edges after pruning: () bool."""
     edges = graph_pruned(arch).adj.sum()
     return (edges > 0) & (edges <= MAX_EDGES)
 
 
 def _permutation_weights() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of the 120 orders of the interior vertices: what an edge adds to the code
-    of the reordered matrix, whether it then points backwards, what an operation adds."""
+    """Linear maps from a cell to its encodings in all orders of the interior vertices.
+
+    Returns: what each edge adds to the encoding of the reordered matrix (21, 120), whether
+      it then points backwards (21, 120), and what one unit of each operation index adds
+      (5, 120).
+    """
     pairs = zip(*(u.tolist() for u in _UPPER), strict=True)
     position = {pair: k for k, pair in enumerate(pairs)}
     edge, backward, op = [], [], []
     for order in itertools.permutations(range(1, _VERTICES - 1)):
-        place = (0, *order, _VERTICES - 1)
-        moved = [(place[i], place[j]) for i, j in position]
+        index = (0, *order, _VERTICES - 1)
+        moved = [(index[i], index[j]) for i, j in position]
         edge.append([2 ** position[m] if m in position else 0 for m in moved])
         backward.append([m not in position for m in moved])
         op.append([4 ** (p - 1) for p in order])
@@ -64,37 +75,43 @@ _EDGE_WEIGHT, _BACKWARD, _OP_WEIGHT = (
 )
 
 
-def code(arch: Array) -> Array:
-    """A number () int32 that two vectors share if and only if their cells are isomorphic.
+def canonical_id(arch: Array) -> Array:
+    """Numbers an architecture up to isomorphism.
 
-    The smallest code of the pruned cell over all orders of its interior vertices that
-    keep every edge forward: 21 bits of edges, then 2 bits for each operation.
+    The smallest encoding of the pruned cell over all orders of its interior vertices in
+    which every edge points forward: 21 bits of edges, then 2 bits for each operation.
+
+    Args:
+      arch: (26,) int32.
+
+    Returns: () int32, equal for two vectors if and only if their cells are isomorphic.
     """
     graph = graph_pruned(arch)
     edges = graph.adj[_UPPER].astype(jnp.float32)
     ops = jnp.where(graph.ops >= 0, graph.ops, 3)[1:-1].astype(jnp.float32)
     # Matrix products of integers below 2**24: exact in float32 at full precision.
     exact = jax.lax.Precision.HIGHEST
-    edge_code = jnp.matmul(edges, _EDGE_WEIGHT, precision=exact).astype(jnp.int32)
-    op_code = jnp.matmul(ops, _OP_WEIGHT, precision=exact).astype(jnp.int32)
+    edge_bits = jnp.matmul(edges, _EDGE_WEIGHT, precision=exact).astype(jnp.int32)
+    op_bits = jnp.matmul(ops, _OP_WEIGHT, precision=exact).astype(jnp.int32)
     allowed = jnp.matmul(edges, _BACKWARD, precision=exact) == 0
-    codes = edge_code * 4**_INTERIOR + op_code
-    return jnp.min(jnp.where(allowed, codes, jnp.iinfo(jnp.int32).max))
+    encodings = edge_bits * 4**_INTERIOR + op_bits
+    return jnp.min(jnp.where(allowed, encodings, jnp.iinfo(jnp.int32).max))
 
 
 def path_indicators(arch: Array) -> Array:
-    """Which of the 364 operation paths the pruned cell has, (364,) bool."""
+    """Encodes which of the 364 operation paths the pruned cell has: (364,) bool."""
     return features.path_indicators(graph_pruned(arch), len(OPERATIONS))
 
 
 def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
-    """The architecture (26,) of an official cell specification.
+    """Converts an official cell specification to an architecture.
 
     Args:
       matrix: (v, v) of 0 and 1, strictly upper triangular, 2 <= v <= 7.
       operations: the names of the v - 2 interior vertices, or of all v, from "input" to
         "output".
 
+    Returns: (26,) int32; the unused vertices of a smaller cell come before the output.
     Raises: `ValueError` if it is not a cell of NAS-Bench-101.
     """
     given = np.asarray(matrix)
@@ -115,20 +132,27 @@ def from_matrix(matrix: np.ndarray, operations: list[str]) -> np.ndarray:
             f"wanted {num - 2} interior operations out of {', '.join(OPERATIONS)} (or "
             f"these between input and output), not {operations}"
         )
-    # Fewer vertices: the output moves to the last place, the unused have no edges.
-    place = [*range(num - 1), _VERTICES - 1]
+    # In a smaller cell the output moves to the last index, and unused vertices lack edges.
+    index = [*range(num - 1), _VERTICES - 1]
     full = np.zeros((_VERTICES, _VERTICES), np.int32)
-    full[np.ix_(place, place)] = given
+    full[np.ix_(index, index)] = given
     ops = [OPERATIONS.index(n) for n in names] + [0] * (_INTERIOR - len(names))
-    return base.check(SPACE, np.concatenate([full[_UPPER], ops]).astype(np.int32))
+    return base.validate_arch(
+        SPACE, np.concatenate([full[_UPPER], ops]).astype(np.int32)
+    )
 
 
 def to_matrix(arch: Array | np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The pruned cell as the benchmark's matrix (v, v) and the v operation names.
+    """Converts an architecture to the cell specification of the benchmark.
 
+    Args:
+      arch: (26,) integers.
+
+    Returns: the matrix (v, v) of the pruned cell, and its v operation names, from "input"
+      to "output".
     Raises: `ValueError` if `arch` is not valid.
     """
-    arch = base.check(SPACE, arch)
+    arch = base.validate_arch(SPACE, arch)
     graph = jax.tree.map(np.asarray, graph_pruned(jnp.asarray(arch)))
     keep = np.flatnonzero(graph.mask)
     names = [OPERATIONS[o] for o in graph.ops[keep[1:-1]]]
@@ -136,14 +160,26 @@ def to_matrix(arch: Array | np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def to_string(arch: Array | np.ndarray) -> str:
-    """The 21 bits of the matrix, a colon, and the interior operations with commas."""
+    """Writes an architecture as text.
+
+    The 21 bits of the matrix, a colon, and the five interior operations with commas
+    between them; the benchmark has no notation of its own.
+
+    Args:
+      arch: (26,) integers.
+
+    Raises: `ValueError` for choices out of range.
+    """
     arch = base.as_choices(SPACE, arch)
     bits = "".join(str(int(b)) for b in arch[:_EDGES])
     return bits + ":" + ",".join(OPERATIONS[int(o)] for o in arch[_EDGES:])
 
 
 def from_string(text: str) -> np.ndarray:
-    """The architecture (26,) of a `to_string` text; `ValueError` if it is not one."""
+    """Parses the text of `to_string` to an architecture (26,) int32.
+
+    Raises: `ValueError` for other texts, and for a cell that is not valid.
+    """
     bits, _, names = str(text).partition(":")
     ops = names.split(",")
     right = len(bits) == _EDGES and set(bits) <= {"0", "1"} and len(ops) == _INTERIOR
@@ -153,13 +189,13 @@ def from_string(text: str) -> np.ndarray:
             f"five operations out of {', '.join(OPERATIONS)} with commas"
         )
     vector = [int(b) for b in bits] + [OPERATIONS.index(op) for op in ops]
-    return base.check(SPACE, np.array(vector, np.int32))
+    return base.validate_arch(SPACE, np.array(vector, np.int32))
 
 
 SPACE = base.Space(
     name="nasbench101",
     choices=_CHOICES,
-    identity=identity.from_code(code),
+    identity=identity.from_integer(canonical_id),
     to_string=to_string,
     from_string=from_string,
     size=NUM_CELLS,

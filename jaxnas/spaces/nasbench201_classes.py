@@ -1,14 +1,16 @@
-"""Cells of NAS-Bench-201 that are the same network, in the benchmark's sense and exactly.
+"""Equivalence classes of NAS-Bench-201 cells: isomorphic cells, and equal functions.
 
-Exactly: a node is a multiset of terms: the cell's input, the output of a convolution,
-which is an instance of its own with its own weights, or a pooled multiset. `none` and
-empty sources add nothing, `skip_connect` adds the source's terms. Two cells are in one
-class if their outputs are the same up to the names of the instances. Unlike the strings
-of the benchmark this neither separates equal functions nor joins the sum of two
-convolutions with twice one of them.
+`isomorphism_classes` reduces strings as the benchmark does. `function_classes` decides
+whether two cells compute the same function of their weights: a node is a multiset of
+terms, where a term is the input of the cell, the output of a convolution, or a pooled
+multiset. Each convolution is an instance with its own weights. `none` and empty sources
+add nothing, `skip_connect` adds the terms of its source. Two cells are in one class if
+their outputs are the same up to the names of the instances. Unlike the strings of the
+benchmark this neither separates equal functions nor joins the sum of two convolutions
+with twice one of them.
 
-A search that does not know this trains the same network again and again: 460 cells are a
-single 3x3 convolution, 400 the identity, 341 zero.
+A search that is unaware of the classes trains the same network again and again: 460 cells
+are a single 3x3 convolution, 400 the identity, 341 zero.
 """
 
 from __future__ import annotations
@@ -35,16 +37,19 @@ from jaxnas.types import Array
 
 
 def _every() -> Iterator[tuple[int, ...]]:
-    """Every architecture, by rank."""
+    """All architectures in the order of `rank`."""
     return itertools.product(range(len(OPERATIONS)), repeat=len(EDGES))
 
 
 @functools.cache
 def isomorphism_classes() -> np.ndarray:
-    """The class of every architecture, (15,625,) int32 by `rank`: 6,466 classes.
+    """Numbers the isomorphism class of every architecture: 6,466 classes.
 
     Two cells are in one class if skipping `skip_connect`, propagating `none` and sorting
-    each node's inputs gives the same expression, as in the benchmark's own reduction.
+    each node's inputs gives the same expression, as in the reduction by the benchmark.
+
+    Returns: (15,625,) int32 by `rank`; classes are numbered from 0 in the order in which
+      they first appear.
     """
     expressions: dict[str, int] = {}
     classes = np.zeros(len(OPERATIONS) ** len(EDGES), np.int32)
@@ -57,7 +62,7 @@ def isomorphism_classes() -> np.ndarray:
             elif op == SKIP:
                 groups[target].append(node)
             else:
-                # By name: the benchmark sorts these texts, sums within sums and all.
+                # The benchmark sorts these texts by the names of the operations.
                 groups[target].append(f"({node})@{OPERATIONS[op]}")
         output = "+".join(sorted(groups[3]))
         classes[index] = expressions.setdefault(output, len(expressions))
@@ -67,15 +72,23 @@ def isomorphism_classes() -> np.ndarray:
 _INPUT = ("input",)
 
 
-def _terms(arch: tuple[int, ...], keep_dead: bool):
-    """The output's terms, and (operation, source terms) of each instance."""
+def _terms(arch: tuple[int, ...], keep_dead: bool) -> tuple[tuple, dict[int, tuple]]:
+    """The terms of the output, and the convolutions of a cell.
+
+    Args:
+      arch: operations of the six edges.
+      keep_dead: whether convolutions of an empty source are instances, too.
+
+    Returns: the terms; and for each convolution, by its edge, the operation and the terms
+      of its source.
+    """
     nodes: list[tuple] = [(_INPUT,), (), (), ()]
     instances: dict[int, tuple] = {}
     for edge, (source, target) in enumerate(EDGES):
         op, terms = arch[edge], nodes[source]
         if op in (CONV1, CONV3) and (terms or keep_dead):
             instances[edge] = (op, terms)
-        # What has no input gives zero, kept or not.
+        # The output of an operation on an empty source is zero.
         if op == NONE or not terms:
             continue
         if op == SKIP:
@@ -87,19 +100,19 @@ def _terms(arch: tuple[int, ...], keep_dead: bool):
     return nodes[3], instances
 
 
-def _used(terms: tuple, instances: dict[int, tuple], found: set[int]) -> set[int]:
-    """The instances that the terms need, directly or not."""
+def _used(terms: tuple, instances: dict[int, tuple], used: set[int]) -> set[int]:
+    """Adds to `used` the instances on which the terms depend, and returns it."""
     for term in terms:
-        if term[0] == "conv" and term[1] not in found:
-            found.add(term[1])
-            _used(instances[term[1]][1], instances, found)
+        if term[0] == "conv" and term[1] not in used:
+            used.add(term[1])
+            _used(instances[term[1]][1], instances, used)
         elif term[0] == "pool":
-            _used(term[1], instances, found)
-    return found
+            _used(term[1], instances, used)
+    return used
 
 
 def _renamed(terms: tuple, name: Callable[[int], object]) -> tuple:
-    """The terms with other names for instances, sorted."""
+    """The terms with `name(edge)` for each instance, sorted."""
 
     def rename(term: tuple) -> tuple:
         if term[0] == "conv":
@@ -112,14 +125,19 @@ def _renamed(terms: tuple, name: Callable[[int], object]) -> tuple:
 
 
 def _canonical(arch: tuple[int, ...], keep_dead: bool) -> tuple:
-    """The smallest description over all names of the instances."""
+    """The canonical form: the smallest description over all namings of the instances.
+
+    Args:
+      arch: operations of the six edges.
+      keep_dead: whether instances that the output does not need are a part of it.
+    """
     output, instances = _terms(arch, keep_dead)
     if not keep_dead:
         used = _used(output, instances, set())
         instances = {edge: instances[edge] for edge in used}
 
-    # Instances of different expressions never exchange names: sorting by the expression
-    # leaves only those that look alike to be tried in every order.
+    # Instances of different expressions never exchange names: sorted by expression, only
+    # instances with the same expression have to be tried in every order.
     @functools.cache
     def expression(edge: int) -> str:
         op, terms = instances[edge]
@@ -145,13 +163,14 @@ def _canonical(arch: tuple[int, ...], keep_dead: bool) -> tuple:
 
 @functools.cache
 def function_classes(keep_dead: bool = False) -> np.ndarray:
-    """The class of every architecture, (15,625,) int32 by rank.
+    """Numbers the function class of every architecture: 5,260 classes.
 
     Args:
-      keep_dead: tell cells apart by the convolutions that their outputs do not need as
-        well, as some scores do: 6,239 classes; default: 5,260.
+      keep_dead: whether convolutions on which the output does not depend tell cells
+        apart, as they do for some scores of untrained networks: 6,239 classes.
 
-    Returns: numbers from 0 in the order in which the classes first appear.
+    Returns: (15,625,) int32 by `rank`; classes are numbered from 0 in the order in which
+      they first appear.
     """
     numbers: dict[tuple, int] = {}
     classes = [
@@ -162,12 +181,12 @@ def function_classes(keep_dead: bool = False) -> np.ndarray:
 
 
 def isomorphism_class(arch: Array) -> Array:
-    """The class () int32 of an architecture (6,), of `isomorphism_classes`."""
+    """Looks up the class () int32 of an architecture (6,) in `isomorphism_classes`."""
     return jnp.asarray(isomorphism_classes())[base.rank(SPACE, arch)]
 
 
 def function_class(arch: Array) -> Array:
-    """The class () int32 of an architecture (6,), of `function_classes`.
+    """Looks up the class () int32 of an architecture (6,) in `function_classes`.
 
     `make_pool(SPACE, ..., same=function_class)` counts cells of one function once.
     """

@@ -54,7 +54,14 @@ def _make(folder: RunFolder) -> Path:
 
 
 def seed_keys(base_seed: int, seeds: np.ndarray) -> jax.Array:
-    """A PRNG key for each seed (k,), whatever the other seeds are: (k,) keys."""
+    """Makes the keys of runs, each of which depends on its own seed alone.
+
+    Args:
+      base_seed: of the comparison.
+      seeds: (k,) integers.
+
+    Returns: (k,) PRNG keys.
+    """
     key = jax.random.key(base_seed)
     return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(np.asarray(seeds))
 
@@ -69,21 +76,24 @@ def run_chunks(
     evaluations: int,
     adapt: Adapt = lambda part: part,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Simulates seeds 0 to num_seeds - 1 of each method, or reads what is there.
+    """Runs seeds 0 to num_seeds - 1 of each method, in chunks, and saves each chunk.
+
+    Seeds that the folder has are read and not run again.
 
     Args:
       folder: where the chunks are kept.
-      methods: their names, in the order of work; each begins its chunks' file names.
-      num_seeds, chunk: seeds in all, and at most at a time. All calls of `simulate`
-        have the same number of seeds, so that it compiles once: the last may be given a
-        few more than are wanted.
-      evaluations: of one seed, for the speed that is shown.
-      adapt: what is wanted of the arrays of a saved chunk; None where they have too
-        little, as those of shorter runs: it is then computed again.
+      methods: their names, in the order of work; the files of a method begin with it.
+      num_seeds: seeds of each method.
+      simulate: runs a chunk. All of its calls for a method have the same number of seeds,
+        so that it compiles once; the results of surplus seeds of the last are dropped.
+      chunk: the largest number of seeds between two saves.
+      evaluations: of one seed, for the speed that progress reports.
+      adapt: cuts the arrays of a saved chunk to those requested, or returns None for
+        arrays that are too short: the chunk is then run again.
 
-    Returns: for each method its arrays, all seeds along the leading axis.
-    Raises: `ValueError` if the folder cannot be written, and `RuntimeError` from
-      whatever `simulate` raises.
+    Returns: the arrays of each method by name, with all seeds on the leading axis.
+    Raises: `ValueError` if the folder cannot be written, and `RuntimeError` that names
+      the method and the seeds if `simulate` raises.
     """
     console = Console(stderr=True)
     kept, results = _make(folder), {}
@@ -108,7 +118,7 @@ def run_chunks(
 
 
 def methods(folder: RunFolder) -> list[str]:
-    """The methods of which a folder has chunks, in alphabetical order."""
+    """Lists the methods of which a folder has chunks, in alphabetical order."""
     names = (re.fullmatch(_CHUNK, p.name) for p in (folder.path / CHUNKS).glob("*"))
     return sorted({name[1] for name in names if name})
 
@@ -119,14 +129,15 @@ def finished(
     num_seeds: int,
     adapt: Adapt = lambda part: part,
 ) -> dict[str, np.ndarray]:
-    """The arrays of seeds 0 to k - 1 of a method, k being the first that is not there.
+    """Reads seeds 0 to k - 1 of a method, where k is the first seed without results.
 
-    Computes and writes nothing, and may be called while another process computes.
+    Runs and writes nothing, and may be called while another process runs seeds.
 
     Args:
-      folder, method: where the chunks are, and whose.
-      num_seeds: k is this at most.
-      adapt: as for `run_chunks`; a chunk with too little counts as missing.
+      folder: where the chunks are.
+      method: its name.
+      num_seeds: the largest k.
+      adapt: as for `run_chunks`; a chunk that is too short counts as missing.
 
     Returns: as `run_chunks` of the method; empty if seed 0 is not there.
     """

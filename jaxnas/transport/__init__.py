@@ -1,8 +1,8 @@
 """Optimal transport: closed forms on trees, and solvers for many small problems at once.
 
-`closed_form`: W1 on a line and on a tree. `matching`, `entropic`, `gromov`: solvers of
-our own with a fixed number of steps, for graphs of a few vertices, by the thousand.
-`general`: problems of any size, by ott-jax (the extra `ot`).
+`closed_form`: W1 on a line and on a tree. `matching`, `entropic`, `gromov`: solvers with
+a fixed number of steps, for thousands of graphs of a few vertices. `general`: problems of
+any size, by ott-jax (the extra `ot`).
 
 The solvers take many problems at once on trailing axes: costs (n, m, ...) and masses
 (n, ...), (m, ...). One problem has no trailing axis, and `vmap` works too, but on a CPU

@@ -1,4 +1,4 @@
-from .closed_form import farey as farey
+from .closed_form import farey_sequence as farey_sequence
 from .closed_form import layer_embedding as layer_embedding
 from .closed_form import subtrees_of as subtrees_of
 from .closed_form import tree_embedding as tree_embedding

@@ -13,7 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.transport.masses import check_totals, floating
+from jaxnas.transport.masses import promote_floating, require_equal_totals
 from jaxnas.types import Array, check_shapes
 
 
@@ -28,8 +28,8 @@ def wasserstein_line(u: Array, v: Array, x: Array, y: Array) -> Array:
       program the value is then the integral up to the last position.
     """
     check_shapes(u=(u, "n"), x=(x, "n"), v=(v, "m"), y=(y, "m"))
-    check_totals(u, v)
-    u, v, x, y = floating(u, v, x, y)
+    require_equal_totals(u, v)
+    u, v, x, y = promote_floating(u, v, x, y)
     position = jnp.concatenate([x, y])
     order = jnp.argsort(position)
     position = position[order]
@@ -43,23 +43,33 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
     Args:
       subtrees: (e, l) 0/1, row i marks the nodes below edge i; see `subtrees_of`.
       lengths: (e,) non-negative edge lengths.
+      u: (l,) masses.
+      v: (l,) masses.
 
     Returns: () distance. With unequal totals the difference is created at the root.
     """
     check_shapes(u=(u, "l"), v=(v, "l"))
-    u, v = floating(u, v)
+    u, v = promote_floating(u, v)
     return jnp.sum(jnp.abs(tree_embedding(u - v, subtrees, lengths)))
 
 
 def tree_embedding(mass: Array, subtrees: Array, lengths: Array) -> Array:
-    """The vector (e,) of `mass` (l,) whose L1 distances are `wasserstein_tree`."""
+    """Embeds masses on a tree so that their L1 distances are `wasserstein_tree`.
+
+    Args:
+      mass: (l,) on the nodes.
+      subtrees: (e, l), as for `wasserstein_tree`.
+      lengths: (e,), as for `wasserstein_tree`.
+
+    Returns: (e,) weighted subtree masses.
+    """
     check_shapes(mass=(mass, "l"), subtrees=(subtrees, "el"), lengths=(lengths, "e"))
     mass = jnp.asarray(mass, jnp.result_type(float, mass))
     return lengths * (jnp.asarray(subtrees, mass.dtype) @ mass)
 
 
 def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
-    """The `subtrees` argument for a rooted tree given by the parent of each node.
+    """Makes the `subtrees` argument for a rooted tree given by the parent of each node.
 
     Args:
       parent: (n,) the index of each node's parent, -1 for the one root.
@@ -90,16 +100,17 @@ def subtrees_of(parent: np.ndarray | list[int]) -> np.ndarray:
     return below
 
 
-def farey(order: int) -> np.ndarray:
-    """All fractions in [0, 1] with denominators up to `order`: (n, 2) int32, ascending.
+def farey_sequence(order: int) -> np.ndarray:
+    """Lists the fractions in [0, 1] with denominators up to `order`, ascending.
 
+    Returns: (n, 2) int32, numerators and denominators.
     Raises: `ValueError` for an order below 1.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, not {order}")
-    found = {(p // math.gcd(p, q), q // math.gcd(p, q)) for q in range(1, order + 1)
+    fractions = {(p // math.gcd(p, q), q // math.gcd(p, q)) for q in range(1, order + 1)
              for p in range(q + 1)}  # fmt: skip
-    return np.array(sorted(found, key=lambda f: f[0] / f[1]), np.int32)
+    return np.array(sorted(fractions, key=lambda f: f[0] / f[1]), np.int32)
 
 
 def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:
@@ -115,7 +126,7 @@ def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:
 
     Returns: (number of Farey fractions - 1,) in the dtype of `mass`, of floats.
     """
-    grid = farey(mass.shape[0])
+    grid = farey_sequence(mass.shape[0])
     layer = jnp.arange(mass.shape[0])
     # (i + shift) / M <= p / q, in integers: rounding would move mass across a grid point.
     reached = (layer + shift) * grid[:-1, 1:] <= grid[:-1, :1] * num_layers

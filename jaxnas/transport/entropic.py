@@ -2,8 +2,8 @@
 
 The plan is a kernel exp(-cost / epsilon) with scaled rows and columns (Cuturi, 2013).
 Scaling the kernel itself is 25 times faster than working with logarithms, and safe in
-float32: the least cost of each row, and then of each column, is taken off first, which
-the scaling makes up for, so that no row or column of the kernel can vanish.
+float32: the minimum of each row, and then of each column, is subtracted from the cost
+first. The scaling factors absorb that, and no row or column of the kernel can vanish.
 """
 
 from __future__ import annotations
@@ -18,31 +18,39 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 
-from jaxnas.transport.masses import balanced
+from jaxnas.transport.masses import promote_problem
 from jaxnas.types import Array
 
-# Its square is a float32 still, which the derivative of a division needs.
+# Its square, which occurs in the derivative of a division, is still a normal float32.
 _TINY = 1e-18
 
 
-class Scaled(NamedTuple):
-    """A kernel (n, m, ...) and the factors (n, ...), (m, ...) that make it a plan."""
+class ScaledKernel(NamedTuple):
+    """A kernel with the scaling factors that make it a plan."""
 
-    kernel: Array
-    rows: Array
-    columns: Array
+    kernel: Array  # (n, m, ...)
+    rows: Array  # (n, ...)
+    columns: Array  # (m, ...)
 
 
 def sinkhorn(
     cost: Array, u: Array, v: Array, *, epsilon: float = 0.05, num_steps: int = 200
 ) -> Array:
-    """The transport cost of `sinkhorn_plan`, (...): never below the exact one.
-
-    Raises: `ValueError` as `sinkhorn_plan`.
+    """Computes the transport cost of an entropic plan: never below the exact cost.
 
     Between the vertices of 200 random pairs of NAS-Bench-201 cells, with costs from 0 to
     2, it is above POT's exact values, of mean 0.81, by 0.003 in the mean and by 0.012 at
     most; their rank correlation is 0.9998.
+
+    Args:
+      cost: (n, m, ...), as for `sinkhorn_plan`, and so are the other arguments.
+      u: (n, ...) masses.
+      v: (m, ...) masses.
+      epsilon: weight of the entropy.
+      num_steps: Sinkhorn iterations.
+
+    Returns: (...) costs <cost, plan>, without the entropy.
+    Raises: `ValueError` as `sinkhorn_plan`.
     """
     cost, u, v = _problem(cost, u, v)
     plan = sinkhorn_plan(cost, u, v, epsilon=epsilon, num_steps=num_steps)
@@ -52,22 +60,25 @@ def sinkhorn(
 def sinkhorn_plan(
     cost: Array, u: Array, v: Array, *, epsilon: float = 0.05, num_steps: int = 200
 ) -> Array:
-    """A plan (n, m, ...) between masses `u` (n, ...) and `v` (m, ...), of equal totals.
+    """Computes a transport plan with entropic regularisation (Cuturi, 2013).
 
     Args:
-      cost: (n, m, ...) anything finite where a mass is 0: such points are padding.
+      cost: (n, m, ...), with any finite value where a mass is 0: such points are padding.
         Trailing axes are problems.
-      epsilon: how much entropy, in the unit of the cost.
-      num_steps: of both rows and columns; what is then amiss is put right (Altschuler et
-        al., 2017, algorithm 2), so that the plan has exactly these marginals.
+      u: (n, ...) masses.
+      v: (m, ...) masses, of the same totals.
+      epsilon: weight of the entropy, in the unit of the cost.
+      num_steps: Sinkhorn iterations, each of rows and columns. The remaining marginal
+        error is corrected by rounding (Altschuler et al., 2017, algorithm 2).
 
-    Raises: `ValueError` for other shapes, and for unequal totals where the values are
-      known, which they are not in a compiled program.
+    Returns: (n, m, ...) plans with exactly these marginals.
+    Raises: `ValueError` for other shapes; and, outside compiled programs, for unequal
+      totals.
     """
-    check(epsilon, num_steps)
+    require_solver_settings(epsilon, num_steps)
     cost, u, v = _problem(cost, u, v)
-    scaled = scale(_kernel(cost, u, v, epsilon), u, v, num_steps)
-    return with_marginals(plan_of(scaled), u, v)
+    scaled = scale_kernel(_kernel(cost, u, v, epsilon), u, v, num_steps)
+    return round_to_marginals(plan_from(scaled), u, v)
 
 
 def sinkhorn_divergence(
@@ -80,39 +91,63 @@ def sinkhorn_divergence(
     epsilon: float = 0.05,
     num_steps: int = 200,
 ) -> Array:
-    """Entropic transport without its bias (Feydy et al., 2019, eq. 3): (...).
+    """Computes the Sinkhorn divergence, entropic transport without its bias.
 
-    S(u, v) = T(u, v) - T(u, u) / 2 - T(v, v) / 2, with T the cost plus epsilon times the
-    entropy of the plan relative to the product of its marginals. It is 0 for equal
-    measures, and not negative where exp(-cost / epsilon) is a positive definite kernel.
+    S(u, v) = T(u, v) - T(u, u) / 2 - T(v, v) / 2 (Feydy et al., 2019, eq. 3), with T the
+    `entropic_cost`. It is 0 for equal measures, and not negative if exp(-cost / epsilon)
+    is a positive definite kernel.
 
     Args:
-      cost, cost_x, cost_y: (n, m, ...), (n, n, ...), (m, m, ...) between x and y, within
-        x, and within y.
+      cost: (n, m, ...) between points of x and points of y.
+      cost_x: (n, n, ...) within x.
+      cost_y: (m, m, ...) within y.
+      u: (n, ...) masses of x.
+      v: (m, ...) masses of y, of the same totals.
+      epsilon: weight of the entropy, in the unit of the cost.
+      num_steps: Sinkhorn iterations for each of the three plans.
 
+    Returns: (...).
     Raises: `ValueError` as `sinkhorn_plan`.
     """
-    check(epsilon, num_steps)
-    objective = functools.partial(regularised, epsilon=epsilon, num_steps=num_steps)
+    require_solver_settings(epsilon, num_steps)
+    objective = functools.partial(entropic_cost, epsilon=epsilon, num_steps=num_steps)
     within = objective(cost_x, u, u) + objective(cost_y, v, v)
     return objective(cost, u, v) - within / 2
 
 
-def regularised(
+def entropic_cost(
     cost: Array, u: Array, v: Array, *, epsilon: float, num_steps: int
 ) -> Array:
-    """The least of <cost, P> + epsilon KL(P | u v'), (...)."""
-    check(epsilon, num_steps)
+    """Computes the minimum over plans P of <cost, P> + epsilon KL(P | u v').
+
+    Args:
+      cost: (n, m, ...), and the other arguments as for `sinkhorn_plan`.
+      u: (n, ...) masses.
+      v: (m, ...) masses.
+      epsilon: weight of the entropy.
+      num_steps: Sinkhorn iterations.
+
+    Returns: (...).
+    Raises: `ValueError` as `sinkhorn_plan`.
+    """
+    require_solver_settings(epsilon, num_steps)
     cost, u, v = _problem(cost, u, v)
-    plan = plan_of(scale(_kernel(cost, u, v, epsilon), u, v, num_steps))
-    plan = with_marginals(plan, u, v)
+    plan = plan_from(scale_kernel(_kernel(cost, u, v, epsilon), u, v, num_steps))
+    plan = round_to_marginals(plan, u, v)
     product = jnp.where(plan > 0, u[:, None] * v[None], 1.0)
     entropy = xlogy(plan, jnp.where(plan > 0, plan, 1.0) / product)
     return _sum(jnp.where(plan > 0, cost, 0.0) * plan + epsilon * entropy)
 
 
-def scale(kernel: Array, u: Array, v: Array, num_steps: int) -> Scaled:
-    """Scales rows and columns of a kernel in turn, to sums `u` and then `v`."""
+def scale_kernel(kernel: Array, u: Array, v: Array, num_steps: int) -> ScaledKernel:
+    """Scales rows and columns of a kernel in turn (Sinkhorn's algorithm).
+
+    Args:
+      kernel: (n, m, ...) non-negative.
+      u: (n, ...) sums that the rows get.
+      v: (m, ...) sums that the columns get.
+      num_steps: iterations; a last one of rows alone follows, so rows fit best.
+    """
 
     def step(_: Array, columns: Array) -> Array:
         rows = u / jnp.maximum(_weighted_rows(kernel, columns), _TINY)
@@ -120,19 +155,26 @@ def scale(kernel: Array, u: Array, v: Array, num_steps: int) -> Scaled:
 
     columns = jax.lax.fori_loop(0, num_steps, step, jnp.ones_like(v))
     rows = u / jnp.maximum(_weighted_rows(kernel, columns), _TINY)
-    return Scaled(kernel, rows, columns)
+    return ScaledKernel(kernel, rows, columns)
 
 
-def plan_of(scaled: Scaled) -> Array:
-    """The plan (n, m, ...) of a scaled kernel."""
+def plan_from(scaled: ScaledKernel) -> Array:
+    """Multiplies out the plan (n, m, ...) of a scaled kernel."""
     return scaled.rows[:, None] * scaled.kernel * scaled.columns[None]
 
 
-def with_marginals(plan: Array, u: Array, v: Array) -> Array:
-    """A plan near to `plan` (n, m, ...) with exactly these marginals.
+def round_to_marginals(plan: Array, u: Array, v: Array) -> Array:
+    """Rounds a plan to exact marginals (Altschuler et al., 2017, algorithm 2).
 
-    Rows and then columns that have too much are scaled down, and what is missing is
-    added as a product (Altschuler et al., 2017, algorithm 2).
+    Rows and then columns with too much mass are scaled down, and the missing mass is
+    added as a product of its marginals.
+
+    Args:
+      plan: (n, m, ...) non-negative.
+      u: (n, ...) sums of the rows.
+      v: (m, ...) sums of the columns.
+
+    Returns: (n, m, ...), near to `plan` if its marginals nearly fit.
     """
     plan = plan * jnp.minimum(1.0, u / jnp.maximum(plan.sum(1), _TINY))[:, None]
     plan = plan * jnp.minimum(1.0, v / jnp.maximum(plan.sum(0), _TINY))[None]
@@ -142,15 +184,22 @@ def with_marginals(plan: Array, u: Array, v: Array) -> Array:
     return plan + missing_u[:, None] * (missing_v / total)[None]
 
 
-def without_least(cost: Array, u: Array, v: Array) -> Array:
-    """`cost` less the least of each row, then of each column, where there is mass.
+def subtract_minima(cost: Array, u: Array, v: Array) -> Array:
+    """Subtracts from the cost the minimum of each row, then of each column.
 
-    The same plans are optimal. Elsewhere it is inf.
+    The same plans stay optimal.
+
+    Args:
+      cost: (n, m, ...).
+      u: (n, ...) masses.
+      v: (m, ...) masses.
+
+    Returns: (n, m, ...), inf where a mass is 0; such entries count in no minimum.
     """
     mass = (u > 0)[:, None] & (v > 0)[None]
     for axis in (1, 0):
         least = jnp.min(jnp.where(mass, cost, jnp.inf), axis, keepdims=True)
-        # Points without mass have no least cost.
+        # The minimum of a point without mass is inf: subtract nothing.
         cost = cost - jax.lax.stop_gradient(jnp.where(least < jnp.inf, least, 0.0))
     return jnp.where(mass, cost, jnp.inf)
 
@@ -160,18 +209,19 @@ def _problem(*problem: Array) -> tuple[Array, ...]:
     shapes = [np.shape(x) for x in problem]
     sides, problems = shapes[0][:2], shapes[0][2:]
     if len(sides) < 2 or shapes[1:] != [(n, *problems) for n in sides]:
-        found = ", ".join(map(str, shapes))
+        given = ", ".join(map(str, shapes))
         raise ValueError(
-            f"cost, u, v must be (n, m, ...), (n, ...), (m, ...), not {found}"
+            f"cost, u, v must be (n, m, ...), (n, ...), (m, ...), not {given}"
         )
-    return balanced(*problem)
+    return promote_problem(*problem)
 
 
 def _kernel(cost: Array, u: Array, v: Array, epsilon: float) -> Array:
-    return jnp.exp(-without_least(cost, u, v) / epsilon)
+    return jnp.exp(-subtract_minima(cost, u, v) / epsilon)
 
 
 def _weighted_rows(kernel: Array, columns: Array) -> Array:
+    """The product of a kernel (n, m, ...) and factors (m, ...), (n, ...)."""
     # Written out: a sum over an axis that is not the last takes 20 times as long on a
     # CPU. With few problems a product of matrices is as good, and compiles sooner.
     terms = (kernel[:, j] * columns[j] for j in range(kernel.shape[1]))
@@ -187,8 +237,13 @@ def _sum(x: Array) -> Array:
     return x.sum((0, 1))
 
 
-def check(epsilon: float, num_steps: int) -> None:
-    """Raises `ValueError` for settings with which no solver can begin."""
+def require_solver_settings(epsilon: float, num_steps: int) -> None:
+    """Raises `ValueError` for settings that no solver of this package accepts.
+
+    Args:
+      epsilon: must be positive.
+      num_steps: must be a whole number of at least 1.
+    """
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, not {epsilon}")
     if not isinstance(num_steps, Integral) or num_steps < 1:

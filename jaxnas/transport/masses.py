@@ -1,4 +1,4 @@
-"""What every solver checks of its input: one floating type, and equal totals."""
+"""Checks of transport problems: one floating type, and masses of equal totals."""
 
 from __future__ import annotations
 
@@ -10,36 +10,48 @@ from jax.core import Tracer
 
 from jaxnas.types import Array
 
-# By how much of the larger total masses may miss: at least this, and a few roundings.
+# Relative difference of totals that is allowed: this, or a few roundings if more.
 _TOLERANCE = 1e-4
 _ROUNDINGS = 4
 
 
-def floating(*arrays: Any, least: Any = float) -> tuple[Array, ...]:
-    """The arrays in one floating type: that of the widest, or of `least`.
+def promote_floating(*arrays: Any, least: Any = float) -> tuple[Array, ...]:
+    """Converts arrays to one floating type: the widest of theirs, or `least` if wider.
 
     Integers become the default floating type. Doubles are rounded to single precision
     unless x64 is enabled, without a warning.
+
+    Args:
+      *arrays: of any numeric type.
+      least: floating type, narrowest of the result.
     """
     converted = [jnp.asarray(x) for x in arrays]
     dtype = jnp.result_type(least, *converted)
     return tuple(x.astype(dtype) for x in converted)
 
 
-def balanced(*arrays: Any) -> tuple[Array, ...]:
-    """The arrays as `floating`, at least in single precision; the last two are masses.
+def promote_problem(*arrays: Any) -> tuple[Array, ...]:
+    """Converts the arrays of a transport problem to one floating type.
 
-    Raises: `ValueError` as `check_totals`.
+    Args:
+      *arrays: such as costs (n, m, ...); the last two are the masses.
+
+    Returns: the arrays in their widest floating type, float32 or wider: a solver in half
+      precision would not converge.
+    Raises: `ValueError` as `require_equal_totals`.
     """
-    check_totals(*arrays[-2:])
-    return floating(*arrays, least=jnp.float32)
+    require_equal_totals(*arrays[-2:])
+    return promote_floating(*arrays, least=jnp.float32)
 
 
-def check_totals(u: Any, v: Any) -> None:
-    """Raises `ValueError` if masses `u` (n, ...) and `v` (m, ...) have other totals.
+def require_equal_totals(u: Any, v: Any) -> None:
+    """Raises `ValueError` if masses have different totals, or NaN.
 
-    Inside of a transformation such as `jit`, where values are not known, nothing is
-    checked.
+    Inside a transformation such as `jit`, where values are unknown, nothing is checked.
+
+    Args:
+      u: (n, ...) masses.
+      v: (m, ...) masses.
     """
     if isinstance(u, Tracer) or isinstance(v, Tracer):
         return
@@ -47,7 +59,7 @@ def check_totals(u: Any, v: Any) -> None:
     totals = [x.astype(np.float64).sum(0) for x in masses]
     share = max(_TOLERANCE, *(_ROUNDINGS * _rounding(x) for x in masses))
     allowed = share * np.maximum(*np.abs(totals))
-    # Written so that NaN is refused too.
+    # Written so that NaN is refused, too.
     wrong = np.atleast_1d(~(np.abs(totals[0] - totals[1]) <= allowed))
     if wrong.any():
         first = tuple(np.argwhere(wrong)[0])

@@ -1,4 +1,8 @@
-"""Exact transport between few points of equal mass: an assignment."""
+"""Exact transport between few points of equal mass: an assignment.
+
+The dynamic programme over subsets of columns has no data-dependent control flow, so many
+problems run side by side in one compiled program, unlike the Hungarian algorithm.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,26 @@ import numpy as np
 
 from jaxnas.types import Array
 
-# Subsets of columns: 4,096 for 12, each an entry of the dynamic programme.
+# The dynamic programme has an entry for each subset of columns: 4,096 for 12.
 MAX_COLUMNS = 12
 
 
 def assignment(
     cost: Array, leave_x: Array | None = None, leave_y: Array | None = None
 ) -> Array:
-    """The least cost of a matching of the rows and columns of `cost` (n, m, ...).
+    """Computes the least cost of a matching of rows and columns.
 
-    Transport between points that all have mass 1, of which some may stay behind at a
-    price: an optimal plan of a linear programme over such a polytope is a matching
+    This is transport between points that all have mass 1, some of which may stay unmatched
+    at a price: an optimal plan of a linear programme over this polytope is a matching
     (Birkhoff). The least cost over all subsets of columns is found row by row (Bellman,
     1962; Held and Karp, 1962): exact, n m 2^(m-1) additions. Between n and n points of
     mass 1 / n, divide the result by n: then it is the Wasserstein distance.
 
     Args:
       cost: (n, m, ...), inf where a pair is forbidden. Trailing axes are problems.
-      leave_x: (n, ...) prices of rows that are not matched; None: all of them must be.
-      leave_y: (m, ...) the same of columns. A row or column that is only padding has
-        price 0 and costs inf.
+      leave_x: (n, ...) prices of unmatched rows; None: all rows must be matched.
+      leave_y: (m, ...) prices of unmatched columns. A padded row or column has price 0
+        and costs inf.
 
     Returns: (...) least cost, inf where there is no matching.
     Raises: `ValueError` for more than 12 columns; and if there is no price and n is not
@@ -38,10 +42,10 @@ def assignment(
     cost = jnp.asarray(cost, jnp.result_type(float, cost, *prices))
     num_x, num_y = cost.shape[:2]
     trailing = cost.shape[2:]
-    for what, price, num in (("x", leave_x, num_x), ("y", leave_y, num_y)):
+    for name, price, num in (("x", leave_x, num_x), ("y", leave_y, num_y)):
         if price is not None and jnp.shape(price) != (num, *trailing):
             raise ValueError(
-                f"wanted leave_{what} {(num, *trailing)} for costs {cost.shape}, "
+                f"wanted leave_{name} {(num, *trailing)} for costs {cost.shape}, "
                 f"found {jnp.shape(price)}"
             )
     if num_y > MAX_COLUMNS:
@@ -64,15 +68,15 @@ def assignment(
     def add(best: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
         """`best` (2^m, ...): the least cost that uses exactly this subset of columns."""
         costs, leave = row
-        found = best + leave
+        new = best + leave
         for j in range(num_y):
             # By whether column j is in the subset: bit j of its number.
             by_bit = (2 ** (num_y - 1 - j), 2, 2**j, *trailing)
             with_j = best.reshape(by_bit)[:, 0] + costs[j]
-            out, within = jnp.moveaxis(found.reshape(by_bit), 1, 0)
-            found = jnp.stack([out, jnp.minimum(within, with_j)], 1)
-            found = found.reshape(best.shape)
-        return found, None
+            out, within = jnp.moveaxis(new.reshape(by_bit), 1, 0)
+            new = jnp.stack([out, jnp.minimum(within, with_j)], 1)
+            new = new.reshape(best.shape)
+        return new, None
 
     best, _ = jax.lax.scan(add, best, (cost, leave_x))
     number = np.arange(2**num_y).reshape(-1, *[1] * len(trailing))

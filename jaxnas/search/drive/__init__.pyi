@@ -1,6 +1,6 @@
-from .checks import Together as Together
+from .batch_objective import BatchObjective as BatchObjective
+from .clusters import ray_executor as ray_executor
 from .driver import optimise as optimise
-from .executors import ray_executor as ray_executor
 from .history import Evaluation as Evaluation
 from .reports import Status as Status
 from .reports import best as best

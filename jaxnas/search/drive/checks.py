@@ -1,10 +1,12 @@
-"""What a driven search refuses, before there is a folder or anything runs."""
+"""Checks of the arguments of `optimise`, before a folder is made or anything runs.
+
+Every function raises `ValueError` in words for what cannot work. Shapes are found by
+`jax.eval_shape`, which computes nothing.
+"""
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,75 +15,85 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.search.base import Search
-from jaxnas.search.drive import executors
+from jaxnas.search.drive import batch_objective, clusters
+from jaxnas.search.drive.batch_objective import BatchObjective
 from jaxnas.search.drive.progress import Plan
-from jaxnas.search.drive.workers import Takes, takes
+from jaxnas.search.drive.workers import Parameters, required_parameters
 from jaxnas.spaces.base import Space
-from jaxnas.types import FULL_TRAINING, Array, Evaluate, Query, asked
+from jaxnas.types import FULL_TRAINING, Array, Query, asked
 
 
-class Together(NamedTuple):
-    """An objective that is asked for a whole step at once, as a benchmark is.
+class Arguments(NamedTuple):
+    """What follows from arguments that were checked."""
 
-    Slots of the query with `epoch == start` ask for nothing.
+    space: Space
+    batch: int  # architectures of a query
+    parameters: Parameters  # what the objective takes
+
+
+def check_arguments(key: Any, search: Any, objective: Any, folder: Any) -> Arguments:
+    """Checks the positional arguments of `optimise`.
+
+    Args:
+      key: must be one typed PRNG key.
+      search: must know its space, and ask architectures of as many choices.
+      objective: must be a function, or a `BatchObjective`, of a usable signature.
+      folder: must be a path.
+
+    Raises: `ValueError` for the first argument that is not as it must be.
     """
-
-    evaluate: Evaluate  # (key, Query) -> Result
-
-
-def arguments(
-    key: Any, search: Any, objective: Any, folder: Any
-) -> tuple[Space, int, Takes]:
-    """The space, how many architectures a query has, and what the objective takes."""
     if not isinstance(search, Search):
         raise ValueError(f"the search must be a Search, not {search!r}")
     space = search.space
     if space is None:
         raise ValueError("the search does not know its space: make it with space=...")
-    function = objective.evaluate if isinstance(objective, Together) else objective
-    if not callable(function):
-        raise ValueError(f"the objective must be a function, not {function!r}")
-    called = Takes(("query",), ())
-    if isinstance(objective, Together):
-        _check_together(function)
-    else:
-        called = takes(function)
+    parameters = _check_objective(objective)
     typed = jnp.issubdtype(getattr(key, "dtype", int), jax.dtypes.prng_key)
     if not typed or key.shape:
         raise ValueError(f"the key must be one of jax.random.key, not {key!r}")
     if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
         raise ValueError(f"the folder must have a name, not {folder!r}")
-    ask = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
-    if ask.shape[-1] != len(space.choices):
+    arch = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
+    if arch.shape[-1] != len(space.choices):
         raise ValueError(
-            f"the search asks architectures of {ask.shape[-1]} choices, and those of "
+            f"the search asks architectures of {arch.shape[-1]} choices, and those of "
             f"its space {space.name} have {len(space.choices)}"
         )
-    return space, ask.shape[0], called
+    return Arguments(space, arch.shape[0], parameters)
 
 
-def _check_together(function: Callable) -> None:
-    try:
-        parameters = inspect.signature(function)
-    except (ValueError, TypeError):  # not every function says what it takes
-        return
-    try:
-        parameters.bind("key", "query")
-    except TypeError as error:
-        raise ValueError(
-            f"what is evaluated together takes {parameters}: wanted (key, query)"
-        ) from error
+def _check_objective(objective: Any) -> Parameters:
+    """What an objective takes; `ValueError` if it cannot be called with that."""
+    in_batches = isinstance(objective, BatchObjective)
+    function = objective.evaluate if in_batches else objective
+    if not callable(function):
+        raise ValueError(f"the objective must be a function, not {function!r}")
+    if not in_batches:
+        return required_parameters(function)
+    batch_objective.require_signature(objective)
+    return Parameters(("query",), ())
 
 
-def num_workers(executor: Any, objective: Any, workers: Any, batch: int) -> int:
-    """How many queries are in flight at a time."""
+def queries_in_flight(executor: Any, objective: Any, workers: Any, batch: int) -> int:
+    """Checks the executor, and finds how many queries are in flight at a time.
+
+    Args:
+      executor: None, or an object as `clusters` describes it.
+      objective: what it runs.
+      workers: most evaluations in flight; None: as many as the executor runs at a time.
+      batch: architectures of a query. With more than 1 the executor shares out the
+        batch, and one query is in flight.
+
+    Raises: `ValueError` for workers without an executor or for a search in batches, for a
+      `BatchObjective` with an executor, and for an executor that cannot be used.
+    """
     if executor is None:
         if workers not in (None, 1):
             raise ValueError(f"{workers} workers need an executor")
         return 1
-    if isinstance(objective, Together):
-        raise ValueError("what is evaluated together has no executor")
-    executors.check(executor, objective)
+    if isinstance(objective, BatchObjective):
+        raise ValueError("a BatchObjective runs in this process: it takes no executor")
+    clusters.require_executor(executor, objective)
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be a whole number from 1, not {workers!r}")
     if batch > 1:
@@ -91,43 +103,68 @@ def num_workers(executor: Any, objective: Any, workers: Any, batch: int) -> int:
                 "shares out: workers are for a search with a batch of 1"
             )
         return 1
-    return workers or executors.num_workers(executor)
+    return workers or clusters.num_workers(executor)
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """`value` as an int, or `ValueError` if it is no whole number from `least`."""
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Converts an integer of any type, but no bool, to an int.
+
+    Args:
+      name: of the argument, for the message.
+      value: of the argument.
+      least: smallest value that is allowed.
+
+    Raises: `ValueError` if it is not a whole number from `least`.
+    """
     kinds = int, np.integer
     if isinstance(value, kinds) and not isinstance(value, bool) and value >= least:
         return int(value)
     raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
 
 
-def room(key: Array, plan: Plan) -> None:
-    """Raises what the search raises for its size, before there is a folder."""
+def require_capacity(key: Array, plan: Plan) -> None:
+    """Raises what the search raises if its state has no room for all steps of the plan.
+
+    Args:
+      key: any key of the search.
+      plan: whose stages the state grows through.
+    """
     state = jax.eval_shape(plan.search.init, key)
     for end, _ in plan.stages:
         grown = lambda state, end=end: plan.search.grow(state, end + plan.ahead)  # noqa: E731
         state = jax.eval_shape(grown, state)
 
 
-def epochs(query: Query, called: Takes) -> None:
-    """Raises `ValueError` if the objective takes an epoch that the search does not have."""
+def require_epochs(query: Query, parameters: Parameters) -> None:
+    """Raises `ValueError` if the objective takes an epoch and the search has none.
+
+    Args:
+      query: the first one of the search, of NumPy arrays.
+      parameters: of the objective.
+    """
     full = (query.epoch == FULL_TRAINING) & np.asarray(asked(query))
-    if full.any() and "epoch" in called:
+    if full.any() and "epoch" in parameters:
         raise ValueError(
             "the objective takes an epoch, and the search was made without one: make it "
             "with epoch=..., or let the objective take the architecture alone"
         )
 
 
-def same_epochs(found: Query, wanted: Query, path: Path) -> None:
-    """Raises `ValueError` if a history begins with a query to other epochs."""
-    for there, here in zip(found.epoch.tolist(), wanted.epoch.tolist(), strict=True):
-        if there != here:
-            there, here = (
-                "the last" if e == FULL_TRAINING else e for e in (there, here)
+def require_same_epochs(recorded: Query, query: Query, path: Path) -> None:
+    """Raises `ValueError` if a history begins with a query to other epochs.
+
+    Args:
+      recorded: the first query of the history.
+      query: the first query that the search asks now.
+      path: the folder.
+    """
+    pairs = zip(recorded.epoch.tolist(), query.epoch.tolist(), strict=True)
+    for before, now in pairs:
+        if before != now:
+            before, now = (
+                "the last" if e == FULL_TRAINING else e for e in (before, now)
             )
             raise ValueError(
                 f"{path} has the history of another search: step 0 there is to epoch "
-                f"{there}, and {here} is wanted"
+                f"{before}, and {now} is asked now"
             )

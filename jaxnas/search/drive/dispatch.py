@@ -1,8 +1,12 @@
-"""The loop of a search that is driven from Python: ask, run, record, tell.
+"""The loop of a driven search: ask, start, wait, record.
 
-Several queries may be in flight. Whatever finishes is recorded first, and then the free
-worker gets the next query, which knows of those in flight; so the order in which
-evaluations finish is all that the queries depend on.
+Several queries may be in flight. What finishes is recorded first; then the free worker
+gets the next query, which the search asks knowing those in flight. So queries depend on
+the key, the scores and the order in which evaluations finish, and on nothing else.
+
+An executor that breaks cannot say which evaluation killed its worker. All evaluations in
+flight are recorded as suspects (`history.Died`), and the next call runs each suspect
+alone. An architecture that kills a worker twice is recorded as failed.
 """
 
 from __future__ import annotations
@@ -20,50 +24,51 @@ from jaxnas.search.drive.history import Asked, Died, Evaluation, Event
 from jaxnas.search.drive.progress import (
     Plan,
     Progress,
-    Record,
     ask,
     begin,
-    check_curve,
-    open_slots,
-    scores,
-    seeds,
-    told,
+    require_curve_length,
+    tell_all,
 )
+from jaxnas.search.drive.record import Record, all_scores, open_slots, repetitions
 from jaxnas.search.drive.scale import fitting_scale
-from jaxnas.search.drive.workers import Task, evaluation
+from jaxnas.search.drive.workers import Task, empty_evaluation
 from jaxnas.types import FULL_TRAINING
 
-Place = tuple[int, int]  # step, slot
+SlotId = tuple[int, int]  # step, slot
 
 
 @dataclass(frozen=True)
 class Job:
-    """A search that is being driven."""
+    """A search that is being driven, and what it is driven with."""
 
     plan: Plan
     record: Record
     runner: Runner
     write: Callable[[Event], None]  # to the disk and to the record
     folder_of: Callable[[np.ndarray, int], str]  # (architecture, seed) -> its folder
-    tell: Callable[[Evaluation], object]
-    num_steps: int
-    workers: int
-    retries: int
-    started: dict[Place, Task] = field(default_factory=dict)
-    attempts: Counter[Place] = field(default_factory=Counter)  # that failed
+    on_evaluation: Callable[[Evaluation], object]  # called once it is written
+    num_steps: int  # queries in all, those of earlier calls included
+    workers: int  # most queries in flight
+    retries: int  # further attempts of a failed evaluation
+    started: dict[SlotId, Task] = field(default_factory=dict)
+    attempts: Counter[SlotId] = field(default_factory=Counter)  # that failed
 
 
 def complete(job: Job) -> None:
-    """Runs what is in flight and asks for the rest, up to `num_steps` queries.
+    """Runs the evaluations in flight, and asks the rest of `num_steps` queries.
 
-    Raises: `RuntimeError` if the executor breaks or is out of reach.
+    Args:
+      job: with the record of earlier calls; its record and its file grow.
+
+    Raises: `RuntimeError` if the executor breaks or is out of reach; `ValueError` from an
+      objective that cannot be used, or for a learning curve that is too long.
     """
     record, progress = job.record, None
     try:
         _resume(job)
         while True:
             while len(record.open) < job.workers and len(record.asks) < job.num_steps:
-                progress = _caught_up(job, progress)
+                progress = _catch_up(job, progress)
                 query = ask(job.plan, progress, record)
                 step = len(record.asks)
                 job.write(Asked(step, query, time.time()))
@@ -77,7 +82,10 @@ def complete(job: Job) -> None:
 
 
 def _resume(job: Job) -> None:
-    """Starts what was in flight; first, and alone, those that workers have died of."""
+    """Starts the evaluations that an earlier call left in flight.
+
+    Suspects, which were in flight when a worker died, run first and one at a time.
+    """
     steps = [step for step in sorted(job.record.open) if step < job.num_steps]
     tasks = [task for step in steps for task in _tasks(job, step)]
     suspects = [t for t in tasks if job.record.deaths[t.step, t.slot]]
@@ -90,28 +98,36 @@ def _resume(job: Job) -> None:
             _start(job, task)
 
 
-def _caught_up(job: Job, progress: Progress | None) -> Progress:
-    """The search after all that was to be told, on a scale that tells it apart."""
+def _catch_up(job: Job, progress: Progress | None) -> Progress:
+    """Tells the search all that has finished since it was last told.
+
+    Args:
+      job: with the record.
+      progress: the search as it was last told; None: it has not been told anything.
+
+    Returns: the search, ready to ask. If float32 cannot tell the scores apart on the
+      present scale, a new one is recorded and the whole history told on it.
+    """
     record = job.record
-    scale = fitting_scale(scores(record.tells), record.scale)
+    scale = fitting_scale(all_scores(record.tells), record.scale)
     if scale != record.scale:
         job.write(scale)
-        progress = None  # replay the whole history on the new scale
+        progress = None  # tell the whole history on the new scale
     if progress is None:
         progress = begin(job.plan)
-    return told(job.plan, progress, record.tells, record.scale)
+    return tell_all(job.plan, progress, record.tells, record.scale)
 
 
 def _tasks(job: Job, step: int) -> list[Task]:
-    """Those of a query that are not done."""
+    """Lists the evaluations of a query that are not done."""
     record = job.record
     if step not in record.open:
-        return []  # it asked for nothing
-    query, repetition = record.asks[step], seeds(record.asks[step])
+        return []  # the query asked for nothing
+    query, seeds = record.asks[step], repetitions(record.asks[step])
     tasks = []
     for slot in open_slots(record, step):
         arch, epoch = query.arch[slot], int(query.epoch[slot])
-        seed = int(repetition[slot])
+        seed = int(seeds[slot])
         task = Task(
             step=step,
             slot=slot,
@@ -126,6 +142,7 @@ def _tasks(job: Job, step: int) -> list[Task]:
 
 
 def _start(job: Job, task: Task) -> None:
+    """Hands a task to the runner."""
     try:
         job.runner.start(task)
     except BrokenExecutor as error:
@@ -134,25 +151,32 @@ def _start(job: Job, task: Task) -> None:
 
 
 def _finish(job: Job) -> None:
+    """Waits for one evaluation and records it, or starts it once more if it failed."""
     try:
-        task, found = job.runner.finished()
+        task, result = job.runner.finished()
     except BrokenExecutor as error:
         raise _died(job) from error
-    place = task.step, task.slot
-    del job.started[place]
-    # What has no worker was given up by the executor, after attempts of its own.
-    if found.error and found.worker and job.attempts[place] < job.retries:
-        job.attempts[place] += 1
+    slot_id = task.step, task.slot
+    del job.started[slot_id]
+    # A result without a worker: the executor gave up, after attempts of its own.
+    if result.error and result.worker and job.attempts[slot_id] < job.retries:
+        job.attempts[slot_id] += 1
         _start(job, task)
         return
-    check_curve(found, job.plan.points)
-    found = found._replace(retries=job.attempts[place])
-    job.write(found)
-    job.tell(found)
+    require_curve_length(result, job.plan.points)
+    result = result._replace(retries=job.attempts[slot_id])
+    job.write(result)
+    job.on_evaluation(result)
 
 
 def _died(job: Job) -> RuntimeError:
-    """The error for a broken executor, after its suspects were recorded."""
+    """Records the suspects of a broken executor.
+
+    A suspect that ran alone, and was one before, has killed its worker: it is recorded as
+    failed.
+
+    Returns: the error to raise, which says what the next call does.
+    """
     started = job.started
     if not started:
         return RuntimeError(
@@ -160,16 +184,16 @@ def _died(job: Job) -> RuntimeError:
         )
     job.write(Died(tuple(sorted(started))))
     names = ", ".join(task.arch for task in started.values())
-    (place, task), *others = started.items()
-    if others or job.record.deaths[place] < 2:
+    (slot_id, task), *others = started.items()
+    if others or job.record.deaths[slot_id] < 2:
         return RuntimeError(
             f"a worker of the executor died while it evaluated one of {names}: the same "
             "call with a new executor runs each of them alone"
         )
-    failed = evaluation(task, "its worker died twice")
+    failed = empty_evaluation(task, "its worker died twice")
     job.write(failed)
-    job.tell(failed)
+    job.on_evaluation(failed)
     return RuntimeError(
-        f"a worker of the executor died of {names} again, which has failed: the same "
-        "call with a new executor goes on"
+        f"{names} killed a worker of the executor again and is recorded as failed: the "
+        "same call with a new executor goes on"
     )

@@ -1,8 +1,10 @@
-"""Searching with a function of the user's, in Python, and never losing an evaluation.
+"""Driving a search with an objective in Python, so that no evaluation is ever lost.
 
+`optimise` checks its arguments (`checks`), opens the folder (`journal`), replays the
+history that it finds there (`record`), and runs the loop (`dispatch`) on what is missing.
 The folder of a search holds `settings.json` and `history.jsonl`, one line for each query
-and each finished evaluation, written before `tell` sees it. `ask` and `tell` are pure, so
-the lines are the whole state: resuming replays them.
+and each finished evaluation, written before the search is told. `ask` and `tell` are pure,
+so these lines are the whole state: a search is resumed by replaying them.
 """
 
 from __future__ import annotations
@@ -10,32 +12,38 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.search.base import Search, checked_stages
 from jaxnas.search.common import evaluation_key
-from jaxnas.search.drive import checks, executors, history, journal, progress
-from jaxnas.search.drive.checks import Together
+from jaxnas.search.drive import (
+    batch_objective,
+    checks,
+    executors,
+    history,
+    journal,
+    progress,
+)
+from jaxnas.search.drive.batch_objective import BatchObjective
 from jaxnas.search.drive.dispatch import Job, complete
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Evaluation, Event
-from jaxnas.search.drive.progress import Plan, Record
-from jaxnas.search.drive.workers import Objective, Takes, Task, evaluation, host, judged
+from jaxnas.search.drive.progress import Plan
+from jaxnas.search.drive.record import Accepts, Record, apply_event, replay
+from jaxnas.search.drive.workers import Objective, Parameters, with_score
 from jaxnas.spaces.base import Space
-from jaxnas.types import Array, Evaluate, Query, Result
+from jaxnas.types import Array
 
 
 def optimise(
     key: Array,
     search: Search,
-    objective: Objective | Together,
+    objective: Objective | BatchObjective,
     num_steps: int,
     folder: str | os.PathLike,
     *,
@@ -44,92 +52,95 @@ def optimise(
     retries: int = 0,
     given: Iterable[Evaluation] = (),
     points: int = 1,
-    tell: Callable[[Evaluation], object] = lambda evaluation: None,
+    on_evaluation: Callable[[Evaluation], object] = lambda evaluation: None,
 ) -> list[Evaluation]:
     """Runs a search of `num_steps` queries, or goes on with the one that is in `folder`.
 
     It asks what `loop.run` asks with the same key, the same scores and workers that
-    finish in the same order. An objective that raises, or returns NaN or an infinity,
-    has failed: `tell` gets NaN, and the evaluation is not repeated. A killed process
+    finish in the same order. An objective that raises, or returns NaN or an infinity, has
+    failed: the search is told NaN, and does not repeat the evaluation. A killed process
     loses the evaluations in flight, which the same call runs again. The same call with a
     larger `num_steps` makes a search longer.
 
     Args:
-      key: () PRNG key.  search: it knows its space.
+      key: () PRNG key.
+      search: one that knows its space.
       objective: what is maximised: `objective(arch)`, `(arch, epoch)`, `(arch, epoch,
         start)` or `(arch, epoch, start, folder)`. `arch` is a string; the training goes
-        from epoch `start` to `epoch`; `folder` is the architecture's own, for its
-        checkpoints. Parameters called epoch, start, folder or seed may come in any
-        order. It returns a number, or a mapping with "score" and, if it likes, "cost",
-        "curve" (score by epoch) and further numbers, which the history keeps. `Together`
-        takes the query of a step.
-      folder: where the history is kept; made where it is missing.
+        from epoch `start` to `epoch`; `folder` belongs to this architecture alone, for
+        its checkpoints. Parameters named epoch, start, folder or seed may come in any
+        order. It returns a number, or a mapping with "score" and, optionally, "cost",
+        "curve" (score by epoch) and further numbers, which the history keeps. A
+        `BatchObjective` takes the query of a step.
+      num_steps: queries in all, those of earlier calls included.
+      folder: where the history is kept; made if it is missing.
       executor: runs evaluations side by side: one of `concurrent.futures`, a
         `dask.distributed.Client`, submitit's, `ray_executor()`, or anything whose
         `submit(function, *args)` returns an object with `done()` and `result()`.
         Default: one after another, in this process.
-      workers: evaluations in flight at a time, for a search that asks one architecture
-        a step: as soon as one is finished the next is asked, with those in flight known.
-        Default: as many as the executor has. The batch of a search of batches is in
-        flight as one, and the next one is asked when all of it is finished.
+      workers: evaluations in flight at a time, for a search that asks one architecture a
+        step: as soon as one is finished the next is asked, and the search knows which
+        are in flight. Default: as many as the executor runs at a time. A search that
+        asks batches has one batch in flight, and asks the next when all of it is done.
       retries: how often a failed evaluation is repeated before it counts as failed.
-      given: results from outside, such as `read` of another folder. They become history,
-        once, and the search is told those that it accepts.
+      given: results from outside, such as `read` of another folder. They enter the
+        history once, and the search is told those that it accepts.
       points: length of the learning curves that the search is told, padded with NaN.
         Default: the score alone.
-      tell: called with every new evaluation, once it is on disk.
+      on_evaluation: called with every new evaluation, once it is on disk. What it raises
+        ends the call; the history is whole.
 
-    Returns: the history in the order of finishing; in a batch, of slots.
+    Returns: the history in the order of finishing, and by slot within a batch.
     Raises: `ValueError` for a folder that holds something else, or the history of another
       space, key or batch (a history of another search of these, or of another objective,
-      is taken up as it is), for a damaged history, an executor that cannot work, an
-      objective that returns no number or wants an epoch that the search does not have;
-      `RuntimeError` if a worker takes the executor down, or it is out of reach. An
-      architecture whose worker dies is then run alone by the next call, and has failed
-      if its worker dies again.
+      is continued as it is), for a damaged history, an executor that cannot be used, an
+      objective that returns something other than a number or takes an epoch that the
+      search does not have; `RuntimeError` if a worker takes the executor down, or it is
+      out of reach. An architecture whose worker dies is then run alone by the next call,
+      and is recorded as failed if its worker dies again.
     """
-    space, batch, called = checks.arguments(key, search, objective, folder)
-    in_flight = checks.num_workers(executor, objective, workers, batch)
-    retries = checks.whole("retries", retries, 0)
-    points = checks.whole("points", points, 1)
+    space, batch, parameters = checks.check_arguments(key, search, objective, folder)
+    in_flight = checks.queries_in_flight(executor, objective, workers, batch)
+    retries = checks.whole_number("retries", retries, 0)
+    points = checks.whole_number("points", points, 1)
+    points = 0 if isinstance(objective, BatchObjective) else points
     key_init, key_run = jax.random.split(key)
     stages = checked_stages(search, num_steps)
-    points = 0 if isinstance(objective, Together) else points
     plan = Plan(search, stages, key_init, key_run, in_flight - 1, points)
-    checks.room(key, plan)
+    checks.require_capacity(key, plan)
     record = Record(space, batch)
-    first = progress.ask(plan, progress.readied(plan, progress.begin(plan)), record)
-    checks.epochs(first, called)
-    given = [_outside(one, space) for one in given]
-    for one in given:
-        progress.check_curve(one, points)
+    start = progress.prepare_next(plan, progress.begin(plan))
+    first_query = progress.ask(plan, start, record)
+    checks.require_epochs(first_query, parameters)
+    external = [_external(result, space) for result in given]
+    for result in external:
+        progress.require_curve_length(result, points)
     path = Path(os.path.abspath(folder))
     journal.open_or_create(path, _identity(key, space, batch))
-    with journal.opened(path) as (file, events), _told_how_to_go_on(path):
+    with journal.open_history(path) as (file, events), _explain_interrupt(path):
         accepts = _accepts(search)
-        progress.replay(record, events, accepts, path)
+        replay(record, events, accepts, path)
         if record.asks:
-            checks.same_epochs(record.asks[0], first, path)
+            checks.require_same_epochs(record.asks[0], first_query, path)
 
         def write(event: Event) -> None:
             journal.append(file, event, durable=isinstance(event, Evaluation))
-            progress.take(record, event, lambda arch: True)
+            apply_event(record, event, lambda arch: True)
 
-        known = {_without_times(e) for e in record.outside}
-        for one in (e for e in given if _without_times(e) not in known):
-            journal.append(file, one)
-            progress.take(record, one, accepts)
-        plan = _longer(plan, record, num_steps, in_flight)
-        runner = _runner(objective, called, executor, evaluation_key(key_run), record)
-        folder_of = _folders(space, path, "folder" in called)
+        recorded = {_without_times(e) for e in record.external}
+        for result in (e for e in external if _without_times(e) not in recorded):
+            journal.append(file, result)
+            apply_event(record, result, accepts)
         complete(
             Job(
-                plan=plan,
+                plan=_lengthened(plan, record, num_steps, in_flight),
                 record=record,
-                runner=runner,
+                runner=_runner(
+                    objective, parameters, executor, evaluation_key(key_run), record
+                ),
                 write=write,
-                folder_of=folder_of,
-                tell=tell,
+                folder_of=_checkpoint_folders(space, path, "folder" in parameters),
+                on_evaluation=on_evaluation,
                 num_steps=int(num_steps),
                 workers=in_flight,
                 retries=retries,
@@ -138,44 +149,55 @@ def optimise(
     return [e for e in record.history if e.step is None or e.step < num_steps]
 
 
-def _accepts(search: Search) -> Callable[[np.ndarray], bool]:
+def _accepts(search: Search) -> Accepts:
+    """Whether the search can be told of an architecture (d,)."""
     return lambda arch: bool(progress.apply(search.accepts, np.asarray(arch, np.int32)))
 
 
-def _longer(plan: Plan, record: Record, num_steps: int, workers: int) -> Plan:
-    """The plan with room for what was told in, and for what is in flight already."""
-    outside = sum(tell.done[0].step is None for tell in record.tells if tell.done)
-    stages = checked_stages(plan.search, num_steps + outside)
-    places = max(record.open.values(), default=0) + 1
-    ahead = max(workers, places) - 1 if workers > 1 else 0
+def _lengthened(plan: Plan, record: Record, num_steps: int, workers: int) -> Plan:
+    """The plan with room for results from outside, and for queries in flight already.
+
+    An earlier call may have had more workers: their queries keep their lanes.
+    """
+    external = sum(tell.done[0].step is None for tell in record.tells if tell.done)
+    stages = checked_stages(plan.search, num_steps + external)
+    lanes = max(record.open.values(), default=0) + 1
+    ahead = max(workers, lanes) - 1 if workers > 1 else 0
     return dataclasses.replace(plan, stages=stages, ahead=ahead)
 
 
-def _outside(one: Any, space: Space) -> Evaluation:
-    """A result that was given, as it is kept."""
-    if not isinstance(one, Evaluation):
-        raise ValueError(f"what is given must be evaluations, not {one!r}")
+def _external(result: Any, space: Space) -> Evaluation:
+    """A result from outside as an event of the history; `ValueError` if it cannot be."""
+    if not isinstance(result, Evaluation):
+        raise ValueError(f"what is given must be evaluations, not {result!r}")
     try:
-        found = one._replace(step=None, slot=0, score=float(one.score))
-        found = found if found.error else judged(found, found.score)
-        space.from_string(found.arch)
-        return history.decode(history.encode(found))  # pyright: ignore[reportReturnType]
+        event = result._replace(step=None, slot=0, score=float(result.score))
+        event = event if event.error else with_score(event, event.score)
+        space.from_string(event.arch)
+        return history.decode(history.encode(event))  # pyright: ignore[reportReturnType]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"cannot take {one!r}: {error}") from error
+        raise ValueError(f"cannot take {result!r}: {error}") from error
 
 
 def _without_times(e: Evaluation) -> tuple:
+    """What makes two results from outside the same; NaN equals NaN in `repr`."""
     return e.arch, repr(e.score), e.epoch, e.start, e.seed
 
 
-def _folders(
-    space: Space, path: Path, wanted: bool
+def _checkpoint_folders(
+    space: Space, path: Path, used: bool
 ) -> Callable[[np.ndarray, int], str]:
-    """(architecture, seed) -> the folder of its checkpoints, by its identity."""
+    """(architecture, seed) -> the folder of its checkpoints, named by its identity.
+
+    Args:
+      space: whose identity names the folders.
+      path: the folder of the search.
+      used: whether the objective takes a folder; otherwise all are "".
+    """
     identity = jax.jit(space.identity)
 
     def folder_of(arch: np.ndarray, seed: int) -> str:
-        if not wanted:
+        if not used:
             return ""
         high, low = np.asarray(identity(arch)).tolist()
         return str(path / "checkpoints" / f"{high:08x}{low:08x}-{seed}")
@@ -184,74 +206,27 @@ def _folders(
 
 
 def _runner(
-    objective: Objective | Together,
-    called: Takes,
+    objective: Objective | BatchObjective,
+    parameters: Parameters,
     executor: Any,
     key: Array,
     record: Record,
 ) -> Runner:
-    if isinstance(objective, Together):
-        evaluate = objective.evaluate
-        return executors.together(
-            lambda tasks: _at_once(evaluate, key, record.asks[tasks[0].step], tasks)
+    """The runner for this objective and executor; `key` is that of evaluations."""
+    if isinstance(objective, BatchObjective):
+        return executors.batch_runner(
+            lambda tasks: batch_objective.evaluate_tasks(
+                objective, key, record.asks[tasks[0].step], tasks
+            )
         )
     if executor is None:
-        return executors.here(objective, called)
-    return executors.outside(executor, objective, called)
-
-
-def _at_once(
-    evaluate: Evaluate, key: Array, query: Query, tasks: list[Task]
-) -> list[Evaluation]:
-    """The evaluations of the tasks of a query, whose other slots are made idle."""
-    slots = [task.slot for task in tasks]
-    start = np.array(query.epoch)
-    start[slots] = query.start[slots]
-    begin = time.time()
-    result = evaluate(key, jax.tree.map(jnp.asarray, query._replace(start=start)))
-    score, cost, curve = _arrays(result)
-    end = time.time()
-    if score.shape != start.shape or cost.shape != start.shape:
-        raise ValueError(
-            f"the evaluation returned scores {score.shape} and costs {cost.shape}: "
-            f"wanted {start.shape} of each"
-        )
-    if curve.ndim != 2 or len(curve) != len(start):
-        raise ValueError(
-            f"the evaluation returned curves {curve.shape}: wanted ({len(start)}, points)"
-        )
-    if not np.isfinite(cost[slots]).all():
-        raise ValueError(f"the evaluation returned costs {cost.tolist()}")
-    found = []
-    for task in tasks:
-        slot, curves = task.slot, curve.shape[1] > 1
-        one = evaluation(task)._replace(
-            cost=float(cost[slot]),
-            curve=tuple(curve[slot].tolist()) if curves else (),
-            worker=host(),
-            begin=begin,
-            end=end,
-        )
-        found.append(judged(one, float(score[slot])))
-    return found
-
-
-def _arrays(result: Any) -> list[np.ndarray]:
-    """Scores, costs and curves, as floats."""
-    if not isinstance(result, Result):
-        raise ValueError(
-            f"what is evaluated together returned {type(result).__name__}: wanted a Result"
-        )
-    try:
-        return [np.asarray(x, float) for x in (result.score, result.cost, result.curve)]
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"what is evaluated together returned no numbers: {error}"
-        ) from None
+        return executors.serial_runner(objective, parameters)
+    return executors.executor_runner(executor, objective, parameters)
 
 
 @contextlib.contextmanager
-def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+def _explain_interrupt(folder: Path) -> Iterator[None]:
+    """Makes an interrupt say how the search is continued."""
     try:
         yield
     except KeyboardInterrupt:
@@ -261,7 +236,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def _identity(key: Array, space: Space, batch: int) -> dict[str, Any]:
-    """What a history belongs to: with another of these, other queries are asked."""
+    """The identity of a history: with other values of these, other queries are asked."""
     return {
         "space": space.name,
         "choices": [int(c) for c in space.choices],

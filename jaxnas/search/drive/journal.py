@@ -1,4 +1,10 @@
-"""The folder of a search: `settings.json` and `history.jsonl`, its lock, its writes."""
+"""The folder of a search: its identity, its history file, the lock and the writes.
+
+`settings.json` is the record of `io.run_folder`. `history.jsonl` has one line for each
+event and only ever grows. One process has it open and locked; others may read it at any
+time. A process that is killed while it writes leaves at most one torn line, the last,
+which the next one removes.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,7 @@ from jaxnas.search.drive.history import Event, decode, encode
 SEARCH = Kind("search folder", format=2)
 _KINDS = {"space": str, "choices": list, "key": list, "batch": int}
 SETTINGS, HISTORY = run_folder.RECORD, "history.jsonl"
+# What `flock` raises if another process has the lock, and `fsync` without support for it.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -56,24 +63,35 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> list[Event]:
-    """The events so far, without a lock; a line that is being written is left out."""
+    """Reads the events so far, without a lock.
+
+    Args:
+      folder: of a search, which may be running.
+
+    Returns: the events; a line that is being written is left out.
+    Raises: `ValueError` for a damaged line, or a file that cannot be read.
+    """
     path = folder / HISTORY
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return []  # nothing was asked yet
+        return []  # no query was asked yet
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     return _events(content, path)[0]
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[tuple[io.FileIO, list[Event]]]:
-    """The history, open to append and locked, and its events.
+def open_history(folder: Path) -> Iterator[tuple[io.FileIO, list[Event]]]:
+    """Opens the history to append, with a lock that other processes respect.
 
     A last line that was not written to its end is removed.
 
-    Raises: `ValueError` for a damaged line, or if another process has the file.
+    Args:
+      folder: of the search.
+
+    Yields: the open file, and the events in it.
+    Raises: `ValueError` for a damaged line, or if another process has the file open.
     """
     path = folder / HISTORY
     try:
@@ -96,7 +114,14 @@ def opened(folder: Path) -> Iterator[tuple[io.FileIO, list[Event]]]:
 
 
 def _events(content: bytes, path: Path) -> tuple[list[Event], int]:
-    """The events, and the number of bytes that they take."""
+    """Decodes the lines of a history.
+
+    Args:
+      content: of the file.
+      path: of the file, for messages.
+
+    Returns: the events, and how many bytes they take; a torn last line is left out.
+    """
     lines = content.split(b"\n")
     last = lines.pop()
     events = []
@@ -105,7 +130,7 @@ def _events(content: bytes, path: Path) -> tuple[list[Event], int]:
             events.append(decode(line))
         except ValueError as error:
             raise damaged(path, number, error) from None
-    # What a killed process was writing, or a line that an editor did not end.
+    # Torn by a killed process, or whole and left without a newline by an editor.
     try:
         events.append(decode(last))
     except ValueError:
@@ -113,23 +138,31 @@ def _events(content: bytes, path: Path) -> tuple[list[Event], int]:
     return events, len(content)
 
 
-def damaged(path: Path, number: int, why: object) -> ValueError:
-    """The error for a line that cannot be used; lines count from 1."""
+def damaged(path: Path, number: int, reason: object) -> ValueError:
+    """Makes the error for a line that cannot be used.
+
+    Args:
+      path: of the history.
+      number: of the line, from 1.
+      reason: in words that continue "..., as".
+    """
     return ValueError(
-        f"line {number} of {path} cannot be used, as {why}: remove it and all after it "
+        f"line {number} of {path} cannot be used, as {reason}: remove it and all after it "
         "to go on from there"
     )
 
 
 def append(file: io.FileIO, event: Event, *, durable: bool = True) -> None:
-    """Writes a line.
+    """Writes an event as a line.
 
     Args:
-      durable: whether the line is on the disk when this returns. Otherwise it outlives
-        this process, but perhaps not the machine.
+      file: as from `open_history`.
+      event: to be appended.
+      durable: whether the line is on the disk when this returns. Otherwise it survives a
+        crash of this process, but perhaps not of the machine.
 
-    Raises: `ValueError` that names the file if there is no room; nothing of the line is
-      left then.
+    Raises: `ValueError` that names the file if there is no room; then nothing of the line
+      is left in it.
     """
     size = os.fstat(file.fileno()).st_size
     try:
@@ -145,11 +178,13 @@ def append(file: io.FileIO, event: Event, *, durable: bool = True) -> None:
 
 
 def _write(file: io.FileIO, content: bytes) -> None:
-    while content:  # a disk that is nearly full takes a part
+    """Writes all of the content to an unbuffered file."""
+    while content:  # a nearly full disk takes a part
         content = content[file.write(content) :]
 
 
 def _sync(file: io.FileIO) -> None:
+    """Waits until the file is on the disk, where the file system can tell."""
     try:
         os.fsync(file.fileno())
     except OSError as error:
@@ -158,9 +193,10 @@ def _sync(file: io.FileIO) -> None:
 
 
 def _lock(file: io.FileIO, path: Path) -> None:
+    """Locks the file until it is closed; warns where the file system has no locks."""
     try:
         import fcntl
-    except ImportError:  # Windows, where two searches in one folder may mix
+    except ImportError:  # Windows: two searches in one folder are not detected
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,8 @@
-"""What a folder of a search holds, for any process that can read it."""
+"""Reading the folder of a search, from any process, while it runs or afterwards.
+
+Nothing is locked or written. A line that the searching process is writing at the moment
+is left out.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,32 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnas.search.drive import journal, progress
+from jaxnas.search.drive import journal
+from jaxnas.search.drive import record as records
 from jaxnas.search.drive.history import Asked, Evaluation, Event
-from jaxnas.search.drive.progress import Record
+from jaxnas.search.drive.record import Record
 from jaxnas.spaces.base import Space
 
 
 class Status(NamedTuple):
-    """How far a search is."""
+    """How far a search has come."""
 
-    done: int  # evaluations with a score, those told in from outside among them
-    failed: int
-    in_flight: int  # asked for and not finished, whether or not a process works on it
-    best: Evaluation | None  # of highest score
-    seconds: float  # that all evaluations took together
+    done: int  # evaluations with a score, results from outside included
+    failed: int  # evaluations without a score
+    in_flight: int  # asked for and not finished, whether or not a process runs
+    best: Evaluation | None  # the incumbent: the evaluation of highest score
+    seconds: float  # wall-clock time of all evaluations, summed
     last: float | None  # seconds since 1970 of the last event
-    settings: dict[str, Any]  # what the history belongs to
+    settings: dict[str, Any]  # `space`, `choices`, `key` and `batch` of the search
 
 
 def status(folder: str | os.PathLike) -> Status:
-    """How far the search in a folder is; it may be running, and is not disturbed.
+    """Reports how far the search in a folder has come.
 
-    Raises: `ValueError` if that is no folder of a search, or its history is damaged.
+    Args:
+      folder: of a search, which may be running and is not disturbed.
+
+    Raises: `ValueError` if it is not the folder of a search, or its history is damaged.
     """
     settings, events, record = _checked(Path(folder))
     evaluations = _evaluations(events)
@@ -40,7 +48,7 @@ def status(folder: str | os.PathLike) -> Status:
     return Status(
         done=len(scored),
         failed=len(evaluations) - len(scored),
-        in_flight=sum(len(progress.open_slots(record, step)) for step in record.open),
+        in_flight=sum(len(records.open_slots(record, step)) for step in record.open),
         best=max(scored, key=lambda e: e.score, default=None),
         seconds=sum(e.end - e.begin for e in evaluations),
         last=max(times, default=None),
@@ -49,12 +57,24 @@ def status(folder: str | os.PathLike) -> Status:
 
 
 def read(folder: str | os.PathLike) -> list[Evaluation]:
-    """The finished evaluations in a folder, as `optimise` returns them, and raises."""
+    """Reads the finished evaluations in a folder, in the order of `optimise`.
+
+    Args:
+      folder: of a search, which may be running and is not disturbed.
+
+    Raises: `ValueError` if it is not the folder of a search, or its history is damaged.
+    """
     return _evaluations(_checked(Path(folder))[1])
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of highest score. Raises `ValueError` if all failed."""
+    """Finds the incumbent: the evaluation of highest score, the first among equals.
+
+    Args:
+      evaluations: as from `read` or `optimise`.
+
+    Raises: `ValueError` if there is none, or if all failed.
+    """
     scored = [e for e in evaluations if not math.isnan(e.score)]
     if not scored:
         why = f": {evaluations[0].error}" if evaluations else ""
@@ -63,13 +83,16 @@ def best(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 
 def _checked(folder: Path) -> tuple[dict[str, Any], list[Event], Record]:
-    """Settings, and events that follow on each other, as far as that shows without the
-    search and the notation of its space."""
+    """Settings, events and record of a folder.
+
+    Events must follow on each other, as far as can be checked without the search and the
+    notation of its space.
+    """
     settings, events = journal.settings(folder), journal.read(folder)
     shape: Any = settings["space"], tuple(settings["choices"])
     space = Space(*shape, identity=_unknown, to_string=_unknown, from_string=_unknown)
     record = Record(space, settings["batch"], notation=False)
-    progress.replay(record, events, lambda arch: True, folder)
+    records.replay(record, events, lambda arch: True, folder)
     return settings, events, record
 
 
@@ -78,9 +101,9 @@ def _unknown(arch: Any) -> Any:
 
 
 def _evaluations(events: Iterable[Event]) -> list[Evaluation]:
-    """In the order in which queries finished, and of the slots in each."""
-    found = [e for e in events if isinstance(e, Evaluation)]
-    groups = itertools.groupby(found, key=lambda e: e.step)
+    """Evaluations in the order in which their queries finished, and by slot in each."""
+    finished = [e for e in events if isinstance(e, Evaluation)]
+    groups = itertools.groupby(finished, key=lambda e: e.step)
     return [
         e
         for step, group in groups

@@ -1,7 +1,9 @@
 """The scale on which a search is told scores that single precision cannot tell apart.
 
-The history and the best are double precision on the host. Ordinary scores, such as
-accuracies, are told as they are.
+The history, and the incumbent in it, are double precision on the host, but a search
+computes in float32. Ordinary scores, such as accuracies, are told as they are. Scores that
+hardly differ for their size (losses near 1e6, say) or are very large or small are told
+shifted by their median, divided by a power of two, or both.
 """
 
 from __future__ import annotations
@@ -12,17 +14,21 @@ from collections.abc import Sequence
 from jaxnas.search.drive.history import Scale
 
 UNSCALED = Scale(0.0, 1.0)
-# Scores keep their scale while their median deviation is at least 2^-16 of the median
-# (256 float32 steps) and its size is between 2^-20 and 2^20.
+# Scores keep their scale while their median deviation from the median is at least 2^-16
+# of the median (256 float32 steps) and between 2^-20 and 2^20.
 _STEPS, _SIZE = 2.0**-16, 2.0**20
-_ENOUGH = 3  # scores that differ from the median, before a scale is chosen
+_ENOUGH = 3  # scores that differ from the median, below which no scale is chosen
 
 
 def fitting_scale(scores: Sequence[float], now: Scale) -> Scale:
-    """The scale on which single precision tells scores apart; `now` while it does.
+    """Chooses a scale on which single precision tells scores apart.
 
     Args:
-      scores: so far, NaN for failed evaluations.
+      scores: all scores so far, NaN for failed evaluations.
+      now: the present scale.
+
+    Returns: `now` while it fits, or while there are too few scores to tell; else the first
+      that fits of: unscaled, divided, shifted, shifted and divided.
     """
     finite = sorted(x for x in scores if math.isfinite(x))
     if len(finite) <= _ENOUGH:

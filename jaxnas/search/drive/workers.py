@@ -1,7 +1,13 @@
 """Calling an objective for one architecture, wherever that runs.
 
-An objective takes as much as it wants to know, and may return more than its score.
-Whatever it raises is a failure of its architecture.
+An objective takes as many arguments as it wants, and may return more than its score.
+`required_parameters` finds the former by its signature. `call` is what workers execute, in
+this process or another: it turns what the objective returns or raises into an
+`Evaluation`.
+
+An exception is a failure of the architecture: it is recorded, and the search goes on. An
+objective that returns something other than a number has a bug, and the search ends:
+`call` returns `Unusable`, which crosses processes where exceptions may not.
 """
 
 from __future__ import annotations
@@ -19,17 +25,17 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnas.search.drive.history import LARGEST, Evaluation
+from jaxnas.search.drive.history import MAX_SCORE, Evaluation
 
 # (architecture[, epoch[, start[, folder]]]) -> a score, higher is better, or a mapping
 # with "score", and perhaps "cost", "curve" and metrics of other names.
 Objective = Callable[..., Any]
-# What an objective may take, in this order, or by these names in any.
-TAKEN = ("arch", "epoch", "start", "folder", "seed")
+# What an objective may take, in this order, or by these names in any order.
+ARGUMENTS = ("arch", "epoch", "start", "folder", "seed")
 
 
 class Task(NamedTuple):
-    """One evaluation to be done; fields as of `Evaluation`."""
+    """One evaluation to be done; the fields are those of `Evaluation`."""
 
     step: int
     slot: int
@@ -37,111 +43,134 @@ class Task(NamedTuple):
     epoch: int | None
     start: int
     seed: int
-    folder: str  # of the architecture's own, for its checkpoints
+    folder: str  # for checkpoints of this architecture and seed; "": none
 
 
-class Takes(NamedTuple):
-    """What an objective is called with, by the names of `TAKEN`."""
+class Parameters(NamedTuple):
+    """What an objective is called with, by the names of `ARGUMENTS`."""
 
-    places: tuple[str, ...]  # positional, in order
-    names: tuple[str, ...]  # by keyword
+    positional: tuple[str, ...]  # in order
+    keyword: tuple[str, ...]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.places + self.names
+        """Whether the objective takes an argument of this name."""
+        return name in self.positional + self.keyword
 
 
-def takes(objective: Objective) -> Takes:
-    """What an objective takes, by its signature.
+def required_parameters(objective: Objective) -> Parameters:
+    """Finds what an objective must be called with, by its signature.
 
-    Parameters that are called epoch, start, folder or seed get these. Others without a
-    default get, by their place, the architecture, epoch, start and folder. What is taken
-    by keyword alone, as after an argument that `functools.partial` gave by its name, is
-    known by the names of `TAKEN`.
+    Parameters named epoch, start, folder or seed get these. Others without a default get,
+    by position, the architecture, epoch, start and folder. A parameter that can only be
+    given by keyword, such as one that follows an argument bound by `functools.partial`,
+    must have a name in `ARGUMENTS`.
+
+    Args:
+      objective: any callable; one without a signature gets the architecture alone.
 
     Raises: `ValueError` if it takes something else.
     """
     try:
         parameters = list(inspect.signature(objective).parameters.values())
-    except (ValueError, TypeError):  # not every function says what it takes
-        return Takes(("arch",), ())
-    places, names = [], []
+    except (ValueError, TypeError):  # not every function has a signature
+        return Parameters(("arch",), ())
+    positional, keyword = [], []
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL:
-            places += [n for n in TAKEN[:4] if n not in places][: 4 - len(places)]
-        elif p.kind is p.KEYWORD_ONLY and (p.name in TAKEN or p.default is p.empty):
-            names.append(p.name)
+            rest = [n for n in ARGUMENTS[:4] if n not in positional]
+            positional += rest[: 4 - len(positional)]
+        elif p.kind is p.KEYWORD_ONLY and (p.name in ARGUMENTS or p.default is p.empty):
+            keyword.append(p.name)
         elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            known = p.name in TAKEN[1:] and len(places) > 0
-            if p.default is not p.empty and places:
-                # A setting of the objective's own, unless its name says otherwise.
-                if known and p.kind is p.POSITIONAL_OR_KEYWORD:
-                    names.append(p.name)
+            by_name = p.name in ARGUMENTS[1:] and len(positional) > 0
+            if p.default is not p.empty and positional:
+                # A setting of the objective itself, unless its name is an argument's.
+                if by_name and p.kind is p.POSITIONAL_OR_KEYWORD:
+                    keyword.append(p.name)
             else:
-                by_place = (*TAKEN[:4], p.name)[min(len(places), 4)]
-                places.append(p.name if known else by_place)
-    found = [*places, *names]
+                by_position = (*ARGUMENTS[:4], p.name)[min(len(positional), 4)]
+                positional.append(p.name if by_name else by_position)
+    names = [*positional, *keyword]
     if (
-        "arch" not in found
-        or len(set(found)) < len(found)
-        or not set(found) <= set(TAKEN)
+        "arch" not in names
+        or len(set(names)) < len(names)
+        or not set(names) <= set(ARGUMENTS)
     ):
         raise ValueError(
             f"the objective takes {inspect.signature(objective)}: wanted (architecture), "
             "(architecture, epoch), (architecture, epoch, start) or (architecture, "
             "epoch, start, folder); arch must be positional, or a keyword of that name"
         )
-    return Takes(tuple(places), tuple(names))
+    return Parameters(tuple(positional), tuple(keyword))
 
 
 class Pickled(NamedTuple):
-    """An objective on its way to another process."""
+    """An objective as bytes, for another process; see `clusters.portable`."""
 
     content: bytes
 
 
 class Unusable(NamedTuple):
-    """Why an objective cannot be called at all."""
+    """Says that an objective cannot be used for any architecture."""
 
-    why: str
+    reason: str
 
 
 def call(
-    objective: Objective | Pickled, takes: Takes, task: Task
+    objective: Objective | Pickled, parameters: Parameters, task: Task
 ) -> Evaluation | Unusable:
-    """Evaluates one architecture, in the process that calls this; raises nothing."""
+    """Evaluates one architecture, in the process that calls this; raises nothing.
+
+    Args:
+      objective: itself or as bytes.
+      parameters: what it takes, as `required_parameters` found before it was pickled.
+      task: the architecture and its training.
+
+    Returns: the evaluation, failed if the objective raised an exception or returned a score
+      that is not finite; or `Unusable`.
+    """
     try:
         if isinstance(objective, Pickled):
             objective = pickle.loads(objective.content)
     except Exception as error:
-        return Unusable(f"workers cannot load the objective: {described(error)}")
+        return Unusable(f"workers cannot load the objective: {describe(error)}")
     try:
-        return _called(objective, takes, task)  # pyright: ignore[reportArgumentType]
+        return _evaluate(objective, parameters, task)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
         return Unusable(str(error))
 
 
-def _called(objective: Objective, takes: Takes, task: Task) -> Evaluation:
-    """Raises `ValueError` if the objective returns no number."""
-    given = {name: getattr(task, name) for name in TAKEN}
+def _evaluate(objective: Objective, parameters: Parameters, task: Task) -> Evaluation:
+    """Calls the objective; `ValueError` if what it returns is not a number."""
+    arguments = {name: getattr(task, name) for name in ARGUMENTS}
     begin, clock = time.time(), time.perf_counter()
     try:
-        if "folder" in takes:
-            given["folder"] = Path(task.folder)
-            given["folder"].mkdir(parents=True, exist_ok=True)
-        places = [given[name] for name in takes.places]
-        names = {name: given[name] for name in takes.names}
-        returned, error = jax.block_until_ready(objective(*places, **names)), ""
+        if "folder" in parameters:
+            arguments["folder"] = Path(task.folder)
+            arguments["folder"].mkdir(parents=True, exist_ok=True)
+        positional = [arguments[name] for name in parameters.positional]
+        keyword = {name: arguments[name] for name in parameters.keyword}
+        returned, error = jax.block_until_ready(objective(*positional, **keyword)), ""
     except (Exception, SystemExit) as raised:
-        returned, error = math.nan, described(raised)
+        returned, error = math.nan, describe(raised)
     seconds = time.perf_counter() - clock
-    found = evaluation(task)._replace(
-        cost=seconds, worker=host(), begin=begin, end=begin + seconds, error=error
+    evaluation = empty_evaluation(task)._replace(
+        cost=seconds,
+        worker=worker_name(),
+        begin=begin,
+        end=begin + seconds,
+        error=error,
     )
-    return found if error else _with(found, returned)
+    return evaluation if error else _with_returned(evaluation, returned)
 
 
-def evaluation(task: Task, error: str = "") -> Evaluation:
-    """The evaluation of a task, with nothing known of it but an error."""
+def empty_evaluation(task: Task, error: str = "") -> Evaluation:
+    """Makes the evaluation of a task, with a NaN score.
+
+    Args:
+      task: what was to be evaluated.
+      error: why it failed, if it did.
+    """
     return Evaluation(
         task.arch,
         epoch=task.epoch,
@@ -154,45 +183,57 @@ def evaluation(task: Task, error: str = "") -> Evaluation:
     )
 
 
-def judged(found: Evaluation, score: float) -> Evaluation:
-    """The evaluation with its score, which has failed if that is NaN or too large."""
-    if abs(score) <= LARGEST:  # nor is it where it is NaN
-        return found._replace(score=score)
-    return found._replace(error=f"the score is {score}")
+def with_score(evaluation: Evaluation, score: float) -> Evaluation:
+    """Sets the score of an evaluation, or its error if the score cannot be used.
+
+    Args:
+      evaluation: without an error.
+      score: higher is better. NaN, and absolute values above `MAX_SCORE`, are failures.
+    """
+    if abs(score) <= MAX_SCORE:  # False for NaN
+        return evaluation._replace(score=score)
+    return evaluation._replace(error=f"the score is {score}")
 
 
-def _with(found: Evaluation, returned: Any) -> Evaluation:
+def _with_returned(evaluation: Evaluation, returned: Any) -> Evaluation:
+    """Fills in what the objective returned: a number, or a mapping with a score."""
     if not isinstance(returned, Mapping):
-        return judged(found, _number(found.arch, "", returned))
+        return with_score(evaluation, _number(evaluation.arch, "", returned))
     if not returned:
         raise ValueError(
-            f"the objective returned an empty mapping for {found.arch}: wanted a 'score'"
+            f"the objective returned an empty mapping for {evaluation.arch}: wanted a "
+            "'score'"
         )
     if "score" not in returned:
         raise ValueError(
-            f"the objective returned a mapping without 'score' for {found.arch}, only "
+            f"the objective returned a mapping without 'score' for {evaluation.arch}, only "
             f"{', '.join(map(str, returned))}"
         )
-    known = ("score", "cost", "curve")
+    named = ("score", "cost", "curve")
     metrics = {
-        str(name): _number(found.arch, f" as {name}", value)
+        str(name): _number(evaluation.arch, f" as {name}", value)
         for name, value in returned.items()
-        if name not in known
+        if name not in named
     }
-    cost = _number(found.arch, " as cost", returned.get("cost", found.cost))
+    cost = _number(evaluation.arch, " as cost", returned.get("cost", evaluation.cost))
     if not 0 <= cost < math.inf:
-        raise ValueError(f"the objective returned a cost of {cost} for {found.arch}")
-    curve = _curve(found.arch, returned.get("curve", ()))
-    found = found._replace(cost=cost, curve=curve, metrics=metrics)
-    return judged(found, _number(found.arch, " as score", returned["score"]))
+        raise ValueError(
+            f"the objective returned a cost of {cost} for {evaluation.arch}"
+        )
+    curve = _curve(evaluation.arch, returned.get("curve", ()))
+    evaluation = evaluation._replace(cost=cost, curve=curve, metrics=metrics)
+    return with_score(
+        evaluation, _number(evaluation.arch, " as score", returned["score"])
+    )
 
 
 def _curve(arch: str, values: Any) -> tuple[float, ...]:
+    """A learning curve as floats, from any ordered collection of numbers."""
     try:
         if isinstance(values, str | bytes | Mapping | Set):
-            raise TypeError  # these can be iterated, but not as numbers in order
+            raise TypeError  # iterable, but not as numbers in order
         listed = tuple(values)
-    except Exception:  # whatever the user's own type raises
+    except Exception:  # iterating is the user's own code
         raise ValueError(
             f"the objective returned {type(values).__name__} as the curve of {arch}: "
             "wanted a list of numbers"
@@ -201,6 +242,7 @@ def _curve(arch: str, values: Any) -> tuple[float, ...]:
 
 
 def _number(arch: str, where: str, value: Any) -> float:
+    """A float, or `ValueError` that says where the objective returned something else."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -210,13 +252,13 @@ def _number(arch: str, where: str, value: Any) -> float:
         ) from None
 
 
-def described(error: BaseException) -> str:
-    """An exception in words; the beginning of long ones."""
-    with contextlib.suppress(Exception):  # its text is the user's own code
+def describe(error: BaseException) -> str:
+    """Describes an exception in one text of its type and the first 2,000 characters."""
+    with contextlib.suppress(Exception):  # str(error) is the user's own code
         return f"{type(error).__name__}: {error}"[:2000]
     return type(error).__name__
 
 
-def host() -> str:
-    """Host and process."""
+def worker_name() -> str:
+    """Names the present process: `host:pid`."""
     return f"{socket.gethostname()}:{os.getpid()}"

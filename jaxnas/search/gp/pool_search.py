@@ -24,7 +24,7 @@ from jaxnas.search.common import train_from_scratch
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp import selectors, shortlists
 from jaxnas.search.gp.schedule import Schedule
-from jaxnas.spaces.base import mutate
+from jaxnas.spaces.moves import mutate
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 # CandidateMask = (key, Pool, PoolGPState) -> (n,) bool, the candidates of a step.

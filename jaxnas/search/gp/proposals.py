@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.ranks import nan_to_neg_inf
-from jaxnas.spaces.base import Space, mutate, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import mutate, sample
 from jaxnas.types import Array, check_sizes
 
 

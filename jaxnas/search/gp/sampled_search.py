@@ -28,7 +28,8 @@ from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.proposals import Proposals
 from jaxnas.search.gp.sampled_gp import Points, SampledGPState
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space, sample
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, check_sizes
 
 # Random architectures from which the prior medians of the length-scales follow.

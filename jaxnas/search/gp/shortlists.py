@@ -82,7 +82,7 @@ def _one_of_each_column(
     key: Array, candidates: CandidatePosterior, allowed: Array
 ) -> Array:
     """A random one of the allowed candidates of each distinct embedding, (n,) bool."""
-    lot = acquisition.draw_lots(key, allowed.shape[0])
+    lot = acquisition.tie_breakers(key, allowed.shape[0])
     num = candidates.mean.shape[0]
     highest = jax.ops.segment_max(jnp.where(allowed, lot, 0), candidates.column, num)
     return allowed & (lot == highest[candidates.column])

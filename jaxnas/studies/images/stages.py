@@ -170,9 +170,11 @@ def run_search(
 
     if "searched" not in budget:
         key = jax.random.key(seed)
-        objective = drive.Together(evaluate)
+        objective = drive.BatchObjective(evaluate)
         with contextlib.suppress(TimeIsUp):
-            drive.optimise(key, make(), objective, plan.steps, folder, tell=check_time)
+            drive.optimise(
+                key, make(), objective, plan.steps, folder, on_evaluation=check_time
+            )
     history = drive.read(folder)
     budget.once("searched", lambda: len(history))
     return history

@@ -1,0 +1,111 @@
+"""Objectives that evaluate a whole query at once, as benchmarks do."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.search.drive.history import Evaluation
+from jaxnas.search.drive.workers import Task, empty_evaluation, with_score, worker_name
+from jaxnas.types import Array, Evaluate, Query, Result
+
+
+class BatchObjective(NamedTuple):
+    """An objective that is asked for a whole query at once.
+
+    It is the `evaluate` of a benchmark: architectures of a batch are, say, trained side by
+    side on one GPU. Slots of the query with `epoch <= start` ask for nothing.
+    """
+
+    evaluate: Evaluate  # (key, Query) -> Result
+
+
+def require_signature(objective: BatchObjective) -> None:
+    """Raises `ValueError` unless the objective can be called with a key and a query."""
+    try:
+        signature = inspect.signature(objective.evaluate)
+    except (ValueError, TypeError):  # not every function has a signature
+        return
+    try:
+        signature.bind("key", "query")
+    except TypeError as error:
+        raise ValueError(
+            f"the function of a BatchObjective takes {signature}: wanted (key, query)"
+        ) from error
+
+
+def evaluate_tasks(
+    objective: BatchObjective, key: Array, query: Query, tasks: list[Task]
+) -> list[Evaluation]:
+    """Evaluates the tasks of one query in one call.
+
+    Args:
+      objective: with the function that is called.
+      key: () PRNG key of the run, the same for every query of it.
+      query: of b slots, as the search asked it.
+      tasks: of the slots that are not evaluated yet; the others are made idle.
+
+    Returns: their evaluations, in the order of `tasks`. Each has the time of the whole
+      call as its begin and end.
+    Raises: `ValueError` if the function returns something other than a `Result` of
+      scores (b,), finite costs (b,) and curves (b, points).
+    """
+    slots = [task.slot for task in tasks]
+    start = np.array(query.epoch)
+    start[slots] = query.start[slots]
+    begin = time.time()
+    result = objective.evaluate(
+        key, jax.tree.map(jnp.asarray, query._replace(start=start))
+    )
+    score, cost, curve = _as_arrays(result)
+    end = time.time()
+    _require_shapes(score, cost, curve, len(start))
+    if not np.isfinite(cost[slots]).all():
+        raise ValueError(f"the evaluation returned costs {cost.tolist()}")
+    evaluations = []
+    for task in tasks:
+        slot, has_curve = task.slot, curve.shape[1] > 1
+        evaluation = empty_evaluation(task)._replace(
+            cost=float(cost[slot]),
+            curve=tuple(curve[slot].tolist()) if has_curve else (),
+            worker=worker_name(),
+            begin=begin,
+            end=end,
+        )
+        evaluations.append(with_score(evaluation, float(score[slot])))
+    return evaluations
+
+
+def _as_arrays(result: Any) -> list[np.ndarray]:
+    """Scores, costs and curves on the host, in double precision."""
+    if not isinstance(result, Result):
+        raise ValueError(
+            f"the function of a BatchObjective returned {type(result).__name__}: wanted a "
+            "Result"
+        )
+    try:
+        return [np.asarray(x, float) for x in (result.score, result.cost, result.curve)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the function of a BatchObjective returned a Result that does not hold "
+            f"numbers: {error}"
+        ) from None
+
+
+def _require_shapes(
+    score: np.ndarray, cost: np.ndarray, curve: np.ndarray, num: int
+) -> None:
+    if score.shape != (num,) or cost.shape != (num,):
+        raise ValueError(
+            f"the evaluation returned scores {score.shape} and costs {cost.shape}: "
+            f"wanted {(num,)} of each"
+        )
+    if curve.ndim != 2 or len(curve) != num:
+        raise ValueError(
+            f"the evaluation returned curves {curve.shape}: wanted ({num}, points)"
+        )
