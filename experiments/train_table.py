@@ -40,11 +40,8 @@ from jaxnas.benchmarks import table_files, trained
 from jaxnas.datasets import opened
 from jaxnas.io import run_folder
 from jaxnas.io.run_folder import RunFolder
-from jaxnas.networks import runs
-from jaxnas.networks.data import Data
+from jaxnas.networks import Data, NetworkConfig, Recipe, runs
 from jaxnas.networks.devices import map_over_devices
-from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.recipes import Recipe
 from jaxnas.studies import cli, seed_store
 
 Curves = Mapping[str, np.ndarray]  # `trained.CURVES` by name, (n, epochs)
@@ -113,19 +110,10 @@ def main(config: Config) -> None:
     if not 1 <= total <= len(archs):
         raise ValueError(f"--classes must be 1 to {len(archs)}, not {total}")
     archs = archs[:total]
-    data, source = opened.training_data(
-        config.images,
-        config.size,
-        (config.train, config.valid, config.test),
-        config.seed,
-    )
-    network = NetworkConfig(
-        config.channels,
-        config.cells_per_stage,
-        source.num_classes,
-        config.size,
-        source.x.shape[-1],
-    )
+    counts = config.train, config.valid, config.test
+    data, source = opened.training_data(config.images, config.size, counts, config.seed)
+    shape = source.num_classes, config.size, source.x.shape[-1]
+    network = NetworkConfig(config.channels, config.cells_per_stage, *shape)
     recipe = Recipe(
         epochs=config.epochs,
         batch=config.batch,
