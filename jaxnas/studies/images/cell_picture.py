@@ -67,7 +67,14 @@ def draw(path: str | Path, arch: str, *, title: str) -> None:
 
 
 def _arrow(axis: Axes, edge: tuple[int, int], op: int, used: bool) -> None:
-    """Draws an edge (from node, to node) and the name of its operation."""
+    """Draws an edge and the name of its operation.
+
+    Args:
+      axis: of the picture.
+      edge: the nodes where it starts and ends, from 0.
+      op: its operation, not `none`.
+      used: whether it is on a path from the input to the output.
+    """
     start, end = (node * SPACING for node in edge)
     bend = BEND[edge]
     axis.add_patch(
