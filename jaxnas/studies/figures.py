@@ -258,7 +258,7 @@ def _legend_rows(names: list[str], width: float) -> int:
     return len(names)
 
 
-def _twos_and_fives(x: float, position: int) -> str:
+def _twos_and_fives(x: float, position: float) -> str:
     """Labels minor ticks 2 and 5 of a decade."""
     del position
     return f"{x:g}" if f"{x:.0e}"[0] in "25" else ""

@@ -68,8 +68,8 @@ def _learning(
         axis.plot(_epochs(curve), curve, color="#bbbbbb", linewidth=0.8, zorder=1)
     axis.plot([], [], color="#bbbbbb", label="searched cells")
     for i, curve in enumerate(finalists):
-        look = {"label": "finalists"} if not i else {}
-        axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, **look)
+        label = None if i else "finalists"
+        axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, label=label)
     if searched.shape[1] == 1:  # a curve of one epoch is a point
         axis.plot(np.ones(len(searched)), searched[:, 0], ".", color="#bbbbbb")
     ends = [*searched[:, -1], *(x for curve in finalists for x in curve)]
