@@ -108,6 +108,16 @@ def nasbench101_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     return validated(path, table)
 
 
+# How a user without the reference files makes something that serves instead.
+_CONVERT = ", or give a table file that python -m experiments.import_benchmark makes of"
+_REPLACEMENTS = {
+    "nb201_accuracy.npz": f"{_CONVERT} NAS-Bench-201-v1_1-096897.pth",
+    "nb101.npz": f"{_CONVERT} nasbench_only108.tfrecord",
+    "nb201_zerocost.npz": ", or give the scores.npz of python -m "
+    "experiments.zero_cost_score as --scores-from",
+}
+
+
 def shared_folder() -> Path:
     """The folder of reference files, which need not exist; see the module."""
     default = Path(__file__).resolve().parents[2].parent / "shared"
@@ -121,7 +131,8 @@ def reference_file(name: str, path: str | os.PathLike | None = None) -> Path:
       name: of the file in the shared folder's `data`.
       path: of the file, if the caller has been given one; it is returned unchecked.
 
-    Raises: `ValueError` that says how to name the folder, if the file is not there.
+    Raises: `ValueError` that says how to name the folder or to replace the file, if it
+      is not there.
     """
     if path is not None:
         return Path(path)
@@ -129,7 +140,7 @@ def reference_file(name: str, path: str | os.PathLike | None = None) -> Path:
     if not path.is_file():
         raise ValueError(
             f"no such file: {path}; set JAXNAS_SHARED to the folder that has "
-            f"data/{name}"
+            f"data/{name}{_REPLACEMENTS.get(name, '')}"
         )
     return path
 

@@ -51,6 +51,8 @@ def search_curves(
 ) -> None:
     """Draws the progress of searches, by evaluations or by cost, as a png.
 
+    Curves are means over runs, bands one standard error to each side.
+
     Args:
       path: the png, written atomically.
       reported: for each method, percent error of its incumbent; the left panel.
@@ -136,6 +138,7 @@ def _require_budgets(budgets: np.ndarray, *curves: Mapping[str, Curve]) -> None:
 
 
 def _mark_optimum(axis: Axes, optimum: float) -> None:
+    """Draws a line at the lowest possible error, with its value."""
     axis.axhline(optimum, color="#888888", linewidth=1, zorder=1)
     axis.annotate(
         f"optimum {optimum:.2f}",
@@ -151,6 +154,7 @@ def _mark_optimum(axis: Axes, optimum: float) -> None:
 
 
 def _log_axis(axis: Axes, label: str, low: float, high: float) -> None:
+    """Makes x a log axis from low to high, with plain numbers at its ticks."""
     axis.set_xlabel(label)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter("{x:g}")
@@ -208,7 +212,11 @@ def _band(
 def _zoom(
     axis: Axes, curves: Mapping[str, Curve], optimum: float | None, share: float
 ) -> None:
-    """Cuts off the errors of the first `share` of a curve, which would flatten the rest."""
+    """Sets the limits of y by what follows the first `share` of each curve.
+
+    The large errors of the first evaluations would flatten all others. The lowest mean and
+    the optimum stay visible.
+    """
     means = [np.asarray(mean, float) for mean, _ in curves.values()]
     shown = np.concatenate([mean[int(share * len(mean)) :] for mean in means])
     if np.isnan(shown).all():
@@ -238,7 +246,10 @@ def _log_scale(axis: Axes, curves: Mapping[str, Curve]) -> None:
 
 
 def _legend_rows(names: list[str], width: float) -> int:
-    """The fewest rows of a legend, filled by columns, that is `width` inches wide."""
+    """Chooses the fewest rows for which a legend is at most `width` inches wide.
+
+    A legend is filled by columns, each as wide as its longest name.
+    """
     for rows in range(1, len(names)):
         columns = [names[i : i + rows] for i in range(0, len(names), rows)]
         # Widths of a line with its margins, and of a letter, in inches.
@@ -247,7 +258,7 @@ def _legend_rows(names: list[str], width: float) -> int:
     return len(names)
 
 
-def _twos_and_fives(x: float, position: int) -> str:
+def _twos_and_fives(x: float, position: float) -> str:
     """Labels minor ticks 2 and 5 of a decade."""
     del position
     return f"{x:g}" if f"{x:.0e}"[0] in "25" else ""

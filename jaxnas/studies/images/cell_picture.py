@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -67,7 +66,14 @@ def draw(path: str | Path, arch: str, *, title: str) -> None:
 
 
 def _arrow(axis: Axes, edge: tuple[int, int], op: int, used: bool) -> None:
-    """Draws an edge (from node, to node) and the name of its operation."""
+    """Draws an edge and the name of its operation.
+
+    Args:
+      axis: of the picture.
+      edge: the nodes where it starts and ends, from 0.
+      op: its operation, not `none`.
+      used: whether it is on a path from the input to the output.
+    """
     start, end = (node * SPACING for node in edge)
     bend = BEND[edge]
     axis.add_patch(
@@ -87,13 +93,13 @@ def _arrow(axis: Axes, edge: tuple[int, int], op: int, used: bool) -> None:
         )
     )
     # A quadratic curve passes at half of the height of its control point.
-    middle = np.array([(start + end) / 2, bend * (end - start) / 2])
+    height = bend * (end - start) / 2
     label = NAMES[op] if used else f"{NAMES[op]} (unused)"
     if not bend:
-        middle = middle + (0, 0.16)
-        label = _two_lines(label)
+        height, label = 0.16, _two_lines(label)
     axis.text(
-        *middle,
+        (start + end) / 2,
+        height,
         label,
         ha="center",
         va="center" if bend else "bottom",

@@ -28,6 +28,9 @@ def draw_trainings(
 ) -> None:
     """Draws three panels and writes the png, atomically; accuracies are in percent.
 
+    On the left the accuracies in the order of the search with the incumbent, in the middle
+    the learning curves, on the right the final training with its test.
+
     Args:
       path: the png.
       searched: (n, epochs) validation accuracy of the cells in the order of the search.
@@ -65,8 +68,8 @@ def _learning(
         axis.plot(_epochs(curve), curve, color="#bbbbbb", linewidth=0.8, zorder=1)
     axis.plot([], [], color="#bbbbbb", label="searched cells")
     for i, curve in enumerate(finalists):
-        look = {"label": "finalists"} if not i else {}
-        axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, **look)
+        label = None if i else "finalists"
+        axis.plot(_epochs(curve), curve, color=COLOURS[1], linewidth=1.4, label=label)
     if searched.shape[1] == 1:  # a curve of one epoch is a point
         axis.plot(np.ones(len(searched)), searched[:, 0], ".", color="#bbbbbb")
     ends = [*searched[:, -1], *(x for curve in finalists for x in curve)]
@@ -97,10 +100,12 @@ def _final(axis: Axes, trained: np.ndarray, test: tuple[float, float, float]) ->
 
 
 def _epochs(curve: np.ndarray) -> np.ndarray:
+    """The numbers of the epochs (e,) of a curve (e,), from 1."""
     return np.arange(1, len(curve) + 1)
 
 
 def _label(axis: Axes, title: str, x: str, y: str) -> None:
+    """Labels a panel whose x axis counts from 1; it is at least one unit wide."""
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_xlabel(x)
     axis.set_ylabel(y)

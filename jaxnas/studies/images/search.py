@@ -45,21 +45,31 @@ HOOK_SECONDS = 45.0  # for scores, below which hook_logdet would hardly be compi
 class Study(NamedTuple):
     """What all stages of a search share."""
 
-    config: Config
-    task: Task
+    config: Config  # with the name of the images filled in
+    task: Task  # all images, and the network
     data: Data  # images of a training of the search
-    recipe: Recipe
-    out: Path
+    recipe: Recipe  # of one epoch
+    out: Path  # the folder of all files
     budget: TimeBudget
     log: SearchLog
     results: Results
 
 
 def search_images(config: Config) -> dict[str, Any]:
-    """Searches, or continues the search of the folder.
+    """Searches the best cell for images, or continues the search of the folder.
 
-    Returns: the content of result.json.
-    Raises: `ValueError` for bad input, before anything is compiled or written.
+    The stages: scores of untrained cells, costs of trainings and the plan, the search
+    with short trainings, longer trainings of its finalists, and the final training with
+    the test. What a stage has finished is kept in the folder, so that the same call goes
+    on after a kill.
+
+    Args:
+      config: the images, the minutes, the sizes and the folder.
+
+    Returns: the content of result.json: "architecture", "test" with "accuracy", "low" and
+      "high" in percent, "finalists", "plan" and others.
+    Raises: `ValueError` for bad input, before anything is compiled or written, and if no
+      training has a finite accuracy.
     """
     study = _open(config)
     config, results, log = study.config, study.results, study.log
@@ -82,7 +92,10 @@ def search_images(config: Config) -> dict[str, Any]:
 
 
 def _open(config: Config) -> Study:
-    """Validates the settings, loads the images and claims the folder."""
+    """Validates the settings, loads the images and claims the folder.
+
+    Raises: `ValueError` for settings, images and folders that cannot be used.
+    """
     data = default_data() if config.data is None else config.data
     config = dataclasses.replace(config, data=data)
     validate(config)
@@ -108,7 +121,10 @@ def _open(config: Config) -> Study:
 
 
 def _score(study: Study) -> ScoredCells:
-    """Scores untrained cells, as many as there is time for."""
+    """Scores untrained cells, as many as there is time for.
+
+    Below `HOOK_SECONDS` for the scores only the closed form is computed.
+    """
     config, budget = study.config, study.budget
 
     def report(done: int, total: int) -> bool:
@@ -127,7 +143,15 @@ def _score(study: Study) -> ScoredCells:
 def _plan(
     study: Study, scored: ScoredCells | None
 ) -> tuple[ScoredCells | None, stages.Plan]:
-    """Measures costs; returns the scored cells that can be afforded, and the plan."""
+    """Measures costs, drops cells that are too expensive, and plans the search.
+
+    Args:
+      study: what the stages share.
+      scored: cells with scores; None for a search over all cells, or of a given cell.
+
+    Returns: the cells whose final training fits the budget, and the plan. Costs and plan
+      are decided once for the folder.
+    """
     config, task, budget = study.config, study.task, study.budget
 
     def measure() -> dict[str, Any]:
@@ -162,7 +186,15 @@ def _plan(
 def _search(
     study: Study, scored: ScoredCells | None, plan: stages.Plan
 ) -> list[Evaluation]:
-    """Runs the search, or the one training of a given architecture."""
+    """Runs the search, or the one training of a given architecture.
+
+    Args:
+      study: what the stages share.
+      scored: the pool of the Gaussian process; None for random search.
+      plan: of the search.
+
+    Returns: the evaluations, in the order of the search.
+    """
     config, budget = study.config, study.budget
     evaluate = _trainings(study, plan.epochs)
     if config.arch is not None:
@@ -186,7 +218,10 @@ def _search(
 
 
 def _trainings(study: Study, epochs: int) -> Evaluate:
-    """The evaluation of architectures by trainings of so many epochs."""
+    """Makes the benchmark that trains architectures for so many epochs.
+
+    Curves and scores of finished trainings are kept in the folder, by architecture.
+    """
     return training_benchmark(
         jax.random.key(study.config.seed),
         study.task.network,
@@ -203,7 +238,14 @@ def _train_final(
     ranked: list[tuple[str, float]],
     plan: stages.Plan,
 ) -> None:
-    """Trains the best architecture on all images and writes the results."""
+    """Trains the best architecture on all images, tests it, and writes the results.
+
+    Args:
+      study: what the stages share.
+      history: the evaluations of the search.
+      ranked: finalists and their validation accuracy in percent, best first.
+      plan: of the search.
+    """
     task, data, budget = study.task, study.data, study.budget
     (arch, _), *_ = ranked
 
@@ -227,7 +269,10 @@ def _train_final(
 
 
 def _claim_folder(config: Config, task: Task) -> Path:
-    """Makes the folder for the results, which belongs to these settings and images."""
+    """Makes the folder for the results, which belongs to these settings and images.
+
+    Raises: `ValueError` if it belongs to others, cannot be written, or its disk is full.
+    """
     identity = dataclasses.asdict(config) | {"images_sha256": task.digest()}
     del identity["out"]
     folder = seed_store.open_folder(config.out, identity)
