@@ -164,7 +164,7 @@ def test_longest_paths_without_the_shift(oracle, space):
     @jax.jit
     @jax.vmap
     def parts(graph):
-        *degrees, num = features.degrees_by_depth(graph, jnp.maximum)
+        *degrees, num = features.degrees_by_depth(graph, features.longest_path_depth)
         uniform = jnp.arange(len(graph.ops)) < num
         mass = [jnp.where(d.sum() > 0, d, uniform) for d in degrees]
         return [layer_embedding(m / m.sum(), num, shift=0) for m in mass]

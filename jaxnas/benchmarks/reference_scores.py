@@ -29,9 +29,9 @@ def zero_cost_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     """
     path = sources.reference_file("nb201_zerocost.npz", path)
     accuracy_path = path.with_name("nb201_accuracy.npz")
-    table, arrays = sources.nasbench201_table(accuracy_path), npz.read_npz(path)
     one_run = {d: f"e200_{d}_test_one_seed_zc" for d in _DATASETS}
-    runs = npz.read_npz(accuracy_path, list(one_run.values()))
+    table, runs = sources.read_nasbench201(accuracy_path, list(one_run.values()))
+    arrays, sha256 = npz.read_npz_and_digest(path)
     added = {f"{d}-one-run/test/200": runs[name] for d, name in one_run.items()}
     meanings = dict.fromkeys(added, "one run of one to three, drawn at random")
     try:
@@ -40,7 +40,7 @@ def zero_cost_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
         raise ValueError(f"{path} holds no scores of NAS-Bench-201: {error}") from error
     manifest = {
         "source": f"nb201_zerocost.npz, and accuracies of {table.manifest['source']}",
-        "sha256": sources.file_sha256(path),
+        "sha256": sha256,
         "sha256_accuracies": table.manifest["sha256"],
         "columns": table.manifest["columns"] | meanings | score_meanings,
     }

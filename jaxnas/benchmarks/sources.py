@@ -7,8 +7,8 @@ these and all other tables by name.
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +67,24 @@ def nasbench201_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
 
     Raises: `ValueError` if it is missing, damaged, or holds something else.
     """
+    return read_nasbench201(path)[0]
+
+
+def read_nasbench201(
+    path: str | os.PathLike | None = None, further: Sequence[str] = ()
+) -> tuple[BenchmarkTable, dict[str, np.ndarray]]:
+    """`nasbench201_table`, and further arrays of its file by name, read at once."""
     path = reference_file("nb201_accuracy.npz", path)
-    arrays = npz.read_npz(path, ["ops", *(array for array, _ in _NB201.values())])
+    names = ["ops", *(array for array, _ in _NB201.values()), *further]
+    arrays, sha256 = npz.read_npz_and_digest(path, names)
     manifest = {
         "source": "NAS-Bench-201 v1.1 and NATS-Bench, nb201_accuracy.npz",
-        "sha256": file_sha256(path),
+        "sha256": sha256,
         "columns": {name: meaning for name, (_, meaning) in _NB201.items()},
     }
     columns = {name: arrays[array] for name, (array, _) in _NB201.items()}
     table = BenchmarkTable("nb201", "nasbench201", arrays["ops"], columns, manifest)
-    return validated(path, table)
+    return validated(path, table), {name: arrays[name] for name in further}
 
 
 def nasbench101_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
@@ -92,7 +100,8 @@ def nasbench101_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     """
     path = reference_file("nb101.npz", path)
     names = ("nv", "adj_code", "ops", "test_acc_108_mean")
-    num_vertices, adj_code, ops, accuracy = npz.read_npz(path, names).values()
+    arrays, sha256 = npz.read_npz_and_digest(path, names)
+    num_vertices, adj_code, ops, accuracy = arrays.values()
     try:
         arch = encode_cells(num_vertices, adj_code, ops)
     except (ValueError, IndexError, TypeError) as error:
@@ -100,7 +109,7 @@ def nasbench101_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     column = "cifar10/test/108"
     manifest = {
         "source": "NAS-Bench-101, nb101.npz",
-        "sha256": file_sha256(path),
+        "sha256": sha256,
         "columns": {column: "CIFAR-10, trained on 40,000 images, mean of three runs"},
     }
     columns = {column: np.asarray(accuracy * 100, np.float32)}
@@ -143,12 +152,6 @@ def reference_file(name: str, path: str | os.PathLike | None = None) -> Path:
             f"data/{name}{_REPLACEMENTS.get(name, '')}"
         )
     return path
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def validated(path: Path, table: BenchmarkTable) -> BenchmarkTable:

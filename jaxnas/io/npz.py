@@ -11,6 +11,7 @@ in memory is bounded before anything is unpacked, and checksums are compared.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -133,18 +134,40 @@ def read_npz(
     Raises: `ValueError`, of one line that names the file, if it is missing or damaged,
       lacks an array of `names`, or has arrays of Python objects.
     """
+    return _read_file(path, names, skip=skip, max_bytes=max_bytes)[0]
+
+
+def read_npz_and_digest(
+    path: str | os.PathLike, names: Sequence[str] | None = None
+) -> tuple[dict[str, np.ndarray], str]:
+    """`read_npz`, and the SHA-256 of the file's content, in hexadecimal."""
+    return _read_file(path, names, digest=True)
+
+
+def _read_file(
+    path: str | os.PathLike,
+    names: Sequence[str] | None,
+    *,
+    skip: Callable[[str], bool] | None = None,
+    max_bytes: int = MAX_BYTES,
+    digest: bool = False,
+) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays, and the digest if it is asked for; the file is opened once."""
     path = Path(path)
     with files.reading(path):  # a name can be too long to ask
         if not path.is_file():
             what = "not a file" if path.exists() else "no such file"
             raise ValueError(f"{what}: {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, max_bytes)
-            if names is None:
-                names = [name for name in members if not (skip and skip(name))]
-            if all(name in members for name in names):
-                return {name: _read(archive, members[name]) for name in names}
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest() if digest else ""
+            with zipfile.ZipFile(file) as archive:
+                members = _members(archive, max_bytes)
+                if names is None:
+                    names = [name for name in members if not (skip and skip(name))]
+                if all(name in members for name in names):
+                    arrays = {name: _read(archive, members[name]) for name in names}
+                    return arrays, sha256
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     # zlib, zipfile and NumPy raise errors of many types for a damaged file.

@@ -27,6 +27,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distance_matrices, feature_maps, graph_distances
 from jaxnas.kernels.feature_maps import FeatureMap
@@ -69,7 +71,7 @@ class Preset(Protocol):
     def __call__(
         self,
         space: Space,
-        arch: Array | None = None,
+        arch: Array | np.ndarray | None = None,
         *,
         init: int = 10,
         batch: int = 1,
@@ -102,7 +104,7 @@ def bananas(
 
 def gp_tw2g_plus(
     space: Space,
-    arch: Array | None = None,
+    arch: Array | np.ndarray | None = None,
     *,
     init: int = INIT,
     batch: int = 1,
@@ -174,7 +176,7 @@ def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
 
     def preset(
         space: Space,
-        arch: Array | None = None,
+        arch: Array | np.ndarray | None = None,
         *,
         init: int = 10,
         batch: int = 1,
@@ -203,7 +205,7 @@ def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
 
     def preset(
         space: Space,
-        arch: Array | None = None,
+        arch: Array | np.ndarray | None = None,
         *,
         init: int = 10,
         batch: int = 1,

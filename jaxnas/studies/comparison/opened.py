@@ -60,7 +60,9 @@ def open_table(config: Config) -> Opened:
             f"in {benchmark.target.unit}, as {table.name} has for {config.dataset}"
         )
     # Random runs are judged by their mean.
-    truth = fed_back | ({"seed": "mean"} if config.run == "random" else {})
+    truth = dict(fed_back)
+    if config.run == "random":
+        truth["seed"] = "mean"
     return Opened(
         benchmark,
         truth=columns.column(table, **truth)[:, 0],

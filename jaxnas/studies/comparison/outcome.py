@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -67,13 +67,14 @@ def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
     if far:
         below = max(far.values())
         title += f"\n* the best cell is no candidate: {below:.2f} points below it"
-    by_cost = {
+    by_cost: dict[str, Any] = {
         "budgets": done.grid,
         "budget_label": f"{done.unit} of training, one after another",
     }
     sizes = {names[n]: b for n, b in batch.items()} if batch else None
+    by_evaluation: dict[str, Any] = {"batch": sizes}
     for file, summaries, axis in (
-        ("curves.png", done.summaries, {"batch": sizes}),
+        ("curves.png", done.summaries, by_evaluation),
         ("curves_by_cost.png", done.by_cost, by_cost),
     ):
         figures.search_curves(

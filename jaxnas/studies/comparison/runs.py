@@ -50,9 +50,8 @@ def run(
 
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    identity = _identity(
-        config, free, {"table_sha256": opened.sha256} | (digests or {})
-    )
+    sha256 = {"table_sha256": opened.sha256, **(digests or {})}
+    identity = _identity(config, free, sha256)
     folder = seed_store.open_folder(config.out, identity)
     searches = {label: make(label) for label in labels}
     steps = {
@@ -62,8 +61,9 @@ def run(
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, Any]:
         keys, search = seed_store.seed_keys(config.base_seed, seeds), searches[label]
-        budget = {"budget": config.budget}
-        trace = loop.simulate(keys, search, opened.benchmark, steps[label], **budget)
+        trace = loop.simulate(
+            keys, search, opened.benchmark, steps[label], budget=config.budget
+        )
         return _arrays(config, opened, search, trace)
 
     adapt = functools.partial(_as_long, config)
