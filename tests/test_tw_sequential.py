@@ -198,6 +198,26 @@ def test_a_comparison_is_made_longer_and_shorter_again(tmp_path):
     np.testing.assert_array_equal(run(16), longer)
 
 
+def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path):
+    """A method that is added joins the others in the table, the figure and the arrays."""
+    config = dataclasses.replace(SMALL, out=str(tmp_path), methods=("random",))
+    first = tw_sequential.main(config)
+    added = tw_sequential.main(dataclasses.replace(config, methods=("evolution",)))
+    assert {name.split("/")[0] for name in added} == {"random", "evolution"}
+    for name, array in first.items():
+        np.testing.assert_array_equal(added[name], array)
+    for file in ("table.csv", "table_by_cost.csv"):
+        rows = list(csv.DictReader((tmp_path / file).open()))
+        assert {row["method"] for row in rows} == {"random", "evolution"}
+    both = tw_sequential.main(dataclasses.replace(config, methods=SMALL.methods))
+    assert added.keys() == both.keys()
+    # Methods with fewer runs, or shorter ones, would not be comparable.
+    more = dataclasses.replace(config, methods=("evolution",), seeds=4)
+    assert {n.split("/")[0] for n in tw_sequential.main(more)} == {"evolution"}
+    longer = dataclasses.replace(config, methods=("evolution",), evaluations=25)
+    assert {n.split("/")[0] for n in tw_sequential.main(longer)} == {"evolution"}
+
+
 def test_runs_end_with_their_budget(tmp_path, capsys):
     """The table has no seconds: a full training costs its 200 epochs."""
     config = dataclasses.replace(SMALL, out=str(tmp_path), budget=2100.0)

@@ -105,3 +105,25 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     except OSError as error:
         name = error.filename or path
         raise ValueError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def shipped_checkpoint(name: str) -> Path:
+    """Finds trained parameters that ship with the library.
+
+    They are folders of `checkpoints/` in a checkout, and of `jaxnas/checkpoints/` in an
+    installed wheel.
+
+    Args:
+      name: of the folder.
+
+    Returns: the folder.
+    Raises: `ValueError` that lists the names that there are.
+    """
+    package = Path(__file__).resolve().parents[1]
+    installed, checkout = package / "checkpoints", package.parent / "checkpoints"
+    parent = installed if installed.is_dir() else checkout
+    names = sorted(p.name for p in parent.glob("*") if p.is_dir())
+    if name not in names:
+        available = ", ".join(names) or "nothing yet"
+        raise ValueError(f"no checkpoint {name!r} ships: wanted one of {available}")
+    return parent / name

@@ -84,12 +84,12 @@ def macs(
     not.
 
     Args:
-      network: the sizes.
+      network: its image size matters as well as its widths.
       archs: (..., 6) integers.
-      live_only: whether to leave out convolutions that change nothing.
+      live_only: as for `parameters`.
 
     Returns:
-      (...,) int64.
+      (...,) int64 multiply-accumulates.
     """
     ones, threes = np.moveaxis(convolutions(archs, live_only=live_only), -1, 0)
     widths, pixels = network.widths, network.image_size**2

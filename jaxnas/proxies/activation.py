@@ -59,8 +59,8 @@ def hook_logdet(
 
     Args:
       model: the architectures.
-      params: with or without lanes.
-      x: (b, h, w, c).
+      params: their weights, with or without lanes.
+      x: (b, h, w, c) images.
       multiplicity: as for `agreements`.
 
     Returns:

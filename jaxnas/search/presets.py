@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from jaxnas.acquisition import confidence_bound
 from jaxnas.kernels import distance_matrices, feature_maps, graph_distances
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.kernels.graph_distances import GraphDistance
-from jaxnas.predictors.pool import make_pool
+from jaxnas.predictors.pool import Pool, make_pool
 from jaxnas.search import neural_predictor
 from jaxnas.search.base import Search
 from jaxnas.search.gp import selectors
@@ -168,41 +168,47 @@ def gp_tw2g_plus_sampled(
 
 
 def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
-    """Preset of a Gaussian process on feature maps, with expected improvement.
+    """A preset of a Gaussian process on these feature maps with expected improvement.
 
     Args:
-      features: each space -> feature map.
+      *features: each space -> feature map.
     """
 
-    def preset(
-        space: Space,
-        arch: Array | np.ndarray | None = None,
-        *,
-        init: int = 10,
-        batch: int = 1,
-        copies: bool = False,
-        extra: Sequence[FeatureMap] = (),
-        epoch: int = FULL_TRAINING,
-    ) -> Search:
-        same = None if copies else function_classes_of(space)
-        maps = _features(space, features, extra)
-        pool = make_pool(space, maps, arch=arch, same=same, scale=SCALE)
-        return bayesopt(pool, init=init, batch=batch, epoch=epoch)
+    def make(space: Space, **options: Any) -> Pool:
+        extra = options.pop("extra")
+        return make_pool(space, _features(space, features, extra), **options)
 
-    return preset
+    return _over_pool(make)
 
 
 def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
-    """Preset of a Gaussian process on a graph distance, with expected improvement.
+    """The same for a graph distance without an embedding, by the matrix of all pairs.
 
-    The distance matrix of all pairs takes up to some minutes to compute and is stored in
-    the cache folder. These distances are not negative definite; their negative
-    eigenvalues are clipped.
+    The matrix takes up to some minutes, once: it is kept in the cache folder. None of
+    these distances is negative definite; negative eigenvalues are clipped.
 
     Args:
       distance: space -> graph distance, as in `kernels.graph_distances`.
     """
 
+    def make(space: Space, **options: Any) -> Pool:
+        of_pairs = {"distance": distance(space), "same": options["same"]}
+        matrix = partial(
+            distance_matrices.distance_matrix, space, repair="clip", **of_pairs
+        )
+        features = options.pop("extra")
+        return make_pool(space, features, distance_matrices=[matrix], **options)
+
+    return _over_pool(make)
+
+
+def _over_pool(make: Callable[..., Pool]) -> Preset:
+    """A preset with expected improvement.
+
+    Args:
+      make: (space, arch=, same=, extra=, scale=) -> the pool.
+    """
+
     def preset(
         space: Space,
         arch: Array | np.ndarray | None = None,
@@ -214,11 +220,7 @@ def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
         epoch: int = FULL_TRAINING,
     ) -> Search:
         same = None if copies else function_classes_of(space)
-        options = {"distance": distance(space), "same": same, "repair": "clip"}
-        matrix = partial(distance_matrices.distance_matrix, space, **options)
-        pool = make_pool(
-            space, extra, arch=arch, same=same, distance_matrices=[matrix], scale=SCALE
-        )
+        pool = make(space, arch=arch, same=same, extra=extra, scale=SCALE)
         return bayesopt(pool, init=init, batch=batch, epoch=epoch)
 
     return preset
