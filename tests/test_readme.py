@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import pytest
 import tyro
 
+import jaxnas
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Smaller sizes of what takes minutes as printed, by page and block.
@@ -102,16 +104,15 @@ def test_the_search_with_a_function(capsys, tmp_path, monkeypatch):
     assert files and not any("2147483647" in p.read_text() for p in files)
 
 
-def test_the_network_as_a_function():
-    """The block that loads a network: with any function of images in its place."""
+def test_the_network_as_a_function(monkeypatch):
+    """The block that loads a network, with any function of images in its place."""
 
-    class Jaxnas:
-        @staticmethod
-        def load(folder):
-            assert folder == "results/photos/model"
-            return lambda images: images.sum((1, 2))
+    def load(folder):
+        assert folder == "results/photos/model"
+        return lambda images: images.sum((1, 2))
 
-    found = run(PAGES[0], 2, jaxnas=Jaxnas, images=jnp.ones((2, 3, 3, 4)))
+    monkeypatch.setattr(jaxnas, "load", load)
+    found = run(PAGES[0], 2, images=jnp.ones((2, 3, 3, 4)))
     assert found["probabilities"].shape == (2, 4)
 
 
