@@ -24,7 +24,7 @@ class Forest(NamedTuple):
     The first node of each tree is its root. A numeric node sends a value to the left if
     value <= threshold (value < threshold if `strict`), a categorical node if the integer
     part of the value is in its set of categories (not in it if `strict`). The prediction
-    is base + (sum of the leaves' values over trees) / divisor.
+    is (base + sum of the leaves' values over trees) / divisor.
     """
 
     start: np.ndarray  # (t + 1,) int64
@@ -168,59 +168,3 @@ def first_trees(forest: Forest, num: int) -> Forest:
         if key not in ("start", "categories") and isinstance(value, np.ndarray)
     }
     return forest._replace(start=forest.start[: num + 1], **kept)
-
-
-def from_arrays(
-    left: np.ndarray,
-    right: np.ndarray,
-    feature: np.ndarray,
-    condition: np.ndarray,
-    default_left: np.ndarray | None = None,
-    *,
-    num_features: int,
-    base: float = 0.0,
-    name: str = "forest",
-) -> Forest:
-    """A forest from XGBoost's arrays of t trees, padded to n nodes each.
-
-    Args:
-      left: (t, n) index of the left child within the tree; -1 at a leaf.
-      right: (t, n) index of the right child.
-      feature: (t, n) the column that is tested: to the left if value < condition.
-      condition: (t, n) float32 thresholds; at leaves the values.
-      default_left: (t, n) whether NaN goes to the left; default: nowhere.
-      num_features: columns of the input.
-      base: the base score, which is added to the sum over trees.
-      name: what error messages call the model.
-
-    Returns: a forest whose leaves have their node's index as number. Nodes that no path
-      leads to, such as padding, are kept and ignored.
-    Raises: `ValueError` for children or features out of range, cycles, and values that
-      are not finite.
-    """
-    left = np.asarray(left)
-    num, size = left.shape
-    start = np.arange(num + 1, dtype=np.int64) * size
-    leaf = (left < 0).reshape(-1)
-    flat = lambda x: (np.asarray(x) + start[:-1, None]).reshape(-1)  # noqa: E731
-    condition = np.asarray(condition, np.float32).astype(np.float64).reshape(-1)
-    if default_left is None:
-        default_left = np.zeros(left.shape, bool)
-    forest = Forest(
-        start=start,
-        feature=np.where(leaf, -1, np.asarray(feature).reshape(-1)).astype(np.int32),
-        threshold=condition,
-        left=flat(left),
-        right=flat(right),
-        missing=np.full(leaf.shape, NANS, np.int8),
-        default_left=np.asarray(default_left, bool).reshape(-1),
-        category=np.full(leaf.shape, -1, np.int32),
-        categories=np.zeros((0, 0), np.uint32),
-        value=condition,
-        number=np.tile(np.arange(size, dtype=np.int32), num),
-        num_features=num_features,
-        base=float(np.float32(base)),
-        strict=True,
-    )
-    levels(validate(forest, name), name)
-    return forest

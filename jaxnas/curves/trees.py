@@ -150,25 +150,33 @@ def _masked(ensemble: Ensemble, num: int) -> bool:
     return ensemble.mask.shape[-1] > 0 and num >= FEWEST_MASKED
 
 
-def make_columns(columns: Columns, x: Array) -> Array:
+def make_columns(ensemble: Ensemble, x: Array) -> Array:
     """What the nodes test (c + s + 1, n), for inputs (n, f)."""
+    columns = ensemble.columns
     some = x[:, columns.feature]
     missing = jnp.isnan(some) | (columns.zero & (jnp.abs(some) <= _ZERO))
     parts = [jnp.where(missing, columns.fill, some).T]
     if columns.words.size:
-        parts.append(_sides(columns, x[:, columns.set_feature]).T)
+        parts.append(_sides(columns, x[:, columns.set_feature], ensemble.strict).T)
     return jnp.concatenate([*parts, jnp.zeros((1, len(x)), x.dtype)])
 
 
-def _sides(columns: Columns, x: Array) -> Array:
-    """-1 where the category of `x` (n, s) is in the set of its column, else 1."""
+def _sides(columns: Columns, x: Array, outside: bool) -> Array:
+    """-1 where the category of `x` (n, s) goes to the left, else 1.
+
+    Args:
+      columns: with s sets of categories.
+      x: (n, s) the feature of each set.
+      outside: whether categories in the set go to the right, and all others, which
+        includes negative and unknown ones, to the left.
+    """
     num, width = columns.words.shape
     category = jnp.trunc(x)
     known = (category >= 0) & (category < width * WORD)
     index = jnp.where(known, category, 0).astype(jnp.int32)
     word = columns.words[jnp.arange(num), index // WORD]
     inside = known & ((word >> (index % WORD).astype(jnp.uint32)) & 1 > 0)
-    side = jnp.where(inside, -1, 1).astype(x.dtype)
+    side = jnp.where(inside != outside, -1, 1).astype(x.dtype)
     return jnp.where(jnp.isnan(x), columns.set_fill, side)
 
 
@@ -180,7 +188,7 @@ def _in_blocks(ensemble: Ensemble, function: Callable[[Array], Array], x: Array)
     size = -(-len(x) // (blocks * _LANES)) * _LANES
     padded = jnp.pad(x, ((0, blocks * size - len(x)), (0, 0)))
     out = jax.lax.map(
-        lambda some: function(make_columns(ensemble.columns, some)),
+        lambda some: function(make_columns(ensemble, some)),
         padded.reshape(blocks, size, x.shape[1]),
     )
     return out.reshape(blocks * size, *out.shape[2:])[: len(x)]
@@ -235,14 +243,14 @@ def _sum_by_masks(ensemble: Ensemble, columns: Array) -> Array:
         return total + value.at[leaf].get(mode="promise_in_bounds"), None
 
     nodes = (ensemble.column, ensemble.threshold, ensemble.mask)
-    zero = jnp.zeros(columns.shape[1], columns.dtype)
-    total = jax.lax.scan(add, zero, (*nodes, ensemble.value))[0]
-    return ensemble.base + total / ensemble.divisor
+    # XGBoost starts from the base score, which rounding makes a difference to.
+    base = jnp.full(columns.shape[1], ensemble.base)
+    return jax.lax.scan(add, base, (*nodes, ensemble.value))[0] / ensemble.divisor
 
 
 def _walk(ensemble: Ensemble, x: Array) -> Array:
     """The leaf (t,) int32, counted from the left, of each tree for one input (f,)."""
-    columns = make_columns(ensemble.columns, x[None])[:, 0]
+    columns = make_columns(ensemble, x[None])[:, 0]
     take = lambda values, i: values.at[i].get(mode="promise_in_bounds")  # noqa: E731
 
     def down(_: Array, node: Array) -> Array:
@@ -263,4 +271,4 @@ def _sum_of_walk(ensemble: Ensemble, x: Array) -> Array:
     leaf = _walk(ensemble, x)
     rows = jnp.arange(ensemble.num_trees)
     total = ensemble.value.at[rows, leaf].get(mode="promise_in_bounds").sum()
-    return ensemble.base + total / ensemble.divisor
+    return (ensemble.base + total) / ensemble.divisor

@@ -1,0 +1,307 @@
+"""Reads regression models in XGBoost's JSON and UBJSON formats, without XGBoost.
+
+That is what `Booster.save_model` writes to `.json` and `.ubj` files, and what a pickled
+`Booster` holds. Models are defined in float32: inputs, thresholds, leaf values, sums.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from jaxnas.curves import forest as forests
+from jaxnas.curves.forest import Forest
+from jaxnas.io import ubjson
+
+# Objectives whose prediction is the base score and the sum of the trees.
+IDENTITY = {
+    *("reg:squarederror", "reg:linear", "reg:absoluteerror", "reg:squaredlogerror"),
+    *("reg:pseudohubererror", "reg:quantileerror"),
+}
+_EXPORT = (
+    "import xgboost; b = xgboost.Booster(); b.load_model('OLD'); b.save_model('NEW.json')"
+)
+# Categories of a model are below this, so that float32 holds them.
+_MAX_CATEGORY = 2**24
+_MISSING = object()
+
+
+def read(data: str | bytes | bytearray, name: str = "XGBoost model") -> Forest:
+    """The trees of a model in JSON or UBJSON; the leaves' numbers are node indices.
+
+    Args:
+      data: the whole file, or the `handle` of a pickled booster.
+      name: what error messages call the model: its file, say.
+
+    Returns: a forest with `strict` set; weights of DART are in its values.
+    Raises: `ValueError`, of one line that begins with `name`, for data that is damaged or
+      cut off, for the old binary format, and for what is not supported: linear models,
+      several outputs, and objectives with a link function.
+    """
+    model = _load(data, name)
+    if isinstance(model, dict) and "Model" in model:  # a pickled booster
+        model = model["Model"]
+    learner = _get(model, "learner", dict, name)
+    base = _check_learner(learner, name)
+    booster = _get(learner, "gradient_booster", dict, name)
+    kind = _get(booster, "name", str, name)
+    if kind not in ("gbtree", "dart"):
+        raise ValueError(f"{name}: booster {kind!r}: only trees are supported")
+    if kind == "dart":
+        inner = _get(booster, "gbtree", dict, name)
+        weight = _array(booster, "weight_drop", name, None, np.float32)
+        return _forest(inner, learner, base, weight, name)
+    return _forest(booster, learner, base, None, name)
+
+
+def _load(data: str | bytes | bytearray, name: str) -> Any:
+    raw = data.encode() if isinstance(data, str) else bytes(data)
+    if raw[:1] != b"{":
+        raise ValueError(
+            f"{name}: neither JSON nor UBJSON: the old binary format is read only by the "
+            f'version of XGBoost that wrote it; export it there: python -c "{_EXPORT}"'
+        )
+    if raw[1:2] in (b"L", b"l", b"i", b"U", b"I", b"#", b"$"):
+        return ubjson.loads(raw, name)
+    try:
+        return json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: damaged or cut off JSON: {error}") from None
+
+
+def _get(record: Any, key: str, kind: type | tuple[type, ...], name: str) -> Any:
+    """An entry of a JSON object, of a type that was expected."""
+    value = record.get(key, _MISSING) if isinstance(record, dict) else _MISSING
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: no {key}, or one of another type, where it belongs")
+    return value
+
+
+def _number(record: dict, key: str, name: str, default: str) -> int:
+    """A count, which XGBoost writes as text."""
+    text = str(record.get(key, default))
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ValueError(f"{name}: {key} is {text[:20]!r}, where a count was wanted")
+    return int(text)
+
+
+def _check_learner(learner: dict, name: str) -> float:
+    """The base score of a model; `ValueError` for models of other kinds."""
+    objective = _get(_get(learner, "objective", dict, name), "name", str, name)
+    if objective not in IDENTITY:
+        raise ValueError(
+            f"{name}: objective {objective} has a link function: only regression without "
+            f"one is supported ({', '.join(sorted(IDENTITY))})"
+        )
+    param = _get(learner, "learner_model_param", dict, name)
+    for key in ("num_class", "num_target"):
+        if _number(param, key, name, "1") > 1:
+            raise ValueError(
+                f"{name}: {key} is {param[key]}: only models of one output are supported"
+            )
+    text = str(param.get("base_score")).removeprefix("[").removesuffix("]")
+    try:
+        return float(np.float32(text))
+    except ValueError:
+        raise ValueError(f"{name}: base_score is {text[:40]!r}, no number") from None
+
+
+def _array(
+    record: dict, key: str, name: str, size: int | None, dtype: type
+) -> np.ndarray:
+    """An array (size,) of numbers, of any size if that is None."""
+    value = _get(record, key, (list, np.ndarray), name)
+    try:
+        found = np.asarray(value)
+        if not len(found):
+            found = found.astype(dtype)
+        # Texts, nested lists and numbers that are not whole do not pass.
+        same = found.ndim == 1 and np.can_cast(
+            found.dtype, np.float64 if dtype is np.float32 else np.int64, "same_kind"
+        )
+    except (ValueError, OverflowError):
+        same, found = False, np.zeros(0)
+    if not same:
+        raise ValueError(f"{name}: {key} is not an array of numbers")
+    if size is not None and len(found) != size:
+        raise ValueError(f"{name}: {key} has {len(found)} numbers, where {size} were wanted")
+    with np.errstate(over="ignore"):
+        return found.astype(dtype)
+
+
+def _forest(
+    booster: dict, learner: dict, base: float, weight: np.ndarray | None, name: str
+) -> Forest:
+    """The forest of a booster `gbtree`, with weights (t,) of the trees or None."""
+    model = _get(booster, "model", dict, name)
+    trees = _get(model, "trees", list, name)
+    param = _get(model, "gbtree_model_param", dict, name)
+    wanted = _number(param, "num_trees", name, "")
+    if not len(trees) == wanted > 0:
+        raise ValueError(f"{name}: {len(trees)} trees, where num_trees says {wanted}")
+    if _array(model, "tree_info", name, wanted, np.int64).any():
+        raise ValueError(f"{name}: trees of several outputs: only one is supported")
+    if model.get("cats", {}).get("enc"):
+        raise ValueError(f"{name}: categories that are encoded within the model")
+    if weight is not None and len(weight) != wanted:
+        raise ValueError(f"{name}: weight_drop has {len(weight)} numbers, not {wanted}")
+    learned = _get(learner, "learner_model_param", dict, name)
+    nodes = [_nodes(tree, f"{name}: tree {i}") for i, tree in enumerate(trees)]
+    sizes = np.array([len(node["left"]) for node in nodes])
+    flat = {key: np.concatenate([node[key] for node in nodes]) for key in nodes[0]}
+    forest = from_arrays(
+        **flat,
+        sizes=sizes,
+        num_features=_number(learned, "num_feature", name, ""),
+        base=base,
+        name=name,
+        sets=[_sets(tree, f"{name}: tree {i}") for i, tree in enumerate(trees)],
+        deleted=np.array([_deleted(tree, name) for tree in trees]),
+    )
+    if weight is not None:
+        weights = np.repeat(weight, sizes)
+        value = (forest.value.astype(np.float32) * weights).astype(np.float64)
+        forest = forests.validate(forest._replace(value=value), name)
+    return forest
+
+
+def _deleted(tree: dict, name: str) -> int:
+    return _number(_get(tree, "tree_param", dict, name), "num_deleted", name, "0")
+
+
+def _nodes(tree: Any, name: str) -> dict[str, np.ndarray]:
+    """The arrays (n,) of one tree that all trees have."""
+    param = _get(tree, "tree_param", dict, name)
+    if _number(param, "size_leaf_vector", name, "1") > 1:
+        raise ValueError(f"{name} has vectors as leaves: only one output is supported")
+    size = _number(param, "num_nodes", name, "")
+    keys = {
+        "left": ("left_children", np.int64),
+        "right": ("right_children", np.int64),
+        "feature": ("split_indices", np.int64),
+        "condition": ("split_conditions", np.float32),
+        "default_left": ("default_left", np.int64),
+    }
+    return {
+        new: _array(tree, key, name, size, kind) for new, (key, kind) in keys.items()
+    }
+
+
+def _sets(tree: dict, name: str) -> dict[int, np.ndarray]:
+    """The sets of categories of one tree's nodes, as words of bits."""
+    keys = ("nodes", "segments", "sizes")
+    if not len(tree.get("categories_nodes", ())):
+        return {}
+    nodes, begins, sizes = (
+        _array(tree, f"categories_{key}", name, None, np.int64) for key in keys
+    )
+    values = _array(tree, "categories", name, None, np.int64)
+    size = _number(tree["tree_param"], "num_nodes", name, "")
+    kinds = _array(tree, "split_type", name, size, np.int64)
+    if (
+        not len(nodes) == len(begins) == len(sizes)
+        or not set(nodes) == set(np.flatnonzero(kinds == 1))
+        or (begins < 0).any()
+        or (sizes < 0).any()
+        or (begins + sizes > len(values)).any()
+        or ((values < 0) | (values >= _MAX_CATEGORY)).any()
+    ):
+        raise ValueError(f"{name}: split_type and the arrays of categories do not agree")
+    return {
+        int(node): _words(values[begin : begin + count])
+        for node, begin, count in zip(nodes, begins, sizes, strict=True)
+    }
+
+
+def _words(values: np.ndarray) -> np.ndarray:
+    """A set of categories as words (w,) uint32."""
+    words = np.zeros(int(values.max(initial=0)) // 32 + 1, np.uint32)
+    np.bitwise_or.at(words, values // 32, np.uint32(1) << (values % 32).astype(np.uint32))
+    return words
+
+
+def from_arrays(
+    left: np.ndarray,
+    right: np.ndarray,
+    feature: np.ndarray,
+    condition: np.ndarray,
+    default_left: np.ndarray,
+    *,
+    sizes: np.ndarray,
+    num_features: int,
+    base: float = 0.0,
+    name: str = "forest",
+    sets: list[dict[int, np.ndarray]] | None = None,
+    deleted: np.ndarray | None = None,
+) -> Forest:
+    """A forest from XGBoost's arrays of t trees, one tree after another.
+
+    Args:
+      left: (m,) index of the left child within the tree; -1 at a leaf.
+      right: (m,) index of the right child.
+      feature: (m,) the column that is tested: to the left if value < condition.
+      condition: (m,) float32 thresholds; at leaves the values.
+      default_left: (m,) whether NaN goes to the left.
+      sizes: (t,) nodes of each tree, m in total.
+      num_features: columns of the input.
+      base: the base score, which is added to the sum over trees.
+      name: what error messages call the model.
+      sets: for each tree the words of each node that tests a category.
+      deleted: (t,) number of nodes of each tree that no path leads to, which pruning
+        leaves; default: any.
+
+    Returns: a forest whose leaves have their node's index as number.
+    Raises: `ValueError` for children or features out of range, cycles, nodes that no path
+      leads to, and numbers that are not finite.
+    """
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    tree = np.repeat(np.arange(len(sizes)), sizes)
+    leaf = left == -1
+    condition = np.asarray(condition, np.float32).astype(np.float64)
+    category, categories = _rows(sets or [], start, name)
+    # A child that is out of range must not be taken for a node of another tree.
+    inside = lambda x: np.where((x < 0) | (x >= sizes[tree]), -1, x + start[tree])  # noqa: E731
+    # A deleted node may test any feature.
+    known = np.where(feature < num_features, feature, num_features)
+    forest = Forest(
+        start=start,
+        feature=np.where(leaf, -1, known).astype(np.int32),
+        threshold=condition,
+        left=inside(left),
+        right=inside(right),
+        missing=np.full(len(tree), forests.NANS, np.int8),
+        default_left=np.asarray(default_left).astype(bool),
+        category=category,
+        categories=categories,
+        value=condition,
+        number=(np.arange(start[-1]) - start[tree]).astype(np.int32),
+        num_features=num_features,
+        base=float(np.float32(base)),
+        strict=True,
+    )
+    if (~leaf & (feature < 0)).any():
+        raise ValueError(f"{name}: a node tests a negative feature")
+    found = forests.levels(forests.validate(forest, name), name)
+    lost = np.bincount(tree, ~found.reached, len(sizes))
+    if deleted is not None and (lost != deleted).any():
+        bad = (lost != deleted).argmax()
+        raise ValueError(
+            f"{name}: no path leads to {int(lost[bad])} nodes of tree {bad}, where "
+            f"num_deleted says {deleted[bad]}"
+        )
+    return forest
+
+
+def _rows(
+    sets: list[dict[int, np.ndarray]], start: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Forest.category` and `Forest.categories` from the sets of each tree's nodes."""
+    category = np.full(start[-1], -1, np.int32)
+    found: list[np.ndarray] = []
+    for first, nodes in zip(start, sets, strict=False):
+        for node, words in nodes.items():
+            category[first + node] = len(found)
+            found.append(words)
+    return category, forests.bitset_rows(found, name)
