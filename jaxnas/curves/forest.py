@@ -28,7 +28,9 @@ class Forest(NamedTuple):
     """
 
     start: np.ndarray  # (t + 1,) int64
-    feature: np.ndarray  # (m,) int32, the column of the input that is tested; -1: a leaf
+    feature: (
+        np.ndarray
+    )  # (m,) int32, the column of the input that is tested; -1: a leaf
     threshold: np.ndarray  # (m,) float64
     left: np.ndarray  # (m,) int64, index of the left child among the m nodes
     right: np.ndarray  # (m,) int64
@@ -73,14 +75,18 @@ def validate(forest: Forest, name: str) -> Forest:
     tree, inner = tree_of(forest), forest.feature >= 0
     if not len(forest.start) > 1 or not np.all(np.diff(forest.start) > 0):
         raise ValueError(f"{name}: wanted at least one tree, and a node in each")
-    _refuse(name, tree, forest.feature >= forest.num_features, "tests a feature that is")
+    _refuse(
+        name, tree, forest.feature >= forest.num_features, "tests a feature that is"
+    )
     for side in (forest.left, forest.right):
         outside = (side < forest.start[tree]) | (side >= forest.start[tree + 1])
         _refuse(name, tree, inner & outside, "has a child that is")
     outside = forest.category >= len(forest.categories)
     _refuse(name, tree, inner & outside, "has a set of categories that is")
     finite = np.isfinite(np.where(inner, forest.threshold, forest.value))
-    _refuse(name, tree, ~finite, "has a threshold or a leaf value that is", "not finite")
+    _refuse(
+        name, tree, ~finite, "has a threshold or a leaf value that is", "not finite"
+    )
     if not np.isfinite(forest.base):
         raise ValueError(f"{name}: the base score is not finite")
     return forest
@@ -109,7 +115,9 @@ def levels(forest: Forest, name: str = "forest") -> Levels:
         again |= np.bincount(here, minlength=len(reached))[here] > 1
         if again.any():
             bad = tree_of(forest)[here[again.argmax()]]
-            raise ValueError(f"{name}: tree {bad} has a cycle or a node with two parents")
+            raise ValueError(
+                f"{name}: tree {bad} has a cycle or a node with two parents"
+            )
         reached[here] = True
         nodes.append(here)
         inner = here[forest.feature[here] >= 0]
@@ -168,3 +176,88 @@ def first_trees(forest: Forest, num: int) -> Forest:
         if key not in ("start", "categories") and isinstance(value, np.ndarray)
     }
     return forest._replace(start=forest.start[: num + 1], **kept)
+
+
+def from_xgboost_arrays(
+    left: np.ndarray,
+    right: np.ndarray,
+    feature: np.ndarray,
+    condition: np.ndarray,
+    default_left: np.ndarray,
+    *,
+    sizes: np.ndarray,
+    num_features: int,
+    base: float = 0.0,
+    name: str = "forest",
+    sets: list[dict[int, np.ndarray]] | None = None,
+    deleted: np.ndarray | None = None,
+) -> Forest:
+    """A forest from XGBoost's arrays of t trees, one tree after another.
+
+    Args:
+      left: (m,) index of the left child within the tree; -1 at a leaf.
+      right: (m,) index of the right child.
+      feature: (m,) the column that is tested: to the left if value < condition.
+      condition: (m,) float32 thresholds; at leaves the values.
+      default_left: (m,) whether NaN goes to the left.
+      sizes: (t,) nodes of each tree, m in total.
+      num_features: columns of the input.
+      base: the base score, which is added to the sum over trees.
+      name: what error messages call the model.
+      sets: for each tree the words of each node that tests a category.
+      deleted: (t,) number of nodes of each tree that no path leads to, which pruning
+        leaves; default: any.
+
+    Returns: a forest whose leaves have their node's index as number.
+    Raises: `ValueError` for children or features out of range, cycles, nodes that no path
+      leads to, and numbers that are not finite.
+    """
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    tree = np.repeat(np.arange(len(sizes)), sizes)
+    leaf = left == -1
+    condition = np.asarray(condition, np.float32).astype(np.float64)
+    category, categories = _rows(sets or [], start, name)
+    # A child that is out of range must not be taken for a node of another tree.
+    inside = lambda x: np.where((x < 0) | (x >= sizes[tree]), -1, x + start[tree])  # noqa: E731
+    # A deleted node may test any feature.
+    known = np.where(feature < num_features, feature, num_features)
+    forest = Forest(
+        start=start,
+        feature=np.where(leaf, -1, known).astype(np.int32),
+        threshold=condition,
+        left=inside(left),
+        right=inside(right),
+        missing=np.full(len(tree), NANS, np.int8),
+        default_left=np.asarray(default_left).astype(bool),
+        category=category,
+        categories=categories,
+        value=condition,
+        number=(np.arange(start[-1]) - start[tree]).astype(np.int32),
+        num_features=num_features,
+        base=float(np.float32(base)),
+        strict=True,
+    )
+    if (~leaf & (feature < 0)).any():
+        raise ValueError(f"{name}: a node tests a negative feature")
+    found = levels(validate(forest, name), name)
+    lost = np.bincount(tree, ~found.reached, len(sizes))
+    if deleted is not None and (lost != deleted).any():
+        bad = (lost != deleted).argmax()
+        raise ValueError(
+            f"{name}: no path leads to {int(lost[bad])} nodes of tree {bad}, where "
+            f"num_deleted says {deleted[bad]}"
+        )
+    return forest
+
+
+def _rows(
+    sets: list[dict[int, np.ndarray]], start: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Forest.category` and `Forest.categories` from the sets of each tree's nodes."""
+    category = np.full(start[-1], -1, np.int32)
+    found: list[np.ndarray] = []
+    for first, nodes in zip(start, sets, strict=False):
+        for node, words in nodes.items():
+            category[first + node] = len(found)
+            found.append(words)
+    return category, bitset_rows(found, name)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.curves.forest import ZEROS, Forest, Levels, levels, tree_of
@@ -103,7 +104,7 @@ def round_down(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
 
 
 def pack(forest: Forest, dtype: np.dtype | type | None = None) -> Ensemble:
-    """Packs a forest for evaluation, as NumPy arrays.
+    """Packs a forest for evaluation, as arrays on the device.
 
     Args:
       forest: from one of the readers.
@@ -117,17 +118,16 @@ def pack(forest: Forest, dtype: np.dtype | type | None = None) -> Ensemble:
     dtype = _precision(forest, dtype)
     found = levels(forest)
     used, column = _columns(forest, found.reached, dtype)
-    nodes = _by_nodes(forest, found, column, dtype)
-    masks = _by_masks(forest, found, column, dtype)
-    value, number = _leaves(forest, found, dtype)
+    arrays = {
+        "base": np.asarray(forest.base, dtype),
+        "divisor": np.asarray(forest.divisor, dtype),
+        **_by_masks(forest, found, column, dtype),
+        **_by_nodes(forest, found, column, dtype),
+        **_leaves(forest, found, dtype),
+    }
     return Ensemble(
         columns=used,
-        **masks,
-        **nodes,
-        value=value,
-        number=number,
-        base=np.asarray(forest.base, dtype),
-        divisor=np.asarray(forest.divisor, dtype),
+        **{key: jnp.asarray(value) for key, value in arrays.items()},
         num_features=forest.num_features,
         depth=len(found.nodes) - 1,
         strict=forest.strict,
@@ -168,21 +168,30 @@ def _columns(
     column[inner] = place.reshape(-1)
     plain = rows[:, 0] < 0
     fill = np.array([0, np.inf, -np.inf], dtype)  # by side: 0, 1, -1
-    words = forest.categories[rows[~plain, 0]]
-    return Columns(
-        feature=rows[plain, 1].astype(np.int32),
-        fill=fill[rows[plain, 2]],
-        zero=rows[plain, 3].astype(bool),
-        set_feature=rows[~plain, 1].astype(np.int32),
-        set_fill=rows[~plain, 2].astype(dtype),
-        words=words,
-    ), column
+    used = (
+        rows[plain, 1].astype(np.int32),
+        fill[rows[plain, 2]],
+        rows[plain, 3].astype(bool),
+        rows[~plain, 1].astype(np.int32),
+        rows[~plain, 2].astype(dtype),
+        forest.categories[rows[~plain, 0]],
+    )
+    return Columns(*map(jnp.asarray, used)), column
 
 
 def _thresholds(forest: Forest, nodes: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Thresholds (k,) of internal nodes; a set's column is -1 or 1."""
+    """Thresholds (k,) of internal nodes; a set's column is -1 or 1.
+
+    Denormal thresholds are moved to zero or to the smallest normal number, so that all
+    other inputs go where they went: XLA's CPU code takes denormal numbers for zero, and
+    XGBoost writes 1e-45 for "above zero".
+    """
     numeric = forest.category[nodes] < 0
-    return round_down(np.where(numeric, forest.threshold[nodes], 0), dtype)
+    exact = round_down(np.where(numeric, forest.threshold[nodes], 0), dtype)
+    tiny = np.finfo(dtype).tiny
+    above = np.where(exact > 0, tiny if forest.strict else 0, 0)
+    below = np.where(exact < 0, 0 if forest.strict else -tiny, above)
+    return np.where(np.abs(exact) < tiny, below.astype(dtype), exact)
 
 
 def _by_nodes(
@@ -248,13 +257,11 @@ def _by_masks(
     return out
 
 
-def _leaves(
-    forest: Forest, found: Levels, dtype: np.dtype
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values and the library's numbers (t, l) of the leaves, from the left."""
+def _leaves(forest: Forest, found: Levels, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """The arrays `value` and `number`."""
     leaves = np.flatnonzero(found.reached & (forest.feature < 0))
     at = (tree_of(forest)[leaves], found.first[leaves])
     shape = (len(forest.start) - 1, int(found.count[forest.start[:-1]].max()))
     value, number = np.zeros(shape, dtype), np.zeros(shape, np.int32)
     value[at], number[at] = forest.value[leaves], forest.number[leaves]
-    return value, number
+    return {"value": value, "number": number}

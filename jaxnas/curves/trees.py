@@ -180,7 +180,9 @@ def _sides(columns: Columns, x: Array, outside: bool) -> Array:
     return jnp.where(jnp.isnan(x), columns.set_fill, side)
 
 
-def _in_blocks(ensemble: Ensemble, function: Callable[[Array], Array], x: Array) -> Array:
+def _in_blocks(
+    ensemble: Ensemble, function: Callable[[Array], Array], x: Array
+) -> Array:
     """`function` of columns (c, b) -> (b, ...), for inputs (n, f) in blocks of b."""
     width = len(ensemble.columns.feature) + len(ensemble.columns.set_feature) + 1
     most = max(_LANES, min(_BLOCK, _BLOCK_VALUES // width))
@@ -255,9 +257,7 @@ def _walk(ensemble: Ensemble, x: Array) -> Array:
 
     def down(_: Array, node: Array) -> Array:
         value = take(columns, take(ensemble.node_column, node))
-        right = _goes_right(
-            ensemble.strict, value, take(ensemble.node_threshold, node)
-        )
+        right = _goes_right(ensemble.strict, value, take(ensemble.node_threshold, node))
         return take(ensemble.node_left, node) + right.astype(jnp.int32)
 
     size = len(ensemble.node_left) // ensemble.num_trees

@@ -20,9 +20,7 @@ IDENTITY = {
     *("reg:squarederror", "reg:linear", "reg:absoluteerror", "reg:squaredlogerror"),
     *("reg:pseudohubererror", "reg:quantileerror"),
 }
-_EXPORT = (
-    "import xgboost; b = xgboost.Booster(); b.load_model('OLD'); b.save_model('NEW.json')"
-)
+_EXPORT = "from xgboost import Booster; b = Booster(); b.load_model('OLD'); b.save_model('NEW.json')"
 # Categories of a model are below this, so that float32 holds them.
 _MAX_CATEGORY = 2**24
 _MISSING = object()
@@ -126,7 +124,9 @@ def _array(
     if not same:
         raise ValueError(f"{name}: {key} is not an array of numbers")
     if size is not None and len(found) != size:
-        raise ValueError(f"{name}: {key} has {len(found)} numbers, where {size} were wanted")
+        raise ValueError(
+            f"{name}: {key} has {len(found)} numbers, where {size} were wanted"
+        )
     with np.errstate(over="ignore"):
         return found.astype(dtype)
 
@@ -151,7 +151,7 @@ def _forest(
     nodes = [_nodes(tree, f"{name}: tree {i}") for i, tree in enumerate(trees)]
     sizes = np.array([len(node["left"]) for node in nodes])
     flat = {key: np.concatenate([node[key] for node in nodes]) for key in nodes[0]}
-    forest = from_arrays(
+    forest = forests.from_xgboost_arrays(
         **flat,
         sizes=sizes,
         num_features=_number(learned, "num_feature", name, ""),
@@ -208,7 +208,9 @@ def _sets(tree: dict, name: str) -> dict[int, np.ndarray]:
         or (begins + sizes > len(values)).any()
         or ((values < 0) | (values >= _MAX_CATEGORY)).any()
     ):
-        raise ValueError(f"{name}: split_type and the arrays of categories do not agree")
+        raise ValueError(
+            f"{name}: split_type and the arrays of categories do not agree"
+        )
     return {
         int(node): _words(values[begin : begin + count])
         for node, begin, count in zip(nodes, begins, sizes, strict=True)
@@ -218,90 +220,7 @@ def _sets(tree: dict, name: str) -> dict[int, np.ndarray]:
 def _words(values: np.ndarray) -> np.ndarray:
     """A set of categories as words (w,) uint32."""
     words = np.zeros(int(values.max(initial=0)) // 32 + 1, np.uint32)
-    np.bitwise_or.at(words, values // 32, np.uint32(1) << (values % 32).astype(np.uint32))
-    return words
-
-
-def from_arrays(
-    left: np.ndarray,
-    right: np.ndarray,
-    feature: np.ndarray,
-    condition: np.ndarray,
-    default_left: np.ndarray,
-    *,
-    sizes: np.ndarray,
-    num_features: int,
-    base: float = 0.0,
-    name: str = "forest",
-    sets: list[dict[int, np.ndarray]] | None = None,
-    deleted: np.ndarray | None = None,
-) -> Forest:
-    """A forest from XGBoost's arrays of t trees, one tree after another.
-
-    Args:
-      left: (m,) index of the left child within the tree; -1 at a leaf.
-      right: (m,) index of the right child.
-      feature: (m,) the column that is tested: to the left if value < condition.
-      condition: (m,) float32 thresholds; at leaves the values.
-      default_left: (m,) whether NaN goes to the left.
-      sizes: (t,) nodes of each tree, m in total.
-      num_features: columns of the input.
-      base: the base score, which is added to the sum over trees.
-      name: what error messages call the model.
-      sets: for each tree the words of each node that tests a category.
-      deleted: (t,) number of nodes of each tree that no path leads to, which pruning
-        leaves; default: any.
-
-    Returns: a forest whose leaves have their node's index as number.
-    Raises: `ValueError` for children or features out of range, cycles, nodes that no path
-      leads to, and numbers that are not finite.
-    """
-    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    tree = np.repeat(np.arange(len(sizes)), sizes)
-    leaf = left == -1
-    condition = np.asarray(condition, np.float32).astype(np.float64)
-    category, categories = _rows(sets or [], start, name)
-    # A child that is out of range must not be taken for a node of another tree.
-    inside = lambda x: np.where((x < 0) | (x >= sizes[tree]), -1, x + start[tree])  # noqa: E731
-    # A deleted node may test any feature.
-    known = np.where(feature < num_features, feature, num_features)
-    forest = Forest(
-        start=start,
-        feature=np.where(leaf, -1, known).astype(np.int32),
-        threshold=condition,
-        left=inside(left),
-        right=inside(right),
-        missing=np.full(len(tree), forests.NANS, np.int8),
-        default_left=np.asarray(default_left).astype(bool),
-        category=category,
-        categories=categories,
-        value=condition,
-        number=(np.arange(start[-1]) - start[tree]).astype(np.int32),
-        num_features=num_features,
-        base=float(np.float32(base)),
-        strict=True,
+    np.bitwise_or.at(
+        words, values // 32, np.uint32(1) << (values % 32).astype(np.uint32)
     )
-    if (~leaf & (feature < 0)).any():
-        raise ValueError(f"{name}: a node tests a negative feature")
-    found = forests.levels(forests.validate(forest, name), name)
-    lost = np.bincount(tree, ~found.reached, len(sizes))
-    if deleted is not None and (lost != deleted).any():
-        bad = (lost != deleted).argmax()
-        raise ValueError(
-            f"{name}: no path leads to {int(lost[bad])} nodes of tree {bad}, where "
-            f"num_deleted says {deleted[bad]}"
-        )
-    return forest
-
-
-def _rows(
-    sets: list[dict[int, np.ndarray]], start: np.ndarray, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """`Forest.category` and `Forest.categories` from the sets of each tree's nodes."""
-    category = np.full(start[-1], -1, np.int32)
-    found: list[np.ndarray] = []
-    for first, nodes in zip(start, sets, strict=False):
-        for node, words in nodes.items():
-            category[first + node] = len(found)
-            found.append(words)
-    return category, forests.bitset_rows(found, name)
+    return words

@@ -1,0 +1,10 @@
+from . import lightgbm_text as lightgbm_text
+from . import xgboost_json as xgboost_json
+from .forest import Forest as Forest
+from .forest import first_trees as first_trees
+from .packing import Ensemble as Ensemble
+from .packing import pack as pack
+from .packing import round_down as round_down
+from .trees import leaf_indices as leaf_indices
+from .trees import predict as predict
+from .trees import predict_chain as predict_chain
