@@ -126,7 +126,14 @@ def levels(forest: Forest, name: str = "forest") -> Levels:
 
 
 def _leaf_ranges(forest: Forest, nodes: list[np.ndarray]):
-    """`Levels.count` and `Levels.first` of the nodes by depth."""
+    """Numbers the leaves of each tree from the left.
+
+    Args:
+      forest: with m nodes.
+      nodes: those at each depth.
+
+    Returns: `Levels.count` (m,) and `Levels.first` (m,).
+    """
     count = (forest.feature < 0).astype(np.int64)
     first = np.zeros_like(count)
     inner = [here[forest.feature[here] >= 0] for here in nodes]
@@ -139,8 +146,13 @@ def _leaf_ranges(forest: Forest, nodes: list[np.ndarray]):
 
 
 def bitset_rows(sets: list[np.ndarray], name: str) -> np.ndarray:
-    """Sets of categories, as arrays of words (w_i,) uint32, in one array (c, w).
+    """Puts sets of categories into one array.
 
+    Args:
+      sets: c of them, as words (w_i,) below 2^32.
+      name: what error messages call the model.
+
+    Returns: (c, w) uint32, w the largest w_i.
     Raises: `ValueError` if they would take more than `MAX_WORDS`.
     """
     longest = max((len(words) for words in sets), default=0)

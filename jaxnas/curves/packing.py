@@ -1,64 +1,51 @@
-"""Packs a `Forest` into the arrays that `trees` evaluates.
-
-Missing values and categories are resolved once for each input and not at each node: the
-nodes of a forest test `Columns`, which are copies of the features in which a missing
-value is replaced by what sends it to the right side. No column has a NaN.
-"""
+"""Packs a `Forest` into the arrays that `trees` evaluates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves.forest import ZEROS, Forest, Levels, levels, tree_of
+from jaxnas.curves.columns import WORD, Columns, find_columns
+from jaxnas.curves.forest import Forest, Levels, levels, tree_of
 from jaxnas.types import Array
 
 # Trees with more leaves have no masks and are walked: the work of masks is quadratic.
 MAX_MASKED = 128
-WORD = 32  # bits of a word of a mask
 FULL = np.uint32(0xFFFFFFFF)
-
-
-class Columns(NamedTuple):
-    """What the nodes of a forest test, made from an input (f,).
-
-    There are c numeric columns, then s sets of categories, then one column of zeros.
-    """
-
-    feature: Array  # (c,) int32, the feature that a column copies
-    fill: Array  # (c,) value in place of a missing one: 0, -inf (left), inf (right)
-    zero: Array  # (c,) bool, whether zeros are missing too
-    set_feature: Array  # (s,) int32
-    set_fill: Array  # (s,) -1 or 1, value in place of NaN
-    words: Array  # (s, w) uint32, sets of categories; w may be 0
+# Of the form that an ensemble does not have.
+_NO_FORM = {
+    **{key: np.zeros((0, 0), np.int32) for key in ("column", "threshold")},
+    "mask": np.zeros((0, 0, 0), np.uint32),
+    **{f"node_{key}": np.zeros(0, np.int32) for key in ("column", "left", "leaf")},
+    "node_threshold": np.zeros(0, np.float32),
+}
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Ensemble:
-    """t trees in two forms, of which `trees` takes the faster one; a pytree of arrays.
+    """t trees in one of two forms, by the leaves of the largest tree; a pytree of arrays.
 
-    By nodes: a tree has up to m nodes, the right child follows the left one, and a leaf
-    is its own left child.
+    By masks, up to `MAX_MASKED` leaves: each of the up to n internal nodes has a mask
+    that clears the bits of the leaves on its left. The leaf of an input is the lowest bit
+    that is left after the masks of all nodes that send it to the right (Lucchese et al.,
+    2015, QuickScorer, section 3). n or p below is 0 for the form that is not used.
 
-    By masks: each of the up to n = m // 2 internal nodes has a mask that clears the bits
-    of the leaves on its left. The leaf of an input is the lowest bit that is left after
-    the masks of all nodes that send it to the right (Lucchese et al., 2015, QuickScorer,
-    section 3).
+    By nodes: a tree has up to p / t nodes, the right child follows the left one, and a
+    leaf is its own left child.
 
     Attributes:
       columns: what the nodes test.
-      column: (t, n) int32 column of each internal node.
-      threshold: (t, n) of the internal nodes; infinite where a tree has fewer.
-      mask: (t, n, w) uint32, bit i of word j is leaf 32 j + i; w = 0 without masks.
-      node_column: (t * m,) int32 column of each node.
-      node_threshold: (t * m,); infinite at leaves.
-      node_left: (t * m,) int32 index of the left child.
-      node_leaf: (t * m,) int32, a leaf's place from the left; 0 at internal nodes.
+      column: (n, t) int32 column of each internal node.
+      threshold: (n, t) of the internal nodes; infinite where a tree has fewer.
+      mask: (n, w, t) uint32, bit i of word j is leaf 32 j + i.
+      node_column: (p,) int32 column of each node.
+      node_threshold: (p,); infinite at leaves.
+      node_left: (p,) int32 index of the left child.
+      node_leaf: (p,) int32, a leaf's place from the left; 0 at internal nodes.
       value: (t, l) the leaves' values, from the left.
       number: (t, l) int32, the library's own index of each leaf.
       base: () what is added to the sum, and divisor: () what that is divided by.
@@ -87,6 +74,11 @@ class Ensemble:
     def num_trees(self) -> int:
         """Number t of trees."""
         return self.value.shape[0]
+
+    @property
+    def masked(self) -> bool:
+        """Whether the trees are evaluated by masks."""
+        return not len(self.node_left)
 
 
 def round_down(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
@@ -117,13 +109,20 @@ def pack(forest: Forest, dtype: np.dtype | type | None = None) -> Ensemble:
     """
     dtype = _precision(forest, dtype)
     found = levels(forest)
-    used, column = _columns(forest, found.reached, dtype)
+    used, column = find_columns(forest, found.reached, dtype)
     arrays = {
         "base": np.asarray(forest.base, dtype),
         "divisor": np.asarray(forest.divisor, dtype),
+        **_leaves(forest, found, dtype),
+    }
+    # The other form has no trees.
+    forms = {
         **_by_masks(forest, found, column, dtype),
         **_by_nodes(forest, found, column, dtype),
-        **_leaves(forest, found, dtype),
+    }
+    masked = arrays["value"].shape[1] <= MAX_MASKED
+    arrays |= {
+        k: v[:0] if k.startswith("node") == masked else v for k, v in forms.items()
     }
     return Ensemble(
         columns=used,
@@ -148,37 +147,6 @@ def _precision(forest: Forest, dtype: np.dtype | type | None) -> np.dtype:
     return dtype
 
 
-def _columns(
-    forest: Forest, reached: np.ndarray, dtype: np.dtype
-) -> tuple[Columns, np.ndarray]:
-    """The distinct tests of all nodes without their thresholds, and that of each node.
-
-    Returns: columns, and their indices (m,) by node: the column of zeros at leaves.
-    """
-    inner = reached & (forest.feature >= 0)
-    numeric = forest.category < 0
-    # Without a missing value there is no default side.
-    side = np.where(forest.missing > 0, np.where(forest.default_left, -1, 1), 0)
-    side = np.where(numeric, side, np.where(forest.default_left, -1, 1))
-    zeros = numeric & (forest.missing == ZEROS)
-    keys = np.stack([forest.category, forest.feature, side, zeros], 1)[inner]
-    # Numeric nodes have category -1, so that they come first.
-    rows, place = np.unique(keys, axis=0, return_inverse=True)
-    column = np.full(len(inner), len(rows), np.int32)
-    column[inner] = place.reshape(-1)
-    plain = rows[:, 0] < 0
-    fill = np.array([0, np.inf, -np.inf], dtype)  # by side: 0, 1, -1
-    used = (
-        rows[plain, 1].astype(np.int32),
-        fill[rows[plain, 2]],
-        rows[plain, 3].astype(bool),
-        rows[~plain, 1].astype(np.int32),
-        rows[~plain, 2].astype(dtype),
-        forest.categories[rows[~plain, 0]],
-    )
-    return Columns(*map(jnp.asarray, used)), column
-
-
 def _thresholds(forest: Forest, nodes: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Thresholds (k,) of internal nodes; a set's column is -1 or 1.
 
@@ -197,24 +165,30 @@ def _thresholds(forest: Forest, nodes: np.ndarray, dtype: np.dtype) -> np.ndarra
 def _by_nodes(
     forest: Forest, found: Levels, column: np.ndarray, dtype: np.dtype
 ) -> dict[str, np.ndarray]:
-    """The arrays `node_*`: the nodes of each tree by level, so that siblings meet."""
+    """The form by nodes: those of each tree by level, so that siblings are adjacent.
+
+    Args:
+      forest: with m nodes.
+      found: where they are.
+      column: (m,) that each node tests.
+      dtype: of the thresholds.
+
+    Returns: the arrays `node_*` of `Ensemble`.
+    """
     order = np.concatenate(found.nodes)
     order = order[np.argsort(tree_of(forest)[order], kind="stable")]
     tree = tree_of(forest)[order]
-    num = len(forest.start) - 1
-    size = np.bincount(tree, minlength=num)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
-    slot = tree * size.max() + place
+    place, size = _places(tree, len(forest.start) - 1)
+    slot = tree * size + place
     new = np.zeros(len(forest.feature), np.int64)
     new[order] = slot
     inner = forest.feature[order] >= 0
     left = np.where(inner, new[np.where(inner, forest.left[order], 0)], slot)
     threshold = np.full(len(order), np.inf, dtype)
     threshold[inner] = _thresholds(forest, order[inner], dtype)
-    total = num * size.max()
 
     def table(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
-        out = np.zeros(total, dtype)
+        out = np.zeros((len(forest.start) - 1) * size, dtype)
         out[slot] = values
         return out
 
@@ -229,32 +203,50 @@ def _by_nodes(
 def _by_masks(
     forest: Forest, found: Levels, column: np.ndarray, dtype: np.dtype
 ) -> dict[str, np.ndarray]:
-    """The arrays `column`, `threshold` and `mask`, of no nodes for large trees."""
-    num, largest = len(forest.start) - 1, int(found.count[forest.start[:-1]].max())
-    words = -(-largest // WORD) if largest <= MAX_MASKED else 0
+    """The form by masks of all trees, whatever their size.
+
+    Args:
+      forest: with m nodes.
+      found: where they are.
+      column: (m,) that each node tests.
+      dtype: of the thresholds.
+
+    Returns: `column`, `threshold` and `mask` of `Ensemble`.
+    """
     nodes = np.flatnonzero(found.reached & (forest.feature >= 0))
-    if not words:
-        nodes = nodes[:0]
     tree = tree_of(forest)[nodes]
-    size = np.bincount(tree, minlength=num)
-    at = (tree, np.arange(len(nodes)) - np.repeat(np.cumsum(size) - size, size))
-    shape = (num, int(size.max()))
+    num = len(forest.start) - 1
+    place, size = _places(tree, num)
+    masks = _masks(forest, found, nodes)
     # Unused places send everything to the left and would clear nothing.
     out = {
-        "column": np.zeros(shape, np.int32),
-        "threshold": np.full(shape, np.inf, dtype),
-        "mask": np.full((*shape, words), FULL),
+        "column": np.zeros((size, num), np.int32),
+        "threshold": np.full((size, num), np.inf, dtype),
+        "mask": np.full((size, masks.shape[1], num), FULL),
     }
-    out["column"][at] = column[nodes]
-    out["threshold"][at] = _thresholds(forest, nodes, dtype)
-    first = found.first[nodes]
-    bits = np.arange(words * WORD)
-    cleared = (bits >= first[:, None]) & (
-        bits < (first + found.count[forest.left[nodes]])[:, None]
-    )
-    packed = np.packbits(~cleared, axis=1, bitorder="little")
-    out["mask"][at] = packed.reshape(len(nodes), words, 4).view("<u4")[..., 0]
+    out["column"][place, tree] = column[nodes]
+    out["threshold"][place, tree] = _thresholds(forest, nodes, dtype)
+    out["mask"][place, :, tree] = masks
     return out
+
+
+def _masks(forest: Forest, found: Levels, nodes: np.ndarray) -> np.ndarray:
+    """Masks (k, w) uint32 of internal nodes, without the leaves on their left."""
+    words = -(-int(found.count[forest.start[:-1]].max()) // WORD)
+    first = found.first[nodes][:, None]
+    last = first + found.count[forest.left[nodes]][:, None]
+    bits = np.arange(words * WORD)
+    kept = np.packbits((bits < first) | (bits >= last), axis=1, bitorder="little")
+    return kept.reshape(len(nodes), words, 4).view("<u4")[..., 0].astype(np.uint32)
+
+
+def _places(tree: np.ndarray, num: int) -> tuple[np.ndarray, int]:
+    """Counts nodes (k,) within their tree, given in ascending order.
+
+    Returns: the place (k,) of each node, and the largest number of them in a tree.
+    """
+    size = np.bincount(tree, minlength=num)
+    return np.arange(len(tree)) - (np.cumsum(size) - size)[tree], int(size.max())
 
 
 def _leaves(forest: Forest, found: Levels, dtype: np.dtype) -> dict[str, np.ndarray]:

@@ -1,9 +1,9 @@
 """Evaluates ensembles of decision trees, and chains of them, in one compiled function.
 
-Many inputs are evaluated by masks, without a branch or a gather for each node, and few by
-walking down all trees at once; `packing.Ensemble` describes both. Neither takes inputs or
-thresholds in float32 below 1.2e-38 (denormal numbers) for what they are: XLA's CPU code
-takes them for zero. LightGBM and XGBoost do not.
+Trees of up to 128 leaves are evaluated by masks, without a branch, and larger ones by
+walking down all trees at once; `packing.Ensemble` describes both. Neither takes inputs in
+float32 below 1.2e-38 (denormal numbers) for what they are: XLA's CPU code takes them for
+zero. LightGBM and XGBoost do not.
 
 Leaf indices are those of the libraries. Values are summed in the order of the trees, in
 the ensemble's precision.
@@ -17,20 +17,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves.packing import FULL, WORD, Columns, Ensemble
+from jaxnas.curves.columns import WORD, make_columns
+from jaxnas.curves.packing import FULL, Ensemble
 from jaxnas.types import Array
 
-# Fewer inputs are walked: 15,000 trees of 40 leaves take 0.6 ms for each, by masks 3 ms
-# for up to 16.
-FEWEST_MASKED = 5
+# Up to so many inputs are evaluated one by one, all trees side by side: 15,000 trees of 40
+# leaves take 0.5 ms for each, and 3 ms for up to 16 inputs side by side.
+_FEW = 5
 _LANES = 16  # inputs that one vector instruction takes
-# Inputs at a time, and a limit on their columns' values: both fit a processor's cache.
+# Inputs side by side, and a limit on their columns' values: both fit a processor's cache.
 _BLOCK, _BLOCK_VALUES = 2048, 2**20
 _WALKED = 64
-# Nodes of a tree in one step of the loop over them.
+# Nodes or values in one step of a loop over them.
 _UNROLL = 40
-# Below this LightGBM takes a value for zero; the float32 nearest to 1e-35.
-_ZERO = float(np.float32(1e-35))
 
 
 def predict(ensemble: Ensemble, x: Array | np.ndarray) -> Array:
@@ -124,60 +123,18 @@ def _predict_chain(chain: tuple[Ensemble, ...], x: Array) -> Array:
 @_rows_together
 def _leaf_indices(ensemble: Ensemble, x: Array) -> Array:
     x = x.astype(ensemble.value.dtype)
-
-    def of_block(columns: Array) -> Array:
-        leaf = jax.lax.map(
-            lambda tree: _leaf_by_masks(ensemble.strict, columns, *tree[:3]),
-            (ensemble.column, ensemble.threshold, ensemble.mask),
-        )
-        return leaf.T
-
-    if _masked(ensemble, len(x)):
-        leaf = _in_blocks(ensemble, of_block, x)
+    if ensemble.masked and len(x) > _FEW:
+        leaf = _in_blocks(ensemble, lambda c: _leaves_by_tree(ensemble, c).T, x)
     else:
-        leaf = jax.lax.map(lambda row: _walk(ensemble, row), x, batch_size=_WALKED)
+        leaf = _one_by_one(ensemble, lambda c: _leaves(ensemble, c), x)
     return jnp.take_along_axis(ensemble.number.T, leaf, 0, mode="clip")
 
 
 def _predict(ensemble: Ensemble, x: Array) -> Array:
     """Predictions (n,) for inputs (n, f) in the ensemble's precision."""
-    if _masked(ensemble, len(x)):
-        return _in_blocks(ensemble, lambda c: _sum_by_masks(ensemble, c), x)
-    return jax.lax.map(lambda row: _sum_of_walk(ensemble, row), x, batch_size=_WALKED)
-
-
-def _masked(ensemble: Ensemble, num: int) -> bool:
-    return ensemble.mask.shape[-1] > 0 and num >= FEWEST_MASKED
-
-
-def make_columns(ensemble: Ensemble, x: Array) -> Array:
-    """What the nodes test (c + s + 1, n), for inputs (n, f)."""
-    columns = ensemble.columns
-    some = x[:, columns.feature]
-    missing = jnp.isnan(some) | (columns.zero & (jnp.abs(some) <= _ZERO))
-    parts = [jnp.where(missing, columns.fill, some).T]
-    if columns.words.size:
-        parts.append(_sides(columns, x[:, columns.set_feature], ensemble.strict).T)
-    return jnp.concatenate([*parts, jnp.zeros((1, len(x)), x.dtype)])
-
-
-def _sides(columns: Columns, x: Array, outside: bool) -> Array:
-    """-1 where the category of `x` (n, s) goes to the left, else 1.
-
-    Args:
-      columns: with s sets of categories.
-      x: (n, s) the feature of each set.
-      outside: whether categories in the set go to the right, and all others, which
-        includes negative and unknown ones, to the left.
-    """
-    num, width = columns.words.shape
-    category = jnp.trunc(x)
-    known = (category >= 0) & (category < width * WORD)
-    index = jnp.where(known, category, 0).astype(jnp.int32)
-    word = columns.words[jnp.arange(num), index // WORD]
-    inside = known & ((word >> (index % WORD).astype(jnp.uint32)) & 1 > 0)
-    side = jnp.where(inside != outside, -1, 1).astype(x.dtype)
-    return jnp.where(jnp.isnan(x), columns.set_fill, side)
+    if ensemble.masked and len(x) > _FEW:
+        return _in_blocks(ensemble, lambda c: _sum_by_tree(ensemble, c), x)
+    return _one_by_one(ensemble, lambda c: _sum(ensemble, c), x)
 
 
 def _in_blocks(
@@ -190,10 +147,25 @@ def _in_blocks(
     size = -(-len(x) // (blocks * _LANES)) * _LANES
     padded = jnp.pad(x, ((0, blocks * size - len(x)), (0, 0)))
     out = jax.lax.map(
-        lambda some: function(make_columns(ensemble, some)),
+        lambda some: function(make_columns(ensemble.columns, some, ensemble.strict)),
         padded.reshape(blocks, size, x.shape[1]),
     )
     return out.reshape(blocks * size, *out.shape[2:])[: len(x)]
+
+
+def _one_by_one(
+    ensemble: Ensemble, function: Callable[[Array], Array], x: Array
+) -> Array:
+    """`function` of the columns (c,) of one input, for inputs (n, f)."""
+
+    def of_row(row: Array) -> Array:
+        return function(
+            make_columns(ensemble.columns, row[None], ensemble.strict)[:, 0]
+        )
+
+    if ensemble.masked:
+        return jax.lax.map(of_row, x)
+    return jax.lax.map(of_row, x, batch_size=_WALKED)
 
 
 def _goes_right(strict: bool, x: Array, threshold: Array) -> Array:
@@ -203,26 +175,35 @@ def _goes_right(strict: bool, x: Array, threshold: Array) -> Array:
 def _leaf_by_masks(
     strict: bool, columns: Array, column: Array, threshold: Array, mask: Array
 ) -> Array:
-    """The leaf (b,) int32, counted from the left, of one tree with n nodes.
+    """The leaf, counted from the left, of b inputs in one tree or of one input in t trees.
 
     Args:
       strict: see `Ensemble`.
-      columns: (c, b) what the nodes test.
-      column: (n,) of each node.
-      threshold: (n,) of each node.
-      mask: (n, w) leaves that remain where a node sends an input to the right.
+      columns: (c, b) or (c,), what the nodes test.
+      column: (n,) or (n, t), of each node.
+      threshold: (n,) or (n, t), of each node.
+      mask: (n, w) or (n, w, t), leaves that remain where a node sends an input to the
+        right.
+
+    Returns: (b,) or (t,) int32.
     """
-    num, width = mask.shape
-    full = jnp.full(columns.shape[1], FULL)
+    num, width = mask.shape[:2]
+    one_tree = column.ndim == 1
+    left = (
+        jnp.full(columns.shape[1:] if one_tree else column.shape[1:], FULL),
+    ) * width
 
     def clear(i: Array, left: tuple[Array, ...]) -> tuple[Array, ...]:
-        x = jax.lax.dynamic_index_in_dim(columns, column[i], 0, keepdims=False)
+        if one_tree:
+            x = jax.lax.dynamic_index_in_dim(columns, column[i], 0, keepdims=False)
+        else:
+            x = columns.at[column[i]].get(mode="promise_in_bounds")
         right = _goes_right(strict, x, threshold[i])
         return tuple(w & jnp.where(right, mask[i, k], FULL) for k, w in enumerate(left))
 
-    left = (full,) * width
-    if num:  # a forest of single leaves has no nodes
-        left = jax.lax.fori_loop(0, num, clear, left, unroll=min(num, _UNROLL))
+    if num:  # single leaves have no nodes
+        unroll = min(num, _UNROLL) if one_tree else 1
+        left = jax.lax.fori_loop(0, num, clear, left, unroll=unroll)
     return _lowest_bit(left)
 
 
@@ -236,39 +217,60 @@ def _lowest_bit(words: Sequence[Array]) -> Array:
     return (place + jax.lax.population_count(~word & (word - 1))).astype(jnp.int32)
 
 
-def _sum_by_masks(ensemble: Ensemble, columns: Array) -> Array:
+def _leaf_in_tree(ensemble: Ensemble, columns: Array, tree: Array) -> Array:
+    """The leaf (b,) int32 of one tree, by masks, from columns (c, b)."""
+    nodes = (ensemble.column, ensemble.threshold, ensemble.mask)
+    last = [jax.lax.dynamic_index_in_dim(x, tree, x.ndim - 1, False) for x in nodes]
+    return _leaf_by_masks(ensemble.strict, columns, *last)
+
+
+def _leaves_by_tree(ensemble: Ensemble, columns: Array) -> Array:
+    """The leaves (t, b) int32 of all trees, a tree after another, from columns (c, b)."""
+    trees = jnp.arange(ensemble.num_trees)
+    return jax.lax.map(lambda tree: _leaf_in_tree(ensemble, columns, tree), trees)
+
+
+def _sum_by_tree(ensemble: Ensemble, columns: Array) -> Array:
     """Predictions (b,) from columns (c, b), a tree after another."""
 
-    def add(total: Array, tree: tuple[Array, ...]) -> tuple[Array, None]:
-        *nodes, value = tree
-        leaf = _leaf_by_masks(ensemble.strict, columns, *nodes)
-        return total + value.at[leaf].get(mode="promise_in_bounds"), None
+    def add(total: Array, tree: tuple[Array, Array]) -> tuple[Array, None]:
+        leaf = _leaf_in_tree(ensemble, columns, tree[0])
+        return total + tree[1].at[leaf].get(mode="promise_in_bounds"), None
 
-    nodes = (ensemble.column, ensemble.threshold, ensemble.mask)
     # XGBoost starts from the base score, which rounding makes a difference to.
     base = jnp.full(columns.shape[1], ensemble.base)
-    return jax.lax.scan(add, base, (*nodes, ensemble.value))[0] / ensemble.divisor
+    trees = (jnp.arange(ensemble.num_trees), ensemble.value)
+    return jax.lax.scan(add, base, trees)[0] / ensemble.divisor
 
 
-def _walk(ensemble: Ensemble, x: Array) -> Array:
-    """The leaf (t,) int32, counted from the left, of each tree for one input (f,)."""
-    columns = make_columns(ensemble, x[None])[:, 0]
+def _leaves(ensemble: Ensemble, columns: Array) -> Array:
+    """The leaves (t,) int32 of all trees for the columns (c,) of one input."""
+    if not ensemble.masked:
+        return _walk(ensemble, columns)
+    nodes = (ensemble.column, ensemble.threshold, ensemble.mask)
+    return _leaf_by_masks(ensemble.strict, columns, *nodes)
+
+
+def _walk(ensemble: Ensemble, columns: Array) -> Array:
+    """The same, down from the roots, a level after another."""
     take = lambda values, i: values.at[i].get(mode="promise_in_bounds")  # noqa: E731
 
     def down(_: Array, node: Array) -> Array:
-        value = take(columns, take(ensemble.node_column, node))
-        right = _goes_right(ensemble.strict, value, take(ensemble.node_threshold, node))
+        x = take(columns, take(ensemble.node_column, node))
+        right = _goes_right(ensemble.strict, x, take(ensemble.node_threshold, node))
         return take(ensemble.node_left, node) + right.astype(jnp.int32)
 
     size = len(ensemble.node_left) // ensemble.num_trees
     root = jnp.arange(ensemble.num_trees, dtype=jnp.int32) * size
-    node = jax.lax.fori_loop(0, ensemble.depth, down, root)
-    return take(ensemble.node_leaf, node)
+    return take(ensemble.node_leaf, jax.lax.fori_loop(0, ensemble.depth, down, root))
 
 
-def _sum_of_walk(ensemble: Ensemble, x: Array) -> Array:
-    """The prediction () for one input (f,)."""
-    leaf = _walk(ensemble, x)
+def _sum(ensemble: Ensemble, columns: Array) -> Array:
+    """The prediction () for the columns (c,) of one input."""
+    leaf = _leaves(ensemble, columns)
     rows = jnp.arange(ensemble.num_trees)
-    total = ensemble.value.at[rows, leaf].get(mode="promise_in_bounds").sum()
-    return (ensemble.base + total) / ensemble.divisor
+    value = ensemble.value.at[rows, leaf].get(mode="promise_in_bounds")
+    # In the order of `_sum_by_tree`, so that a batch gives what its rows give.
+    add = lambda total, value: (total + value, None)  # noqa: E731
+    total = jax.lax.scan(add, ensemble.base, value, unroll=_UNROLL)[0]
+    return total / ensemble.divisor

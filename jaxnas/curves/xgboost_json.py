@@ -20,7 +20,7 @@ IDENTITY = {
     *("reg:squarederror", "reg:linear", "reg:absoluteerror", "reg:squaredlogerror"),
     *("reg:pseudohubererror", "reg:quantileerror"),
 }
-_EXPORT = "from xgboost import Booster; b = Booster(); b.load_model('OLD'); b.save_model('NEW.json')"
+_EXPORT = "b = xgboost.Booster(); b.load_model('OLD'); b.save_model('NEW.json')"
 # Categories of a model are below this, so that float32 holds them.
 _MAX_CATEGORY = 2**24
 _MISSING = object()
@@ -55,11 +55,17 @@ def read(data: str | bytes | bytearray, name: str = "XGBoost model") -> Forest:
 
 
 def _load(data: str | bytes | bytearray, name: str) -> Any:
+    """The model as Python objects, from whichever format it is in.
+
+    Raises: `ValueError` for data that is neither JSON nor UBJSON, and for either of them
+      that is damaged.
+    """
     raw = data.encode() if isinstance(data, str) else bytes(data)
     if raw[:1] != b"{":
         raise ValueError(
             f"{name}: neither JSON nor UBJSON: the old binary format is read only by the "
-            f'version of XGBoost that wrote it; export it there: python -c "{_EXPORT}"'
+            f'version of XGBoost that wrote it; export it there: python -c "import xgboost; '
+            f'{_EXPORT}"'
         )
     if raw[1:2] in (b"L", b"l", b"i", b"U", b"I", b"#", b"$"):
         return ubjson.loads(raw, name)
@@ -70,7 +76,16 @@ def _load(data: str | bytes | bytearray, name: str) -> Any:
 
 
 def _get(record: Any, key: str, kind: type | tuple[type, ...], name: str) -> Any:
-    """An entry of a JSON object, of a type that was expected."""
+    """An entry of a JSON object.
+
+    Args:
+      record: the object.
+      key: of the entry.
+      kind: the type that it must have.
+      name: what error messages call the model.
+
+    Raises: `ValueError` if there is none, or one of another type.
+    """
     value = record.get(key, _MISSING) if isinstance(record, dict) else _MISSING
     if not isinstance(value, kind):
         raise ValueError(f"{name}: no {key}, or one of another type, where it belongs")
@@ -78,7 +93,16 @@ def _get(record: Any, key: str, kind: type | tuple[type, ...], name: str) -> Any
 
 
 def _number(record: dict, key: str, name: str, default: str) -> int:
-    """A count, which XGBoost writes as text."""
+    """A count, which XGBoost writes as text.
+
+    Args:
+      record: the object that has it.
+      key: of the entry.
+      name: what error messages call the model.
+      default: what a missing one is taken for.
+
+    Raises: `ValueError` for what is not a number of up to nine digits.
+    """
     text = str(record.get(key, default))
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise ValueError(f"{name}: {key} is {text[:20]!r}, where a count was wanted")
@@ -86,7 +110,11 @@ def _number(record: dict, key: str, name: str, default: str) -> int:
 
 
 def _check_learner(learner: dict, name: str) -> float:
-    """The base score of a model; `ValueError` for models of other kinds."""
+    """Checks that the prediction is the base score and the sum of the trees.
+
+    Returns: the base score: a number in a text, in brackets since version 3.
+    Raises: `ValueError` for several outputs and for objectives with a link function.
+    """
     objective = _get(_get(learner, "objective", dict, name), "name", str, name)
     if objective not in IDENTITY:
         raise ValueError(
@@ -109,7 +137,18 @@ def _check_learner(learner: dict, name: str) -> float:
 def _array(
     record: dict, key: str, name: str, size: int | None, dtype: type
 ) -> np.ndarray:
-    """An array (size,) of numbers, of any size if that is None."""
+    """An array of numbers: a list in JSON, a typed or an untyped array in UBJSON.
+
+    Args:
+      record: the object that has it.
+      key: of the entry.
+      name: what error messages call the model.
+      size: wanted length; None: any.
+      dtype: int64, or float32 for what need not be whole.
+
+    Returns: (size,) of `dtype`.
+    Raises: `ValueError` for another length, or entries that are not such numbers.
+    """
     value = _get(record, key, (list, np.ndarray), name)
     try:
         found = np.asarray(value)
@@ -134,7 +173,18 @@ def _array(
 def _forest(
     booster: dict, learner: dict, base: float, weight: np.ndarray | None, name: str
 ) -> Forest:
-    """The forest of a booster `gbtree`, with weights (t,) of the trees or None."""
+    """Builds a forest from a booster `gbtree`.
+
+    Args:
+      booster: with the trees.
+      learner: with the number of features.
+      base: the base score.
+      weight: (t,) what DART multiplies each tree with; None without DART.
+      name: what error messages call the model.
+
+    Raises: `ValueError` for trees of several outputs, arrays of wrong lengths, and nodes
+      that do not form trees.
+    """
     model = _get(booster, "model", dict, name)
     trees = _get(model, "trees", list, name)
     param = _get(model, "gbtree_model_param", dict, name)
@@ -172,7 +222,10 @@ def _deleted(tree: dict, name: str) -> int:
 
 
 def _nodes(tree: Any, name: str) -> dict[str, np.ndarray]:
-    """The arrays (n,) of one tree that all trees have."""
+    """The arrays (n,) of one tree's nodes, by argument of `from_xgboost_arrays`.
+
+    Raises: `ValueError` for leaves that are vectors, and for wrong lengths.
+    """
     param = _get(tree, "tree_param", dict, name)
     if _number(param, "size_leaf_vector", name, "1") > 1:
         raise ValueError(f"{name} has vectors as leaves: only one output is supported")
@@ -190,7 +243,13 @@ def _nodes(tree: Any, name: str) -> dict[str, np.ndarray]:
 
 
 def _sets(tree: dict, name: str) -> dict[int, np.ndarray]:
-    """The sets of categories of one tree's nodes, as words of bits."""
+    """The sets of categories of one tree, as words (w,) uint32 by node.
+
+    The categories of node `categories_nodes[i]` are a segment of `categories`.
+
+    Raises: `ValueError` if the segments do not fit, or other nodes are marked as
+      categorical.
+    """
     keys = ("nodes", "segments", "sizes")
     if not len(tree.get("categories_nodes", ())):
         return {}
