@@ -91,7 +91,7 @@ def round_down(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     values = np.asarray(values, np.float64)
     with np.errstate(over="ignore"):
         rounded = values.astype(dtype)
-    lower = np.nextafter(rounded, np.array(-np.inf, dtype))
+        lower = np.nextafter(rounded, np.array(-np.inf, dtype))
     return np.where(rounded.astype(np.float64) > values, lower, rounded)
 
 

@@ -64,8 +64,7 @@ def _load(data: str | bytes | bytearray, name: str) -> Any:
     if raw[:1] != b"{":
         raise ValueError(
             f"{name}: neither JSON nor UBJSON: the old binary format is read only by the "
-            f'version of XGBoost that wrote it; export it there: python -c "import xgboost; '
-            f'{_EXPORT}"'
+            f"version of XGBoost that wrote it; export it there, in Python: {_EXPORT}"
         )
     if raw[1:2] in (b"L", b"l", b"i", b"U", b"I", b"#", b"$"):
         return ubjson.loads(raw, name)
@@ -250,15 +249,17 @@ def _sets(tree: dict, name: str) -> dict[int, np.ndarray]:
     Raises: `ValueError` if the segments do not fit, or other nodes are marked as
       categorical.
     """
-    keys = ("nodes", "segments", "sizes")
-    if not len(tree.get("categories_nodes", ())):
+    if "split_type" not in tree:  # before categories were supported
         return {}
-    nodes, begins, sizes = (
-        _array(tree, f"categories_{key}", name, None, np.int64) for key in keys
-    )
-    values = _array(tree, "categories", name, None, np.int64)
     size = _number(tree["tree_param"], "num_nodes", name, "")
     kinds = _array(tree, "split_type", name, size, np.int64)
+    if not kinds.any() and not len(tree.get("categories_nodes", ())):
+        return {}
+    nodes, begins, sizes = (
+        _array(tree, f"categories_{key}", name, None, np.int64)
+        for key in ("nodes", "segments", "sizes")
+    )
+    values = _array(tree, "categories", name, None, np.int64)
     if (
         not len(nodes) == len(begins) == len(sizes)
         or not set(nodes) == set(np.flatnonzero(kinds == 1))

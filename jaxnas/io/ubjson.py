@@ -21,7 +21,11 @@ _DEEPEST = 64
 
 
 class _Reader:
-    """A position in the bytes; every read checks that they are there."""
+    """A position in the bytes.
+
+    Every read raises `ValueError`, of one line that names the byte, unless all that it
+    wants is there.
+    """
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data, self.name, self.at = data, name, 0
@@ -30,6 +34,7 @@ class _Reader:
         return ValueError(f"{self.name}: damaged UBJSON at byte {self.at}: {what}")
 
     def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
         found = self.data[self.at : self.at + size]
         if len(found) != size:
             raise self.error(f"{size} bytes were wanted, and {len(found)} are left")
@@ -56,6 +61,7 @@ class _Reader:
         return found.astype(dtype.newbyteorder("="))
 
     def text(self) -> str:
+        """A text in UTF-8 after its length."""
         try:
             return self.take(self.length()).decode()
         except UnicodeDecodeError:
@@ -82,7 +88,13 @@ def loads(data: bytes, name: str = "UBJSON") -> Any:
 
 
 def _value(reader: _Reader, mark: bytes, depth: int) -> Any:
-    """The value after a marker."""
+    """The value after a marker.
+
+    Args:
+      reader: at the byte after the marker.
+      mark: the marker, one byte.
+      depth: how many containers the value is in.
+    """
     if depth > _DEEPEST:
         raise reader.error(f"nested deeper than {_DEEPEST} levels")
     if mark in _CONSTANTS:
@@ -101,7 +113,11 @@ def _value(reader: _Reader, mark: bytes, depth: int) -> Any:
 
 
 def _header(reader: _Reader) -> tuple[bytes | None, int | None]:
-    """The type and the count that a container may begin with."""
+    """The optional beginning of a container.
+
+    Returns: the type of all its values, and their count; None for what is not given. A
+      type needs a count.
+    """
     kind = count = None
     if reader.peek() == b"$":
         reader.take(1)
@@ -115,6 +131,7 @@ def _header(reader: _Reader) -> tuple[bytes | None, int | None]:
 
 
 def _array(reader: _Reader, depth: int) -> list | np.ndarray:
+    """A list, or an array (n,) of numbers of one type."""
     kind, count = _header(reader)
     if kind in _NUMBERS and count is not None:
         return reader.numbers(kind, count)
@@ -127,6 +144,7 @@ def _array(reader: _Reader, depth: int) -> list | np.ndarray:
 
 
 def _object(reader: _Reader, depth: int) -> dict[str, Any]:
+    """A dict; keys are texts without a marker, and each is there once."""
     kind, count = _header(reader)
     found: dict[str, Any] = {}
     while count is None or len(found) < count:
