@@ -155,6 +155,16 @@ def test_flipped_bits_of_xgboost(record):
     all_finite_or_refused(xgboost_json.read, json.dumps(record).encode())
 
 
+def test_flipped_bits_of_xgboost_in_ubjson():
+    xgboost = pytest.importorskip("xgboost")
+    x = np.random.default_rng(0).integers(0, 9, (200, 2))
+    data = xgboost.DMatrix(
+        x, x[:, 0] % 2, feature_types=["q", "c"], enable_categorical=True, nthread=1
+    )
+    booster = xgboost.train({"max_depth": 3, "nthread": 1}, data, 3)
+    all_finite_or_refused(xgboost_json.read, bytes(booster.save_raw("ubj")), 300)
+
+
 LEARNER = ("learner",)
 BOOSTER = (*LEARNER, "gradient_booster")
 MODEL = (*BOOSTER, "gbtree", "model")
@@ -205,6 +215,9 @@ TREE = (*MODEL, "trees", 2)
         ((*TREE, "split_indices", 0), 2**40, "tests a feature that is out of range"),
         ((*TREE, "split_type", 0), 1, "arrays of categories do not agree"),
         ((*TREE, "categories_nodes"), [0], "arrays of categories do not agree"),
+        ((*TREE, "categories_nodes"), 7, "no categories_nodes"),
+        ((*MODEL, "cats"), {"enc": [1]}, "encoded within the model"),
+        ((*MODEL, "cats"), 7, "no cats"),
         (TREE, 3, "no tree_param"),
         (LEARNER, None, "no learner"),
     ],

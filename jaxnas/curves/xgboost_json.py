@@ -192,7 +192,8 @@ def _forest(
         raise ValueError(f"{name}: {len(trees)} trees, where num_trees says {wanted}")
     if _array(model, "tree_info", name, wanted, np.int64).any():
         raise ValueError(f"{name}: trees of several outputs: only one is supported")
-    if model.get("cats", {}).get("enc"):
+    encoded = _get({"cats": {}} | model, "cats", dict, name).get("enc", ())
+    if not hasattr(encoded, "__len__") or len(encoded):
         raise ValueError(f"{name}: categories that are encoded within the model")
     if weight is not None and len(weight) != wanted:
         raise ValueError(f"{name}: weight_drop has {len(weight)} numbers, not {wanted}")
@@ -253,12 +254,12 @@ def _sets(tree: dict, name: str) -> dict[int, np.ndarray]:
         return {}
     size = _number(tree["tree_param"], "num_nodes", name, "")
     kinds = _array(tree, "split_type", name, size, np.int64)
-    if not kinds.any() and not len(tree.get("categories_nodes", ())):
-        return {}
     nodes, begins, sizes = (
         _array(tree, f"categories_{key}", name, None, np.int64)
         for key in ("nodes", "segments", "sizes")
     )
+    if not kinds.any() and not len(nodes):
+        return {}
     values = _array(tree, "categories", name, None, np.int64)
     if (
         not len(nodes) == len(begins) == len(sizes)
