@@ -18,6 +18,7 @@ PACKAGES = {
     "DPPy": "dppy",
     "threadpoolctl": "threadpoolctl",
     "ott-jax": "ott",
+    "lightgbm": "lightgbm",
 }
 
 
@@ -31,7 +32,14 @@ class Config:
 
     sections: tuple[
         Literal[
-            "search", "distances", "transport", "dpp", "memory", "proxies", "training"
+            "search",
+            "distances",
+            "transport",
+            "dpp",
+            "trees",
+            "memory",
+            "proxies",
+            "training",
         ],
         ...,
     ] = (
@@ -39,6 +47,7 @@ class Config:
         "distances",
         "transport",
         "dpp",
+        "trees",
     )
     """Which parts, in which order; memory is the peak of the main comparison; proxies and
     training need PyTorch, of the extra `torch`."""
@@ -68,6 +77,8 @@ class Config:
     """Items in one of its draws."""
     draws: int = 1000
     """Draws from one kernel."""
+    trees: int = 3000
+    """Trees of each of the five regressors of a chain."""
     transport_pairs: int = 4096
     """Pairs of cells for the transport solvers of jaxnas; POT solves --pairs of them."""
     ott_pairs: int = 64
@@ -102,7 +113,7 @@ def validate(config: Config) -> None:
         "pairs",
     )
     cli.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
-    cli.positive(config, "transport_pairs", "networks", "images")
+    cli.positive(config, "transport_pairs", "networks", "images", "trees")
     cli.positive(config, "steps")
     if config.memory_methods:
         methods.validate_methods(config.memory_methods)
@@ -125,7 +136,7 @@ def validate(config: Config) -> None:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
         raise ValueError(
-            "--sections needs one of search, distances, transport, dpp, memory, "
+            "--sections needs one of search, distances, transport, dpp, trees, memory, "
             "proxies, training"
         )
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]

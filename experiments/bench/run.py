@@ -22,7 +22,7 @@ def main(config: Config) -> list[Measurement]:
     """
     validate(config)
     # These load libraries that read the environment, which `cli.command` sets first.
-    from experiments.bench import distances, dpp, memory, search, transport
+    from experiments.bench import distances, dpp, memory, search, transport, trees
 
     out = cli.folder(config.out, "bench.csv")
     machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
@@ -32,6 +32,7 @@ def main(config: Config) -> list[Measurement]:
         "distances": distances.distances,
         "dpp": dpp.kdpp,
         "transport": transport.transport,
+        "trees": trees.chains,
         "memory": memory.memory,
     }
     if not TORCH.isdisjoint(config.sections):
