@@ -23,6 +23,7 @@ from experiments.bench import (
     search,
     timing,
     transport,
+    trees,
 )
 from experiments.bench.config import Config
 from jaxnas import gp
@@ -37,7 +38,7 @@ from jaxnas.types import Query, Result
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = Config(
-    sections=("search", "distances", "dpp"),
+    sections=("search", "distances", "dpp", "trees"),
     ngrams=(1,),
     candidates=60,
     repeats=2,
@@ -50,6 +51,7 @@ TINY = Config(
     items=30,
     subset=3,
     draws=40,
+    trees=3,
 )
 SEARCH, DISTANCES = "one evaluation", "a pair of all"
 DPP = ("a draw of k-DPP", "one draw of k-DPP", "the greedy choice")
@@ -73,6 +75,9 @@ def test_every_peer_is_measured_beside_ours(done):
             r.what.split()[0].strip(",") for r in rows if r.group.startswith(group)
         ]
         assert (words[0], words[-1], len(words)) == ("jaxnas", peer, 3)
+    for group in ("predictions of 60 cells", "a prediction of one cell"):
+        some = [r.what.split()[0] for r in rows if r.group.startswith(group)]
+        assert some == ["jaxnas", "jaxnas", "LightGBM,"]
     for row in rows:
         assert 0 < row.min <= row.median <= row.max
         assert row.first_s > 0 and row.cpu > 0 and row.ratio > 0
@@ -220,6 +225,17 @@ def test_blocks_and_scipy_sum_the_same_distances(archs):
     one = peers.cityblock(every, 11, 4)
     two = peers.cityblock_distinct(distinct, row, 11, 4)
     assert one == pytest.approx(expected.sum()) == pytest.approx(two)
+
+
+def test_other_predictions_are_found():
+    x, labels = trees.cells(30)
+    assert sorted(map(tuple, x)) == [tuple(row) for row in x]  # evenly spread, in order
+    np.testing.assert_allclose(
+        [labels.mean(0), labels.std(0)], [[0] * 5, [1] * 5], atol=1e-9
+    )
+    trees.check(labels, labels + 1e-12)
+    with pytest.raises(ValueError, match="values that differ by 0.01"):
+        trees.check(labels, labels + 0.01)
 
 
 def test_a_different_distribution_is_found():

@@ -17,6 +17,7 @@ from jaxnas.spaces.nasbench201 import SPACE
 
 # The release's settings (its configuration of SVD-LGB), apart from the number of trees.
 COMPONENTS = 5
+QUERIES = 20  # cells that are asked for one by one in a timed call
 SETTINGS = {
     **{"num_leaves": 40, "max_depth": 18, "learning_rate": 0.0218224976},
     **{"min_child_weight": 0.582192788716, "lambda_l1": 0.0114897724},
@@ -25,27 +26,47 @@ SETTINGS = {
 
 
 def chains(config: Config) -> list[Measurement]:
-    """Times predicted components of all candidates, and of one.
+    """Times predicted components of all candidates at once, and of single ones.
 
     Raises: `ValueError` if jaxnas and LightGBM predict different values.
     """
     x, labels = cells(config.candidates)
     boosters = train(x, labels, config.trees)
     size = f"{COMPONENTS} x {config.trees:,} trees of 40 leaves"
-    rows = []
+    few = x[:: max(1, len(x) // QUERIES)]
     with timing.one_core():
-        for num, unit, factor in ((len(x), "s", 1), (1, "ms", 1e3)):
-            calls = {
-                "jaxnas in float32": _ours(boosters, x[:num], np.float32),
-                "jaxnas in float64": _ours(boosters, x[:num], np.float64),
-                "LightGBM, one thread": lambda num=num: predict(boosters, x[:num]),
-            }
-            times = timing.in_turn(calls, config.repeats)
-            scaled = {name: t.scaled(factor) for name, t in times.items()}
-            title = f"predictions of {num:,} cells by a chain of {size}"
-            rows += timing.compare(title, unit, scaled)
-            check(*(calls[name]() for name in list(calls)[1:]))
-    return rows
+        title = f"predictions of {len(x):,} cells by a chain of {size}"
+        rows = _measure(title, "s", 1, boosters, [x], config.repeats)
+        title = f"a prediction of one cell, of {len(few)} in turn, by the same chain"
+        ones = [few[i : i + 1] for i in range(len(few))]
+        return rows + _measure(
+            title, "ms", 1e3 / len(few), boosters, ones, config.repeats
+        )
+
+
+def _measure(
+    title: str,
+    unit: str,
+    factor: float,
+    boosters: list[lightgbm.Booster],
+    queries: list[np.ndarray],
+    repeats: int,
+) -> list[Measurement]:
+    """Times the predictions of inputs (n, 6), one array after another."""
+
+    def theirs() -> np.ndarray:
+        return np.concatenate([predict(boosters, x) for x in queries])
+
+    double = _ours(boosters, queries, np.float64)
+    check(double(), theirs())
+    calls = {
+        "jaxnas in float32": _ours(boosters, queries, np.float32),
+        "jaxnas in float64": double,
+        "LightGBM, one thread": theirs,
+    }
+    times = timing.in_turn(calls, repeats)
+    scaled = {name: t.scaled(factor) for name, t in times.items()}
+    return timing.compare(title, unit, scaled)
 
 
 def cells(num: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,16 +102,16 @@ def predict(boosters: list[lightgbm.Booster], x: np.ndarray) -> np.ndarray:
 
 
 def _ours(
-    boosters: list[lightgbm.Booster], x: np.ndarray, dtype: type
+    boosters: list[lightgbm.Booster], queries: list[np.ndarray], dtype: type
 ) -> Callable[[], np.ndarray]:
     with jax.enable_x64(dtype is np.float64):
         texts = [booster.model_to_string() for booster in boosters]
         chain = [packing.pack(lightgbm_text.read(text), dtype) for text in texts]
-        inputs = jnp.asarray(x, dtype)
+        inputs = [jnp.asarray(x, dtype) for x in queries]
 
     def call() -> np.ndarray:
         with jax.enable_x64(dtype is np.float64):
-            return np.asarray(trees.predict_chain(chain, inputs))
+            return np.concatenate([trees.predict_chain(chain, x) for x in inputs])
 
     return call
 

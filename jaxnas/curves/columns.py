@@ -57,7 +57,8 @@ def find_columns(
     keys = np.stack([forest.category, forest.feature, side, zeros], 1)[inner]
     # Numeric nodes have category -1, so that they come first.
     rows, place = np.unique(keys, axis=0, return_inverse=True)
-    column = np.full(len(inner), len(rows), np.int32)
+    # As small as possible: one input is limited by the memory that it reads.
+    column = np.full(len(inner), len(rows), np.min_scalar_type(len(rows)))
     column[inner] = place.reshape(-1)
     plain = rows[:, 0] < 0
     fill = np.array([0, np.inf, -np.inf], dtype)  # by side: 0, 1, -1

@@ -39,10 +39,10 @@ class Ensemble:
 
     Attributes:
       columns: what the nodes test.
-      column: (n, t) int32 column of each internal node.
+      column: (n, t) unsigned, the column of each internal node.
       threshold: (n, t) of the internal nodes; infinite where a tree has fewer.
       mask: (n, w, t) uint32, bit i of word j is leaf 32 j + i.
-      node_column: (p,) int32 column of each node.
+      node_column: (p,) unsigned, the column of each node.
       node_threshold: (p,); infinite at leaves.
       node_left: (p,) int32 index of the left child.
       node_leaf: (p,) int32, a leaf's place from the left; 0 at internal nodes.
@@ -193,7 +193,7 @@ def _by_nodes(
         return out
 
     return {
-        "node_column": table(column[order], np.int32),
+        "node_column": table(column[order], column.dtype),
         "node_threshold": table(threshold, dtype),
         "node_left": table(left, np.int32),
         "node_leaf": table(np.where(inner, 0, found.first[order]), np.int32),
@@ -220,7 +220,7 @@ def _by_masks(
     masks = _masks(forest, found, nodes)
     # Unused places send everything to the left and would clear nothing.
     out = {
-        "column": np.zeros((size, num), np.int32),
+        "column": np.zeros((size, num), column.dtype),
         "threshold": np.full((size, num), np.inf, dtype),
         "mask": np.full((size, masks.shape[1], num), FULL),
     }

@@ -194,10 +194,11 @@ def _leaf_by_masks(
     ) * width
 
     def clear(i: Array, left: tuple[Array, ...]) -> tuple[Array, ...]:
+        place = column[i].astype(jnp.int32)
         if one_tree:
-            x = jax.lax.dynamic_index_in_dim(columns, column[i], 0, keepdims=False)
+            x = jax.lax.dynamic_index_in_dim(columns, place, 0, keepdims=False)
         else:
-            x = columns.at[column[i]].get(mode="promise_in_bounds")
+            x = columns.at[place].get(mode="promise_in_bounds")
         right = _goes_right(strict, x, threshold[i])
         return tuple(w & jnp.where(right, mask[i, k], FULL) for k, w in enumerate(left))
 
@@ -256,7 +257,7 @@ def _walk(ensemble: Ensemble, columns: Array) -> Array:
     take = lambda values, i: values.at[i].get(mode="promise_in_bounds")  # noqa: E731
 
     def down(_: Array, node: Array) -> Array:
-        x = take(columns, take(ensemble.node_column, node))
+        x = take(columns, take(ensemble.node_column, node).astype(jnp.int32))
         right = _goes_right(ensemble.strict, x, take(ensemble.node_threshold, node))
         return take(ensemble.node_left, node) + right.astype(jnp.int32)
 
