@@ -208,6 +208,7 @@ TREE = (*MODEL, "trees", 2)
         ((*TREE, "split_conditions", 3), [1.0], "split_conditions is not an array"),
         ((*TREE, "left_children", 0), 0, "tree 2 has a cycle"),
         ((*TREE, "left_children", 0), 2, "tree 2 has a cycle"),
+        ((*TREE, "right_children", 0), 1, "tree 2 has a cycle or a node with two"),
         ((*TREE, "left_children", 0), 999, "tree 2 has a child that is out of range"),
         ((*TREE, "left_children", 0), -7, "tree 2 has a child that is out of range"),
         ((*TREE, "left_children", 0), 1.5, "left_children is not an array"),

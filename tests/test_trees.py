@@ -282,6 +282,24 @@ def test_denormal_thresholds_split_at_zero(condition):
     )
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_fractions_of_categories(strict):
+    """A node with the set {0}, which XGBoost sends to the right."""
+    stump = forest.from_xgboost_arrays(
+        *np.array([[1, -1, -1], [2, -1, -1], [0, 0, 0]]),
+        np.array([0, 1, 2], np.float32),
+        np.zeros(3, bool),
+        sizes=np.array([3]),
+        num_features=1,
+        sets=[{0: np.array([1], np.uint32)}],
+    )
+    ensemble = packing.pack(stump._replace(strict=strict))
+    x = np.array([[-1], [-0.5], [0.0], [0.9], [1], [np.nan], [1e30]], np.float32)
+    # LightGBM: the integer part, and no category to the right.
+    expected = [1, 1, 2, 2, 1, 2, 1] if strict else [2, 1, 1, 1, 2, 2, 2]
+    np.testing.assert_array_equal(trees.leaf_indices(ensemble, x)[:, 0], expected)
+
+
 def test_the_first_trees(oracle, models):
     model = lightgbm_text.read((models / "lgb_numeric_nan.txt").read_bytes())
     x = oracle["gbdt_X_query"].astype(np.float32)

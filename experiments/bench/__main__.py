@@ -1,4 +1,4 @@
-"""How long do searches, distances, transport and k-DPPs take, and what memory?
+"""How long do searches, distances, transport, k-DPPs and trees take, and what memory?
 
     python -m experiments.bench
     python -m experiments.bench --sections search --repeats 9

@@ -102,7 +102,8 @@ def _sides(columns: Columns, x: Array, outside: bool) -> Array:
     """
     num, width = columns.words.shape
     category = jnp.trunc(x)
-    known = (category >= 0) & (category < width * WORD)
+    # LightGBM takes -0.5 for category 0, XGBoost for none.
+    known = ((x if outside else category) >= 0) & (category < width * WORD)
     index = jnp.where(known, category, 0).astype(jnp.int32)
     word = columns.words[jnp.arange(num), index // WORD]
     inside = known & ((word >> (index % WORD).astype(jnp.uint32)) & 1 > 0)
