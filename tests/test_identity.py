@@ -10,14 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxnas.benchmarks.table_files import BenchmarkTable
+from jaxnas.benchmarks.tabular import tabular_benchmark
 from jaxnas.kernels import feature_maps
 from jaxnas.predictors.pool import index_of, make_pool
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.gp import proposals
 from jaxnas.search.gp.pool_search import bayesopt
+from jaxnas.search.gp.sampled_search import bayesopt_sampled
 from jaxnas.search.loop import simulate
 from jaxnas.search.neural_predictor import bananas
 from jaxnas.search.random import random_search
-from jaxnas.spaces import base, identity, moves
+from jaxnas.spaces import base, darts, identity, moves, nlp
 from jaxnas.spaces import nasbench101 as nb101
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.spaces.restriction import restricted
@@ -73,6 +77,8 @@ SPACES = {
     "one architecture": base.product("one", (1, 1)),
     "own mutation": swapped(),
     "inactive positions": masked("depth", (4, 5, 5, 5)),
+    "darts": darts.SPACE,
+    "nlp": nlp.SPACE,
 }
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -82,10 +88,15 @@ def draws(space, num=300, seed=0):
     return np.asarray(jax.jit(jax.vmap(lambda key: moves.sample(key, space)))(keys))
 
 
+CANONICAL = {"darts": jax.jit(darts.canonical), "nlp": jax.jit(nlp.canonical)}
+
+
 def canonical(space, arch):
     """What tells architectures apart, as a tuple, without the identity."""
     if space.name == "nasbench101":
         return int(nb101.canonical_id(jnp.asarray(arch)))
+    if space.name in ("darts", "nlp"):
+        arch = CANONICAL[space.name](arch)
     if space.active is not None:
         arch = np.where(np.asarray(space.active(jnp.asarray(arch))), arch, -1)
     return tuple(int(choice) for choice in arch)
@@ -114,7 +125,11 @@ def test_samples_and_mutants_are_valid_and_near(space):
     assert (mutant >= 0).all() and (mutant < np.array(space.choices)).all()
     moved = (mutant != np.asarray(arch)).sum(1)
     alone = space.size == 1
-    assert set(moved.tolist()) == ({0} if alone else {2} if space.vary else {1})
+    if space.near and not space.vary:  # a change is what the space says
+        near, fine = jax.vmap(lambda a: moves.neighbours(space, a))(arch)
+        assert ((near == mutant[:, None]).all(2) & fine).any(1).all()
+    else:
+        assert set(moved.tolist()) == ({0} if alone else {2} if space.vary else {1})
     if not alone and space.name != "nasbench101":  # a dangling vertex does not count
         same = base.identify(space, mutant) == base.identify(space, np.asarray(arch))
         assert not same.any()
@@ -195,17 +210,22 @@ def test_search_against_a_dictionary(numbers, data):
     assert int(found) == place.get(wanted, -1)
 
 
-LARGE = {name: SPACES[name] for name in ("14 positions of 8", "45 bits")}
+LARGE = {
+    name: SPACES[name] for name in ("14 positions of 8", "45 bits", "darts", "nlp")
+}
 
 
 @pytest.mark.parametrize("space", LARGE.values(), ids=LARGE)
 def test_a_part_of_a_large_space(space):
-    arch = draws(space, 50)
+    arch = draws(space, 60)
+    _, first = np.unique(base.identify(space, arch), return_index=True)
+    arch = arch[first[:50]]
     part = restricted(space, arch)
     assert part.size == 50
     inside = set(map(tuple, arch.tolist()))
     assert {tuple(a) for a in draws(part, 400).tolist()} == inside
-    near, _ = moves.neighbours(space, jnp.asarray(arch[0]))
+    near, fine = moves.neighbours(space, jnp.asarray(arch[0]))
+    near = near[fine]
     valid = jax.vmap(part.is_valid)(near)
     assert not any(v and tuple(a) not in inside for a, v in
                    zip(near.tolist(), valid, strict=True))  # fmt: skip
@@ -285,8 +305,35 @@ def test_searches_of_a_large_space(space):
         if name != "evolution":
             for arch in np.asarray(trace.query.arch[:, :, 0]):
                 assert len(np.unique(arch, axis=0)) == 40
-    assert min(best["evolution"], best["bananas"]) > best["random"]
+    if space.name != "nlp":  # its changes leave most of what this score counts
+        assert best["evolution"] > best["random"]
+    assert best["bananas"] > best["random"]
     assert best["gp"] >= float(jnp.sort((pool.arch == 1).sum(1))[-5])
+
+
+@pytest.mark.parametrize("space", [darts.SPACE, nlp.SPACE], ids=["darts", "nlp"])
+def test_sampled_bayesian_optimisation_and_tables_of_cells(space):
+    """Candidates by the space's own draws and changes, scores by its identity."""
+    archs = draws(space, 40)
+    archs = archs[np.unique(base.identify(space, archs), return_index=True)[1]]
+    score = np.arange(len(archs), dtype=np.float32)[:, None]
+    columns = {"toy/valid/2": score}
+    told = {"source": "", "sha256": "", "columns": dict.fromkeys(columns, "")}
+    told["part"] = True
+    table = BenchmarkTable("toy", space.name, archs.astype(np.int8), columns, told)
+    chosen = dict(dataset="toy", split="valid", epochs=2, seed="mean")
+    benchmark = tabular_benchmark(space, table, **chosen)
+    part = benchmark.space
+    candidates = proposals.mixture(
+        proposals.uniform(part, 10), proposals.mutants(part, 10, parents=2)
+    )
+    features = feature_maps.hamming_features(space)
+    search = bayesopt_sampled(part, [features], candidates, init=3)
+    trace = simulate(jax.random.split(jax.random.key(0), 1), search, benchmark, 6)
+    asked = np.asarray(trace.query.arch).reshape(6, -1)
+    known = {tuple(a): s for a, s in zip(archs.tolist(), score[:, 0], strict=True)}
+    assert [known[tuple(a)] for a in asked.tolist()] == trace.score.reshape(6).tolist()
+    assert len(np.unique(asked, axis=0)) == 6
 
 
 def test_choices_that_cannot_be_are_refused():

@@ -17,7 +17,7 @@ from jaxnas.benchmarks.base import Benchmark
 from jaxnas.benchmarks.importers import analog
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.benchmarks.tabular import tabular_benchmark
-from jaxnas.spaces import nasbench101, nasbench201
+from jaxnas.spaces import darts, nasbench101, nasbench201, nlp
 from jaxnas.spaces.base import Space
 
 NAMES: dict[str, Callable[[], BenchmarkTable]] = {
@@ -30,7 +30,9 @@ NAMES: dict[str, Callable[[], BenchmarkTable]] = {
 }
 """What opens each table that has a name."""
 
-SPACES: dict[str, Space] = {s.name: s for s in (nasbench101.SPACE, nasbench201.SPACE)}
+SPACES: dict[str, Space] = {
+    module.SPACE.name: module.SPACE for module in (nasbench101, nasbench201, darts, nlp)
+}
 """The spaces of tables, by `Space.name`."""
 
 

@@ -1,8 +1,11 @@
 """Search spaces: architectures as int32 vectors, their identity, graphs and neighbours.
 
-`nasbench101.SPACE` and `nasbench201.SPACE` are published spaces; `product` makes a space
-of independent choices, and `restricted` one of some architectures of another.
-`nasbench201_classes` says which cells compute the same function.
+The published spaces are `SPACE` of `nasbench101`, `nasbench201`, `darts` and `nlp`
+(recurrent cells). `product` makes a space of independent choices, and `restricted` one of
+some architectures of another. `nasbench201_classes` says which cells compute the same
+function; `encodings`, `darts_features` and `nlp_features` have the vectors that published
+predictors take; `darts_formats`, `darts_text` and `nlp_formats` have the notations of
+other programs.
 """
 
 import lazy_loader

@@ -1,5 +1,13 @@
+from . import darts as darts
+from . import darts_features as darts_features
+from . import darts_formats as darts_formats
+from . import darts_text as darts_text
+from . import encodings as encodings
 from . import nasbench101 as nasbench101
 from . import nasbench201 as nasbench201
+from . import nlp as nlp
+from . import nlp_features as nlp_features
+from . import nlp_formats as nlp_formats
 from .base import Space as Space
 from .base import every as every
 from .base import product as product
