@@ -1,6 +1,7 @@
 from . import acquisition as acquisition
 from . import batching as batching
 from . import benchmarks as benchmarks
+from . import curves as curves
 from . import datasets as datasets
 from . import dpp as dpp
 from . import ensembles as ensembles

@@ -57,7 +57,7 @@ def called_back(calls):
 def test_the_main_driver(tmp_path, quick_compilation):
     config = tw_sequential.Config(
         benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
-        methods=("random", "evolution", "gp-tw"), seeds=2, evaluations=12, init=6,
+        methods=("random", "gp-tw"), seeds=1, evaluations=6, init=3,
         out=str(tmp_path / "out"),
     )  # fmt: skip
     with watched() as (calls, reads):
@@ -73,7 +73,7 @@ def test_the_main_driver(tmp_path, quick_compilation):
 
 def test_the_main_driver_with_known_scores(shared, tmp_path, quick_compilation):
     config = tw_sequential.Config(
-        methods=("gp-tw",), scores=("snip",), seeds=1, evaluations=8, init=4,
+        methods=("gp-tw",), scores=("snip",), seeds=1, evaluations=4, init=3,
         out=str(tmp_path / "out"),
     )  # fmt: skip
     with watched() as (calls, reads):
