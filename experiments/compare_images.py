@@ -19,7 +19,7 @@ import os
 import queue
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from rich.console import Console
 from experiments import search_images
 from experiments.zero_cost import score_columns
 from jaxnas.io import files, run_folder
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import cli, seed_store, terminal
 from jaxnas.studies.images import tasks
 from jaxnas.studies.images.results import Results
@@ -77,27 +78,50 @@ def main(config: Config) -> dict[str, np.ndarray]:
     _validate(config)
     seeds = range(config.base_seed, config.base_seed + config.seeds)
     tasks = {seed: _task(config, seed) for seed in seeds}
-    out = _claim_folder(config)
+    folder = _claim_folder(config)
     console = Console(stderr=True)
 
     def report(method: str, seed: int, accuracy: float) -> None:
         line = f"{method}, seed {seed}: {accuracy:.2f} % of test images"
         console.print(line, highlight=False, soft_wrap=True)
 
-    accuracy: dict[tuple[str, int], float] = {}
+    def keep(method: str, seed: int, accuracy: float) -> None:
+        piece = f"accuracies/{method}-{seed}"
+        run_folder.save_piece(folder, piece, {"accuracy": np.array(accuracy)})
+        report(method, seed, accuracy)
+
+    missing = [
+        (m, s) for s in seeds for m in config.methods if _stored(folder, m, s) is None
+    ]
     # Those of scikit-learn first: they have no clock that others could disturb.
-    for method in (m for m in PEERS if m in config.methods):
-        for seed in seeds:
-            accuracy[method, seed] = peer(method, tasks[seed], seed)
-            report(method, seed, accuracy[method, seed])
-    jobs = [(m, s) for s in seeds for m in SEARCHES if m in config.methods]
-    folder = files.make_folder(out / "searches")
-    run = partial(_search, config, folder, tasks)
-    searched = _on_cores(run, jobs, config.together, report)
-    accuracy |= dict(zip(jobs, searched, strict=True))
-    accuracies = {m: np.array([accuracy[m, s] for s in seeds]) for m in config.methods}
-    _write(accuracies, seeds, tasks[seeds[0]], config, out)
+    for method, seed in (job for job in missing if job[0] in PEERS):
+        keep(method, seed, peer(method, tasks[seed], seed))
+    searches = files.make_folder(folder.path / "searches")
+    run = partial(_search, config, searches, tasks)
+    jobs = [job for job in missing if job[0] in SEARCHES]
+    _on_cores(run, jobs, config.together, keep)
+    accuracies = _accuracies(folder, config.methods, seeds)
+    _write(accuracies, seeds, tasks[seeds[0]], config, folder.path)
     return accuracies
+
+
+def _stored(folder: RunFolder, method: str, seed: int) -> float | None:
+    """The test accuracy in percent that was kept, or None."""
+    try:
+        piece = run_folder.load_piece(folder, f"accuracies/{method}-{seed}")
+    except ValueError:
+        return None
+    return float(piece["accuracy"])
+
+
+def _accuracies(
+    folder: RunFolder, methods: Sequence[str], seeds: range
+) -> dict[str, np.ndarray]:
+    """Percent (seeds,) of `methods`, and of the folder's others that have all seeds."""
+    others = [m for m in SEARCHES + PEERS if m not in methods]
+    stored = {m: [_stored(folder, m, s) for s in seeds] for m in (*methods, *others)}
+    complete = {m: v for m, v in stored.items() if None not in v}
+    return {m: np.array(v, float) for m, v in complete.items()}
 
 
 def _validate(config: Config) -> None:
@@ -118,13 +142,13 @@ def _validate(config: Config) -> None:
         )
 
 
-def _claim_folder(config: Config) -> Path:
+def _claim_folder(config: Config) -> RunFolder:
     """Makes the folder; more seeds and other methods may join those that are there."""
     names = ("data", "minutes", "size", "channels")
     identity = {"driver": "compare_images"} | {n: getattr(config, n) for n in names}
     folder = seed_store.open_folder(config.out, identity)
     run_folder.create(folder)
-    return folder.path
+    return folder
 
 
 def _task(config: Config, seed: int) -> Task:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxnas.search.base import Search
 from jaxnas.studies import cli
 from jaxnas.studies.comparison import methods, opened, outcome, runs, settings
 
@@ -61,12 +60,12 @@ def main(config: Config) -> dict[str, np.ndarray]:
         copies=opened.count_copies(config),
     )
 
-    def make(label: str) -> Search:
-        method, size = kinds[label]
-        batched = terms._replace(batch=size)
-        return methods.BATCH_METHODS[method](space, archs, batched)
-
-    done = runs.run(config, table, tuple(kinds), make, free=("methods", "batches"))
+    folder = runs.open_folder(config, table, free=("methods", "batches"))
+    searches = {
+        label: methods.BATCH_METHODS[method](space, archs, terms._replace(batch=size))
+        for label, (method, size) in kinds.items()
+    }
+    done = runs.run(config, table, folder, searches)
     sizes = {label: int(label.rpartition("-x")[2]) for label in done.summaries}
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show(done, **limits, batch=sizes)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.zero_cost import known_scores
-from jaxnas.search.base import Search
 from jaxnas.studies import cli
 from jaxnas.studies.comparison import methods, opened, outcome, runs, settings
 
@@ -63,11 +62,10 @@ def main(config: Config) -> dict[str, np.ndarray]:
         extra=known.features,
     )
 
-    def make(label: str) -> Search:
-        return methods.METHODS[label](space, archs, terms)
-
     options = {"free": ("methods",), "digests": known.digests}
-    done = runs.run(config, table, config.methods, make, **options)
+    folder = runs.open_folder(config, table, **options)
+    searches = {m: methods.METHODS[m](space, archs, terms) for m in config.methods}
+    done = runs.run(config, table, folder, searches)
     outcome.show(done, evaluations=config.evaluations, budget=config.budget)
     return done.arrays
 

@@ -13,7 +13,7 @@ regret with its standard error, the paired difference, and the simulated time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from rich.console import Console
 
 from jaxnas import metrics
 from jaxnas.benchmarks.base import Benchmark, true_scores
-from jaxnas.io import files
+from jaxnas.io import files, run_folder
 from jaxnas.search import loop
 from jaxnas.studies import cli, seed_store, terminal
 from jaxnas.studies.comparison import methods, opened, settings
@@ -62,35 +62,49 @@ def main(config: Config) -> dict[str, np.ndarray]:
     if max(config.at) > most:
         raise ValueError(f"--at must be at most --evaluations {most}, not {config.at}")
     methods.validate_methods(config.methods)
-    benchmark = opened.open_table(config).benchmark
+    table = opened.open_table(config)
+    identity = {"driver": "workers", "table_sha256": table.sha256}
+    identity |= {n: v for n, v in asdict(config).items() if n != "out"}
+    folder = seed_store.open_folder(config.out, identity)
+    results: dict[str, np.ndarray] = {}
+    for name in config.methods:
+        for kind, batch in (("workers", 1), ("batches", config.workers)):
+            regret, time = _run(config, table.benchmark, name, batch)
+            results[f"{name}/{kind}"] = regret
+            results[f"{name}/{kind}/time"] = time
+    run_folder.create(folder)
+    _show(config, results)
+    return results
+
+
+def _run(
+    config: Config, benchmark: Benchmark, name: str, batch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs a method with simulated workers (batch 1), or in batches.
+
+    Returns: the regret (seeds, marks) after the evaluations of `--at`, in percent, and
+      the simulated time (seeds,) of the whole run.
+    """
+    terms = methods.Terms(
+        evaluations=config.evaluations,
+        init=config.init,
+        batch=batch,
+        copies=opened.count_copies(config),
+    )
     archs = np.asarray(benchmark.archs)
     evaluate = benchmark.evaluate
     if benchmark.cost_unit == "epochs":
         evaluate = Partial(_priced, benchmark)
-    keys = seed_store.seed_keys(config.base_seed, np.arange(config.seeds))
-    found: dict[str, np.ndarray] = {}
-    for name in config.methods:
-        for kind, batch in (("workers", 1), ("batches", config.workers)):
-            terms = methods.Terms(
-                evaluations=config.evaluations,
-                init=config.init,
-                batch=batch,
-                copies=opened.count_copies(config),
-            )
-            search = methods.METHODS[name](benchmark.space, archs, terms)
-            trace = loop.simulate(
-                keys,
-                search,
-                evaluate,
-                config.evaluations // batch,
-                workers=config.workers if batch == 1 else 1,
-            )
-            score = np.asarray(true_scores(benchmark, trace.query.arch))
-            regret = metrics.regret(score.reshape(config.seeds, -1), _best(benchmark))
-            found[f"{name}/{kind}"] = regret[:, np.array(config.at) - 1]
-            found[f"{name}/{kind}/time"] = np.asarray(trace.time[:, -1].max(-1))
-    _show(config, found)
-    return found
+    trace = loop.simulate(
+        seed_store.seed_keys(config.base_seed, np.arange(config.seeds)),
+        methods.METHODS[name](benchmark.space, archs, terms),
+        evaluate,
+        config.evaluations // batch,
+        workers=config.workers if batch == 1 else 1,
+    )
+    score = np.asarray(true_scores(benchmark, trace.query.arch))
+    regret = metrics.regret(score.reshape(config.seeds, -1), _best(benchmark))
+    return regret[:, np.array(config.at) - 1], np.asarray(trace.time[:, -1].max(-1))
 
 
 def _best(benchmark: Benchmark) -> float:
@@ -110,11 +124,13 @@ def _priced(benchmark: Benchmark, key: Array, query: Query) -> Result:
     return result._replace(cost=(result.cost > 0) * jax.vmap(price)(query.arch))
 
 
-def _show(config: Config, found: dict[str, np.ndarray]) -> None:
+def _show(config: Config, results: dict[str, np.ndarray]) -> None:
     rows = []
     for name in config.methods:
-        ours, theirs = found[f"{name}/workers"], found[f"{name}/batches"]
-        times = [found[f"{name}/{kind}/time"].mean() for kind in ("workers", "batches")]
+        ours, theirs = results[f"{name}/workers"], results[f"{name}/batches"]
+        times = [
+            results[f"{name}/{kind}/time"].mean() for kind in ("workers", "batches")
+        ]
         for i, at in enumerate(config.at):
             columns = ours[:, i], theirs[:, i], ours[:, i] - theirs[:, i]
             cells = [

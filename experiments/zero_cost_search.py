@@ -89,7 +89,8 @@ class Inputs(NamedTuple):
 
     benchmark: str
     table: BenchmarkTable
-    scores: dict[tuple[str, str], Score]  # by dataset and name
+    scores: dict[tuple[str, str], Score]  # to search by: by dataset and name
+    available: dict[tuple[str, str], Score]  # all that the tables have
     accuracy: dict[str, np.ndarray]  # by dataset: (n,) percent
     one_run: bool  # whether they are of one run, as published
     digests: dict[str, str]  # of the tables, by setting
@@ -114,14 +115,18 @@ def main(config: Config) -> list[search_results.SearchResult]:
         for algorithm in config.algorithms
     }
     runs = _run(config, folder, inputs, keys)
+    others = seed_store.other_results(folder, list(keys), config.seeds)
+    for label in others:
+        if key := _key(label, inputs):
+            keys[label], runs[label] = key, others[label]
     # The published results are of 500 visits, and of the accuracy of one run.
     as_published = config.visits == VISITS and inputs.one_run
     references = search_results.published() if as_published else {}
     results = [
         search_results.summarise(
-            key, run, inputs.scores[key[:2]], inputs.accuracy[key[0]], references
+            key, run, inputs.available[key[:2]], inputs.accuracy[key[0]], references
         )
-        for key, run in zip(keys.values(), runs.values(), strict=True)
+        for key, run in ((keys[label], run) for label, run in runs.items())
     ]
     arrays = {f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()}
     npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
@@ -144,16 +149,29 @@ def _open(config: Config) -> Inputs:
                 "cells, and a search may visit any: score all of them with "
                 "zero_cost_score, without --cells"
             )
-    names, scores, accuracy, columns = config.scores, {}, {}, []
-    for dataset in score_columns.datasets(table, config.datasets):
-        available = score_columns.gather(table, dataset, own)
-        names = names or score_columns.default_scores(PUBLISHED, available)
-        for name in score_columns.require_known(names, available, "score"):
-            scores[dataset, name] = _without_ties(name, available[name])
+    names, scores, available, accuracy = config.scores, {}, {}, {}
+    one_run = True
+    chosen = score_columns.datasets(table, config.datasets)
+    for dataset in score_columns.datasets(table, ()):
+        columns = score_columns.gather(table, dataset, own)
+        available |= {(dataset, n): _without_ties(n, c) for n, c in columns.items()}
         column, accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)
-        columns.append(column)
-    one_run = all("-one-run/" in column for column in columns)
-    return Inputs(benchmark, table, scores, accuracy, one_run, _digests(table, own))
+        if dataset in chosen:
+            names = names or score_columns.default_scores(PUBLISHED, columns)
+            for name in score_columns.require_known(names, columns, "score"):
+                scores[dataset, name] = available[dataset, name]
+            one_run &= "-one-run/" in column
+    digests = _digests(table, own)
+    return Inputs(benchmark, table, scores, available, accuracy, one_run, digests)
+
+
+def _key(label: str, inputs: Inputs) -> tuple[str, str, str] | None:
+    """Dataset, score and algorithm of a label; None if the tables lack the score."""
+    for dataset, name in inputs.available:
+        for algorithm in ALGORITHMS:
+            if label == f"{dataset}.{name}.{algorithm}":
+                return dataset, name, algorithm
+    return None
 
 
 def _digests(table: BenchmarkTable, own: Sequence[BenchmarkTable]) -> dict[str, str]:

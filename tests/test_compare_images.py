@@ -85,6 +85,23 @@ def test_every_method_has_the_same_images_and_minutes(images, tmp_path, searches
     assert float(rows["svc"]["seed 6"]) == pytest.approx(found["svc"][1], rel=1e-5)
 
 
+def test_methods_that_are_added_join_those_of_the_folder(images, tmp_path, searches):
+    config = Config(images, seeds=2, out=str(tmp_path), methods=("random", "svc"))
+    first = compare_images.main(config)
+    added = compare_images.main(dataclasses.replace(config, methods=("fixed",)))
+    assert set(added) == {"fixed", "random", "svc"}
+    for method, values in first.items():
+        np.testing.assert_array_equal(added[method], values)
+    with open(tmp_path / "table.csv") as file:
+        assert {row["method"] for row in csv.DictReader(file)} == set(added)
+    asked = len(searches)
+    compare_images.main(config)
+    assert len(searches) == asked  # what is finished is not run again
+    # A method with fewer seeds would not be comparable.
+    more = dataclasses.replace(config, methods=("svc",), seeds=3)
+    assert set(compare_images.main(more)) == {"svc"}
+
+
 def test_peers_learn_from_training_and_validation(images):
     config = Config(images)
     for method in compare_images.PEERS:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import json
 import pkgutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import jaxnas
+from jaxnas.search import presets
+from jaxnas.types import FULL_TRAINING
 
 ROOT = Path(__file__).parent.parent
 STUBS = sorted((ROOT / "jaxnas").rglob("__init__.pyi"))
@@ -65,6 +68,21 @@ print(json.dumps([bananas is before, callable(bayesopt), callable(random_search)
         text=True,
     )
     assert json.loads(done.stdout) == [True] * 3
+
+
+def test_no_signature_shows_the_epoch_that_stands_for_the_last_one():
+    shown = []
+    for package, stub in zip(PACKAGES, STUBS, strict=True):
+        loaded = importlib.import_module(package)
+        values = [getattr(loaded, name) for name in exported(stub)]
+        values += vars(presets).values()
+        for value in filter(callable, values):
+            try:
+                shown.append(str(inspect.signature(value)))
+            except ValueError:
+                continue
+    assert len(shown) > 50
+    assert not [s for s in shown if str(FULL_TRAINING) in s]
 
 
 def test_every_package_with_public_functions_exports_them():

@@ -1,5 +1,7 @@
 """Drivers of zero-cost scores on what a new user has: own scores, embedded accuracies."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,14 @@ def test_searches_by_own_scores_of_all_cells(own, tmp_path):
     assert [row.algorithm for row in rows] == ["random", "aging"]
     assert all(row.accuracy > 80 and row.seconds == row.distinct for row in rows)
     assert str(zero_cost_search.main(config)) == str(rows)
+    # A search that is added keeps those that the folder has.
+    added = zero_cost_search.main(
+        dataclasses.replace(config, scores=("live_macs",), algorithms=("random",))
+    )
+    assert {(r.score, r.algorithm) for r in added} == {
+        ("live_macs", "random"), ("hook_logdet@pets", "random"),
+        ("hook_logdet@pets", "aging"),
+    }  # fmt: skip
 
 
 def test_a_search_by_scores_of_some_cells_says_how_to_get_the_others(own, tmp_path):

@@ -83,7 +83,8 @@ def test_the_first_search(capsys):
     # At most six lines until there is a trace.
     lines = [line for line in code.splitlines() if line and "print" not in line]
     assert len(lines) <= 6
-    run(PAGES[0], 0)
+    found = run(PAGES[0], 0)
+    assert (found["trace"].query.epoch == 200).all()
     best = [float(x) for x in re.findall(r"\d+\.\d+", capsys.readouterr().out)]
     # The best of all cells has 94.07 percent; a random one 90.4 in the median.
     assert len(best) == 10 and min(best) > 93.0 and max(best) < 94.1

@@ -198,7 +198,7 @@ def test_a_comparison_is_made_longer_and_shorter_again(tmp_path):
     np.testing.assert_array_equal(run(16), longer)
 
 
-def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path):
+def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path, capsys):
     """A method that is added joins the others in the table, the figure and the arrays."""
     config = dataclasses.replace(SMALL, out=str(tmp_path), methods=("random",))
     first = tw_sequential.main(config)
@@ -214,6 +214,8 @@ def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path):
     # Methods with fewer runs, or shorter ones, would not be comparable.
     more = dataclasses.replace(config, methods=("evolution",), seeds=4)
     assert {n.split("/")[0] for n in tw_sequential.main(more)} == {"evolution"}
+    said = capsys.readouterr().err
+    assert f"random is left out: 3 of its runs in {tmp_path} are as long as" in said
     longer = dataclasses.replace(config, methods=("evolution",), evaluations=25)
     assert {n.split("/")[0] for n in tw_sequential.main(longer)} == {"evolution"}
 

@@ -1,6 +1,7 @@
 """The comparison of workers with batches, at toy size."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ def test_workers_are_compared_with_batches(tmp_path):
     with open(tmp_path / "workers.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["after"] for row in rows] == ["8", "16"]
+    with pytest.raises(ValueError, match="other settings \\(seeds 2 there, 3 now"):
+        workers.main(dataclasses.replace(config, seeds=3))
     difference = float(rows[1]["difference"].split()[0])
     assert difference == pytest.approx((ours - theirs)[:, 1].mean(), abs=6e-4)
 

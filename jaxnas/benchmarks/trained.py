@@ -25,25 +25,6 @@ from jaxnas.spaces.nasbench201_classes import function_classes
 CURVES = ("loss", "train", "valid", "test", "seconds")
 """The results of a training, (architectures, epochs) each."""
 
-# Former names of fields in the parts of a manifest, and what they are called now.
-_FORMER_NAMES = {
-    "network": {
-        "channels": "stem_channels",
-        "cells": "cells_per_stage",
-        "classes": "num_classes",
-        "size": "image_size",
-        "colours": "in_channels",
-        "stages": "num_stages",
-    },
-    "recipe": {
-        "decay": "weight_decay",
-        "smoothing": "label_smoothing",
-        "flip": "horizontal_flip",
-        "each_step": "per_step_schedule",
-    },
-    "settings": {"depth": "cells_per_stage"},
-}
-
 SHIPPED = {
     "fashion": Path(__file__).parent / "data" / "fashion.npz",
     "fashion-curves": Path(__file__).parent / "data" / "fashion_curves.npz",
@@ -99,8 +80,7 @@ def save(path: str | os.PathLike, trainings: Trainings) -> None:
     arrays = {"archs": np.asarray(trainings.archs, np.int8)}
     for index, run in enumerate(trainings.runs):
         arrays |= {f"{index}/{name}": run[name] for name in CURVES}
-    # The files of the package call the manifest "told".
-    manifest = {"dataset": trainings.dataset, "told": dict(trainings.manifest)}
+    manifest = {"dataset": trainings.dataset, "manifest": dict(trainings.manifest)}
     npz.save_arrays(path, arrays, manifest)
 
 
@@ -120,25 +100,13 @@ def load(path: str | os.PathLike) -> Trainings:
         and archs.shape == (len(archs), 6)
         and all(len(s) == 2 and s[0] <= len(archs) and s[1] > 0 for s in shapes)
         and isinstance(content.get("dataset"), str)
-        and isinstance(content.get("told"), dict)
+        and isinstance(content.get("manifest"), dict)
     )
     if not sound:
         raise ValueError(f"{path} holds no trainings of NAS-Bench-201")
     runs = [{name: arrays[f"{i}/{name}"] for name in CURVES} for i in range(num_seeds)]
-    manifest = _with_current_names(content["told"])
-    return Trainings(archs.astype(np.int32), runs, content["dataset"], manifest)
-
-
-def _with_current_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with the field names of today's dataclasses.
-
-    Files that were written under earlier names, as those of the package, stay as they are.
-    """
-    renamed = dict(manifest)
-    for part, names in _FORMER_NAMES.items():
-        if isinstance(fields := renamed.get(part), dict):
-            renamed[part] = {names.get(n, n): value for n, value in fields.items()}
-    return renamed
+    archs = archs.astype(np.int32)
+    return Trainings(archs, runs, content["dataset"], content["manifest"])
 
 
 def as_table(trainings: Trainings) -> BenchmarkTable:

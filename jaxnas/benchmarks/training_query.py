@@ -21,8 +21,8 @@ from jaxnas.networks import runs
 from jaxnas.networks.data import Data
 from jaxnas.networks.devices import map_over_devices
 from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.partial import PartialTraining
 from jaxnas.networks.recipes import Recipe
-from jaxnas.networks.runs import PartialTraining
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
 OPERATIONS = 5  # choices at each edge of a cell

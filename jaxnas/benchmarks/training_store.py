@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from jaxnas.io import checkpoints, files, npz
-from jaxnas.networks import runs
-from jaxnas.networks.runs import PartialTraining
+from jaxnas.networks import partial, runs
+from jaxnas.networks.partial import PartialTraining
 
 Curves = dict[str, np.ndarray]
 """Curves (epochs,) by name: loss, accuracies in percent, and seconds of each epoch."""
@@ -65,12 +65,11 @@ def save(
     path, record = _path(store, training), store.described(key)
     files.make_folder(path.parent)
     if begun.epochs < store.epochs:
-        tree = {"state": begun.state, "curves": begun.curves}
-        checkpoints.save(path, tree, record | {"epochs": begun.epochs})
+        partial.save(path, record, begun)
         return
     curves = {name: values[0] for name, values in begun.curves.items()}
     arrays = curves | {"arch": np.array(training.arch, np.int32)}
-    npz.save_arrays(_finished(path), arrays, record)
+    npz.save_arrays(_finished(path), arrays, record | {"format": partial.FORMAT})
     _remove(path)
 
 
@@ -92,7 +91,9 @@ def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | 
             arrays, manifest = npz.load_arrays(finished)
         except ValueError:
             return _unfinished(store, path, record)
-        _require_record(finished, manifest, record)
+        if manifest.pop("format", None) != partial.FORMAT:
+            return _unfinished(store, path, record)
+        partial.require_identity(finished, manifest, record)
         _remove(path)  # left over if a process was killed in `save`
         names = (*runs.METRICS, "seconds")
         return PartialTraining(store.epochs, None, {n: arrays[n][None] for n in names})
@@ -106,27 +107,18 @@ def _unfinished(
     if not checkpoints.exists(path):
         return None
     try:
-        manifest = checkpoints.manifest(path)
+        done, existing = partial.read_manifest(path)
     except ValueError:
         return None
-    done = manifest.pop("epochs", None)
-    if not isinstance(done, int) or not 0 < done < store.epochs:
+    if done >= store.epochs:
         return None
-    _require_record(path, manifest, record)
+    partial.require_identity(path, existing, record)
     empty = np.zeros((1, store.epochs), np.float32)
     curves = dict.fromkeys((*runs.METRICS, "seconds"), empty)
     try:
-        both = checkpoints.restore(path, {"state": store.like, "curves": curves})
+        return partial.restore(path, done, store.like, curves)
     except ValueError:
         return None
-    curves = {name: np.array(values) for name, values in both["curves"].items()}
-    return PartialTraining(done, both["state"], curves)
-
-
-def _require_record(path: Path, manifest: dict[str, Any], record: dict) -> None:
-    """Raises `ValueError` if a file belongs to other data, another recipe or key."""
-    if manifest != record:
-        raise ValueError(f"{path} is of other trainings: give another folder")
 
 
 def load_curves(folder: str | Path, arch: np.ndarray, epochs: int) -> Curves:

@@ -206,9 +206,9 @@ def _by_masks(
     """The form by masks of all trees, whatever their size.
 
     Args:
-      forest: with m nodes.
-      found: where they are.
-      column: (m,) that each node tests.
+      forest: the trees, with m nodes.
+      found: the levels of the forest.
+      column: (m,) column index tested by each node.
       dtype: of the thresholds.
 
     Returns: `column`, `threshold` and `mask` of `Ensemble`.

@@ -21,11 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.io import checkpoints, files
-from jaxnas.networks import cells
+from jaxnas.io import checkpoints
+from jaxnas.networks import cells, partial
 from jaxnas.networks import train as training
 from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig, Params
+from jaxnas.networks.partial import PartialTraining
 from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.train import Engine, EpochMetrics, TrainingSettings
 from jaxnas.types import Array
@@ -43,14 +44,6 @@ class Trained(NamedTuple):
     # have equal shares of the seconds; evaluation counts, compilation does not.
     curves: Curves
     state: Any = None  # `train.State`, to resume from
-
-
-class PartialTraining(NamedTuple):
-    """A training of `a` architectures up to an epoch of its schedule."""
-
-    epochs: int
-    state: Any  # leading axis (a,); donated by `train`; None if it cannot be resumed
-    curves: Curves  # (a, recipe.epochs), NaN past the epoch
 
 
 def train(
@@ -130,7 +123,8 @@ def train(
         curves["seconds"][:, number] = (clock() - start) / len(archs)
         done = number + 1
         if folder is not None and (done % save_every == 0 or done == last):
-            _save(Path(folder), identity, state, curves, done)
+            stopped = PartialTraining(done, state, curves)
+            partial.save(Path(folder), identity, stopped)
         if report is not None:
             report(number, curves)
     params = training.with_running_stats(state.params, state.running)
@@ -153,7 +147,9 @@ def _begin(
     curves = {k: np.full(shape, np.nan, np.float32) for k in (*METRICS, "seconds")}
     if folder is not None and checkpoints.exists(folder):
         like = jax.eval_shape(lambda: training.initial_state(key, network, lanes))
-        return _resume(Path(folder), identity, like, curves)
+        epochs, existing = partial.read_manifest(Path(folder))
+        partial.require_identity(Path(folder), existing, identity)
+        return partial.restore(Path(folder), epochs, like, curves)
     return PartialTraining(0, training.initial_state(key, network, lanes), curves)
 
 
@@ -259,36 +255,3 @@ def training_identity(
         "data": digest.hexdigest(),
         "float": str(jnp.zeros(()).dtype),
     }
-
-
-def _save(folder: Path, identity: dict, state: Any, curves: Curves, done: int) -> None:
-    """Writes a checkpoint after `done` epochs, replacing the one before."""
-    files.make_folder(folder.parent)
-    checkpoints.save(
-        folder, {"state": state, "curves": curves}, identity | {"epochs": done}
-    )
-
-
-def _resume(folder: Path, identity: dict, like: Any, curves: Curves) -> PartialTraining:
-    """Reads a checkpoint of the same identity.
-
-    Args:
-      folder: of the checkpoint.
-      identity: what the training depends on.
-      like: shapes of the state.
-      curves: arrays of the curves' shapes.
-
-    Raises:
-      ValueError: for a checkpoint of another training, naming what differs.
-    """
-    manifest = checkpoints.manifest(folder)
-    done = manifest.pop("epochs", None)
-    for name, value in identity.items():
-        if manifest.get(name) != value:
-            raise ValueError(
-                f"{folder} has a training with another {name}: wanted another folder, or "
-                f"{name} {str(manifest.get(name))[:80]} instead of {str(value)[:80]}"
-            )
-    both = checkpoints.restore(folder, {"state": like, "curves": curves})
-    curves = {name: np.array(values) for name, values in both["curves"].items()}
-    return PartialTraining(int(done or 0), both["state"], curves)

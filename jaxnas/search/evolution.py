@@ -52,7 +52,7 @@ def regularized_evolution(
     init: int | None = None,
     replace: Replace = oldest,
     batch: int = 1,
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
 ) -> Search:
     """Aging evolution (Real et al., 2019, Algorithm 1).
 
@@ -66,10 +66,11 @@ def regularized_evolution(
       init: random evaluations before the first child. Default: `population`.
       replace: which member a child replaces in a full population, `oldest` or `worst`.
       batch: architectures per step; parents are members before the step.
-      epoch: the epoch to which each architecture is trained.
+      epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for sizes below 1.
     """
+    epoch = FULL_TRAINING if epoch is None else epoch
     num_random = population if init is None else init
     check_sizes(population=population, tournament=tournament, init=num_random)
     check_sizes(batch=batch, epoch=epoch)

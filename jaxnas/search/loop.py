@@ -169,7 +169,8 @@ def simulate(
         a CPU, which is faster there, and all at once on an accelerator.
       devices: over which the runs are spread. Default: all local devices.
 
-    Returns: a `Trace` with leading axes (s, num_steps).
+    Returns: a `Trace` with leading axes (s, num_steps). The epochs of its queries are at
+      most the last one of a `Benchmark`.
     Raises: `ValueError` for keys that are not a vector of PRNG keys, and for sizes or a
       budget out of range.
     """
@@ -193,6 +194,7 @@ def simulate(
     padded = keys[jnp.arange(num_padded) % num_runs]
     if budget is not None and not budget >= 0:
         raise ValueError(f"the budget must be at least 0, not {budget}")
+    last = evaluate.epochs if isinstance(evaluate, Benchmark) else None
     if isinstance(evaluate, Benchmark):
         evaluate = evaluate.evaluate
     if not isinstance(evaluate, Partial):
@@ -200,7 +202,11 @@ def simulate(
     limit = None if budget is None else jnp.asarray(budget, float)
     settings = num_steps, workers, batch_size, devices
     trace = _simulate(padded, search, evaluate, limit, *settings)
-    return jax.tree.map(lambda x: x[:num_runs], trace)
+    trace = jax.tree.map(lambda x: x[:num_runs], trace)
+    if last is None:
+        return trace
+    epoch = jnp.minimum(trace.query.epoch, last)
+    return trace._replace(query=trace.query._replace(epoch=epoch))
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))

@@ -47,7 +47,7 @@ def bananas(
     acquire: acquisition.Acquisition = acquisition.thompson,
     clip_below: float = float("inf"),
     batch: int = 1,
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
     capacity: int | None = None,
 ) -> Search:
     """BANANAS (White et al., 2021, Algorithm 1).
@@ -72,13 +72,14 @@ def bananas(
       clip_below: where to cut off bad scores before training, see
         `gp.fit_standardisation`.
       batch: architectures per step; it divides `init` and `round_size`.
-      epoch: the epoch to which each architecture is trained.
+      epoch: the epoch to which each architecture is trained; default: the last one.
       capacity: None for `run` and `simulate`, which give the state the room that the
         run needs. A number of evaluations for ask and tell from Python.
 
     Raises: `ValueError` for sizes below 1 or that do not fit together; and by `stages`
       for a run that is longer than `capacity`.
     """
+    epoch = FULL_TRAINING if epoch is None else epoch
     check_sizes(init=init, round_size=round_size, batch=batch, epoch=epoch)
     check_sizes(candidates=candidates, parents=parents)
     _validate_sizes(space, init, round_size, batch, capacity)

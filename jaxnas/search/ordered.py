@@ -30,7 +30,7 @@ def in_order(
     archs: np.ndarray | Array,
     *,
     batch: int = 1,
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
 ) -> Search:
     """Asks for a list of architectures in its order.
 
@@ -41,11 +41,12 @@ def in_order(
       space: of the architectures.
       archs: (n, d) integers, different and valid.
       batch: architectures per step.
-      epoch: the epoch to which each architecture is trained.
+      epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for vectors that are not valid in the space or occur twice, for
       sizes below 1; and by `stages` for a run that is longer than the list.
     """
+    epoch = FULL_TRAINING if epoch is None else epoch
     check_sizes(batch=batch, epoch=epoch)
     vectors = _validated(space, np.asarray(archs))
     num = len(vectors)

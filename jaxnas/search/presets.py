@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.gp.sampled_search import bayesopt_sampled
 from jaxnas.spaces import nasbench201, nasbench201_classes
 from jaxnas.spaces.base import Space
-from jaxnas.types import FULL_TRAINING, Array
+from jaxnas.types import Array
 
 SCALE = 0.6
 """Prior median of the length-scales of the plain presets, in units of the prior of
@@ -65,22 +65,8 @@ FEATURES: tuple[Callable[[Space], FeatureMap], ...] = (
 """Feature maps of `gp_tw2g_plus`: tree-Wasserstein on 1- and 2-grams, and Hamming."""
 
 
-class Preset(Protocol):
-    """A Gaussian-process search of a space; see the module for the arguments."""
-
-    def __call__(
-        self,
-        space: Space,
-        arch: Array | np.ndarray | None = None,
-        *,
-        init: int = 10,
-        batch: int = 1,
-        copies: bool = False,
-        extra: Sequence[FeatureMap] = (),
-        epoch: int = FULL_TRAINING,
-    ) -> Search:
-        """Returns the search."""
-        ...
+# (space, arch=None, *, init, batch, copies, extra, epoch) -> the search, see the module.
+Preset = Callable[..., Search]
 
 
 def function_classes_of(space: Space) -> Callable[[Array], Array] | None:
@@ -94,7 +80,7 @@ def function_classes_of(space: Space) -> Callable[[Array], Array] | None:
 
 
 def bananas(
-    space: Space, *, init: int = 10, batch: int = 1, epoch: int = FULL_TRAINING
+    space: Space, *, init: int = 10, batch: int = 1, epoch: int | None = None
 ) -> Search:
     """BANANAS (White et al., 2021) on path encodings, with failed trainings clipped."""
     encode = feature_maps.path_encoder(space)
@@ -110,7 +96,7 @@ def gp_tw2g_plus(
     batch: int = 1,
     copies: bool = False,
     extra: Sequence[FeatureMap] = (),
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
     select: selectors.Select = EXPLORE,
 ) -> Search:
     """The best search of the published comparisons.
@@ -126,7 +112,7 @@ def gp_tw2g_plus(
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
       extra: further feature maps.
-      epoch: the epoch to which every architecture is trained.
+      epoch: the epoch to which every architecture is trained; default: the last one.
       select: how a batch is chosen, such as `selectors.kdpp()`.
 
     Raises: `ValueError` for candidates that are not of the space.
@@ -143,7 +129,7 @@ def gp_tw2g_plus_sampled(
     batch: int = 1,
     copies: bool = False,
     extra: Sequence[FeatureMap] = (),
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
 ) -> Search:
     """`gp_tw2g_plus` over 1,000 candidates that are sampled for each step.
 
@@ -154,7 +140,7 @@ def gp_tw2g_plus_sampled(
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
       extra: further feature maps.
-      epoch: the epoch to which every architecture is trained.
+      epoch: the epoch to which every architecture is trained; default: the last one.
     """
     same = None if copies else function_classes_of(space)
     features = _features(space, FEATURES, extra)
@@ -217,7 +203,7 @@ def _over_pool(make: Callable[..., Pool]) -> Preset:
         batch: int = 1,
         copies: bool = False,
         extra: Sequence[FeatureMap] = (),
-        epoch: int = FULL_TRAINING,
+        epoch: int | None = None,
     ) -> Search:
         same = None if copies else function_classes_of(space)
         pool = make(space, arch=arch, same=same, extra=extra, scale=SCALE)

@@ -36,7 +36,7 @@ def random_search(
     space: Space,
     *,
     batch: int = 1,
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
     capacity: int | None = None,
     same: Callable[[Array], Array] | None = None,
 ) -> Search:
@@ -45,7 +45,7 @@ def random_search(
     Args:
       space: to sample from.
       batch: architectures per step.
-      epoch: the epoch to which each is trained.
+      epoch: the epoch to which each is trained; default: the last one.
       capacity: the number of evaluations of the run, if no architecture is to be
         evaluated twice; a repeat is then sampled anew, four times at most. Default:
         repeats are allowed.
@@ -55,6 +55,7 @@ def random_search(
     Raises: ValueError for sizes below 1, and for a `capacity` that the space cannot
       fill or that does not hold the run.
     """
+    epoch = FULL_TRAINING if epoch is None else epoch
     check_sizes(batch=batch, epoch=epoch)
     if capacity is not None:
         check_sizes(capacity=capacity)

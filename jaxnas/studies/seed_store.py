@@ -117,10 +117,46 @@ def run_chunks(
     return results
 
 
-def methods(folder: RunFolder) -> list[str]:
+def finished_methods(folder: RunFolder) -> list[str]:
     """Lists the methods of which a folder has chunks, in alphabetical order."""
     names = (re.fullmatch(_CHUNK, p.name) for p in (folder.path / CHUNKS).glob("*"))
     return sorted({name[1] for name in names if name})
+
+
+def other_results(
+    folder: RunFolder,
+    methods: Sequence[str],
+    num_seeds: int,
+    adapt: Adapt = lambda part: part,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Reads the results of other methods in a folder.
+
+    Methods with fewer seeds, or shorter runs, are named on the terminal and left out, as
+    they would not be comparable.
+
+    Args:
+      folder: where the chunks are.
+      methods: those that have just run.
+      num_seeds: seeds that a method must have.
+      adapt: as for `run_chunks`.
+
+    Returns: the arrays of each method by name, as `run_chunks` returns them.
+    """
+    results, console = {}, Console(stderr=True)
+    for method in finished_methods(folder):
+        if method in methods:
+            continue
+        arrays = finished(folder, method, num_seeds, adapt)
+        count = len(arrays["seed"]) if arrays else 0
+        if count == num_seeds:
+            results[method] = arrays
+            continue
+        line = (
+            f"{method} is left out: {count} of its runs in {folder.path} are as long as "
+            f"these {num_seeds}; name it as well to extend them"
+        )
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return results
 
 
 def finished(

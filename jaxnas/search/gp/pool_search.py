@@ -87,7 +87,7 @@ def bayesopt(
     candidates: CandidateMask = unseen,
     clip_below: float = float("inf"),
     capacity: int | None = None,
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
 ) -> Search:
     """Gaussian-process search with a product of kernels exp(-d / l), one for each part.
 
@@ -105,11 +105,12 @@ def bayesopt(
       capacity: None for `run` and `simulate`: arrays grow in a few stages of static size,
         which is fastest. A number of evaluations for ask and tell from Python: arrays of
         that size from the start. Both give the same posterior.
-      epoch: the epoch to which each architecture is trained.
+      epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for sizes that do not fit the pool; and by `stages` for a run
       that is longer than the pool or `capacity`.
     """
+    epoch = FULL_TRAINING if epoch is None else epoch
     num = pool.arch.shape[0]
     _validate_sizes(num, init, batch, capacity, epoch)
     rule = selectors.maximise() if select is None else select

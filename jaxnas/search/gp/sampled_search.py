@@ -51,7 +51,7 @@ def bayesopt_sampled(
     same: Callable[[Array], Array] | None = None,
     scale: float = 1.0,
     capacity: int | None = None,
-    epoch: int = FULL_TRAINING,
+    epoch: int | None = None,
 ) -> Search:
     """Gaussian-process search, as `bayesopt`, without a pool of all architectures.
 
@@ -78,12 +78,13 @@ def bayesopt_sampled(
         between random architectures times the number of parts.
       capacity: None for `run` and `simulate`, which give the state the room that the run
         needs. A number of evaluations for ask and tell from Python.
-      epoch: the epoch to which each architecture is trained.
+      epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for sizes that do not fit together or exceed the space, and for
       features that are not finite, or the same for all architectures; and by `stages` for
       a run that is longer than the space or `capacity`.
     """
+    epoch = FULL_TRAINING if epoch is None else epoch
     _validate_sizes(space, init, batch, capacity, epoch)
     embed, prior = _embedder(space, features, scale)
     propose = _default_proposals(space) if candidates is None else candidates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,34 +26,48 @@ from jaxnas.studies.comparison.settings import Config
 from jaxnas.types import Trace
 
 
-def run(
+def open_folder(
     config: Config,
     opened: Opened,
-    labels: Sequence[str],
-    make: Callable[[str], Search],
     *,
     free: Sequence[str],
     digests: Mapping[str, str] | None = None,
-) -> Outcome:
-    """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
-
-    A folder may hold finished runs of other searches with the same settings, from an
-    earlier call. They stay in the files and in what is returned.
+) -> RunFolder:
+    """Checks that the runs of a comparison can be kept in `config.out`; writes nothing.
 
     Args:
       config: on which numbers, how long, and the folder.
       opened: the table of `config`.
-      labels: names of the searches, in order.
-      make: label -> the search.
       free: fields of `config` on which no single run depends.
       digests: sha256, by name, of further tables that the searches use.
 
-    Raises: `ValueError` for bad input, before anything is compiled or written.
+    Raises: `ValueError` if the folder belongs to other settings or cannot be used.
     """
     sha256 = {"table_sha256": opened.sha256, **(digests or {})}
-    identity = _identity(config, free, sha256)
-    folder = seed_store.open_folder(config.out, identity)
-    searches = {label: make(label) for label in labels}
+    return seed_store.open_folder(config.out, _identity(config, free, sha256))
+
+
+def run(
+    config: Config,
+    opened: Opened,
+    folder: RunFolder,
+    searches: Mapping[str, Search],
+) -> Outcome:
+    """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
+
+    Finished runs of other searches in the folder, from an earlier call, stay in the files
+    and in what is returned, if they are as many and as long; the others are named.
+
+    Args:
+      config: on which numbers and how long.
+      opened: the table of `config`.
+      folder: as `open_folder` gives it.
+      searches: by the labels of their results, in order.
+
+    Raises: `ValueError` for sizes that a search cannot have, before anything is written,
+      and for a budget that pays for no evaluation.
+    """
+    labels = tuple(searches)
     steps = {
         label: _steps(config, search, opened.benchmark)
         for label, search in searches.items()
@@ -76,29 +90,8 @@ def run(
         evaluations=config.evaluations,
         adapt=adapt,
     )
-    runs |= _earlier(folder, labels, config.seeds, adapt)
+    runs |= seed_store.other_results(folder, labels, config.seeds, adapt)
     return _written(opened, folder, runs)
-
-
-def _earlier(
-    folder: RunFolder,
-    labels: Sequence[str],
-    num_seeds: int,
-    adapt: seed_store.Adapt,
-) -> dict[str, dict[str, np.ndarray]]:
-    """Reads the runs of other searches in the folder.
-
-    Args:
-      folder: the results.
-      labels: searches that have just run.
-      num_seeds: runs of a search; searches with fewer finished runs are left out.
-      adapt: cuts runs to the evaluations wanted, and drops shorter ones.
-
-    Returns: arrays by label, as `_arrays` gives them.
-    """
-    others = [m for m in seed_store.methods(folder) if m not in labels]
-    runs = {m: seed_store.finished(folder, m, num_seeds, adapt) for m in others}
-    return {m: r for m, r in runs.items() if r and len(r["seed"]) == num_seeds}
 
 
 def _arrays(
