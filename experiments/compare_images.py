@@ -16,11 +16,9 @@ on with them.
 from __future__ import annotations
 
 import os
-import queue
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments import search_images
+from experiments.common import cores
 from experiments.zero_cost import score_columns
 from jaxnas.io import files, run_folder
 from jaxnas.io.run_folder import RunFolder
@@ -99,7 +98,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     searches = files.make_folder(folder.path / "searches")
     run = partial(_search, config, searches, tasks)
     jobs = [job for job in missing if job[0] in SEARCHES]
-    _on_cores(run, jobs, config.together, keep)
+    cores.run_on_cores(run, jobs, config.together, keep)
     accuracies = _accuracies(folder, config.methods, seeds)
     _write(accuracies, seeds, tasks[seeds[0]], config, folder.path)
     return accuracies
@@ -134,10 +133,10 @@ def _validate(config: Config) -> None:
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names some more than once")
     cli.minutes(config)
-    cores = max(len(_cores()), 1)
-    if config.together > cores:
+    num_cores = max(len(cores.available_cores()), 1)
+    if config.together > num_cores:
         raise ValueError(
-            f"--together must be at most {cores}, the number of cores, not "
+            f"--together must be at most {num_cores}, the number of cores, not "
             f"{config.together}"
         )
 
@@ -191,50 +190,6 @@ def peer(method: str, task: Task, seed: int) -> float:
         valid = [m.score(x[num:], y[num:]) for m in models]
         model = SVC(C=models[int(np.argmax(valid))].C)
     return 100 * float(model.fit(x, y).score(pixels(task.test.x), task.test.y))
-
-
-def _cores() -> list[int]:
-    """The cores that this process may use; none if the system cannot tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def _on_cores(
-    run: Callable[[tuple[str, int]], float],
-    jobs: list[tuple[str, int]],
-    together: int,
-    report: Callable[[str, int, float], None],
-) -> list[float]:
-    """Runs jobs side by side, each on cores of its own.
-
-    Args:
-      run: runs a method with a seed; returns its accuracy.
-      jobs: methods and seeds.
-      together: jobs at the same time.
-      report: called with method, seed and accuracy as each job ends.
-
-    Returns: the accuracies, in the order of the jobs.
-    """
-    shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
-    for part in range(together):
-        shares.put(set(_cores()[part::together]))
-
-    def run_on_share(job: tuple[str, int]) -> float:
-        share = shares.get()
-        try:
-            if share:  # of this thread, and of the process that it starts
-                os.sched_setaffinity(0, share)
-            accuracy = run(job)
-        finally:
-            shares.put(share)
-        report(*job, accuracy)
-        return accuracy
-
-    with ThreadPoolExecutor(together) as pool:
-        futures = [pool.submit(run_on_share, job) for job in jobs]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _search(
