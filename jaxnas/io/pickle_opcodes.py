@@ -106,11 +106,15 @@ def _call(m: Machine) -> None:
 
 
 def _build(m: Machine) -> None:
-    """BUILD: gives an object its state."""
+    """BUILD: gives an object its state, and what follows the instruction if it reads on."""
     state, target = m.stack.pop(), m.stack[-1]
     # The attributes of an OrderedDict, such as the version of weights, are dropped.
-    if type(target) is not dict:
-        target.build(state)
+    if type(target) is dict:
+        return
+    target.build(state)
+    read_on = getattr(target, "read_on", None)
+    if read_on is not None:
+        read_on(m.source, m.charge)
 
 
 def _global_name(m: Machine) -> None:
