@@ -147,13 +147,19 @@ class _Unpacked:
         return b""
 
 
-def load(path: str | os.PathLike, admitted: Admitted) -> tuple[Any, str]:
+def load(
+    path: str | os.PathLike,
+    admitted: Admitted,
+    *,
+    fold: tuple[str, Callable[[dict], int]] | None = None,
+) -> tuple[Any, str]:
     """Reads a file, in memory of at most four times its size and 200 MB.
 
     Args:
       path: the file: plain, or packed by zlib, gzip or bz2.
       admitted: as for `pickles.load`; `ARRAYS` and `records` give what files of models
         need.
+      fold: as for `pickles.load`.
 
     Returns: the value, as `pickles.load` describes it, and the SHA-256 of the file.
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
@@ -168,19 +174,13 @@ def load(path: str | os.PathLike, admitted: Admitted) -> tuple[Any, str]:
             file.seek(0)
             hashed, size = HashingReader(file), path.stat().st_size
             try:
-                value = _read(_plain(hashed, start, 4 * size + _ROOM), admitted, size)
+                limit = 4 * size + _ROOM
+                source = ByteStream(_plain(hashed, start, limit), max_text=limit)
+                value = pickles.load(source, admitted, fold=fold, max_memory=limit)
+                source.finish()
             except ValueError as error:
                 _explain(path, error)
             return value, hashed.finish("")[0]
-
-
-def _read(reader: BinaryReader, admitted: Admitted, size: int) -> Any:
-    """The value of an unpacked file of which `size` bytes are on the disk."""
-    limit = 4 * size + _ROOM
-    source = ByteStream(reader, max_text=limit)
-    value = pickles.load(source, admitted, max_memory=limit)
-    source.finish()
-    return value
 
 
 def _plain(file: BinaryReader, start: bytes, max_bytes: int) -> BinaryReader:
@@ -226,4 +226,4 @@ def _explain(path: Path, error: ValueError) -> NoReturn:
     newlines, both = piece.count(b"\n"), piece.count(b"\r\n")
     if newlines == both > 4:
         reason += "; all its newlines are CR LF, so it was copied in text mode"
-    raise ValueError(f"{reason}; it is damaged or cut off: {_AGAIN}") from error
+    raise ValueError(f"{reason}; if it is damaged or cut off, {_AGAIN}") from error

@@ -24,7 +24,7 @@ from jaxnas.io import joblib_files
 from jaxnas.io.streams import named_errors, printable
 
 MODEL, CONFIG, DATA = "surrogate_model.model", "model_config.json", "data_config.json"
-_ADMITTED = {**joblib_files.ARRAYS, **x11_records.CLASSES}
+_ADMITTED = {**x11_records.CLASSES, **joblib_files.ARRAYS}
 _CURVES = {"svd_lgb": "lgb", "svd_xgb": "xgb"}
 _NUMBERS = {"lgb": str, "lgb_time": str, "xgb": bytes, "xgb_time": bytes}
 _MAX_JSON, _MAX_MEMBERS = 2**24, 1000

@@ -37,6 +37,8 @@ _READERS: dict[type, Callable[[Any, str], Forest]] = {
 }
 _LIBRARY = {str: "lgb", bytes: "xgb"}
 MAX_COMPONENTS = 100
+LARGEST = 1e9
+"""Limit on parameters and predictions, so that curves are finite in float32."""
 # Rows of V^T are orthonormal, and the kernel's covariance is that of its rows, to this.
 _TOLERANCE = 1e-5
 
@@ -99,14 +101,15 @@ def numbers(
         raise ValueError(
             f"{what}: wanted numbers ({wanted}), found {found.dtype} {found.shape}"
         )
-    if not np.isfinite(found).all():
-        raise ValueError(f"{what} has numbers that are not finite")
+    if not (np.abs(found) < LARGEST).all():  # of NaN as well
+        raise ValueError(f"{what} has numbers that are not finite, or above {LARGEST:g}")
     return found.astype(dtype)
 
 
 def booster(value: Any, what: str) -> str | bytes:
     """The model inside a pickled booster: LightGBM's text, or XGBoost's bytes."""
-    handle = fields_of(value, "Booster", what).get("handle")
+    fields = fields_of(value, "Booster", what)
+    handle = fields.get("handle", fields.get("_handle"))  # LightGBM 4
     if type(handle) not in _READERS:
         raise ValueError(f"{what} has no trained model")
     return handle
@@ -114,7 +117,12 @@ def booster(value: Any, what: str) -> str | bytes:
 
 def forest(handle: str | bytes, what: str) -> Forest:
     """The trees of a model; `what` begins the errors."""
-    return _READERS[type(handle)](handle, what)
+    found = _READERS[type(handle)](handle, what)
+    leaves = np.where(found.feature < 0, np.abs(found.value), 0)
+    # Each tree adds its largest leaf at most.
+    if abs(found.base) + np.maximum.reduceat(leaves, found.start[:-1]).sum() > LARGEST:
+        raise ValueError(f"{what} can predict numbers above {LARGEST:g}")
+    return found
 
 
 def member(value: Any, known: dict[str, Member]) -> Member:
