@@ -112,7 +112,9 @@ def test_nb301(tmp_path):
     assert found.seconds.tolist() == [101, 102, 100]
     np.testing.assert_array_equal(found.arch[2], darts.canonical(archs[0]))
     np.testing.assert_array_equal(found.curves[2], curves[0])
-    np.testing.assert_array_equal(found.curves[0], np.r_[curves[1], [curves[1][-1]] * 38])
+    np.testing.assert_array_equal(
+        found.curves[0], np.r_[curves[1], [curves[1][-1]] * 38]
+    )
     digest = found.sha256
     path.write_text(json.dumps(content | {"runtime": 1.0}))
     assert curve_logs.read_nb301(tmp_path).sha256 != digest

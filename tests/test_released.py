@@ -14,6 +14,7 @@ from jaxnas.benchmarks.importers import x11
 from jaxnas.curves import released_model
 from jaxnas.io import npz
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 CURVES = {
     "e2e_nb211_svd_lgb": "nb211_x",
     "e2e_nb311_svd_lgb": "darts_x",
@@ -328,3 +329,38 @@ def test_files_of_our_own_are_the_same_surrogate(releases, tmp_path, name):
     npz.save_arrays(path, arrays, {**manifest, "version": 2})
     with pytest.raises(ValueError, match="version 1, found .* version 2"):
         released_files.load(path)
+
+
+def boosters(library, rounds):
+    if library == "lgb":
+        lightgbm = pytest.importorskip("lightgbm")
+        return lightgbm.LGBMRegressor(n_estimators=rounds, n_jobs=1, verbose=-1)
+    xgboost = pytest.importorskip("xgboost")
+    return xgboost.XGBRegressor(n_estimators=rounds, n_jobs=1, base_score=0.0)
+
+
+@pytest.mark.parametrize("library", ["lgb", "xgb"])
+def test_folders_that_present_libraries_write(x64, tmp_path, library):
+    joblib = pytest.importorskip("joblib")
+    multioutput = pytest.importorskip("sklearn.multioutput")
+    from scipy.stats import gaussian_kde
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 5, (120, 6)).astype(float)
+    curves = 90 + cells @ rng.normal(0, 1, (6, 200)) + rng.normal(0, 1, (120, 200))
+    u, s, vt = np.linalg.svd(curves, full_matrices=False)
+    scaler = StandardScaler().fit(u[:, :3])
+    labels = scaler.transform(u[:, :3])
+    chain = multioutput.RegressorChain(boosters(library, 8)).fit(cells, labels)
+    kernel = gaussian_kde(rng.normal(0, 1, (200, 400)))
+    path = tmp_path / "ensemble_member_0" / x11.MODEL
+    path.parent.mkdir()
+    path.with_name(x11.CONFIG).write_text(json.dumps({"model": f"svd_{library}"}))
+    joblib.dump([chain, scaler, s, vt, 3, kernel], path, compress=("zlib", 1))
+    params = x11.surrogate(x11.read(tmp_path))
+    wanted = (scaler.inverse_transform(chain.predict(cells)) * s[:3]) @ vt[:3]
+    found = released_model.predict_mean(params, cells)
+    # XGBoost is in float32, and scikit-learn gives it its own predictions in float64.
+    np.testing.assert_allclose(found, wanted, rtol=1e-9 if library == "lgb" else 1e-6)
+    np.testing.assert_allclose(params.kernel.rows, kernel.dataset.T)

@@ -70,6 +70,10 @@ def save(path: str | os.PathLike, released: Released) -> None:
 def load(path: str | os.PathLike) -> Released:
     """Reads what `save` wrote.
 
+    Args:
+      path: the npz file.
+
+    Returns: the same surrogate: every number is the one that the release has.
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged, of
       another format or version, or an array is not the one that was written.
     """
@@ -87,20 +91,34 @@ def load(path: str | os.PathLike) -> Released:
 
 
 def _sha256(value: np.ndarray) -> str:
-    """The SHA-256 of an array's shape, dtype and content."""
+    """The SHA-256 of an array's dtype, shape and content, in hexadecimal."""
     header = f"{value.dtype.str} {value.shape} ".encode()
     return hashlib.sha256(header + np.ascontiguousarray(value).tobytes()).hexdigest()
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, str]) -> None:
-    """Raises `ValueError` that names the first array that differs from the manifest."""
+    """Compares arrays with the manifest.
+
+    Args:
+      arrays: by name.
+      wanted: the SHA-256 of each, by name.
+
+    Raises: `ValueError` that names the first array that differs, is missing or unknown.
+    """
     for name in sorted({*arrays, *wanted}):
         if name not in arrays or _sha256(arrays[name]) != wanted.get(name):
             raise ValueError(f"the array {printable(name)} is damaged or missing")
 
 
 def _released(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Released:
-    """The surrogate of a file whose arrays have been compared with the manifest."""
+    """Builds the surrogate.
+
+    Args:
+      arrays: of the file, compared with the manifest.
+      manifest: as `save` writes it.
+
+    Raises: `ValueError` for a benchmark that there is not, and as `_forests`.
+    """
     kind = Kind(**manifest["kind"])
     if kind.epochs and KINDS.get((manifest["num_features"], kind.epochs)) != kind:
         raise ValueError(f"no benchmark is {printable(kind.name)} with its sizes")
@@ -154,7 +172,15 @@ def _member(
 
 
 def _forest_arrays(found: Sequence[Forest]) -> dict[str, np.ndarray]:
-    """Arrays of forests: their nodes one after another, and where each forest begins."""
+    """The arrays of forests, by name.
+
+    Args:
+      found: f forests of one or more trees.
+
+    Returns: for each field of `Forest` the nodes' values of all forests, one after
+      another; `trees`, the nodes of each tree; `num_trees` (f,) of each forest; sets of
+      categories, flat, and their shapes (f, 2); and the forests' numbers (f,).
+    """
     arrays = {
         f"forest/{name}": np.concatenate([getattr(f, name) for f in found])
         for name in _NODES
@@ -176,7 +202,14 @@ def _forest_arrays(found: Sequence[Forest]) -> dict[str, np.ndarray]:
 
 
 def _forests(arrays: dict[str, np.ndarray]) -> list[Forest]:
-    """The inverse of `_forest_arrays`; `ValueError` for what does not form trees."""
+    """The inverse of `_forest_arrays`.
+
+    Args:
+      arrays: of the file.
+
+    Raises: `ValueError` for nodes that do not form trees, and for numbers that are not
+      finite.
+    """
     given = {name: arrays[f"forest/{name}"] for name in (*_NODES, "trees")}
     shapes = arrays["forest/category_shape"]
     num_trees = np.cumsum(arrays["forest/num_trees"])[:-1]

@@ -62,7 +62,15 @@ def encode(
 
 
 def _readers(space: str, num_features: int) -> dict[str, Callable[[Any], np.ndarray]]:
-    """Functions that read each notation of a space as features (d,) float64."""
+    """The notations of a space.
+
+    Args:
+      space: its name.
+      num_features: d, of the surrogate.
+
+    Returns: by name of the notation, a function of an architecture in that notation that
+      returns its features (d,) float64.
+    """
     vector = lambda config: _vector(config, num_features)  # noqa: E731
     if space == "darts":
         notations = {name: _darts(name) for name in darts_text.READERS}
@@ -73,10 +81,17 @@ def _readers(space: str, num_features: int) -> dict[str, Callable[[Any], np.ndar
 
 
 def _darts(representation: str) -> Callable[[Any], np.ndarray]:
-    """A reader of one notation of DARTS; training settings of a dictionary are kept."""
+    """A reader of one notation of DARTS.
+
+    The surrogate's features are those of the architecture, and constants of how the
+    benchmark trains; a dictionary of hyper-parameters may have other values of these.
+
+    Args:
+      representation: a key of `darts_text.READERS`.
+    """
 
     def read(config: Any) -> np.ndarray:
-        arch = darts_text.read(config, representation)
+        arch = jnp.asarray(darts_text.read(config, representation))
         settings = {}
         if representation == "configspace":
             given = getattr(config, "get_dictionary", None)
@@ -100,7 +115,15 @@ def _nasbench201(config: Any) -> np.ndarray:
 
 
 def _vector(config: Any, num_features: int) -> np.ndarray:
-    """A vector of features; `ValueError` unless it is (d,) or (1, d) and finite."""
+    """Features that are given as they are.
+
+    Args:
+      config: (d,) or (1, d) numbers.
+      num_features: d.
+
+    Returns: (d,) float64.
+    Raises: `ValueError` for another shape, and for numbers that are not finite.
+    """
     try:
         found = np.asarray(config, np.float64)
     except (TypeError, ValueError):

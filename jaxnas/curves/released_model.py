@@ -78,7 +78,8 @@ def pack_members(
     """
     stacked = [jnp.asarray(np.stack(x), float) for x in (mean, scale, singular, right)]
     packed = tuple(tuple(packing.pack(f) for f in chain) for chain in chains)
-    return ImportedSurrogate(packed, *stacked, kernel=kernel and _pack_kernel(kernel))
+    noise_kernel = None if kernel is None else _pack_kernel(kernel)
+    return ImportedSurrogate(packed, *stacked, kernel=noise_kernel)
 
 
 def _pack_kernel(kernel: _HostKernel) -> NoiseKernel:
@@ -138,9 +139,7 @@ def noise(
         raise ValueError("this surrogate was saved without a noise kernel")
     key_row, key_mode = jax.random.split(key)
     rows = kernel.rows[jax.random.randint(key_row, (num,), 0, len(kernel.rows))]
-    modes = jax.random.normal(
-        key_mode, (num, kernel.root.shape[1]), kernel.root.dtype
-    )
+    modes = jax.random.normal(key_mode, (num, kernel.root.shape[1]), kernel.root.dtype)
     smooth = kernel.factor * jnp.matmul(modes, kernel.root.T, precision="highest")
     if reference:
         return halved(rows + smooth)

@@ -22,8 +22,8 @@ from jaxnas.io import pickles
 from jaxnas.io.pickle_machine import Admitted
 from jaxnas.io.streams import (
     BinaryReader,
-    Bz2Reader,
     ByteStream,
+    Bz2Reader,
     HashingReader,
     named_errors,
     printable,
@@ -208,7 +208,9 @@ def _plain(file: BinaryReader, start: bytes, max_bytes: int) -> BinaryReader:
             )
     begin = " ".join(f"{byte:02x}" for byte in start[:4]) or "nothing"
     if start.startswith(_RECODED):
-        raise ValueError(f"it was re-encoded as text (it begins with {begin}): {_AGAIN}")
+        raise ValueError(
+            f"it was re-encoded as text (it begins with {begin}): {_AGAIN}"
+        )
     raise ValueError(
         f"it is not a pickle, which begins with 80: it begins with {begin} "
         f"({printable(start.decode('latin1'))}): {_AGAIN}"

@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol
 
 _CHUNK = 2**20  # bytes of a piece
 MAX_TEXT = 2**24
-"""Bytes of one text, unless the caller says otherwise; benchmark files come nowhere near."""
+"""Bytes of one text by default; nothing in benchmark files comes near."""
 # The names of the official files end in the last six digits of their MD5. This has been
 # checked for v1_1, whose MD5 is 55e847143ce1f7c2d89b676f6b096897.
 _NAME_WITH_MD5 = re.compile(r"NAS-Bench-201-v\d+_\d+-([0-9a-f]{6})\.pth")

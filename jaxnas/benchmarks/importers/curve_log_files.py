@@ -23,7 +23,15 @@ _MAX_JSON = 2**24
 def pickled_dict(
     path: str | os.PathLike, fold: tuple[str, Callable[[dict], int]] | None = None
 ) -> tuple[dict, str]:
-    """A dict of a pickle, and the SHA-256 of the file; `fold` as for `pickles.load`."""
+    """Reads a pickle that is a dict.
+
+    Args:
+      path: the file.
+      fold: as for `pickles.load`: removes what is not needed while it is read.
+
+    Returns: the dict, and the SHA-256 of the file.
+    Raises: `ValueError` if it is missing, damaged, or holds anything else.
+    """
     content, digest = joblib_files.load(path, joblib_files.ARRAYS, fold=fold)
     if type(content) is not dict or not content:
         raise ValueError(f"{path}: wanted a dict by cell, found {printable(content)}")
@@ -31,7 +39,15 @@ def pickled_dict(
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a folder by a pattern, sorted; `ValueError` if there is none."""
+    """Finds files by a pattern.
+
+    Args:
+      folder: is searched with all folders in it.
+      pattern: as `Path.rglob` takes it.
+
+    Returns: the files, sorted by path.
+    Raises: `ValueError` if there is no such folder or file.
+    """
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise ValueError(f"{what}: {folder}")
@@ -43,7 +59,16 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def json_object(path: Path, folder: Path, hashed: Any) -> dict[str, Any]:
-    """A JSON object of a file, whose name and SHA-256 are added to `hashed`."""
+    """Reads a file that is a JSON object.
+
+    Args:
+      path: the file.
+      folder: that all files are in.
+      hashed: a hash of hashlib, to which the file's path in `folder` and its SHA-256 are
+        added as one line.
+
+    Raises: `ValueError` for other files, and for those of more than 16 MiB.
+    """
     with named_errors(path), open(path, "rb") as file:
         raw = file.read(_MAX_JSON + 1)
         if len(raw) > _MAX_JSON:
@@ -78,9 +103,8 @@ def curve_of(values: Any, epochs: int, *, shorter: bool = False) -> np.ndarray:
         raise ValueError(
             f"its learning curve has the shape {curve.shape}, where {epochs} were wanted"
         )
-    if not np.isfinite(curve).all():
-        raise ValueError(
-            f"its learning curve is not finite after {1 + int(np.argmin(np.isfinite(curve)))}"
-            " epochs"
-        )
+    finite = np.isfinite(curve)
+    if not finite.all():
+        epoch = 1 + int(np.argmin(finite))
+        raise ValueError(f"its learning curve is not finite after {epoch} epochs")
     return np.pad(curve, (0, epochs - len(curve)), mode="edge")

@@ -24,7 +24,7 @@ import numpy as np
 from jaxnas.benchmarks.importers import curve_log_files as files
 from jaxnas.benchmarks.importers.nb101_hashes import HashedCells
 from jaxnas.io.streams import named_errors, printable
-from jaxnas.spaces import darts, darts_formats, nasbench201, nlp_formats
+from jaxnas.spaces import darts_formats, nasbench201, nlp_formats
 
 # Bytes of a list's entry and of a dict's, as the pickle reader counts them.
 _ITEM, _ENTRY = 40, 128
@@ -36,7 +36,9 @@ class CurveLogs(NamedTuple):
     """Learning curves of n trained architectures."""
 
     space: str
-    arch: np.ndarray  # (n, d) int32, in canonical form where the space has one
+    arch: (
+        np.ndarray
+    )  # (n, d) int32; of DARTS in canonical form, of NLP as the file has it
     curves: np.ndarray  # (n, e) float64, the value after 1 to e epochs
     unit: str  # of the curves
     further: np.ndarray  # (n, a) float64, measured features that the surrogate takes
@@ -56,9 +58,7 @@ class _Training(NamedTuple):
     seconds: float
 
 
-def read_nb201(
-    path: str | os.PathLike, *, dataset: str = "cifar10-valid"
-) -> CurveLogs:
+def read_nb201(path: str | os.PathLike, *, dataset: str = "cifar10-valid") -> CurveLogs:
     """Reads the curves of NAS-Bench-201 in percent of the validation images.
 
     Args:
@@ -136,7 +136,7 @@ def read_nb301(folder: str | os.PathLike) -> CurveLogs:
             content = files.json_object(path, folder, hashed)
             with named_errors(path):
                 config = content["optimized_hyperparamater_config"]  # sic
-                arch = darts.canonical(darts_formats.from_config(config))
+                arch = darts_formats.from_config(config)
                 curve = files.curve_of(
                     content["learning_curves"]["Train/val_accuracy"],
                     NB301_EPOCHS,
@@ -144,7 +144,7 @@ def read_nb301(folder: str | os.PathLike) -> CurveLogs:
                 )
                 stratum = str(path.parent.relative_to(folder))
                 seconds = float(content.get("runtime", np.nan))
-                yield _Training(np.asarray(arch), curve, _none(), stratum, seconds)
+                yield _Training(arch, curve, _none(), stratum, seconds)
 
     found = _logs("darts", "percent", trainings(), "")
     return found._replace(sha256=hashed.hexdigest())

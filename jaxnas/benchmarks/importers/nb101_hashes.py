@@ -23,9 +23,7 @@ class HashedCells(NamedTuple):
     accuracy: dict[int, np.ndarray]  # (n,) fractions by epochs; NaN: no run of them
 
 
-def read(
-    path: str | os.PathLike, *, progress: Progress | None = None
-) -> HashedCells:
+def read(path: str | os.PathLike, *, progress: Progress | None = None) -> HashedCells:
     """Reads the cells of NAS-Bench-101 and their hashes from its file.
 
     The accuracies are those on the validation images at the end of training, means over

@@ -112,6 +112,11 @@ def read(folder: str | os.PathLike) -> Released:
 def surrogate(released: Released) -> released_model.ImportedSurrogate:
     """Packs the curve model of a release for evaluation, as arrays on the device.
 
+    Noise is drawn from the kernel of the first member, as the published program does.
+
+    Args:
+      released: from `read`.
+
     Raises: `ValueError` for a model of one number.
     """
     if not released.members:
@@ -127,7 +132,10 @@ def surrogate(released: Released) -> released_model.ImportedSurrogate:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    """The members' files, in the order of their names."""
+    """The members' files, in the order of their names.
+
+    Raises: `ValueError` that names the folder if it is missing or has no such file.
+    """
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise ValueError(f"{what}: {folder}")
@@ -142,7 +150,10 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def _bytes(path: Path) -> bytes:
-    """The content of a small file."""
+    """The content of a file beside a model.
+
+    Raises: `ValueError` that names it if it is missing or has more than 16 MiB.
+    """
     with named_errors(path):
         if not path.is_file():
             raise ValueError("no such file: each model has one beside it")
@@ -175,6 +186,9 @@ def _read_curves(
       model: the model's name in its configuration.
       config: the configuration.
       sources: gets the SHA-256 of each file.
+
+    Raises: `ValueError` that names the file for one that is damaged, of another kind, or
+      does not fit the first one.
     """
     members: dict[str, Member] = {}
     for path in paths:
@@ -200,7 +214,15 @@ def _read_curves(
 
 
 def _check_member(member: Member, model: str, config: dict[str, Any]) -> None:
-    """Raises `ValueError` unless a member is of a known space and as configured."""
+    """Checks that a member is of a known benchmark and as it was configured.
+
+    Args:
+      member: its parts already fit together.
+      model: `svd_lgb` or `svd_xgb`.
+      config: hyper-parameters, from the first member's file.
+
+    Raises: `ValueError` that lists the known benchmarks, or names the hyper-parameter.
+    """
     shape = member.chain[0].num_features, member.right.shape[1]
     if shape not in KINDS:
         known = "; ".join(f"{k.name}: {d}, {e}" for (d, e), k in KINDS.items())
@@ -220,7 +242,11 @@ def _check_member(member: Member, model: str, config: dict[str, Any]) -> None:
 
 
 def _check_same(member: Member, first: Member) -> None:
-    """Raises `ValueError` unless a member has the shapes of the first one."""
+    """Compares the sizes of a member with those of the first one.
+
+    Raises: `ValueError` if features, components, epochs or having a kernel differ, as
+      curves of such members cannot be averaged.
+    """
     shapes = [
         (m.chain[0].num_features, *m.right.shape, m.kernel is None)
         for m in (member, first)
@@ -235,7 +261,17 @@ def _check_same(member: Member, first: Member) -> None:
 def _read_numbers(
     paths: list[Path], model: str, config: dict[str, Any], sources: dict[str, str]
 ) -> Released:
-    """Reads the members of a model of one number; arguments as `_read_curves`."""
+    """Reads the members of a model of one number, each distinct one once.
+
+    Args:
+      paths: of the members.
+      model: the model's name in its configuration.
+      config: the configuration.
+      sources: gets the SHA-256 of each file.
+
+    Raises: `ValueError` that names the file for one that is damaged, of another library,
+      or does not have the 56 features of DARTS.
+    """
     forests: dict[str | bytes, Forest] = {}
     for path in paths:
         value, sources[str(path)] = joblib_files.load(path, _ADMITTED)

@@ -71,6 +71,8 @@ def fields_of(value: Any, kind: str, what: str) -> dict[str, Any]:
       value: the object.
       kind: the name of the class that it must be of.
       what: what it is, for the message.
+
+    Raises: `ValueError` for an object of another class, and for other values.
     """
     if not isinstance(value, Record) or value.kind != kind:
         found = value.kind if isinstance(value, Record) else printable(value)
@@ -89,7 +91,9 @@ def numbers(
       what: what it is, for messages.
       dtype: what the numbers become; integers must be integers.
 
-    Returns: the array, in a new place in memory.
+    Returns: a copy, of `dtype`.
+    Raises: `ValueError` for another shape or type, and for numbers that are not finite or
+      not below `LARGEST`.
     """
     found = joblib_files.array_of(value)
     kinds = "iu" if dtype is np.int64 else "fiu"
@@ -102,21 +106,39 @@ def numbers(
             f"{what}: wanted numbers ({wanted}), found {found.dtype} {found.shape}"
         )
     if not (np.abs(found) < LARGEST).all():  # of NaN as well
-        raise ValueError(f"{what} has numbers that are not finite, or above {LARGEST:g}")
+        raise ValueError(
+            f"{what} has numbers that are not finite, or above {LARGEST:g}"
+        )
     return found.astype(dtype)
 
 
 def booster(value: Any, what: str) -> str | bytes:
-    """The model inside a pickled booster: LightGBM's text, or XGBoost's bytes."""
+    """The model inside a pickled booster.
+
+    Args:
+      value: a `Booster` of LightGBM or XGBoost.
+      what: what it is, for messages.
+
+    Returns: LightGBM's text, or XGBoost's bytes.
+    Raises: `ValueError` for anything else, and for a booster that was not trained.
+    """
     fields = fields_of(value, "Booster", what)
     handle = fields.get("handle", fields.get("_handle"))  # LightGBM 4
-    if type(handle) not in _READERS:
+    if not isinstance(handle, str | bytes):
         raise ValueError(f"{what} has no trained model")
     return handle
 
 
 def forest(handle: str | bytes, what: str) -> Forest:
-    """The trees of a model; `what` begins the errors."""
+    """The trees of a model.
+
+    Args:
+      handle: LightGBM's text, or XGBoost's bytes.
+      what: begins the messages.
+
+    Raises: `ValueError` for a model that is damaged or not supported, and for one that
+      can predict numbers above `LARGEST`.
+    """
     found = _READERS[type(handle)](handle, what)
     leaves = np.where(found.feature < 0, np.abs(found.value), 0)
     # Each tree adds its largest leaf at most.
@@ -157,11 +179,17 @@ def member(value: Any, known: dict[str, Member]) -> Member:
 
 
 def _handles(value: Any) -> list[str | bytes]:
-    """The models (k) of a `RegressorChain` in natural order."""
+    """The models of a `RegressorChain`, k of them, of one library.
+
+    Raises: `ValueError` for another order than the natural one, in which each regressor
+      has the predictions of those before it, and for regressors that are not trained.
+    """
     fields = fields_of(value, "RegressorChain", "the regressors")
     estimators = fields.get("estimators_")
     if type(estimators) is not list or not 0 < len(estimators) <= MAX_COMPONENTS:
-        raise ValueError("the regressor chain is not trained, or has too many regressors")
+        raise ValueError(
+            "the regressor chain is not trained, or has too many regressors"
+        )
     order = numbers(fields.get("order_"), (len(estimators),), "order_", dtype=np.int64)
     if not np.array_equal(order, np.arange(len(estimators))):
         raise ValueError(
@@ -179,7 +207,11 @@ def _handles(value: Any) -> list[str | bytes]:
 
 
 def _chain(handles: list[str | bytes]) -> tuple[Forest, ...]:
-    """The trees of each component; forest j must have j features more than the first."""
+    """The trees of each of k models.
+
+    Raises: `ValueError` unless model j has j features more than the first one: the
+      predictions of those before it.
+    """
     chain = tuple(forest(h, f"component {j}") for j, h in enumerate(handles))
     for j, found in enumerate(chain):
         if found.num_features != chain[0].num_features + j:
@@ -191,7 +223,10 @@ def _chain(handles: list[str | bytes]) -> tuple[Forest, ...]:
 
 
 def _scaler(value: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale (k,) of a `StandardScaler`."""
+    """Mean and scale (k,) of a `StandardScaler` of k columns.
+
+    Raises: `ValueError` if it does not do both, or a scale is not positive.
+    """
     fields = fields_of(value, "StandardScaler", "the scaler")
     if fields.get("with_mean") is not True or fields.get("with_std") is not True:
         raise ValueError("the scaler does not both centre and scale")
@@ -203,7 +238,17 @@ def _scaler(value: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _components(s: Any, vt: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first k singular values (k,) and right singular vectors (k, e)."""
+    """The first k components of a singular value decomposition.
+
+    Args:
+      s: the array of all singular values.
+      vt: the array of all right singular vectors, in rows.
+      k: how many are used.
+
+    Returns: singular values (k,) and right singular vectors (k, e).
+    Raises: `ValueError` unless the values are positive and descending, and the vectors
+      orthonormal.
+    """
     right = numbers(vt, (None, None), "the right singular vectors")
     singular = numbers(s, (len(right),), "the singular values")
     if not k <= min(right.shape):
@@ -217,7 +262,15 @@ def _components(s: Any, vt: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _kernel(value: Any, epochs: int) -> Kernel:
-    """The kernel density of residuals; `epochs` is the length of the curves."""
+    """The kernel density of residuals.
+
+    Args:
+      value: a `gaussian_kde`.
+      epochs: e, the length of the curves.
+
+    Raises: `ValueError` for another length, and unless the covariance is that of the
+      residuals times the bandwidth squared.
+    """
     fields = fields_of(value, "gaussian_kde", "the noise kernel")
     rows = numbers(fields.get("dataset"), (epochs, None), "the kernel's dataset").T
     covariance = numbers(
