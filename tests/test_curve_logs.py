@@ -50,6 +50,10 @@ def test_nb201(tmp_path):
     assert found.seconds.tolist() == [500, 500] and found.unit == "percent"
     other = curve_logs.read_nb201(path, dataset="cifar10")
     assert not np.array_equal(other.curves, found.curves)
+    entry = {"eval_acc1es": [1.0, 2.0], "other": [0.0] * 62, "cost_info": {}}
+    lists = [value for value in entry.values() if type(value) is list]
+    assert curve_logs.without_other_lists(entry) == 64 * 40 // 128
+    assert lists == [[], []] and entry["eval_acc1es"].tolist() == [1, 2]
     message = refused(curve_logs.read_nb201, path, dataset="cifar100")
     assert str(path) in message and CELLS[0][:20] in message
     content[CELLS[1]]["cifar10-valid"]["eval_acc1es"].pop()
@@ -179,9 +183,12 @@ def test_strata_are_split_by_themselves():
     found = splits.split(arch, seed=0, stratum=stratum)
     for name, sizes in (("rs", [80, 10, 10]), ("de", [24, 3, 3])):
         assert [(stratum[part] == name).sum() for part in found] == sizes
-    both = np.r_[arch, arch[:5]]
-    found = splits.split(both, seed=0, stratum=np.r_[stratum, ["bananas"] * 5])
-    for part in found:
+    # Found once more by another optimiser, whose name comes later: nothing moves.
+    both = splits.split(
+        np.r_[arch, arch[:5]], seed=0, stratum=np.r_[stratum, ["tpe"] * 5]
+    )
+    for part, before in zip(both, found, strict=True):
+        np.testing.assert_array_equal(part[part < 130], before)
         assert set(part[part >= 130] - 130) == set(part[part < 5])
 
 

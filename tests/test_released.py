@@ -9,9 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks import load_ensemble, released_files
+from jaxnas.benchmarks import (
+    load_ensemble,
+    released,
+    released_files,
+    released_inputs,
+)
 from jaxnas.benchmarks.importers import x11
-from jaxnas.curves import released_model
+from jaxnas.curves import packing, released_model
 from jaxnas.io import npz
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -310,6 +315,50 @@ def test_folders_that_are_wrong(folder, tmp_path):
     assert "save_model" in refused(tmp_path / "old")
 
 
+def test_regressors_in_another_order_are_refused(folder, tmp_path):
+    path = tmp_path / "ensemble_member_0" / x11.MODEL
+    source = folder / "e2e_nb211_svd_xgb/ensemble_member_0"
+    shutil.copytree(source, path.parent)
+    data, order = path.read_bytes(), np.arange(5)
+    assert data.count(order.tobytes()) == 1
+    path.chmod(0o644)
+    path.write_bytes(data.replace(order.tobytes(), order[[1, 0, 2, 3, 4]].tobytes()))
+    with pytest.raises(ValueError, match=r"order \[1, 0, 2, 3, 4\]"):
+        x11.read(tmp_path)
+
+
+def test_noise_has_the_sign_of_curve_minus_reconstruction(releases):
+    params = x11.surrogate(releases["e2e_nb211_svd_lgb"])
+    rows = np.asarray(params.kernel.rows) + 10
+    params = params._replace(kernel=params.kernel._replace(rows=rows))
+    draws = np.asarray(released_model.noise(params, jax.random.key(1), 500))
+    np.testing.assert_allclose(draws.mean(0), -rows.mean(0), atol=0.5)
+
+
+def test_features_are_rounded_down(oracle, texts):
+    kind = x11.KINDS[56, 98]
+    for i in range(3):
+        pairs = genotype(texts["darts_genotypes"][i])
+        given = released_inputs.encode(kind, 56, pairs, "genotype", "darts")
+        wanted = packing.round_down(oracle["darts_x"][i], np.float32)
+        assert given.dtype == np.float32
+        np.testing.assert_array_equal(given, wanted)
+
+
+def test_reference_noise_is_added_to_the_first_member(releases, texts):
+    release = releases["e2e_nb211_svd_lgb"]
+    (member,) = release.members
+    other = member._replace(mean=member.mean * 1.2, digest="other")
+    release = release._replace(members=(member, other))
+    ask = texts["nb211_arch_str"][0], "arch_str"
+    for reference in (False, True):
+        model = released.ReleasedEnsemble(release, jax.random.key(0), reference)
+        mean = model.predict(*ask, search_space="nb201")
+        noisy = model.predict(*ask, with_noise=True, search_space="nb201")
+        # The second member predicts curves that are a fifth higher.
+        assert (np.abs(noisy - mean).mean() > 4) == reference
+
+
 @pytest.mark.parametrize("name", [*CURVES, "e2e_runtime_lgb"])
 def test_files_of_our_own_are_the_same_surrogate(releases, tmp_path, name):
     path, release = tmp_path / "own.npz", releases[name]
@@ -328,6 +377,18 @@ def test_files_of_our_own_are_the_same_surrogate(releases, tmp_path, name):
         released_files.load(path)
     npz.save_arrays(path, arrays, {**manifest, "version": 2})
     with pytest.raises(ValueError, match="version 1, found .* version 2"):
+        released_files.load(path)
+
+
+def test_files_of_our_own_hold_trees(releases, tmp_path):
+    path = tmp_path / "own.npz"
+    released_files.save(path, releases["e2e_runtime_lgb"])
+    arrays, manifest = npz.load_arrays(path)
+    arrays["forest/left"][0] = 0  # the root is its own child
+    digest = released_files.sha256_of(arrays["forest/left"])
+    manifest["sha256"]["forest/left"] = digest
+    npz.save_arrays(path, arrays, manifest)
+    with pytest.raises(ValueError, match="cycle"):
         released_files.load(path)
 
 

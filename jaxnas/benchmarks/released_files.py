@@ -62,7 +62,7 @@ def save(path: str | os.PathLike, released: Released) -> None:
         "config": released.config,
         "sources": released.sources,
         "members": [{"library": m.library, "digest": m.digest} for m in members],
-        "sha256": {name: _sha256(value) for name, value in arrays.items()},
+        "sha256": {name: sha256_of(value) for name, value in arrays.items()},
     }
     npz.save_arrays(path, arrays, manifest)
 
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike) -> Released:
         return _released(arrays, manifest)
 
 
-def _sha256(value: np.ndarray) -> str:
+def sha256_of(value: np.ndarray) -> str:
     """The SHA-256 of an array's dtype, shape and content, in hexadecimal."""
     header = f"{value.dtype.str} {value.shape} ".encode()
     return hashlib.sha256(header + np.ascontiguousarray(value).tobytes()).hexdigest()
@@ -106,7 +106,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, str]) -> None
     Raises: `ValueError` that names the first array that differs, is missing or unknown.
     """
     for name in sorted({*arrays, *wanted}):
-        if name not in arrays or _sha256(arrays[name]) != wanted.get(name):
+        if name not in arrays or sha256_of(arrays[name]) != wanted.get(name):
             raise ValueError(f"the array {printable(name)} is damaged or missing")
 
 

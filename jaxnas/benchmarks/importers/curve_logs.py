@@ -77,7 +77,7 @@ def read_nb201(path: str | os.PathLike, *, dataset: str = "cifar10-valid") -> Cu
                 epoch = of_dataset.get("cost_info", {}).get("train_time", np.nan)
                 yield _Training(arch, curve, _none(), "", epoch * NB201_EPOCHS)
 
-    content, digest = files.pickled_dict(path, ("eval_acc1es", _without_other_lists))
+    content, digest = files.pickled_dict(path, ("eval_acc1es", without_other_lists))
     with named_errors(path):
         return _logs("nasbench201", "percent", trainings(content), digest)
 
@@ -189,7 +189,7 @@ def _none() -> np.ndarray:
     return np.zeros(0)
 
 
-def _without_other_lists(entry: dict) -> int:
+def without_other_lists(entry: dict) -> int:
     """Keeps the curve of a training as an array, and empties its other lists.
 
     Returns: how many entries of a dict need the memory that is free again.
