@@ -380,6 +380,22 @@ def test_files_of_our_own_are_the_same_surrogate(releases, tmp_path, name):
         released_files.load(path)
 
 
+def test_the_command_that_converts(folder, tmp_path, capsys):
+    from experiments import import_surrogate
+
+    out, source = f"{tmp_path / 'own.npz'}", f"{folder / 'e2e_nb211_svd_lgb'}"
+    import_surrogate.main(import_surrogate.Config(source, out))
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out}: nb211, svd_lgb, curves of 200 epochs in percent, 2 members, 1 of them "
+        "distinct, 320 residuals"
+    ]
+    assert load_ensemble(out).released.num_files == 2
+    import_surrogate.main(import_surrogate.Config(f"{folder / 'e2e_runtime_lgb'}", out))
+    assert "one number in seconds, 1 members" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="ends in .npz"):
+        import_surrogate.main(import_surrogate.Config(source, "own"))
+
+
 def test_files_of_our_own_hold_trees(releases, tmp_path):
     path = tmp_path / "own.npz"
     released_files.save(path, releases["e2e_runtime_lgb"])
