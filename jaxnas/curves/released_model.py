@@ -83,12 +83,21 @@ def pack_members(
 
 
 def _pack_kernel(kernel: _HostKernel) -> NoiseKernel:
-    """The kernel with its covariance as a root, without the modes that are zero."""
-    values, vectors = np.linalg.eigh(kernel.covariance / kernel.factor**2)
-    used = values > _SMALLEST_MODE * values.max()
-    root = vectors[:, used] * np.sqrt(values[used])
+    """The kernel with a root of its rows' covariance."""
+    root = covariance_root(kernel.covariance / kernel.factor**2)
     arrays = (kernel.rows, kernel.factor, root)
     return NoiseKernel(*(jnp.asarray(x, float) for x in arrays))
+
+
+def covariance_root(covariance: np.ndarray) -> np.ndarray:
+    """A root A (e, r) of a covariance A A^T (e, e), without the modes that are zero.
+
+    Residuals of a compression to k components have no variance in k directions, so that
+    a Cholesky decomposition fails.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    used = values > _SMALLEST_MODE * values.max()
+    return vectors[:, used] * np.sqrt(values[used])
 
 
 def member_components(params: ImportedSurrogate, x: Array) -> Array:
