@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ SEARCH_SPACES = {
 VECTOR = "vector"
 # The programs that search pass vectors under this name, where the space has no other.
 _NAMED_COMPACT = "compact"
+_surrogate_vector = jax.jit(darts_features.surrogate_vector)
 
 
 def encode(
@@ -43,22 +44,47 @@ def encode(
     Raises: `ValueError` for a space that the surrogate is not of, an unknown notation
       (the known ones are listed), and a malformed architecture (its node is named).
     """
-    names = SEARCH_SPACES[kind.space]
-    if not isinstance(search_space, str) or not any(n in search_space for n in names):
-        raise ValueError(
-            f"this surrogate is of {kind.name}: pass search_space={names[0]!r}, "
-            f"not {search_space!r:.100}"
-        )
+    check_space(kind.space, search_space)
     readers = _readers(kind.space, num_features)
-    if representation not in readers:
-        raise ValueError(
-            f"representation is one of {', '.join(readers)} for {kind.name}, "
-            f"not {representation!r:.100}"
-        )
+    check_notation(readers, representation, kind.name)
     found = readers[representation](config)
     # Rounded as the thresholds are, so that none is crossed.
     double = bool(jax.config.values["jax_enable_x64"])
     return found if double else round_down(found, np.float32)
+
+
+def check_space(space: str, search_space: str) -> None:
+    """Checks the name of a space in a query.
+
+    Args:
+      space: of the surrogate.
+      search_space: the name.
+
+    Raises: `ValueError`, with the right name, if it is of another space.
+    """
+    names = SEARCH_SPACES.get(space, (space,))
+    if not isinstance(search_space, str) or not any(n in search_space for n in names):
+        raise ValueError(
+            f"this surrogate is of {space}: pass search_space={names[0]!r}, "
+            f"not {search_space!r:.100}"
+        )
+
+
+def check_notation(known: Collection[str], representation: str, what: str) -> None:
+    """Checks the name of a notation in a query.
+
+    Args:
+      known: the notations that there are.
+      representation: the name.
+      what: of what, for the message.
+
+    Raises: `ValueError` that lists the known ones.
+    """
+    if representation not in known:
+        raise ValueError(
+            f"representation is one of {', '.join(known)} for {what}, "
+            f"not {representation!r:.100}"
+        )
 
 
 def _readers(space: str, num_features: int) -> dict[str, Callable[[Any], np.ndarray]]:
@@ -71,7 +97,7 @@ def _readers(space: str, num_features: int) -> dict[str, Callable[[Any], np.ndar
     Returns: by name of the notation, a function of an architecture in that notation that
       returns its features (d,) float64.
     """
-    vector = lambda config: _vector(config, num_features)  # noqa: E731
+    vector = lambda config: read_vector(config, num_features)  # noqa: E731
     if space == "darts":
         notations = {name: _darts(name) for name in darts_text.READERS}
         return notations | {VECTOR: vector}
@@ -98,7 +124,7 @@ def _darts(representation: str) -> Callable[[Any], np.ndarray]:
             settings = dict(given() if given else config)
         columns = darts_features.template(settings)
         # In float64 whatever the precision of JAX: only integers are from the device.
-        found = np.asarray(darts_features.surrogate_vector(arch, columns))
+        found = np.asarray(_surrogate_vector(arch, columns))
         return np.where(_varies(), found, columns).astype(np.float64)
 
     return read
@@ -114,7 +140,7 @@ def _nasbench201(config: Any) -> np.ndarray:
     return np.asarray(encodings.nb211_vector(arch), np.float64)
 
 
-def _vector(config: Any, num_features: int) -> np.ndarray:
+def read_vector(config: Any, num_features: int) -> np.ndarray:
     """Features that are given as they are.
 
     Args:
