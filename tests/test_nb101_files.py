@@ -10,7 +10,12 @@ import pytest
 from official_samples import refused
 
 from jaxnas.benchmarks import named, table_files
-from jaxnas.benchmarks.importers import nb101, nb101_metrics, official
+from jaxnas.benchmarks.importers import (
+    nb101,
+    nb101_hashes,
+    nb101_metrics,
+    official,
+)
 from jaxnas.benchmarks.importers.nb101_encoding import encode_cells
 from jaxnas.io import npz, tfrecord
 
@@ -97,6 +102,18 @@ def test_every_number_of_the_records_is_in_the_table(tmp_path, cells, schedules)
                     found = table.columns[f"curve/{name}"][row, repeat]
                     np.testing.assert_array_equal(found, curve)
                     assert table.columns[name][row, repeat] == curve[-1]
+
+
+def test_cells_are_found_by_their_hashes(tmp_path, cells):
+    path = tmp_path / "nasbench.tfrecord"
+    path.write_bytes(samples.tfrecords(all_records(cells, (4, 108))))
+    found = nb101_hashes.read(path)
+    arch, rest = cells
+    np.testing.assert_array_equal(found.arch, arch)
+    assert list(found.hashes) == [name for _, name, *_ in rest]
+    assert found.accuracy.keys() == {4, 108}
+    # Of the validation images at the last point, as a fraction.
+    np.testing.assert_allclose(found.accuracy[108], 0.22, rtol=1e-6)
 
 
 def test_it_agrees_with_the_reference_table(tmp_path, cells, shared, monkeypatch):

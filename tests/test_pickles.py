@@ -130,6 +130,17 @@ def test_folding_takes_entries_out_as_they_come():
     assert not any(part["x"] for part in value)
 
 
+def test_keys_are_small_tuples_of_plain_values():
+    cell = (((0, 4), (1, 5)), (0, "linear"), (6,))  # a cell of NAS-Bench-NLP
+    for protocol in (2, 4):
+        assert load(pickle.dumps({cell: 1, (1, None): 2}, protocol))[cell] == 1
+    assert "too many tuples" in refused(pickle.dumps({((((1,),),),): 1}, 4))
+    assert load(pickle.dumps({tuple(range(1000)): 1}, 4))
+    for large in (tuple(range(1001)), (tuple(range(600)), tuple(range(600)))):
+        assert "too many tuples" in refused(pickle.dumps({large: 1}, 4))
+    assert "type list" in refused(b"\x80\x04}]\x85\x85K\x01s.")
+
+
 def bombs():
     """Small pickles that would take much memory or time, by what they do."""
     big = struct.pack("<I", 2**32 - 1)

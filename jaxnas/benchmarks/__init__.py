@@ -8,6 +8,7 @@ A `Benchmark` (`base`) evaluates queries and knows its space, fidelity levels an
 `training_benchmark` trains networks. `open_table` opens a table by name or file (`named`):
 `table_files` and `table_rules` define the file format, `columns` selects numbers from it,
 `sources`, `reference_scores`, `trained` and `importers` are where tables come from.
+`load_ensemble` loads published surrogates of learning curves (`released`).
 """
 
 import lazy_loader

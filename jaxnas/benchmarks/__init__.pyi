@@ -8,6 +8,7 @@ from .base import separate_levels as separate_levels
 from .base import true_scores as true_scores
 from .named import open_benchmark as open_benchmark
 from .named import open_table as open_table
+from .released import load_ensemble as load_ensemble
 from .synthetic import synthetic_benchmark as synthetic_benchmark
 from .table_rules import BenchmarkTable as BenchmarkTable
 from .tabular import table_rows as table_rows

@@ -23,6 +23,8 @@ from jaxnas.io.streams import printable
 
 # Types of dict keys whose hash takes time in proportion to their size.
 _PLAIN_KEYS = {str, int, float, bool, bytes, type(None)}
+# Cells of NAS-Bench-NLP are keys (((source, target), ...), operations, outputs).
+_KEY_DEPTH, _KEY_SIZE = 3, 1000
 _int32 = struct.Struct("<i").unpack
 
 
@@ -106,11 +108,15 @@ def _call(m: Machine) -> None:
 
 
 def _build(m: Machine) -> None:
-    """BUILD: gives an object its state."""
+    """BUILD: gives an object its state, and what follows the instruction if it reads on."""
     state, target = m.stack.pop(), m.stack[-1]
     # The attributes of an OrderedDict, such as the version of weights, are dropped.
-    if type(target) is not dict:
-        target.build(state)
+    if type(target) is dict:
+        return
+    target.build(state)
+    read_on = getattr(target, "read_on", None)
+    if read_on is not None:
+        read_on(m.source, m.charge)
 
 
 def _global_name(m: Machine) -> None:
@@ -160,9 +166,9 @@ def _long(m: Machine) -> None:
 
 
 def check_keys(keys: list[Any]) -> None:
-    """Refuses keys that are neither plain nor tuples of plain values.
+    """Refuses keys that are neither plain nor small tuples of plain values.
 
-    Hashing nested tuples can take exponential time.
+    Hashing nested tuples can take exponential time, so that depth and size are bounded.
 
     Args:
       keys: of a dict, or the values of a set.
@@ -174,8 +180,32 @@ def check_keys(keys: list[Any]) -> None:
         raise ValueError(f"it has a key of the type {kinds.pop().__name__}")
     if kinds:
         for key in keys:
-            if type(key) is tuple and not {*map(type, key)} <= _PLAIN_KEYS:
-                raise ValueError("it has a key that is a tuple of tuples")
+            if type(key) is tuple:
+                _check_tuple(key, _KEY_DEPTH, _KEY_SIZE)
+
+
+def _check_tuple(key: tuple, depth: int, room: int) -> int:
+    """Checks a tuple that is a key.
+
+    Args:
+      key: the tuple.
+      depth: levels of tuples that it may have.
+      room: values that it may have, at all levels.
+
+    Returns: the room that is left.
+    Raises: `ValueError` for a value that is not plain, and for a tuple that is too large.
+    """
+    room -= len(key)
+    if room < 0 or not depth:
+        raise ValueError("it has a key that is a tuple of too many tuples")
+    for value in key:
+        if type(value) is tuple:
+            room = _check_tuple(value, depth - 1, room)
+        elif type(value) not in _PLAIN_KEYS:
+            raise ValueError(
+                f"it has a key of a tuple with the type {type(value).__name__}"
+            )
+    return room
 
 
 def _listed(admitted: Admitted) -> str:

@@ -58,7 +58,9 @@ def load(
       source: the bytes; afterwards it is at the end of the pickle.
       admitted: by module and name, the function that is called with the arguments of the
         file; None for a name that may only be mentioned. A returned object with
-        `build(state)` may be given a state.
+        `build(state)` may be given a state; if it has `read_on(source, charge)` as well,
+        that is called next, and takes data that follow outside of the pickle from
+        `source`, after `charge(bytes)`.
       persistent_load: returns the value of a persistent id; default: ids are refused.
       fold: a key, and a function that is called with each dict as soon as it has this
         key: it may remove entries, so that less is in memory, and returns their number.
@@ -80,8 +82,12 @@ def load(
         raise ValueError(f"its instruction at byte {source.tell()} is damaged") from e
 
 
-class _Dtype:
-    """A NumPy dtype of numbers of at most 8 bytes, in `dtype`."""
+class Dtype:
+    """A NumPy dtype of numbers of at most 8 bytes.
+
+    Attributes:
+      dtype: the dtype.
+    """
 
     def __init__(self, code: str | bytes, *flags: bool):
         code = _as_text(code)
@@ -108,7 +114,7 @@ class ArrayState:
     def build(self, state: tuple) -> None:
         """Sets the array from (version, shape, dtype, column-major, bytes)."""
         _, shape, dtype, by_column, raw = state
-        if type(dtype) is not _Dtype or type(raw) is not bytes or len(shape) > 8:
+        if type(dtype) is not Dtype or type(raw) is not bytes or len(shape) > 8:
             raise ValueError("it has an array that is not of plain numbers")
         values = np.frombuffer(raw, dtype.dtype)
         self.array = values.reshape(shape, order="F" if by_column else "C")
@@ -119,7 +125,7 @@ def _as_text(code: Any) -> Any:
     return code.decode("latin1") if type(code) is bytes else code
 
 
-def _number(dtype: _Dtype, raw: bytes) -> Any:
+def _number(dtype: Dtype, raw: bytes) -> Any:
     """A NumPy scalar, as a Python number."""
     (value,) = np.frombuffer(raw, dtype.dtype)
     return value.item()
@@ -151,7 +157,7 @@ def _ordered(items: list | tuple = ()) -> dict:
 # Under the names of Python 2 and 3 and of NumPy 1 and 2.
 PLAIN: Admitted = {
     ("collections", "OrderedDict"): _ordered,
-    ("numpy", "dtype"): _Dtype,
+    ("numpy", "dtype"): Dtype,
     ("numpy.core.multiarray", "scalar"): _number,
     ("numpy._core.multiarray", "scalar"): _number,
     ("_codecs", "encode"): _bytes,

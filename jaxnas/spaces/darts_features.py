@@ -29,8 +29,11 @@ from jaxnas.spaces.darts_formats import (
 from jaxnas.types import Array
 
 _OPS = len(OPERATIONS)
-_NODE = np.repeat(NODES, 2)  # of each pair
-_FIRST = np.repeat(FIRST_EDGE, 2)
+# In the integers of architectures: with 64-bit ones, JAX takes code that was compiled
+# without jax_enable_x64 for the same with it, and fails.
+_NODES = np.array(NODES, np.int32)
+_NODE = np.repeat(_NODES, 2)  # of each pair
+_FIRST = np.repeat(np.array(FIRST_EDGE, np.int32), 2)
 NUM_EDGES = 14
 MAX_PATH = 4
 # Operation paths of at most four operations from one input: sum of 7^m, m = 0..4.
@@ -45,7 +48,7 @@ def pair_index(num: int | np.ndarray, low: Array, high: Array) -> Array:
 def _input_pairs(cell: Array) -> Array:
     """The index (4,) int32 of each node's pair of inputs; cell (8, 2)."""
     inputs = cell[:, 0].reshape(len(NODES), 2)
-    return pair_index(np.array(NODES), inputs.min(1), inputs.max(1))
+    return pair_index(_NODES, inputs.min(1), inputs.max(1))
 
 
 def _edge_ops(cell: Array, absent: int) -> Array:

@@ -8,7 +8,7 @@ google-research/nasbench define it. The importer was written from these definiti
 tested on files made by them, not on the official ones: their size, and the time and memory
 that they take, have not been checked.
 
-`_Cells` collects the records; runs are kept in flat arrays, because the full file has
+`Cells` collects the records; runs are kept in flat arrays, because the full file has
 1,270,872 x 4 of them.
 """
 
@@ -57,8 +57,24 @@ def read(
     Raises: `ValueError`, of one line that names the file, if it is missing, damaged,
       incomplete, or holds something else.
     """
-    path, cells = Path(path), _Cells()
-    with named_errors(path), open(path, "rb") as file:
+    path = Path(path)
+    with named_errors(path):
+        cells, digest = read_records(path, progress)
+        return _table(path.name, digest, cells, partial)
+
+
+def read_records(path: Path, progress: Progress | None = None) -> tuple[Cells, str]:
+    """Reads all records of a file.
+
+    Args:
+      path: the TFRecord file.
+      progress: called with the number of bytes of every piece that was read.
+
+    Returns: the cells with their runs, and the SHA-256 of the file.
+    Raises: `ValueError` if it is damaged or holds something else.
+    """
+    cells = Cells()
+    with open(path, "rb") as file:
         hashed = HashingReader(file, progress)
         for number, record in enumerate(tfrecord.read(hashed)):
             try:
@@ -74,8 +90,7 @@ def read(
                 raise ValueError(
                     f"record {number} is not of a cell: {reason}"
                 ) from error
-        digest, _ = hashed.finish(path.name)
-        return _table(path.name, digest, cells, partial)
+        return cells, hashed.finish(path.name)[0]
 
 
 class _Schedule:
@@ -93,7 +108,7 @@ class _Schedule:
         self.numbers, self.total = array("f"), array("f")
 
 
-class _Cells:
+class Cells:
     """The cells of a file and their runs.
 
     Attributes:
@@ -164,7 +179,7 @@ class _Cells:
         return encode_cells(num_vertices, code, ops)
 
 
-def _table(name: str, digest: str, cells: _Cells, partial: bool) -> BenchmarkTable:
+def _table(name: str, digest: str, cells: Cells, partial: bool) -> BenchmarkTable:
     """Makes the table of all records.
 
     Args:
