@@ -1,0 +1,269 @@
+"""Fits learning-curve surrogates.
+
+    info = Info(space="nb201", features="nb211_vector")
+    fitted = fit_surrogate(key, features, curves, info=info, **release())
+
+Compression, regressor and noise are functions, so that any of the combinations of Yan et
+al. (2021, section 3.1) is one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.curves import compress, regress_boosting
+from jaxnas.curves import noise as noises
+from jaxnas.curves import surrogate as surrogates
+from jaxnas.curves.compress import Compress
+from jaxnas.curves.noise import FitNoise
+from jaxnas.curves.regress_boosting import Regress
+from jaxnas.curves.surrogate import Info, Member, Surrogate, Time
+from jaxnas.types import Array, check_shapes, check_sizes
+
+# As many folds are held out for the noise as give so many residuals.
+MIN_RESIDUALS = 1000
+
+
+class Fitted(NamedTuple):
+    """A surrogate, and how well it agrees with the curves that it was fitted on."""
+
+    surrogate: Surrogate
+    rmse: np.ndarray  # (n,) root mean square error over epochs of each training curve
+    error: np.ndarray  # (n,) largest absolute error of each training curve
+    rows: np.ndarray  # (m,) curves that were held out for the noise
+    residual: np.ndarray  # (m, E), those curves minus their predictions
+
+
+class _Recipe(NamedTuple):
+    """What the predictor of a surrogate is fitted by."""
+
+    compression: Compress
+    regressor: Regress
+    members: int
+    bagging: float
+    info: Info
+
+
+def release() -> dict[str, Any]:
+    """Settings of the released surrogates: SVD, a chain of LightGBM models, one member."""
+    return dict(
+        compression=compress.svd(5),
+        regressor=regress_boosting.lightgbm(3000),
+        members=1,
+    )
+
+
+def fit_surrogate(
+    key: Array,
+    features: np.ndarray,
+    curves: np.ndarray,
+    *,
+    info: Info,
+    compression: Compress | None = None,
+    regressor: Regress | None = None,
+    noise: FitNoise | None = noises.kernel_density(),
+    members: int = 1,
+    bagging: float = 0.8,
+    folds: int = 10,
+    groups: np.ndarray | None = None,
+    seconds: np.ndarray | None = None,
+) -> Fitted:
+    """Fits a surrogate to learning curves.
+
+    Each of several members is fitted on its own draw of the rows, without replacement.
+    The noise is fitted on residuals of the whole predictor: curves of a fold minus what a
+    predictor of the same settings says that was fitted on the other folds.
+
+    Args:
+      key: random key.
+      features: (n, d) of the architectures.
+      curves: (n, E).
+      info: what the numbers mean.
+      compression: from `compress` or `vae`; default: `final_value_svd`.
+      regressor: from `regress_boosting` or `regress_mlp`; default: independent LightGBM
+        models.
+      noise: from `noise` or `window`; None: without noise.
+      members: of the ensemble.
+      bagging: share of the rows that each of several members is fitted on.
+      folds: number of parts of the rows for the residuals; as many of them are held out
+        as give `MIN_RESIDUALS` rows.
+      groups: (n,) rows of one group are in one fold: trainings of one architecture with
+        other seeds. Default: rows of equal features.
+      seconds: (n,) of each full training; None: not known.
+
+    Returns: the surrogate with its agreement.
+    Raises: `ValueError` for arrays that do not belong together, values that are not
+      finite or outside the valid range, and settings out of range.
+    """
+    features, curves = _validated(features, curves, info)
+    check_sizes(members=members, folds=folds)
+    if not 0 < bagging <= 1:
+        raise ValueError(f"bagging must be a share above 0 and up to 1, not {bagging}")
+    recipe = _Recipe(
+        compression or compress.final_value_svd(),
+        regressor or regress_boosting.lightgbm(),
+        members,
+        bagging,
+        info,
+    )
+    key_fit, key_noise, key_time = jax.random.split(key, 3)
+    found = _fit_predictor(key_fit, features, curves, recipe)
+    if seconds is not None:
+        found = replace(found, time=_fit_time(key_time, features, seconds, recipe))
+    rows, residual = np.zeros(0, int), np.zeros((0, curves.shape[1]))
+    if noise is not None:
+        key_held, key_noise = jax.random.split(key_noise)
+        fit = partial(_fit_predictor, recipe=recipe)
+        rows, residual, z = held_out(key_held, features, curves, fit, folds, groups)
+        found = replace(found, noise=noise(key_noise, residual, features[rows], z))
+    gap = np.abs(curves - _predicted(found, features))
+    return Fitted(found, np.sqrt((gap**2).mean(1)), gap.max(1), rows, residual)
+
+
+def _validated(
+    features: np.ndarray, curves: np.ndarray, info: Info
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and curves as matrices of numbers that belong together.
+
+    Raises: `ValueError` that names the first row that is wrong.
+    """
+    lengths = {np.size(curve) for curve in curves}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"curves must be of one length, found lengths from {min(lengths, default=0)} "
+            f"to {max(lengths, default=0)}: cut them, or repeat the last value"
+        )
+    features, curves = np.asarray(features, float), np.asarray(curves, float)
+    check_shapes(features=(features, "nd"), curves=(curves, "ne"))
+    for name, array in (("features", features), ("curves", curves)):
+        bad = ~np.isfinite(array).all(1)
+        if bad.any():
+            raise ValueError(
+                f"{name}: {bad.sum()} of {len(bad)} rows have values that are not finite; "
+                f"the first is row {bad.argmax()}"
+            )
+    outside = (curves < info.low) | (curves > info.high)
+    if outside.any():
+        row = outside.any(1).argmax()
+        raise ValueError(
+            f"curves: row {row} is outside the valid range of {info.low} to {info.high} "
+            f"{info.unit} that its info has"
+        )
+    if info.epochs and len(info.epochs) != curves.shape[1]:
+        raise ValueError(
+            f"info has {len(info.epochs)} epochs, the curves have {curves.shape[1]}"
+        )
+    return features, curves
+
+
+def _fit_predictor(
+    key: Array, features: np.ndarray, curves: np.ndarray, recipe: _Recipe
+) -> Surrogate:
+    """A surrogate without noise and time."""
+    keys = jax.random.split(key, 3)
+    rows = bags(keys[0], len(curves), recipe.members, recipe.bagging)
+    keys = [jax.random.split(k, recipe.members) for k in keys[1:]]
+    compressions = recipe.compression(keys[0], curves, rows)
+    targets = [np.asarray(surrogates.encode(c, curves)) for c in compressions]
+    regressors = recipe.regressor(keys[1], features, targets, rows)
+    members = map(Member, compressions, regressors)
+    return Surrogate(tuple(members), None, None, recipe.info)
+
+
+def bags(key: Array, num: int, members: int, share: float) -> np.ndarray:
+    """Rows for each member of an ensemble, without replacement.
+
+    Args:
+      key: random key.
+      num: rows that there are.
+      members: m; a single member gets all rows.
+      share: of the rows that each gets.
+
+    Returns: (m, r) int.
+    """
+    if members == 1:
+        return np.arange(num)[None]
+    size = max(1, round(share * num))
+    draw = lambda key: jax.random.permutation(key, num)[:size]  # noqa: E731
+    return np.asarray(jax.vmap(draw)(jax.random.split(key, members)))
+
+
+def held_out(
+    key: Array,
+    features: np.ndarray,
+    curves: np.ndarray,
+    fit: Callable[[Array, np.ndarray, np.ndarray], Surrogate],
+    folds: int,
+    groups: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Residuals of curves that the predictor was not fitted on.
+
+    Args:
+      key: random key; it draws the folds.
+      features: (n, d).
+      curves: (n, E).
+      fit: (key, features, curves) -> a surrogate.
+      folds: parts of the rows.
+      groups: (n,) rows that stay together; None: those of equal features.
+
+    Returns: rows (m,), residuals (m, E), and predicted components (m, k), of the first
+      member, of those rows.
+    """
+    key_fold, key = jax.random.split(key)
+    part = _parts(key_fold, features if groups is None else groups, folds)
+    rows, residual, z = [], [], []
+    for fold in range(folds):
+        out = np.flatnonzero(part == fold)
+        if not len(out) or sum(map(len, rows)) >= MIN_RESIDUALS:
+            continue
+        rest = np.flatnonzero(part != fold)
+        found = fit(jax.random.fold_in(key, fold), features[rest], curves[rest])
+        rows.append(out)
+        residual.append(curves[out] - _predicted(found, features[out]))
+        first = found.members[0].regressor
+        z.append(np.asarray(surrogates.regress(first, jnp.asarray(features[out]))))
+    return np.concatenate(rows), np.concatenate(residual), np.concatenate(z)
+
+
+def _parts(key: Array, groups: np.ndarray, folds: int) -> np.ndarray:
+    """The fold (n,) of each row; rows of equal `groups` (n, ...) are in one fold.
+
+    Raises: `ValueError` for fewer groups than folds.
+    """
+    groups = np.asarray(groups).reshape(len(groups), -1)
+    _, group = np.unique(groups, axis=0, return_inverse=True)
+    num = int(group.max()) + 1
+    if not 2 <= folds <= num:
+        raise ValueError(
+            f"folds must be 2 to {num}, the number of different architectures, not {folds}"
+        )
+    return np.asarray(jax.random.permutation(key, num) % folds)[group.reshape(-1)]
+
+
+def _predicted(found: Surrogate, features: np.ndarray) -> np.ndarray:
+    return np.asarray(surrogates.predict(found, features), float)
+
+
+def _fit_time(
+    key: Array, features: np.ndarray, seconds: np.ndarray, recipe: _Recipe
+) -> Time:
+    """Fits the logarithm of the time (n,) of each full training."""
+    seconds = np.asarray(seconds, float)
+    check_shapes(features=(features, "nd"), seconds=(seconds, "n"))
+    if not (np.isfinite(seconds) & (seconds > 0)).all():
+        raise ValueError("seconds must be positive and finite, one for each curve")
+    log = np.log(seconds)
+    mean, scale = log.mean(), log.std() or 1.0
+    rows = np.arange(len(log))[None]
+    target = ((log - mean) / scale)[:, None]
+    (regressor,) = recipe.regressor(
+        jax.random.split(key, 1), features, [target], rows
+    )
+    return Time(regressor, jnp.asarray(mean), jnp.asarray(scale), jnp.asarray(True))
