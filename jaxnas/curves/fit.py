@@ -29,6 +29,8 @@ from jaxnas.types import Array, check_shapes, check_sizes
 
 # As many folds are held out for the noise as give so many residuals.
 MIN_RESIDUALS = 1000
+_CHUNK = 2048
+_predict_chunk = jax.jit(surrogates.predict)
 
 
 class Fitted(NamedTuple):
@@ -172,9 +174,18 @@ def _fit_predictor(
     keys = [jax.random.split(k, recipe.members) for k in keys[1:]]
     compressions = recipe.compression(keys[0], curves, rows)
     targets = [np.asarray(surrogates.encode(c, curves)) for c in compressions]
-    regressors = recipe.regressor(keys[1], features, targets, rows)
+    importance = [importance_of(c) for c in compressions]
+    regressors = recipe.regressor(keys[1], features, targets, rows, importance)
     members = map(Member, compressions, regressors)
     return Surrogate(tuple(members), None, None, recipe.info)
+
+
+def importance_of(compression: Any) -> np.ndarray:
+    """Root mean square change (k,) of a curve per standardised unit of each component."""
+    if not isinstance(compression, compress.Linear):
+        return np.ones(compression.num_components)
+    change = compression.scale[:, None] * compression.basis
+    return np.sqrt(np.square(np.asarray(change)).mean(1))
 
 
 def bags(key: Array, num: int, members: int, share: float) -> np.ndarray:
@@ -248,7 +259,39 @@ def _parts(key: Array, groups: np.ndarray, folds: int) -> np.ndarray:
 
 
 def _predicted(found: Surrogate, features: np.ndarray) -> np.ndarray:
-    return np.asarray(surrogates.predict(found, features), float)
+    """Predictions in chunks of one size, so that one shape is compiled."""
+    num = len(features)
+    size = _CHUNK if num > _CHUNK // 8 else _CHUNK // 8
+    padded = np.pad(features, ((0, -num % size), (0, 0)), mode="edge")
+    chunks = padded.reshape(-1, size, features.shape[1])
+    predict = _predict_chunk
+    curves = [np.asarray(predict(found, chunk), float) for chunk in chunks]
+    return np.concatenate(curves)[:num]
+
+
+def mean_of(*regressors: Regress) -> Regress:
+    """The mean of several regressors, whose errors differ if they are of different kinds.
+
+    Args:
+      *regressors: at least one.
+
+    Returns: a function that fits `surrogate.Mean`.
+    """
+
+    def fit(
+        keys: Array,
+        features: np.ndarray,
+        targets: list,
+        rows: np.ndarray,
+        importance: list,
+    ) -> tuple:
+        found = [
+            part(jax.vmap(jax.random.fold_in, (0, None))(keys, i), features, targets, rows, importance)
+            for i, part in enumerate(regressors)
+        ]
+        return tuple(surrogates.Mean(parts) for parts in zip(*found, strict=True))
+
+    return fit
 
 
 def _fit_time(
@@ -264,6 +307,6 @@ def _fit_time(
     rows = np.arange(len(log))[None]
     target = ((log - mean) / scale)[:, None]
     (regressor,) = recipe.regressor(
-        jax.random.split(key, 1), features, [target], rows
+        jax.random.split(key, 1), features, [target], rows, [np.ones(1)]
     )
     return Time(regressor, jnp.asarray(mean), jnp.asarray(scale), jnp.asarray(True))

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves import lightgbm_text, packing, trees
+from jaxnas.curves import heads, lightgbm_text, packing, trees, xgboost_json
+from jaxnas.curves.forest import Forest
 from jaxnas.curves.packing import Ensemble
-from jaxnas.types import Array
+from jaxnas.types import Array, check_sizes
 
-# The release's hyper-parameters of LightGBM (Yan et al., 2021; their configuration files).
+# The release's hyper-parameters of LightGBM (Yan et al., 2021; their configuration files,
+# rounded to ten decimals as there).
 RELEASE = {
     "max_depth": 18,
     "num_leaves": 40,
@@ -29,54 +29,90 @@ RELEASE = {
     "lambda_l2": 134.5074355701,
     "learning_rate": 0.0218224976,
 }
+# The same model in XGBoost's terms, with its histogram and leaf-wise growth.
+RELEASE_XGBOOST = {
+    "max_depth": 18,
+    "max_leaves": 40,
+    "grow_policy": "lossguide",
+    "tree_method": "hist",
+    "min_child_weight": 0.582192788716,
+    "reg_alpha": 0.0114897724,
+    "reg_lambda": 134.5074355701,
+    "learning_rate": 0.0218224976,
+}
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Trees:
-    """Ensembles of trees for k components; a pytree.
+class Chain(NamedTuple):
+    """Ensembles of trees for k components, each with the predictions of those before it.
 
-    Attributes:
-      ensembles: k of them.
-      chain: whether ensemble j takes the predictions of the j before it as further
-        features, in the manner of scikit-learn's `RegressorChain`.
+    In the manner of scikit-learn's `RegressorChain`: ensemble j has j features more.
     """
 
     ensembles: tuple[Ensemble, ...]
-    chain: bool = field(metadata={"static": True})
 
 
-# Regress = (keys (m,), features (n, d), targets: m arrays (n, k), rows (m, r)) -> one
-# regressor for each of m members, fitted on its rows.
-Regress = Callable[[Array, np.ndarray, list, np.ndarray], tuple]
+class Heads(NamedTuple):
+    """Independent ensembles of trees for k components."""
+
+    ensemble: Ensemble  # arrays have a leading axis (k,), see `heads`
+
+
+# Regress = (keys (m,), features (n, d), targets: m arrays (n, k), rows (m, r),
+# importance: m arrays (k,)) -> one regressor for each of m members, fitted on its rows.
+# The importance of a component is the root mean square change of a curve per unit.
+Regress = Callable[[Array, np.ndarray, list, np.ndarray, list], tuple]
+# One model: (seed, features (r, d), target (r,)) -> its trees.
+_One = Callable[[int, np.ndarray, np.ndarray], Forest]
 
 
 def lightgbm(
-    num_rounds: int = 3000, *, chain: bool = True, **parameters: float
+    num_rounds: int = 3000, *, chain: bool = True, **parameters: Any
 ) -> Regress:
     """Regression by LightGBM, one model for each component.
 
     Args:
       num_rounds: trees of each model.
-      chain: whether each model takes the true values of the components before it as
-        further features in training, and their predictions afterwards.
-      **parameters: LightGBM's; default: those of the release.
+      chain: whether each model takes the true components before its own as further
+        features in training, and their predictions afterwards.
+      **parameters: LightGBM's; default: `RELEASE`.
 
-    Returns: a function that fits `Trees`.
+    Returns: a function that fits `Chain` or `Heads`.
     Raises: `ValueError` when fitted without LightGBM installed.
     """
-    chosen = {
-        "objective": "regression",
-        "verbosity": -1,
-        **(parameters or RELEASE),
-    }
+    check_sizes(num_rounds=num_rounds)
+    chosen = {"objective": "regression", "verbosity": -1, **(parameters or RELEASE)}
 
-    def one(key: Array, x: np.ndarray, y: np.ndarray) -> Ensemble:
+    def one(seed: int, x: np.ndarray, y: np.ndarray) -> Forest:
         library = _library("lightgbm")
-        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-        data = library.Dataset(x, y)
+        given = {**chosen, "seed": seed}
+        booster = library.train(given, library.Dataset(x, y, params=given), num_rounds)
+        return lightgbm_text.read(booster.model_to_string())
+
+    return _each_component(one, chain)
+
+
+def xgboost(
+    num_rounds: int = 3000, *, chain: bool = True, **parameters: Any
+) -> Regress:
+    """Regression by XGBoost, one model for each component.
+
+    Args:
+      num_rounds: trees of each model. (The release trains 100, as it passes the number
+        under a name that XGBoost does not know.)
+      chain: as `lightgbm`.
+      **parameters: XGBoost's; default: `RELEASE_XGBOOST`.
+
+    Returns: a function that fits `Chain` or `Heads`.
+    Raises: `ValueError` when fitted without XGBoost installed.
+    """
+    check_sizes(num_rounds=num_rounds)
+    chosen = {"verbosity": 0, **(parameters or RELEASE_XGBOOST)}
+
+    def one(seed: int, x: np.ndarray, y: np.ndarray) -> Forest:
+        library = _library("xgboost")
+        data = library.DMatrix(x, y)
         booster = library.train({**chosen, "seed": seed}, data, num_rounds)
-        return packing.pack(lightgbm_text.read(booster.model_to_string()))
+        return xgboost_json.read(booster.save_raw("json"))
 
     return _each_component(one, chain)
 
@@ -90,30 +126,39 @@ def _library(name: str) -> ModuleType:
         ) from None
 
 
-def _each_component(one: Callable[..., Ensemble], chain: bool) -> Regress:
+def _each_component(one: _One, chain: bool) -> Regress:
     """Fits one model after another, for each member.
 
     Args:
-      one: (key, x (r, f), y (r,)) -> the packed model.
-      chain: as `Trees.chain`.
+      one: fits one of them.
+      chain: whether each takes the components before its own.
     """
 
-    def fit(keys: Array, features: np.ndarray, targets: list, rows: np.ndarray) -> tuple:
+    def fit(
+        keys: Array,
+        features: np.ndarray,
+        targets: list,
+        rows: np.ndarray,
+        importance: list,
+    ) -> tuple[Chain | Heads, ...]:
+        del importance
         members = []
         for key, target, mine in zip(keys, targets, rows, strict=True):
-            x, z = np.asarray(features)[mine], np.asarray(target)[mine]
+            x, z = np.asarray(features)[mine], np.asarray(target, float)[mine]
+            seeds = np.asarray(jax.random.randint(key, z.shape[1:], 0, 2**31 - 1))
             found = [
-                one(key_j, np.concatenate([x, z[:, :j]], 1) if chain else x, z[:, j])
-                for j, key_j in enumerate(jax.random.split(key, z.shape[1]))
+                one(int(seed), np.concatenate([x, z[:, :j]], 1) if chain else x, z[:, j])
+                for j, seed in enumerate(seeds)
             ]
-            members.append(Trees(tuple(found), chain))
+            packed = Chain(tuple(map(packing.pack, found))) if chain else None
+            members.append(packed or Heads(heads.pack(found)))
         return tuple(members)
 
     return fit
 
 
-def predict(regressor: Trees, features: Array) -> Array:
+def predict(regressor: Chain | Heads, features: Array) -> Array:
     """The standardised components (n, k) for features (n, d)."""
-    if regressor.chain:
+    if isinstance(regressor, Chain):
         return trees.predict_chain(regressor.ensembles, features)
-    return jnp.stack([trees.predict(e, features) for e in regressor.ensembles], 1)
+    return heads.predict(regressor.ensemble, features)

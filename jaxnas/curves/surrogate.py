@@ -54,7 +54,13 @@ class Member(NamedTuple):
     """One member of an ensemble."""
 
     compression: Any  # a compress.Linear or a vae.Vae, of E epochs and k components
-    regressor: Any  # a regress_boosting.Trees or a regress_mlp.Mlp, from d features to k
+    regressor: Any  # from d features to k standardised components
+
+
+class Mean(NamedTuple):
+    """The mean of several regressors of the same components."""
+
+    parts: tuple  # of regressors
 
 
 class Time(NamedTuple):
@@ -86,9 +92,14 @@ class Surrogate:
 
 def regress(regressor: Any, features: Array) -> Array:
     """The standardised components (n, k) that a regressor predicts from features (n, d)."""
-    if isinstance(regressor, regress_boosting.Trees):
+    if isinstance(regressor, Mean):
+        found = [regress(part, features) for part in regressor.parts]
+        return jnp.stack(found).mean(0)
+    if isinstance(regressor, regress_boosting.Chain | regress_boosting.Heads):
         return regress_boosting.predict(regressor, features)
-    raise ValueError(f"{type(regressor).__name__} is not a regressor")
+    from jaxnas.curves import regress_mlp  # networks alone need flax
+
+    return regress_mlp.predict(regressor, features)
 
 
 def decode(compression: Any, z: Array) -> Array:
