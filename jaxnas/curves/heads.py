@@ -40,29 +40,39 @@ def pack(forests: Sequence[Forest]) -> Ensemble:
         )
     size = max(len(f.start) - 1 for f in forests)
     whole = packing.pack(_concatenated([_padded(f, size) for f in forests]))
-    num = len(forests)
+    # On the host: nothing here is worth a compilation.
+    whole, num = jax.tree.map(np.asarray, whole), len(forests)
     arrays = {
-        key: jnp.moveaxis(x.reshape(*x.shape[:-1], num, size), -2, 0)
+        key: np.moveaxis(x.reshape(*x.shape[:-1], num, size), -2, 0)
         for key in ("column", "threshold", "mask")
         if (x := getattr(whole, key)).size
     }
     arrays |= {key: getattr(whole, key).reshape(num, size, -1) for key in _BY_TREE}
     if not whole.masked:
         arrays |= _nodes(whole, num, size)
-    repeat = lambda x: jnp.broadcast_to(x, (num, *x.shape))  # noqa: E731
+    repeat = lambda x: np.broadcast_to(x, (num, *x.shape))  # noqa: E731
     found = jax.tree.map(repeat, whole)
-    base = jnp.asarray([f.base for f in forests], whole.base.dtype)
+    arrays["base"] = np.array([f.base for f in forests], whole.base.dtype)
     # Trees that are evaluated by masks need no depth, which would be compiled anew.
     depth = 0 if whole.masked else whole.depth
-    return replace(found, **arrays, base=base, depth=depth, strict=first.strict)
+    found = replace(found, **arrays, depth=depth, strict=first.strict)
+    return jax.tree.map(jnp.asarray, found)
 
 
-def _nodes(whole: Ensemble, num: int, size: int) -> dict[str, Array]:
-    """The arrays of the form by nodes, (k, p / k), with children counted from each start."""
+def _nodes(whole: Ensemble, num: int, size: int) -> dict[str, np.ndarray]:
+    """The arrays of the form by nodes, (k, p / k).
+
+    Children are counted from each model's own first node.
+
+    Args:
+      whole: the trees of all models, on the host.
+      num: models.
+      size: trees of each.
+    """
     keys = ("node_column", "node_threshold", "node_left", "node_leaf")
     arrays = {key: getattr(whole, key).reshape(num, -1) for key in keys}
     each = arrays["node_left"].shape[1]
-    arrays["node_left"] = arrays["node_left"] - each * jnp.arange(num)[:, None]
+    arrays["node_left"] = arrays["node_left"] - each * np.arange(num, dtype=np.int32)[:, None]
     return arrays
 
 

@@ -83,17 +83,17 @@ def mlp(
     hidden: int = 256,
     num_layers: int = 3,
     *,
-    epochs: int = 60,
-    batch: int = 128,
-    learning_rate: float = 2e-3,
+    epochs: int = 50,
+    batch: int = 64,
+    learning_rate: float = 5e-3,
     weight_decay: float = 1e-4,
     min_steps: int = 2000,
 ) -> Callable[..., tuple]:
     """Regression by perceptrons, one for all components.
 
     Trained by AdamW with a cosine schedule on the squared error of the standardised
-    components, weighted by the square root of their importance: a component of little
-    effect on the curve is worth less than the level, and still something.
+    components, weighted by their importance: between the squared error of the curve, in
+    which small components do not count, and all components alike.
 
     Args:
       hidden: width of the hidden layers.
@@ -121,8 +121,8 @@ def mlp(
         scale = np.maximum(features.std(0), least)
         scale = np.where(scale > 0, scale, 1.0)
         x = jnp.asarray((features - mean) / scale, jnp.float32)
-        z = jnp.stack([jnp.asarray(target, jnp.float32) for target in targets])
-        weight = jnp.sqrt(jnp.stack([jnp.asarray(w, jnp.float32) for w in importance]))
+        z = jnp.asarray(np.stack(targets), jnp.float32)
+        weight = jnp.asarray(np.stack(importance), jnp.float32)
         size = min(batch, rows.shape[1])
         training = _Training(
             Perceptron(hidden, num_layers, z.shape[-1]),
@@ -134,8 +134,9 @@ def mlp(
         params = _train(training, keys, x, z, jnp.asarray(rows), weight)
         sizes = (hidden, num_layers, z.shape[-1])
         constants = (jnp.asarray(mean, float), jnp.asarray(scale, float))
-        members = (jax.tree.map(lambda p: p[i], params) for i in range(len(rows)))  # noqa: B023
-        return tuple(Mlp(p, *constants, *sizes) for p in members)
+        params = jax.tree.map(np.asarray, params)
+        pick = lambda i: jax.tree.map(lambda p: jnp.asarray(p[i]), params)  # noqa: E731
+        return tuple(Mlp(pick(i), *constants, *sizes) for i in range(len(rows)))
 
     return fit
 

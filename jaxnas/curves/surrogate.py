@@ -122,16 +122,40 @@ def predict(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     Returns: (n, E), within the valid range.
     Raises: `ValueError` for features of another shape.
     """
-    curves = member_curves(surrogate, features).mean(0)
-    return jnp.clip(curves, surrogate.info.low, surrogate.info.high)
+    found = _member_components(surrogate, _checked(surrogate, features))
+    return _clipped(surrogate, _mean_curve(surrogate, found))
 
 
 def member_curves(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     """The curves (m, n, E) of m members for features (n, d), not clipped."""
-    features = jnp.asarray(features)
-    return jnp.stack(
-        [decode(m.compression, regress(m.regressor, features)) for m in surrogate.members]
-    )
+    found = _member_components(surrogate, _checked(surrogate, features))
+    pairs = zip(surrogate.members, found, strict=True)
+    return jnp.stack([decode(member.compression, z) for member, z in pairs])
+
+
+def _checked(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
+    """The features; `ValueError` unless they are (n, d)."""
+    features, wanted = jnp.asarray(features), num_features(surrogate)
+    if features.ndim != 2 or features.shape[1] != wanted:
+        raise ValueError(
+            f"features must be (n, {wanted}), {surrogate.info.features} of architectures "
+            f"of {surrogate.info.space}; found {features.shape}"
+        )
+    return features
+
+
+def _member_components(surrogate: Surrogate, features: Array) -> list[Array]:
+    return [regress(member.regressor, features) for member in surrogate.members]
+
+
+def _mean_curve(surrogate: Surrogate, found: list[Array]) -> Array:
+    """The mean (n, E) of the members' curves, given their components, each (n, k)."""
+    pairs = zip(surrogate.members, found, strict=True)
+    return sum(decode(m.compression, z) for m, z in pairs) / len(found)  # type: ignore
+
+
+def _clipped(surrogate: Surrogate, curves: Array) -> Array:
+    return jnp.clip(curves, surrogate.info.low, surrogate.info.high)
 
 
 def components(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
@@ -144,13 +168,9 @@ def components(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     Returns: (m, n, k), of each member, on the scale of its compression. Signs differ
       between members, so that their mean says something only if all share a compression.
     """
-    features = jnp.asarray(features)
-    return jnp.stack(
-        [
-            compress.unscale(m.compression, regress(m.regressor, features))
-            for m in surrogate.members
-        ]
-    )
+    found = _member_components(surrogate, _checked(surrogate, features))
+    pairs = zip(surrogate.members, found, strict=True)
+    return jnp.stack([compress.unscale(m.compression, z) for m, z in pairs])
 
 
 def spread(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
@@ -168,20 +188,27 @@ def sample(surrogate: Surrogate, key: Array, features: Array | np.ndarray) -> Ar
 
     Args:
       surrogate: with a noise model.
-      key: random key; one draw for each row.
+      key: random key; each row has a draw of its own.
       features: (n, d).
 
     Returns: (n, E), within the valid range.
     Raises: `ValueError` for a surrogate without noise.
     """
+    return sample_with(surrogate, jax.random.split(key, len(features)), features)
+
+
+def sample_with(
+    surrogate: Surrogate, keys: Array, features: Array | np.ndarray
+) -> Array:
+    """`sample` with a random key for each row, `keys` (n,)."""
     if surrogate.noise is None:
         raise ValueError("the surrogate has no noise model: only means can be predicted")
-    features = jnp.asarray(features)
-    z = regress(surrogate.members[0].regressor, features)
-    keys = jax.random.split(key, len(features))
-    draws = jax.vmap(noise.draw, (None, 0, 0, 0))(surrogate.noise, keys, features, z)
-    curves = member_curves(surrogate, features).mean(0) + draws
-    return jnp.clip(curves, surrogate.info.low, surrogate.info.high)
+    features = _checked(surrogate, features)
+    found = _member_components(surrogate, features)
+    draws = jax.vmap(noise.draw, (None, 0, 0, 0))(
+        surrogate.noise, keys, features, found[0]
+    )
+    return _clipped(surrogate, _mean_curve(surrogate, found) + draws)
 
 
 def runtime(
@@ -200,7 +227,7 @@ def runtime(
     """
     if surrogate.time is None:
         raise ValueError("the surrogate has no training times: costs are epochs")
-    time, features = surrogate.time, jnp.asarray(features)
+    time, features = surrogate.time, _checked(surrogate, features)
     number = time.mean + jnp.zeros(len(features))
     if time.regressor is not None:
         number = number + time.scale * regress(time.regressor, features)[:, 0]
@@ -218,3 +245,18 @@ def epoch_numbers(surrogate: Surrogate) -> np.ndarray:
     given = surrogate.info.epochs
     length = surrogate.members[0].compression.centre.shape[-1]
     return np.asarray(given) if given else np.arange(1, length + 1)
+
+
+def num_features(surrogate: Surrogate) -> int:
+    """Number d of features of an architecture."""
+    return _inputs(surrogate.members[0].regressor)
+
+
+def _inputs(regressor: Any) -> int:
+    if isinstance(regressor, Mean):
+        return _inputs(regressor.parts[0])
+    if isinstance(regressor, regress_boosting.Chain):
+        return regressor.ensembles[0].num_features
+    if isinstance(regressor, regress_boosting.Heads):
+        return regressor.ensemble.num_features
+    return len(regressor.mean)
