@@ -61,6 +61,24 @@ def svd(num_components: int = 5) -> Compress:
     return _each_member(fit, num_components)
 
 
+def centred_svd(num_components: int = 5) -> Compress:
+    """Compresses by a singular value decomposition of centred curves: principal components.
+
+    Args:
+      num_components: k.
+
+    Returns: a function that fits `Linear` compressions.
+    Raises: `ValueError` when fitted on fewer curves or epochs than components.
+    """
+
+    def fit(curves: np.ndarray) -> tuple[np.ndarray, ...]:
+        centre = curves.mean(0)
+        _, _, vh = np.linalg.svd(curves - centre, full_matrices=False)
+        return centre, vh[:num_components], vh[:num_components].T
+
+    return _each_member(fit, num_components)
+
+
 def final_value_svd(num_components: int = 16) -> Compress:
     """Compresses to the final value, and to components of what it does not explain.
 

@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.curves import compress, regress_boosting
+from jaxnas.curves import members as members_
 from jaxnas.curves import noise as noises
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.compress import Compress
 from jaxnas.curves.noise import FitNoise
 from jaxnas.curves.regress_boosting import Regress
-from jaxnas.curves.surrogate import Info, Member, Surrogate, Time
+from jaxnas.curves.surrogate import Info, Surrogate, Time
 from jaxnas.types import Array, check_shapes, check_sizes
 
 # As many folds are held out for the noise as give so many residuals.
@@ -173,19 +174,11 @@ def _fit_predictor(
     rows = bags(keys[0], len(curves), recipe.members, recipe.bagging)
     keys = [jax.random.split(k, recipe.members) for k in keys[1:]]
     compressions = recipe.compression(keys[0], curves, rows)
-    targets = [np.asarray(surrogates.encode(c, curves)) for c in compressions]
-    importance = [importance_of(c) for c in compressions]
+    targets = [np.asarray(members_.encode(c, curves)) for c in compressions]
+    importance = [members_.importance(c) for c in compressions]
     regressors = recipe.regressor(keys[1], features, targets, rows, importance)
-    members = map(Member, compressions, regressors)
+    members = map(members_.Member, compressions, regressors)
     return Surrogate(tuple(members), None, None, recipe.info)
-
-
-def importance_of(compression: Any) -> np.ndarray:
-    """Root mean square change (k,) of a curve per standardised unit of each component."""
-    if not isinstance(compression, compress.Linear):
-        return np.ones(compression.num_components)
-    change = compression.scale[:, None] * compression.basis
-    return np.sqrt(np.square(np.asarray(change)).mean(1))
 
 
 def bags(key: Array, num: int, members: int, share: float) -> np.ndarray:
@@ -239,7 +232,7 @@ def held_out(
         rows.append(out)
         residual.append(curves[out] - _predicted(found, features[out]))
         first = found.members[0].regressor
-        z.append(np.asarray(surrogates.regress(first, jnp.asarray(features[out]))))
+        z.append(np.asarray(members_.regress(first, jnp.asarray(features[out]))))
     return np.concatenate(rows), np.concatenate(residual), np.concatenate(z)
 
 
@@ -275,7 +268,7 @@ def mean_of(*regressors: Regress) -> Regress:
     Args:
       *regressors: at least one.
 
-    Returns: a function that fits `surrogate.Mean`.
+    Returns: a function that fits `members.Mean`.
     """
 
     def fit(
@@ -289,7 +282,7 @@ def mean_of(*regressors: Regress) -> Regress:
             part(jax.vmap(jax.random.fold_in, (0, None))(keys, i), features, targets, rows, importance)
             for i, part in enumerate(regressors)
         ]
-        return tuple(surrogates.Mean(parts) for parts in zip(*found, strict=True))
+        return tuple(members_.Mean(parts) for parts in zip(*found, strict=True))
 
     return fit
 

@@ -8,16 +8,20 @@ alone; with the whole predictor's, draws can move the level of a curve too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.curves import compress, members, regress_boosting
+from jaxnas.curves.regress_boosting import Regress
 from jaxnas.types import Array
 
 # Modes of the covariance below this share of the largest are rounding.
 _RANK = 1e-10
+# LightGBM's parameters for the deviation of noise, of which one curve says little.
+_SHALLOW = {"num_leaves": 8, "learning_rate": 0.05, "min_data_in_leaf": 20}
 
 
 class StdNoise(NamedTuple):
@@ -33,6 +37,14 @@ class KdeNoise(NamedTuple):
     # (q, E), the kernel's bandwidth times a square root of the residuals' covariance
     factor: Array
     shrink: Array  # (), multiplies draws; 1 / sqrt(1 + h^2) keeps the residuals' spread
+
+
+class WindowNoise(NamedTuple):
+    """Independent normal noise with a standard deviation for each architecture."""
+
+    compression: compress.Linear  # of logarithms of standard deviations (E,)
+    regressor: Any  # from features and components (d + k,)
+    scale: Array  # (E,), multiplies the predicted standard deviations
 
 
 # FitNoise = (key, residuals (m, E), features (m, d), z (m, k)) -> noise. `z` are predicted
@@ -100,26 +112,84 @@ def covariance_factor(covariance: np.ndarray) -> np.ndarray:
     return (vectors[:, kept] * np.sqrt(values[kept])).T
 
 
-def draw(noise: NamedTuple, key: Array, features: Array, z: Array) -> Array:
-    """Draws the noise of one curve.
+def window_std(
+    half_width: int = 5, regressor: Regress | None = None, num_components: int = 3
+) -> FitNoise:
+    """Noise by a standard deviation of its own for each architecture and epoch.
+
+    Yan et al. (2021), section 3.1: a regressor predicts the deviation of the residuals in
+    a window around each epoch, from the architecture and its predicted components. Here
+    the target is the logarithm of their root mean square, compressed to a few components,
+    and predictions are scaled at each epoch to the variance of all residuals.
+
+    Args:
+      half_width: w; a window has the 2 w + 1 epochs around its own, and fewer at the ends.
+      regressor: of the logarithm; default: LightGBM's `heads` of 100 shallow trees.
+      num_components: of the logarithm, at most.
+
+    Returns: a function that fits a `WindowNoise`.
+    """
+    model = regressor or regress_boosting.lightgbm(100, chain=False, **_SHALLOW)
+
+    def fit(
+        key: Array, residuals: np.ndarray, features: np.ndarray, z: np.ndarray
+    ) -> WindowNoise:
+        log = np.log(np.maximum(_window_rms(residuals, half_width), _least(residuals)))
+        size = min(num_components, *log.shape)
+        rows, x = np.arange(len(log))[None], np.concatenate([features, z], 1)
+        (compression,) = compress.centred_svd(size)(key[None], log, rows)
+        target = np.asarray(compress.encode(compression, log))
+        (found,) = model(key[None], x, [target], rows, [np.ones(size)])
+        noise = WindowNoise(compression, found, jnp.ones(log.shape[1]))
+        predicted = np.asarray(_window_std(noise, features, z))
+        total = np.sqrt((residuals**2).mean(0) / (predicted**2).mean(0))
+        return noise._replace(scale=jnp.asarray(total, float))
+
+    return fit
+
+
+def _window_rms(residuals: np.ndarray, half_width: int) -> np.ndarray:
+    """Root mean square (m, E) of residuals (m, E) in a window around each epoch."""
+    total = np.cumsum(np.pad(residuals**2, ((0, 0), (1, 0))), axis=1)
+    at, last = np.arange(residuals.shape[1]), residuals.shape[1]
+    low, high = np.maximum(at - half_width, 0), np.minimum(at + half_width + 1, last)
+    return np.sqrt(np.maximum(total[:, high] - total[:, low], 0) / (high - low))
+
+
+def _least(residuals: np.ndarray) -> float:
+    """A floor for deviations: exact predictions have no logarithm."""
+    return 1e-3 * float(np.sqrt((residuals**2).mean())) + np.finfo(np.float32).tiny
+
+
+def _window_std(noise: WindowNoise, features: Array, z: Array) -> Array:
+    """The standard deviation (n, E) for features (n, d) and components (n, k)."""
+    found = members.regress(noise.regressor, jnp.concatenate([features, z], 1))
+    return noise.scale * jnp.exp(compress.decode(noise.compression, found))
+
+
+def draw(noise: Any, keys: Array, features: Array, z: Array) -> Array:
+    """Draws the noise of curves.
 
     Args:
       noise: a fitted model.
-      key: random key.
-      features: (d,) of the architecture.
-      z: (k,) its predicted standardised components.
+      keys: (n,) random keys.
+      features: (n, d) of the architectures.
+      z: (n, k) their predicted standardised components.
 
-    Returns: (E,).
+    Returns: (n, E).
     """
-    del features, z
-    if isinstance(noise, StdNoise):
-        return noise.std * jax.random.normal(key, noise.std.shape)
     if isinstance(noise, KdeNoise):
-        return _draw_kde(noise, key)
-    raise ValueError(f"{type(noise).__name__} is not a noise model")
+        return jax.vmap(_draw_kde, (None, 0))(noise, keys)
+    if isinstance(noise, WindowNoise):
+        std = _window_std(noise, features, z)
+    else:
+        std = jnp.broadcast_to(noise.std, (len(keys), len(noise.std)))
+    normal = jax.vmap(lambda key: jax.random.normal(key, std.shape[1:]))(keys)
+    return std * normal
 
 
 def _draw_kde(noise: KdeNoise, key: Array) -> Array:
+    """One draw (E,) of a kernel density estimate."""
     key_row, key_kernel = jax.random.split(key)
     row = jax.random.randint(key_row, (), 0, len(noise.residual))
     kernel = jax.random.normal(key_kernel, noise.factor.shape[:1]) @ noise.factor

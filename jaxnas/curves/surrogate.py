@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves import compress, noise, regress_boosting
+from jaxnas.curves import compress, noise
+from jaxnas.curves.members import Member, decode, num_inputs, regress
 from jaxnas.types import Array
 
 
@@ -50,19 +51,6 @@ class Info:
     source: str = ""
 
 
-class Member(NamedTuple):
-    """One member of an ensemble."""
-
-    compression: Any  # a compress.Linear or a vae.Vae, of E epochs and k components
-    regressor: Any  # from d features to k standardised components
-
-
-class Mean(NamedTuple):
-    """The mean of several regressors of the same components."""
-
-    parts: tuple  # of regressors
-
-
 class Time(NamedTuple):
     """A model of the time that a full training takes."""
 
@@ -88,28 +76,6 @@ class Surrogate:
     noise: Any
     time: Time | None
     info: Info = field(metadata={"static": True})
-
-
-def regress(regressor: Any, features: Array) -> Array:
-    """The standardised components (n, k) that a regressor predicts from features (n, d)."""
-    if isinstance(regressor, Mean):
-        found = [regress(part, features) for part in regressor.parts]
-        return jnp.stack(found).mean(0)
-    if isinstance(regressor, regress_boosting.Chain | regress_boosting.Heads):
-        return regress_boosting.predict(regressor, features)
-    from jaxnas.curves import regress_mlp  # networks alone need flax
-
-    return regress_mlp.predict(regressor, features)
-
-
-def decode(compression: Any, z: Array) -> Array:
-    """The curves (..., E) of standardised components (..., k)."""
-    return compress.decode(compression, z)
-
-
-def encode(compression: Any, curves: Array | np.ndarray) -> Array:
-    """The standardised components (..., k) of curves (..., E)."""
-    return compress.encode(compression, jnp.asarray(curves))
 
 
 def predict(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
@@ -205,9 +171,7 @@ def sample_with(
         raise ValueError("the surrogate has no noise model: only means can be predicted")
     features = _checked(surrogate, features)
     found = _member_components(surrogate, features)
-    draws = jax.vmap(noise.draw, (None, 0, 0, 0))(
-        surrogate.noise, keys, features, found[0]
-    )
+    draws = noise.draw(surrogate.noise, keys, features, found[0])
     return _clipped(surrogate, _mean_curve(surrogate, found) + draws)
 
 
@@ -249,14 +213,4 @@ def epoch_numbers(surrogate: Surrogate) -> np.ndarray:
 
 def num_features(surrogate: Surrogate) -> int:
     """Number d of features of an architecture."""
-    return _inputs(surrogate.members[0].regressor)
-
-
-def _inputs(regressor: Any) -> int:
-    if isinstance(regressor, Mean):
-        return _inputs(regressor.parts[0])
-    if isinstance(regressor, regress_boosting.Chain):
-        return regressor.ensembles[0].num_features
-    if isinstance(regressor, regress_boosting.Heads):
-        return regressor.ensemble.num_features
-    return len(regressor.mean)
+    return num_inputs(surrogate.members[0].regressor)
