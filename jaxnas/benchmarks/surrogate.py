@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
 from jaxnas.benchmarks.base import Benchmark, Target, as_score, continued_levels

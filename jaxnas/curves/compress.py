@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxnas.types import Array
 
-# A scale of components below this share of the largest value is rounding: they are constant.
+# Components of a scale below this share of their largest value are constant.
 _CONSTANT = 1e-7
 
 
@@ -62,7 +62,7 @@ def svd(num_components: int = 5) -> Compress:
 
 
 def centred_svd(num_components: int = 5) -> Compress:
-    """Compresses by a singular value decomposition of centred curves: principal components.
+    """Compresses to principal components: by the decomposition of centred curves.
 
     Args:
       num_components: k.

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves import compress, regress_boosting
+from jaxnas.curves import compress, regress_boosting, stacking
 from jaxnas.curves import members as members_
 from jaxnas.curves import noise as noises
 from jaxnas.curves import surrogate as surrogates
@@ -28,10 +28,26 @@ from jaxnas.curves.regress_boosting import Regress
 from jaxnas.curves.surrogate import Info, Surrogate, Time
 from jaxnas.types import Array, check_shapes, check_sizes
 
+# LightGBM's parameters for trees whose thresholds are drawn at random.
+RANDOMISED = {
+    "extra_trees": True,
+    "num_leaves": 40,
+    "learning_rate": 0.1,
+    "lambda_l2": 1.0,
+    "min_data_in_leaf": 5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+}
 # As many folds are held out for the noise as give so many residuals.
 MIN_RESIDUALS = 1000
 _CHUNK = 2048
 _predict_chunk = jax.jit(surrogates.predict)
+
+
+# The rows that the members of the default ensemble are fitted on together: few curves are
+# cheap, and gain the most.
+MEMBER_ROWS = 25_000
+DEFAULT_NOISE = noises.kernel_density()
 
 
 class Fitted(NamedTuple):
@@ -63,6 +79,21 @@ def release() -> dict[str, Any]:
     )
 
 
+def default_regressor() -> Regress:
+    """Perceptrons of little and of strong weight decay, and randomised trees, stacked.
+
+    The first suit curves that are smooth in the features, as those of another surrogate
+    are, and the others trainings with their noise.
+    """
+    from jaxnas.curves import regress_mlp  # networks alone need flax
+
+    return stacking.stacked(
+        regress_mlp.mlp(weight_decay=1e-4),
+        regress_mlp.mlp(weight_decay=0.1),
+        regress_boosting.lightgbm(150, chain=False, **RANDOMISED),
+    )
+
+
 def fit_surrogate(
     key: Array,
     features: np.ndarray,
@@ -71,8 +102,8 @@ def fit_surrogate(
     info: Info,
     compression: Compress | None = None,
     regressor: Regress | None = None,
-    noise: FitNoise | None = noises.kernel_density(),
-    members: int = 1,
+    noise: FitNoise | None = DEFAULT_NOISE,
+    members: int | None = None,
     bagging: float = 0.8,
     folds: int = 10,
     groups: np.ndarray | None = None,
@@ -90,10 +121,11 @@ def fit_surrogate(
       curves: (n, E).
       info: what the numbers mean.
       compression: from `compress` or `vae`; default: `final_value_svd`.
-      regressor: from `regress_boosting` or `regress_mlp`; default: independent LightGBM
-        models.
+      regressor: from `regress_boosting`, `regress_mlp` or `stacking`; default:
+        `default_regressor`.
       noise: from `noise` or `window`; None: without noise.
-      members: of the ensemble.
+      members: of the ensemble; default: as many as are fitted on `MEMBER_ROWS` rows
+        together, 2 to 10.
       bagging: share of the rows that each of several members is fitted on.
       folds: number of parts of the rows for the residuals; as many of them are held out
         as give `MIN_RESIDUALS` rows.
@@ -106,12 +138,13 @@ def fit_surrogate(
       finite or outside the valid range, and settings out of range.
     """
     features, curves = _validated(features, curves, info)
+    members = members or int(np.clip(MEMBER_ROWS // len(curves), 2, 10))
     check_sizes(members=members, folds=folds)
     if not 0 < bagging <= 1:
         raise ValueError(f"bagging must be a share above 0 and up to 1, not {bagging}")
     recipe = _Recipe(
         compression or compress.final_value_svd(),
-        regressor or regress_boosting.lightgbm(),
+        regressor or default_regressor(),
         members,
         bagging,
         info,
@@ -260,31 +293,6 @@ def _predicted(found: Surrogate, features: np.ndarray) -> np.ndarray:
     predict = _predict_chunk
     curves = [np.asarray(predict(found, chunk), float) for chunk in chunks]
     return np.concatenate(curves)[:num]
-
-
-def mean_of(*regressors: Regress) -> Regress:
-    """The mean of several regressors, whose errors differ if they are of different kinds.
-
-    Args:
-      *regressors: at least one.
-
-    Returns: a function that fits `members.Mean`.
-    """
-
-    def fit(
-        keys: Array,
-        features: np.ndarray,
-        targets: list,
-        rows: np.ndarray,
-        importance: list,
-    ) -> tuple:
-        found = [
-            part(jax.vmap(jax.random.fold_in, (0, None))(keys, i), features, targets, rows, importance)
-            for i, part in enumerate(regressors)
-        ]
-        return tuple(members_.Mean(parts) for parts in zip(*found, strict=True))
-
-    return fit
 
 
 def _fit_time(

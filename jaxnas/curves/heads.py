@@ -72,7 +72,9 @@ def _nodes(whole: Ensemble, num: int, size: int) -> dict[str, np.ndarray]:
     keys = ("node_column", "node_threshold", "node_left", "node_leaf")
     arrays = {key: getattr(whole, key).reshape(num, -1) for key in keys}
     each = arrays["node_left"].shape[1]
-    arrays["node_left"] = arrays["node_left"] - each * np.arange(num, dtype=np.int32)[:, None]
+    arrays["node_left"] = (
+        arrays["node_left"] - each * np.arange(num, dtype=np.int32)[:, None]
+    )
     return arrays
 
 
@@ -82,7 +84,9 @@ def _padded(forest: Forest, size: int) -> Forest:
     fill = {
         "feature": -1,
         "category": -1,
-        **dict.fromkeys(("threshold", "left", "right", "missing", "value", "number"), 0),
+        **dict.fromkeys(
+            ("threshold", "left", "right", "missing", "value", "number"), 0
+        ),
         "default_left": False,
     }
     arrays = {

@@ -1,4 +1,4 @@
-"""The two parts of a surrogate's member, whatever their kinds: compression and regressor."""
+"""A member of a surrogate: compression and regressor, of any of their kinds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ class Member(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """The mean of several regressors of the same components."""
+    """The weighted mean of p regressors of the same components."""
 
     parts: tuple  # of regressors
+    weight: Array  # (p,), which add up to 1
 
 
 def regress(regressor: Any, features: Array) -> Array:
     """The standardised components (n, k) that a regressor predicts from features (n, d)."""
     if isinstance(regressor, Mean):
         found = [regress(part, features) for part in regressor.parts]
-        return jnp.stack(found).mean(0)
+        return jnp.tensordot(regressor.weight, jnp.stack(found), 1)
     if isinstance(regressor, regress_boosting.Chain | regress_boosting.Heads):
         return regress_boosting.predict(regressor, features)
     from jaxnas.curves import regress_mlp  # networks alone need flax

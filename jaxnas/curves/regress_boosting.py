@@ -147,7 +147,9 @@ def _each_component(one: _One, chain: bool) -> Regress:
             x, z = np.asarray(features)[mine], np.asarray(target, float)[mine]
             seeds = np.asarray(jax.random.randint(key, z.shape[1:], 0, 2**31 - 1))
             found = [
-                one(int(seed), np.concatenate([x, z[:, :j]], 1) if chain else x, z[:, j])
+                one(
+                    int(seed), np.concatenate([x, z[:, :j]], 1) if chain else x, z[:, j]
+                )
                 for j, seed in enumerate(seeds)
             ]
             packed = Chain(tuple(map(packing.pack, found))) if chain else None

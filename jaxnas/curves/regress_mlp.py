@@ -198,8 +198,6 @@ def batches(key: Array, num: int, steps: int, batch: int) -> Array:
 
 def predict(regressor: Mlp, features: Array) -> Array:
     """The standardised components (n, k) for features (n, d)."""
-    network = Perceptron(
-        regressor.hidden, regressor.num_layers, regressor.num_outputs
-    )
+    network = Perceptron(regressor.hidden, regressor.num_layers, regressor.num_outputs)
     x = (features - regressor.mean) / regressor.scale
     return network.apply(regressor.params, x)

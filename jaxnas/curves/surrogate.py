@@ -168,7 +168,9 @@ def sample_with(
 ) -> Array:
     """`sample` with a random key for each row, `keys` (n,)."""
     if surrogate.noise is None:
-        raise ValueError("the surrogate has no noise model: only means can be predicted")
+        raise ValueError(
+            "the surrogate has no noise model: only means can be predicted"
+        )
     features = _checked(surrogate, features)
     found = _member_components(surrogate, features)
     draws = noise.draw(surrogate.noise, keys, features, found[0])

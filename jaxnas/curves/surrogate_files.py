@@ -208,7 +208,9 @@ def _check(found: Any) -> None:
     curves = jax.eval_shape(surrogates.predict, found, features)
     length = len(surrogates.epoch_numbers(found))
     if curves.shape != (2, length):
-        raise ValueError(f"its curves have {curves.shape[1:]} values for {length} epochs")
+        raise ValueError(
+            f"its curves have {curves.shape[1:]} values for {length} epochs"
+        )
     if found.noise is not None:
         key = jax.eval_shape(jax.random.key, 0)
         jax.eval_shape(surrogates.sample, found, key, features)

@@ -122,7 +122,9 @@ class Vae:
 
 def _networks(sizes: Sizes) -> tuple[Encoder, Decoder]:
     return (
-        Encoder(sizes.hidden, sizes.encoder_layers, sizes.num_components, sizes.dropout),
+        Encoder(
+            sizes.hidden, sizes.encoder_layers, sizes.num_components, sizes.dropout
+        ),
         Decoder(sizes.hidden, sizes.decoder_layers, sizes.num_epochs, sizes.dropout),
     )
 
@@ -156,12 +158,16 @@ def vae(
     Raises: `ValueError` for sizes below 1, and when fitted on fewer curves than
       components.
     """
-    check_sizes(num_components=num_components, hidden=hidden, batch=batch, epochs=epochs)
+    check_sizes(
+        num_components=num_components, hidden=hidden, batch=batch, epochs=epochs
+    )
 
     def compress(keys: Array, curves: np.ndarray, rows: np.ndarray) -> tuple[Vae, ...]:
         num = rows.shape[1]
         if num < num_components:
-            raise ValueError(f"{num_components} components need as many curves, not {num}")
+            raise ValueError(
+                f"{num_components} components need as many curves, not {num}"
+            )
         layers = (encoder_layers, decoder_layers)
         sizes = Sizes(num_components, hidden, *layers, curves.shape[1], dropout)
         centre, spread = curves.mean(0), curves.std(0)
@@ -209,15 +215,15 @@ def _train(
             given, curves, True, mutable=["batch_stats"], rngs={"dropout": key_in}
         )
         z = mean + jnp.exp(log / 2) * jax.random.normal(key_z, mean.shape)
-        again = decoder.apply(
-            {"params": params[1]}, z, True, rngs={"dropout": key_out}
-        )
+        again = decoder.apply({"params": params[1]}, z, True, rngs={"dropout": key_out})
         divergence = -0.5 * jnp.sum(1 + log - mean**2 - jnp.exp(log))
         return jnp.sum((again - curves) ** 2) + divergence, stats
 
     def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
         params, stats, state = carry
-        grads, stats = jax.grad(loss, has_aux=True)(params, stats, now[0], x[rows[now[1]]])
+        grads, stats = jax.grad(loss, has_aux=True)(
+            params, stats, now[0], x[rows[now[1]]]
+        )
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), stats, state), None
 
