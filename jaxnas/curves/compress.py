@@ -127,11 +127,12 @@ def _each_member(
 
     def compress(keys: Array, curves: np.ndarray, rows: np.ndarray) -> tuple:
         del keys
-        available = rows.shape[1] if shorter else min(rows.shape[1], curves.shape[1])
-        if available < num_components:
+        num, epochs = rows.shape[1], curves.shape[1]
+        wanted = min(num_components, epochs) if shorter else num_components
+        if min(num, epochs) < wanted:
             raise ValueError(
                 f"{num_components} components need as many curves and epochs, found "
-                f"{rows.shape[1]} curves of {curves.shape[1]} epochs"
+                f"{num} curves of {epochs} epochs"
             )
         return tuple(_scaled(curves[mine].astype(np.float64), fit) for mine in rows)
 
