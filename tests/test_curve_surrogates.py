@@ -274,7 +274,10 @@ def test_bags_are_drawn_without_replacement():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x, y: (x, [*y[:-1], y[-1][:5]]), "one length, found lengths from 5 to 12"),
+        (
+            lambda x, y: (x, [*y[:-1], y[-1][:5]]),
+            "one length, found lengths from 5 to 12",
+        ),
         (lambda x, y: (x[:-1], y), r"features \(n, d\), curves \(n, e\)"),
         (lambda x, y: (x, np.where(y > 80, np.nan, y)), "curves: .* not finite"),
         (lambda x, y: (x * np.inf, y), "features: .* not finite; the first is row 0"),
@@ -287,7 +290,12 @@ def test_bad_data_is_refused(data, change, words):
     settings = dict(compression=compress.final_value_svd(3), noise=None, members=1)
     with pytest.raises(ValueError, match=words):
         fit.fit_surrogate(
-            jax.random.key(0), features, curves, info=INFO, regressor=boosting(), **settings
+            jax.random.key(0),
+            features,
+            curves,
+            info=INFO,
+            regressor=boosting(),
+            **settings,
         )
 
 
@@ -302,7 +310,9 @@ def test_bad_data_is_refused(data, change, words):
     ],
 )
 def test_bad_settings_are_refused(data, settings, words):
-    given = dict(compression=compress.svd(2), members=1, regressor=boosting(num_rounds=1))
+    given = dict(
+        compression=compress.svd(2), members=1, regressor=boosting(num_rounds=1)
+    )
     with pytest.raises(ValueError, match=words):
         fit.fit_surrogate(jax.random.key(0), *data, info=INFO, **{**given, **settings})
 
@@ -371,7 +381,11 @@ class TestFiles:
         [
             ("basis", lambda x: x[:, :-1], "not a sound"),
             ("basis", lambda x: x * np.nan, "not finite"),
-            ("ensemble/column", lambda x: x + 9, "columns of its trees are out of range"),
+            (
+                "ensemble/column",
+                lambda x: x + 9,
+                "columns of its trees are out of range",
+            ),
             ("feature", lambda x: x + 9, "features of its trees are out of range"),
         ],
     )

@@ -9,6 +9,7 @@ from .base import true_scores as true_scores
 from .named import open_benchmark as open_benchmark
 from .named import open_table as open_table
 from .released import load_ensemble as load_ensemble
+from .surrogate import surrogate_benchmark as surrogate_benchmark
 from .synthetic import synthetic_benchmark as synthetic_benchmark
 from .table_rules import BenchmarkTable as BenchmarkTable
 from .tabular import table_rows as table_rows

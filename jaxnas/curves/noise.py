@@ -158,7 +158,7 @@ def _window_rms(residuals: np.ndarray, half_width: int) -> np.ndarray:
 
 def _least(residuals: np.ndarray) -> float:
     """A floor for deviations: exact predictions have no logarithm."""
-    return 1e-3 * float(np.sqrt((residuals**2).mean())) + np.finfo(np.float32).tiny
+    return 1e-3 * float(np.sqrt((residuals**2).mean())) + 1e-30
 
 
 def _window_std(noise: WindowNoise, features: Array, z: Array) -> Array:

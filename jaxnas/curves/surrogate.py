@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.curves import compress, noise
-from jaxnas.curves.members import Member, decode, num_inputs, regress
+from jaxnas.curves.members import Member as Member
+from jaxnas.curves.members import decode, num_inputs, regress
 from jaxnas.types import Array
 
 

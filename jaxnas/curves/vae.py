@@ -52,7 +52,8 @@ class Encoder(nn.Module):
             x = nn.leaky_relu(nn.Dense(self.hidden)(x), _SLOPE)
             x = nn.BatchNorm(use_running_average=not train)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return jnp.split(nn.Dense(2 * self.num_components)(x), 2, axis=-1)
+        mean, log = jnp.split(nn.Dense(2 * self.num_components)(x), 2, axis=-1)
+        return mean, log
 
 
 class Decoder(nn.Module):
