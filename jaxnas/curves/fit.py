@@ -179,13 +179,13 @@ def _validated(
     features, curves = np.asarray(features, float), np.asarray(curves, float)
     check_shapes(features=(features, "nd"), curves=(curves, "ne"))
     for name, array in (("features", features), ("curves", curves)):
-        bad = ~np.isfinite(array).all(1)
+        bad = np.asarray(~np.isfinite(array).all(1))
         if bad.any():
             raise ValueError(
                 f"{name}: {bad.sum()} of {len(bad)} rows have values that are not finite; "
                 f"the first is row {bad.argmax()}"
             )
-    outside = (curves < info.low) | (curves > info.high)
+    outside = np.asarray((curves < info.low) | (curves > info.high))
     if outside.any():
         row = outside.any(1).argmax()
         raise ValueError(

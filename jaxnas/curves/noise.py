@@ -138,10 +138,12 @@ def window_std(
         size = min(num_components, *log.shape)
         rows, x = np.arange(len(log))[None], np.concatenate([features, z], 1)
         (compression,) = compress.centred_svd(size)(key[None], log, rows)
-        target = np.asarray(compress.encode(compression, log))
+        target = np.asarray(compress.encode(compression, jnp.asarray(log)))
         (found,) = model(key[None], x, [target], rows, [np.ones(size)])
         noise = WindowNoise(compression, found, jnp.ones(log.shape[1]))
-        predicted = np.asarray(_window_std(noise, features, z))
+        predicted = np.asarray(
+            _window_std(noise, jnp.asarray(features), jnp.asarray(z))
+        )
         total = np.sqrt((residuals**2).mean(0) / (predicted**2).mean(0))
         return noise._replace(scale=jnp.asarray(total, float))
 

@@ -164,7 +164,8 @@ def _train(
     weight = weight / weight.mean()
 
     def loss(params: Any, at: Array) -> Array:
-        error = network.apply(params, x[at]) - z[at]
+        found: Any = network.apply(params, x[at])
+        error = found - z[at]
         return (weight * error**2).mean()
 
     def step(carry: tuple, at: Array) -> tuple[tuple, None]:
@@ -200,4 +201,5 @@ def predict(regressor: Mlp, features: Array) -> Array:
     """The standardised components (n, k) for features (n, d)."""
     network = Perceptron(regressor.hidden, regressor.num_layers, regressor.num_outputs)
     x = (features - regressor.mean) / regressor.scale
-    return network.apply(regressor.params, x)
+    found: Any = network.apply(regressor.params, x)
+    return found

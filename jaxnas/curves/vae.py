@@ -177,11 +177,11 @@ def vae(
         size = min(batch, num)
         steps = max(min_steps, epochs * (num // size))
         trained = _train(sizes, steps, size, learning_rate, keys, x, jnp.asarray(rows))
-        constants = [jnp.asarray(c, jnp.float32) for c in (centre, spread)]
+        first, second = (jnp.asarray(c, jnp.float32) for c in (centre, spread))
         members = []
         for i in range(len(rows)):
             encoder, decoder, mean, scale = jax.tree.map(lambda p: p[i], trained)  # noqa: B023
-            members.append(Vae(encoder, decoder, *constants, mean, scale, sizes))
+            members.append(Vae(encoder, decoder, first, second, mean, scale, sizes))
         return tuple(members)
 
     return compress
@@ -216,7 +216,9 @@ def _train(
             given, curves, True, mutable=["batch_stats"], rngs={"dropout": key_in}
         )
         z = mean + jnp.exp(log / 2) * jax.random.normal(key_z, mean.shape)
-        again = decoder.apply({"params": params[1]}, z, True, rngs={"dropout": key_out})
+        again: Any = decoder.apply(
+            {"params": params[1]}, z, True, rngs={"dropout": key_out}
+        )
         divergence = -0.5 * jnp.sum(1 + log - mean**2 - jnp.exp(log))
         return jnp.sum((again - curves) ** 2) + divergence, stats
 
@@ -250,5 +252,6 @@ def encode(compression: Vae, curves: Array) -> Array:
 def decode(compression: Vae, z: Array) -> Array:
     """The curves (..., E) of standardised components (..., k)."""
     z = z * compression.scale + compression.mean
-    x = _networks(compression.sizes)[1].apply(compression.decoder, z, False)
+    decoder = _networks(compression.sizes)[1]
+    x: Any = decoder.apply(compression.decoder, z, False)
     return x * compression.spread + compression.centre
