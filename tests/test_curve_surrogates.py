@@ -12,6 +12,7 @@ from jaxnas.curves import (
     members,
     noise,
     regress_boosting,
+    rows,
     stacking,
     surrogate,
     surrogate_files,
@@ -256,19 +257,79 @@ def test_runtime_never_decreases(data, fitted):
     np.testing.assert_array_equal(seconds[13], seconds[12])
 
 
+def test_one_fold_can_be_enough(data, monkeypatch):
+    """Then the surrogate is the predictor whose residuals are known."""
+    monkeypatch.setattr(fit, "MIN_RESIDUALS", 10)
+    bits, curves = data
+    found = fit.fit_surrogate(
+        jax.random.key(0),
+        *data,
+        info=INFO,
+        compression=compress.centred_svd(2),
+        regressor=boosting(),
+        members=1,
+        folds=6,
+        groups=np.arange(120),
+    )
+    assert len(found.rows) == 20
+    mean = surrogate.predict(found.surrogate, bits[found.rows])
+    np.testing.assert_allclose(found.residual, curves[found.rows] - mean, atol=1e-3)
+
+
+def test_networks_learn_curves(data):
+    """The auto-encoder and the perceptron, each with a peer that is exact."""
+    pytest.importorskip("flax")
+    from jaxnas.curves import regress_mlp, vae
+
+    bits, curves = data
+    small = dict(min_steps=400, epochs=1)
+    key = jax.random.key(0)
+    keys, rows = jax.random.split(key, 2), np.stack([np.arange(90), 30 + np.arange(90)])
+    compressions = vae.vae(2, **small)(keys, curves, rows)
+    for found in compressions:
+        again = vae.decode(found, vae.encode(found, jnp.asarray(curves)))
+        # Noise has variance 1, and two components hold what is not noise.
+        assert np.sqrt(((again - curves) ** 2).mean()) < 2.5
+    assert not np.allclose(compressions[0].centre, 0)
+    target = np.asarray(
+        compress.encode(*compress.centred_svd(2)(None, curves, rows[:1]), curves)
+    )
+    regressors = regress_mlp.mlp(16, 2, **small)(
+        keys, bits, [target, target], rows, [np.ones(2)] * 2
+    )
+    errors = [np.asarray(regress_mlp.predict(r, bits)) - target for r in regressors]
+    noise_left = np.sqrt((errors[0][:90] ** 2).mean())
+    assert noise_left < 0.35 and not np.allclose(errors[0], errors[1])
+    member = members.Member(compressions[0], regressors[0])
+    assert surrogate.predict(
+        surrogate.Surrogate((member,), None, None, INFO), bits
+    ).shape == (120, 12)
+
+
+def test_batches_are_passes_over_all_rows():
+    pytest.importorskip("flax")
+    from jaxnas.curves import regress_mlp
+
+    order = np.asarray(regress_mlp.batches(jax.random.key(0), 10, 7, 3))
+    assert order.shape == (7, 3)
+    for start in (0, 3):  # a pass has three steps
+        assert len(set(order[start : start + 3].reshape(-1).tolist())) == 9
+    assert order[:3].tolist() != order[3:6].tolist()
+
+
 def test_folds_keep_groups_together():
     groups = np.repeat(np.arange(30), 4)
-    part = fit._parts(jax.random.key(0), groups, 5)
+    part = rows.parts(jax.random.key(0), groups, 5)
     assert (part.reshape(30, 4) == part.reshape(30, 4)[:, :1]).all()
     assert np.bincount(part).tolist() == [24] * 5
 
 
 def test_bags_are_drawn_without_replacement():
-    rows = fit.bags(jax.random.key(0), 50, 3, 0.8)
-    assert rows.shape == (3, 40)
-    assert all(len(set(mine.tolist())) == 40 for mine in rows)
-    assert set(rows[0].tolist()) != set(rows[1].tolist())
-    np.testing.assert_array_equal(fit.bags(jax.random.key(0), 5, 1, 0.8), [range(5)])
+    drawn = rows.bags(jax.random.key(0), 50, 3, 0.8)
+    assert drawn.shape == (3, 40)
+    assert all(len(set(mine.tolist())) == 40 for mine in drawn)
+    assert set(drawn[0].tolist()) != set(drawn[1].tolist())
+    np.testing.assert_array_equal(rows.bags(jax.random.key(0), 5, 1, 0.8), [range(5)])
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from . import surrogate_files as surrogate_files
 from . import xgboost_json as xgboost_json
 from .fit import Fitted as Fitted
 from .fit import fit_surrogate as fit_surrogate
-from .fit import release as release
 from .forest import Forest as Forest
 from .forest import first_trees as first_trees
 from .packing import Ensemble as Ensemble
 from .packing import pack as pack
 from .packing import round_down as round_down
+from .presets import release as release
 from .surrogate import Info as Info
 from .surrogate import Surrogate as Surrogate
 from .trees import leaf_indices as leaf_indices

@@ -1,7 +1,7 @@
 """Fits learning-curve surrogates.
 
     info = Info(space="nb201", features="nb211_vector")
-    fitted = fit_surrogate(key, features, curves, info=info, **release())
+    fitted = fit_surrogate(key, features, curves, info=info, **presets.release())
 
 Compression, regressor and noise are functions, so that any of the combinations of Yan et
 al. (2021, section 3.1) is one call.
@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves import compress, regress_boosting, stacking
+from jaxnas.curves import compress, presets
 from jaxnas.curves import members as members_
 from jaxnas.curves import noise as noises
+from jaxnas.curves import rows as rows_
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.compress import Compress
 from jaxnas.curves.noise import FitNoise
@@ -28,17 +29,7 @@ from jaxnas.curves.regress_boosting import Regress
 from jaxnas.curves.surrogate import Info, Surrogate, Time
 from jaxnas.types import Array, check_shapes, check_sizes
 
-# LightGBM's parameters for trees whose thresholds are drawn at random.
-RANDOMISED = {
-    "extra_trees": True,
-    "num_leaves": 40,
-    "learning_rate": 0.1,
-    "lambda_l2": 1.0,
-    "min_data_in_leaf": 5,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-}
-# As many folds are held out for the noise as give so many residuals.
+# As many folds are held out for the noise as give at least so many residuals.
 MIN_RESIDUALS = 1000
 _CHUNK = 2048
 _predict_chunk = jax.jit(surrogates.predict)
@@ -60,6 +51,15 @@ class Fitted(NamedTuple):
     residual: np.ndarray  # (m, E), those curves minus their predictions
 
 
+class _Held(NamedTuple):
+    """What `held_out` finds."""
+
+    rows: np.ndarray  # (m,) that were held out
+    residual: np.ndarray  # (m, E), their curves minus the predictions
+    z: np.ndarray  # (m, k), their predicted components, of the first member
+    found: list[Surrogate]  # the predictor of each fold
+
+
 class _Recipe(NamedTuple):
     """What the predictor of a surrogate is fitted by."""
 
@@ -68,30 +68,6 @@ class _Recipe(NamedTuple):
     members: int
     bagging: float
     info: Info
-
-
-def release() -> dict[str, Any]:
-    """Settings of the released surrogates: SVD, a chain of LightGBM models, one member."""
-    return dict(
-        compression=compress.svd(5),
-        regressor=regress_boosting.lightgbm(3000),
-        members=1,
-    )
-
-
-def default_regressor() -> Regress:
-    """Perceptrons of little and of strong weight decay, and randomised trees, stacked.
-
-    The first suit curves that are smooth in the features, as those of another surrogate
-    are, and the others trainings with their noise.
-    """
-    from jaxnas.curves import regress_mlp  # networks alone need flax
-
-    return stacking.stacked(
-        regress_mlp.mlp(weight_decay=1e-4),
-        regress_mlp.mlp(weight_decay=0.1),
-        regress_boosting.lightgbm(150, chain=False, **RANDOMISED),
-    )
 
 
 def fit_surrogate(
@@ -113,7 +89,9 @@ def fit_surrogate(
 
     Each of several members is fitted on its own draw of the rows, without replacement.
     The noise is fitted on residuals of the whole predictor: curves of a fold minus what a
-    predictor of the same settings says that was fitted on the other folds.
+    predictor of the same settings says that was fitted on the other folds. Where one fold
+    has enough rows, that predictor is the surrogate: its noise is exactly the error of
+    curves that it was not fitted on. Else the surrogate is fitted on all rows.
 
     Args:
       key: random key.
@@ -122,8 +100,8 @@ def fit_surrogate(
       info: what the numbers mean.
       compression: from `compress` or `vae`; default: `final_value_svd`.
       regressor: from `regress_boosting`, `regress_mlp` or `stacking`; default:
-        `default_regressor`.
-      noise: from `noise` or `window`; None: without noise.
+        `presets.default_regressor`.
+      noise: from `noise`; None: without noise, and fitted on all rows.
       members: of the ensemble; default: as many as are fitted on `MEMBER_ROWS` rows
         together, 2 to 10.
       bagging: share of the rows that each of several members is fitted on.
@@ -144,23 +122,28 @@ def fit_surrogate(
         raise ValueError(f"bagging must be a share above 0 and up to 1, not {bagging}")
     recipe = _Recipe(
         compression or compress.final_value_svd(),
-        regressor or default_regressor(),
+        regressor or presets.default_regressor(),
         members,
         bagging,
         info,
     )
-    key_fit, key_noise, key_time = jax.random.split(key, 3)
-    found = _fit_predictor(key_fit, features, curves, recipe)
+    fit = partial(_fit_predictor, recipe=recipe)
+    key_fit, key_held, key_noise, key_time = jax.random.split(key, 4)
+    held = _Held(np.zeros(0, int), np.zeros((0, curves.shape[1])), np.zeros(0), [])
+    if noise is not None:
+        held = held_out(key_held, features, curves, fit, folds, groups)
+    # If one fold was enough, its predictor is the one whose residuals are known.
+    alone = len(held.found) == 1
+    found = held.found[0] if alone else fit(key_fit, features, curves)
     if seconds is not None:
         found = replace(found, time=_fit_time(key_time, features, seconds, recipe))
-    rows, residual = np.zeros(0, int), np.zeros((0, curves.shape[1]))
     if noise is not None:
-        key_held, key_noise = jax.random.split(key_noise)
-        fit = partial(_fit_predictor, recipe=recipe)
-        rows, residual, z = held_out(key_held, features, curves, fit, folds, groups)
-        found = replace(found, noise=noise(key_noise, residual, features[rows], z))
+        model = noise(key_noise, held.residual, features[held.rows], held.z)
+        found = replace(found, noise=model)
     gap = np.abs(curves - _predicted(found, features))
-    return Fitted(found, np.sqrt((gap**2).mean(1)), gap.max(1), rows, residual)
+    return Fitted(
+        found, np.sqrt((gap**2).mean(1)), gap.max(1), held.rows, held.residual
+    )
 
 
 def _validated(
@@ -204,7 +187,7 @@ def _fit_predictor(
 ) -> Surrogate:
     """A surrogate without noise and time."""
     keys = jax.random.split(key, 3)
-    rows = bags(keys[0], len(curves), recipe.members, recipe.bagging)
+    rows = rows_.bags(keys[0], len(curves), recipe.members, recipe.bagging)
     keys = [jax.random.split(k, recipe.members) for k in keys[1:]]
     compressions = recipe.compression(keys[0], curves, rows)
     targets = [np.asarray(members_.encode(c, curves)) for c in compressions]
@@ -214,24 +197,6 @@ def _fit_predictor(
     return Surrogate(tuple(members), None, None, recipe.info)
 
 
-def bags(key: Array, num: int, members: int, share: float) -> np.ndarray:
-    """Rows for each member of an ensemble, without replacement.
-
-    Args:
-      key: random key.
-      num: rows that there are.
-      members: m; a single member gets all rows.
-      share: of the rows that each gets.
-
-    Returns: (m, r) int.
-    """
-    if members == 1:
-        return np.arange(num)[None]
-    size = max(1, round(share * num))
-    draw = lambda key: jax.random.permutation(key, num)[:size]  # noqa: E731
-    return np.asarray(jax.vmap(draw)(jax.random.split(key, members)))
-
-
 def held_out(
     key: Array,
     features: np.ndarray,
@@ -239,7 +204,7 @@ def held_out(
     fit: Callable[[Array, np.ndarray, np.ndarray], Surrogate],
     folds: int,
     groups: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> _Held:
     """Residuals of curves that the predictor was not fitted on.
 
     Args:
@@ -249,39 +214,23 @@ def held_out(
       fit: (key, features, curves) -> a surrogate.
       folds: parts of the rows.
       groups: (n,) rows that stay together; None: those of equal features.
-
-    Returns: rows (m,), residuals (m, E), and predicted components (m, k), of the first
-      member, of those rows.
     """
     key_fold, key = jax.random.split(key)
-    part = _parts(key_fold, features if groups is None else groups, folds)
-    rows, residual, z = [], [], []
+    part = rows_.parts(key_fold, features if groups is None else groups, folds)
+    rows, residual, z, predictors = [], [], [], []
     for fold in range(folds):
         out = np.flatnonzero(part == fold)
-        if not len(out) or sum(map(len, rows)) >= MIN_RESIDUALS:
-            continue
+        if sum(map(len, rows)) >= MIN_RESIDUALS:
+            break
         rest = np.flatnonzero(part != fold)
         found = fit(jax.random.fold_in(key, fold), features[rest], curves[rest])
+        predictors.append(found)
         rows.append(out)
         residual.append(curves[out] - _predicted(found, features[out]))
         first = found.members[0].regressor
         z.append(np.asarray(members_.regress(first, jnp.asarray(features[out]))))
-    return np.concatenate(rows), np.concatenate(residual), np.concatenate(z)
-
-
-def _parts(key: Array, groups: np.ndarray, folds: int) -> np.ndarray:
-    """The fold (n,) of each row; rows of equal `groups` (n, ...) are in one fold.
-
-    Raises: `ValueError` for fewer groups than folds.
-    """
-    groups = np.asarray(groups).reshape(len(groups), -1)
-    _, group = np.unique(groups, axis=0, return_inverse=True)
-    num = int(group.max()) + 1
-    if not 2 <= folds <= num:
-        raise ValueError(
-            f"folds must be 2 to {num}, the number of different architectures, not {folds}"
-        )
-    return np.asarray(jax.random.permutation(key, num) % folds)[group.reshape(-1)]
+    joined = (np.concatenate(x) for x in (rows, residual, z))
+    return _Held(*joined, predictors)
 
 
 def _predicted(found: Surrogate, features: np.ndarray) -> np.ndarray:

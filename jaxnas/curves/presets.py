@@ -1,0 +1,41 @@
+"""Settings of surrogates: those of the release of Yan et al. (2021), and the default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxnas.curves import compress, regress_boosting, stacking
+from jaxnas.curves.regress_boosting import Regress
+
+# LightGBM's parameters of the default's small trees, for few and noisy curves.
+SMALL_TREES = {
+    "num_leaves": 15,
+    "learning_rate": 0.05,
+    "min_data_in_leaf": 10,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+}
+
+
+def release() -> dict[str, Any]:
+    """Settings of the released surrogates: SVD, a chain of LightGBM models, one member."""
+    return dict(
+        compression=compress.svd(5),
+        regressor=regress_boosting.lightgbm(3000),
+        members=1,
+    )
+
+
+def default_regressor() -> Regress:
+    """Perceptrons of little and of strong weight decay, and small trees, stacked.
+
+    The first suit curves that are smooth in the features, as those of another surrogate
+    are, and the others trainings with their noise.
+    """
+    from jaxnas.curves import regress_mlp  # networks alone need flax
+
+    return stacking.stacked(
+        regress_mlp.mlp(weight_decay=1e-4),
+        regress_mlp.mlp(weight_decay=0.1),
+        regress_boosting.lightgbm(150, chain=False, **SMALL_TREES),
+    )
