@@ -116,6 +116,7 @@ def fit_surrogate(
       finite or outside the valid range, and settings out of range.
     """
     features, curves = _validated(features, curves, info)
+    seconds = None if seconds is None else _validated_seconds(seconds, len(curves))
     members = members or int(np.clip(MEMBER_ROWS // len(curves), 2, 10))
     check_sizes(members=members, folds=folds)
     if not 0 < bagging <= 1:
@@ -180,6 +181,17 @@ def _validated(
             f"info has {len(info.epochs)} epochs, the curves have {curves.shape[1]}"
         )
     return features, curves
+
+
+def _validated_seconds(seconds: np.ndarray, num: int) -> np.ndarray:
+    """The times (num,) of full trainings; `ValueError` unless all are positive."""
+    seconds = np.asarray(seconds, float)
+    if seconds.shape != (num,) or not (np.isfinite(seconds) & (seconds > 0)).all():
+        raise ValueError(
+            f"seconds must be ({num},), positive and finite: one for each curve; found "
+            f"{seconds.shape}"
+        )
+    return seconds
 
 
 def _fit_predictor(
@@ -248,10 +260,6 @@ def _fit_time(
     key: Array, features: np.ndarray, seconds: np.ndarray, recipe: _Recipe
 ) -> Time:
     """Fits the logarithm of the time (n,) of each full training."""
-    seconds = np.asarray(seconds, float)
-    check_shapes(features=(features, "nd"), seconds=(seconds, "n"))
-    if not (np.isfinite(seconds) & (seconds > 0)).all():
-        raise ValueError("seconds must be positive and finite, one for each curve")
     log = np.log(seconds)
     mean, scale = log.mean(), log.std() or 1.0
     rows = np.arange(len(log))[None]
