@@ -241,8 +241,8 @@ def held_out(
         residual.append(curves[out] - _predicted(found, features[out]))
         first = found.members[0].regressor
         z.append(np.asarray(members_.regress(first, jnp.asarray(features[out]))))
-    joined = (np.concatenate(x) for x in (rows, residual, z))
-    return _Held(*joined, predictors)
+    rows, residual, z = (np.concatenate(x) for x in (rows, residual, z))
+    return _Held(rows, residual, z, predictors)
 
 
 def _predicted(found: Surrogate, features: np.ndarray) -> np.ndarray:
