@@ -1,9 +1,12 @@
 """Published surrogates as surrogates of the library."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
+from jaxnas.benchmarks import load_ensemble
 from jaxnas.benchmarks.importers import x11, x11_surrogate
 from jaxnas.benchmarks.surrogate import surrogate_benchmark
 from jaxnas.curves import surrogate as surrogates
@@ -71,3 +74,34 @@ def test_kinds_that_do_not_fit(releases):
         x11_surrogate.to_surrogate(releases["e2e_nb211_svd_lgb"], runtime)
     plain = x11_surrogate.to_surrogate(releases["e2e_nb211_svd_xgb"])
     assert plain.noise is None and plain.time is None
+
+
+def test_load_ensemble_reads_surrogates_of_the_library(
+    releases, oracle, tmp_path, shared
+):
+    texts = json.loads((shared / "oracles/learning_curves.json").read_text())
+    path = tmp_path / "own.npz"
+    release = releases["e2e_nb211_svd_lgb"]
+    surrogate_files.save(path, x11_surrogate.to_surrogate(release))
+    model = load_ensemble(path)
+    cell = texts["nb211_arch_str"][4]
+
+    def predict(with_noise=False, components=False):
+        return model.predict(cell, "arch_str", with_noise, "nb201", components)
+
+    wanted = oracle["e2e_nb211_svd_lgb_pred_mean"][4]
+    np.testing.assert_allclose(predict(), wanted, rtol=1e-5)
+    first, second = (predict(with_noise=True) for _ in range(2))
+    assert 0.1 < np.abs(first - wanted).mean() < 10
+    assert not np.array_equal(first, second)
+    found = oracle["e2e_nb211_svd_lgb_pred_components"][[4]]
+    np.testing.assert_allclose(predict(components=True), found, atol=1e-6)
+    for message, call in {
+        "search_space='nb201'": lambda: model.predict("x", "arch_str"),
+        "one of arch_str, vector": lambda: model.predict(
+            "x", "genotype", search_space="nb201"
+        ),
+        "not of a release": lambda: load_ensemble(path, reference=True),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            call()
