@@ -6,8 +6,8 @@
     curve = model.predict(config=genotype, representation="genotype", with_noise=True)
 
 Folders that NAS-Bench-x11 and NAS-Bench-301 publish are read without their libraries (see
-`importers.x11`), and so are the files that `released_files` writes. For searches,
-`released_model` has the same predictions as pure functions of batches.
+`importers.x11`), and so are the files that `released_files` and `surrogate_files` write.
+For searches, `released_model` has the same predictions as pure functions of batches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import numpy as np
 from jaxnas.benchmarks import released_files, released_inputs
 from jaxnas.benchmarks.importers import x11
 from jaxnas.benchmarks.importers.x11 import Released
-from jaxnas.curves import packing, released_model
+from jaxnas.benchmarks.surrogate_ensemble import SurrogateEnsemble
+from jaxnas.curves import packing, released_model, surrogate_files
 from jaxnas.types import Array
 
 
@@ -101,14 +102,14 @@ class ReleasedEnsemble:
 
 def load_ensemble(
     path: str | os.PathLike, *, seed: int = 0, reference: bool = False
-) -> ReleasedEnsemble:
-    """Loads a published surrogate.
+) -> ReleasedEnsemble | SurrogateEnsemble:
+    """Loads a published surrogate, or one of the library.
 
     Members that are equal, as those of the releases are, are evaluated once.
 
     Args:
       path: the folder of a release (`nb111-v0.5`, `lgb_runtime_v1.0` ...), or a file that
-        `released_files.save` wrote.
+        `released_files.save` or `surrogate_files.save` wrote.
       seed: of the noise.
       reference: noise as the published program draws it: clipped to -3 and 3, halved, with
         the opposite sign, and added to the first member. By default it has the spread of
@@ -117,6 +118,11 @@ def load_ensemble(
     Raises: `ValueError`, of one line that names the file, if one is missing, damaged, of
       another class, or does not fit together.
     """
-    is_file = Path(path).is_file()
-    released = released_files.load(path) if is_file else x11.read(path)
-    return ReleasedEnsemble(released, jax.random.key(seed), reference)
+    key = jax.random.key(seed)
+    if not Path(path).is_file():
+        return ReleasedEnsemble(x11.read(path), key, reference)
+    if released_files.is_released(path):
+        return ReleasedEnsemble(released_files.load(path), key, reference)
+    if reference:
+        raise ValueError(f"{path} is not of a release: reference=True is for these")
+    return SurrogateEnsemble(surrogate_files.load(path), key)

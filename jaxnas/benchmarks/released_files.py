@@ -67,6 +67,19 @@ def save(path: str | os.PathLike, released: Released) -> None:
     npz.save_arrays(path, arrays, manifest)
 
 
+def is_released(path: str | os.PathLike) -> bool:
+    """Whether `load` is the function for a file, by its manifest.
+
+    Args:
+      path: the file; of one that cannot be read, `load` says why.
+    """
+    try:
+        _, manifest = npz.load_arrays(path, skip=lambda name: name != npz.MANIFEST)
+    except ValueError:
+        return True
+    return manifest.get("format") == FORMAT
+
+
 def load(path: str | os.PathLike) -> Released:
     """Reads what `save` wrote.
 

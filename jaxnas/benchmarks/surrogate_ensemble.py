@@ -1,0 +1,132 @@
+"""A surrogate of the library behind the interface of NAS-Bench-x11's own package.
+
+`released.load_ensemble` makes it of a file that `surrogate_files` wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.benchmarks import released_inputs
+from jaxnas.curves import surrogate as surrogates
+from jaxnas.curves.surrogate import Info, Surrogate
+from jaxnas.spaces import (
+    darts_features,
+    darts_text,
+    encodings,
+    nasbench101,
+    nasbench201,
+    nlp_features,
+    nlp_formats,
+)
+from jaxnas.types import Array
+
+# Notations of an architecture by space: functions that return it as a vector (d,).
+_NOTATIONS: dict[str, dict[str, Callable[[Any], np.ndarray]]] = {
+    "darts": darts_text.READERS,
+    "nasbench201": {"arch_str": nasbench201.from_string},
+    "nasbench101": {"arch_str": nasbench101.from_string},
+    "nlp": {
+        "arch_str": nlp_formats.from_string,
+        "compact": nlp_formats.from_compact,
+        "recipe": nlp_formats.from_recipe,
+    },
+}
+# Encodings by space and `Info.features`: the name of the function.
+_ENCODINGS: dict[str, tuple[Callable[[Array], Array], ...]] = {
+    "darts": (
+        darts_features.surrogate_vector,
+        darts_features.one_hot,
+        darts_features.adjacency,
+        darts_features.path_indicators,
+    ),
+    "nasbench201": (
+        encodings.nb211_vector,
+        encodings.nb201_one_hot,
+        encodings.nb201_paths,
+    ),
+    "nasbench101": (
+        encodings.nb111_vector,
+        encodings.nb101_one_hot,
+        encodings.nb101_categorical,
+    ),
+    "nlp": (nlp_features.surrogate_vector, nlp_features.one_hot),
+}
+
+
+class SurrogateEnsemble:
+    """A surrogate, asked for one architecture at a time.
+
+    Attributes:
+      surrogate: the model.
+    """
+
+    def __init__(self, surrogate: Surrogate, key: Array):
+        self.surrogate, self._key = surrogate, key
+        self._mean = jax.jit(surrogates.predict)
+        self._sample = jax.jit(surrogates.sample)
+        self._components = jax.jit(surrogates.components)
+
+    def predict(
+        self,
+        config: Any,
+        representation: str,
+        with_noise: bool = False,
+        search_space: str = "darts",
+        components: bool = False,
+    ) -> np.ndarray:
+        """Predicts the learning curve of an architecture.
+
+        Args:
+          config: the architecture.
+          representation: its notation, as for `released.ReleasedEnsemble.predict`, and
+            arch_str of each space; vector: its features.
+          with_noise: draw a noisy curve; each call draws anew.
+          search_space: the space of the surrogate: darts, nb201, nb101 or nlp.
+          components: return the coefficients of the curve's components instead; ignored
+            if `with_noise`.
+
+        Returns: (e,) float64 within the valid range, in the surrogate's unit; or (1, k)
+          components, the mean over members.
+        Raises: `ValueError` for another space, an unknown notation, a malformed
+          architecture, and for noise that the surrogate does not have.
+        """
+        batch = self._encode(config, representation, search_space)[None]
+        if with_noise:
+            self._key, key = jax.random.split(self._key)
+            return np.asarray(self._sample(self.surrogate, key, batch), np.float64)[0]
+        if components:
+            found = self._components(self.surrogate, batch).mean(0)
+            return np.asarray(found, np.float64)
+        return np.asarray(self._mean(self.surrogate, batch), np.float64)[0]
+
+    def _encode(self, config: Any, representation: str, search_space: str) -> Array:
+        """The features (d,) of an architecture; arguments as for `predict`."""
+        info, d = self.surrogate.info, surrogates.num_features(self.surrogate)
+        released_inputs.check_space(info.space, search_space)
+        encode = _encoding(info)
+        notations = {} if encode is None else _NOTATIONS[info.space]
+        known = (*notations, released_inputs.VECTOR)
+        released_inputs.check_notation(known, representation, info.space)
+        if encode is None or representation == released_inputs.VECTOR:
+            return jnp.asarray(released_inputs.read_vector(config, d))
+        found = jax.jit(encode)(jnp.asarray(notations[representation](config)))
+        if found.shape != (d,):
+            raise ValueError(
+                f"the surrogate takes {d} features, of which {info.features} is "
+                f"{found.shape[0]}: pass all as representation='vector'"
+            )
+        return found
+
+
+def _encoding(info: Info) -> Callable[[Array], Array] | None:
+    """The function that `info.features` names; None if it is not one of this module's."""
+    for encode in _ENCODINGS.get(info.space, ()):
+        if encode.__name__ == info.features:
+            return encode
+    return None
