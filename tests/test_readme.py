@@ -30,6 +30,13 @@ SMALLER = {
         ("batch=4, select", "batch=2, init=2, select"),
         ("evaluate, 5,", "evaluate, 1,"),
     ),
+    ("learning_curves.md", 0): (
+        ('open_table("fashion", curves=None)', 'open_table("fashion-curves")'),
+        ("[:, 0]  # (n, 4)", "[:, 0, :4]  # (n, 4)"),
+        ("valid/4", "valid/12"),
+        ("lightgbm(200)", "lightgbm(5)"),
+        ("benchmark, 100)", "benchmark, 12)"),
+    ),
     ("training.md", 0): (
         ("NetworkConfig(8, 1, ", "NetworkConfig(2, 1, num_stages=1, "),
         ("(0.6, 0.2, 0.2)", "(0.05, 0.05, 0.05)"),
