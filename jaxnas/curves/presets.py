@@ -14,6 +14,9 @@ SMALL_TREES = {
     "min_data_in_leaf": 10,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
+    # Trees this small keep threads waiting for each other.
+    "num_threads": 1,
+    "force_col_wise": True,
 }
 
 
