@@ -28,7 +28,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from experiments.zero_cost import html_report, score_columns, score_figures
+from experiments.common import html_report
+from experiments.zero_cost import score_columns, score_figures
 from experiments.zero_cost.comparison import (
     GOOD,
     TOP,
@@ -106,7 +107,7 @@ def main(config: Config) -> list[ScoreSummary]:
     intro = _intro(config, inputs.benchmark, done)
     title = "Scores of untrained networks"
     page = out / "report.html"
-    html_report.write(page, title, intro, _table(summaries), out, figures)
+    html_report.write(page, title, intro, {"": _table(summaries)}, out, figures)
     _print(summaries, page)
     return summaries
 

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: a table, and figures embedded as base64."""
+"""A self-contained HTML page: tables, and figures embedded as base64."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxnas.io import files
+
+# Header, and the cells of each line, as plain text.
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto;
@@ -23,7 +26,7 @@ def write(
     path: str | Path,
     title: str,
     intro: str,
-    table: tuple[Sequence[str], Sequence[Sequence[str]]],
+    tables: Mapping[str, Table],
     folder: Path,
     figures: Mapping[str, str],
 ) -> None:
@@ -33,20 +36,17 @@ def write(
       path: the html file.
       title: heading, as plain text.
       intro: the paragraph below it, as plain text.
-      table: header, and the cells of each line, as plain text.
+      tables: by heading, which may be empty.
       folder: the folder of the figures.
       figures: caption of each png file of the folder, in the page's order.
 
     Raises: `ValueError` if it cannot be written; `OSError` for a missing figure.
     """
-    header, lines = table
-    body = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{html.escape(intro)}</p>",
-        f"<div><table>{_row('th', header)}",
-        *(_row("td", line) for line in lines),
-        "</table></div>",
-    ]
+    body = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(intro)}</p>"]
+    for heading, (header, lines) in tables.items():
+        body += [f"<h2>{html.escape(heading)}</h2>"] if heading else []
+        body += [f"<div><table>{_row('th', header)}"]
+        body += [*(_row("td", line) for line in lines), "</table></div>"]
     for name, caption in figures.items():
         data = base64.b64encode((folder / name).read_bytes()).decode()
         text = html.escape(caption, quote=True)

@@ -1,0 +1,1 @@
+"""What the report on learning-curve surrogates is made of."""

@@ -1,0 +1,150 @@
+"""Figures of predicted learning curves, written as png files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxnas.io import files
+from jaxnas.studies.figures import COLOURS, STYLE
+
+
+def examples(
+    path: str | Path,
+    trial: Mapping[str, np.ndarray],
+    noise: Mapping[str, np.ndarray],
+    *,
+    title: str,
+    label: str,
+) -> None:
+    """Draws held-out curves, and what a surrogate says of them.
+
+    Figure 1 of Yan et al. (2021): the true curve, the predicted mean, and a noisy draw;
+    and the band that has 90 % of the draws.
+
+    Args:
+      path: the png, written atomically.
+      trial: with example/true and example/mean (k, E), ascending by the final value.
+      noise: with draw (k, E) and band (2, k, E); empty for a surrogate without noise.
+      title: above the figure.
+      label: of the curves, with their unit.
+    """
+    true, mean = trial["example/true"], trial["example/mean"]
+    columns = -(-len(true) // 2)
+    x = np.arange(1, true.shape[1] + 1)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4 * columns, 6), dpi=120, layout="constrained")
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        axes = figure.subplots(2, columns, sharex=True, squeeze=False)
+        for i, axis in enumerate(axes.reshape(-1)[: len(true)]):
+            shown = [true[i], mean[i]]
+            if noise:
+                draw, band = noise["draw"][i], noise["band"][:, i]
+                shown += [draw, *band]
+                _noisy(axis, draw, band)
+            axis.plot(x, true[i], color="black", linewidth=1.1, label="true curve")
+            axis.plot(x, mean[i], color=COLOURS[1], linewidth=2, label="predicted mean")
+            _limits(axis, np.stack(shown))
+            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        for axis in axes[-1]:
+            axis.set_xlabel("epoch")
+        for axis in axes[:, 0]:
+            axis.set_ylabel(label)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(
+            handles[::-1],
+            labels[::-1],
+            loc="outside lower center",
+            ncols=len(labels),
+            frameon=False,
+        )
+        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _noisy(axis: Axes, draw: np.ndarray, band: np.ndarray) -> None:
+    """Draws a noisy curve (E,) and the band (2, E) of many."""
+    x = np.arange(1, len(draw) + 1)
+    blue = COLOURS[0]
+    axis.fill_between(
+        x, *band, color=blue, alpha=0.2, linewidth=0, label="90 % of draws"
+    )
+    axis.plot(x, draw, color=blue, linewidth=1.1, alpha=0.8, label="one draw")
+
+
+def _limits(axis: Axes, shown: np.ndarray) -> None:
+    """Limits of y that leave out the steep first epochs, if they would flatten the rest."""
+    late = shown[:, shown.shape[1] // 20 :]
+    low, high = late.min(), late.max()
+    room = 0.05 * max(high - low, 1e-3)
+    axis.set_ylim(low - room, high + room)
+    axis.set_xlim(1, shown.shape[1])
+
+
+def by_epoch(
+    path: str | Path,
+    values: Mapping[str, np.ndarray],
+    *,
+    title: str,
+    label: str,
+) -> None:
+    """Draws a metric of several surrogates by epoch.
+
+    Args:
+      path: the png, written atomically.
+      values: (s, E) of each surrogate on s splits; the line is the mean, and the band
+        one standard error to each side.
+      title: above the figure.
+      label: of the metric.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 3.6), dpi=120, layout="constrained")
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        axis = figure.subplots()
+        for i, (name, value) in enumerate(values.items()):
+            mean, error = value.mean(0), value.std(0) / np.sqrt(max(len(value) - 1, 1))
+            x, colour = np.arange(1, value.shape[1] + 1), COLOURS[i]
+            axis.plot(x, mean, linewidth=1.6, label=name, color=colour)
+            axis.fill_between(
+                x, mean - error, mean + error, alpha=0.2, lw=0, color=colour
+            )
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(label)
+        axis.set_xlim(1, x[-1])
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside upper right", ncols=len(values), frameon=False)
+        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def final_values(
+    path: str | Path,
+    values: Mapping[str, Mapping[str, float]],
+    *,
+    label: str,
+) -> None:
+    """Draws a metric of many surrogates on several sets, as points.
+
+    Args:
+      path: the png, written atomically.
+      values: by set, then by surrogate; surrogates are drawn from the top.
+      label: of the metric.
+    """
+    names = list(dict.fromkeys(n for of in values.values() for n in of))
+    with matplotlib.rc_context(STYLE):
+        height = 1.4 + 0.27 * len(names)
+        figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
+        axis = figure.subplots()
+        for i, (data, by_name) in enumerate(values.items()):
+            place = [names.index(name) for name in by_name]
+            colour = COLOURS[i % len(COLOURS)]
+            axis.plot(list(by_name.values()), place, "o", color=colour, label=data)
+        axis.set_yticks(range(len(names)), names)
+        axis.invert_yaxis()
+        axis.set_xlabel(label)
+        figure.legend(loc="outside upper center", ncols=len(values), frameon=False)
+        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
