@@ -22,6 +22,8 @@ MODULES = sorted(
 # something is trained, and what the extra `experiments` brings in studies alone.
 NEEDS = {
     "jaxnas.benchmarks.training": {"optax"},
+    "jaxnas.curves.regress_mlp": {"flax", "optax"},
+    "jaxnas.curves.vae": {"flax", "optax"},
     "jaxnas.datasets.opened": {"optax"},
     "jaxnas.networks": {"optax"},
     "jaxnas.predictors.ensemble": {"optax"},
@@ -30,6 +32,9 @@ NEEDS = {
 }
 ABSENT = (
     "optax",
+    "flax",
+    "lightgbm",
+    "xgboost",
     "matplotlib",
     "rich",
     "tyro",
