@@ -225,6 +225,31 @@ gp_gwot = from_distance_matrix(graph_distances.gromov_and_counts)
 gp_otmann = from_distance_matrix(graph_distances.otmann)
 
 
+def _document(preset: Any, name: str, distance: str) -> None:
+    """Gives a preset of `_over_pool` the name and docstring that `help` shows."""
+    preset.__name__ = preset.__qualname__ = name
+    preset.__doc__ = (
+        f"Gaussian process on {distance}, with expected improvement.\n\n"
+        "For the arguments see `Preset` and the module."
+    )
+
+
+for _preset, _name, _distance in (
+    (gp_hamming, "gp_hamming", "Hamming distances (White et al., 2020)"),
+    (gp_path, "gp_path", "path encodings (White et al., 2021)"),
+    (gp_nasbot, "gp_nasbot", "NASBOT-like distances (White et al., 2020)"),
+    (gp_ot, "gp_ot", "optimal transport of operations (Nguyen et al., 2021)"),
+    (gp_tw, "gp_tw", "tree-Wasserstein distances (Nguyen et al., 2021)"),
+    (gp_tw2g, "gp_tw2g", "2-gram tree-Wasserstein (Nguyen et al., 2021)"),
+    (gp_sinkhorn, "gp_sinkhorn", "Sinkhorn divergences (Feydy et al., 2019)"),
+    (gp_gw, "gp_gw", "Gromov-Wasserstein distances (Mémoli, 2011)"),
+    (gp_fgw, "gp_fgw", "fused Gromov-Wasserstein (Vayer et al., 2019)"),
+    (gp_gwot, "gp_gwot", "the GW+OT baseline (Nguyen et al., 2021)"),
+    (gp_otmann, "gp_otmann", "OTMANN, of NASBOT (Kandasamy et al., 2018)"),
+):
+    _document(_preset, _name, _distance)
+
+
 def _features(
     space: Space,
     maps: Sequence[Callable[[Space], FeatureMap]],
