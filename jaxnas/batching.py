@@ -39,13 +39,34 @@ def in_blocks(function: Callable[..., Array], *problems: Any, size: int = BLOCK)
     return jax.lax.map(lambda block: function(*block), blocked).reshape(-1)[:num]
 
 
+def padded_blocks(arrays: Any, size: int) -> Any:
+    """Cuts rows into blocks of one size, for `lax.map`; the last is padded with zeros.
+
+    Args:
+      arrays: pytree of arrays (n, ...), n >= 1.
+      size: the largest number of rows of a block; rows are spread evenly, so that fewer
+        than one row per block is padding.
+
+    Returns: the pytree, of arrays (b, rows, ...) with b = ceil(n / size).
+    """
+    num = len(jax.tree.leaves(arrays)[0])
+    blocks = -(-num // size)
+    rows = -(-num // blocks)
+
+    def cut(x: Array) -> Array:
+        padding = [(0, blocks * rows - num)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(blocks, rows, *x.shape[1:])
+
+    return jax.tree.map(cut, arrays)
+
+
 def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
     """Applies `vmap(function)` to rows in chunks, and gathers the results on the host.
 
     Args:
       function: of one row, returns a pytree of arrays.
       rows: (n, ...), n >= 1.
-      size: rows in a chunk; the last chunk may be shorter, and is compiled for itself.
+      size: rows in a chunk; the last chunk may be shorter, and is compiled separately.
 
     Returns: the pytree, of NumPy arrays with a leading axis (n,).
     """

@@ -1,10 +1,12 @@
 """The cache: what is made once is read, and what cannot be kept is made again."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from jaxnas.io import npz
-from jaxnas.io.cache import cache_folder, cached
+from jaxnas.io.cache import array_digest, cache_folder, cached
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -69,3 +71,11 @@ def test_errors_of_the_computation_are_not_hidden(made):
 
     with pytest.raises(ValueError, match="no distance"):
         cached("x", DIGEST, make=fails, load=lambda path: None, save=npz.save_arrays)
+
+
+def test_digests_of_arrays_are_of_their_values_in_order():
+    x = np.arange(6.0).reshape(2, 3)
+    digest = array_digest(x, x.T)
+    assert digest == hashlib.sha256(x.tobytes() + x.T.tobytes()).hexdigest()
+    assert digest == array_digest(np.asfortranarray(x), x.T)
+    assert digest != array_digest(x.T, x)

@@ -96,10 +96,11 @@ def test_a_small_folder_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
         jaxnas.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("num", [1, 3, 4, 7])
+@pytest.mark.parametrize("num", [0, 1, 3, 4, 7])
 def test_predictions_in_batches_are_those_of_all_at_once(saved, monkeypatch, num):
     x = np.random.default_rng(0).uniform(0, 255, (num, 8, 8, 1)).astype(np.float32)
     wanted = jaxnas.load(saved)(x)
+    assert wanted.shape == (num, 3) and wanted.dtype == x.dtype
     maps = model_files._MAPS * 8 * 8 * 2 * 4
     monkeypatch.setattr(model_files, "BATCH_BYTES", 3 * maps)
     predict = jaxnas.load(saved)

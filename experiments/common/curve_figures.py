@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxnas.io import files
-from jaxnas.studies.figures import COLOURS, STYLE
+from jaxnas.studies.figures import COLOURS, STYLE, save
 
 
 def table_signal(
@@ -50,4 +49,4 @@ def table_signal(
         for axis in (left, right):
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)

@@ -9,8 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxnas.io import files
-from jaxnas.studies.figures import COLOURS, STYLE, line_styles
+from jaxnas.studies.figures import COLOURS, STYLE, line_styles, save
 
 # Share of the worst cells, which failed to train and would flatten the others.
 LEFT_OUT = 0.05
@@ -49,7 +48,7 @@ def correlations(
         axis.invert_yaxis()
         axis.set_xlabel(label)
         figure.legend(loc="outside upper center", ncols=len(values), frameon=False)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def score_scatter(
@@ -88,7 +87,7 @@ def score_scatter(
             axis.set_visible(False)
         figure.supxlabel("rank of the score, best on the right", fontsize=10)
         figure.supylabel(label, fontsize=10)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def pairs_matrix(
@@ -109,7 +108,7 @@ def pairs_matrix(
             dark = "white" if abs(value) > 0.6 else "black"
             text = f"{value:.2f}".replace("0.", ".", 1)
             axis.text(j, i, text, ha="center", va="center", fontsize=8, color=dark)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def recall_curves(
@@ -142,4 +141,4 @@ def recall_curves(
         axis.set_xlabel("best-scored cells")
         axis.set_ylabel(label)
         figure.legend(loc="outside right upper", frameon=False)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)

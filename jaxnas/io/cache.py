@@ -10,10 +10,13 @@ file that is damaged or cannot be written costs the time of making the result ag
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 Value = TypeVar("Value")
 
@@ -28,6 +31,20 @@ def cache_folder() -> Path:
         return Path(folder)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "jaxnas"
+
+
+def array_digest(*arrays: Any) -> str:
+    """Hashes the contents of arrays, one after another, without shapes and types.
+
+    Args:
+      *arrays: of NumPy or JAX.
+
+    Returns: the sha256 of their bytes in C order, hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def cached(

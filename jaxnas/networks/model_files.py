@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.batching import padded_blocks
 from jaxnas.io import checkpoints
 from jaxnas.networks import apply
 from jaxnas.networks import train as training
@@ -173,13 +174,11 @@ def load(path: str | os.PathLike) -> Predictor:
 
 def _in_batches(function: Callable[[Array], Array], x: Array, batch: int) -> Array:
     """Applies a function to images (m, ...), at most `batch` at a time, by `lax.map`."""
-    parts = -(-len(x) // batch)
-    if parts <= 1:
+    if not len(x):  # convolutions of no image fail
+        return function(jnp.zeros((1, *x.shape[1:]), x.dtype))[:0]
+    if len(x) <= batch:
         return function(x)
-    # All parts have one size, the last is padded: one program.
-    size = -(-len(x) // parts)
-    padded = jnp.pad(x, [(0, parts * size - len(x))] + [(0, 0)] * (x.ndim - 1))
-    values = jax.lax.map(function, padded.reshape(parts, size, *x.shape[1:]))
+    values = jax.lax.map(function, padded_blocks(x, batch))
     return values.reshape(-1, *values.shape[2:])[: len(x)]
 
 

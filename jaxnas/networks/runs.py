@@ -11,7 +11,6 @@ and the architectures: a checkpoint of the same identity continues with the same
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.io import checkpoints
+from jaxnas.io.cache import array_digest
 from jaxnas.networks import cells, partial
 from jaxnas.networks import train as training
 from jaxnas.networks.data import Data
@@ -245,13 +245,10 @@ def training_identity(
       network and recipe by field, the key's integers, a digest of the data, and the
       default float type.
     """
-    digest = hashlib.sha256()
-    for part in data:
-        digest.update(np.ascontiguousarray(part).tobytes())
     return {
         "network": dataclasses.asdict(network),
         "recipe": dataclasses.asdict(recipe),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "data": digest.hexdigest(),
+        "data": array_digest(*data),
         "float": str(jnp.zeros(()).dtype),
     }

@@ -30,6 +30,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from jaxnas.batching import padded_blocks
 from jaxnas.networks import apply, augment
 from jaxnas.networks.apply import Model
 from jaxnas.networks.blocks import TRAINING
@@ -260,23 +261,14 @@ def evaluate(model: Model, params: Params, data: Data) -> tuple[Array, Array]:
       two arrays () or (a,).
     """
     counts = len(data.x_valid), len(data.x_test)
-    total = sum(counts)
-    blocks = -(-total // EVALUATION_BLOCK)
-    size = -(-total // blocks)
     x = jnp.concatenate([data.x_valid, data.x_test])
     y = jnp.concatenate([data.y_valid, data.y_test])
     # (images, 2): which part an image counts in; padding counts in neither.
     part = jnp.repeat(jnp.eye(2, dtype=x.dtype), np.array(counts), 0)
-    x, y, part = (
-        jnp.pad(a, [(0, blocks * size - total)] + [(0, 0)] * (a.ndim - 1)).reshape(
-            blocks, size, *a.shape[1:]
-        )
-        for a in (x, y, part)
-    )
 
     def block(inputs: tuple[Array, Array, Array]) -> Array:
         x, y, part = inputs
         return _correct(apply.run(model, params, x, TRAINED).logits, y) @ part
 
-    hits = lax.map(block, (x, y, part)).sum(0)
+    hits = lax.map(block, padded_blocks((x, y, part), EVALUATION_BLOCK)).sum(0)
     return 100 * hits[..., 0] / counts[0], 100 * hits[..., 1] / counts[1]

@@ -36,6 +36,18 @@ STYLE: dict[Any, Any] = {
 Curve = tuple[np.ndarray, np.ndarray]
 
 
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as a png, atomically.
+
+    Args:
+      figure: within the `matplotlib.rc_context` that it was drawn in.
+      path: the file; its folder must exist.
+
+    Raises: `ValueError` that names the file and the cause if it cannot be written.
+    """
+    files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
 def search_curves(
     path: str | Path,
     reported: Mapping[str, Curve],
@@ -105,7 +117,7 @@ def search_curves(
             frameon=False,
             handlelength=1.6,
         )
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def _positive(curve: Curve, step: int) -> Curve:

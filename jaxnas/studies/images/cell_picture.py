@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from jaxnas.io import files
 from jaxnas.networks import counting
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
@@ -62,7 +61,7 @@ def draw(path: str | Path, arch: str, *, title: str) -> None:
         if (ops == NONE).all():
             axis.text(1.5 * SPACING, 1, "no operation", ha="center", color="#777777")
         axis.text(1.5 * SPACING, -1.5, arch, ha="center", fontsize=7.5, color="#555555")
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        figures.save(figure, path)
 
 
 def _arrow(axis: Axes, edge: tuple[int, int], op: int, used: bool) -> None:

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxnas.io import files
-from jaxnas.studies.figures import COLOURS, STYLE
+from jaxnas.studies.figures import COLOURS, STYLE, save
 
 LEFT_OUT = 0.1  # share of the worst accuracies, which would flatten the others
 
@@ -46,7 +45,7 @@ def draw_trainings(
         _search(left, searched)
         _learning(middle, searched, finalists)
         _final(right, trained, test)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def _search(axis: Axes, searched: np.ndarray) -> None:

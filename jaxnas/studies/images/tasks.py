@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from jaxnas import datasets
 from jaxnas.datasets import Images, opened, sources
+from jaxnas.io.cache import array_digest
 from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
 
@@ -48,10 +48,8 @@ class Task(NamedTuple):
 
         It identifies the task, as a file of the same name may hold other images.
         """
-        digest = hashlib.sha256()
-        for part in (self.train, self.valid, self.test):
-            digest.update(part.x.tobytes() + part.y.tobytes())
-        return digest.hexdigest()
+        parts = self.train, self.valid, self.test
+        return array_digest(*(array for part in parts for array in part[:2]))
 
     def train_and_valid(self) -> Images:
         """Returns the images of training and validation in one set."""
