@@ -74,11 +74,11 @@ class Config:
     labels: tuple[int, ...] = (50, 100)
     """How many cells are labelled."""
     models: tuple[str, ...] = ()
-    """What ranks the rest: live_macs, logranks, ridge, tw, proxies, all. Default: each of
-    them whose scores there are."""
+    """What ranks the rest: live_macs, logranks, ridge, tw, proxies, all. Default: all
+    whose scores are available."""
     scores: tuple[str, ...] = ()
-    """Scores whose ranks the models know; default: those of --scores-from, else of the six
-    that gave the best results those that there are."""
+    """Scores whose ranks the models know; default: those of --scores-from, else
+    those available of the six best."""
     scores_from: tuple[str, ...] = ()
     """Files of zero_cost_score; their scores WHAT on images OF are called WHAT@OF."""
     sets: int = 20
@@ -141,7 +141,9 @@ def main(config: Config) -> list[Result]:
             arrays[f"{dataset}/{name}/{labels}"] = rho
             results.append(Result(dataset, name, labels, rho.mean(), rho.std()))
             text = f"{dataset}, {labels} labels, {name}: Spearman "
-            text += f"{rho.mean():.3f} ± {rho.std():.3f}"
+            text += f"{rho.mean():.3f}"
+            if len(rho) > 1:
+                text += f" ± {rho.std():.3f}"
             console.print(text, highlight=False, soft_wrap=True)
     manifest = {"table_sha256": table.manifest["sha256"], "base_seed": config.base_seed}
     manifest["scores"] = list(config.scores)

@@ -13,7 +13,6 @@ chunk is kept in --out; a run can be killed and started again.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from jaxnas import datasets
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.datasets import Images, opened
+from jaxnas.io.cache import array_digest
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.proxies.catalogue import CATALOGUE, CLOSED_FORM
@@ -87,7 +87,7 @@ def main(config: Config) -> BenchmarkTable:
     _validate(config)
     archs = _cells(config)
     images = _images(config)
-    x, y = datasets.batch(images, config.images_used, seed=config.seed)
+    x, y = _batch(config, images)
     network = NetworkConfig(
         stem_channels=config.channels,
         cells_per_stage=config.cells_per_stage,
@@ -114,7 +114,7 @@ def main(config: Config) -> BenchmarkTable:
     manifest = {
         "source": f"zero_cost_score on {Path(config.images).name}",
         # Of the batch: the images can come from many files, or from none.
-        "sha256": hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest(),
+        "sha256": array_digest(x, y),
         "columns": columns.meanings,
     }
     table = BenchmarkTable(
@@ -156,8 +156,7 @@ def _validate(config: Config) -> None:
     num = len(base.every(nb201.SPACE))
     if config.lanes is not None and config.lanes > num:
         raise ValueError(
-            f"--lanes must be at most {num}, the cells that there are, not "
-            f"{config.lanes}"
+            f"--lanes must be at most the number of cells, {num}, not {config.lanes}"
         )
     cli.seed(config, "seed")
     names = ", ".join((*CATALOGUE, *CLOSED_FORM))
@@ -211,6 +210,16 @@ def _images(config: Config) -> Images:
         )
     images = opened.resize_square(images, images.x.shape[2])
     return images if config.as_they_are else datasets.normalise(images)
+
+
+def _batch(config: Config, images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """The batch by which networks are scored: x (b, h, w, c) and y (b,)."""
+    if config.images_used > (num := len(images.x)):
+        raise ValueError(
+            f"{images.name} has {num} images, fewer than a batch of "
+            f"{config.images_used}: give --images-used {num} or less"
+        )
+    return datasets.batch(images, config.images_used, seed=config.seed)
 
 
 class _Reporter:

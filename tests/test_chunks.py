@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import tw_batch
 from jaxnas.io import run_folder
-from jaxnas.studies import progress, seed_store
+from jaxnas.studies import cli, progress, seed_store
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {"dataset": "a", "steps": 3, "nested": (1, 2)}
@@ -331,3 +332,18 @@ def test_settings_are_kept_as_plain_json(tmp_path):
     kept = json.loads((folder.path / run_folder.RECORD).read_text())
     assert kept["identity"] == folder.identity
     assert folder.identity == {"dataset": "a", "steps": 3, "nested": [1, 2]}
+
+
+def test_help_has_no_line_breaks_of_the_source(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tw_batch", "--help"])
+    monkeypatch.setenv("COLUMNS", "4000")
+    with pytest.raises(SystemExit):
+        cli.command(tw_batch.main, tw_batch.Config, at_once=False)
+    shown = capsys.readouterr().out
+    # A flag of the driver and one of the settings that it extends, and their defaults.
+    assert (
+        "Whether Gaussian processes take cells that compute the same function for"
+        in shown
+    )
+    assert "function for different ones; default: only in a table file, not in" in shown
+    assert "(default: 200)" in shown

@@ -146,8 +146,11 @@ def test_folders_of_others_are_left_alone(images, tmp_path, searches):
     ("wrong", "words"),
     [
         (dict(seeds=0), "--seeds must be at least 1, not 0"),
-        (dict(minutes=0.0), "--minutes must be positive and finite, not 0.0"),
-        (dict(minutes=float("inf")), "--minutes must be positive and finite, not inf"),
+        (dict(minutes=0.0), "--minutes must be above 0 and below a year, not 0.0"),
+        (
+            dict(minutes=float("inf")),
+            "--minutes must be above 0 and below a year, not inf",
+        ),
         (dict(methods=("svc", "svc")), "--methods names some more than once"),
         (dict(channels=0), "--channels must be 1 to 512, not 0"),
         (dict(base_seed=2**32 - 1), "must be at most 2.32"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnas import datasets
-from jaxnas.datasets import Images
+from jaxnas.datasets import Images, opened
 
 
 @pytest.fixture
@@ -95,6 +95,12 @@ def test_a_folder_of_class_folders(tmp_path):
     for damaged in (b"", b"GIF89a", whole[:40], whole[:-30]):
         (tmp_path / "ant" / "1.png").write_bytes(damaged)
         assert "1.png" in refused(datasets.from_folder, tmp_path)
+
+
+def test_unknown_images_are_answered_with_all_sources():
+    message = refused(opened.open_images, "nosuch")
+    assert message.startswith("no images 'nosuch': wanted fashion-mnist (Debian")
+    assert opened.HELP in message
 
 
 def test_folders_that_are_not_right(tmp_path):

@@ -104,7 +104,7 @@ def test_dead_edges_become_none():
     ]
 
 
-def test_the_driver(shared, monkeypatch, tmp_path):
+def test_the_driver(shared, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("JAXNAS_SHARED", str(shared))
     config = driver.Config(
         datasets=("cifar10",),
@@ -131,12 +131,14 @@ def test_the_driver(shared, monkeypatch, tmp_path):
             "own", table.space, table.arch[cells], columns, manifest
         )
         table_files.save(path, made)
-    (row,) = driver.main(
-        dataclasses.replace(
-            config, models=("ridge",), scores=("truth@x",), scores_from=(str(own),)
-        )
+    assert capsys.readouterr().out.count("±") == 3
+    one = dataclasses.replace(
+        config, models=("ridge",), scores=("truth@x",), scores_from=(str(own),), sets=1
     )
+    (row,) = driver.main(one)
     assert row.spearman > 0.999
+    # A single set has no deviation.
+    assert "±" not in capsys.readouterr().out
     for change, says in (
         ({"sets": 0}, "--sets must be at least 1"),
         ({"labels": (1,)}, "--labels must be 2 to 15624"),

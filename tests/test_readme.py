@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -69,6 +70,8 @@ def run(page, index, **given):
 
 
 PYTHON = [(page, i) for page in PAGES for i in range(len(blocks(page)))]
+# Blocks of docs that run from the wheel too.
+IN_WHEEL = [("concepts.md", 1), ("write_a_search.md", 0)]
 # Blocks with a test of their own below.
 OWN = {("README.md", 0), ("README.md", 1), ("README.md", 2)}
 
@@ -197,8 +200,10 @@ def wheel(tmp_path_factory):
 
 
 def test_blocks_run_from_an_installed_wheel(wheel, tmp_path):
+    pages = {page.name: page for page in PAGES}
+    chosen = [("README.md", 0), ("README.md", 1), *IN_WHEEL]
     code = "import jaxnas; print(jaxnas.__file__)\n" + "\n".join(
-        blocks(PAGES[0])[i] for i in (0, 1)
+        blocks(pages[name])[i] for name, i in chosen
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -207,6 +212,36 @@ def test_blocks_run_from_an_installed_wheel(wheel, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[0].startswith(str(wheel))
+
+
+def _shipped(root, name, **run):
+    """Path or error of a checkpoint, in a new process that imports jaxnas from `root`."""
+    code = (
+        "import sys; from jaxnas.io import files\n"
+        "try: print(files.shipped_checkpoint(sys.argv[1]))\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, name],
+        env={"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"},
+        check=True, capture_output=True, text=True, **run,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["wheel", "checkout"])
+def test_checkpoints_are_found_by_name(wheel, tmp_path, installed):
+    root = tmp_path / "root"
+    shutil.copytree(wheel, root)
+    folder = root / "jaxnas/checkpoints"
+    if not installed:  # in a checkout they are beside the package
+        folder = folder.rename(root / "checkpoints")
+    assert _shipped(root, "x", cwd=tmp_path) == "no checkpoint 'x'; none ship yet"
+    for name in ("small", "large"):
+        (folder / name).mkdir()
+    assert _shipped(root, "small", cwd=tmp_path) == str(folder / "small")
+    message = "no checkpoint 'x'; available are large, small"
+    assert _shipped(root, "x", cwd=tmp_path) == message
 
 
 def test_the_wheel_has_what_the_library_needs(wheel):

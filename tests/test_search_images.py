@@ -84,7 +84,11 @@ def test_everything_is_written(done, images):
     nasbench201.from_string(result["architecture"])
     test = result["test"]
     assert test["images"] == 24
-    assert test["low"] <= test["accuracy"] == 100 * test["hits"] / 24 <= test["high"]
+    assert test["low"] <= test["accuracy"] <= test["high"]
+    assert test["accuracy"] == round(100 * test["hits"] / 24, 4)
+    accuracies = [result["validation accuracy"], *result["finalists"].values()]
+    for value in (test["low"], test["high"], *accuracies):
+        assert value == round(value, 4)
     curves, _ = npz.load_arrays(out / "curves.npz")
     assert curves["searched/valid"].shape == (3, 1) and curves["final/train"].size
     for name in ("cell.png", "curves.png"):
@@ -338,8 +342,16 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
 @pytest.mark.parametrize(
     ("write", "more", "message"),
     [
-        (broken(), dict(minutes=0), "--minutes must be positive and finite, not 0"),
-        (broken(), dict(minutes=float("nan")), "--minutes must be positive and finite"),
+        (
+            broken(),
+            dict(minutes=0),
+            "--minutes must be above 0 and below a year, not 0",
+        ),
+        (
+            broken(),
+            dict(minutes=float("nan")),
+            "--minutes must be above 0 and below a year",
+        ),
         (broken(), dict(size=10), "image_size must be a multiple of 4"),
         (broken(), dict(size=100_000), "--size must be 1 to 256, not 100000"),
         (broken(), dict(channels=0), "--channels must be 1 to 512, not 0"),

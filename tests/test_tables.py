@@ -247,7 +247,9 @@ def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
     """One step of the method that the driver makes, from its table on."""
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
     method = methods.METHODS["gp-gw"]
-    with pytest.raises(ValueError, match="--evaluations must be at most the 81 diff"):
+    with pytest.raises(
+        ValueError, match="--evaluations must be at most 81, the number"
+    ):
         method(SPACE, archs(), methods.Terms(200))
     search = method(SPACE, archs(), methods.Terms(40))
     none, score = jnp.zeros(1, jnp.int32), jnp.ones(1)

@@ -46,6 +46,8 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
     if not name:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
+    if name not in ("digits", "fashion-mnist") and not path.exists():
+        raise ValueError(f"no images {name!r}: wanted {HELP}")
     if name == "digits":
         return datasets.digits(), None
     if name == "fashion-mnist":

@@ -117,13 +117,13 @@ def shipped_checkpoint(name: str) -> Path:
       name: of the folder.
 
     Returns: the folder.
-    Raises: `ValueError` that lists the names that there are.
+    Raises: `ValueError` that lists the available names.
     """
     package = Path(__file__).resolve().parents[1]
     installed, checkout = package / "checkpoints", package.parent / "checkpoints"
     parent = installed if installed.is_dir() else checkout
     names = sorted(p.name for p in parent.glob("*") if p.is_dir())
     if name not in names:
-        available = ", ".join(names) or "nothing yet"
-        raise ValueError(f"no checkpoint {name!r} ships: wanted one of {available}")
+        available = f"available are {', '.join(names)}" if names else "none ship yet"
+        raise ValueError(f"no checkpoint {name!r}; {available}")
     return parent / name

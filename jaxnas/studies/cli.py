@@ -6,14 +6,16 @@ A driver has a frozen `Config`, whose fields are its flags, and a `main(config)`
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
+import docstring_parser
 import jax
 import rich.console
 import tyro
@@ -72,7 +74,9 @@ def positive(config: Any, *names: str) -> None:
 def minutes(config: Any) -> None:
     """Raises `ValueError` unless `--minutes` is above 0 and below a year."""
     if not 0 < config.minutes < 60 * 24 * 365:
-        raise ValueError(f"--minutes must be positive and finite, not {config.minutes}")
+        raise ValueError(
+            f"--minutes must be above 0 and below a year, not {config.minutes}"
+        )
 
 
 def seed(config: Any, name: str = "base_seed") -> None:
@@ -131,7 +135,9 @@ def command(
       cores: `use_all_cores` or `use_one_core`.
     """
     about = description or sys.modules[main.__module__].__doc__
-    config = tyro.cli(config_type, description=about)
+    parsed = tyro.cli(_with_help(config_type), description=about)
+    names = (field.name for field in dataclasses.fields(config_type))
+    config = config_type(**{name: getattr(parsed, name) for name in names})
     message = interrupted or (
         f"interrupted: what is finished is kept in {config.out}, "
         "and the same command goes on from there"
@@ -147,6 +153,30 @@ def command(
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def _with_help(config_type: type) -> type:
+    """Adds to a dataclass the help of its flags, for `tyro`.
+
+    Docstrings of fields are wrapped for the source; tyro would show their line breaks and
+    those of the terminal.
+
+    Returns: a dataclass of the same fields, each with its docstring on one line.
+    """
+    texts: dict[str, str] = {}
+    for cls in reversed(config_type.__mro__[:-1]):
+        for field in docstring_parser.parse_from_object(cls).params:
+            texts[field.arg_name] = " ".join((field.description or "").split())
+    types = get_type_hints(config_type, include_extras=True)
+    annotated = [
+        (
+            field.name,
+            Annotated[types[field.name], tyro.conf.arg(help=texts.get(field.name))],
+            dataclasses.field(default=field.default),
+        )
+        for field in dataclasses.fields(config_type)
+    ]
+    return dataclasses.make_dataclass(config_type.__name__, annotated, frozen=True)
 
 
 def _end_on_interrupt(message: str) -> None:

@@ -54,12 +54,12 @@ def require_candidates(space: Space, archs: np.ndarray, terms: Terms) -> int:
     same = None if terms.copies else presets.function_classes_of(space)
     classes = in_chunks(same or space.identity, archs.astype(np.int32))
     num = len(np.unique(classes, axis=0))
-    among = f"the {num} different architectures that Gaussian processes know"
+    bound = f"{num}, the number of distinct candidates"
     if terms.evaluations > num:
         given = terms.evaluations
-        raise ValueError(f"--evaluations must be at most {among}, not {given}")
+        raise ValueError(f"--evaluations must be at most {bound}, not {given}")
     if not 2 <= terms.init <= num:
-        raise ValueError(f"--init must be 2 to {among}, not {terms.init}")
+        raise ValueError(f"--init must be between 2 and {bound}, not {terms.init}")
     return num
 
 
@@ -168,7 +168,7 @@ KERNELS = (
 """The kernels that Nguyen et al. (2021) compare, and others of their kind."""
 
 MAIN = ("random", "evolution", "gp-tw", "gp-tw2g", "gp-tw2g-plus")
-"""What the main comparison takes; the ensembles of BANANAS take minutes more."""
+"""Methods of the main comparison; the ensembles of BANANAS take minutes more."""
 
 BATCH_METHODS: dict[str, Method] = {
     "random": _random,
@@ -188,7 +188,7 @@ BATCH_METHODS: dict[str, Method] = {
 """Ways to choose a batch: Gaussian processes differ in their selector alone."""
 
 MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
-"""What the parallel comparison takes."""
+"""Methods of the main comparison of batches."""
 
 
 def validate_methods(

@@ -74,14 +74,14 @@ class SearchLog:
     def affordable(self, count: int, total: int) -> None:
         """Logs how many candidates fit the time budget, unless all do."""
         if count < total:
-            self._say(f"{count} of {total} cells are light enough for the minutes")
+            self._say(f"{count} of {total} cells fit the time budget")
 
     def planned(self, costs: TrainingCosts, plan: Plan) -> None:
         """Logs the measured costs and the plan of the search."""
         self._say(
-            f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, by the cell: "
-            f"trainings of {plan.epochs} epochs, {plan.steps * plan.batch} at most, in "
-            f"batches of {plan.batch}"
+            f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, depending on "
+            f"the cell: trainings of {_epochs(plan.epochs)}, at most "
+            f"{plan.steps * plan.batch}, in batches of {plan.batch}"
         )
 
     def evaluated(self, new: Evaluation) -> None:
@@ -96,8 +96,8 @@ class SearchLog:
     def comparing(self, history: list[Evaluation], plan: Plan) -> None:
         """Logs that the search has ended and its finalists are compared."""
         self._say(
-            f"{len(history)} cells were trained for {plan.epochs} epochs; the best are "
-            "next, where there is time for longer trainings"
+            f"{len(history)} cells were trained for {_epochs(plan.epochs)}; the finalists "
+            "are retrained longer if time permits"
         )
 
     def final_training(
@@ -112,7 +112,7 @@ class SearchLog:
         """
         self._say(
             f"{best[0]} is the best, {best[1]:.2f} % of the validation images; "
-            f"its final training: {final.epochs} epochs of {images} images"
+            f"its final training: {_epochs(final.epochs)} of {images} images"
         )
 
     def epoch(self, number: int, curves: dict[str, np.ndarray]) -> None:
@@ -141,3 +141,8 @@ class SearchLog:
             f"images (95 %: {test['low']:.2f} to {test['high']:.2f}); see {out}"
         )
         return result
+
+
+def _epochs(number: int) -> str:
+    """A number of epochs in words: "1 epoch", "2 epochs"."""
+    return f"{number} epoch{'' if number == 1 else 's'}"

@@ -74,14 +74,14 @@ class Results:
           new: an evaluation; nothing is written unless it is better than all before it.
         """
         before = self.read().get("validation accuracy", -math.inf)
-        if not math.isnan(new.score) and new.score > before:
+        if not math.isnan(new.score) and _rounded(new.score) > before:
             self._save(
                 {
                     "state": "searching: the best so far",
                     "dataset": self._task.train.name,
                     "classes": list(self._task.train.class_names),
                     "architecture": new.arch,
-                    "validation accuracy": new.score,
+                    "validation accuracy": _rounded(new.score),
                     "settings": self._settings,
                 }
             )
@@ -127,11 +127,11 @@ class Results:
                 "classes": list(task.train.class_names),
                 "architecture": arch,
                 "test": test,
-                "validation accuracy": valid,
+                "validation accuracy": _rounded(valid),
                 "parameters": int(counting.parameters(task.network, cell)),
                 "seconds": budget.spent(),
                 "searched cells": len(history),
-                "finalists": dict(ranked),
+                "finalists": {name: _rounded(value) for name, value in ranked},
                 "plan": plan._asdict(),
                 "final": final._asdict() | {"recipe": dataclasses.asdict(recipe)},
                 "network": dataclasses.asdict(task.network),
@@ -185,13 +185,18 @@ def _test(model: Path, task: Task) -> dict[str, Any]:
     hits, num = _hits(model, task), len(task.test.x)
     low, high = (100 * end for end in metrics.wilson(hits, num, LEVEL))
     return {
-        "accuracy": 100 * hits / num,
-        "low": low,
-        "high": high,
+        "accuracy": _rounded(100 * hits / num),
+        "low": _rounded(low),
+        "high": _rounded(high),
         "level": LEVEL,
         "hits": hits,
         "images": num,
     }
+
+
+def _rounded(accuracy: float) -> float:
+    """An accuracy in percent as result.json has it, with 4 decimals."""
+    return round(float(accuracy), 4)
 
 
 def _hits(model: Path, task: Task) -> int:
