@@ -296,6 +296,16 @@ BAD = [
 ]
 
 
+def test_a_search_and_a_pool_are_shown_in_a_line():
+    line = repr(regularized_evolution(SPACE))
+    assert line.startswith("Search(ask=regularized_evolution") and SPACE.name in line
+    search = regularized_evolution(SPACE)
+    assert "space=None" in repr(Search(search.init, abs, search.tell))
+    pool = make_pool(SPACE, [feature_maps.hamming_features(SPACE)])
+    assert repr(pool) == f"Pool(space={SPACE.name!r}, arch={pool.arch.shape})"
+    assert len(line) < 100
+
+
 @pytest.mark.parametrize(("build", "words"), BAD)
 def test_bad_sizes_are_named(build, words):
     with pytest.raises(ValueError, match=words) as error:

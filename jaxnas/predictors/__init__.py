@@ -2,7 +2,9 @@
 
 `pool` embeds the candidate pool; `pool_gp` keeps the posterior of a Gaussian process over
 it, one observation at a time. `few_labels` predicts a whole pool from a small labelled
-sample, and `ensemble` trains the neural networks of BANANAS.
+sample, and `ensemble` trains the neural networks of BANANAS. The pool and its Gaussian
+process are here, below `search`, as predictors learn from labels of a pool and searches
+build on them.
 """
 
 import lazy_loader

@@ -12,7 +12,7 @@ are used for them everywhere:
 * table row: a measured architecture of a benchmark's table. It is found by identity and
   is unrelated to the pool index, as a pool may hold part of a table.
 * rank: the position of a vector in the lexicographic order of all vectors of a space
-  (`Space.rank`). It exists only for small spaces and does not depend on pool or table.
+  (`spaces.base.rank`). It exists for small spaces only, whatever the pool and table.
 
 A position within a `Query`, a shortlist or a history is a slot, and is local to it.
 """
@@ -62,6 +62,11 @@ class Pool:
     prior: gp.HyperparameterPrior
     space: Space
     same: Callable[[Array], Array] | None
+
+    def __repr__(self) -> str:
+        """The space and the shape of the architectures, without the arrays."""
+        shape = getattr(self.arch, "shape", None)
+        return f"Pool(space={self.space.name!r}, arch={shape})"
 
 
 def make_pool(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 from typing import NamedTuple
 
@@ -106,6 +107,18 @@ class Search:
             function = getattr(self, name)
             if callable(function) and not isinstance(function, Partial):
                 object.__setattr__(self, name, Partial(function))
+
+    def __repr__(self) -> str:
+        """The names of `ask`, which tells the algorithm, and of the space."""
+        space = None if self.space is None else self.space.name
+        return f"Search(ask={_name(self.ask)}, space={space!r})"
+
+
+def _name(function: Callable) -> str:
+    """The qualified name of a function, within any number of `Partial`s."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def checked_stages(search: Search, num_steps: int) -> tuple[Stage, ...]:

@@ -5,8 +5,9 @@ many choices each position has, which vectors are valid, and which are the same
 architecture. It is frozen and hashable, so it can be closed over or be a static argument.
 
 Four names for one architecture: the vector; its `identity`, 64 bits, equal if and only if
-two vectors are the same architecture; its `rank`, the index of the vector in a small
-space; and its string, the notation of the literature, for people and files.
+two vectors are the same architecture; its rank, `rank(space, arch)`, the index of the
+vector in a small space; and its string, the notation of the literature, for people and
+files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """A search for the best cell on the user's own images, within a budget of minutes.
 
-`search.search_images` is the program. It loads a `tasks.Task`, scores cells untrained
-(`cell_scores`), measures what trainings cost (`training_costs`), and runs the stages
-(`stages`, `final_training`) within a `budget.TimeBudget` that outlives the process;
-`log.SearchLog` prints what happens and `results.Results` writes the files.
+`search_images` is the program, with the settings of a `Config`. It loads a `tasks.Task`,
+scores cells untrained (`cell_scores`), measures what trainings cost (`training_costs`),
+and runs the stages (`stages`, `final_training`) within a `budget.TimeBudget` that outlives
+the process; `log.SearchLog` prints what happens and `results.Results` writes the files.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
