@@ -123,9 +123,9 @@ def main(config: Config) -> list[Result]:
     cli.seed(config)
     if config.models:
         score_columns.require_known(config.models, MODELS, "model")
-    _, table = score_columns.open_benchmark(config.benchmark)
-    own = [named.open_table(name) for name in config.scores_from]
-    inputs = _open(config, table, own)
+    _, table = score_columns.open_accuracies(config.benchmark)
+    score_tables = [named.open_table(name) for name in config.scores_from]
+    inputs = _open(config, table, score_tables)
     num = min(len(one.arch) for one in inputs.values())
     if not config.labels or not 2 <= min(config.labels) <= max(config.labels) < num:
         raise ValueError(
@@ -147,7 +147,7 @@ def main(config: Config) -> list[Result]:
             console.print(text, highlight=False, soft_wrap=True)
     manifest = {"table_sha256": table.manifest["sha256"], "base_seed": config.base_seed}
     manifest["scores"] = list(config.scores)
-    manifest["scores_sha256"] = [table_files.digest(one) for one in own]
+    manifest["scores_sha256"] = [table_files.digest(one) for one in score_tables]
     npz.save_arrays(out / "results.npz", arrays, manifest)
     lines = [[f"{x:.6g}" if isinstance(x, float) else x for x in r] for r in results]
     files.write_csv(out / "table.csv", Result._fields, lines)
@@ -155,12 +155,12 @@ def main(config: Config) -> list[Result]:
 
 
 def _open(
-    config: Config, table: BenchmarkTable, own: Sequence[BenchmarkTable]
+    config: Config, table: BenchmarkTable, score_tables: Sequence[BenchmarkTable]
 ) -> dict[str, Inputs]:
     """Chooses scores and cells, by dataset."""
     names, inputs = config.scores, {}
     for dataset in score_columns.datasets(table, config.datasets):
-        scores = score_columns.gather(table, dataset, own)
+        scores = score_columns.gather(table, dataset, score_tables)
         names = names or score_columns.default_scores(SCORES, scores)
         score_columns.require_known(names, scores, "score")
         alone = [n for n in WITHOUT_LABELS if n in (config.models or scores)]

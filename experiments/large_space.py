@@ -68,17 +68,17 @@ def main(config: Config) -> dict[str, np.ndarray]:
     cli.positive(config, "positions", "choices", "evaluations", "seeds")
     cli.seed(config)
     space = base.product("large", (config.choices,) * config.positions)
-    found, table = {}, Table(title=f"{space.size:,} architectures")
+    best, table = {}, Table(title=f"{space.size:,} architectures")
     titles = "best, %", "minus evolution", "first run, CPU s", "next, CPU s"
     for title in ("search", *titles):
         table.add_column(title, no_wrap=title == "search")
     for name, search in SEARCHES.items():
-        found[name], seconds = _runs(config, space, search(space))
-        ahead = found[name] - found["evolution"]
+        best[name], seconds = _runs(config, space, search(space))
+        ahead = best[name] - best["evolution"]
         times = f"{seconds[0]:.1f}", f"{np.median(seconds[1:] or [np.nan]):.1f}"
-        table.add_row(name, _mean(found[name]), _mean(ahead), *times)
+        table.add_row(name, _mean(best[name]), _mean(ahead), *times)
     Console().print(table)
-    return found
+    return best
 
 
 def _runs(

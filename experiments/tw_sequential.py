@@ -52,17 +52,17 @@ def main(config: Config) -> dict[str, np.ndarray]:
     table = opened.open_table(config)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
     # Also where no method uses them: the folder's settings name them.
-    known = known_scores.open_scores(
+    stored_scores = known_scores.open_scores(
         config.scores, config.scores_from, config.dataset, space, archs
     )
     terms = methods.Terms(
         evaluations=config.evaluations,
         init=config.init,
         copies=opened.count_copies(config),
-        extra=known.features,
+        extra=stored_scores.features,
     )
 
-    options = {"free": ("methods",), "digests": known.digests}
+    options = {"free": ("methods",), "digests": stored_scores.digests}
     folder = runs.open_folder(config, table, **options)
     searches = {m: methods.METHODS[m](space, archs, terms) for m in config.methods}
     done = runs.run(config, table, folder, searches)

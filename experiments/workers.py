@@ -118,8 +118,10 @@ def _priced(benchmark: Benchmark, key: Array, query: Query) -> Result:
 
     def price(arch: Array) -> Array:
         high, low = benchmark.space.identity(arch)
-        own = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), high), low)
-        return 10 ** -jax.random.uniform(own)
+        key_of_arch = jax.random.fold_in(
+            jax.random.fold_in(jax.random.key(0), high), low
+        )
+        return 10 ** -jax.random.uniform(key_of_arch)
 
     return result._replace(cost=(result.cost > 0) * jax.vmap(price)(query.arch))
 

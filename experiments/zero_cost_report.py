@@ -63,7 +63,7 @@ class Config:
     the table has them."""
     scores: tuple[str, ...] = ()
     """Which scores (score_columns.py explains the names), or all that every dataset has.
-    Default: those of --scores-from, else the published ones that there are."""
+    Default: those of --scores-from, else the published ones available."""
     run: str = "mean"
     """Accuracy: mean of the runs, or one, of one run as in the published tables."""
     resamples: int = 200
@@ -75,7 +75,7 @@ class Config:
 
 
 class Inputs(NamedTuple):
-    """What is compared, opened and validated."""
+    """Opened and validated inputs of the comparison."""
 
     benchmark: str
     names: tuple[str, ...]  # of the scores
@@ -114,10 +114,10 @@ def main(config: Config) -> list[ScoreSummary]:
 
 def _open(config: Config) -> Inputs:
     """Opens the tables and chooses datasets and scores."""
-    benchmark, table = score_columns.open_benchmark(config.benchmark)
-    own = [named.open_table(path) for path in config.scores_from]
+    benchmark, table = score_columns.open_accuracies(config.benchmark)
+    score_tables = [named.open_table(path) for path in config.scores_from]
     datasets = score_columns.datasets(table, config.datasets)
-    every = {d: score_columns.gather(table, d, own) for d in datasets}
+    every = {d: score_columns.gather(table, d, score_tables) for d in datasets}
     common = [n for n in every[datasets[0]] if all(n in s for s in every.values())]
     if config.scores == (ALL,):
         names = tuple(common)

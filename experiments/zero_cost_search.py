@@ -66,7 +66,7 @@ class Config:
     the table has them."""
     scores: tuple[str, ...] = ()
     """Which scores: score_columns.py explains the names. Default: those of --scores-from,
-    else the published ones that there are."""
+    else the published ones available."""
     algorithms: tuple[str, ...] = tuple(ALGORITHMS)
     """Which searches."""
     run: str | None = None
@@ -85,7 +85,7 @@ class Config:
 
 
 class Inputs(NamedTuple):
-    """What is searched, opened and validated."""
+    """Opened and validated inputs of the searches."""
 
     benchmark: str
     table: BenchmarkTable
@@ -140,9 +140,9 @@ def main(config: Config) -> list[search_results.SearchResult]:
 
 def _open(config: Config) -> Inputs:
     """Opens the tables and chooses datasets and scores."""
-    benchmark, table = score_columns.open_benchmark(config.benchmark)
-    own = [named.open_table(path) for path in config.scores_from]
-    for path, other in zip(config.scores_from, own, strict=True):
+    benchmark, table = score_columns.open_accuracies(config.benchmark)
+    score_tables = [named.open_table(path) for path in config.scores_from]
+    for path, other in zip(config.scores_from, score_tables, strict=True):
         if len(other.arch) < len(table.arch):
             raise ValueError(
                 f"{path} has scores of {len(other.arch):,} of {len(table.arch):,} "
@@ -153,7 +153,7 @@ def _open(config: Config) -> Inputs:
     one_run = True
     chosen = score_columns.datasets(table, config.datasets)
     for dataset in score_columns.datasets(table, ()):
-        columns = score_columns.gather(table, dataset, own)
+        columns = score_columns.gather(table, dataset, score_tables)
         available |= {(dataset, n): _without_ties(n, c) for n, c in columns.items()}
         column, accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)
         if dataset in chosen:
@@ -161,7 +161,7 @@ def _open(config: Config) -> Inputs:
             for name in score_columns.require_known(names, columns, "score"):
                 scores[dataset, name] = available[dataset, name]
             one_run &= "-one-run/" in column
-    digests = _digests(table, own)
+    digests = _digests(table, score_tables)
     return Inputs(benchmark, table, scores, available, accuracy, one_run, digests)
 
 
@@ -174,10 +174,12 @@ def _key(label: str, inputs: Inputs) -> tuple[str, str, str] | None:
     return None
 
 
-def _digests(table: BenchmarkTable, own: Sequence[BenchmarkTable]) -> dict[str, str]:
+def _digests(
+    table: BenchmarkTable, score_tables: Sequence[BenchmarkTable]
+) -> dict[str, str]:
     digests = {"table_sha256": table.manifest["sha256"]}
-    if own:
-        digests["scores_sha256"] = ", ".join(map(table_files.digest, own))
+    if score_tables:
+        digests["scores_sha256"] = ", ".join(map(table_files.digest, score_tables))
     return digests
 
 
@@ -205,15 +207,17 @@ def _run(
       inputs: tables of scores.
       keys: dataset, score and algorithm, by label.
     """
-    tables = {
-        key: reference_search.score_table(nasbench201.SPACE, inputs.table.arch, *score)
+    landscapes = {
+        key: reference_search.fitness_landscape(
+            nasbench201.SPACE, inputs.table.arch, *score
+        )
         for key, score in inputs.scores.items()
     }
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, jax.Array]:
         dataset, score, algorithm = keys[label]
         seed_keys = seed_store.seed_keys(config.base_seed, seeds)
-        runs = _many(seed_keys, tables[dataset, score], algorithm, config.visits)
+        runs = _many(seed_keys, landscapes[dataset, score], algorithm, config.visits)
         return runs._asdict()
 
     return seed_store.run_chunks(
@@ -240,11 +244,14 @@ def _without_ties(name: str, score: Score) -> Score:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _many(
-    keys: jax.Array, table: reference_search.ScoreTable, algorithm: str, visits: int
+    keys: jax.Array,
+    landscape: reference_search.FitnessLandscape,
+    algorithm: str,
+    visits: int,
 ) -> reference_search.ScoreRun:
     """Independent runs of one algorithm, one for each key."""
     search = functools.partial(ALGORITHMS[algorithm], visits=visits)
-    return jax.vmap(search, (0, None))(keys, table)
+    return jax.vmap(search, (0, None))(keys, landscape)
 
 
 if __name__ == "__main__":

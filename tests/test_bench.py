@@ -233,9 +233,9 @@ def test_other_predictions_are_found():
     np.testing.assert_allclose(
         [labels.mean(0), labels.std(0)], [[0] * 5, [1] * 5], atol=1e-9
     )
-    trees.check(labels, labels + 1e-12)
+    trees.require_agreement(labels, labels + 1e-12)
     with pytest.raises(ValueError, match="values that differ by 0.01"):
-        trees.check(labels, labels + 0.01)
+        trees.require_agreement(labels, labels + 0.01)
 
 
 def test_a_different_distribution_is_found():

@@ -29,7 +29,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def table(small):
-    return reference_search.score_table(SPACE, *small)
+    return reference_search.fitness_landscape(SPACE, *small)
 
 
 def test_mutants_are_in_the_order_of_positions_and_choices(small, table):
@@ -47,7 +47,7 @@ def test_mutants_are_in_the_order_of_positions_and_choices(small, table):
 
 def replay(key, archs, score, seconds, near, settings):
     """The published program, with lists, on the random numbers of ours."""
-    visits, population, tournament, warmup, wander = settings
+    visits, population, tournament, warmup, epsilon = settings
     score = np.where(np.isnan(score), -np.inf, score)
     key_first, key_steps = jax.random.split(key)
     first = jax.random.randint(key_first, (max(population, warmup),), 0, len(archs))
@@ -70,7 +70,7 @@ def replay(key, archs, score, seconds, near, settings):
                 child = mutant
         looks += len(near[parent])
         scored |= set(near[parent])
-        if jax.random.uniform(keys[1]) < wander:
+        if jax.random.uniform(keys[1]) < epsilon:
             child = near[parent][int(jax.random.randint(keys[2], (), 0, len(near[0])))]
         else:
             charged += sum(seconds[mutant] for mutant in near[parent])
@@ -87,7 +87,7 @@ def replay(key, archs, score, seconds, near, settings):
 
 @pytest.mark.parametrize("settings", [(24, 6, 3, 0, 0.25), (20, 5, 5, 12, 0.5)])
 def test_evolution_is_the_published_one(small, table, settings):
-    names = ("visits", "population", "tournament", "warmup", "wander")
+    names = ("visits", "population", "tournament", "warmup", "epsilon")
     evolve = functools.partial(
         reference_search.evolution, **dict(zip(names, settings, strict=True))
     )
@@ -114,7 +114,7 @@ def test_random_search_and_its_exact_expectation(small, table):
     np.testing.assert_array_equal(known[found][~none], known[rows].max(1)[~none])
     # Scores that are all positive always have an incumbent.
     positive = np.exp(known / 1e40)
-    better = reference_search.score_table(SPACE, small[0], positive, small[2])
+    better = reference_search.fitness_landscape(SPACE, small[0], positive, small[2])
     runs = jax.vmap(search, (0, None))(
         jax.random.split(jax.random.key(0), 4000), better
     )
@@ -133,7 +133,7 @@ def test_sizes_and_tables_that_are_not_right(small, table):
         ({"visits": 0}, "visits must be at least 1"),
         ({"visits": 10}, "tournament <= population <= visits"),
         ({"tournament": 65}, "tournament <= population <= visits"),
-        ({"wander": 1.5}, "wander must be 0 to 1"),
+        ({"epsilon": 1.5}, "epsilon must be 0 to 1"),
         ({"warmup": -1}, "warmup from 0"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -144,10 +144,12 @@ def test_sizes_and_tables_that_are_not_right(small, table):
         ((archs[[0] * 24], score, seconds), "found 24 rows, 1 of them different"),
     ):
         with pytest.raises(ValueError, match=says):
-            reference_search.score_table(SPACE, *wrong)
+            reference_search.fitness_landscape(SPACE, *wrong)
     cell = np.zeros((1, len(nasbench101.SPACE.choices)), int)
     with pytest.raises(ValueError, match="once, found 1 rows"):
-        reference_search.score_table(nasbench101.SPACE, cell, np.ones(1), np.ones(1))
+        reference_search.fitness_landscape(
+            nasbench101.SPACE, cell, np.ones(1), np.ones(1)
+        )
 
 
 # --- the driver -----------------------------------------------------------------------
@@ -200,7 +202,7 @@ def test_the_driver_on_a_table_file(tmp_path, quick_compilation, scored_table, c
     for change, says in (
         ({"visits": 71}, "other settings"),
         ({"visits": 63}, "--visits must be at least 64"),
-        ({"scores": ("nwot",)}, "no score nwot: wanted some of made_up"),
+        ({"scores": ("nwot",)}, "no score nwot: choose from made_up"),
         ({"algorithms": ()}, "no search given"),
         ({"datasets": ("mnist",)}, "no dataset mnist"),
         ({"run": "one"}, "has no column cifar10-one-run/test/200"),

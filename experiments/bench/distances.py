@@ -78,9 +78,9 @@ def _one_tree(
     blocks = [np.arange(i, i + size, dtype=np.int32) for i in starts]
 
     def ours(blocks: list[np.ndarray], device: jax.Device) -> None:
-        here = jax.device_put(stored, device)
+        on_device = jax.device_put(stored, device)
         for chosen in jax.device_put(blocks, device):
-            distance_block(here, chosen).block_until_ready()
+            distance_block(on_device, chosen).block_until_ready()
 
     raw = np.concatenate(parts, 1).astype(np.float64)
     reduced, few = distinct[column], min(config.peer_cells, num)

@@ -58,7 +58,7 @@ def _measure(
         return np.concatenate([predict(boosters, x) for x in queries])
 
     double = _ours(boosters, queries, np.float64)
-    check(double(), theirs())
+    require_agreement(double(), theirs())
     calls = {
         "jaxnas in float32": _ours(boosters, queries, np.float32),
         "jaxnas in float64": double,
@@ -116,7 +116,7 @@ def _ours(
     return call
 
 
-def check(ours: np.ndarray, theirs: np.ndarray) -> None:
+def require_agreement(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Raises `ValueError` unless predictions (n, k) in float64 agree."""
     apart = np.abs(ours - theirs).max()
     if not apart < 1e-9:

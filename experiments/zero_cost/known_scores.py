@@ -44,7 +44,7 @@ def open_scores(
         return KnownScores()
     opened = [named.open_table(table) for table in tables]
     if not opened:
-        raise ValueError("--scores wants --scores-from, which is empty")
+        raise ValueError("--scores needs --scores-from, which is empty")
     first = opened[0]
     if first.space != space.name:
         raise ValueError(f"no scores of {space.name} in the --scores-from {first.name}")
@@ -52,7 +52,7 @@ def open_scores(
     if unknown := [name for name in names if name not in columns]:
         raise ValueError(
             f"no scores {', '.join(unknown)} for {dataset} in {', '.join(tables)}: "
-            f"wanted some of {', '.join(columns)}"
+            f"choose from {', '.join(columns)}"
         )
     values = np.stack([columns[name].value for name in names], 1)
     scored = first.arch[~np.isnan(values).any(1)]

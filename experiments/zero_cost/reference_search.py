@@ -1,4 +1,4 @@
-"""Search for the best score in a table: random search, and evolution by best mutants.
+"""Search for the best of stored scores: random search, and evolution by best mutants.
 
 The algorithms of the Free-Training NAS project (Capobianco, Compagnone and De Cristofaro).
 Its evolution is not that of `jaxnas.search.evolution`: a child is the best of all mutants
@@ -6,8 +6,8 @@ of its parent, because scores cost next to nothing. The cost of a run is counted
 in the project, where a score is computed anew at every lookup, and by the different
 architectures that are scored, each of which has to be paid once.
 
-    table = score_table(SPACE, rows.arch, score, seconds)
-    runs = jax.jit(jax.vmap(functools.partial(evolution, table=table)))(keys)
+    landscape = fitness_landscape(SPACE, rows.arch, score, seconds)
+    runs = jax.jit(jax.vmap(functools.partial(evolution, landscape=landscape)))(keys)
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from jaxnas.spaces.moves import neighbours
 from jaxnas.types import Array, check_sizes
 
 
-class ScoreTable(NamedTuple):
-    """The scores of all n architectures of a space, as a pytree."""
+class FitnessLandscape(NamedTuple):
+    """The scores of all n architectures of a space and their mutants, as a pytree."""
 
     order: Array  # (n,) int32, as from `ranks.ordinal`
     seconds: Array  # (n,) to compute the score
@@ -44,10 +44,10 @@ class ScoreRun(NamedTuple):
     seconds: Array  # () to score each of these once
 
 
-def score_table(
+def fitness_landscape(
     space: Space, arch: np.ndarray, score: np.ndarray, seconds: np.ndarray
-) -> ScoreTable:
-    """Prepares a complete table of scores, on the host.
+) -> FitnessLandscape:
+    """Prepares the landscape of a complete table of scores, on the host.
 
     Args:
       space: of n architectures, all of whose vectors are valid.
@@ -83,53 +83,56 @@ def score_table(
 
     near, valid = in_chunks(mutants, archs)
     if not valid.all():
-        raise ValueError(f"some vectors of {space.name} are not valid architectures")
-    return ScoreTable(
+        raise ValueError(f"{space.name} has vectors that are not valid architectures")
+    return FitnessLandscape(
         jnp.asarray(ranks.ordinal(score)),
         jnp.asarray(seconds, jnp.float32),
         jnp.asarray(row_of[np.searchsorted(ranks_of, near, sorter=row_of)], jnp.int32),
     )
 
 
-def random_scores(key: Array, table: ScoreTable, *, visits: int = 500) -> ScoreRun:
+def random_scores(
+    key: Array, landscape: FitnessLandscape, *, visits: int = 500
+) -> ScoreRun:
     """Visits architectures uniformly at random, with replacement.
 
     Args:
       key: of the run.
-      table: of scores.
+      landscape: of scores.
       visits: in all.
     """
     check_sizes(visits=visits)
-    row = jax.random.randint(key, (visits,), 0, table.order.shape[0], jnp.int32)
-    charged = table.seconds[row].sum()
-    return ScoreRun(row, _incumbents(table, row), charged, *_paid(table, row))
+    row = jax.random.randint(key, (visits,), 0, landscape.order.shape[0], jnp.int32)
+    charged = landscape.seconds[row].sum()
+    return ScoreRun(row, _incumbents(landscape, row), charged, *_paid(landscape, row))
 
 
 def evolution(
     key: Array,
-    table: ScoreTable,
+    landscape: FitnessLandscape,
     *,
     visits: int = 500,
     population: int = 64,
     tournament: int = 10,
     warmup: int = 0,
-    wander: float = 0.25,
+    epsilon: float = 0.25,
 ) -> ScoreRun:
     """Aging evolution by best mutants.
 
-    The parent is the best of a tournament, of equal ones the youngest. The child is its
-    best mutant, of equal ones the last, or with probability `wander` any mutant. The
+    The parent is the best of a tournament; ties go to the youngest. The child is its best
+    mutant; ties go to the last. With probability `epsilon` it is a random mutant. The
     oldest member dies. The incumbent is the best of all that were visited.
 
     Args:
       key: of the run.
-      table: of scores.
+      landscape: of scores.
       visits: in all; the first population is part of them.
       population: members at any time.
       tournament: members of a tournament, drawn without replacement.
       warmup: number of random architectures that are scored first if it is larger than
         `population`; the best of them are the first population, the best the oldest.
-      wander: probability that the child is any mutant of its parent.
+      epsilon: probability that the child is a mutant drawn uniformly, as in
+        epsilon-greedy exploration.
 
     Raises: `ValueError` for sizes below 1, unless tournament <= population <= visits, and
       for a probability outside of [0, 1].
@@ -140,38 +143,40 @@ def evolution(
             f"wanted tournament <= population <= visits, not {tournament}, "
             f"{population} and {visits}"
         )
-    if not 0 <= wander <= 1 or warmup < 0:
+    if not 0 <= epsilon <= 1 or warmup < 0:
         raise ValueError(
-            f"wander must be 0 to 1 and warmup from 0, not {wander} and {warmup}"
+            f"epsilon must be 0 to 1 and warmup from 0, not {epsilon} and {warmup}"
         )
     key_first, key_steps = jax.random.split(key)
-    num, num_near = table.near.shape
+    num, num_near = landscape.near.shape
     drawn = jax.random.randint(key_first, (max(population, warmup),), 0, num, jnp.int32)
     members = drawn
     if warmup > population:
-        members = drawn[jnp.argsort(-table.order[drawn], stable=True)[:population]]
+        members = drawn[jnp.argsort(-landscape.order[drawn], stable=True)[:population]]
 
     def step(members: Array, key: Array):
-        key_drawn, key_wander, key_any = jax.random.split(key, 3)
+        key_drawn, key_epsilon, key_any = jax.random.split(key, 3)
         # Members are in the order of their age, the oldest first.
         drawn = jax.random.choice(key_drawn, population, (tournament,), replace=False)
         rows = members[jnp.sort(drawn)]
-        parent = rows[_last_best(table.order[rows])]
-        mutants = table.near[parent]
-        best = _last_best(table.order[mutants])
+        parent = rows[_last_best(landscape.order[rows])]
+        mutants = landscape.near[parent]
+        best = _last_best(landscape.order[mutants])
         any_one = jax.random.randint(key_any, (), 0, num_near)
-        wanders = jax.random.uniform(key_wander) < wander
-        child = mutants[jnp.where(wanders, any_one, best)]
-        # An oversight of the reference: mutants are free of charge where it wanders.
-        charge = jnp.where(wanders, 0.0, table.seconds[mutants].sum())
+        explores = jax.random.uniform(key_epsilon) < epsilon
+        child = mutants[jnp.where(explores, any_one, best)]
+        # An oversight of the reference: mutants are free of charge where it explores.
+        charge = jnp.where(explores, 0.0, landscape.seconds[mutants].sum())
         return jnp.append(members[1:], child), (child, mutants, charge)
 
     keys = jax.random.split(key_steps, visits - population)
     _, (children, mutants, charges) = jax.lax.scan(step, members, keys)
     row = jnp.append(members, children)
-    charged = table.seconds[drawn].sum() + charges.sum()
+    charged = landscape.seconds[drawn].sum() + charges.sum()
     scored = jnp.append(drawn, mutants.reshape(-1))
-    return ScoreRun(row, _incumbents(table, row), charged, *_paid(table, scored))
+    return ScoreRun(
+        row, _incumbents(landscape, row), charged, *_paid(landscape, scored)
+    )
 
 
 def expected_random(
@@ -198,22 +203,22 @@ def expected_random(
 
 
 def _last_best(order: Array) -> Array:
-    """The index () of the largest of `order` (m,), of equal ones the last."""
+    """The index () of the largest of `order` (m,); ties go to the last."""
     return order.shape[0] - 1 - jnp.argmax(order[::-1])
 
 
-def _incumbents(table: ScoreTable, row: Array) -> Array:
+def _incumbents(landscape: FitnessLandscape, row: Array) -> Array:
     """The incumbent (t,) after each visit; -1 until a score is positive.
 
     As in the reference, a run begins with no architecture and the score 0.
     """
-    order = table.order[row]
+    order = landscape.order[row]
     visit = metrics.incumbent(jnp.where(order > 0, order, jnp.nan))
     return jnp.where(visit < 0, -1, row[jnp.maximum(visit, 0)])
 
 
-def _paid(table: ScoreTable, scored: Array) -> tuple[Array, Array, Array]:
+def _paid(landscape: FitnessLandscape, scored: Array) -> tuple[Array, Array, Array]:
     """The numbers of lookups and of distinct architectures, and the seconds of these."""
-    seen = jnp.zeros(table.order.shape, bool).at[scored].set(True)
-    seconds = jnp.sum(jnp.where(seen, table.seconds, 0.0))
+    seen = jnp.zeros(landscape.order.shape, bool).at[scored].set(True)
+    seconds = jnp.sum(jnp.where(seen, landscape.seconds, 0.0))
     return jnp.int32(scored.shape[0]), seen.sum(dtype=jnp.int32), seconds

@@ -1,9 +1,9 @@
 """Zero-cost scores by the names that results carry: stored, closed-form and combined.
 
-Every driver of zero-cost scores starts here. `open_benchmark` opens the table of
+Every driver of zero-cost scores starts here. `open_accuracies` opens the table of
 accuracies, `gather` collects the scores of one dataset from this table and from files of
 `zero_cost_score`, `default_scores` says which of them a report shows unless the user
-names some, and `accuracy` is the column that scores are compared with.
+names them, and `accuracy` is the column that scores are compared with.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Score(NamedTuple):
     seconds: np.ndarray  # (n,) float32, to compute it; NaN where that is not known
 
 
-def open_benchmark(name: str | None) -> tuple[str, BenchmarkTable]:
+def open_accuracies(name: str | None) -> tuple[str, BenchmarkTable]:
     """Opens the table of accuracies.
 
     Args:
@@ -77,7 +77,7 @@ def datasets(table: BenchmarkTable, names: Sequence[str] = ()) -> tuple[str, ...
 
 
 def gather(
-    table: BenchmarkTable, dataset: str, own: Sequence[BenchmarkTable] = ()
+    table: BenchmarkTable, dataset: str, score_tables: Sequence[BenchmarkTable] = ()
 ) -> dict[str, Score]:
     """Collects all scores for one dataset, stored ones and combinations of them.
 
@@ -92,14 +92,14 @@ def gather(
     Args:
       table: with n architectures; scores are in the order of its rows.
       dataset: the dataset of the table's columns.
-      own: files of zero_cost_score. Their scores WHAT on images OF are called WHAT@OF,
-        for every dataset: they hardly depend on the images.
+      score_tables: files of zero_cost_score. Their scores WHAT on images OF are called
+        WHAT@OF, for every dataset: they hardly depend on the images.
 
     Returns: scores by name.
     Raises: `ValueError` for files of another space, and for a score in two files.
     """
     scores = _stored(table, dataset)
-    for other in own:
+    for other in score_tables:
         joined = _joined(table, other)
         if twice := scores.keys() & joined.keys():
             raise ValueError(f"{' and '.join(sorted(twice))} come from two files")
@@ -196,12 +196,12 @@ def default_scores(
       published: the scores of the published comparison.
       available: names that all datasets have, as of `gather`.
 
-    Returns: those of the user's own files where there are any, and live_macs; else what
-      is available of the published ones; else the counts of MACs.
+    Returns: those of the user's own files where there are any, and live_macs; else the
+      published ones available; else the counts of MACs.
     """
-    own = tuple(name for name in available if "@" in name)
-    if own:
-        return own + tuple(name for name in ("live_macs",) if name in available)
+    from_files = tuple(name for name in available if "@" in name)
+    if from_files:
+        return from_files + tuple(name for name in ("live_macs",) if name in available)
     stored = tuple(name for name in published if name in available)
     return stored or tuple(name for name in COUNTS if name in available)
 
@@ -241,19 +241,19 @@ def accuracy(
 
 
 def require_known(
-    names: tuple[str, ...], known: Collection[str], what: str
+    names: tuple[str, ...], available: Collection[str], what: str
 ) -> tuple[str, ...]:
     """Returns `names`; raises `ValueError` if one is not among `known`, or none is given.
 
     Args:
       names: what the user asks for.
-      known: the names that there are, which the error lists.
+      available: the valid names, which the error lists.
       what: the noun for the error, such as "score".
     """
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in available]
     if unknown or not names:
         raise ValueError(
-            f"no {what} {', '.join(unknown) or 'given'}: wanted some of "
-            f"{', '.join(known)}"
+            f"no {what} {', '.join(unknown) or 'given'}: choose from "
+            f"{', '.join(available)}"
         )
     return names

@@ -140,7 +140,7 @@ def _show_dataset(
     accuracy, cost = terminal.plain(), terminal.plain()
     for table, names in (
         (accuracy, ("accuracy, %", "expected", "published", "off", "found")),
-        (cost, ("charged", "expected", "published", "looks", "cells", "seconds")),
+        (cost, ("charged", "expected", "published", "lookups", "cells", "seconds")),
     ):
         for column in ("score", "search"):
             table.add_column(column, no_wrap=True)
@@ -161,7 +161,7 @@ def _show_dataset(
         cost.add_row(one.score, one.algorithm, *map(_number, counts))
     for line, table in (
         (f"{dataset}: best-scored cell, mean±std of {results[0].runs} runs", accuracy),
-        (f"{dataset}: seconds if each look costs, and if each cell costs once", cost),
+        (f"{dataset}: seconds charged per lookup, and per distinct cell", cost),
     ):
         console.print(line, highlight=False, soft_wrap=True)
         terminal.show(console, table)

@@ -176,9 +176,9 @@ def true_values(
 
 def _seed_mean(values: np.ndarray) -> np.ndarray:
     """The mean (n, 1, ...) over the seeds that were run; NaN if there is no run."""
-    known = ~np.isnan(values)
-    total = np.sum(values, 1, np.float64, keepdims=True, where=known)
-    count = known.sum(1, keepdims=True)
+    measured = ~np.isnan(values)
+    total = np.sum(values, 1, np.float64, keepdims=True, where=measured)
+    count = measured.sum(1, keepdims=True)
     average = np.where(count, total / np.maximum(count, 1), np.nan)
     return average.astype(np.float32)
 

@@ -28,7 +28,7 @@ NAMES: dict[str, Callable[[], BenchmarkTable]] = {
     "nb101": sources.nasbench101_table,
     "zerocost": reference_scores.zero_cost_table,
 }
-"""What opens each table that has a name."""
+"""Opener of each named table."""
 
 SPACES: dict[str, Space] = {
     module.SPACE.name: module.SPACE for module in (nasbench101, nasbench201, darts, nlp)

@@ -108,11 +108,11 @@ def _validate_manifest(manifest: Mapping[str, Any]) -> None:
     """Raises `ValueError` for a required key that is missing or of another type."""
     for key, kind in _REQUIRED.items():
         if not isinstance(manifest.get(key), kind):
-            found = ", ".join(sorted(manifest)) or "nothing"
+            content = ", ".join(sorted(manifest)) or "nothing"
             if key in manifest:
-                found = f"a {type(manifest[key]).__name__}"
+                content = f"a {type(manifest[key]).__name__}"
             raise ValueError(
-                f"wanted {key!r} in the manifest, a {kind.__name__}, found {found}"
+                f"wanted {key!r} in the manifest, a {kind.__name__}, found {content}"
             )
 
 

@@ -178,8 +178,8 @@ def _find_row(space: Space, table: LookupTable, arch: Array) -> Array:
     """The row () int32 of an architecture (d,), -1 if the table does not have it."""
     inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
     index = identity.find(table.identity, space.identity(arch))
-    known = inside & space.is_valid(arch) & (index >= 0)
-    return jnp.where(known, table.row[index], -1)
+    in_table = inside & space.is_valid(arch) & (index >= 0)
+    return jnp.where(in_table, table.row[index], -1)
 
 
 def table_rows(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:
@@ -234,8 +234,8 @@ def lookup(space: Space, table: LookupTable, key: Array, query: Query) -> Result
         seed = draw(query.arch, seed_of(query), was_run)
     curve = jnp.take_along_axis(runs, seed[:, None, None], 1)[:, 0]
     reached = table.epochs <= query.epoch[:, None]  # (b, e)
-    known = asked(query) & (row >= 0) & ~jnp.isnan(curve).all(-1)
-    curve = jnp.where(reached & known[:, None], curve, jnp.nan)
+    measured = asked(query) & (row >= 0) & ~jnp.isnan(curve).all(-1)
+    curve = jnp.where(reached & measured[:, None], curve, jnp.nan)
     last = jnp.maximum(jnp.sum(reached, 1) - 1, 0)
     score = jnp.take_along_axis(curve, last[:, None], 1)[:, 0]
     rows, seeds = table.cost.shape[:2]
@@ -243,7 +243,7 @@ def lookup(space: Space, table: LookupTable, key: Array, query: Query) -> Result
     cost = jax.vmap(functools.partial(_increment, table))(
         spent, query.start, query.epoch
     )
-    return Result(score, curve, jnp.where(known, cost, 0.0))
+    return Result(score, curve, jnp.where(measured, cost, 0.0))
 
 
 def _draw_seed(
@@ -269,13 +269,13 @@ def _increment(table: LookupTable, spent: Array, start: Array, epoch: Array) -> 
     def up_to(at: Array) -> tuple[Array, Array]:
         """The cost up to epoch `at`, and the first level of the training it is in."""
         level = jnp.sum(table.epochs <= at) - 1
-        here, after = jnp.maximum(level, 0), jnp.minimum(level + 1, num - 1)
-        gap = jnp.maximum(table.epochs[after] - table.epochs[here], 1)
-        share = jnp.where(table.continues[after], (at - table.epochs[here]) / gap, 0)
+        current, after = jnp.maximum(level, 0), jnp.minimum(level + 1, num - 1)
+        gap = jnp.maximum(table.epochs[after] - table.epochs[current], 1)
+        share = jnp.where(table.continues[after], (at - table.epochs[current]) / gap, 0)
         share = jnp.clip(share, 0, 1).astype(spent.dtype)
-        cost = spent[here] + share * (spent[after] - spent[here])
+        cost = spent[current] + share * (spent[after] - spent[current])
         # Epochs before the first level belong to no training: nothing is charged yet.
-        return cost, jnp.where(level < 0, -1, first[here])
+        return cost, jnp.where(level < 0, -1, first[current])
 
     (before, training_before), (whole, training) = up_to(start), up_to(epoch)
     return whole - jnp.where(training_before == training, before, 0)

@@ -64,7 +64,8 @@ def training_benchmark(
         same query has the same scores and the same cost, and slots of a query that ask
         for the same training share it. Without a folder nothing can be resumed.
       devices: default: the first. On several CPU devices trainings run at the same time,
-        and each device compiles for itself; of accelerators only the first is used.
+        and the program is compiled separately for each device; of accelerators only the
+        first is used.
       report: called with the architecture (6,) and the curves up to the query's epoch
         for each training that ends or is read from disk, from any thread.
       name: of the images, for the description.

@@ -66,7 +66,7 @@ def validate(forest: Forest, name: str) -> Forest:
     """Returns `forest` itself if its arrays can be trusted.
 
     Args:
-      forest: what a reader found.
+      forest: from a reader.
       name: what error messages call the model.
 
     Raises: `ValueError` that names the tree for a feature, child or category out of
@@ -103,25 +103,25 @@ def levels(forest: Forest, name: str = "forest") -> Levels:
     """Walks down all trees at once, a level at a time.
 
     Args:
-      forest: with children in range, as `validate` wants them.
+      forest: with children in range, as `validate` requires.
       name: what error messages call the model.
 
     Raises: `ValueError` for a node with two parents, which every cycle has.
     """
     reached = np.zeros(len(forest.feature), bool)
-    nodes, here = [], forest.start[:-1]
-    while len(here):
-        again = reached[here]
-        again |= np.bincount(here, minlength=len(reached))[here] > 1
+    nodes, level = [], forest.start[:-1]
+    while len(level):
+        again = reached[level]
+        again |= np.bincount(level, minlength=len(reached))[level] > 1
         if again.any():
-            bad = tree_of(forest)[here[again.argmax()]]
+            bad = tree_of(forest)[level[again.argmax()]]
             raise ValueError(
                 f"{name}: tree {bad} has a cycle or a node with two parents"
             )
-        reached[here] = True
-        nodes.append(here)
-        inner = here[forest.feature[here] >= 0]
-        here = np.stack([forest.left[inner], forest.right[inner]], 1).reshape(-1)
+        reached[level] = True
+        nodes.append(level)
+        inner = level[forest.feature[level] >= 0]
+        level = np.stack([forest.left[inner], forest.right[inner]], 1).reshape(-1)
     return Levels(tuple(nodes), reached, *_leaf_ranges(forest, nodes))
 
 
@@ -136,12 +136,12 @@ def _leaf_ranges(forest: Forest, nodes: list[np.ndarray]):
     """
     count = (forest.feature < 0).astype(np.int64)
     first = np.zeros_like(count)
-    inner = [here[forest.feature[here] >= 0] for here in nodes]
-    for here in reversed(inner):
-        count[here] = count[forest.left[here]] + count[forest.right[here]]
-    for here in inner:
-        first[forest.left[here]] = first[here]
-        first[forest.right[here]] = first[here] + count[forest.left[here]]
+    inner = [level[forest.feature[level] >= 0] for level in nodes]
+    for level in reversed(inner):
+        count[level] = count[forest.left[level]] + count[forest.right[level]]
+    for level in inner:
+        first[forest.left[level]] = first[level]
+        first[forest.right[level]] = first[level] + count[forest.left[level]]
     return count, first
 
 
@@ -232,10 +232,10 @@ def from_xgboost_arrays(
     # A child that is out of range must not be taken for a node of another tree.
     inside = lambda x: np.where((x < 0) | (x >= sizes[tree]), -1, x + start[tree])  # noqa: E731
     # A deleted node may test any feature.
-    known = np.where(feature < num_features, feature, num_features)
+    tested = np.where(feature < num_features, feature, num_features)
     forest = Forest(
         start=start,
-        feature=np.where(leaf, -1, known).astype(np.int32),
+        feature=np.where(leaf, -1, tested).astype(np.int32),
         threshold=condition,
         left=inside(left),
         right=inside(right),
@@ -251,8 +251,8 @@ def from_xgboost_arrays(
     )
     if (~leaf & (feature < 0)).any():
         raise ValueError(f"{name}: a node tests a negative feature")
-    found = levels(validate(forest, name), name)
-    lost = np.bincount(tree, ~found.reached, len(sizes))
+    node_levels = levels(validate(forest, name), name)
+    lost = np.bincount(tree, ~node_levels.reached, len(sizes))
     if deleted is not None and (lost != deleted).any():
         bad = (lost != deleted).argmax()
         raise ValueError(
@@ -267,9 +267,9 @@ def _rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`Forest.category` and `Forest.categories` from the sets of each tree's nodes."""
     category = np.full(start[-1], -1, np.int32)
-    found: list[np.ndarray] = []
+    bitsets: list[np.ndarray] = []
     for first, nodes in zip(start, sets, strict=False):
         for node, words in nodes.items():
-            category[first + node] = len(found)
-            found.append(words)
-    return category, bitset_rows(found, name)
+            category[first + node] = len(bitsets)
+            bitsets.append(words)
+    return category, bitset_rows(bitsets, name)

@@ -125,9 +125,9 @@ def _concatenated(
     """
     texts = [tree.get(key, "") for tree in trees]
     for i, (text, size) in enumerate(zip(texts, sizes, strict=True)):
-        if (found := len(text.split())) != size:
+        if (count := len(text.split())) != size:
             raise ValueError(
-                f"{name}: tree {i}: {key} has {found} numbers, where {size} were wanted"
+                f"{name}: tree {i}: {key} has {count} numbers, where {size} were wanted"
             )
     return parse(" ".join(texts), kind, f"{name}: {key}")
 
@@ -139,10 +139,10 @@ def _internal_nodes(
 
     Children are indices among the m nodes; at leaves the feature is -1, and the rest 0.
 
-    Raises: `ValueError` for a feature or a decision that there is not.
+    Raises: `ValueError` for an unknown feature or decision type.
     """
     sizes = (np.diff(layout.start) - 1) // 2
-    found = {
+    arrays = {
         key: _concatenated(trees, key, sizes, kind, name)
         for key, kind in {
             "split_feature": int,
@@ -154,12 +154,12 @@ def _internal_nodes(
     }
     limits = {"split_feature": num_features - 1, "decision_type": _LARGEST_DECISION}
     for key, largest in limits.items():
-        if ((found[key] < 0) | (found[key] > largest)).any():
+        if ((arrays[key] < 0) | (arrays[key] > largest)).any():
             raise ValueError(f"{name}: a {key} is not one of 0 to {largest}")
     for side in ("left_child", "right_child"):
-        found[side] = _absolute(found[side], layout)
-    spread = {key: np.zeros(len(layout.tree), x.dtype) for key, x in found.items()}
-    for key, values in found.items():
+        arrays[side] = _absolute(arrays[side], layout)
+    spread = {key: np.zeros(len(layout.tree), x.dtype) for key, x in arrays.items()}
+    for key, values in arrays.items():
         spread[key][layout.inner] = values
     spread["split_feature"][~layout.inner] = -1
     return spread
@@ -172,9 +172,9 @@ def _absolute(child: np.ndarray, layout: _Layout) -> np.ndarray:
     """
     tree = layout.tree[layout.inner]
     inner = (np.diff(layout.start) - 1)[tree] // 2
-    place = np.where(child >= 0, child, inner - child - 1)
+    node = np.where(child >= 0, child, inner - child - 1)
     outside = (child >= inner) | (child < -1 - inner)
-    return np.where(outside, -1, place + layout.start[tree])
+    return np.where(outside, -1, node + layout.start[tree])
 
 
 def _categories(
@@ -194,20 +194,20 @@ def _categories(
       name: what error messages call the model.
 
     Returns: `Forest.category` (m,) and `Forest.categories` (c, w).
-    Raises: `ValueError` for a set that there is not.
+    Raises: `ValueError` for an unknown set.
     """
     sets: list[np.ndarray] = []
     category = np.full(len(threshold), -1, np.int32)
     for i in np.unique(layout.tree[categorical]):
-        here = slice(layout.start[i], layout.start[i + 1])
-        mine = np.flatnonzero(categorical[here]) + layout.start[i]
-        found = _sets(trees[i], f"{name}: tree {i}")
-        if not np.isin(threshold[mine], np.arange(len(found))).all():
+        nodes = slice(layout.start[i], layout.start[i + 1])
+        mine = np.flatnonzero(categorical[nodes]) + layout.start[i]
+        tree_sets = _sets(trees[i], f"{name}: tree {i}")
+        if not np.isin(threshold[mine], np.arange(len(tree_sets))).all():
             raise ValueError(
                 f"{name}: tree {i}: a categorical threshold is not one of 0 to num_cat - 1"
             )
         category[mine] = threshold[mine].astype(np.int32) + len(sets)
-        sets += found
+        sets += tree_sets
     return category, forests.bitset_rows(sets, name)
 
 
@@ -234,8 +234,8 @@ def _sets(tree: dict[str, str], name: str) -> list[np.ndarray]:
 
 def _all_reached(forest: Forest, name: str) -> Forest:
     """Returns `forest` itself, if it is valid and a path leads to every node."""
-    found = forests.levels(forests.validate(forest, name), name)
-    if not found.reached.all():
-        bad = forests.tree_of(forest)[found.reached.argmin()]
+    node_levels = forests.levels(forests.validate(forest, name), name)
+    if not node_levels.reached.all():
+        bad = forests.tree_of(forest)[node_levels.reached.argmin()]
         raise ValueError(f"{name}: tree {bad} has a node that no path leads to")
     return forest

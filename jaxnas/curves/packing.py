@@ -108,17 +108,17 @@ def pack(forest: Forest, dtype: np.dtype | type | None = None) -> Ensemble:
       and for a forest that is not made of trees.
     """
     dtype = _precision(forest, dtype)
-    found = levels(forest)
-    used, column = find_columns(forest, found.reached, dtype)
+    node_levels = levels(forest)
+    used, column = find_columns(forest, node_levels.reached, dtype)
     arrays = {
         "base": np.asarray(forest.base, dtype),
         "divisor": np.asarray(forest.divisor, dtype),
-        **_leaves(forest, found, dtype),
+        **_leaves(forest, node_levels, dtype),
     }
     # The other form has no trees.
     forms = {
-        **_by_masks(forest, found, column, dtype),
-        **_by_nodes(forest, found, column, dtype),
+        **_by_masks(forest, node_levels, column, dtype),
+        **_by_nodes(forest, node_levels, column, dtype),
     }
     masked = arrays["value"].shape[1] <= MAX_MASKED
     arrays |= {
@@ -128,7 +128,7 @@ def pack(forest: Forest, dtype: np.dtype | type | None = None) -> Ensemble:
         columns=used,
         **{key: jnp.asarray(value) for key, value in arrays.items()},
         num_features=forest.num_features,
-        depth=len(found.nodes) - 1,
+        depth=len(node_levels.nodes) - 1,
         strict=forest.strict,
     )
 
@@ -163,23 +163,23 @@ def _thresholds(forest: Forest, nodes: np.ndarray, dtype: np.dtype) -> np.ndarra
 
 
 def _by_nodes(
-    forest: Forest, found: Levels, column: np.ndarray, dtype: np.dtype
+    forest: Forest, node_levels: Levels, column: np.ndarray, dtype: np.dtype
 ) -> dict[str, np.ndarray]:
     """The form by nodes: those of each tree by level, so that siblings are adjacent.
 
     Args:
       forest: with m nodes.
-      found: where they are.
-      column: (m,) that each node tests.
+      node_levels: levels of the forest.
+      column: (m,) column index tested by each node.
       dtype: of the thresholds.
 
     Returns: the arrays `node_*` of `Ensemble`.
     """
-    order = np.concatenate(found.nodes)
+    order = np.concatenate(node_levels.nodes)
     order = order[np.argsort(tree_of(forest)[order], kind="stable")]
     tree = tree_of(forest)[order]
-    place, size = _places(tree, len(forest.start) - 1)
-    slot = tree * size + place
+    index, size = _positions(tree, len(forest.start) - 1)
+    slot = tree * size + index
     new = np.zeros(len(forest.feature), np.int64)
     new[order] = slot
     inner = forest.feature[order] >= 0
@@ -196,64 +196,66 @@ def _by_nodes(
         "node_column": table(column[order], column.dtype),
         "node_threshold": table(threshold, dtype),
         "node_left": table(left, np.int32),
-        "node_leaf": table(np.where(inner, 0, found.first[order]), np.int32),
+        "node_leaf": table(np.where(inner, 0, node_levels.first[order]), np.int32),
     }
 
 
 def _by_masks(
-    forest: Forest, found: Levels, column: np.ndarray, dtype: np.dtype
+    forest: Forest, node_levels: Levels, column: np.ndarray, dtype: np.dtype
 ) -> dict[str, np.ndarray]:
     """The form by masks of all trees, whatever their size.
 
     Args:
       forest: the trees, with m nodes.
-      found: the levels of the forest.
+      node_levels: the levels of the forest.
       column: (m,) column index tested by each node.
       dtype: of the thresholds.
 
     Returns: `column`, `threshold` and `mask` of `Ensemble`.
     """
-    nodes = np.flatnonzero(found.reached & (forest.feature >= 0))
+    nodes = np.flatnonzero(node_levels.reached & (forest.feature >= 0))
     tree = tree_of(forest)[nodes]
     num = len(forest.start) - 1
-    place, size = _places(tree, num)
-    masks = _masks(forest, found, nodes)
-    # Unused places send everything to the left and would clear nothing.
+    index, size = _positions(tree, num)
+    masks = _masks(forest, node_levels, nodes)
+    # Unused positions send everything to the left and would clear nothing.
     out = {
         "column": np.zeros((size, num), column.dtype),
         "threshold": np.full((size, num), np.inf, dtype),
         "mask": np.full((size, masks.shape[1], num), FULL),
     }
-    out["column"][place, tree] = column[nodes]
-    out["threshold"][place, tree] = _thresholds(forest, nodes, dtype)
-    out["mask"][place, :, tree] = masks
+    out["column"][index, tree] = column[nodes]
+    out["threshold"][index, tree] = _thresholds(forest, nodes, dtype)
+    out["mask"][index, :, tree] = masks
     return out
 
 
-def _masks(forest: Forest, found: Levels, nodes: np.ndarray) -> np.ndarray:
+def _masks(forest: Forest, node_levels: Levels, nodes: np.ndarray) -> np.ndarray:
     """Masks (k, w) uint32 of internal nodes, without the leaves on their left."""
-    words = -(-int(found.count[forest.start[:-1]].max()) // WORD)
-    first = found.first[nodes][:, None]
-    last = first + found.count[forest.left[nodes]][:, None]
+    words = -(-int(node_levels.count[forest.start[:-1]].max()) // WORD)
+    first = node_levels.first[nodes][:, None]
+    last = first + node_levels.count[forest.left[nodes]][:, None]
     bits = np.arange(words * WORD)
     kept = np.packbits((bits < first) | (bits >= last), axis=1, bitorder="little")
     return kept.reshape(len(nodes), words, 4).view("<u4")[..., 0].astype(np.uint32)
 
 
-def _places(tree: np.ndarray, num: int) -> tuple[np.ndarray, int]:
+def _positions(tree: np.ndarray, num: int) -> tuple[np.ndarray, int]:
     """Counts nodes (k,) within their tree, given in ascending order.
 
-    Returns: the place (k,) of each node, and the largest number of them in a tree.
+    Returns: the position (k,) of each node, and the largest number of them in a tree.
     """
     size = np.bincount(tree, minlength=num)
     return np.arange(len(tree)) - (np.cumsum(size) - size)[tree], int(size.max())
 
 
-def _leaves(forest: Forest, found: Levels, dtype: np.dtype) -> dict[str, np.ndarray]:
+def _leaves(
+    forest: Forest, node_levels: Levels, dtype: np.dtype
+) -> dict[str, np.ndarray]:
     """The arrays `value` and `number`."""
-    leaves = np.flatnonzero(found.reached & (forest.feature < 0))
-    at = (tree_of(forest)[leaves], found.first[leaves])
-    shape = (len(forest.start) - 1, int(found.count[forest.start[:-1]].max()))
+    leaves = np.flatnonzero(node_levels.reached & (forest.feature < 0))
+    at = (tree_of(forest)[leaves], node_levels.first[leaves])
+    shape = (len(forest.start) - 1, int(node_levels.count[forest.start[:-1]].max()))
     value, number = np.zeros(shape, dtype), np.zeros(shape, np.int32)
     value[at], number[at] = forest.value[leaves], forest.number[leaves]
     return {"value": value, "number": number}

@@ -23,8 +23,8 @@ _DEEPEST = 64
 class _Reader:
     """A position in the bytes.
 
-    Every read raises `ValueError`, of one line that names the byte, unless all that it
-    wants is there.
+    Every read raises `ValueError`, of one line that names the byte, unless all requested
+    bytes are left.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -35,11 +35,11 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""
-        found = self.data[self.at : self.at + size]
-        if len(found) != size:
-            raise self.error(f"{size} bytes were wanted, and {len(found)} are left")
+        taken = self.data[self.at : self.at + size]
+        if len(taken) != size:
+            raise self.error(f"{size} bytes were wanted, and {len(taken)} are left")
         self.at += size
-        return found
+        return taken
 
     def peek(self) -> bytes:
         return self.data[self.at : self.at + 1]
@@ -57,8 +57,8 @@ class _Reader:
     def numbers(self, mark: bytes, count: int) -> np.ndarray:
         """`count` numbers of a type, as an array in the machine's byte order."""
         dtype = np.dtype(_NUMBERS[mark])
-        found = np.frombuffer(self.take(dtype.itemsize * count), dtype)
-        return found.astype(dtype.newbyteorder("="))
+        values = np.frombuffer(self.take(dtype.itemsize * count), dtype)
+        return values.astype(dtype.newbyteorder("="))
 
     def text(self) -> str:
         """A text in UTF-8 after its length."""
@@ -81,10 +81,10 @@ def loads(data: bytes, name: str = "UBJSON") -> Any:
       an unknown marker, is nested deeper than 64 levels or goes on after the value.
     """
     reader = _Reader(bytes(data), name)
-    found = _value(reader, reader.take(1), 0)
+    value = _value(reader, reader.take(1), 0)
     if reader.at != len(reader.data):
         raise reader.error("more bytes than the value has")
-    return found
+    return value
 
 
 def _value(reader: _Reader, mark: bytes, depth: int) -> Any:
@@ -137,22 +137,22 @@ def _array(reader: _Reader, depth: int) -> list | np.ndarray:
         return reader.numbers(kind, count)
     if count is not None:
         return [_value(reader, kind or reader.take(1), depth) for _ in range(count)]
-    found = []
+    values = []
     while (mark := reader.take(1)) != b"]":
-        found.append(_value(reader, mark, depth))
-    return found
+        values.append(_value(reader, mark, depth))
+    return values
 
 
 def _object(reader: _Reader, depth: int) -> dict[str, Any]:
-    """A dict; keys are texts without a marker, and each is there once."""
+    """A dict; keys are distinct texts without a marker."""
     kind, count = _header(reader)
-    found: dict[str, Any] = {}
-    while count is None or len(found) < count:
+    members: dict[str, Any] = {}
+    while count is None or len(members) < count:
         if count is None and reader.peek() == b"}":
             reader.take(1)
             break
         key = reader.text()
-        if key in found:
+        if key in members:
             raise reader.error(f"{key!r} is there twice")
-        found[key] = _value(reader, kind or reader.take(1), depth)
-    return found
+        members[key] = _value(reader, kind or reader.take(1), depth)
+    return members

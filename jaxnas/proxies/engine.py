@@ -67,8 +67,8 @@ class ScoringSettings:
             ("engine", self.engine, (None, "sequential", "grouped")),
         ):
             if name not in names:
-                known = ", ".join(str(n) for n in names if n)
-                raise ValueError(f"no {what} {name!r}; there are {known}")
+                available = ", ".join(str(n) for n in names if n)
+                raise ValueError(f"no {what} {name!r}; available are {available}")
         if self.lanes is not None and self.lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {self.lanes}")
 

@@ -72,8 +72,8 @@ def in_order(
 
     def visit(ids: Array, state: ListState, query: Query) -> ListState:
         of_query = jax.vmap(space.identity)(query.arch)
-        told = identity.member(ids, of_query, asked(query))
-        return ListState(state.evaluated | told)
+        evaluated = identity.member(ids, of_query, asked(query))
+        return ListState(state.evaluated | evaluated)
 
     def tell(ids: Array, state: ListState, query: Query, result: Result) -> ListState:
         del result

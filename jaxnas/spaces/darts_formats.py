@@ -203,10 +203,10 @@ def _edges(config: Mapping, cell: int, node: int) -> list[tuple[int, str]]:
             f"{where} has {len(pairs)} of the edges {keys[0]} to {keys[-1]}: wanted 2"
         )
     inputs = config.get(f"inputs_node_{name}_{node}")
-    found = "_".join(str(i) for i, _ in pairs)
-    if inputs is not None and inputs != found:
+    sources = "_".join(str(i) for i, _ in pairs)
+    if inputs is not None and inputs != sources:
         raise ValueError(
-            f"{where} has inputs_node_{name}_{node} {inputs!r} but edges from {found!r}"
+            f"{where} has inputs_node_{name}_{node} {inputs!r} but edges from {sources!r}"
         )
     return pairs
 

@@ -42,19 +42,19 @@ LABELS = OPERATIONS[1:]
 
 
 def is_valid(arch: Array) -> Array:
-    """() bool: every node has the inputs that its operation wants, all of them different.
+    """() bool: every node has as many distinct inputs as its operation takes.
 
     Nodes come first, and inputs come before empty slots. The outputs are h_new_0 and
     those that follow it, and no h_prev_i is used without h_new_i.
     """
     rows = arch.reshape(-1, WIDTH)
     ops, inputs, hidden = rows[:, 0], rows[:, 1:-1], rows[:, -1]
-    there, used = ops > 0, inputs > 0
+    is_node, used = ops > 0, inputs > 0
     num = used.sum(1)
     fits = (num >= jnp.asarray(FEWEST)[ops]) & (num <= jnp.asarray(MOST)[ops])
     a, b = np.triu_indices(SLOTS, 1)
     different = (inputs[:, a] != inputs[:, b]) | ~used[:, b]
-    in_front = (there[:-1] >= there[1:]).all() & (used[:, :-1] >= used[:, 1:]).all()
+    in_front = (is_node[:-1] >= is_node[1:]).all() & (used[:, :-1] >= used[:, 1:]).all()
     outputs = (hidden[:, None] == jnp.arange(1, MAX_HIDDEN + 1)).sum(0)
     named = (
         (outputs <= 1).all() & (outputs[:-1] >= outputs[1:]).all() & (outputs[0] == 1)
@@ -63,7 +63,7 @@ def is_valid(arch: Array) -> Array:
     return (
         (fits.all() & different.all() & in_front & named)
         & (previous <= (outputs > 0)).all()
-        & ((hidden == 0) | there).all()
+        & ((hidden == 0) | is_node).all()
     )
 
 
@@ -82,7 +82,7 @@ def _colours(rows: Array) -> Array:
     """
     num = rows.shape[0]
     ops, inputs, hidden = rows[:, 0], rows[:, 1:-1], rows[:, -1]
-    own = _mix((ops * (MAX_HIDDEN + 1) + hidden + 1).astype(jnp.uint32))
+    initial = _mix((ops * (MAX_HIDDEN + 1) + hidden + 1).astype(jnp.uint32))
     slot = jnp.where((ops == BLEND)[:, None], jnp.arange(1, SLOTS + 1), 0)
     slot = _mix(slot.astype(jnp.uint32))
     fixed = _mix(jnp.arange(101, 101 + FIRST + 1, dtype=jnp.uint32))
@@ -93,9 +93,9 @@ def _colours(rows: Array) -> Array:
         into = (_mix(above ^ slot) * used).sum(1, dtype=jnp.uint32)
         taken = _mix(_mix(colour)[:, None] + slot) * used
         out = jnp.zeros(num + FIRST + 1, jnp.uint32).at[inputs].add(taken)
-        return _mix(own + 3 * into + 5 * _mix(out[FIRST + 1 :]))
+        return _mix(initial + 3 * into + 5 * _mix(out[FIRST + 1 :]))
 
-    return jax.lax.fori_loop(0, num, refine, own)
+    return jax.lax.fori_loop(0, num, refine, initial)
 
 
 def canonical(arch: Array) -> Array:
@@ -206,7 +206,7 @@ def graph(arch: Array) -> Graph:
     are dropped.
     """
     rows = arch.reshape(-1, WIDTH)
-    num, there = rows.shape[0], rows[:, 0] > 0
+    num, is_node = rows.shape[0], rows[:, 0] > 0
     last = FIRST + num + 1
     target = jnp.broadcast_to(FIRST + 1 + jnp.arange(num)[:, None], (num, SLOTS))
     # Vertex k + 1 is node k, as in the vector; 0, no input, is dropped.
@@ -215,8 +215,8 @@ def graph(arch: Array) -> Graph:
     adj = adj.at[0].set(False).at[0, 1 : FIRST + 1].set(used)
     adj = adj.at[FIRST + 1 : last, last].set(rows[:, -1] > 0)
     ends = jnp.full(FIRST + 1, -1, jnp.int32)
-    ops = jnp.concatenate([ends, jnp.where(there, rows[:, 0] - 1, -1), ends[:1]])
-    mask = jnp.concatenate([jnp.ones(FIRST + 1, bool), there, jnp.ones(1, bool)])
+    ops = jnp.concatenate([ends, jnp.where(is_node, rows[:, 0] - 1, -1), ends[:1]])
+    mask = jnp.concatenate([jnp.ones(FIRST + 1, bool), is_node, jnp.ones(1, bool)])
     return features.prune(Graph(adj, ops.astype(jnp.int32), mask))
 
 

@@ -18,10 +18,10 @@ from jaxnas.types import Array
 def _places(arch: Array) -> tuple[Array, Array, Array]:
     """Rows (n, 5) of an architecture, whether each is a node (n,), and its place (n,)."""
     rows = arch.reshape(-1, WIDTH)
-    there = rows[:, 0] > 0
+    is_node = rows[:, 0] > 0
     number = jnp.arange(rows.shape[0])
-    last = there.sum() - 1
-    return rows, there, FIRST + jnp.where(number == last, rows.shape[0], number)
+    last = is_node.sum() - 1
+    return rows, is_node, FIRST + jnp.where(number == last, rows.shape[0], number)
 
 
 def adjacency(arch: Array) -> Array:
@@ -42,9 +42,9 @@ def adjacency(arch: Array) -> Array:
 
 def _operations(arch: Array) -> Array:
     """The operation (M + 1,) at each place, 0 for inputs and where no node is."""
-    rows, there, place = _places(arch)
+    rows, is_node, place = _places(arch)
     num = rows.shape[0] + FIRST + 1
-    return jnp.zeros(num, jnp.int32).at[place].max(jnp.where(there, rows[:, 0], 0))
+    return jnp.zeros(num, jnp.int32).at[place].max(jnp.where(is_node, rows[:, 0], 0))
 
 
 def surrogate_vector(arch: Array, accuracies: Array | None = None) -> Array:

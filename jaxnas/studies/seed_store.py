@@ -101,9 +101,9 @@ def run_chunks(
         for method in dict.fromkeys(methods):
             progress.begin(method)
             parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
-            there = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
-            progress.advance(method, len(there), computed=False)
-            missing = np.setdiff1d(np.arange(num_seeds), there)
+            saved = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
+            progress.advance(method, len(saved), computed=False)
+            missing = np.setdiff1d(np.arange(num_seeds), saved)
             size = -(-len(missing) // max(1, -(-len(missing) // chunk)))
             for seeds in _pieces(missing, size):
                 part = _compute(simulate, method, seeds[0] + np.arange(size))
@@ -184,10 +184,10 @@ def finished(
     parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
     if not parts:
         return {}
-    found = _in_order(parts)
-    there = found["seed"] == np.arange(len(found["seed"]))
-    count = len(there) if there.all() else int(np.argmin(there))
-    return {name: array[:count] for name, array in found.items()} if count else {}
+    results = _in_order(parts)
+    consecutive = results["seed"] == np.arange(len(results["seed"]))
+    count = len(consecutive) if consecutive.all() else int(np.argmin(consecutive))
+    return {name: array[:count] for name, array in results.items()} if count else {}
 
 
 def _in_order(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -198,7 +198,7 @@ def _in_order(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _pieces(seeds: np.ndarray, size: int) -> list[np.ndarray]:
-    """Seeds (k,) in order, cut where some are left out and into parts of `size`."""
+    """Seeds (k,) in order, cut at gaps and into parts of `size`."""
     runs = np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1)
     return [r[i : i + size] for r in runs for i in range(0, len(r), max(size, 1))]
 
@@ -224,8 +224,8 @@ def _read_chunks(
     console: Console,
     adapt: Adapt = lambda part: part,
 ) -> list[dict[str, np.ndarray]]:
-    """What was saved before of seeds below `num_seeds`, each of them once."""
-    parts, there = [], np.arange(0)
+    """Saved results of seeds below `num_seeds`, without duplicates."""
+    parts, saved = [], np.arange(0)
     for path in sorted(kept.iterdir()):
         name = re.fullmatch(rf"{re.escape(method)}-(\d+)-(\d+)\.npz", path.name)
         if name is None or int(name[1]) >= num_seeds:
@@ -234,9 +234,9 @@ def _read_chunks(
         part = _read_chunk(path, folder, method, seeds, console)
         part = None if part is None else adapt(part)
         if part is not None:
-            new = (seeds < num_seeds) & ~np.isin(seeds, there)
+            new = (seeds < num_seeds) & ~np.isin(seeds, saved)
             parts.append({name: array[new] for name, array in part.items()})
-            there = np.append(there, seeds[new])
+            saved = np.append(saved, seeds[new])
     return parts
 
 

@@ -37,10 +37,10 @@ def split_file(value: Any) -> tuple[list[str], dict]:
     """
     keys = ("meta_archs", "arch2infos", "evaluated_indexes")
     if type(value) is not dict or any(key not in value for key in keys):
-        found = ", ".join(map(str, value)) if type(value) is dict else type(value)
+        content = ", ".join(map(str, value)) if type(value) is dict else type(value)
         raise ValueError(
             f"it is not a file of NAS-Bench-201: wanted {', '.join(keys)}, "
-            f"found {printable(found)}"
+            f"found {printable(content)}"
         )
     infos, indexes = value["arch2infos"], value["evaluated_indexes"]
     if type(infos) is not dict or type(indexes) not in (list, tuple, set):

@@ -30,10 +30,10 @@ def read_series(
             f"a run has an epoch without {what}, or one that is not a number"
         )
     if what != "loss":
-        known = [x for x in values if x == x]
-        if len(known) < len(values) and not sparse:
+        numbers = [x for x in values if x == x]
+        if len(numbers) < len(values) and not sparse:
             raise ValueError(f"a run has a {what} that is not a number")
-        low, high = min(known, default=0), max(known, default=0)
+        low, high = min(numbers, default=0), max(numbers, default=0)
         if low < 0 or high > (100 if what == "accuracy" else 1e9):
             raise ValueError(f"a run has the {what} {low if low < 0 else high}")
     return values

@@ -23,7 +23,7 @@ from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Asked, Died, Evaluation, Event
 from jaxnas.search.drive.progress import (
     Plan,
-    Progress,
+    SearchProgress,
     ask,
     begin,
     require_curve_length,
@@ -98,7 +98,7 @@ def _resume(job: Job) -> None:
             _start(job, task)
 
 
-def _catch_up(job: Job, progress: Progress | None) -> Progress:
+def _catch_up(job: Job, progress: SearchProgress | None) -> SearchProgress:
     """Tells the search all that has finished since it was last told.
 
     Args:

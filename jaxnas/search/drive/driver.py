@@ -116,7 +116,7 @@ def optimise(
     for result in external:
         progress.require_curve_length(result, points)
     path = Path(os.path.abspath(folder))
-    journal.open_or_create(path, _identity(key, space, batch))
+    journal.open_journal(path, _identity(key, space, batch))
     with journal.open_history(path) as (file, events), _explain_interrupt(path):
         accepts = _accepts(search)
         replay(record, events, accepts, path)
@@ -180,7 +180,7 @@ def _external(result: Any, space: Space) -> Evaluation:
 
 
 def _without_times(e: Evaluation) -> tuple:
-    """What makes two results from outside the same; NaN equals NaN in `repr`."""
+    """Key by which external results are deduplicated; NaN equals NaN in `repr`."""
     return e.arch, repr(e.score), e.epoch, e.start, e.seed
 
 

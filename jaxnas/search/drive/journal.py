@@ -24,12 +24,12 @@ from jaxnas.search.drive.history import Event, decode, encode
 SEARCH = Kind("search folder", format=2)
 _KINDS = {"space": str, "choices": list, "key": list, "batch": int}
 SETTINGS, HISTORY = run_folder.RECORD, "history.jsonl"
-# What `flock` raises if another process has the lock, and `fsync` without support for it.
+# Errors of `flock` if another process has the lock, and of `fsync` without support.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
-def open_or_create(folder: Path, identity: dict[str, Any]) -> None:
+def open_journal(folder: Path, identity: dict[str, Any]) -> None:
     """Makes the folder of a search, or checks that it belongs to this one.
 
     Args:
@@ -144,7 +144,7 @@ def damaged(path: Path, number: int, reason: object) -> ValueError:
     Args:
       path: of the history.
       number: of the line, from 1.
-      reason: in words that continue "..., as".
+      reason: a message that completes "..., as".
     """
     return ValueError(
         f"line {number} of {path} cannot be used, as {reason}: remove it and all after it "

@@ -24,7 +24,7 @@ from jaxnas.types import Array, Query, Result, State, asked
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed while a search runs."""
+    """The constants of a running search."""
 
     search: Search
     stages: tuple[Stage, ...]  # (end, refresh every) of each, in tells
@@ -34,7 +34,7 @@ class Plan:
     points: int  # length of the learning curves that the search is told; 0: as they are
 
 
-class Progress(NamedTuple):
+class SearchProgress(NamedTuple):
     """A search that was told a part of its history."""
 
     state: State
@@ -52,12 +52,12 @@ def apply(function: Callable, *args: Any) -> Any:
     return function(*args)
 
 
-def begin(plan: Plan) -> Progress:
+def begin(plan: Plan) -> SearchProgress:
     """Initialises the search, before it is told anything."""
-    return Progress(apply(plan.search.init, plan.key_init), 0, False)
+    return SearchProgress(apply(plan.search.init, plan.key_init), 0, False)
 
 
-def prepare_next(plan: Plan, progress: Progress) -> Progress:
+def prepare_next(plan: Plan, progress: SearchProgress) -> SearchProgress:
     """Grows and refreshes the state where the stages say so.
 
     Args:
@@ -77,12 +77,12 @@ def prepare_next(plan: Plan, progress: Progress) -> Progress:
                 state = apply(plan.search.refresh, state)
             break
         first = end
-    return Progress(state, tells, True)
+    return SearchProgress(state, tells, True)
 
 
 def tell_all(
-    plan: Plan, progress: Progress, tells: Sequence[Tell], scale: Scale
-) -> Progress:
+    plan: Plan, progress: SearchProgress, tells: Sequence[Tell], scale: Scale
+) -> SearchProgress:
     """Tells a search what it has not been told yet.
 
     Args:
@@ -98,11 +98,11 @@ def tell_all(
         progress = prepare_next(plan, progress)
         query, result = tell.query, _result(tell, scale, plan.points)
         state = apply(plan.search.tell, progress.state, query, result)
-        progress = Progress(state, progress.tells + 1, False)
+        progress = SearchProgress(state, progress.tells + 1, False)
     return prepare_next(plan, progress)
 
 
-def ask(plan: Plan, progress: Progress, record: Record) -> Query:
+def ask(plan: Plan, progress: SearchProgress, record: Record) -> Query:
     """Asks the next query.
 
     Args:

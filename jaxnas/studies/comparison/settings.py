@@ -75,19 +75,19 @@ def table_columns(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     Returns: two dictionaries of dataset, split, epochs and seed, as keywords of
       `columns.column`.
     """
-    fed = {
+    fed_back = {
         "dataset": config.dataset,
         "split": config.split,
         "epochs": config.epochs,
         "seed": int(config.run) if config.run.isdecimal() else config.run,
     }
-    told = {
+    reported = {
         "dataset": _first(config.report_dataset, config.dataset),
         "split": _first(config.report_split, config.split),
         "epochs": _first(config.report_epochs, config.epochs),
         "seed": "mean",
     }
-    return fed, told
+    return fed_back, reported
 
 
 def _first(given: Any, default: Any) -> Any:

@@ -158,8 +158,8 @@ def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
     for name, s in summaries.items():
         median = f"{float(metrics.median(s.queries)):g}"
         for mark in marks(len(s.regret[0])):
-            found = (s.queries <= mark).sum()
-            counts = [median, found, len(s.queries), f"{s.out_of_reach:.6g}"]
+            at_optimum = (s.queries <= mark).sum()
+            counts = [median, at_optimum, len(s.queries), f"{s.out_of_reach:.6g}"]
             rows.append([name, mark, *_at(s, mark - 1), *counts])
     files.write_csv(path, header, rows)
 
@@ -178,8 +178,8 @@ def write_cost_csv(
     """
     header, rows = ["method", "cost", *_CURVE_COLUMNS, "runs"], []
     for name, s in summaries.items():
-        for place, budget in enumerate(budgets):
-            rows.append([name, f"{budget:.6g}", *_at(s, place), len(s.queries)])
+        for index, budget in enumerate(budgets):
+            rows.append([name, f"{budget:.6g}", *_at(s, index), len(s.queries)])
     files.write_csv(path, header, rows)
 
 
@@ -190,6 +190,6 @@ _CURVE_COLUMNS = [
 ]
 
 
-def _at(s: Summary, place: int) -> list[str]:
+def _at(s: Summary, index: int) -> list[str]:
     """The cells of `_CURVE_COLUMNS` at an index of the curves."""
-    return [f"{c[place]:.6g}" for c in (*s.fed_back, *s.reported, *s.regret)]
+    return [f"{c[index]:.6g}" for c in (*s.fed_back, *s.reported, *s.regret)]

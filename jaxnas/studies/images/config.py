@@ -29,7 +29,7 @@ class Config:
     arch: str | None = None
     """A cell in NAS-Bench-201's notation that is trained without a search."""
     size: int | None = None
-    """Pixels on each side to which images are scaled, files that are not square squeezed;
+    """Pixels on each side to which images are scaled; non-square images are squeezed;
     default: those of the images, to the nearest multiple of 4, at most 32."""
     channels: int | None = None
     """Channels of the first stage; default: 8, and 16 from 32 pixels."""
@@ -38,8 +38,8 @@ class Config:
     batch: int | None = None
     """Architectures that are chosen together; default: by the devices."""
     workers: int = 1
-    """Trainings of the search at the same time on a CPU, at most 50. Each compiles the
-    program for itself, which pays where there are many cores. The first device may use all
+    """Trainings of the search at the same time on a CPU, at most 50. The program
+    is compiled separately for each, which pays on many cores. The first device may use all
     cores too."""
     keep: float = 0.25
     """Share of the cells that is searched, those with the best scores."""
@@ -53,7 +53,7 @@ class Config:
     """Share of the images for tests, where they have no test part of their own."""
     lr: float = 0.1
     """Highest learning rate."""
-    flip: bool | None = None
+    horizontal_flip: bool | None = None
     """Mirror half of the training images; default: those with colours."""
     seed: int = 0
     """Seed of the division of the images, the weights and the search."""

@@ -43,7 +43,7 @@ HOOK_SECONDS = 45.0  # for scores, below which hook_logdet would hardly be compi
 
 
 class Study(NamedTuple):
-    """What all stages of a search share."""
+    """Settings and services that all stages of a search share."""
 
     config: Config  # with the name of the images filled in
     task: Task  # all images, and the network
@@ -111,7 +111,8 @@ def _open(config: Config) -> Study:
     train = subsample(task.train, config.train_images, config.seed)
     valid = subsample(task.valid, config.valid_images, config.seed)
     data = task.data(train, valid)
-    recipe = stages.training_recipe(task.network, len(data.x), config.lr, config.flip)
+    options = config.lr, config.horizontal_flip
+    recipe = stages.training_recipe(task.network, len(data.x), *options)
     runs.validate_training(task.network, recipe, training_costs.HEAVIEST[None], data)
     out = _claim_folder(config, task)
     results = Results(out, task, dataclasses.asdict(config))

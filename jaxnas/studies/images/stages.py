@@ -57,7 +57,7 @@ class TimeIsUp(Exception):
 
 
 def training_recipe(
-    network: NetworkConfig, images: int, lr: float, flip: bool | None
+    network: NetworkConfig, images: int, lr: float, horizontal_flip: bool | None
 ) -> Recipe:
     """The recipe of all trainings, for one epoch; the plan replaces the epochs.
 
@@ -68,7 +68,7 @@ def training_recipe(
       network: its image size sets the crops, a single colour channel turns flips off.
       images: of an epoch; they set the size of a minibatch, 8 to 64.
       lr: the highest learning rate.
-      flip: mirror half of the images; default: where they have colours.
+      horizontal_flip: mirror half of the images; default: where they have colours.
     """
     return Recipe(
         epochs=1,
@@ -76,7 +76,9 @@ def training_recipe(
         lr=lr,
         per_step_schedule=True,
         crop=network.image_size // 8,
-        horizontal_flip=network.in_channels > 1 if flip is None else flip,
+        horizontal_flip=network.in_channels > 1
+        if horizontal_flip is None
+        else horizontal_flip,
     )
 
 
@@ -95,7 +97,7 @@ def make_plan(
       budget: the time that is left for the search.
     """
     available = max(budget.left(SEARCH_END), 0.0) / typical * costs.parallel  # epochs
-    # Running statistics need some steps, unless there is no time for one batch then.
+    # Running statistics need several steps, unless there is no time for one batch then.
     least = min(MIN_STEPS / steps, available / costs.batch)
     epochs = max(min(0.4 * math.sqrt(available), MAX_EPOCHS), least, 1)
     epochs = round(epochs)
