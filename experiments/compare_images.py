@@ -3,8 +3,8 @@
     python -m experiments.compare_images --data digits --minutes 10 --seeds 5
     python -m experiments.compare_images --data photos.npz --minutes 20 --seeds 1
 
-Every method has the same images and the same minutes, in a process of its own that
-compiles for itself. `gp` and `random` are those of search_images; `fixed` trains one cell
+Every method has the same images and the same minutes, in a process whose program is
+compiled separately. `gp` and `random` are those of search_images; `fixed` trains one cell
 of 3 x 3 convolutions with a shortcut, without a search. Two learners of scikit-learn are
 beside them: `svc`, support vectors whose C is chosen by the validation images, and `mlp`,
 two hidden layers of 256. All train on the images of training and validation in the end,
@@ -131,7 +131,7 @@ def _validate(config: Config) -> None:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
     score_columns.require_known(config.methods, SEARCHES + PEERS, "method")
     if len(set(config.methods)) < len(config.methods):
-        raise ValueError("--methods names some more than once")
+        raise ValueError("--methods names a method more than once")
     cli.minutes(config)
     num_cores = max(len(cores.available_cores()), 1)
     if config.together > num_cores:

@@ -9,9 +9,9 @@ has been trained is a random part of the space. The first ones are trained with 
 all seeds of some functions before the next functions. Every finished chunk is kept in
 --out; a run can be killed and started again, and devices share the work. Writes to --out
 table.npz, a table file that drivers take as --benchmark, and trainings.npz, the same
-before it stands for all cells of a function; --export-only writes them of what there is,
-also while another process trains. The package has two of the latter, the benchmarks
-fashion and fashion-curves; to go on with the first:
+before it stands for all cells of a function; --export-only writes the table of the
+trainings finished so far, also while another process trains. The package has two of the
+latter, the benchmarks fashion and fashion-curves; to go on with the first:
 
     python -m experiments.train_table --known fashion
 
@@ -189,7 +189,7 @@ def _known(
     """Reads trainings of the same settings.
 
     Args:
-      path: a file, or the name of shipped trainings; None: there are none.
+      path: a file, or the name of shipped trainings; None: no earlier trainings.
       identity: the settings that they must have.
       archs: (n, 6) the architectures of this table, which they must begin with.
 

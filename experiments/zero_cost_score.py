@@ -161,10 +161,10 @@ def _validate(config: Config) -> None:
     cli.seed(config, "seed")
     names = ", ".join((*CATALOGUE, *CLOSED_FORM))
     if not config.proxies:
-        raise ValueError(f"no proxy given; there are {names}")
+        raise ValueError(f"no proxy given; available are {names}")
     for proxy in config.proxies:
         if proxy not in CATALOGUE and proxy not in CLOSED_FORM:
-            raise ValueError(f"no proxy {proxy!r}; there are {names}")
+            raise ValueError(f"no proxy {proxy!r}; available are {names}")
 
 
 def _settings(

@@ -142,7 +142,7 @@ def bootstrap_weights(key: Array, num: int, size: int) -> Array:
 
 
 def top(order: ArrayLike, count: int) -> np.ndarray:
-    """Finds the best entries, the best first; of equal ones the first ones.
+    """Finds the best entries, the best first; ties go to the first.
 
     Args:
       order: (n,) as from `ordinal`.

@@ -142,7 +142,7 @@ def test_the_driver(shared, monkeypatch, tmp_path, capsys):
     for change, says in (
         ({"sets": 0}, "--sets must be at least 1"),
         ({"labels": (1,)}, "--labels must be 2 to 15624"),
-        ({"models": ("forest",)}, "no model forest: wanted some of live_macs"),
+        ({"models": ("forest",)}, "no model forest: choose from live_macs"),
         ({"benchmark": "nb201", "scores": ("snip",)}, "no score snip"),
         (
             {"scores_from": (str(few),), "scores": ("truth@x",)},

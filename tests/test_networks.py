@@ -151,7 +151,7 @@ def test_initial_weights_have_the_variance_of_their_scheme():
         ):
             np.testing.assert_allclose(np.var(conv.weight), variance(i, o), rtol=0.03)
         assert np.all(np.asarray(params.head.bias) == 0) == (scheme != "default")
-    with pytest.raises(ValueError, match="no scheme 'zeros'; there are default"):
+    with pytest.raises(ValueError, match="no scheme 'zeros'; available are default"):
         initialise.initialise(jax.random.key(0), network, "zeros")
 
 

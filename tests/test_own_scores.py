@@ -112,5 +112,5 @@ def test_accuracies_are_those_of_the_longest_training():
     assert score_columns.datasets(table) == ("fashion-mnist",)
     column, accuracy = score_columns.accuracy(table, "fashion-mnist")
     assert column == "fashion-mnist/test/4" and accuracy.shape == table.arch.shape[:1]
-    with pytest.raises(ValueError, match="no dataset cifar10: wanted some of fashion"):
+    with pytest.raises(ValueError, match="no dataset cifar10: choose from fashion"):
         score_columns.datasets(table, ("cifar10",))

@@ -257,8 +257,8 @@ def test_bad_input_is_refused():
         with pytest.raises(ValueError, match=message):
             score_many(key, settings, archs, x_given, y_given)
     for kwargs, message in (
-        ({"proxy": "x"}, "no proxy 'x'; there are hook_logdet"),
-        ({"proxy": "snip", "scheme": "x"}, "no scheme 'x'; there are default"),
+        ({"proxy": "x"}, "no proxy 'x'; available are hook_logdet"),
+        ({"proxy": "snip", "scheme": "x"}, "no scheme 'x'; available are default"),
         ({"proxy": "snip", "lanes": 0}, "lanes must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):

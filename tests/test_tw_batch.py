@@ -55,7 +55,7 @@ def test_other_methods_and_batches_join_the_same_folder(done):
         ),
         ({"batches": (0, 5)}, "--batches must be between 1 .*, not 0 5"),
         ({"batches": (23,)}, "--batches must be between 1 and .* 22, not 23"),
-        ({"methods": ("gp-tw",)}, "no method gp-tw: wanted some of random, evolution"),
+        ({"methods": ("gp-tw",)}, "no method gp-tw: choose from random, evolution"),
         ({"dataset": "mnist"}, "mnist"),
         ({"init": 23}, "--init must be at most --evaluations = 22, not 23"),
         ({"report_epochs": 0}, "0"),

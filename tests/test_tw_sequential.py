@@ -83,7 +83,7 @@ def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"scores": ("hok",)}, "no scores hok for cifar10 in zerocost: wanted some of"),
+        ({"scores": ("hok",)}, "no scores hok for cifar10 in zerocost: choose from"),
         ({"scores_from": ("nb101",)}, "no scores of nasbench201 in .* nb101"),
         ({"scores_from": ()}, "--scores wants --scores-from, which is empty"),
         ({"scores": ("hok",), "methods": ("random",)}, "no scores hok for cifar10"),
@@ -269,7 +269,7 @@ def test_the_best_by_what_is_fed_back_is_what_is_reported(tmp_path, capsys):
         ({"epochs": 12}, "no number of epochs 12; it has 200"),
         ({"run": "7"}, "no seed 7"),
         ({"report_epochs": 12}, "no number of epochs 12; it has 200"),
-        ({"methods": ("random", "guess")}, "no method guess: wanted some of random"),
+        ({"methods": ("random", "guess")}, "no method guess: choose from random"),
         ({"methods": ()}, "no method given"),
         ({"seeds": 0}, "--seeds must be at least 1, not 0"),
         ({"evaluations": -1}, "--evaluations must be at least 1, not -1"),

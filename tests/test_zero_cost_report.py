@@ -104,8 +104,8 @@ def test_bad_input(made, tmp_path):
     (tmp_path / "file").write_text("")
     for change, says in (
         ({"resamples": 0}, "--resamples must be at least 1"),
-        ({"scores": ("nwot",)}, "no score nwot: wanted some of"),
-        ({"datasets": ("cifar100",)}, "no dataset cifar100: wanted some of cifar10"),
+        ({"scores": ("nwot",)}, "no score nwot: choose from"),
+        ({"datasets": ("cifar100",)}, "no dataset cifar100: choose from cifar10"),
         ({"run": "one"}, "has no column cifar10-one-run/test/200"),
         ({"out": str(tmp_path / "file")}, "cannot use --out"),
     ):

@@ -3,7 +3,7 @@
     python -m experiments.bench
     python -m experiments.bench --sections search --repeats 9
 
-Takes some minutes on two cores. Every peer runs in turn with jaxnas, so that ratios hold
+Takes several minutes on two cores. Every peer runs in turn with jaxnas, so that ratios hold
 while the machine's speed drifts. Writes bench.csv and bench.json to --out. Needs the
 packages of the extra `dev`.
 """

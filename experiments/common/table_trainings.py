@@ -23,7 +23,7 @@ PARTS = 10
 
 
 class Job(NamedTuple):
-    """What the trainings of one table share."""
+    """Settings that the trainings of one table share."""
 
     folder: RunFolder
     network: NetworkConfig

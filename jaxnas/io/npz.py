@@ -201,7 +201,7 @@ def _members(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, zipfile.ZipI
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """Reads one array, whose header may claim neither objects nor more than there is."""
+    """Reads one array; its header may claim neither objects nor data beyond the file."""
     with archive.open(info) as member:
         # The size bounds what is unpacked, and reading up to it compares the checksum.
         data = member.read(info.file_size)

@@ -42,7 +42,7 @@ _RUNS = {
 
 
 Instructions = Mapping[int, Callable[["Machine"], Any]]
-"""What instructions do to the machine, by code."""
+"""Effect of each opcode on the machine, by code."""
 
 
 class GlobalName(NamedTuple):

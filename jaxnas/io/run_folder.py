@@ -28,7 +28,7 @@ RECORD = "settings.json"
 
 
 class Kind(NamedTuple):
-    """What a folder holds, and how messages speak of it."""
+    """Kind of content of a folder, and its name in messages."""
 
     name: str = "result folder"
     format: int = 1  # version of the layout of the folder

@@ -39,7 +39,7 @@ class Storage:
     Attributes:
       key: its name in the file.
       dtype: of the numbers.
-      size: how many there are.
+      size: their number.
       read: returns their bytes; None until the file has been read to its end.
     """
 

@@ -161,7 +161,7 @@ _GROUPED = (CONV1, CONV3, POOL)
 
 
 def group_sizes(chunks: np.ndarray) -> tuple[int, int, int]:
-    """Sizes of the three groups that are enough for each of some chunks.
+    """Sizes of the three groups that suffice for each chunk.
 
     Args:
       chunks: (m, a, 6), m sets of architectures.
@@ -212,7 +212,7 @@ def _take(x: Array, lanes: Array) -> Array:
 
 
 def _select(conv: Conv, lanes: Array) -> Conv:
-    """Gathers the weights of some lanes; leaves without lanes are shared, and returned."""
+    """Gathers the weights of lanes; leaves without lanes are shared, and returned."""
     return Conv(
         *(
             leaf if leaf is None or leaf.ndim == axes else _take(leaf, lanes)

@@ -19,7 +19,7 @@ def map_over_devices(
     Args:
       work: (group, index of a device) -> result; called from threads.
       groups: what to work on, for instance groups of architectures.
-      devices: how many there are.
+      devices: their number.
 
     Returns:
       the results, in the order of the groups. An exception of `work` is raised here, and

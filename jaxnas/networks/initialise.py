@@ -71,7 +71,7 @@ def initialise(key: Array, network: NetworkConfig, scheme: str = "default") -> P
       ValueError: for an unknown scheme.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"no scheme {scheme!r}; there are {', '.join(SCHEMES)}")
+        raise ValueError(f"no scheme {scheme!r}; available are {', '.join(SCHEMES)}")
     chosen, widths = SCHEMES[scheme], network.widths
     # All weights are one draw: compiling a draw takes seconds for each.
     numbers, used = chosen.draw(key, (_num_weights(network),)), 0

@@ -85,7 +85,7 @@ def train(
       report: called after each epoch with its number, from 0, and the curves so far.
       resume_from: a training to continue, instead of the one in `folder`.
       stop_epoch: the epoch of the recipe's schedule to stop after; default: the last.
-      clock: seconds since some moment. `time.process_time` measures the CPU seconds of
+      clock: seconds since a fixed moment. `time.process_time` measures the CPU seconds of
         this process, whatever else the machine does: for one training at a time on a CPU.
 
     Returns:
@@ -171,7 +171,7 @@ def training_settings(
     if engine is None:
         engine = "sequential" if on_cpu or lanes == 1 else "grouped"
     if engine not in ("sequential", "grouped"):
-        raise ValueError(f"no engine {engine!r}; there are sequential, grouped")
+        raise ValueError(f"no engine {engine!r}; available are sequential, grouped")
     return TrainingSettings(network, recipe, engine, "patches" if on_cpu else "native")
 
 

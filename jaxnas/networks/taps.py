@@ -53,7 +53,7 @@ NO_TAP = Tap(np.zeros((), np.float32), _nothing)
 
 
 def tap_values(tap: Tap, lanes: tuple[int, ...], *events: Event) -> Array:
-    """Sums what a tap measures in some events.
+    """Sums the measurements of a tap over events.
 
     Args:
       tap: the tap.

@@ -170,7 +170,7 @@ def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
 def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
     """The same for a graph distance without an embedding, by the matrix of all pairs.
 
-    The matrix takes up to some minutes, once: it is kept in the cache folder. None of
+    The matrix takes up to several minutes, once: it is kept in the cache folder. None of
     these distances is negative definite; negative eigenvalues are clipped.
 
     Args:

@@ -92,7 +92,7 @@ def equal(a: Array, b: Array) -> Array:
 
 
 def member(ids: Array, listed: Array, valid: Array) -> Array:
-    """Whether identities are in a list, by comparison with all of it.
+    """Whether identities are in a list (linear scan).
 
     Args:
       ids: (..., 2) identities.

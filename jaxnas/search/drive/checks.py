@@ -24,11 +24,11 @@ from jaxnas.types import FULL_TRAINING, Array, Query, asked
 
 
 class Arguments(NamedTuple):
-    """What follows from arguments that were checked."""
+    """Values derived from the validated arguments."""
 
     space: Space
     batch: int  # architectures of a query
-    parameters: Parameters  # what the objective takes
+    parameters: Parameters  # of the objective
 
 
 def check_arguments(key: Any, search: Any, objective: Any, folder: Any) -> Arguments:
@@ -40,7 +40,7 @@ def check_arguments(key: Any, search: Any, objective: Any, folder: Any) -> Argum
       objective: must be a function, or a `BatchObjective`, of a usable signature.
       folder: must be a path.
 
-    Raises: `ValueError` for the first argument that is not as it must be.
+    Raises: `ValueError` for the first invalid argument.
     """
     if not isinstance(search, Search):
         raise ValueError(f"the search must be a Search, not {search!r}")
@@ -63,7 +63,7 @@ def check_arguments(key: Any, search: Any, objective: Any, folder: Any) -> Argum
 
 
 def _check_objective(objective: Any) -> Parameters:
-    """What an objective takes; `ValueError` if it cannot be called with that."""
+    """The parameters of an objective; `ValueError` if it cannot be called with them."""
     in_batches = isinstance(objective, BatchObjective)
     function = objective.evaluate if in_batches else objective
     if not callable(function):
@@ -123,7 +123,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
 
 
 def require_capacity(key: Array, plan: Plan) -> None:
-    """Raises what the search raises if its state has no room for all steps of the plan.
+    """Fails early if the state cannot grow to all steps of the plan.
 
     Args:
       key: any key of the search.

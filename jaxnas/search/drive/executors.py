@@ -1,7 +1,7 @@
 """Running tasks: one after another, all of a query at once, or in an executor.
 
 A `Runner` hides the difference from the loop in `dispatch`. Exceptions of the objective
-were caught where it ran (`workers.call`); what an executor itself raises is told apart
+were caught where it ran (`workers.call`); errors of the executor itself are classified
 here: its workers died, it is out of reach, it cannot run the objective, or it has given up
 one task.
 """
@@ -32,7 +32,7 @@ from jaxnas.search.drive.workers import (
 # Seconds between two looks at futures without callbacks: a fiftieth of the time waited so
 # far, within these bounds.
 _SOONEST, _LATEST, _SHARE = 0.001, 0.5, 0.02
-# What executors raise if they cannot send or read a task. Submitit and Ray raise an error
+# Errors of executors that cannot send or read a task. Submitit and Ray raise an error
 # of their own, known here by its name, for any exception in a task; `call` raises none.
 _UNUSABLE = (ValueError, TypeError, AttributeError, ImportError, pickle.PickleError)
 _RAISED_IN_TASK = {"FailedJobError", "RayTaskError"}

@@ -104,8 +104,8 @@ def decode(line: bytes) -> Event:
     Args:
       line: with or without its newline.
 
-    Raises: `ValueError`, in words that continue "..., as", if the line is not an event of
-      a search, or does not match its checksum.
+    Raises: `ValueError`, with a message that completes "..., as", if the line is not an
+      event of a search, or does not match its checksum.
     """
     if not line.strip():
         raise ValueError("it is blank")

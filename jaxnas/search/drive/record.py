@@ -1,4 +1,4 @@
-"""What has happened in a search so far: the sum of the events of its history.
+"""State of a run so far: the sum of the events of its history.
 
 `apply_event` checks that an event follows on those before it and adds it to the `Record`;
 `replay` does so for a whole history. A query is open, that is in flight, until every slot

@@ -30,7 +30,7 @@ from jaxnas.search.drive.history import MAX_SCORE, Evaluation
 # (architecture[, epoch[, start[, folder]]]) -> a score, higher is better, or a mapping
 # with "score", and perhaps "cost", "curve" and metrics of other names.
 Objective = Callable[..., Any]
-# What an objective may take, in this order, or by these names in any order.
+# Possible arguments of an objective, in this order, or by these names in any order.
 ARGUMENTS = ("arch", "epoch", "start", "folder", "seed")
 
 
@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What an objective is called with, by the names of `ARGUMENTS`."""
+    """Arguments of an objective, by the names of `ARGUMENTS`."""
 
     positional: tuple[str, ...]  # in order
     keyword: tuple[str, ...]

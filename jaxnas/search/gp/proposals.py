@@ -20,7 +20,7 @@ from jaxnas.types import Array, check_sizes
 
 
 class History(Protocol):
-    """What a generator reads of a state: one evaluation or more, in order."""
+    """The fields of a state that a generator reads: evaluations in order, at least one."""
 
     @property
     def arch(self) -> Array:

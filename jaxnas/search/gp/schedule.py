@@ -33,7 +33,7 @@ class Schedule(NamedTuple):
 
 
 class History(Protocol):
-    """What the schedule reads of a state."""
+    """The fields of a state that the schedule reads."""
 
     @property
     def score(self) -> Array:

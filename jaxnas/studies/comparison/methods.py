@@ -27,7 +27,7 @@ from jaxnas.spaces.base import Space
 
 
 class Terms(NamedTuple):
-    """What a comparison fixes for all its methods."""
+    """Settings that all methods of a comparison share."""
 
     evaluations: int  # of one run
     init: int = 10  # random ones among them, before a method begins to learn
@@ -205,8 +205,7 @@ def validate_methods(
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ValueError(
-            f"no method {', '.join(unknown) or 'given'}: wanted some of "
-            f"{', '.join(known)}"
+            f"no method {', '.join(unknown) or 'given'}: choose from {', '.join(known)}"
         )
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")

@@ -52,7 +52,7 @@ class ScoredCells(NamedTuple):
         return self.only(np.sort(np.argsort(-self.total(), kind="stable")[:count]))
 
     def only(self, which: np.ndarray) -> ScoredCells:
-        """Returns some of the cells: indices (m,), or a mask (n,) of bool."""
+        """Returns a subset of the cells: indices (m,), or a mask (n,) of bool."""
         scores = {name: score[which] for name, score in self.scores.items()}
         return ScoredCells(self.arch[which], scores)
 
