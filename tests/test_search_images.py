@@ -19,7 +19,13 @@ from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.spaces import nasbench201
-from jaxnas.studies.images import cell_picture, cell_scores, tasks, training_costs
+from jaxnas.studies.images import (
+    cell_picture,
+    cell_scores,
+    log,
+    tasks,
+    training_costs,
+)
 from jaxnas.studies.images import search as image_search
 from jaxnas.studies.images.budget import TimeBudget
 
@@ -74,6 +80,10 @@ def done(images, tmp_path_factory):
     """A whole run: its folder and its result."""
     out = tmp_path_factory.mktemp("done") / "out"
     return out, search_images.main(config(images, out))
+
+
+def test_numbers_of_epochs_are_in_words():
+    assert [log._epochs(n) for n in (1, 2)] == ["1 epoch", "2 epochs"]
 
 
 def test_everything_is_written(done, images):

@@ -251,6 +251,10 @@ def test_a_search_has_the_distances_of_its_table(tmp_path, monkeypatch):
         ValueError, match="--evaluations must be at most 81, the number"
     ):
         method(SPACE, archs(), methods.Terms(200))
+    with pytest.raises(
+        ValueError, match="--init must be between 2 and 81, the number o"
+    ):
+        method(SPACE, archs(), methods.Terms(40, init=1))
     search = method(SPACE, archs(), methods.Terms(40))
     none, score = jnp.zeros(1, jnp.int32), jnp.ones(1)
     query = Query(jnp.asarray(archs()[:1]), none + 1, none)

@@ -85,7 +85,7 @@ def test_scores_known_beforehand_tell_the_best_cells_apart(shared):
     [
         ({"scores": ("hok",)}, "no scores hok for cifar10 in zerocost: choose from"),
         ({"scores_from": ("nb101",)}, "no scores of nasbench201 in .* nb101"),
-        ({"scores_from": ()}, "--scores wants --scores-from, which is empty"),
+        ({"scores_from": ()}, "--scores needs --scores-from, which is empty"),
         ({"scores": ("hok",), "methods": ("random",)}, "no scores hok for cifar10"),
     ],
 )
