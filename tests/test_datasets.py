@@ -99,7 +99,7 @@ def test_a_folder_of_class_folders(tmp_path):
 
 def test_unknown_images_are_answered_with_all_sources():
     message = refused(opened.open_images, "nosuch")
-    assert message.startswith("no images 'nosuch': wanted fashion-mnist (Debian")
+    assert message.startswith("no such file or folder 'nosuch': wanted fashion-mnist")
     assert opened.HELP in message
 
 

@@ -47,7 +47,7 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
     if name not in ("digits", "fashion-mnist") and not path.exists():
-        raise ValueError(f"no images {name!r}: wanted {HELP}")
+        raise ValueError(f"no such file or folder {name!r}: wanted {HELP}")
     if name == "digits":
         return datasets.digits(), None
     if name == "fashion-mnist":
