@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxnas.io import files
-from jaxnas.studies.figures import COLOURS, STYLE
+from jaxnas.studies.figures import COLOURS, STYLE, save
 
 
 def examples(
@@ -64,7 +63,7 @@ def examples(
             ncols=len(labels),
             frameon=False,
         )
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def _noisy(axis: Axes, draw: np.ndarray, band: np.ndarray) -> None:
@@ -118,7 +117,7 @@ def by_epoch(
         axis.set_xlim(1, x[-1])
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper right", ncols=len(values), frameon=False)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
 
 
 def final_values(
@@ -147,4 +146,4 @@ def final_values(
         axis.invert_yaxis()
         axis.set_xlabel(label)
         figure.legend(loc="outside upper center", ncols=len(values), frameon=False)
-        files.atomic_write(path, lambda file: figure.savefig(file, format="png"))
+        save(figure, path)
