@@ -294,9 +294,8 @@ def test_networks_learn_curves(data):
     target = np.asarray(
         compress.encode(*compress.centred_svd(2)(None, curves, rows[:1]), curves)
     )
-    regressors = regress_mlp.mlp(16, 2, **small)(
-        keys, bits, [target, target], rows, [np.ones(2)] * 2
-    )
+    task = regress_boosting.FitTask(bits, [target, target], rows, [np.ones(2)] * 2)
+    regressors = regress_mlp.mlp(16, 2, **small)(keys, task)
     errors = [np.asarray(regress_mlp.predict(r, bits)) - target for r in regressors]
     noise_left = np.sqrt((errors[0][:90] ** 2).mean())
     assert noise_left < 0.35 and not np.allclose(errors[0], errors[1])

@@ -24,12 +24,12 @@ import numpy as np
 from jaxnas.benchmarks import released_files, released_inputs
 from jaxnas.benchmarks.importers import x11
 from jaxnas.benchmarks.importers.x11 import Released
-from jaxnas.benchmarks.surrogate_ensemble import SurrogateEnsemble
+from jaxnas.benchmarks.surrogate_ensemble import CurveEnsemble, SurrogateEnsemble
 from jaxnas.curves import packing, released_model, surrogate_files
 from jaxnas.types import Array
 
 
-class ReleasedEnsemble:
+class ReleasedEnsemble(CurveEnsemble):
     """A published surrogate, asked for one architecture at a time; see `load_ensemble`.
 
     Attributes:
@@ -47,40 +47,19 @@ class ReleasedEnsemble:
         self._first = jax.jit(lambda p, x: released_model.predict_members(p, x)[0])
         self._components = jax.jit(released_model.components)
 
-    def predict(
-        self,
-        config: Any,
-        representation: str,
-        with_noise: bool = False,
-        search_space: str = "darts",
-        components: bool = False,
-    ) -> np.ndarray:
-        """Predicts the validation learning curve of an architecture.
-
-        Args:
-          config: the architecture.
-          representation: its notation: genotype, configspace, compact or arch_str of
-            DARTS, arch_str of NAS-Bench-201, and vector, its features, of each space.
-          with_noise: add one draw of the noise model; each call draws anew.
-          search_space: darts, nb201, nb101 or nlp: that of the surrogate.
-          components: return the coefficients of the curve's components instead; ignored
-            if `with_noise`.
-
-        Returns: (e,) float64, the value after 1 to e epochs in the unit of the surrogate,
-          averaged over members; (1, k) components; or (1,) for a model of one number.
-        Raises: `ValueError` for another space, an unknown representation, a malformed
-          architecture, and for noise or components that the surrogate does not have.
-        """
+    def _encode(self, config: Any, representation: str, search_space: str) -> Array:
         kind, d = self.released.kind, self.released.num_features
-        x = released_inputs.encode(kind, d, config, representation, search_space)
-        batch = jnp.asarray(x)[None]
+        notation = representation, search_space
+        return jnp.asarray(released_inputs.encode(kind, d, config, *notation))
+
+    def _answer(self, batch: Array, with_noise: bool, components: bool) -> np.ndarray:
         if not self.released.members:
             return self._number(batch, with_noise or components)
         if with_noise:
             return self._noisy(batch)
         function: Callable = self._components if components else self._mean
-        found = np.asarray(function(self.params, batch), np.float64)
-        return found if components else found[0]
+        values = np.asarray(function(self.params, batch), np.float64)
+        return values if components else values[0]
 
     def _number(self, batch: Array, more: bool) -> np.ndarray:
         """The prediction (1,) of a model of one number."""
@@ -102,7 +81,7 @@ class ReleasedEnsemble:
 
 def load_ensemble(
     path: str | os.PathLike, *, seed: int = 0, reference: bool = False
-) -> ReleasedEnsemble | SurrogateEnsemble:
+) -> CurveEnsemble:
     """Loads a published surrogate, or one of the library.
 
     Members that are equal, as those of the releases are, are evaluated once.

@@ -59,8 +59,49 @@ _ENCODINGS: dict[str, tuple[Callable[[Array], Array], ...]] = {
 }
 
 
-class SurrogateEnsemble:
-    """A surrogate, asked for one architecture at a time.
+class CurveEnsemble:
+    """The interface of the published package: one architecture at a time."""
+
+    def predict(
+        self,
+        config: Any,
+        representation: str,
+        with_noise: bool = False,
+        search_space: str = "darts",
+        components: bool = False,
+    ) -> np.ndarray:
+        """Predicts the validation learning curve of an architecture.
+
+        Args:
+          config: the architecture.
+          representation: its notation: genotype, configspace, compact or arch_str of
+            DARTS, arch_str of NAS-Bench-201, and vector, its features, of each space; a
+            surrogate of the library also takes arch_str of every space, and recipe and
+            compact of NAS-Bench-NLP.
+          with_noise: add one draw of the noise model; each call draws anew.
+          search_space: darts, nb201, nb101 or nlp: that of the surrogate.
+          components: return the coefficients of the curve's components instead; ignored
+            if `with_noise`.
+
+        Returns: (e,) float64, the value after 1 to e epochs in the unit of the surrogate,
+          averaged over members; (1, k) components; or (1,) for a model of one number.
+        Raises: `ValueError` for another space, an unknown representation, a malformed
+          architecture, and for noise or components that the surrogate does not have.
+        """
+        batch = self._encode(config, representation, search_space)[None]
+        return self._answer(batch, with_noise, components)
+
+    def _encode(self, config: Any, representation: str, search_space: str) -> Array:
+        """The features (d,) of an architecture; arguments as for `predict`."""
+        raise NotImplementedError
+
+    def _answer(self, batch: Array, with_noise: bool, components: bool) -> np.ndarray:
+        """What `predict` returns for features (1, d)."""
+        raise NotImplementedError
+
+
+class SurrogateEnsemble(CurveEnsemble):
+    """A surrogate of the library; its curves are within their valid range.
 
     Attributes:
       surrogate: the model.
@@ -72,41 +113,16 @@ class SurrogateEnsemble:
         self._sample = jax.jit(surrogates.sample)
         self._components = jax.jit(surrogates.components)
 
-    def predict(
-        self,
-        config: Any,
-        representation: str,
-        with_noise: bool = False,
-        search_space: str = "darts",
-        components: bool = False,
-    ) -> np.ndarray:
-        """Predicts the learning curve of an architecture.
-
-        Args:
-          config: the architecture.
-          representation: its notation, as for `released.ReleasedEnsemble.predict`, and
-            arch_str of each space; vector: its features.
-          with_noise: draw a noisy curve; each call draws anew.
-          search_space: the space of the surrogate: darts, nb201, nb101 or nlp.
-          components: return the coefficients of the curve's components instead; ignored
-            if `with_noise`.
-
-        Returns: (e,) float64 within the valid range, in the surrogate's unit; or (1, k)
-          components, the mean over members.
-        Raises: `ValueError` for another space, an unknown notation, a malformed
-          architecture, and for noise that the surrogate does not have.
-        """
-        batch = self._encode(config, representation, search_space)[None]
+    def _answer(self, batch: Array, with_noise: bool, components: bool) -> np.ndarray:
         if with_noise:
             self._key, key = jax.random.split(self._key)
             return np.asarray(self._sample(self.surrogate, key, batch), np.float64)[0]
         if components:
-            found = self._components(self.surrogate, batch).mean(0)
-            return np.asarray(found, np.float64)
+            coefficients = self._components(self.surrogate, batch).mean(0)
+            return np.asarray(coefficients, np.float64)
         return np.asarray(self._mean(self.surrogate, batch), np.float64)[0]
 
     def _encode(self, config: Any, representation: str, search_space: str) -> Array:
-        """The features (d,) of an architecture; arguments as for `predict`."""
         info, d = self.surrogate.info, surrogates.num_features(self.surrogate)
         released_inputs.check_space(info.space, search_space)
         encode = _encoding(info)

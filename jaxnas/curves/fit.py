@@ -25,7 +25,7 @@ from jaxnas.curves import rows as rows_
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.compress import Compress
 from jaxnas.curves.noise import FitNoise
-from jaxnas.curves.regress_boosting import Regress
+from jaxnas.curves.regress_boosting import FitTask, Regress
 from jaxnas.curves.surrogate import Info, Surrogate, Time
 from jaxnas.types import Array, check_shapes, check_sizes
 
@@ -204,7 +204,7 @@ def _fit_predictor(
     compressions = recipe.compression(keys[0], curves, rows)
     targets = [np.asarray(members_.encode(c, curves)) for c in compressions]
     importance = [members_.importance(c) for c in compressions]
-    regressors = recipe.regressor(keys[1], features, targets, rows, importance)
+    regressors = recipe.regressor(keys[1], FitTask(features, targets, rows, importance))
     members = map(members_.Member, compressions, regressors)
     return Surrogate(tuple(members), None, None, recipe.info)
 
@@ -264,7 +264,6 @@ def _fit_time(
     mean, scale = log.mean(), log.std() or 1.0
     rows = np.arange(len(log))[None]
     target = ((log - mean) / scale)[:, None]
-    (regressor,) = recipe.regressor(
-        jax.random.split(key, 1), features, [target], rows, [np.ones(1)]
-    )
+    task = FitTask(features, [target], rows, [np.ones(1)])
+    (regressor,) = recipe.regressor(jax.random.split(key, 1), task)
     return Time(regressor, jnp.asarray(mean), jnp.asarray(scale), jnp.asarray(True))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.curves import compress, members, regress_boosting
-from jaxnas.curves.regress_boosting import Regress
+from jaxnas.curves.regress_boosting import FitTask, Regress
 from jaxnas.types import Array
 
 # Modes of the covariance below this share of the largest are rounding.
@@ -139,7 +139,7 @@ def window_std(
         rows, x = np.arange(len(log))[None], np.concatenate([features, z], 1)
         (compression,) = compress.centred_svd(size)(key[None], log, rows)
         target = np.asarray(compress.encode(compression, jnp.asarray(log)))
-        (found,) = model(key[None], x, [target], rows, [np.ones(size)])
+        (found,) = model(key[None], FitTask(x, [target], rows, [np.ones(size)]))
         noise = WindowNoise(compression, found, jnp.ones(log.shape[1]))
         predicted = np.asarray(
             _window_std(noise, jnp.asarray(features), jnp.asarray(z))

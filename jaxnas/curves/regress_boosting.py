@@ -57,10 +57,18 @@ class Heads(NamedTuple):
     ensemble: Ensemble  # arrays have a leading axis (k,), see `heads`
 
 
-# Regress = (keys (m,), features (n, d), targets: m arrays (n, k), rows (m, r),
-# importance: m arrays (k,)) -> one regressor for each of m members, fitted on its rows.
-# The importance of a component is the root mean square change of a curve per unit.
-Regress = Callable[[Array, np.ndarray, list, np.ndarray, list], tuple]
+class FitTask(NamedTuple):
+    """What the regressors of m members are fitted to."""
+
+    features: np.ndarray  # (n, d)
+    targets: list[np.ndarray]  # m arrays (n, k), the components of each member
+    rows: np.ndarray  # (m, r), the rows of each member
+    # m arrays (k,): the root mean square change of a curve per unit of a component.
+    importance: list[np.ndarray]
+
+
+# (keys (m,), task) -> one regressor for each of m members, fitted on its rows.
+Regress = Callable[[Array, FitTask], tuple]
 # One model: (seed, features (r, d), target (r,)) -> its trees.
 _One = Callable[[int, np.ndarray, np.ndarray], Forest]
 
@@ -134,14 +142,8 @@ def _each_component(one: _One, chain: bool) -> Regress:
       chain: whether each takes the components before its own.
     """
 
-    def fit(
-        keys: Array,
-        features: np.ndarray,
-        targets: list,
-        rows: np.ndarray,
-        importance: list,
-    ) -> tuple[Chain | Heads, ...]:
-        del importance
+    def fit(keys: Array, task: FitTask) -> tuple[Chain | Heads, ...]:
+        features, targets, rows, _ = task
         members = []
         for key, target, mine in zip(keys, targets, rows, strict=True):
             x, z = np.asarray(features)[mine], np.asarray(target, float)[mine]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnas.curves.regress_boosting import FitTask
 from jaxnas.types import Array, check_sizes
 
 # Features are divided by their standard deviation, but by no less than this share of
@@ -109,13 +110,8 @@ def mlp(
     """
     check_sizes(hidden=hidden, num_layers=num_layers, epochs=epochs, batch=batch)
 
-    def fit(
-        keys: Array,
-        features: np.ndarray,
-        targets: list,
-        rows: np.ndarray,
-        importance: list,
-    ) -> tuple[Mlp, ...]:
+    def fit(keys: Array, task: FitTask) -> tuple[Mlp, ...]:
+        features, targets, rows, importance = task
         mean = features.mean(0)
         least = _LEAST_SCALE * (features.max(0) - features.min(0))
         scale = np.maximum(features.std(0), least)

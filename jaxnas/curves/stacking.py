@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from jaxnas.curves import members
-from jaxnas.curves.regress_boosting import Regress
+from jaxnas.curves.regress_boosting import FitTask, Regress
 from jaxnas.types import Array
 
 # Parts of less weight are dropped: they cost time and change little.
@@ -36,16 +36,10 @@ def stacked(*regressors: Regress) -> Regress:
     if not regressors:
         raise ValueError("stacking needs at least one regressor")
 
-    def fit(
-        keys: Array,
-        features: np.ndarray,
-        targets: list,
-        rows: np.ndarray,
-        importance: list,
-    ) -> tuple[members.Mean, ...]:
-        data = (features, targets, rows, importance)
+    def fit(keys: Array, task: FitTask) -> tuple[members.Mean, ...]:
+        features, targets, rows, importance = task
         parts = [
-            regress(jax.vmap(jax.random.fold_in, (0, None))(keys, i), *data)
+            regress(jax.vmap(jax.random.fold_in, (0, None))(keys, i), task)
             for i, regress in enumerate(regressors)
         ]
         each = zip(zip(*parts, strict=True), targets, rows, importance, strict=True)

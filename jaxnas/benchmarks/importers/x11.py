@@ -263,11 +263,7 @@ def _read_numbers(
 ) -> Released:
     """Reads the members of a model of one number, each distinct one once.
 
-    Args:
-      paths: of the members.
-      model: the model's name in its configuration.
-      config: the configuration.
-      sources: gets the SHA-256 of each file.
+    The arguments are those of `_read_curves`.
 
     Raises: `ValueError` that names the file for one that is damaged, of another library,
       or does not have the 56 features of DARTS.
