@@ -30,6 +30,7 @@ from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import columns, named, table_files
 from jaxnas.curves import Fitted, Info, fit_surrogate, presets, surrogate_files
 from jaxnas.curves import regress_boosting as boosting
+from jaxnas.search import presets as presets_of_searches
 from jaxnas.spaces import darts_features, encodings, nlp_features
 from jaxnas.spaces.base import identify
 from jaxnas.studies import cli
@@ -116,7 +117,10 @@ def _curves(
     )
     notes = {"table_sha256": table.manifest["sha256"], "settings": which}
     features = np.asarray(in_chunks(encode, arch), np.float32)
-    return (features, levels.value[complete]), identify(space, arch), info, notes
+    # Cells of one function may have the same curve: they are held out together.
+    classes = presets_of_searches.function_classes_of(space)
+    groups = identify(space, arch) if classes is None else in_chunks(classes, arch)
+    return (features, levels.value[complete]), np.asarray(groups), info, notes
 
 
 def _show(fitted: Fitted, num: int, out: Path) -> None:
