@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import importlib.util
 import json
 import os
@@ -289,3 +290,11 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     message = refused(files.make_folder, tmp_path / "file" / "folder")
     assert message == f"cannot make the folder {tmp_path}/file/folder: Not a directory"
     assert files.make_folder(tmp_path / "a" / "b").is_dir()
+
+
+def test_the_digest_is_that_of_the_file(tmp_path):
+    path = tmp_path / "a.npz"
+    npz.save_arrays(path, {"a": np.arange(5)}, {"source": "here"})
+    arrays, sha256 = npz.read_npz_and_digest(path, ["a"])
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    np.testing.assert_array_equal(arrays["a"], np.arange(5))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxnas.io import checkpoints
-from jaxnas.networks import apply, augment, norms, recipes, runs
+from jaxnas.networks import apply, augment, norms, partial, recipes, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.data import Data
 from jaxnas.networks.initialise import initialise
@@ -129,7 +129,7 @@ def test_what_is_measured_is_what_the_network_says(trained, data):
         np.testing.assert_allclose(found, 100 * hits.mean(), 1e-5)
 
 
-def test_a_training_that_was_killed_goes_on(tmp_path, trained, data):
+def test_a_training_that_was_killed_goes_on(tmp_path, monkeypatch, trained, data):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "run")]
     ended = subprocess.run(command, cwd=Path(__file__).parent, timeout=600)
     assert ended.returncode == -signal.SIGKILL
@@ -147,6 +147,12 @@ def test_a_training_that_was_killed_goes_on(tmp_path, trained, data):
     with pytest.raises(ValueError, match="a training with another recipe"):
         recipe = dataclasses.replace(RECIPE, lr=0.1)
         runs.train(*arguments[:2], recipe, *arguments[3:], **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(partial, "FORMAT", 99)
+        with pytest.raises(
+            ValueError, match="format 2 after 4 epochs: wanted format 99"
+        ):
+            runs.train(*arguments, **options)
 
 
 def test_epochs_may_have_images_of_their_own(trained, data):

@@ -24,59 +24,68 @@ import numpy as np
 from jaxnas.benchmarks import released_files, released_inputs
 from jaxnas.benchmarks.importers import x11
 from jaxnas.benchmarks.importers.x11 import Released
-from jaxnas.benchmarks.surrogate_ensemble import CurveEnsemble, SurrogateEnsemble
+from jaxnas.benchmarks.surrogate_ensemble import (
+    CurveEnsemble,
+    key_stream,
+    surrogate_ensemble,
+)
 from jaxnas.curves import packing, released_model, surrogate_files
 from jaxnas.types import Array
 
 
-class ReleasedEnsemble(CurveEnsemble):
-    """A published surrogate, asked for one architecture at a time; see `load_ensemble`.
+def released_ensemble(released: Released, key: Array, reference: bool) -> CurveEnsemble:
+    """A published surrogate behind the interface of its package.
 
-    Attributes:
+    Args:
       released: what the files say: benchmark, unit, members, sources.
-      params: the packed model: an `ImportedSurrogate`, or regressors of one number.
+      key: of the noise.
+      reference: noise as the published program draws it, see `load_ensemble`.
     """
 
-    def __init__(self, released: Released, key: Array, reference: bool):
-        self.released, self._key, self._reference = released, key, reference
-        if released.members:
-            self.params: Any = x11.surrogate(released)
-        else:
-            self.params = tuple(map(packing.pack, released.regressors))
-        self._mean = jax.jit(released_model.predict_mean)
-        self._first = jax.jit(lambda p, x: released_model.predict_members(p, x)[0])
-        self._components = jax.jit(released_model.components)
-
-    def _encode(self, config: Any, representation: str, search_space: str) -> Array:
-        kind, d = self.released.kind, self.released.num_features
+    def encode(config: Any, representation: str, search_space: str) -> Array:
         notation = representation, search_space
-        return jnp.asarray(released_inputs.encode(kind, d, config, *notation))
+        d = released.num_features
+        return jnp.asarray(released_inputs.encode(released.kind, d, config, *notation))
 
-    def _answer(self, batch: Array, with_noise: bool, components: bool) -> np.ndarray:
-        if not self.released.members:
-            return self._number(batch, with_noise or components)
+    answer = _curve_answer(released, key, reference) if released.members else None
+    return CurveEnsemble(released, encode, answer or _number_answer(released))
+
+
+def _curve_answer(
+    released: Released, key: Array, reference: bool
+) -> Callable[[Array, bool, bool], np.ndarray]:
+    """`CurveEnsemble.answer` of a model of curves."""
+    params, keys = x11.surrogate(released), key_stream(key)
+    mean = jax.jit(released_model.predict_mean)
+    first = jax.jit(lambda p, x: released_model.predict_members(p, x)[0])
+    components_of = jax.jit(released_model.components)
+
+    def answer(batch: Array, with_noise: bool, components: bool) -> np.ndarray:
         if with_noise:
-            return self._noisy(batch)
-        function: Callable = self._components if components else self._mean
-        values = np.asarray(function(self.params, batch), np.float64)
-        return values if components else values[0]
+            draw = released_model.noise(params, next(keys), 1, reference=reference)
+            # The published program takes its first member, not the mean.
+            curve = (first if reference else mean)(params, batch)
+            return np.asarray(curve + draw, np.float64)[0]
+        if components:
+            return np.asarray(components_of(params, batch), np.float64)
+        return np.asarray(mean(params, batch), np.float64)[0]
 
-    def _number(self, batch: Array, more: bool) -> np.ndarray:
-        """The prediction (1,) of a model of one number."""
-        if more:
+    return answer
+
+
+def _number_answer(released: Released) -> Callable[[Array, bool, bool], np.ndarray]:
+    """`CurveEnsemble.answer` of a model of one number: (1,)."""
+    params = tuple(map(packing.pack, released.regressors))
+
+    def answer(batch: Array, with_noise: bool, components: bool) -> np.ndarray:
+        if with_noise or components:
             raise ValueError(
-                f"{self.released.model} predicts {self.released.kind.unit}, "
+                f"{released.model} predicts {released.kind.unit}, "
                 "without noise or components"
             )
-        return np.asarray(released_model.predict_number(self.params, batch), np.float64)
+        return np.asarray(released_model.predict_number(params, batch), np.float64)
 
-    def _noisy(self, batch: Array) -> np.ndarray:
-        """A predicted curve (e,) with one draw of noise."""
-        self._key, key = jax.random.split(self._key)
-        draw = released_model.noise(self.params, key, 1, reference=self._reference)
-        # The published program takes its first member, not the mean.
-        mean = (self._first if self._reference else self._mean)(self.params, batch)
-        return np.asarray(mean + draw, np.float64)[0]
+    return answer
 
 
 def load_ensemble(
@@ -99,9 +108,9 @@ def load_ensemble(
     """
     key = jax.random.key(seed)
     if not Path(path).is_file():
-        return ReleasedEnsemble(x11.read(path), key, reference)
+        return released_ensemble(x11.read(path), key, reference)
     if released_files.is_released(path):
-        return ReleasedEnsemble(released_files.load(path), key, reference)
+        return released_ensemble(released_files.load(path), key, reference)
     if reference:
         raise ValueError(f"{path} is not of a release: reference=True is for these")
-    return SurrogateEnsemble(surrogate_files.load(path), key)
+    return surrogate_ensemble(surrogate_files.load(path), key)

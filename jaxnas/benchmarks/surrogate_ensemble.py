@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,8 +61,19 @@ _ENCODINGS: dict[str, tuple[Callable[[Array], Array], ...]] = {
 }
 
 
+@dataclass(frozen=True)
 class CurveEnsemble:
-    """The interface of the published package: one architecture at a time."""
+    """The interface of the published package: one architecture at a time.
+
+    Attributes:
+      model: what was loaded: an `x11.Released` or a `Surrogate`.
+      encode: (config, representation, search_space) -> features (d,), as for `predict`.
+      answer: (features (1, d), with_noise, components) -> what `predict` returns.
+    """
+
+    model: Any
+    encode: Callable[[Any, str, str], Array]
+    answer: Callable[[Array, bool, bool], np.ndarray]
 
     def predict(
         self,
@@ -88,56 +101,56 @@ class CurveEnsemble:
         Raises: `ValueError` for another space, an unknown representation, a malformed
           architecture, and for noise or components that the surrogate does not have.
         """
-        batch = self._encode(config, representation, search_space)[None]
-        return self._answer(batch, with_noise, components)
-
-    def _encode(self, config: Any, representation: str, search_space: str) -> Array:
-        """The features (d,) of an architecture; arguments as for `predict`."""
-        raise NotImplementedError
-
-    def _answer(self, batch: Array, with_noise: bool, components: bool) -> np.ndarray:
-        """What `predict` returns for features (1, d)."""
-        raise NotImplementedError
+        batch = self.encode(config, representation, search_space)[None]
+        return self.answer(batch, with_noise, components)
 
 
-class SurrogateEnsemble(CurveEnsemble):
+def key_stream(key: Array) -> Iterator[Array]:
+    """Keys of successive draws, each used once."""
+    while True:
+        key, draw = jax.random.split(key)
+        yield draw
+
+
+def surrogate_ensemble(surrogate: Surrogate, key: Array) -> CurveEnsemble:
     """A surrogate of the library; its curves are within their valid range.
 
-    Attributes:
+    Args:
       surrogate: the model.
+      key: of the noise.
     """
+    keys, mean = key_stream(key), jax.jit(surrogates.predict)
+    sample, components_of = jax.jit(surrogates.sample), jax.jit(surrogates.components)
 
-    def __init__(self, surrogate: Surrogate, key: Array):
-        self.surrogate, self._key = surrogate, key
-        self._mean = jax.jit(surrogates.predict)
-        self._sample = jax.jit(surrogates.sample)
-        self._components = jax.jit(surrogates.components)
-
-    def _answer(self, batch: Array, with_noise: bool, components: bool) -> np.ndarray:
+    def answer(batch: Array, with_noise: bool, components: bool) -> np.ndarray:
         if with_noise:
-            self._key, key = jax.random.split(self._key)
-            return np.asarray(self._sample(self.surrogate, key, batch), np.float64)[0]
+            return np.asarray(sample(surrogate, next(keys), batch), np.float64)[0]
         if components:
-            coefficients = self._components(self.surrogate, batch).mean(0)
-            return np.asarray(coefficients, np.float64)
-        return np.asarray(self._mean(self.surrogate, batch), np.float64)[0]
+            return np.asarray(components_of(surrogate, batch).mean(0), np.float64)
+        return np.asarray(mean(surrogate, batch), np.float64)[0]
 
-    def _encode(self, config: Any, representation: str, search_space: str) -> Array:
-        info, d = self.surrogate.info, surrogates.num_features(self.surrogate)
-        released_inputs.check_space(info.space, search_space)
-        encode = _encoding(info)
-        notations = {} if encode is None else _NOTATIONS[info.space]
-        known = (*notations, released_inputs.VECTOR)
-        released_inputs.check_notation(known, representation, info.space)
-        if encode is None or representation == released_inputs.VECTOR:
-            return jnp.asarray(released_inputs.read_vector(config, d))
-        found = jax.jit(encode)(jnp.asarray(notations[representation](config)))
-        if found.shape != (d,):
-            raise ValueError(
-                f"the surrogate takes {d} features, of which {info.features} is "
-                f"{found.shape[0]}: pass all as representation='vector'"
-            )
-        return found
+    return CurveEnsemble(surrogate, partial(_features, surrogate), answer)
+
+
+def _features(
+    surrogate: Surrogate, config: Any, representation: str, search_space: str
+) -> Array:
+    """The features (d,) of an architecture; arguments as for `CurveEnsemble.predict`."""
+    info, d = surrogate.info, surrogates.num_features(surrogate)
+    released_inputs.check_space(info.space, search_space)
+    encode = _encoding(info)
+    notations = {} if encode is None else _NOTATIONS[info.space]
+    known = (*notations, released_inputs.VECTOR)
+    released_inputs.check_notation(known, representation, info.space)
+    if encode is None or representation == released_inputs.VECTOR:
+        return jnp.asarray(released_inputs.read_vector(config, d))
+    found = jax.jit(encode)(jnp.asarray(notations[representation](config)))
+    if found.shape != (d,):
+        raise ValueError(
+            f"the surrogate takes {d} features, of which {info.features} is "
+            f"{found.shape[0]}: pass all as representation='vector'"
+        )
+    return found
 
 
 def _encoding(info: Info) -> Callable[[Array], Array] | None:

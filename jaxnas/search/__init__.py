@@ -1,4 +1,4 @@
-"""Searches: pure functions that ask for architectures and are told their scores.
+"""Searches: pure functions that propose architectures and learn from their scores.
 
 A search is a `Search` record of functions (`base`). `run` and `simulate` (`loop`) run it
 on a simulated benchmark within one compiled program, with `steps` as their step; `drive`

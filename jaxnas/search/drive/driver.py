@@ -3,7 +3,7 @@
 `optimise` checks its arguments (`checks`), opens the folder (`journal`), replays the
 history that it finds there (`record`), and runs the loop (`dispatch`) on what is missing.
 The folder of a search holds `settings.json` and `history.jsonl`, one line for each query
-and each finished evaluation, written before the search is told. `ask` and `tell` are pure,
+and each finished evaluation, written before `tell` is called. `ask` and `tell` are pure,
 so these lines are the whole state: a search is resumed by replaying them.
 """
 
@@ -58,7 +58,7 @@ def optimise(
 
     It asks what `loop.run` asks with the same key, the same scores and workers that
     finish in the same order. An objective that raises, or returns NaN or an infinity, has
-    failed: the search is told NaN, and does not repeat the evaluation. A killed process
+    failed: `tell` gets NaN, and the evaluation is not repeated. A killed process
     loses the evaluations in flight, which the same call runs again. The same call with a
     larger `num_steps` makes a search longer.
 
