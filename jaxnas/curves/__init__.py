@@ -4,6 +4,8 @@
 its components (`regress_boosting`, `regress_mlp`, `stacking`) and `noise`;
 `surrogate_files` keeps it on disk, `jaxnas.benchmarks.surrogate` searches it.
 
+`extrapolate` predicts the final value of an interrupted training from its curve.
+
 `trees` evaluates ensembles of decision trees and chains of them, which `lightgbm_text` and
 `xgboost_json` read from model files and `packing` arranges for it.
 """

@@ -1,4 +1,5 @@
 from . import compress as compress
+from . import extrapolate as extrapolate
 from . import lightgbm_text as lightgbm_text
 from . import noise as noise
 from . import surrogate as surrogate

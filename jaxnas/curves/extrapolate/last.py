@@ -1,0 +1,56 @@
+"""The last observed value as prediction of the final one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxnas.curves.extrapolate.types import Extrapolator, observed
+from jaxnas.types import Array
+
+
+class Growth(NamedTuple):
+    """Statistics of final value minus value at each epoch, over completed trainings."""
+
+    mean: Array  # (e,)
+    std: Array  # (e,) inf with fewer than two curves
+
+
+def last_value(growth: bool = True) -> Extrapolator:
+    """Predicts that a curve goes on as completed ones did on average.
+
+    The mean is the last value v plus the mean growth from that epoch to the target,
+    which orders curves as v does; the deviation is that of the growth. It is what
+    successive halving assumes, and the baseline of every extrapolator.
+
+    Args:
+      growth: False predicts v itself, with the root mean square of the growth as standard
+        deviation.
+
+    Returns: an extrapolator that ignores features and reads curves as far as they go.
+    """
+
+    def fit(
+        curves: Array, final: Array, valid: Array, features: Array | None
+    ) -> Growth:
+        del features
+        gain = final[:, None] - curves
+        used = valid[:, None] & jnp.isfinite(gain)
+        count = used.sum(0)
+        mean = jnp.where(used, gain, 0.0).sum(0) / jnp.maximum(count, 1)
+        mean = mean if growth else jnp.zeros_like(mean)
+        square = jnp.where(used, (gain - mean) ** 2, 0.0).sum(0)
+        variance = square / jnp.maximum(count - growth, 1)
+        return Growth(mean, jnp.where(count >= 2, jnp.sqrt(variance), jnp.inf))
+
+    def predict(
+        params: Growth, curve: Array, features: Array | None
+    ) -> tuple[Array, Array]:
+        del features
+        count = observed(curve)
+        at = jnp.maximum(count - 1, 0)
+        mean = jnp.where(count > 0, curve[at] + params.mean[at], jnp.nan)
+        return mean, jnp.where(count > 0, params.std[at], jnp.nan)
+
+    return Extrapolator(fit, predict)

@@ -1,0 +1,118 @@
+"""The interface of extrapolators, and the application of one to arrays on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.types import Array, check_shapes
+
+# Parameters of an extrapolator: any pytree of arrays.
+Params = Any
+# fit(curves (n, e), final (n,), valid (n,) bool, features (n, f) or None) -> Params
+Fit = Callable[[Array, Array, Array, Array | None], Params]
+# predict(params, curve (e,), features (f,) or None) -> mean (), standard deviation ()
+Predict = Callable[[Params, Array, Array | None], tuple[Array, Array]]
+
+
+class Extrapolator(NamedTuple):
+    """A predictor of final values from the beginnings of learning curves.
+
+    Curves hold one value per epoch, more is better, and NaN past the last epoch that was
+    trained. Both functions are pure, compile, and are written for one problem: `vmap`
+    makes them functions of many.
+
+    `fit(curves, final, valid, features)` learns from trainings `curves` (n, e), complete or
+    as far as the extrapolator reads them, whose values `final` (n,) at the target epoch
+    are known. Only rows of `valid` (n,) count, the others may hold anything; a row with
+    NaN where it is read does not count either. `features` (n, f) describe architectures;
+    None: without.
+
+    `predict(params, curve, features)` gives mean () and standard deviation () of the
+    target of a training with `curve` (e,) and `features` (f,). The deviation is infinite
+    where too few curves were fitted to estimate it; mean and deviation are NaN for a curve
+    that ends before the epochs that the extrapolator reads.
+    """
+
+    fit: Fit
+    predict: Predict
+    # Number of epochs that a predicted curve must have at least.
+    min_epochs: int = 1
+    # Number of valid curves that `fit` needs for a finite standard deviation.
+    min_curves: int = 2
+
+
+def observed(curve: Array) -> Array:
+    """Counts the epochs (...) int32 of curves (..., e) up to the last finite value."""
+    epochs = jnp.arange(1, curve.shape[-1] + 1)
+    return jnp.max(jnp.where(jnp.isfinite(curve), epochs, 0), axis=-1)
+
+
+def apply(
+    extrapolator: Extrapolator,
+    training: tuple[np.ndarray, np.ndarray],
+    curves: np.ndarray,
+    features: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fits an extrapolator to completed trainings and predicts interrupted ones.
+
+    Args:
+      extrapolator: what is fitted.
+      training: completed curves (n, e) and their final values (n,).
+      curves: (m, e) interrupted trainings, NaN past the last epoch of each.
+      features: of the architectures of both, (n, f) and (m, f).
+
+    Returns: mean (m,) and standard deviation (m,) of the final values.
+    Raises: `ValueError` for shapes that do not fit together, too few curves to fit, a
+      curve with fewer epochs than the extrapolator needs or with a value that is not
+      finite before its last one, and final values that are not finite.
+    """
+    known, final = (np.asarray(x, float) for x in training)
+    curves = np.asarray(curves, float)
+    check_shapes(curves=(known, "ne"), final=(final, "n"), new=(curves, "me"))
+    if features is not None:
+        first, second = features
+        check_shapes(curves=(known, "ne"), features=(first, "nf"), new=(second, "mf"))
+    if len(known) < extrapolator.min_curves:
+        raise ValueError(
+            f"{len(known)} curves to fit: wanted at least {extrapolator.min_curves}"
+        )
+    if not np.isfinite(final).all():
+        row = np.flatnonzero(~np.isfinite(final))[0]
+        raise ValueError(f"the final value of curve {row} is {final[row]}")
+    for name, values in (("curve to fit", known), ("curve", curves)):
+        _check_observed(name, values, extrapolator.min_epochs)
+    return _apply(extrapolator, (known, final), curves, features)
+
+
+def _check_observed(name: str, curves: np.ndarray, min_epochs: int) -> None:
+    """Refuses curves that are too short, or have a gap."""
+    finite = np.isfinite(curves)
+    lengths = np.where(finite, np.arange(1, curves.shape[1] + 1), 0).max(1, initial=0)
+    if (short := np.flatnonzero(lengths < min_epochs)).size:
+        raise ValueError(
+            f"{name} {short[0]} has {lengths[short[0]]} epochs: wanted at least "
+            f"{min_epochs}"
+        )
+    if (gaps := np.flatnonzero(finite.sum(1) < lengths)).size:
+        epoch = np.flatnonzero(~finite[gaps[0]])[0] + 1
+        raise ValueError(
+            f"{name} {gaps[0]} has {curves[gaps[0], epoch - 1]} at epoch {epoch}, and "
+            f"values up to epoch {lengths[gaps[0]]}: wanted NaN past the last epoch only"
+        )
+
+
+def _apply(
+    extrapolator: Extrapolator, training: tuple, curves: np.ndarray, features: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    first, second = features if features is not None else (None, None)
+    valid = np.ones(len(training[0]), bool)
+    params = jax.jit(extrapolator.fit)(*training, valid, first)
+    axes = (None, 0, None if second is None else 0)
+    predict = jax.jit(jax.vmap(extrapolator.predict, axes))
+    mean, std = predict(params, curves, second)
+    return np.asarray(mean), np.asarray(std)
