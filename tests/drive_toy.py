@@ -66,12 +66,12 @@ def events(folder, kind):
     return [e for e in map(json.loads, lines) if e["event"] == kind]
 
 
-def told(history):
+def scored(history):
     return [(e.step, e.slot, e.arch, e.score) for e in history]
 
 
 def same(a, b):
-    assert [x[:3] for x in told(a)] == [x[:3] for x in told(b)]
+    assert [x[:3] for x in scored(a)] == [x[:3] for x in scored(b)]
     np.testing.assert_array_equal([e.score for e in a], [e.score for e in b])
 
 

@@ -129,7 +129,7 @@ def test_the_incremental_posterior_is_the_textbooks(failing):
 
 
 @functools.cache
-def told(capacity, num_steps=STEPS):
+def after_steps(capacity, num_steps=STEPS):
     """The state after the same observations, whatever would have been asked."""
     search, table = make(capacity), additive(SPACE, 0)
     tell, refresh = jax.jit(search.tell), jax.jit(search.refresh)
@@ -148,7 +148,7 @@ def told(capacity, num_steps=STEPS):
 
 
 def test_growing_and_fixed_arrays_give_the_same_posterior():
-    growing, fixed = told(None), told(40)
+    growing, fixed = after_steps(None), after_steps(40)
     assert growing.index.shape == (60,) and fixed.index.shape == (40,)
     np.testing.assert_array_equal(growing.index[:STEPS], fixed.index[:STEPS])
     np.testing.assert_array_equal(growing.seen, fixed.seen)
@@ -163,7 +163,7 @@ def test_growing_and_fixed_arrays_give_the_same_posterior():
 
 def test_a_refit_changes_nothing_but_the_hyper_parameters():
     """Rebuilt from nothing with the same ones, the posterior is the incremental one."""
-    state = told(40)
+    state = after_steps(40)
     rebuilt = jax.jit(make(40).refresh)(state)
     with jax.enable_x64(True):
         mean, variance = from_scratch(pool_of(SPACE), rebuilt)
@@ -261,8 +261,10 @@ def test_an_architecture_that_the_pool_lacks_is_not_taken_for_another():
     state = search.init(seeds(0)[0])
     one = jnp.ones(1, jnp.int32)
     query = Query(jnp.asarray(every[11:12]), one, 0 * one)
-    told = search.tell(state, query, Result(jnp.ones(1), jnp.ones((1, 1)), jnp.ones(1)))
-    assert told.count == 0 and not told.seen.any()
+    after = search.tell(
+        state, query, Result(jnp.ones(1), jnp.ones((1, 1)), jnp.ones(1))
+    )
+    assert after.count == 0 and not after.seen.any()
 
 
 SEVEN = base.product("toy", (3,) * 7)

@@ -90,9 +90,11 @@ def make_table(arch=None, space="toy", seed=0):
 def with_columns(table, columns, **manifest):
     """The table with other columns."""
     meaning = {"columns": dict.fromkeys(columns, "drawn")}
-    told = table.manifest | meaning | manifest
+    changed = table.manifest | meaning | manifest
     return table_files.validate_table(
-        table_files.BenchmarkTable(table.name, table.space, table.arch, columns, told)
+        table_files.BenchmarkTable(
+            table.name, table.space, table.arch, columns, changed
+        )
     )
 
 

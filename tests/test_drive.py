@@ -24,7 +24,7 @@ from drive_toy import (
     go,
     objective,
     same,
-    told,
+    scored,
     value,
 )
 
@@ -116,7 +116,9 @@ def test_queries_are_evaluated_at_once(tmp_path):
     options = dict(search=evolution(batch=4), steps=5)
     alone, asked = go(tmp_path / "alone", **options), []
     found = go(tmp_path / "together", function=in_batches(asked), **options)
-    for (*where, one), (*there, other) in zip(told(found), told(alone), strict=True):
+    for (*where, one), (*there, other) in zip(
+        scored(found), scored(alone), strict=True
+    ):
         assert where == there
         np.testing.assert_allclose(one, other, 1e-6)
     assert asked == [[True] * 4] * 5 and {e.cost for e in found} == {2.0}
@@ -124,7 +126,7 @@ def test_queries_are_evaluated_at_once(tmp_path):
     path = tmp_path / "together" / "history.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-3]))
     again = go(tmp_path / "together", function=in_batches(asked), **options)
-    assert told(again)[:-3] == told(found)[:-3] and len(again) == 20
+    assert scored(again)[:-3] == scored(found)[:-3] and len(again) == 20
     assert asked[5:] == [[False, True, True, True]]
 
 
@@ -335,7 +337,7 @@ def test_nothing_is_made_for_a_search_that_cannot_be(tmp_path):
 
 
 def test_lengths_may_be_integers_of_any_kind(tmp_path):
-    assert told(go(tmp_path / "a", steps=np.int64(4))) == told(
+    assert scored(go(tmp_path / "a", steps=np.int64(4))) == scored(
         go(tmp_path / "a", steps=4)
     )
 

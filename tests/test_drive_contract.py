@@ -16,7 +16,7 @@ from drive_toy import (
     go,
     make,
     same,
-    told,
+    scored,
 )
 from jax.tree_util import Partial
 
@@ -75,7 +75,7 @@ def test_one_history_however_it_is_made(name, tmp_path):
     assert {e.epoch for e in whole} == ({12} if name == "bayesopt" else {None})
     # A restart at half of the steps, and a run made longer.
     half = tmp_path / "half"
-    assert told(go(half, search, STEPS // 2, function=costly)) == told(
+    assert scored(go(half, search, STEPS // 2, function=costly)) == scored(
         whole[: STEPS // 2]
     )
     same(go(half, search, STEPS, function=costly), whole)

@@ -29,7 +29,7 @@ from drive_toy import (
     objective,
     parsed,
     same,
-    told,
+    scored,
     value,
 )
 from jax.tree_util import Partial
@@ -277,7 +277,7 @@ def test_in_double_precision(tmp_path, x64):
     search = gaussian.__wrapped__()  # of a pool in double precision
     found = go(tmp_path, search, 12, function=costly)
     assert len({e.arch for e in found}) == 12
-    assert told(go(tmp_path, search, 14, function=costly)[:12]) == told(found)
+    assert scored(go(tmp_path, search, 14, function=costly)[:12]) == scored(found)
 
 
 def test_a_scale_that_was_chosen_is_that_of_a_resumed_search(tmp_path):

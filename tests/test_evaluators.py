@@ -52,10 +52,10 @@ def table(seed="mean", epochs=9, curves=False, **manifest):
     shape = 24, 2, 4
     columns["curve/toy/valid/9"] = rng.uniform(0, 100, shape).astype(np.float32)
     columns["time/toy/train/9"] = rng.uniform(1, 2, shape).astype(np.float32)
-    told = {"source": "", "sha256": "", "points": {"9": [1, 3, 6, 9]}}
-    told |= {"columns": dict.fromkeys(columns, "")} | manifest
+    described = {"source": "", "sha256": "", "points": {"9": [1, 3, 6, 9]}}
+    described |= {"columns": dict.fromkeys(columns, "")} | manifest
     made = table_files.BenchmarkTable(
-        "toy", "toy", base.every(SPACE).astype(np.int8), columns, told
+        "toy", "toy", base.every(SPACE).astype(np.int8), columns, described
     )
     fed = dict(dataset="toy", split="valid", epochs=epochs, seed=seed)
     return tabular.tabular_benchmark(

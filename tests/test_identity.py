@@ -318,9 +318,9 @@ def test_sampled_bayesian_optimisation_and_tables_of_cells(space):
     archs = archs[np.unique(base.identify(space, archs), return_index=True)[1]]
     score = np.arange(len(archs), dtype=np.float32)[:, None]
     columns = {"toy/valid/2": score}
-    told = {"source": "", "sha256": "", "columns": dict.fromkeys(columns, "")}
-    told["part"] = True
-    table = BenchmarkTable("toy", space.name, archs.astype(np.int8), columns, told)
+    manifest = {"source": "", "sha256": "", "columns": dict.fromkeys(columns, "")}
+    manifest["part"] = True
+    table = BenchmarkTable("toy", space.name, archs.astype(np.int8), columns, manifest)
     chosen = dict(dataset="toy", split="valid", epochs=2, seed="mean")
     benchmark = tabular_benchmark(space, table, **chosen)
     part = benchmark.space

@@ -102,10 +102,10 @@ def by_events(key, name, workers):
         starts |= {s: end if s == begin else None for s in range(begin, end, every)
                    if s < STEPS}  # fmt: skip
         begin = end
-    state, told, clock, flying, done = init(key_init), 0, 0.0, [], []
+    state, num_told, clock, flying, done = init(key_init), 0, 0.0, [], []
     for number in range(STEPS + workers - 1):
-        if told in starts and (told or not number):
-            end = starts.pop(told)
+        if num_told in starts and (num_told or not number):
+            end = starts.pop(num_told)
             state = search.grow(state, end + workers - 1) if end else state
             state = refresh(state)
         if number < STEPS:
@@ -121,7 +121,7 @@ def by_events(key, name, workers):
         if number >= workers - 1:
             flying.sort(key=lambda one: one[:2])
             clock, _, query, result = flying.pop(0)
-            state, told = tell(state, query, result), told + 1
+            state, num_told = tell(state, query, result), num_told + 1
             done.append((np.asarray(query.arch[0]), float(result.score[0]), clock))
     return done
 
@@ -234,8 +234,8 @@ def test_an_evaluator_that_answers_idle_slots_is_not_believed(name):
         return search.tell(state, query, result), ok & jnp.isnan(result.curve).all()
 
     def tell(state, query, result):
-        told, ok = checked(state[0], query, result)
-        return told, ok & state[1]
+        after, ok = checked(state[0], query, result)
+        return after, ok & state[1]
 
     idle = Search(
         lambda key: (search.init(key), True),

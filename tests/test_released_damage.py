@@ -90,11 +90,19 @@ def test_damaged_files_are_refused_or_sound(shared, tmp_path, folder):
             reasons.append((what, message))
     assert all(what.startswith("bit") for what in passed), passed
     assert len(passed) + len(reasons) > 195
-    told = dict(reasons)
+    message_of = dict(reasons)
     for what in ("UTF-8", "UTF-8 of cp1252", "replaced", "byte order mark"):
-        assert "re-encoded as text" in told[what] and "binary mode" in told[what]
-    assert "CR LF" in told["LF to CRLF"] and "binary mode" in told["LF to CRLF"]
-    assert "binary mode" in told["one byte less"]
-    assert "it asks for" in told["class 0"] and "admitted" in told["class 0"]
+        assert (
+            "re-encoded as text" in message_of[what]
+            and "binary mode" in message_of[what]
+        )
+    assert (
+        "CR LF" in message_of["LF to CRLF"]
+        and "binary mode" in message_of["LF to CRLF"]
+    )
+    assert "binary mode" in message_of["one byte less"]
+    assert (
+        "it asks for" in message_of["class 0"] and "admitted" in message_of["class 0"]
+    )
     if folder != "e2e_runtime_lgb":
-        assert "a list of 7" in told["2 more" if "xgb" in folder else "1 more"]
+        assert "a list of 7" in message_of["2 more" if "xgb" in folder else "1 more"]

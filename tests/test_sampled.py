@@ -201,9 +201,9 @@ def test_idle_slots_change_nothing():
     for after in (tell(state, idle, nothing), expect(state, idle)):
         jax.tree.map(np.testing.assert_array_equal, state, after)
     half = query._replace(start=query.start.at[0].set(query.epoch[0]))
-    told = tell(state, half, OBJECTIVE(jax.random.key(0), half))
-    assert told.count == state.count + 1
-    np.testing.assert_array_equal(told.arch[state.count], query.arch[1])
+    after = tell(state, half, OBJECTIVE(jax.random.key(0), half))
+    assert after.count == state.count + 1
+    np.testing.assert_array_equal(after.arch[state.count], query.arch[1])
 
 
 def test_what_is_in_flight_is_believed_and_not_asked_again():

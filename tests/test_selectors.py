@@ -220,9 +220,9 @@ def test_believers_and_liars(name, value):
             utility = np.maximum(std, 1e-9) * (u * norm.cdf(u) + norm.pdf(u))
         place = int(np.argmax(np.where(free, utility, -np.inf)))
         wanted.append(place)
-        told = {"mean": mean[place], "best": best, "worst": mean.min()}[value]
-        mean, cov = fold(mean, cov, place, told, noise)
-        free[place], target = False, max(target, told)
+        value_at = {"mean": mean[place], "best": best, "worst": mean.min()}[value]
+        mean, cov = fold(mean, cov, place, value_at, noise)
+        free[place], target = False, max(target, value_at)
     chosen = row[np.asarray(ask(name, 4)(jax.random.key(0), allowed))]
     assert list(chosen) == wanted
 

@@ -44,14 +44,14 @@ def make_table(**manifest):
         "time/letters/test/10": np.full((24, 3, 1), 1e6, np.float32),
         "seconds/letters/10": rng.uniform(50, 60, 24).astype(np.float32),
     }
-    told = {"source": "", "sha256": "", "points": {"10": POINTS}} | manifest
-    return with_columns("toy-table", ARCHS.astype(np.int8), columns, told)
+    described = {"source": "", "sha256": "", "points": {"10": POINTS}} | manifest
+    return with_columns("toy-table", ARCHS.astype(np.int8), columns, described)
 
 
 def with_columns(name, arch, columns, manifest):
-    told = manifest | {"columns": dict.fromkeys(columns, "drawn")}
+    described = manifest | {"columns": dict.fromkeys(columns, "drawn")}
     return table_files.validate_table(
-        table_files.BenchmarkTable(name, "toy", arch, columns, told)
+        table_files.BenchmarkTable(name, "toy", arch, columns, described)
     )
 
 
@@ -272,7 +272,7 @@ def test_columns_are_checked_by_their_target():
             ValueError, match=f"{what}.*wanted finite numbers .loss, na"
         ):
             table_files.validate_table(table)
-    for told, message in (
+    for targets, message in (
         ([], "as a dict"),
         (
             {"letters": {"unit": "nats"}},
@@ -286,7 +286,7 @@ def test_columns_are_checked_by_their_target():
         ({"lettres": LOSS}, "has a target of lettres, but no such dataset"),
     ):
         with pytest.raises(ValueError, match=message):
-            make_table(targets=told)
+            make_table(targets=targets)
 
 
 def test_the_truth_is_a_mean_unless_a_seed_is_named():
@@ -310,8 +310,8 @@ def test_the_truth_is_a_mean_unless_a_seed_is_named():
 def test_a_truth_of_another_target_is_refused():
     table = make_table()
     columns = table.columns | {"loss/valid/10": table.columns["letters/valid/10"]}
-    told = table.manifest | {"targets": {"loss": LOSS}}
-    table = with_columns("a", table.arch, columns, told)
+    changed = table.manifest | {"targets": {"loss": LOSS}}
+    table = with_columns("a", table.arch, columns, changed)
     with pytest.raises(ValueError, match="the truth of a is loss, of another target"):
         truth = {"dataset": "loss"}
         tabular.tabular_benchmark(SPACE, table, **FED, seed=0, curves=True, truth=truth)
@@ -340,10 +340,10 @@ def darts_table(path, num):
     arch, first = np.unique(np.array(vectors, np.int8), axis=0, return_index=True)
     accuracy = np.array([float(row["acc"]) for row in rows], np.float32)[first]
     columns = {"cifar10/valid/1": accuracy[:num]}
-    told = {"source": "SWAP", "sha256": "", "part": True}
-    told["columns"] = dict.fromkeys(columns, "short trainings")
+    manifest = {"source": "SWAP", "sha256": "", "part": True}
+    manifest["columns"] = dict.fromkeys(columns, "short trainings")
     return table_files.validate_table(
-        table_files.BenchmarkTable("swap", DARTS.name, arch[:num], columns, told)
+        table_files.BenchmarkTable("swap", DARTS.name, arch[:num], columns, manifest)
     )
 
 

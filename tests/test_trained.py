@@ -162,9 +162,9 @@ def fake(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         order.append((run, places[tuple(archs[0])]))
         values = np.full((1, recipe.epochs), 2 + run + order[-1][1] / 100, np.float32)
-        told = dict.fromkeys(trained.CURVES, values)
-        told["seconds"] = values * 0 + (clock is time.process_time)
-        return runs.Trained(None, told)
+        curves = dict.fromkeys(trained.CURVES, values)
+        curves["seconds"] = values * 0 + (clock is time.process_time)
+        return runs.Trained(None, curves)
 
     def fake(**change):
         options = dict(
@@ -186,9 +186,9 @@ def test_all_seeds_of_a_part_come_before_the_next_functions(fake):
     parts = [[(r, i) for r in range(3) for i in (a, a + 1)] for a in (0, 2, 4)]
     assert fake.order == [*itertools.chain(*parts), *((0, i) for i in (6, 7, 8))]
     assert [len(run["loss"]) for run in found.runs] == [9, 6, 6]
-    for run, told in enumerate(found.runs):
-        wanted = 2 + run + np.arange(len(told["loss"])) / 100
-        np.testing.assert_allclose(told["valid"][:, 1], wanted, 1e-6)
+    for run, curves in enumerate(found.runs):
+        wanted = 2 + run + np.arange(len(curves["loss"])) / 100
+        np.testing.assert_allclose(curves["valid"][:, 1], wanted, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,9 @@ def test_the_long_curves_that_ship_are_what_they_say():
     assert path.stat().st_size < 1e6
     known, table = trained.load(path), named.open_table("fashion-curves")
     assert known.manifest["clock"] == "CPU seconds of one core"
-    told, epochs = known.manifest["settings"], known.manifest["recipe"]["epochs"]
-    assert epochs >= 12 and told["epochs"] == epochs
-    order = trained.representatives(told["seed"])
+    settings, epochs = known.manifest["settings"], known.manifest["recipe"]["epochs"]
+    assert epochs >= 12 and settings["epochs"] == epochs
+    order = trained.representatives(settings["seed"])
     np.testing.assert_array_equal(known.archs, order[: len(known.archs)])
     # Every cell that computes one of the functions, and no other.
     classes = function_classes(keep_dead=False)

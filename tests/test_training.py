@@ -133,14 +133,14 @@ def test_a_training_that_was_killed_goes_on(tmp_path, monkeypatch, trained, data
     command = [sys.executable, "-c", KILLED, str(tmp_path / "run")]
     ended = subprocess.run(command, cwd=Path(__file__).parent, timeout=600)
     assert ended.returncode == -signal.SIGKILL
-    told = []
+    epochs = []
     arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
     options = dict(engine="sequential", folder=tmp_path / "run", save_every=2)
-    again = runs.train(*arguments, **options, report=lambda n, _: told.append(n))
-    assert told == [2, 3]  # the third epoch was not saved
+    again = runs.train(*arguments, **options, report=lambda n, _: epochs.append(n))
+    assert epochs == [2, 3]  # the third epoch was not saved
     same(again, trained["sequential"])
-    whole = runs.train(*arguments, **options, report=lambda n, _: told.append(n))
-    assert told == [2, 3]
+    whole = runs.train(*arguments, **options, report=lambda n, _: epochs.append(n))
+    assert epochs == [2, 3]
     same(again, whole)
     with pytest.raises(ValueError, match="a training with another key"):
         runs.train(jax.random.key(1), *arguments[1:], **options)

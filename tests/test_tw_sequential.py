@@ -174,15 +174,15 @@ def test_the_reported_split_is_the_one_that_was_asked_for(tmp_path):
         out=str(tmp_path),
     )  # fmt: skip
     row = tw_sequential.main(config)["random/row"]
-    fed, told = (
+    validated, tested = (
         np.nanmean(table.columns[f"fashion-mnist/{split}/4"], 1, np.float64)
         for split in ("valid", "test")
     )
-    best = row[np.arange(3), fed[row].argmax(1)]
-    assert (best != row[np.arange(3), told[row].argmax(1)]).any()
+    best = row[np.arange(3), validated[row].argmax(1)]
+    assert (best != row[np.arange(3), tested[row].argmax(1)]).any()
     with open(tmp_path / "table.csv") as file:
         found = float(next(csv.DictReader(file))["reported_mean"])
-    assert found == pytest.approx(100 - told[best].mean(), abs=1e-4)
+    assert found == pytest.approx(100 - tested[best].mean(), abs=1e-4)
 
 
 def test_a_comparison_is_made_longer_and_shorter_again(tmp_path):

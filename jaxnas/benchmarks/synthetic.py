@@ -161,12 +161,12 @@ def _evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> R
         return _learning_curve(space, objective, arch, more)
 
     curve = jax.vmap(one)(query.arch, seed_of(query))
-    known = asked(query) & jax.vmap(functools.partial(_is_known, space))(query.arch)
+    in_space = asked(query) & jax.vmap(functools.partial(_is_known, space))(query.arch)
     reached = objective.epochs <= query.epoch[:, None]
-    curve = jnp.where(reached & known[:, None], curve, jnp.nan)
+    curve = jnp.where(reached & in_space[:, None], curve, jnp.nan)
     last = jnp.minimum(query.epoch, objective.epochs[-1])
     score = jnp.take_along_axis(curve, jnp.maximum(last - 1, 0)[:, None], 1)[:, 0]
-    cost = jnp.where(known, jnp.clip(last - query.start, 0), 0).astype(score.dtype)
+    cost = jnp.where(in_space, jnp.clip(last - query.start, 0), 0).astype(score.dtype)
     return Result(score, curve, cost)
 
 

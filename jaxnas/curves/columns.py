@@ -56,10 +56,10 @@ def find_columns(
     zeros = numeric & (forest.missing == ZEROS)
     keys = np.stack([forest.category, forest.feature, side, zeros], 1)[inner]
     # Numeric nodes have category -1, so that they come first.
-    rows, place = np.unique(keys, axis=0, return_inverse=True)
+    rows, index = np.unique(keys, axis=0, return_inverse=True)
     # As small as possible: one input is limited by the memory that it reads.
     column = np.full(len(inner), len(rows), np.min_scalar_type(len(rows)))
-    column[inner] = place.reshape(-1)
+    column[inner] = index.reshape(-1)
     plain = rows[:, 0] < 0
     fill = np.array([0, np.inf, -np.inf], dtype)  # by side: 0, 1, -1
     used = (
@@ -83,9 +83,9 @@ def make_columns(columns: Columns, x: Array, strict: bool) -> Array:
 
     Returns: (c + s + 1, n), without NaN.
     """
-    some = x[:, columns.feature]
-    missing = jnp.isnan(some) | (columns.zero & (jnp.abs(some) <= _ZERO))
-    parts = [jnp.where(missing, columns.fill, some).T]
+    values = x[:, columns.feature]
+    missing = jnp.isnan(values) | (columns.zero & (jnp.abs(values) <= _ZERO))
+    parts = [jnp.where(missing, columns.fill, values).T]
     if columns.words.size:
         parts.append(_sides(columns, x[:, columns.set_feature], strict).T)
     return jnp.concatenate([*parts, jnp.zeros((1, len(x)), x.dtype)])
@@ -103,9 +103,9 @@ def _sides(columns: Columns, x: Array, outside: bool) -> Array:
     num, width = columns.words.shape
     category = jnp.trunc(x)
     # LightGBM takes -0.5 for category 0, XGBoost for none.
-    known = ((x if outside else category) >= 0) & (category < width * WORD)
-    index = jnp.where(known, category, 0).astype(jnp.int32)
+    in_range = ((x if outside else category) >= 0) & (category < width * WORD)
+    index = jnp.where(in_range, category, 0).astype(jnp.int32)
     word = columns.words[jnp.arange(num), index // WORD]
-    inside = known & ((word >> (index % WORD).astype(jnp.uint32)) & 1 > 0)
+    inside = in_range & ((word >> (index % WORD).astype(jnp.uint32)) & 1 > 0)
     side = jnp.where(inside != outside, -1, 1).astype(x.dtype)
     return jnp.where(jnp.isnan(x), columns.set_fill, side)

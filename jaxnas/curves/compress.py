@@ -128,8 +128,8 @@ def _each_member(
     def compress(keys: Array, curves: np.ndarray, rows: np.ndarray) -> tuple:
         del keys
         num, epochs = rows.shape[1], curves.shape[1]
-        wanted = min(num_components, epochs) if shorter else num_components
-        if min(num, epochs) < wanted:
+        size = min(num_components, epochs) if shorter else num_components
+        if min(num, epochs) < size:
             raise ValueError(
                 f"{num_components} components need as many curves and epochs, found "
                 f"{num} curves of {epochs} epochs"

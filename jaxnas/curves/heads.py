@@ -51,12 +51,12 @@ def pack(forests: Sequence[Forest]) -> Ensemble:
     if not whole.masked:
         arrays |= _nodes(whole, num, size)
     repeat = lambda x: np.broadcast_to(x, (num, *x.shape))  # noqa: E731
-    found = jax.tree.map(repeat, whole)
+    ensemble = jax.tree.map(repeat, whole)
     arrays["base"] = np.array([f.base for f in forests], whole.base.dtype)
     # Trees that are evaluated by masks need no depth, which would be compiled anew.
     depth = 0 if whole.masked else whole.depth
-    found = replace(found, **arrays, depth=depth, strict=first.strict)
-    return jax.tree.map(jnp.asarray, found)
+    ensemble = replace(ensemble, **arrays, depth=depth, strict=first.strict)
+    return jax.tree.map(jnp.asarray, ensemble)
 
 
 def _nodes(whole: Ensemble, num: int, size: int) -> dict[str, np.ndarray]:

@@ -107,19 +107,19 @@ def _check_sizes(listed: str, text: str, cuts: list[int], name: str) -> None:
 
     Raises: `ValueError` that names the first tree that differs.
     """
-    sizes = lightgbm_trees.parse(listed, int, f"{name}: header: tree_sizes")
-    found = np.diff(cuts)
+    stated = lightgbm_trees.parse(listed, int, f"{name}: header: tree_sizes")
+    actual = np.diff(cuts)
     if not text.isascii():
-        found = [len(text[a:b].encode()) for a, b in zip(cuts, cuts[1:], strict=False)]
-    if len(sizes) != len(found):
+        actual = [len(text[a:b].encode()) for a, b in zip(cuts, cuts[1:], strict=False)]
+    if len(stated) != len(actual):
         raise ValueError(
-            f"{name}: {len(found)} trees, where tree_sizes has {len(sizes)}"
+            f"{name}: {len(actual)} trees, where tree_sizes has {len(stated)}"
         )
-    wrong = np.flatnonzero(sizes != np.asarray(found))
+    wrong = np.flatnonzero(stated != np.asarray(actual))
     if len(wrong):
         i = wrong[0]
         raise ValueError(
-            f"{name}: tree {i} has {found[i]} bytes, where tree_sizes says {sizes[i]}"
+            f"{name}: tree {i} has {actual[i]} bytes, where tree_sizes says {stated[i]}"
         )
 
 

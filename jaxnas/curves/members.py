@@ -28,8 +28,8 @@ class Mean(NamedTuple):
 def regress(regressor: Any, features: Array) -> Array:
     """The standardised components (n, k) that a regressor predicts from features (n, d)."""
     if isinstance(regressor, Mean):
-        found = [regress(part, features) for part in regressor.parts]
-        return jnp.tensordot(regressor.weight, jnp.stack(found), 1)
+        predictions = [regress(part, features) for part in regressor.parts]
+        return jnp.tensordot(regressor.weight, jnp.stack(predictions), 1)
     if isinstance(regressor, regress_boosting.Chain | regress_boosting.Heads):
         return regress_boosting.predict(regressor, features)
     from jaxnas.curves import regress_mlp  # networks alone need flax

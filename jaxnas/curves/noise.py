@@ -139,8 +139,8 @@ def window_std(
         rows, x = np.arange(len(log))[None], np.concatenate([features, z], 1)
         (compression,) = compress.centred_svd(size)(key[None], log, rows)
         target = np.asarray(compress.encode(compression, jnp.asarray(log)))
-        (found,) = model(key[None], FitTask(x, [target], rows, [np.ones(size)]))
-        noise = WindowNoise(compression, found, jnp.ones(log.shape[1]))
+        (fitted,) = model(key[None], FitTask(x, [target], rows, [np.ones(size)]))
+        noise = WindowNoise(compression, fitted, jnp.ones(log.shape[1]))
         predicted = np.asarray(
             _window_std(noise, jnp.asarray(features), jnp.asarray(z))
         )
@@ -165,8 +165,8 @@ def _least(residuals: np.ndarray) -> float:
 
 def _window_std(noise: WindowNoise, features: Array, z: Array) -> Array:
     """The standard deviation (n, E) for features (n, d) and components (n, k)."""
-    found = members.regress(noise.regressor, jnp.concatenate([features, z], 1))
-    return noise.scale * jnp.exp(compress.decode(noise.compression, found))
+    encoded = members.regress(noise.regressor, jnp.concatenate([features, z], 1))
+    return noise.scale * jnp.exp(compress.decode(noise.compression, encoded))
 
 
 def draw(noise: Any, keys: Array, features: Array, z: Array) -> Array:

@@ -148,14 +148,14 @@ def _each_component(one: _One, chain: bool) -> Regress:
         for key, target, mine in zip(keys, targets, rows, strict=True):
             x, z = np.asarray(features)[mine], np.asarray(target, float)[mine]
             seeds = np.asarray(jax.random.randint(key, z.shape[1:], 0, 2**31 - 1))
-            found = [
+            models = [
                 one(
                     int(seed), np.concatenate([x, z[:, :j]], 1) if chain else x, z[:, j]
                 )
                 for j, seed in enumerate(seeds)
             ]
-            packed = Chain(tuple(map(packing.pack, found))) if chain else None
-            members.append(packed or Heads(heads.pack(found)))
+            packed = Chain(tuple(map(packing.pack, models))) if chain else None
+            members.append(packed or Heads(heads.pack(models)))
         return tuple(members)
 
     return fit

@@ -160,8 +160,8 @@ def _train(
     weight = weight / weight.mean()
 
     def loss(params: Any, at: Array) -> Array:
-        found: Any = network.apply(params, x[at])
-        error = found - z[at]
+        prediction: Any = network.apply(params, x[at])
+        error = prediction - z[at]
         return (weight * error**2).mean()
 
     def step(carry: tuple, at: Array) -> tuple[tuple, None]:
@@ -197,5 +197,5 @@ def predict(regressor: Mlp, features: Array) -> Array:
     """The standardised components (n, k) for features (n, d)."""
     network = Perceptron(regressor.hidden, regressor.num_layers, regressor.num_outputs)
     x = (features - regressor.mean) / regressor.scale
-    found: Any = network.apply(regressor.params, x)
-    return found
+    z: Any = network.apply(regressor.params, x)
+    return z

@@ -102,9 +102,9 @@ def covariance_root(covariance: np.ndarray) -> np.ndarray:
 
 def member_components(params: ImportedSurrogate, x: Array) -> Array:
     """The coefficients u (m, n, k) of each member for features `x` (n, d)."""
-    found = jnp.stack([trees.predict_chain(chain, x) for chain in params.chains])
-    found = found.astype(params.scale.dtype)  # XGBoost is in float32
-    return found * params.scale[:, None] + params.mean[:, None]
+    scaled = jnp.stack([trees.predict_chain(chain, x) for chain in params.chains])
+    scaled = scaled.astype(params.scale.dtype)  # XGBoost is in float32
+    return scaled * params.scale[:, None] + params.mean[:, None]
 
 
 def components(params: ImportedSurrogate, x: Array) -> Array:

@@ -48,12 +48,12 @@ def seed_reference(
         raise ValueError(
             f"others must be below {num}, the number of seeds: one of them is the truth"
         )
-    found = []
+    scores = []
     for truth in range(num):
         table = [(truth + 1 + i) % num for i in range(others)]
         mean = curves[:, table].mean(1)
-        found.append(accuracy.curve_scores(curves[:, truth], mean, metrics))
-    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+        scores.append(accuracy.curve_scores(curves[:, truth], mean, metrics))
+    return {name: float(np.mean([f[name] for f in scores])) for name in scores[0]}
 
 
 def gaussian_kl(true: ArrayLike, drawn: ArrayLike, floor: float = 0.0) -> np.ndarray:

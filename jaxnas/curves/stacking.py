@@ -68,26 +68,26 @@ def _combined(
     weight = np.full(len(parts), 1 / len(parts))
     if len(out):
         x = jnp.asarray(features[out])
-        found = [np.asarray(members.regress(part, x), float) for part in parts]
-        weight = weights(np.stack(found), np.asarray(target)[out], importance)
+        predictions = [np.asarray(members.regress(part, x), float) for part in parts]
+        weight = weights(np.stack(predictions), np.asarray(target)[out], importance)
     kept = np.flatnonzero(weight)
     return members.Mean(tuple(parts[i] for i in kept), jnp.asarray(weight[kept], float))
 
 
 def weights(
-    found: np.ndarray, target: np.ndarray, importance: np.ndarray
+    predictions: np.ndarray, target: np.ndarray, importance: np.ndarray
 ) -> np.ndarray:
     """Weights (p,) of p predictions, by least squares without negative weights.
 
     Args:
-      found: (p, m, k) predictions.
+      predictions: (p, m, k), of p regressors.
       target: (m, k) what they should be.
       importance: (k,) of each component in the squared error.
 
     Returns: weights that add up to 1; 0 for parts that would have little.
     """
-    size = len(found)
-    a = (found * importance).reshape(size, -1).T
+    size = len(predictions)
+    a = (predictions * importance).reshape(size, -1).T
     # A heavy row holds the sum near 1, so that what is left out shrinks nothing.
     heavy = 1e3 * np.abs(a).max(initial=1.0)
     a = np.concatenate([a, np.full((1, size), heavy)])

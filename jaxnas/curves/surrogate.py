@@ -89,23 +89,23 @@ def predict(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     Returns: (n, E), within the valid range.
     Raises: `ValueError` for features of another shape.
     """
-    found = _member_components(surrogate, _checked(surrogate, features))
-    return _clipped(surrogate, _mean_curve(surrogate, found))
+    encoded = _member_components(surrogate, _checked(surrogate, features))
+    return _clipped(surrogate, _mean_curve(surrogate, encoded))
 
 
 def member_curves(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     """The curves (m, n, E) of m members for features (n, d), not clipped."""
-    found = _member_components(surrogate, _checked(surrogate, features))
-    pairs = zip(surrogate.members, found, strict=True)
+    encoded = _member_components(surrogate, _checked(surrogate, features))
+    pairs = zip(surrogate.members, encoded, strict=True)
     return jnp.stack([decode(member.compression, z) for member, z in pairs])
 
 
 def _checked(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     """The features; `ValueError` unless they are (n, d)."""
-    features, wanted = jnp.asarray(features), num_features(surrogate)
-    if features.ndim != 2 or features.shape[1] != wanted:
+    features, width = jnp.asarray(features), num_features(surrogate)
+    if features.ndim != 2 or features.shape[1] != width:
         raise ValueError(
-            f"features must be (n, {wanted}), {surrogate.info.features} of architectures "
+            f"features must be (n, {width}), {surrogate.info.features} of architectures "
             f"of {surrogate.info.space}; found {features.shape}"
         )
     return features
@@ -115,10 +115,10 @@ def _member_components(surrogate: Surrogate, features: Array) -> list[Array]:
     return [regress(member.regressor, features) for member in surrogate.members]
 
 
-def _mean_curve(surrogate: Surrogate, found: list[Array]) -> Array:
+def _mean_curve(surrogate: Surrogate, encoded: list[Array]) -> Array:
     """The mean (n, E) of the members' curves, given their components, each (n, k)."""
-    pairs = zip(surrogate.members, found, strict=True)
-    return sum(decode(m.compression, z) for m, z in pairs) / len(found)  # type: ignore
+    pairs = zip(surrogate.members, encoded, strict=True)
+    return sum(decode(m.compression, z) for m, z in pairs) / len(encoded)  # type: ignore
 
 
 def _clipped(surrogate: Surrogate, curves: Array) -> Array:
@@ -135,8 +135,8 @@ def components(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     Returns: (m, n, k), of each member, on the scale of its compression. Signs differ
       between members, so that their mean says something only if all share a compression.
     """
-    found = _member_components(surrogate, _checked(surrogate, features))
-    pairs = zip(surrogate.members, found, strict=True)
+    encoded = _member_components(surrogate, _checked(surrogate, features))
+    pairs = zip(surrogate.members, encoded, strict=True)
     return jnp.stack([compress.unscale(m.compression, z) for m, z in pairs])
 
 
@@ -173,9 +173,9 @@ def sample_with(
             "the surrogate has no noise model: only means can be predicted"
         )
     features = _checked(surrogate, features)
-    found = _member_components(surrogate, features)
-    draws = noise.draw(surrogate.noise, keys, features, found[0])
-    return _clipped(surrogate, _mean_curve(surrogate, found) + draws)
+    encoded = _member_components(surrogate, features)
+    draws = noise.draw(surrogate.noise, keys, features, encoded[0])
+    return _clipped(surrogate, _mean_curve(surrogate, encoded) + draws)
 
 
 def runtime(

@@ -114,14 +114,14 @@ def read(path: str | os.PathLike) -> Saved:
                 f"{path}: the SHA-256 of {name} differs: the file is damaged"
             )
     try:
-        found = _rebuilt(manifest.get("tree"), arrays)
-        _check(found)
+        surrogate = _rebuilt(manifest.get("tree"), arrays)
+        _check(surrogate)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path}: not a sound {_KIND}: {error!r}") from error
     except ValueError as error:
         raise ValueError(f"{path}: not a sound {_KIND}: {error}") from error
     extra = {k.removeprefix(_EXTRA): x for k, x in arrays.items() if k[:6] == _EXTRA}
-    return Saved(found, extra, manifest.get("notes") or {})
+    return Saved(surrogate, extra, manifest.get("notes") or {})
 
 
 def _digest(array: np.ndarray) -> str:
@@ -191,31 +191,33 @@ def _types() -> dict[str, type]:
     return {**_TYPES, "Mlp": regress_mlp.Mlp, "Vae": vae.Vae, "Sizes": vae.Sizes}
 
 
-def _check(found: Any) -> None:
+def _check(surrogate: Any) -> None:
     """Checks shapes, without computing anything, and the indices of trees.
 
     Raises: `ValueError` or `TypeError` for what cannot be evaluated.
     """
-    if not isinstance(found, Surrogate) or not found.members:
+    if not isinstance(surrogate, Surrogate) or not surrogate.members:
         raise ValueError("its tree is not a surrogate with a member")
     is_trees = lambda x: isinstance(x, packing.Ensemble)  # noqa: E731
-    for leaf in jax.tree.leaves(found, is_leaf=is_trees):
+    for leaf in jax.tree.leaves(surrogate, is_leaf=is_trees):
         if is_trees(leaf):
             _check_trees(leaf)
         elif not np.isfinite(np.asarray(leaf)).all():
             raise ValueError("it has a number that is not finite")
-    features = jax.ShapeDtypeStruct((2, surrogates.num_features(found)), jnp.float32)
-    curves = jax.eval_shape(surrogates.predict, found, features)
-    length = len(surrogates.epoch_numbers(found))
+    features = jax.ShapeDtypeStruct(
+        (2, surrogates.num_features(surrogate)), jnp.float32
+    )
+    curves = jax.eval_shape(surrogates.predict, surrogate, features)
+    length = len(surrogates.epoch_numbers(surrogate))
     if curves.shape != (2, length):
         raise ValueError(
             f"its curves have {curves.shape[1:]} values for {length} epochs"
         )
-    if found.noise is not None:
+    if surrogate.noise is not None:
         key = jax.eval_shape(jax.random.key, 0)
-        jax.eval_shape(surrogates.sample, found, key, features)
-    if found.time is not None:
-        jax.eval_shape(lambda s, x: surrogates.runtime(s, x, 1), found, features)
+        jax.eval_shape(surrogates.sample, surrogate, key, features)
+    if surrogate.time is not None:
+        jax.eval_shape(lambda s, x: surrogates.runtime(s, x, 1), surrogate, features)
 
 
 def _check_trees(ensemble: packing.Ensemble) -> None:

@@ -82,11 +82,11 @@ def leaf_indices(ensemble: Ensemble, x: Array | np.ndarray) -> Array:
 
 def _check(ensemble: Ensemble, x: Array, earlier: int) -> None:
     """Raises `ValueError` unless an ensemble takes `x` and `earlier` predictions."""
-    wanted = ensemble.num_features - earlier
-    if x.ndim != 2 or x.shape[1] != wanted:
+    width = ensemble.num_features - earlier
+    if x.ndim != 2 or x.shape[1] != width:
         after = f" and {earlier} predictions" if earlier else ""
         raise ValueError(
-            f"x must be (n, {wanted}), as the model has {ensemble.num_features} "
+            f"x must be (n, {width}), as the model has {ensemble.num_features} "
             f"features{after}; found {x.shape}"
         )
 
@@ -112,12 +112,12 @@ def _rows_together(function: Callable[..., Array]) -> Callable[..., Array]:
 
 @_rows_together
 def _predict_chain(chain: tuple[Ensemble, ...], x: Array) -> Array:
-    found: list[Array] = []
+    predictions: list[Array] = []
     for ensemble in chain:
         dtype = ensemble.value.dtype
-        row = jnp.concatenate([x.astype(dtype), *(z[:, None] for z in found)], 1)
-        found.append(_predict(ensemble, row))
-    return jnp.stack(found, 1)
+        row = jnp.concatenate([x.astype(dtype), *(z[:, None] for z in predictions)], 1)
+        predictions.append(_predict(ensemble, row))
+    return jnp.stack(predictions, 1)
 
 
 @_rows_together
@@ -147,7 +147,7 @@ def _in_blocks(
     size = -(-len(x) // (blocks * _LANES)) * _LANES
     padded = jnp.pad(x, ((0, blocks * size - len(x)), (0, 0)))
     out = jax.lax.map(
-        lambda some: function(make_columns(ensemble.columns, some, ensemble.strict)),
+        lambda block: function(make_columns(ensemble.columns, block, ensemble.strict)),
         padded.reshape(blocks, size, x.shape[1]),
     )
     return out.reshape(blocks * size, *out.shape[2:])[: len(x)]
@@ -194,11 +194,11 @@ def _leaf_by_masks(
     ) * width
 
     def clear(i: Array, left: tuple[Array, ...]) -> tuple[Array, ...]:
-        place = column[i].astype(jnp.int32)
+        row = column[i].astype(jnp.int32)
         if one_tree:
-            x = jax.lax.dynamic_index_in_dim(columns, place, 0, keepdims=False)
+            x = jax.lax.dynamic_index_in_dim(columns, row, 0, keepdims=False)
         else:
-            x = columns.at[place].get(mode="promise_in_bounds")
+            x = columns.at[row].get(mode="promise_in_bounds")
         right = _goes_right(strict, x, threshold[i])
         return tuple(w & jnp.where(right, mask[i, k], FULL) for k, w in enumerate(left))
 
@@ -210,12 +210,12 @@ def _leaf_by_masks(
 
 def _lowest_bit(words: Sequence[Array]) -> Array:
     """The index (b,) int32 of the lowest bit that is set in words (b,) uint32."""
-    place = jnp.full(words[0].shape, (len(words) - 1) * WORD, jnp.uint32)
+    first_bit = jnp.full(words[0].shape, (len(words) - 1) * WORD, jnp.uint32)
     word = words[-1]
     for k in reversed(range(len(words) - 1)):
-        place = jnp.where(words[k] > 0, jnp.uint32(k * WORD), place)
+        first_bit = jnp.where(words[k] > 0, jnp.uint32(k * WORD), first_bit)
         word = jnp.where(words[k] > 0, words[k], word)
-    return (place + jax.lax.population_count(~word & (word - 1))).astype(jnp.int32)
+    return (first_bit + jax.lax.population_count(~word & (word - 1))).astype(jnp.int32)
 
 
 def _leaf_in_tree(ensemble: Ensemble, columns: Array, tree: Array) -> Array:

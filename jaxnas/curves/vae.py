@@ -236,10 +236,10 @@ def _train(
     carry = (params, stats, optimizer.init(params))
     draws = jax.random.split(keys[3], steps)
     (params, stats, _), _ = jax.lax.scan(step, carry, (draws, order))
-    found = {"params": params[0], **stats}
-    z = encoder.apply(found, x[rows], False)[0]
+    encoding = {"params": params[0], **stats}
+    z = encoder.apply(encoding, x[rows], False)[0]
     # A component that the training has switched off stays near 0.
-    return found, {"params": params[1]}, z.mean(0), jnp.maximum(z.std(0), 1e-6)
+    return encoding, {"params": params[1]}, z.mean(0), jnp.maximum(z.std(0), 1e-6)
 
 
 def encode(compression: Vae, curves: Array) -> Array:

@@ -150,23 +150,23 @@ def _array(
     """
     value = _get(record, key, (list, np.ndarray), name)
     try:
-        found = np.asarray(value)
-        if not len(found):
-            found = found.astype(dtype)
+        array = np.asarray(value)
+        if not len(array):
+            array = array.astype(dtype)
         # Texts, nested lists and numbers that are not whole do not pass.
-        same = found.ndim == 1 and np.can_cast(
-            found.dtype, np.float64 if dtype is np.float32 else np.int64, "same_kind"
+        same = array.ndim == 1 and np.can_cast(
+            array.dtype, np.float64 if dtype is np.float32 else np.int64, "same_kind"
         )
     except (ValueError, OverflowError):
-        same, found = False, np.zeros(0)
+        same, array = False, np.zeros(0)
     if not same:
         raise ValueError(f"{name}: {key} is not an array of numbers")
-    if size is not None and len(found) != size:
+    if size is not None and len(array) != size:
         raise ValueError(
-            f"{name}: {key} has {len(found)} numbers, where {size} were wanted"
+            f"{name}: {key} has {len(array)} numbers, where {size} were wanted"
         )
     with np.errstate(over="ignore"):
-        return found.astype(dtype)
+        return array.astype(dtype)
 
 
 def _forest(
@@ -187,16 +187,20 @@ def _forest(
     model = _get(booster, "model", dict, name)
     trees = _get(model, "trees", list, name)
     param = _get(model, "gbtree_model_param", dict, name)
-    wanted = _number(param, "num_trees", name, "")
-    if not len(trees) == wanted > 0:
-        raise ValueError(f"{name}: {len(trees)} trees, where num_trees says {wanted}")
-    if _array(model, "tree_info", name, wanted, np.int64).any():
+    num_trees = _number(param, "num_trees", name, "")
+    if not len(trees) == num_trees > 0:
+        raise ValueError(
+            f"{name}: {len(trees)} trees, where num_trees says {num_trees}"
+        )
+    if _array(model, "tree_info", name, num_trees, np.int64).any():
         raise ValueError(f"{name}: trees of several outputs: only one is supported")
     encoded = _get({"cats": {}} | model, "cats", dict, name).get("enc", ())
     if not hasattr(encoded, "__len__") or len(encoded):
         raise ValueError(f"{name}: categories that are encoded within the model")
-    if weight is not None and len(weight) != wanted:
-        raise ValueError(f"{name}: weight_drop has {len(weight)} numbers, not {wanted}")
+    if weight is not None and len(weight) != num_trees:
+        raise ValueError(
+            f"{name}: weight_drop has {len(weight)} numbers, not {num_trees}"
+        )
     learned = _get(learner, "learner_model_param", dict, name)
     nodes = [_nodes(tree, f"{name}: tree {i}") for i, tree in enumerate(trees)]
     sizes = np.array([len(node["left"]) for node in nodes])

@@ -173,8 +173,8 @@ def asynchronous(
         done = _first_to_finish(time, number, i)
         query_done, result_done = jax.tree.map(lambda x: x[done][None], (query, result))
         state = search.tell(state, query_done, result_done)
-        told = jnp.maximum(i - (workers - 1), 0)
-        trace = _write(trace, told, query_done, result_done, time[done][None])
+        row = jnp.maximum(i - (workers - 1), 0)
+        trace = _write(trace, row, query_done, result_done, time[done][None])
         flight = Flight(query, result, time, number, done.astype(jnp.int32))
         return state, (account, trace, flight)
 

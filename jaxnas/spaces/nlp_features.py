@@ -32,19 +32,19 @@ def adjacency(arch: Array) -> Array:
 
     Returns: (M + 1, M + 1) bool.
     """
-    rows, _, place = _places(arch)
+    rows, _, node = _places(arch)
     num = rows.shape[0] + FIRST + 1
     # Index 0 is no input: it has a row of its own, which is dropped.
-    sources = jnp.concatenate([jnp.arange(FIRST + 1), place + 1])[rows[:, 1:-1]]
-    matrix = jnp.zeros((num + 1, num), bool).at[sources, place[:, None]].set(True)
+    sources = jnp.concatenate([jnp.arange(FIRST + 1), node + 1])[rows[:, 1:-1]]
+    matrix = jnp.zeros((num + 1, num), bool).at[sources, node[:, None]].set(True)
     return matrix[1:]
 
 
 def _operations(arch: Array) -> Array:
     """The operation (M + 1,) at each place, 0 for inputs and where no node is."""
-    rows, is_node, place = _places(arch)
+    rows, is_node, node = _places(arch)
     num = rows.shape[0] + FIRST + 1
-    return jnp.zeros(num, jnp.int32).at[place].max(jnp.where(is_node, rows[:, 0], 0))
+    return jnp.zeros(num, jnp.int32).at[node].max(jnp.where(is_node, rows[:, 0], 0))
 
 
 def surrogate_vector(arch: Array, accuracies: Array | None = None) -> Array:
@@ -82,9 +82,9 @@ def one_hot(arch: Array) -> Array:
 
     Returns: ((M + 1)^2 + 9 (M + 1),) float32: 286 for M = 12.
     """
-    rows, _, place = _places(arch)
+    rows, _, node = _places(arch)
     operations = _operations(arch)
-    flags = jnp.zeros(operations.shape, bool).at[place].max(rows[:, -1] > 0)
+    flags = jnp.zeros(operations.shape, bool).at[node].max(rows[:, -1] > 0)
     hot = jax.nn.one_hot(operations, len(OPERATIONS))
     coded = jnp.concatenate([hot, flags[:, None]], 1).reshape(-1)
     return jnp.concatenate([adjacency(arch).reshape(-1), coded]).astype(jnp.float32)

@@ -67,9 +67,9 @@ def _check_node(number: int, node: Node, num_hidden: int) -> None:
     name = OPERATIONS[node.operation]
     fewest, most = FEWEST[node.operation], MOST[node.operation]
     if not fewest <= len(node.inputs) <= most:
-        wanted = f"{fewest} or {most}" if fewest < most else f"{most}"
+        allowed = f"{fewest} or {most}" if fewest < most else f"{most}"
         raise ValueError(
-            f"{node.name} ({name}) has {len(node.inputs)} inputs: wanted {wanted}"
+            f"{node.name} ({name}) has {len(node.inputs)} inputs: wanted {allowed}"
         )
     if len(set(node.inputs)) < len(node.inputs):
         raise ValueError(f"{node.name} ({name}) takes an input twice")

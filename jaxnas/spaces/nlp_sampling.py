@@ -75,7 +75,7 @@ def raw_graph(key: Array) -> tuple[Array, Array]:
 def _needed(adj: Array, outputs: Array) -> Array:
     """The nodes (10,) bool that outputs (2,) depend on, themselves included."""
     needed = jnp.zeros(NUM_RAW, bool).at[outputs].set(True)
-    grow = lambda _, known: known | (adj[_BASE:] & known).any(1)  # noqa: E731
+    grow = lambda _, reached: reached | (adj[_BASE:] & reached).any(1)  # noqa: E731
     return jax.lax.fori_loop(0, NUM_RAW, grow, needed)
 
 
@@ -86,16 +86,16 @@ def _order(adj: Array, needed: Array, outputs: Array) -> Array:
     defined then moves to the end, again and again. So nodes come by the number of moves,
     then as they were.
     """
-    place = jnp.arange(NUM_RAW).at[outputs].set(NUM_RAW + jnp.arange(2))
+    rank = jnp.arange(NUM_RAW).at[outputs].set(NUM_RAW + jnp.arange(2))
 
     def count(i: Array, moves: Array) -> Array:
-        behind = moves + (place > place[i])
+        behind = moves + (rank > rank[i])
         return moves.at[i].set(jnp.max(jnp.where(adj[_BASE:, i], behind, 0)))
 
     moves = jnp.zeros(NUM_RAW, jnp.int32)
     moves = jax.lax.fori_loop(0, NUM_RAW, count, moves)
     last = 4 * NUM_RAW**2
-    return jnp.argsort(jnp.where(needed, 2 * NUM_RAW * moves + place, last + place))
+    return jnp.argsort(jnp.where(needed, 2 * NUM_RAW * moves + rank, last + rank))
 
 
 def finish(

@@ -52,10 +52,10 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
         what = "not a folder" if folder.exists() else "no such folder"
         raise ValueError(f"{what}: {folder}")
     with named_errors(folder):
-        found = sorted(path for path in folder.rglob(pattern) if path.is_file())
-    if not found:
+        paths = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    if not paths:
         raise ValueError(f"{folder}: no file {pattern} in it or in its folders")
-    return found
+    return paths
 
 
 def json_object(path: Path, folder: Path, hashed: Any) -> dict[str, Any]:

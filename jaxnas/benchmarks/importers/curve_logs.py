@@ -113,8 +113,8 @@ def read_nlp(path: str | os.PathLike) -> CurveLogs:
 
     content, digest = files.pickled_dict(path, None)
     with named_errors(path):
-        found = _logs("nlp", "100 - nats", trainings(content), digest)
-        return found._replace(skipped=skipped)
+        logs = _logs("nlp", "100 - nats", trainings(content), digest)
+        return logs._replace(skipped=skipped)
 
 
 def read_nb301(folder: str | os.PathLike) -> CurveLogs:
@@ -146,8 +146,8 @@ def read_nb301(folder: str | os.PathLike) -> CurveLogs:
                 seconds = float(content.get("runtime", np.nan))
                 yield _Training(arch, curve, _none(), stratum, seconds)
 
-    found = _logs("darts", "percent", trainings(), "")
-    return found._replace(sha256=hashed.hexdigest())
+    logs = _logs("darts", "percent", trainings(), "")
+    return logs._replace(sha256=hashed.hexdigest())
 
 
 def read_nb111(folder: str | os.PathLike, cells: HashedCells) -> CurveLogs:
@@ -181,8 +181,8 @@ def read_nb111(folder: str | os.PathLike, cells: HashedCells) -> CurveLogs:
                 further = np.array([cells.accuracy[b][row] for b in budgets])
                 yield _Training(cells.arch[row], curve, further, "", np.nan)
 
-    found = _logs("nasbench101", "fraction", trainings(), "")
-    return found._replace(sha256=hashed.hexdigest())
+    logs = _logs("nasbench101", "fraction", trainings(), "")
+    return logs._replace(sha256=hashed.hexdigest())
 
 
 def _none() -> np.ndarray:
@@ -215,11 +215,11 @@ def _logs(
       trainings: at least one.
       digest: SHA-256 of the file.
     """
-    found = list(trainings)
-    if not found:
+    stacked = list(trainings)
+    if not stacked:
         raise ValueError("no training is left")
     arch, curves, further = (
-        np.stack([getattr(t, name) for t in found])
+        np.stack([getattr(t, name) for t in stacked])
         for name in ("arch", "curve", "further")
     )
     return CurveLogs(
@@ -228,8 +228,8 @@ def _logs(
         curves=curves,
         unit=unit,
         further=further,
-        stratum=np.array([t.stratum for t in found]),
-        seconds=np.array([t.seconds for t in found], np.float64),
+        stratum=np.array([t.stratum for t in stacked]),
+        seconds=np.array([t.seconds for t in stacked], np.float64),
         skipped={},
         sha256=digest,
     )

@@ -241,9 +241,9 @@ def _seconds(columns: dict[str, np.ndarray], keys: list[Key]) -> dict[str, np.nd
         ]
         trained = f"time/{dataset}/train/{epochs}" in columns
         total = np.sum(times, 0) if trained else np.full((1, 1), np.nan)
-        known = ~np.isnan(total)
-        if known.any(1).all():
-            mean = np.sum(total, 1, where=known) / known.sum(1)
+        measured = ~np.isnan(total)
+        if measured.any(1).all():
+            mean = np.sum(total, 1, where=measured) / measured.sum(1)
             seconds[f"seconds/{dataset}/{epochs}"] = mean.astype(np.float32)
     return seconds
 

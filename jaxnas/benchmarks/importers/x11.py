@@ -98,15 +98,15 @@ def read(folder: str | os.PathLike) -> Released:
         )
     sources: dict[str, str] = {}
     if model in _CURVES:
-        found = _read_curves(paths, model, config, sources)
+        released = _read_curves(paths, model, config, sources)
     else:
-        found = _read_numbers(paths, model, config, sources)
+        released = _read_numbers(paths, model, config, sources)
     for path in paths:
         for beside in (path.with_name(CONFIG), path.with_name(DATA)):
             if beside.is_file():
                 sources[str(beside)] = hashlib.sha256(_bytes(beside)).hexdigest()
     relative = {str(Path(p).relative_to(folder)): h for p, h in sources.items()}
-    return found._replace(sources=relative)
+    return released._replace(sources=relative)
 
 
 def surrogate(released: Released) -> released_model.ImportedSurrogate:
@@ -168,12 +168,12 @@ def _json(path: Path) -> dict[str, Any]:
     """A JSON object of a file; `ValueError` that names it for anything else."""
     raw = _bytes(path)
     try:
-        found = json.loads(raw.decode())
+        content = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged JSON: {printable(error, 200)}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: wanted a JSON object, found {printable(found)}")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: wanted a JSON object, found {printable(content)}")
+    return content
 
 
 def _read_curves(
@@ -194,11 +194,11 @@ def _read_curves(
     for path in paths:
         value, sources[str(path)] = joblib_files.load(path, _ADMITTED)
         with named_errors(path):
-            found = x11_records.member(value, members)
-            _check_member(found, model, config)
+            member = x11_records.member(value, members)
+            _check_member(member, model, config)
             if members:
-                _check_same(found, next(iter(members.values())))
-        members.setdefault(found.digest, found)
+                _check_same(member, next(iter(members.values())))
+        members.setdefault(member.digest, member)
     first = next(iter(members.values()))
     num_features, epochs = first.chain[0].num_features, first.right.shape[1]
     return Released(
@@ -225,10 +225,10 @@ def _check_member(member: Member, model: str, config: dict[str, Any]) -> None:
     """
     shape = member.chain[0].num_features, member.right.shape[1]
     if shape not in KINDS:
-        known = "; ".join(f"{k.name}: {d}, {e}" for (d, e), k in KINDS.items())
+        kinds = "; ".join(f"{k.name}: {d}, {e}" for (d, e), k in KINDS.items())
         raise ValueError(
             f"{shape[0]} features and {shape[1]} epochs are of no known benchmark "
-            f"({known})"
+            f"({kinds})"
         )
     if member.library != _CURVES[model]:
         raise ValueError(
@@ -277,9 +277,9 @@ def _read_numbers(
                 raise ValueError(f"{CONFIG} says {model}, and it is of another library")
             if handle not in forests:
                 forests[handle] = x11_records.forest(handle, "the model")
-            found = forests[handle].num_features
-            if found != 56:
-                raise ValueError(f"it has {found} features, where DARTS has 56")
+            num_features = forests[handle].num_features
+            if num_features != 56:
+                raise ValueError(f"it has {num_features} features, where DARTS has 56")
     return Released(
         kind=_NUMBER_KINDS["time" if model.endswith("time") else "accuracy"],
         num_features=56,

@@ -75,8 +75,8 @@ def fields_of(value: Any, kind: str, what: str) -> dict[str, Any]:
     Raises: `ValueError` for an object of another class, and for other values.
     """
     if not isinstance(value, Record) or value.kind != kind:
-        found = value.kind if isinstance(value, Record) else printable(value)
-        raise ValueError(f"{what}: wanted a {kind}, found {found}")
+        actual = value.kind if isinstance(value, Record) else printable(value)
+        raise ValueError(f"{what}: wanted a {kind}, found {actual}")
     return value.fields
 
 
@@ -95,21 +95,22 @@ def numbers(
     Raises: `ValueError` for another shape or type, and for numbers that are not finite or
       not below `LARGEST`.
     """
-    found = joblib_files.array_of(value)
+    array = joblib_files.array_of(value)
     kinds = "iu" if dtype is np.int64 else "fiu"
-    same = found.ndim == len(shape) and all(
-        wanted in (None, size) for wanted, size in zip(shape, found.shape, strict=True)
+    same = array.ndim == len(shape) and all(
+        expected in (None, size)
+        for expected, size in zip(shape, array.shape, strict=True)
     )
-    if not same or found.dtype.kind not in kinds:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+    if not same or array.dtype.kind not in kinds:
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(
-            f"{what}: wanted numbers ({wanted}), found {found.dtype} {found.shape}"
+            f"{what}: wanted numbers ({expected}), found {array.dtype} {array.shape}"
         )
-    if not (np.abs(found) < LARGEST).all():  # of NaN as well
+    if not (np.abs(array) < LARGEST).all():  # of NaN as well
         raise ValueError(
             f"{what} has numbers that are not finite, or above {LARGEST:g}"
         )
-    return found.astype(dtype)
+    return array.astype(dtype)
 
 
 def booster(value: Any, what: str) -> str | bytes:
@@ -139,28 +140,28 @@ def forest(handle: str | bytes, what: str) -> Forest:
     Raises: `ValueError` for a model that is damaged or not supported, and for one that
       can predict numbers above `LARGEST`.
     """
-    found = _READERS[type(handle)](handle, what)
-    leaves = np.where(found.feature < 0, np.abs(found.value), 0)
+    model = _READERS[type(handle)](handle, what)
+    leaves = np.where(model.feature < 0, np.abs(model.value), 0)
     # Each tree adds its largest leaf at most.
-    if abs(found.base) + np.maximum.reduceat(leaves, found.start[:-1]).sum() > LARGEST:
+    if abs(model.base) + np.maximum.reduceat(leaves, model.start[:-1]).sum() > LARGEST:
         raise ValueError(f"{what} can predict numbers above {LARGEST:g}")
-    return found
+    return model
 
 
-def member(value: Any, known: dict[str, Member]) -> Member:
+def member(value: Any, members: dict[str, Member]) -> Member:
     """Checks the object of a surrogate file.
 
     Args:
       value: a list [regressor chain, scaler, s, V^T, k], with the kernel as the sixth.
-      known: members by digest; the trees of an equal one are not parsed again.
+      members: those read so far, by digest; the trees of an equal one are not parsed again.
 
     Raises: `ValueError` for another list, and for parts that do not fit together.
     """
     if type(value) is not list or len(value) not in (5, 6):
-        found = f"a list of {len(value)}" if type(value) is list else printable(value)
+        actual = f"a list of {len(value)}" if type(value) is list else printable(value)
         raise ValueError(
             "wanted a list of 5 or 6: regressor chain, scaler, singular values, right "
-            f"singular vectors, number of components, kernel; found {found}"
+            f"singular vectors, number of components, kernel; found {actual}"
         )
     handles = _handles(value[0])
     k = value[4]
@@ -172,7 +173,7 @@ def member(value: Any, known: dict[str, Member]) -> Member:
     singular, right = _components(value[2], value[3], k)
     kernel = _kernel(value[5], right.shape[1]) if len(value) == 6 else None
     digest = _digest(handles, mean, scale, singular, right)
-    same = known.get(digest)
+    same = members.get(digest)
     chain = same.chain if same else _chain(handles)
     library = _LIBRARY[type(handles[0])]
     return Member(chain, mean, scale, singular, right, kernel, library, digest)
@@ -213,10 +214,10 @@ def _chain(handles: list[str | bytes]) -> tuple[Forest, ...]:
       predictions of those before it.
     """
     chain = tuple(forest(h, f"component {j}") for j, h in enumerate(handles))
-    for j, found in enumerate(chain):
-        if found.num_features != chain[0].num_features + j:
+    for j, model in enumerate(chain):
+        if model.num_features != chain[0].num_features + j:
             raise ValueError(
-                f"component {j} has {found.num_features} features, where "
+                f"component {j} has {model.num_features} features, where "
                 f"{chain[0].num_features + j} were wanted"
             )
     return chain
@@ -282,8 +283,10 @@ def _kernel(value: Any, epochs: int) -> Kernel:
     if len(rows) < 2:
         raise ValueError(f"the kernel has {len(rows)} residuals")
     with np.errstate(all="ignore"):
-        wanted = np.cov(rows, rowvar=False) * factor**2
-        same = np.abs(covariance - wanted).max() <= _TOLERANCE * np.abs(wanted).max()
+        expected = np.cov(rows, rowvar=False) * factor**2
+        same = (
+            np.abs(covariance - expected).max() <= _TOLERANCE * np.abs(expected).max()
+        )
     if not same:
         raise ValueError("the kernel's covariance is not that of its residuals")
     return Kernel(rows, factor, covariance)
@@ -291,8 +294,8 @@ def _kernel(value: Any, epochs: int) -> Kernel:
 
 def _digest(handles: list[str | bytes], *arrays: np.ndarray) -> str:
     """The SHA-256 of models and arrays, with their sizes."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in [*handles, *(array.tobytes() for array in arrays)]:
         raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        found.update(struct.pack("<q", len(raw)) + raw)
-    return found.hexdigest()
+        digest.update(struct.pack("<q", len(raw)) + raw)
+    return digest.hexdigest()
