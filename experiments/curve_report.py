@@ -95,13 +95,17 @@ def main(config: Config) -> dict[str, tables.Rows]:
         able = [v for v in chosen if variants.can_fit(v, data.curves.shape[1])]
         for variant, split, trial in _trials(config, folder, name, data, able):
             done.setdefault(name, {}).setdefault(variant, {})[split] = trial
-    found = _tables(done, opened)
-    for name, (header, lines) in found.items():
+    report_tables = _tables(done, opened)
+    for name, (header, lines) in report_tables.items():
         path = folder.path / f"{name}.csv"
         files.write_csv(path, header, tables.rounded(lines))
     figures = _draw(folder.path, done, opened)
     page = folder.path / "report.html"
-    shown = {_HEADINGS[n]: tables.formatted(found[n]) for n in _HEADINGS if found[n][1]}
+    shown = {
+        _HEADINGS[n]: tables.formatted(report_tables[n])
+        for n in _HEADINGS
+        if report_tables[n][1]
+    }
     intro = _intro(config, opened)
     title = "Surrogates of learning curves"
     html_report.write(page, title, intro, shown, folder.path, figures)
@@ -109,7 +113,7 @@ def main(config: Config) -> dict[str, tables.Rows]:
     for heading, (header, lines) in shown.items():
         terminal.show_rows(console, header, lines, heading)
     console.print(f"{page}", highlight=False, soft_wrap=True)
-    return found
+    return report_tables
 
 
 _HEADINGS = {
@@ -133,16 +137,16 @@ def _sets(config: Config) -> Sequence[str]:
 def _variants(config: Config) -> list[str]:
     """The names of the surrogates, all of them known, each once."""
     names = [*BOTH, *variants.names()]
-    found = [n for v in config.variants for n in (names if v == ALL else [v])]
-    for name in found:
+    chosen = [n for v in config.variants for n in (names if v == ALL else [v])]
+    for name in chosen:
         variants.settings(name)
-    if not found:
+    if not chosen:
         raise ValueError(f"--variants is empty: wanted some of {', '.join(names)}")
     if unknown := set(config.noises) - set(NOISES):
         raise ValueError(
             f"unknown noise {min(unknown)!r}: wanted some of {', '.join(NOISES)}"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(chosen))
 
 
 def _open(config: Config, name: str) -> CurveSet:

@@ -137,8 +137,8 @@ def _by_pair(n: int, arch: np.ndarray, sample: np.ndarray) -> dict:
     measured = {c: peers.measures(*cell, LABELS, n) for c, cell in cells.items()}
     tree = tw.op_tree(SPACE.labels, n)
     listed, pairs = peers.python_tree(tree), sample.tolist()
-    known = [(measured[a], measured[b]) for a, b in pairs]
-    problems = [peers.transport_problems(*pair, tree) for pair in known]
+    measured_pairs = [(measured[a], measured[b]) for a, b in pairs]
+    problems = [peers.transport_problems(*pair, tree) for pair in measured_pairs]
 
     def from_graphs(i: int) -> float:
         u, v = (peers.measures(*cells[c], LABELS, n) for c in pairs[i])
@@ -149,7 +149,7 @@ def _by_pair(n: int, arch: np.ndarray, sample: np.ndarray) -> dict:
             problems[i]
         ),
         "plain Python, measures ready": lambda i: peers.python_distance(
-            *known[i], listed
+            *measured_pairs[i], listed
         ),
         "plain Python, from the graphs": from_graphs,
     }

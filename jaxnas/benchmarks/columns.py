@@ -133,9 +133,9 @@ def final_values(
     ]
     value = np.stack(columns, -1)
     seconds = [table_files.seconds(table, dataset, e) for e in lengths]
-    known = [s for s in seconds if s is not None]
-    if len(known) == len(lengths):
-        cost = np.stack(known, -1)[:, None]
+    measured = [s for s in seconds if s is not None]
+    if len(measured) == len(lengths):
+        cost = np.stack(measured, -1)[:, None]
         return LevelValues(value, cost, separate_levels(lengths), "seconds")
     cost = np.array(lengths, np.float32)[None, None]
     return LevelValues(value, cost, separate_levels(lengths), "epochs")

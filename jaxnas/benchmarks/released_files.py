@@ -109,17 +109,17 @@ def sha256_of(value: np.ndarray) -> str:
     return hashlib.sha256(header + np.ascontiguousarray(value).tobytes()).hexdigest()
 
 
-def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, str]) -> None:
+def _check_arrays(arrays: dict[str, np.ndarray], digests: dict[str, str]) -> None:
     """Compares arrays with the manifest.
 
     Args:
       arrays: by name.
-      wanted: the SHA-256 of each, by name.
+      digests: the SHA-256 of each, by name.
 
     Raises: `ValueError` that names the first array that differs, is missing or unknown.
     """
-    for name in sorted({*arrays, *wanted}):
-        if name not in arrays or sha256_of(arrays[name]) != wanted.get(name):
+    for name in sorted({*arrays, *digests}):
+        if name not in arrays or sha256_of(arrays[name]) != digests.get(name):
             raise ValueError(f"the array {printable(name)} is damaged or missing")
 
 
@@ -135,9 +135,9 @@ def _released(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Releas
     kind = Kind(**manifest["kind"])
     if kind.epochs and KINDS.get((manifest["num_features"], kind.epochs)) != kind:
         raise ValueError(f"no benchmark is {printable(kind.name)} with its sizes")
-    found = _forests(arrays)
+    all_forests = _forests(arrays)
     members = [
-        _member(arrays, found, i, len(manifest["members"]), entry)
+        _member(arrays, all_forests, i, len(manifest["members"]), entry)
         for i, entry in enumerate(manifest["members"])
     ]
     return Released(
@@ -145,7 +145,7 @@ def _released(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Releas
         num_features=manifest["num_features"],
         model=manifest["model"],
         members=tuple(members),
-        regressors=() if members else tuple(found),
+        regressors=() if members else tuple(all_forests),
         num_files=manifest["num_files"],
         config=manifest["config"],
         sources=manifest["sources"],
@@ -154,7 +154,7 @@ def _released(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Releas
 
 def _member(
     arrays: dict[str, np.ndarray],
-    found: list[Forest],
+    all_forests: list[Forest],
     index: int,
     num: int,
     entry: dict[str, str],
@@ -163,12 +163,12 @@ def _member(
 
     Args:
       arrays: of the file.
-      found: the forests of all members, one after another.
+      all_forests: the forests of all members, one after another.
       index: of the member.
       num: how many members there are.
       entry: of the member in the manifest.
     """
-    k = len(found) // num
+    k = len(all_forests) // num
     kernel = None
     if f"kernel/{index}/rows" in arrays:
         rows, factor, covariance = (
@@ -176,7 +176,7 @@ def _member(
         )
         kernel = Kernel(rows, float(factor), covariance)
     return Member(
-        tuple(found[index * k : (index + 1) * k]),
+        tuple(all_forests[index * k : (index + 1) * k]),
         *(arrays[name][index] for name in _MEMBER_ARRAYS),
         kernel=kernel,
         library=entry["library"],
@@ -184,33 +184,37 @@ def _member(
     )
 
 
-def _forest_arrays(found: Sequence[Forest]) -> dict[str, np.ndarray]:
+def _forest_arrays(all_forests: Sequence[Forest]) -> dict[str, np.ndarray]:
     """The arrays of forests, by name.
 
     Args:
-      found: f forests of one or more trees.
+      all_forests: f forests of one or more trees.
 
     Returns: for each field of `Forest` the nodes' values of all forests, one after
       another; `trees`, the nodes of each tree; `num_trees` (f,) of each forest; sets of
       categories, flat, and their shapes (f, 2); and the forests' numbers (f,).
     """
     arrays = {
-        f"forest/{name}": np.concatenate([getattr(f, name) for f in found])
+        f"forest/{name}": np.concatenate([getattr(f, name) for f in all_forests])
         for name in _NODES
     }
     for name in _INDICES:  # node indices of one forest fit
         arrays[f"forest/{name}"] = arrays[f"forest/{name}"].astype(np.int32)
-    arrays["forest/trees"] = np.concatenate([np.diff(f.start) for f in found])
-    arrays["forest/num_trees"] = np.array([len(f.start) - 1 for f in found])
-    arrays["forest/category_shape"] = np.array([f.categories.shape for f in found])
+    arrays["forest/trees"] = np.concatenate([np.diff(f.start) for f in all_forests])
+    arrays["forest/num_trees"] = np.array([len(f.start) - 1 for f in all_forests])
+    arrays["forest/category_shape"] = np.array(
+        [f.categories.shape for f in all_forests]
+    )
     arrays["forest/categories"] = np.concatenate(
-        [f.categories.reshape(-1) for f in found]
+        [f.categories.reshape(-1) for f in all_forests]
     )
     for name, dtype in (
         *(("num_features", np.int64), ("divisor", np.int64)),
         *(("base", np.float64), ("strict", bool)),
     ):
-        arrays[f"forest/{name}"] = np.array([getattr(f, name) for f in found], dtype)
+        arrays[f"forest/{name}"] = np.array(
+            [getattr(f, name) for f in all_forests], dtype
+        )
     return arrays
 
 
@@ -234,7 +238,7 @@ def _forests(arrays: dict[str, np.ndarray]) -> list[Forest]:
     parts = {name: np.split(value, nodes) for name, value in given.items()}
     words = np.cumsum(shapes.prod(1))[:-1]
     categories = np.split(arrays["forest/categories"], words)
-    found = []
+    all_forests = []
     for i, start in enumerate(starts):
         fields: dict[str, Any] = {name: part[i] for name, part in parts.items()}
         fields |= {side: fields[side].astype(np.int64) for side in ("left", "right")}
@@ -243,5 +247,5 @@ def _forests(arrays: dict[str, np.ndarray]) -> list[Forest]:
         fields["categories"] = categories[i].reshape(shapes[i])
         forest = forests.validate(Forest(start=start, **fields), f"forest {i}")
         forests.levels(forest, f"forest {i}")
-        found.append(forest)
-    return found
+        all_forests.append(forest)
+    return all_forests

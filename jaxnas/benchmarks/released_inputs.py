@@ -47,10 +47,10 @@ def encode(
     check_space(kind.space, search_space)
     readers = _readers(kind.space, num_features)
     check_notation(readers, representation, kind.name)
-    found = readers[representation](config)
+    features = readers[representation](config)
     # Rounded as the thresholds are, so that none is crossed.
     double = bool(jax.config.values["jax_enable_x64"])
-    return found if double else round_down(found, np.float32)
+    return features if double else round_down(features, np.float32)
 
 
 def check_space(space: str, search_space: str) -> None:
@@ -70,19 +70,19 @@ def check_space(space: str, search_space: str) -> None:
         )
 
 
-def check_notation(known: Collection[str], representation: str, what: str) -> None:
+def check_notation(notations: Collection[str], representation: str, what: str) -> None:
     """Checks the name of a notation in a query.
 
     Args:
-      known: the notations that there are.
+      notations: the names that are allowed.
       representation: the name.
       what: of what, for the message.
 
     Raises: `ValueError` that lists the known ones.
     """
-    if representation not in known:
+    if representation not in notations:
         raise ValueError(
-            f"representation is one of {', '.join(known)} for {what}, "
+            f"representation is one of {', '.join(notations)} for {what}, "
             f"not {representation!r:.100}"
         )
 
@@ -124,8 +124,8 @@ def _darts(representation: str) -> Callable[[Any], np.ndarray]:
             settings = dict(given() if given else config)
         columns = darts_features.template(settings)
         # In float64 whatever the precision of JAX: only integers are from the device.
-        found = np.asarray(_surrogate_vector(arch, columns))
-        return np.where(_varies(), found, columns).astype(np.float64)
+        encoded = np.asarray(_surrogate_vector(arch, columns))
+        return np.where(_varies(), encoded, columns).astype(np.float64)
 
     return read
 
@@ -151,14 +151,14 @@ def read_vector(config: Any, num_features: int) -> np.ndarray:
     Raises: `ValueError` for another shape, and for numbers that are not finite.
     """
     try:
-        found = np.asarray(config, np.float64)
+        vector = np.asarray(config, np.float64)
     except (TypeError, ValueError):
-        found = np.zeros(0)
-    if found.shape not in ((num_features,), (1, num_features)):
-        size = f"{found.shape}" if found.size else printable(config)
+        vector = np.zeros(0)
+    if vector.shape not in ((num_features,), (1, num_features)):
+        size = f"{vector.shape}" if vector.size else printable(config)
         raise ValueError(
             f"wanted a vector of {num_features} features as the architecture, found {size}"
         )
-    if not np.isfinite(found).all():
-        raise ValueError(f"feature {int(np.isfinite(found).argmin())} is not finite")
-    return found.reshape(num_features)
+    if not np.isfinite(vector).all():
+        raise ValueError(f"feature {int(np.isfinite(vector).argmin())} is not finite")
+    return vector.reshape(num_features)

@@ -88,11 +88,11 @@ def surrogate_benchmark(
 def _check_encoding(surrogate: Surrogate, space: Space, encode: Encode) -> None:
     arch = jax.ShapeDtypeStruct((len(space.choices),), jnp.int32)
     shape = jax.eval_shape(encode, arch).shape
-    wanted = (surrogates.num_features(surrogate),)
-    if shape != wanted:
+    expected = (surrogates.num_features(surrogate),)
+    if shape != expected:
         raise ValueError(
-            f"the encoding of {space.name} has shape {shape}, the surrogate takes {wanted} "
-            f"({surrogate.info.features})"
+            f"the encoding of {space.name} has shape {shape}, the surrogate takes "
+            f"{expected} ({surrogate.info.features})"
         )
 
 
@@ -138,15 +138,15 @@ def evaluate(
     curve = _curves(setting, surrogate, key, query.arch, seed_of(query))
     curve = as_score(setting.target, curve)
     epochs = jnp.asarray(surrogates.epoch_numbers(surrogate), jnp.int32)
-    known = asked(query) & jax.vmap(functools.partial(_is_known, setting.space))(
+    in_space = asked(query) & jax.vmap(functools.partial(_is_known, setting.space))(
         query.arch
     )
     reached = epochs <= query.epoch[:, None]
-    curve = jnp.where(reached & known[:, None], curve, jnp.nan)
+    curve = jnp.where(reached & in_space[:, None], curve, jnp.nan)
     last = jnp.maximum(reached.sum(1) - 1, 0)
     score = jnp.take_along_axis(curve, last[:, None], 1)[:, 0]
     cost = _cost(setting, surrogate, query).astype(score.dtype)
-    return Result(score, curve, jnp.where(known, cost, 0))
+    return Result(score, curve, jnp.where(in_space, cost, 0))
 
 
 def _cost(setting: _Setting, surrogate: Surrogate, query: Query) -> Array:

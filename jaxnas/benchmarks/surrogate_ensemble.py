@@ -140,17 +140,17 @@ def _features(
     released_inputs.check_space(info.space, search_space)
     encode = _encoding(info)
     notations = {} if encode is None else _NOTATIONS[info.space]
-    known = (*notations, released_inputs.VECTOR)
-    released_inputs.check_notation(known, representation, info.space)
+    allowed = (*notations, released_inputs.VECTOR)
+    released_inputs.check_notation(allowed, representation, info.space)
     if encode is None or representation == released_inputs.VECTOR:
         return jnp.asarray(released_inputs.read_vector(config, d))
-    found = jax.jit(encode)(jnp.asarray(notations[representation](config)))
-    if found.shape != (d,):
+    features = jax.jit(encode)(jnp.asarray(notations[representation](config)))
+    if features.shape != (d,):
         raise ValueError(
             f"the surrogate takes {d} features, of which {info.features} is "
-            f"{found.shape[0]}: pass all as representation='vector'"
+            f"{features.shape[0]}: pass all as representation='vector'"
         )
-    return found
+    return features
 
 
 def _encoding(info: Info) -> Callable[[Array], Array] | None:

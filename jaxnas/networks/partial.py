@@ -64,11 +64,11 @@ def require_identity(
 ) -> None:
     """Raises `ValueError` that names what differs if a file is of another training."""
     for name in sorted({*existing, *requested}):
-        there, now = existing.get(name), requested.get(name)
-        if there != now:
+        stored, now = existing.get(name), requested.get(name)
+        if stored != now:
             raise ValueError(
                 f"{path} has a training with another {name}: wanted another folder, or "
-                f"{name} {str(there)[:80]} instead of {str(now)[:80]}"
+                f"{name} {str(stored)[:80]} instead of {str(now)[:80]}"
             )
 
 

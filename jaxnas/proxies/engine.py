@@ -159,20 +159,20 @@ def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.Plan):
         network = settings.network
         shared = initialise(key_params, network, scheme)
 
-        def own(ranks: Array) -> Params:
+        def own_params(ranks: Array) -> Params:
             return own_parameters(key_params, network, ranks, scheme)
 
         def single(arch: Array) -> Array:
             params = shared
             if settings.own_weights:
                 rank = spaces.rank(nb201.SPACE, arch)
-                params = jax.tree.map(lambda leaf: leaf[0], own(rank[None]))
+                params = jax.tree.map(lambda leaf: leaf[0], own_params(rank[None]))
             return proxy.score(key_proxy, apply.single(network, arch), params, x, y)
 
         if static.engine == "sequential":
             return lax.map(single, plan.archs)[None]
         ranks = jax.vmap(functools.partial(spaces.rank, nb201.SPACE))(plan.archs)
-        params = own(ranks) if settings.own_weights else shared
+        params = own_params(ranks) if settings.own_weights else shared
         # An accelerator's own convolution is faster than patches.
         native = static.devices[0].platform != "cpu"
         model = apply.several(network, plan, "native" if native else "patches")

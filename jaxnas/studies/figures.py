@@ -186,17 +186,17 @@ def line_styles(
     Returns: `color` and `linestyle` by name.
     """
     if batch is None:
-        places = {name: divmod(i, len(COLOURS))[::-1] for i, name in enumerate(names)}
+        indices = {name: divmod(i, len(COLOURS))[::-1] for i, name in enumerate(names)}
     else:
         kinds = {name: name.removesuffix(f"-x{batch[name]}") for name in names}
         methods, sizes = list(dict.fromkeys(kinds.values())), sorted({*batch.values()})
-        places = {n: (methods.index(kinds[n]), sizes.index(batch[n])) for n in names}
+        indices = {n: (methods.index(kinds[n]), sizes.index(batch[n])) for n in names}
     return {
         name: {
             "color": COLOURS[colour % len(COLOURS)],
             "linestyle": DASHES[dash % len(DASHES)],
         }
-        for name, (colour, dash) in places.items()
+        for name, (colour, dash) in indices.items()
     }
 
 

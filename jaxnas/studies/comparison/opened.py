@@ -75,5 +75,5 @@ def open_table(config: Config) -> Opened:
 
 def count_copies(config: Config) -> bool:
     """Whether cells that compute the same function are different candidates."""
-    own = config.benchmark not in named.NAMES
-    return own if config.copies is None else config.copies
+    imported = config.benchmark not in named.NAMES
+    return imported if config.copies is None else config.copies
