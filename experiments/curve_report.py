@@ -42,6 +42,7 @@ from experiments.curves.variants import BOTH, NOISES
 from jaxnas.curves import group_splits
 from jaxnas.io import files, run_folder
 from jaxnas.studies import cli, terminal
+from jaxnas.studies.progress import Progress
 
 ALL = "all"
 
@@ -171,19 +172,23 @@ def _trials(
     chosen: Sequence[str],
 ) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
     """The trials of one set: those that are kept are read, the others run and kept."""
-    console = Console(stderr=True)
-    for variant in chosen:
-        for split in range(config.splits if variant in BOTH else 1):
-            piece = f"trials/{name}/{variant}-{split}"
-            labels = {"data": data.digest}
-            try:
-                trial = run_folder.load_piece(folder, piece, labels)
-            except ValueError:
-                line = f"{name}, split {split + 1}: {variant}"
-                console.print(line, highlight=False, soft_wrap=True)
-                trial = _run(config, name, data, variant, split)
-                run_folder.save_piece(folder, piece, trial, labels)
-            yield variant, split, trial
+    labels = {"data": data.digest}
+    with Progress(Console(stderr=True)) as shown:
+        for variant in chosen:
+            splits = config.splits if variant in BOTH else 1
+            shown.begin(f"{name}, {variant}", splits, "split")
+            for split in range(splits):
+                piece = f"trials/{name}/{variant}-{split}"
+                try:
+                    trial, computed = (
+                        run_folder.load_piece(folder, piece, labels),
+                        False,
+                    )
+                except ValueError:
+                    trial, computed = _run(config, name, data, variant, split), True
+                    run_folder.save_piece(folder, piece, trial, labels)
+                shown.advance(1, computed=computed)
+                yield variant, split, trial
 
 
 def _run(

@@ -16,16 +16,16 @@ speed. Memory grew by 150 KB a cell of NAS-Bench-201, 2.5 GB for all of them.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-import rich.progress
 from rich.console import Console
 
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.importers import official
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.studies import cli, progress
+
+MIB = 2.0**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,15 @@ def main(config: Config) -> BenchmarkTable:
     """
     console = Console()
     official.detect(config.source)
-    with _Bar(console, official.num_bytes(config.source)) as bar:
+    with progress.Progress(console) as shown:
+        total = official.num_bytes(config.source) / MIB
+        shown.begin("reading", total, "MiB", then="converting")
         table = official.convert(
             config.source,
             config.out,
             name=config.name,
             partial=config.partial,
-            progress=bar.advance,
+            progress=lambda num_bytes: shown.advance(num_bytes / MIB),
         )
     counts = table.manifest["counts"]
     text = f"{config.out}: {table.name}, {counts['architectures']:,} architectures, "
@@ -69,48 +71,6 @@ def main(config: Config) -> BenchmarkTable:
     ]
     console.print(f"accuracies: {', '.join(accuracies)}", highlight=False)
     return table
-
-
-class _Bar:
-    """Progress of reading in bytes: a bar on a terminal, elsewhere lines."""
-
-    def __init__(self, console: Console, total: int):
-        self._console, self._total, self._done = console, total, 0
-        self._start = time.monotonic()
-        self._throttle = progress.Throttle(progress.SECONDS)
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(bar_width=20),
-            rich.progress.DownloadColumn(),
-            rich.progress.TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("reading", total=total)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._bar.stop()
-
-    def advance(self, num_bytes: int) -> None:
-        """Adds bytes that were read."""
-        self._done += num_bytes
-        # The conversion after reading takes minutes too.
-        end = self._done >= self._total
-        self._bar.update(
-            self._task,
-            completed=min(self._done, self._total),
-            description="converting" if end else "reading",
-        )
-        if self._throttle.due() and not self._console.is_terminal:
-            self._throttle.restart()
-            elapsed = time.monotonic() - self._start
-            line = f"read {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB"
-            line += progress.time_left(elapsed, self._done, self._total)
-            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

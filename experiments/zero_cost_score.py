@@ -13,7 +13,7 @@ chunk is kept in --out; a run can be killed and started again.
 
 from __future__ import annotations
 
-import time
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,8 @@ from jaxnas.proxies.catalogue import CATALOGUE, CLOSED_FORM
 from jaxnas.proxies.engine import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
-from jaxnas.studies import cli, progress
+from jaxnas.studies import cli
+from jaxnas.studies.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,16 @@ def main(config: Config) -> BenchmarkTable:
     out = cli.folder(config.out, "chunks", "scores.npz")
     console = Console(stderr=True)
     columns = Columns({}, {})
-    for proxy in config.proxies:
-        if proxy in CLOSED_FORM:
-            value = CLOSED_FORM[proxy](network, archs).astype(np.float64)
-            columns.add(f"score/{proxy}/{images.name}", value, "closed form")
-        else:
-            folder, report = out / "chunks", _Reporter(console, proxy)
+    with Progress(console) as shown:
+        options = {"folder": out / "chunks", "report": functools.partial(_show, shown)}
+        for proxy in config.proxies:
+            if proxy in CLOSED_FORM:
+                value = CLOSED_FORM[proxy](network, archs).astype(np.float64)
+                columns.add(f"score/{proxy}/{images.name}", value, "closed form")
+                continue
+            shown.begin(proxy, len(archs), "cell")
             settings = _settings(config, network, proxy)
             key = jax.random.key(config.seed)
-            options = {"folder": folder, "report": report}
             scores = scoring.score_many(key, settings, archs, x, y, **options)
             origin = f"{settings}, seed {config.seed}, {len(x)} images"
             columns.add_scores(proxy, images.name, scores, origin)
@@ -222,21 +224,9 @@ def _batch(config: Config, images: Images) -> tuple[np.ndarray, np.ndarray]:
     return datasets.batch(images, config.images_used, seed=config.seed)
 
 
-class _Reporter:
-    """Prints the progress of one proxy, at most a line every 15 seconds, and the end."""
-
-    def __init__(self, console: Console, proxy: str):
-        self._console, self._proxy = console, proxy
-        self._start = time.monotonic()
-        self._throttle = progress.Throttle(progress.SECONDS)
-
-    def __call__(self, done: int, total: int) -> None:
-        if done < total and not self._throttle.due():
-            return
-        self._throttle.restart()
-        left = progress.time_left(time.monotonic() - self._start, done, total)
-        line = f"{self._proxy}: {done} of {total} cells{left}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+def _show(shown: Progress, done: int, total: int) -> None:
+    """Shows how many of the cells of this process have scores."""
+    shown.advance(done - shown.done, total=total)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def _run(
         config.seeds,
         simulate,
         chunk=config.chunk,
-        evaluations=config.visits,
+        work=(config.visits, "evaluation"),
     )
 
 

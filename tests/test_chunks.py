@@ -14,7 +14,7 @@ import pytest
 
 from experiments import tw_batch
 from jaxnas.io import run_folder
-from jaxnas.studies import cli, progress, seed_store
+from jaxnas.studies import cli, seed_store
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {"dataset": "a", "steps": 3, "nested": (1, 2)}
@@ -33,7 +33,7 @@ def run(
 ):
     folder = seed_store.open_folder(out, settings)
     return seed_store.run_chunks(
-        folder, methods, num_seeds, simulate, chunk=chunk, evaluations=3
+        folder, methods, num_seeds, simulate, chunk=chunk, work=(3, "evaluation")
     )
 
 
@@ -219,7 +219,7 @@ def start(out):
     child = os.fork()
     if child == 0:
         folder = seed_store.open_folder(out, {"steps": 3})
-        seed_store.run_chunks(folder, ["a", "b"], 18, slow, chunk=3, evaluations=3)
+        seed_store.run_chunks(folder, ["a", "b"], 18, slow, chunk=3)
         os._exit(0)
     return child
 def wait(child):
@@ -303,26 +303,6 @@ def test_progress_without_a_terminal_is_a_line_a_method(tmp_path, capsys):
     assert all("evaluations/s" in line for line in lines)
     run(tmp_path)
     assert "read from disk" in capsys.readouterr().err
-
-
-def test_progress_counts_what_was_computed_after_the_first_chunk(monkeypatch, capsys):
-    clock = iter([0.0, 100.0, 110.0, 110.0, 120.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    console = progress.Console(stderr=True)
-    with progress.Progress(console, ["a"], 50, 200) as shown:
-        shown.begin("a")
-        shown.advance("a", 10, True)  # compiled in here: 10 s a seed, all told
-        shown.advance("a", 10, True)  # 1 s a seed
-        shown.advance("a", 20, False)
-        shown.advance("a", 10, True)
-    first, last = capsys.readouterr().err.splitlines()
-    assert first == "a: 10 of 50 seeds, 20 evaluations/s, 7 min left"
-    assert last == "a: 50 of 50 seeds, 200 evaluations/s"
-
-
-def test_durations_are_in_words():
-    said = [progress.duration(s) for s in (0.2, 42, 150, 8000)]
-    assert said == ["0 s", "42 s", "2 min", "2.2 h"]
 
 
 def test_settings_are_kept_as_plain_json(tmp_path):

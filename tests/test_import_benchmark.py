@@ -57,6 +57,7 @@ def test_progress_in_lines_and_results_by_name(tmp_path, folder, capsys, monkeyp
     config = import_benchmark.Config(f"{folder}", f"{out}", name="mine", partial=True)
     table = import_benchmark.main(config)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("read 0 of 0 MB") and lines[0].endswith("left")
+    assert lines[0].startswith("reading: 0 of 0 MiB, ") and lines[0].endswith("left")
+    assert any(line.endswith(", converting") for line in lines)
     assert f"{out}: mine, 2 architectures" in " ".join(lines)
     assert table.name == named.open_table(out).name == "mine"

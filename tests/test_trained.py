@@ -106,7 +106,7 @@ def test_other_files_are_no_trainings(tmp_path, change):
 
 
 def test_the_driver_goes_on_and_adds_functions(
-    tmp_path, quick_compilation, monkeypatch
+    tmp_path, quick_compilation, monkeypatch, capsys
 ):
     pytest.importorskip("sklearn")
     options = dict(
@@ -117,6 +117,7 @@ def test_the_driver_goes_on_and_adds_functions(
     one_stage = functools.partial(NetworkConfig, num_stages=1)
     monkeypatch.setattr(train_table, "NetworkConfig", one_stage)
     train_table.main(train_table.Config(classes=3, more=1, seeds=2, **options))
+    assert "run-0: 3 of 3 networks, " in capsys.readouterr().err
     path = tmp_path / "out" / "table.npz"
     first = table_files.load(path, curves=None)
     runs = {"".join(map(str, a)): i for i, a in enumerate(first.arch)}

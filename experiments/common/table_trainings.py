@@ -100,5 +100,5 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
 
     label = f"run-{run}"
     return seed_store.run_chunks(
-        job.folder, [label], len(archs), simulate, chunk=job.chunk, evaluations=1
+        job.folder, [label], len(archs), simulate, chunk=job.chunk, unit="network"
     )[label]

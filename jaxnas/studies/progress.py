@@ -1,14 +1,14 @@
 """Progress of long runs: bars on a terminal, elsewhere a line every 15 seconds.
 
-`Throttle` decides when a line is due and `time_left` estimates the rest; everything that
-reports progress uses them. `Progress` shows the seeds of several methods, which is what
-`seed_store.run_chunks` computes.
+`Counter` counts what is finished of a task and renders it, as "12 of 40 seeds,
+3.1 evaluations/s, 2 min left". `Progress` shows counters, one task after another; a log
+with lines of its own prints the text of a `Counter` whenever `Throttle` says that a line
+is due.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import rich.progress
 from rich.console import Console
@@ -24,19 +24,23 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def time_left(elapsed: float, done: float, total: float) -> str:
-    """Estimates the time left from the speed so far, as ", 12 min left".
+def rate(number: float, seconds: float, unit: str) -> str:
+    """Formats a speed: 1,200 seeds/s, 3.1 seeds/s, and below one a second 12 s per seed.
 
     Args:
-      elapsed: seconds that `done` took.
-      done: units that are finished, in any unit.
-      total: units in all.
-
-    Returns: the text, to be appended to a line; empty if nothing is left.
+      number: units that are finished, above 0.
+      seconds: that they took, above 0.
+      unit: its singular; "MiB" has no plural.
     """
-    if done >= total:
-        return ""
-    return f", {duration(elapsed * (total - done) / max(done, 1))} left"
+    if number >= seconds:
+        speed = number / seconds
+        return f"{speed:,.{int(speed < 10)}f} {_plural(unit)}/s"
+    each = seconds / number
+    return f"{each:.2g} s per {unit}" if each < 99 else f"{duration(each)} per {unit}"
+
+
+def _plural(unit: str) -> str:
+    return unit if unit == "MiB" else f"{unit}s"
 
 
 class Throttle:
@@ -65,43 +69,101 @@ class Throttle:
         self._last = time.monotonic() if now is None else now
 
 
-class Progress:
-    """Counts seeds and shows evaluations per second and the time left of each method.
+class Counter:
+    """Counts the finished units of a task, and estimates its speed and the time left.
 
-    The speed is that of this process: seeds that were read from disk do not count, nor,
-    as soon as others are computed, does the first chunk, in which a method is compiled.
-    Use it as a context manager: `begin` a method, then `advance` it chunk by chunk.
+    The speed is that of this process: units that were read from disk do not count, nor,
+    as soon as others are computed, does the first batch, which includes compilation.
+
+    Attributes:
+      done: finished units.
+      total: units in all.
     """
 
     def __init__(
-        self, console: Console, methods: Sequence[str], num_seeds: int, evaluations: int
+        self,
+        total: float,
+        unit: str,
+        *,
+        work: tuple[float, str] | None = None,
+        now: float | None = None,
     ):
-        """Prepares one bar for each method, shown once it begins.
+        """Starts the clock, before the first unit.
+
+        Args:
+          total: units in all.
+          unit: its singular, as "seed".
+          work: the work in a unit and its singular, as (200, "evaluation"), of which the
+            speed is shown; default: the speed is that of units.
+          now: the time by `time.monotonic`; default: read from the clock.
+        """
+        self.done, self.total = 0.0, total
+        self._unit, self._work = unit, work or (1.0, unit)
+        self._start = time.monotonic() if now is None else now
+        self._computed, self._seconds = 0.0, 0.0  # on which the speed is based
+        self._warm = False
+
+    def add(
+        self, num: float, *, computed: bool = True, now: float | None = None
+    ) -> None:
+        """Adds finished units.
+
+        Args:
+          num: how many.
+          computed: whether they were computed now, rather than read from disk.
+          now: the time by `time.monotonic`; default: read from the clock.
+        """
+        now = time.monotonic() if now is None else now
+        self.done += num
+        if not computed or not num:
+            return
+        if not self._warm and self._computed:
+            self._warm, self._computed = True, 0.0
+            self._start += self._seconds
+        self._computed += num
+        self._seconds = now - self._start
+
+    def text(self, time_left: bool = True) -> str:
+        """Renders the count and, as far as they are known, the speed and the time left.
+
+        Args:
+          time_left: whether to estimate it; not for tasks that may end before `total`.
+        """
+        unit = self._unit if self.total == 1 else _plural(self._unit)
+        text = f"{self.done:,.0f} of {self.total:,.0f} {unit}"
+        if self.done and not self._computed:
+            return f"{text}, read from disk"
+        if self._seconds <= 0:
+            return text
+        size, unit = self._work
+        text += f", {rate(size * self._computed, self._seconds, unit)}"
+        left = (self.total - self.done) * self._seconds / self._computed
+        return f"{text}, {duration(left)} left" if time_left and left > 0 else text
+
+
+class Progress:
+    """Shows the counters of tasks that follow each other.
+
+    Use it as a context manager: `begin` a task, then `advance` it piece by piece. Where
+    the output is not a terminal, a line is printed every 15 seconds and at the end.
+    """
+
+    def __init__(self, console: Console):
+        """Shows nothing until a task begins.
 
         Args:
           console: the output; bars if it is a terminal, else lines.
-          methods: their names, in the order of the bars.
-          num_seeds: seeds of each method.
-          evaluations: of one seed.
         """
-        self._console, self._num_seeds = console, num_seeds
-        self._evaluations = evaluations
+        self._console = console
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=20),
-            rich.progress.TextColumn("{task.completed:.0f} of {task.total:.0f} seeds"),
-            rich.progress.TextColumn("{task.fields[speed]}"),
+            rich.progress.TextColumn("{task.fields[text]}"),
             rich.progress.SpinnerColumn(finished_text=" "),
             console=console,
             refresh_per_second=4,
             disable=not console.is_terminal,
         )
-        self._tasks = {
-            method: self._bars.add_task(
-                method, visible=False, total=num_seeds, speed=""
-            )
-            for method in methods
-        }
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -110,35 +172,54 @@ class Progress:
     def __exit__(self, *error) -> None:
         self._bars.stop()
 
-    def begin(self, method: str) -> None:
-        """Starts the clock of a method, before its first chunk."""
-        self._done = self._computed = 0
-        self._warm = False
-        self._start = time.monotonic()
-        self._throttle = Throttle(SECONDS, self._start)
-        self._bars.update(self._tasks[method], visible=True)
+    @property
+    def done(self) -> float:
+        """Finished units of the task that was begun."""
+        return self._counter.done
 
-    def advance(self, method: str, seeds: int, computed: bool) -> None:
-        """Adds finished seeds to the method that was begun, and shows them.
+    def begin(
+        self,
+        name: str,
+        total: float,
+        unit: str,
+        *,
+        work: tuple[float, str] | None = None,
+        then: str = "",
+    ) -> None:
+        """Begins a task.
 
         Args:
-          method: its name.
-          seeds: how many are added.
-          computed: whether they were computed now, rather than read from disk.
+          name: of the task.
+          total: as for `Counter`, and so are `unit` and `work`.
+          unit: see `total`.
+          work: see `total`.
+          then: what follows its last unit, if that takes long; shown at the end.
         """
         now = time.monotonic()
-        self._done += seeds
-        left = self._num_seeds - self._done
-        speed = "read from disk"
-        if computed:
-            self._computed += seeds
-            per_seed = (now - self._start) / self._computed
-            speed = f"{self._evaluations / max(per_seed, 1e-9):,.0f} evaluations/s"
-            speed += f", {duration(left * per_seed)} left" if left else ""
-            if not self._warm and left:
-                self._warm, self._computed, self._start = True, 0, now
-        self._bars.update(self._tasks[method], completed=self._done, speed=speed)
-        if (self._throttle.due(now) or not left) and not self._console.is_terminal:
+        self._name, self._then = name, f", {then}" if then else ""
+        self._counter = Counter(total, unit, work=work, now=now)
+        self._throttle = Throttle(SECONDS, now)
+        self._bar = self._bars.add_task(name, total=total, text=self._counter.text())
+
+    def advance(
+        self, num: float, *, computed: bool = True, total: float | None = None
+    ) -> None:
+        """Adds finished units of the task that was begun, and shows them.
+
+        Args:
+          num: how many.
+          computed: whether they were computed now, rather than read from disk.
+          total: units in all, where they are known only now.
+        """
+        now, counter = time.monotonic(), self._counter
+        counter.total = counter.total if total is None else total
+        counter.add(num, computed=computed, now=now)
+        ended = counter.done >= counter.total
+        text = counter.text() + (self._then if ended else "")
+        self._bars.update(
+            self._bar, completed=counter.done, total=counter.total, text=text
+        )
+        if (self._throttle.due(now) or ended) and not self._console.is_terminal:
             self._throttle.restart(now)
-            line = f"{method}: {self._done} of {self._num_seeds} seeds, {speed}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            line = f"{self._name}: {text}"
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -73,7 +73,8 @@ def run_chunks(
     simulate: Simulate,
     *,
     chunk: int,
-    evaluations: int,
+    unit: str = "seed",
+    work: tuple[float, str] | None = None,
     adapt: Adapt = lambda part: part,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Runs seeds 0 to num_seeds - 1 of each method, in chunks, and saves each chunk.
@@ -87,7 +88,9 @@ def run_chunks(
       simulate: runs a chunk. All of its calls for a method have the same number of seeds,
         so that it compiles once; the results of surplus seeds of the last are dropped.
       chunk: the largest number of seeds between two saves.
-      evaluations: of one seed, for the speed that progress reports.
+      unit: what a seed stands for, in the singular, as progress is to call it.
+      work: the work of a seed and its unit, as (200, "evaluation"), in which progress
+        gives the speed; default: in seeds.
       adapt: cuts the arrays of a saved chunk to those requested, or returns None for
         arrays that are too short: the chunk is then run again.
 
@@ -97,12 +100,12 @@ def run_chunks(
     """
     console = Console(stderr=True)
     kept, results = _make(folder), {}
-    with Progress(console, methods, num_seeds, evaluations) as progress:
+    with Progress(console) as progress:
         for method in dict.fromkeys(methods):
-            progress.begin(method)
+            progress.begin(method, num_seeds, unit, work=work)
             parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
             saved = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
-            progress.advance(method, len(saved), computed=False)
+            progress.advance(len(saved), computed=False)
             missing = np.setdiff1d(np.arange(num_seeds), saved)
             size = -(-len(missing) // max(1, -(-len(missing) // chunk)))
             for seeds in _pieces(missing, size):
@@ -111,7 +114,7 @@ def run_chunks(
                 part = {"seed": seeds} | part
                 name = f"{CHUNKS}/{method}-{seeds[0]}-{seeds[-1] + 1}"
                 run_folder.save_piece(folder, name, part, {"method": method})
-                progress.advance(method, len(seeds), computed=True)
+                progress.advance(len(seeds))
                 parts.append(part)
             results[method] = _in_order(parts)
     return results

@@ -87,7 +87,7 @@ def run(
         config.seeds,
         simulate,
         chunk=config.chunk,
-        evaluations=config.evaluations,
+        work=(config.evaluations, "evaluation"),
         adapt=adapt,
     )
     runs |= seed_store.other_results(folder, labels, config.seeds, adapt)

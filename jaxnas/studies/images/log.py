@@ -14,7 +14,7 @@ from jaxnas.studies.images.final_training import FinalPlan
 from jaxnas.studies.images.stages import Plan
 from jaxnas.studies.images.tasks import Task
 from jaxnas.studies.images.training_costs import TrainingCosts
-from jaxnas.studies.progress import Throttle, duration
+from jaxnas.studies.progress import Counter, Throttle, duration
 
 MAX_NAMES = 20  # names of classes in a line
 SECONDS = 5.0  # between lines that only count on
@@ -33,6 +33,7 @@ class SearchLog:
         self._console, self._budget = console, budget
         self._throttle = Throttle(SECONDS)
         self._best = -1.0  # validation accuracy of the incumbent, percent
+        self._counter = Counter(0, "unit")  # of the scores, then of the epochs
 
     def _say(self, line: str) -> None:
         self._throttle.restart()
@@ -62,14 +63,21 @@ class SearchLog:
         more = f", ... ({num} in all)" if num > MAX_NAMES else ""
         self._say(f"classes: {', '.join(names[:MAX_NAMES])}{more}")
 
+    def scoring(self) -> None:
+        """Starts the clock of the scores, before they are compiled."""
+        self._counter = Counter(0, "cell")
+
     def compiling(self, what: str) -> None:
         """Logs that a program is compiled, which delays the next event."""
         self._say(f"compiling {what}")
 
     def scored(self, done: int, total: int) -> None:
         """Logs how many candidates have scores."""
+        self._counter.total = total
+        self._counter.add(done - self._counter.done)
         if self._throttle.due() or done == total:
-            self._say(f"scored {done} of {total} untrained cells")
+            # The scores may end before all cells have one: their time is limited.
+            self._say(f"scored {self._counter.text(time_left=False)}")
 
     def affordable(self, count: int, total: int) -> None:
         """Logs how many candidates fit the time budget, unless all do."""
@@ -110,6 +118,7 @@ class SearchLog:
           final: the plan of the training.
           images: of an epoch.
         """
+        self._counter = Counter(final.epochs, "epoch")
         self._say(
             f"{best[0]} is the best, {best[1]:.2f} % of the validation images; "
             f"its final training: {_epochs(final.epochs)} of {images} images"
@@ -122,11 +131,12 @@ class SearchLog:
           number: of the epoch, from 0.
           curves: as `runs.train` reports them; `train` is (1, epochs) percent.
         """
-        epochs = curves["train"].shape[1]
-        if self._throttle.due() or number + 1 == epochs:
+        # The first report of a resumed training is of its last epochs as well.
+        self._counter.add(number - self._counter.done, computed=False)
+        self._counter.add(1)
+        if self._throttle.due() or number + 1 == self._counter.total:
             accuracy = curves["train"][0, number]
-            line = f"epoch {number + 1} of {epochs}: {accuracy:.2f} %"
-            self._say(f"{line} of training images")
+            self._say(f"{self._counter.text()}; {accuracy:.2f} % of training images")
 
     def finished(self, result: dict[str, Any], out: Path) -> dict[str, Any]:
         """Logs the result, and returns it.

@@ -134,6 +134,7 @@ def _score(study: Study) -> ScoredCells:
         return budget.left(stages.SCORING_END) <= 0
 
     hook = 60 * config.minutes * stages.SCORING_END >= HOOK_SECONDS
+    study.log.scoring()
     if hook:
         study.log.compiling("scores of untrained networks")
     folder = files.make_folder(study.out / "scores")
