@@ -13,7 +13,7 @@ import pytest
 
 from experiments import tw_sequential
 from experiments.zero_cost import known_scores
-from jaxnas.benchmarks import named, table_files
+from jaxnas.benchmarks import named, table_files, tabular
 from jaxnas.io import npz
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
@@ -229,11 +229,26 @@ def test_runs_end_with_their_budget(tmp_path, capsys):
         assert (arrays[f"{method}/row"][:, 10:] == -1).all()
         assert np.isnan(arrays[f"{method}/score"][:, 10:]).all()
     assert "before --budget" not in capsys.readouterr().out
-    with pytest.raises(ValueError, match="--budget pays for no evaluation: wanted a l"):
-        tw_sequential.main(dataclasses.replace(config, budget=1.0, seeds=1))
     more = dataclasses.replace(config, budget=9e9)
     tw_sequential.main(more)
     assert "random: 3 of 3 runs reached --evaluations 24" in capsys.readouterr().out
+
+
+def test_a_budget_that_pays_for_nothing_is_refused_before_the_first_run(tmp_path):
+    out = tmp_path / "out"
+    small = dataclasses.replace(SMALL, out=str(out), evaluations=6, seeds=1)
+    message = "--budget 199.9 pays for no evaluation: the cheapest costs 200 epochs"
+    with pytest.raises(ValueError, match=message):
+        tw_sequential.main(dataclasses.replace(small, budget=199.9))
+    assert not out.exists()
+    opened.open_table(dataclasses.replace(small, budget=200.0))
+    # Of a table with seconds, in the precision in which they are added up.
+    timed = dict(benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4)
+    timed = dataclasses.replace(small, **timed)
+    least = tabular.least_cost(opened.open_table(timed).benchmark)
+    opened.open_table(dataclasses.replace(timed, budget=float(f"{least:.9g}")))
+    with pytest.raises(ValueError, match="pays for no evaluation: .* seconds"):
+        opened.open_table(dataclasses.replace(timed, budget=0.999 * float(least)))
 
 
 def test_a_longer_run_begins_as_a_shorter_one(done, tmp_path):

@@ -12,6 +12,7 @@ from .released import load_ensemble as load_ensemble
 from .surrogate import surrogate_benchmark as surrogate_benchmark
 from .synthetic import synthetic_benchmark as synthetic_benchmark
 from .table_rules import BenchmarkTable as BenchmarkTable
+from .tabular import least_cost as least_cost
 from .tabular import table_rows as table_rows
 from .tabular import tabular_benchmark as tabular_benchmark
 from .training import training_benchmark as training_benchmark

@@ -195,6 +195,18 @@ def table_rows(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:
     return _find_rows(benchmark.space, table, jnp.asarray(archs))
 
 
+def least_cost(benchmark: Benchmark) -> Array:
+    """The smallest cost () of a training from scratch to any level.
+
+    Args:
+      benchmark: made by `tabular_benchmark`.
+
+    Returns: in the unit and the precision of `Result.cost`.
+    """
+    (table,) = benchmark.evaluate.args
+    return jnp.nanmin(table.cost)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _find_rows(space: Space, table: LookupTable, archs: Array) -> Array:
     flat = archs.reshape(-1, archs.shape[-1])

@@ -42,7 +42,8 @@ def open_table(config: Config) -> Opened:
     """Opens the table of a comparison.
 
     Raises: `ValueError` for settings that are wrong in themselves or that the table
-      cannot fulfil, and for a table of a target other than accuracy in percent.
+      cannot fulfil, for a budget below the cost of every evaluation, and for a table of
+      a target other than accuracy in percent.
     """
     validate(config)
     table = named.open_table(config.benchmark)
@@ -58,6 +59,12 @@ def open_table(config: Config) -> Opened:
         raise ValueError(
             f"comparisons are of accuracies in percent, not of {benchmark.target.name} "
             f"in {benchmark.target.unit}, as {table.name} has for {config.dataset}"
+        )
+    least = tabular.least_cost(benchmark)
+    if config.budget is not None and least.dtype.type(config.budget) < least:
+        raise ValueError(
+            f"--budget {config.budget:g} pays for no evaluation: the cheapest costs "
+            f"{least:g} {benchmark.cost_unit}"
         )
     # Random runs are judged by their mean.
     truth = dict(fed_back)

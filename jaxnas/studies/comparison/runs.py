@@ -65,7 +65,7 @@ def run(
       searches: by the labels of their results, in order.
 
     Raises: `ValueError` for sizes that a search cannot have, before anything is written,
-      and for a budget that pays for no evaluation.
+      and after the runs if the budget paid for none of their evaluations.
     """
     labels = tuple(searches)
     steps = {
@@ -148,7 +148,10 @@ def _written(
 
     costs = np.concatenate([r["cost"] for r in runs.values()])
     if not np.nansum(costs) > 0:
-        raise ValueError("--budget pays for no evaluation: wanted a larger one")
+        raise ValueError(
+            "--budget paid for none of the evaluations that the searches asked for: "
+            "wanted a larger one"
+        )
     grid = metrics.cost_grid(costs)
     done = Outcome(
         arrays={f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()},
