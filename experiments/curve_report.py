@@ -42,7 +42,7 @@ from experiments.curves.variants import BOTH, NOISES
 from jaxnas.curves import group_splits
 from jaxnas.io import files, run_folder
 from jaxnas.studies import cli, terminal
-from jaxnas.studies.progress import Progress
+from jaxnas.studies.progress import Counter, Progress
 
 ALL = "all"
 
@@ -176,7 +176,7 @@ def _trials(
     with Progress(Console(stderr=True)) as shown:
         for variant in chosen:
             splits = config.splits if variant in BOTH else 1
-            shown.begin(f"{name}, {variant}", splits, "split")
+            shown.begin(f"{name}, {variant}", Counter(splits, "split"))
             for split in range(splits):
                 piece = f"trials/{name}/{variant}-{split}"
                 try:

@@ -23,7 +23,8 @@ from rich.console import Console
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.importers import official
 from jaxnas.benchmarks.table_files import BenchmarkTable
-from jaxnas.studies import cli, progress
+from jaxnas.studies import cli
+from jaxnas.studies.progress import Counter, Progress
 
 MIB = 2.0**20  # bytes
 
@@ -51,9 +52,9 @@ def main(config: Config) -> BenchmarkTable:
     """
     console = Console()
     official.detect(config.source)
-    with progress.Progress(console) as shown:
+    with Progress(console) as shown:
         total = official.num_bytes(config.source) / MIB
-        shown.begin("reading", total, "MiB", then="converting")
+        shown.begin("reading", Counter(total, "MiB"), then="converting")
         table = official.convert(
             config.source,
             config.out,

@@ -34,7 +34,7 @@ from jaxnas.proxies.engine import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
 from jaxnas.studies import cli
-from jaxnas.studies.progress import Progress
+from jaxnas.studies.progress import Counter, Progress
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def main(config: Config) -> BenchmarkTable:
                 value = CLOSED_FORM[proxy](network, archs).astype(np.float64)
                 columns.add(f"score/{proxy}/{images.name}", value, "closed form")
                 continue
-            shown.begin(proxy, len(archs), "cell")
+            shown.begin(proxy, Counter(len(archs), "cell"))
             settings = _settings(config, network, proxy)
             key = jax.random.key(config.seed)
             scores = scoring.score_many(key, settings, archs, x, y, **options)

@@ -47,6 +47,18 @@ def records(shared):
     return npz.read_npz(shared / "data/nats_official_records_3archs.npz")
 
 
+@pytest.fixture(scope="session")
+def curve_oracle(shared):
+    """What the reference programs of learning curves gave: arrays and values, by name."""
+    import json
+
+    from jaxnas.io import npz
+
+    arrays = npz.read_npz(shared / "oracles/learning_curves.npz")
+    values = json.loads((shared / "oracles/learning_curves.json").read_text())
+    return {**arrays, **values}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def table_cache(tmp_path_factory):
     """Tables that are made from packages are cached for this run of the suite alone."""

@@ -13,6 +13,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from jaxnas import datasets
 from jaxnas.io import checkpoints, files, npz
@@ -24,15 +25,6 @@ ARRAYS = {
     "text": np.array(["x", "yz"]),
     "empty": np.zeros((0, 4), bool),
 }
-
-
-def refused(function, *args):
-    """The message of the `ValueError`, which is one readable line."""
-    with pytest.raises(ValueError) as caught:
-        function(*args)
-    message = str(caught.value)
-    assert message and "\n" not in message and message.isprintable()
-    return message
 
 
 def test_arrays_come_back_as_they_were(tmp_path):

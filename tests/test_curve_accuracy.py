@@ -1,14 +1,11 @@
 """Metrics of predicted curves, agreement with other seeds, and splits."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 
 from jaxnas.curves import accuracy, group_splits, repeated
-from jaxnas.io import npz
 
 # Names of the reference program.
 REFERENCE = {
@@ -26,13 +23,12 @@ def curves(num, epochs=5, seed=0):
     return np.random.default_rng(seed).normal(90, 1, (num, epochs))
 
 
-def test_all_metrics_are_those_of_the_reference(shared):
+def test_all_metrics_are_those_of_the_reference(curve_oracle):
     names = ("metric_y_true", "metric_y_pred")
-    arrays = npz.read_npz(shared / "oracles/learning_curves.npz", names)
-    expected = json.loads((shared / "oracles/learning_curves.json").read_text())
-    found = accuracy.curve_scores(*(arrays[name] for name in names))
+    expected = curve_oracle["metrics"]
+    found = accuracy.curve_scores(*(curve_oracle[name] for name in names))
     wanted = {
-        last.replace("last_epoch", "final") + ours: expected["metrics"][last + theirs]
+        last.replace("last_epoch", "final") + ours: expected[last + theirs]
         for last in ("", "last_epoch_")
         for theirs, ours in REFERENCE.items()
     }

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import batched
 
-from jaxnas.io import npz
 from jaxnas.kernels import feature_maps
 from jaxnas.spaces import base, darts, darts_features, darts_formats, darts_text
 
@@ -23,16 +23,11 @@ SPACE = darts.SPACE
 
 
 @pytest.fixture(scope="module")
-def oracle(shared):
-    stored = dict(npz.read_npz(shared / "oracles" / "learning_curves.npz"))
-    text = (shared / "oracles" / "learning_curves.json").read_text()
-    return stored | json.loads(text)
-
-
-@pytest.fixture(scope="module")
-def archs(oracle):
+def archs(curve_oracle):
     """The hundred architectures (100, 32), the inputs of a node in any order."""
-    return np.stack([darts_formats.from_compact(c) for c in oracle["darts_compact"]])
+    return np.stack(
+        [darts_formats.from_compact(c) for c in curve_oracle["darts_compact"]]
+    )
 
 
 @functools.cache
@@ -41,17 +36,13 @@ def drawn(num=200):
     return np.asarray(jax.jit(jax.vmap(darts.draw))(keys))
 
 
-def batched(function, archs):
-    return np.asarray(jax.jit(jax.vmap(function))(jnp.asarray(archs)))
-
-
 # Notations.
 
 
-def test_notations_of_the_reference(oracle, archs):
-    genotypes = oracle["darts_genotypes"]
+def test_notations_of_the_reference(curve_oracle, archs):
+    genotypes = curve_oracle["darts_genotypes"]
     for arch, (normal, reduce), config in zip(
-        archs, genotypes, oracle["darts_config_dicts_short_keys"], strict=True
+        archs, genotypes, curve_oracle["darts_config_dicts_short_keys"], strict=True
     ):
         pairs = [[(op, i) for op, i in cell] for cell in (normal, reduce)]
         genotype = darts_formats.Genotype(pairs[0], range(2, 6), pairs[1], range(2, 6))
@@ -84,10 +75,10 @@ def roundtrip_as_in_reference(compact):
     return shifted
 
 
-def test_the_reference_rotates_operations(oracle, archs):
-    compact = oracle["darts_compact"]
+def test_the_reference_rotates_operations(curve_oracle, archs):
+    compact = curve_oracle["darts_compact"]
     np.testing.assert_array_equal(
-        oracle["darts_compact_after_reference_roundtrip"],
+        curve_oracle["darts_compact_after_reference_roundtrip"],
         roundtrip_as_in_reference(compact),
     )
     for arch, given in zip(archs, compact, strict=True):
@@ -220,7 +211,7 @@ def test_malformed_notations(reader, given, words):
     assert "\n" not in str(error.value)
 
 
-def test_what_the_reference_refuses(oracle):
+def test_what_the_reference_refuses(curve_oracle):
     """And two representations that it knows by name alone."""
     wrong = {
         "op none on normal edge": changed(0, 4, (0, "none")),
@@ -229,7 +220,7 @@ def test_what_the_reference_refuses(oracle):
         "input node out of range": changed(0, 7, (6, 3)),
         "six pairs only": [GOOD[0][:6], GOOD[1]],
     }
-    for case in (case["case"] for case in oracle["darts_error_cases"]):
+    for case in (case["case"] for case in curve_oracle["darts_error_cases"]):
         kind, _, name = case.partition("representation ")
         with pytest.raises(
             ValueError, match="one of genotype, c" if name else " cell "
@@ -304,11 +295,11 @@ def neighbours_by_hand(arch):
     return found
 
 
-def test_120_neighbours(oracle, archs):
+def test_120_neighbours(curve_oracle, archs):
     for near, arch in zip(batched(lambda a: darts.near(a)[0], archs[:10]), archs):  # noqa: B905
         assert len(near) == 120 == len(np.unique(base.identify(SPACE, near)))
         assert set(map(tuple, near.tolist())) == neighbours_by_hand(arch)
-    assert (oracle["darts_neighbour_counts_first10"] == 120).all()
+    assert (curve_oracle["darts_neighbour_counts_first10"] == 120).all()
 
 
 def test_mutations_are_uniform_over_the_neighbours():
@@ -338,18 +329,20 @@ def test_mutations_as_in_the_reference():
 # Encodings.
 
 
-def test_the_surrogate_vector_in_both_precisions(oracle, archs):
-    assert list(darts_features.PARAMETERS) == oracle["darts_param_names"]
+def test_the_surrogate_vector_in_both_precisions(curve_oracle, archs):
+    assert list(darts_features.PARAMETERS) == curve_oracle["darts_param_names"]
     x = batched(darts_features.surrogate_vector, archs)
     assert x.dtype == np.float32
-    np.testing.assert_array_equal(x, oracle["darts_x"].astype(np.float32))
+    np.testing.assert_array_equal(x, curve_oracle["darts_x"].astype(np.float32))
     with jax.enable_x64(True):
         x = batched(darts_features.surrogate_vector, archs)
-    np.testing.assert_array_equal(x, oracle["darts_x"])
-    raw = oracle["darts_config_array_raw"]
+    np.testing.assert_array_equal(x, curve_oracle["darts_x"])
+    raw = curve_oracle["darts_config_array_raw"]
     np.testing.assert_array_equal(np.where(np.isnan(raw), -1, raw), x)
     constant = np.flatnonzero((x == x[0]).all(0))
-    np.testing.assert_array_equal(constant, oracle["darts_fixed_constant_columns"])
+    np.testing.assert_array_equal(
+        constant, curve_oracle["darts_fixed_constant_columns"]
+    )
     assert len(constant) == 22
 
 
@@ -367,9 +360,9 @@ def test_other_training_settings_change_their_columns_alone():
             darts_features.template({rate: wrong})
 
 
-def test_the_adjacency_encoding(oracle, archs):
+def test_the_adjacency_encoding(curve_oracle, archs):
     found = batched(darts_features.adjacency, archs)
-    np.testing.assert_array_equal(found, oracle["darts_adj114"])
+    np.testing.assert_array_equal(found, curve_oracle["darts_adj114"])
 
 
 def paths_by_hand(arch, pairs):
@@ -390,9 +383,9 @@ def paths_by_hand(arch, pairs):
     return found
 
 
-def test_the_path_encoding_has_all_eight_pairs(oracle, archs):
+def test_the_path_encoding_has_all_eight_pairs(curve_oracle, archs):
     found = batched(SPACE.paths, archs)
-    forgetful = np.unpackbits(oracle["darts_path11204_as_in_reference"], axis=1)
+    forgetful = np.unpackbits(curve_oracle["darts_path11204_as_in_reference"], axis=1)
     for arch, mine, theirs in zip(archs, found, forgetful[:, :11204], strict=True):
         assert set(np.flatnonzero(mine)) == paths_by_hand(arch, 8)
         assert set(np.flatnonzero(theirs)) == paths_by_hand(arch, 7)

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from jaxnas import datasets
 from jaxnas.datasets import Images, opened
@@ -16,14 +17,6 @@ def small():
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 255, (40, 4, 4, 3)).astype(np.float32)
     return Images(x, np.repeat(np.arange(4), [4, 8, 12, 16]).astype(np.int32), 4, "s")
-
-
-def refused(function, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert message.isprintable() and len(message) < 400
-    return message
 
 
 # --- sources --------------------------------------------------------------------------

@@ -122,10 +122,9 @@ def test_path_indicators_are_the_paths():
         assert set(np.flatnonzero(has)) == wanted
 
 
-def test_paths_of_nasbench101_as_stored(shared):
-    with np.load(shared / "oracles" / "learning_curves.npz") as stored:
-        adj26 = stored["nb111_adj26"]
-        wanted, arch = stored["nb101_path364"], adj26[:, :21].astype(np.int32)
+def test_paths_of_nasbench101_as_stored(curve_oracle):
+    adj26 = curve_oracle["nb111_adj26"]
+    wanted, arch = curve_oracle["nb101_path364"], adj26[:, :21].astype(np.int32)
     # Operations are stored as 0 (1x1), 1/2 (3x3), 1 (pooling).
     ops = np.array([1, 0, 2], np.int32)[(2 * adj26[:, 21:]).astype(int)]
     arch = np.hstack([arch, ops])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from jaxnas.benchmarks import table_files
 from jaxnas.io import npz
@@ -37,15 +38,6 @@ def same(one, two):
 def changed(table, **fields):
     there = {name: getattr(table, name) for name in table.__dataclass_fields__}
     return table_files.BenchmarkTable(**(there | fields))
-
-
-def refused(function, *args):
-    """The message of the `ValueError`, which is one readable line."""
-    with pytest.raises(ValueError) as caught:
-        function(*args)
-    message = str(caught.value)
-    assert message and "\n" not in message and message.isprintable()
-    return message
 
 
 @pytest.fixture

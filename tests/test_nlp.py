@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import batched
 
-from jaxnas.io import npz
 from jaxnas.kernels import feature_maps
 from jaxnas.spaces import base, moves, nlp, nlp_features, nlp_formats, nlp_sampling
 
@@ -21,16 +21,9 @@ SPACE = nlp.SPACE
 
 
 @pytest.fixture(scope="module")
-def oracle(shared):
-    stored = dict(npz.read_npz(shared / "oracles" / "learning_curves.npz"))
-    text = (shared / "oracles" / "learning_curves.json").read_text()
-    return stored | json.loads(text)
-
-
-@pytest.fixture(scope="module")
-def archs(oracle):
+def archs(curve_oracle):
     """The vectors (50, 40) of the reference's cells."""
-    return np.stack([nlp_formats.from_compact(c) for c in oracle["nlp_compact"]])
+    return np.stack([nlp_formats.from_compact(c) for c in curve_oracle["nlp_compact"]])
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +39,6 @@ def drawn(num=300):
     return np.asarray(jax.jit(jax.vmap(SPACE.draw))(keys))
 
 
-def batched(function, archs):
-    return np.asarray(jax.jit(jax.vmap(function))(jnp.asarray(archs)))
-
-
 def nested(compact):
     edges, operations, hidden = compact
     return [[list(e) for e in edges], list(operations), list(hidden)]
@@ -58,10 +47,10 @@ def nested(compact):
 # Notations.
 
 
-def test_notations_of_the_reference(oracle, archs):
+def test_notations_of_the_reference(curve_oracle, archs):
     sizes = []
     for arch, recipe, compact in zip(
-        archs, oracle["nlp_recipes"], oracle["nlp_compact"], strict=True
+        archs, curve_oracle["nlp_recipes"], curve_oracle["nlp_compact"], strict=True
     ):
         np.testing.assert_array_equal(nlp_formats.from_recipe(recipe), arch)
         assert nested(nlp_formats.to_compact(arch)) == compact
@@ -70,7 +59,7 @@ def test_notations_of_the_reference(oracle, archs):
         assert [n["op"] for n in again.values()] == [
             nlp_formats.OPERATIONS[o] for o in compact[1][4:]
         ]
-    assert sizes == oracle["nlp_num_nodes"]
+    assert sizes == curve_oracle["nlp_num_nodes"]
 
 
 def hidden_as_in_reference(recipe, names):
@@ -78,9 +67,9 @@ def hidden_as_in_reference(recipe, names):
     return [k for k, name in enumerate(names) if "h_new" in name]
 
 
-def test_hand_made_recipes(oracle):
+def test_hand_made_recipes(curve_oracle):
     """Parts of h_new_1 are no outputs, and which output is which is not forgotten."""
-    for example in oracle["nlp_example_compacts"]:
+    for example in curve_oracle["nlp_example_compacts"]:
         recipe, (edges, operations, hidden) = example["recipe"], example["compact"]
         arch = nlp_formats.from_recipe(recipe, max_nodes=example["num_nodes"])
         mine = nested(nlp_formats.to_compact(arch))
@@ -88,7 +77,7 @@ def test_hand_made_recipes(oracle):
         names = [*nlp_formats.INPUTS, *recipe]
         assert hidden_as_in_reference(recipe, names) == hidden
         assert mine[2] == [names.index(f"h_new_{i}") for i in range(len(mine[2]))]
-    assert any(len(e["compact"][2]) > 3 for e in oracle["nlp_example_compacts"])
+    assert any(len(e["compact"][2]) > 3 for e in curve_oracle["nlp_example_compacts"])
 
 
 def test_published_recipes(published):
@@ -465,10 +454,12 @@ def neighbours(arch):
     return np.asarray(rows)[np.asarray(fine)]
 
 
-def test_neighbours_are_those_of_the_reference_that_are_cells(oracle, archs):
+def test_neighbours_are_those_of_the_reference_that_are_cells(curve_oracle, archs):
     """Without the copies of the cell itself, and without inputs that a node has twice."""
     rejected = 0
-    for arch, theirs in zip(archs, oracle["nlp_neighbours_first10"], strict=False):
+    for arch, theirs in zip(
+        archs, curve_oracle["nlp_neighbours_first10"], strict=False
+    ):
         mine = [frozen(nlp_formats.to_compact(row)) for row in neighbours(arch)]
         assert len(set(mine)) == len(mine)
         itself = frozen(nlp_formats.to_compact(arch))
@@ -521,13 +512,13 @@ def test_a_cell_without_neighbours_stays():
 # Encodings.
 
 
-def test_the_surrogate_vector(oracle, archs):
+def test_the_surrogate_vector(curve_oracle, archs):
     found = batched(nlp_features.surrogate_vector, archs)
-    np.testing.assert_array_equal(found, oracle["nlp_x185_no_accs"])
+    np.testing.assert_array_equal(found, curve_oracle["nlp_x185_no_accs"])
     with jax.enable_x64(True):
         encode = jax.jit(jax.vmap(nlp_features.surrogate_vector))
-        found = encode(jnp.asarray(archs), jnp.asarray(oracle["nlp_accs3"]))
-    np.testing.assert_array_equal(found, oracle["nlp_x188"])
+        found = encode(jnp.asarray(archs), jnp.asarray(curve_oracle["nlp_accs3"]))
+    np.testing.assert_array_equal(found, curve_oracle["nlp_x188"])
 
 
 def last_flag_twice_as_in_reference(code, compact):
@@ -538,13 +529,13 @@ def last_flag_twice_as_in_reference(code, compact):
     return code
 
 
-def test_the_one_hot_encoding(oracle, archs):
+def test_the_one_hot_encoding(curve_oracle, archs):
     found = batched(nlp_features.one_hot, archs)
     assert found.shape == (50, 286)
     for code, compact, theirs in zip(
         found.astype(np.uint8),
-        oracle["nlp_compact"],
-        oracle["nlp_x286_onehot_no_accs"],
+        curve_oracle["nlp_compact"],
+        curve_oracle["nlp_x286_onehot_no_accs"],
         strict=True,
     ):
         twice = last_flag_twice_as_in_reference(code, compact)

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from experiments import zero_cost_score
 from jaxnas import datasets
@@ -21,14 +22,6 @@ def over_white(colours, alpha):
     """Of 255, as real numbers; alpha (h, w)."""
     share = np.asarray(alpha, float)[..., None] / 255
     return colours * share + 255 * (1 - share)
-
-
-def refused(function, *args, **kwargs):
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert message.isprintable() and len(message) < 400
-    return message
 
 
 # --- PNG, written by hand: every colour type, depth and transparent colour ---------------

@@ -11,11 +11,11 @@ from jaxnas.studies.images.final_training import FinalPlan
 
 
 def test_progress_counts_what_was_computed_after_the_first_chunk(monkeypatch, capsys):
-    clock = iter([0.0, 100.0, 110.0, 110.0, 120.0])
+    clock = iter([0.0, 0.0, 100.0, 110.0, 110.0, 120.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     console = progress.Console(stderr=True)
     with progress.Progress(console) as shown:
-        shown.begin("a", 50, "seed", work=(200, "evaluation"))
+        shown.begin("a", progress.Counter(50, "seed", work=(200, "evaluation")))
         shown.advance(10)  # 10 s a seed, compilation included
         shown.advance(10)  # 1 s a seed
         shown.advance(20, computed=False)
@@ -63,7 +63,7 @@ def test_progress_on_a_pipe_is_plain_lines(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", -1)
     with progress.Progress(progress.Console(stderr=True)) as shown:
         for name in ("[red]a", "b"):
-            shown.begin(name, 1, "seed", then="writing")
+            shown.begin(name, progress.Counter(1, "seed"), then="writing")
             shown.advance(2, computed=False, total=3)
             shown.advance(1, computed=False)
     assert capsys.readouterr().err.splitlines() == [

@@ -32,16 +32,6 @@ Genotype = collections.namedtuple(
 
 
 @pytest.fixture(scope="module")
-def oracle(shared):
-    return np.load(shared / "oracles/learning_curves.npz")
-
-
-@pytest.fixture(scope="module")
-def texts(shared):
-    return json.loads((shared / "oracles/learning_curves.json").read_text())
-
-
-@pytest.fixture(scope="module")
 def folder(shared):
     return shared / "oracles/learning_curves_models"
 
@@ -56,8 +46,8 @@ def genotype(pairs):
     return Genotype(normal, [2, 3, 4, 5], reduce, [2, 3, 4, 5])
 
 
-def wanted_mean(oracle, name):
-    return oracle[f"{name}_{'pred' if 'xgb' in name else 'pred_mean'}"]
+def wanted_mean(curve_oracle, name):
+    return curve_oracle[f"{name}_{'pred' if 'xgb' in name else 'pred_mean'}"]
 
 
 def test_kinds_members_and_sources(releases, folder):
@@ -82,7 +72,7 @@ def test_kinds_members_and_sources(releases, folder):
     assert releases["e2e_nb211_svd_xgb"].members[0].kernel is None
 
 
-def test_parts_are_those_of_the_reference(releases, oracle):
+def test_parts_are_those_of_the_reference(releases, curve_oracle):
     for name in CURVES:
         member = releases[name].members[0]
         for ours, theirs in {
@@ -91,42 +81,42 @@ def test_parts_are_those_of_the_reference(releases, oracle):
             "singular": "svd_s",
             "right": "svd_vh",
         }.items():
-            wanted = oracle[f"{name}_member0_{theirs}"]
+            wanted = curve_oracle[f"{name}_member0_{theirs}"]
             np.testing.assert_array_equal(getattr(member, ours), wanted)
         if member.kernel is not None:
-            assert member.kernel.factor == oracle[f"{name}_member0_kde_factor"]
-            assert len(member.kernel.rows) == oracle[f"{name}_member0_kde_n"]
+            assert member.kernel.factor == curve_oracle[f"{name}_member0_kde_factor"]
+            assert len(member.kernel.rows) == curve_oracle[f"{name}_member0_kde_n"]
 
 
-def test_curves_and_components_in_double_precision(x64, releases, oracle):
+def test_curves_and_components_in_double_precision(x64, releases, curve_oracle):
     for name, x in CURVES.items():
         params = x11.surrogate(releases[name])
-        features = oracle[x][:40].astype(float)
+        features = curve_oracle[x][:40].astype(float)
         curves = released_model.predict_mean(params, features)
-        np.testing.assert_allclose(curves, wanted_mean(oracle, name), rtol=1e-9)
+        np.testing.assert_allclose(curves, wanted_mean(curve_oracle, name), rtol=1e-9)
         if "lgb" in name:
             found = released_model.components(params, features)
-            wanted = oracle[f"{name}_pred_components"]
+            wanted = curve_oracle[f"{name}_pred_components"]
             np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
-def test_curves_in_single_precision(releases, oracle):
+def test_curves_in_single_precision(releases, curve_oracle):
     name = "e2e_nb311_svd_lgb"
     params = x11.surrogate(releases[name])
-    curves = released_model.predict_mean(params, oracle[CURVES[name]][:40])
-    difference = np.abs(curves - wanted_mean(oracle, name))
+    curves = released_model.predict_mean(params, curve_oracle[CURVES[name]][:40])
+    difference = np.abs(curves - wanted_mean(curve_oracle, name))
     assert curves.dtype == np.float32 and difference.mean() < 1e-3
     assert (difference.max(1) > 0.05).mean() <= 0.005
 
 
-def test_members_that_differ_are_kept_and_averaged(x64, releases, oracle):
+def test_members_that_differ_are_kept_and_averaged(x64, releases, curve_oracle):
     release = releases["e2e_nb211_svd_xgb"]
     (member,) = release.members
     other = member._replace(mean=member.mean * 1.01, digest="other")
     params = x11.surrogate(release._replace(members=(member, other)))
-    features = oracle["nb211_x"][:40].astype(float)
+    features = curve_oracle["nb211_x"][:40].astype(float)
     curves = released_model.predict_members(params, features)
-    wanted = wanted_mean(oracle, "e2e_nb211_svd_xgb")
+    wanted = wanted_mean(curve_oracle, "e2e_nb211_svd_xgb")
     np.testing.assert_allclose(curves[0], wanted, rtol=1e-9)
     assert np.abs(curves[1] - curves[0]).max() > 0.1
     mean = released_model.predict_mean(params, features)
@@ -136,14 +126,16 @@ def test_members_that_differ_are_kept_and_averaged(x64, releases, oracle):
 @pytest.mark.parametrize(
     ("name", "seed"), [("e2e_nb211_svd_lgb", 1011), ("e2e_nb311_svd_lgb", 1013)]
 )
-def test_reference_noise_is_the_seeded_draw(releases, oracle, name, seed):
+def test_reference_noise_is_the_seeded_draw(releases, curve_oracle, name, seed):
     # NumPy's own draws, in SciPy's order: the smooth part is the same up to the signs of
     # the covariance's eigenvectors, so its length is, and the row is.
     kernel = releases[name].members[0].kernel
     num, length = kernel.rows.shape
     random = np.random.RandomState(seed)
-    curves = oracle[f"{name}_pred_mean"]
-    for noisy, mean in zip(oracle[f"{name}_pred_noisy_seeded"], curves, strict=False):
+    curves = curve_oracle[f"{name}_pred_mean"]
+    for noisy, mean in zip(
+        curve_oracle[f"{name}_pred_noisy_seeded"], curves, strict=False
+    ):
         smooth = random.multivariate_normal(np.zeros(length), kernel.covariance)
         row = kernel.rows[random.choice(num, p=np.full(num, 1 / num))]
         draw = 2 * (noisy - mean)
@@ -153,7 +145,7 @@ def test_reference_noise_is_the_seeded_draw(releases, oracle, name, seed):
             assert size == pytest.approx(np.linalg.norm(smooth), rel=1e-6)
 
 
-def test_noise_has_the_spread_of_the_residuals(releases, oracle):
+def test_noise_has_the_spread_of_the_residuals(releases, curve_oracle):
     params = x11.surrogate(releases["e2e_nb211_svd_lgb"])
     rows = np.asarray(params.kernel.rows)
     key = jax.random.key(0)
@@ -164,22 +156,22 @@ def test_noise_has_the_spread_of_the_residuals(releases, oracle):
     # Curve minus reconstruction, where the file has the opposite.
     errors = np.std(rows, 0).mean() / np.sqrt(len(ours))
     assert np.abs(ours.mean(0) + rows.mean(0)).max() < 6 * errors
-    recorded = oracle["e2e_nb211_svd_lgb_noise_draws_arch0"]
+    recorded = curve_oracle["e2e_nb211_svd_lgb_noise_draws_arch0"]
     assert theirs.std(0).mean() == pytest.approx(recorded.std(0).mean(), rel=0.03)
     assert np.abs(theirs).max() <= 1.5
     correlation = np.corrcoef(ours.T)[0, 1], np.corrcoef(-rows.T)[0, 1]
     assert correlation[0] == pytest.approx(correlation[1], abs=0.1)
 
 
-def test_the_published_example(folder, oracle, texts):
+def test_the_published_example(folder, curve_oracle):
     model = load_ensemble(folder / "e2e_nb311_svd_lgb")
-    wanted = oracle["e2e_nb311_svd_lgb_pred_mean"][7]
+    wanted = curve_oracle["e2e_nb311_svd_lgb_pred_mean"][7]
     given = {
-        "genotype": genotype(texts["darts_genotypes"][7]),
-        "configspace": texts["darts_config_dicts_short_keys"][7],
-        "compact": oracle["darts_compact"][7],
-        "arch_str": str(genotype(texts["darts_genotypes"][7])),
-        "vector": oracle["darts_x"][7],
+        "genotype": genotype(curve_oracle["darts_genotypes"][7]),
+        "configspace": curve_oracle["darts_config_dicts_short_keys"][7],
+        "compact": curve_oracle["darts_compact"][7],
+        "arch_str": str(genotype(curve_oracle["darts_genotypes"][7])),
+        "vector": curve_oracle["darts_x"][7],
     }
     for representation, config in given.items():
         curve = model.predict(config=config, representation=representation)
@@ -197,35 +189,41 @@ def test_the_published_example(folder, oracle, texts):
     assert 0 < np.abs(drawn - wanted).max() <= 1.5001
     found = model.predict(pairs, "genotype", components=True)
     np.testing.assert_allclose(
-        found, oracle["e2e_nb311_svd_lgb_pred_components"][[7]], atol=1e-6
+        found, curve_oracle["e2e_nb311_svd_lgb_pred_components"][[7]], atol=1e-6
     )
 
 
-def test_training_settings_of_a_dictionary_are_used(folder, texts):
+def test_training_settings_of_a_dictionary_are_used(folder, curve_oracle):
     encoded = []
     model = load_ensemble(folder / "e2e_nb311_svd_lgb")
     model = dataclasses.replace(model, answer=lambda x, *_: encoded.append(x))
-    config = texts["darts_config_dicts_short_keys"][0]
+    config = curve_oracle["darts_config_dicts_short_keys"][0]
     rate = {"OptimizerSelector:sgd:learning_rate": 0.01}
     for settings in ({}, rate):
         model.predict({**config, **settings}, "configspace")
     changed = np.flatnonzero(np.asarray(encoded[0] != encoded[1])[0])
-    names = np.array(texts["darts_param_names"])[changed]
+    names = np.array(curve_oracle["darts_param_names"])[changed]
     assert list(names) == list(rate)
     assert float(encoded[1][0, changed[0]]) == pytest.approx(np.log(0.01))
 
 
-def test_cells_of_nasbench201_and_runtimes(x64, folder, oracle, texts):
+def test_cells_of_nasbench201_and_runtimes(x64, folder, curve_oracle):
     model = load_ensemble(folder / "e2e_nb211_svd_lgb")
-    curve = model.predict(texts["nb211_arch_str"][3], "arch_str", search_space="nb201")
-    wanted = oracle["e2e_nb211_svd_lgb_pred_mean"][3]
+    curve = model.predict(
+        curve_oracle["nb211_arch_str"][3], "arch_str", search_space="nb201"
+    )
+    wanted = curve_oracle["e2e_nb211_svd_lgb_pred_mean"][3]
     np.testing.assert_allclose(curve, wanted, rtol=1e-9)
     runtime = load_ensemble(folder / "e2e_runtime_lgb")
     for i in range(3):
-        seconds = runtime.predict(genotype(texts["darts_genotypes"][i]), "genotype")
-        np.testing.assert_allclose(seconds, oracle["e2e_runtime_pred"][i], rtol=1e-9)
+        seconds = runtime.predict(
+            genotype(curve_oracle["darts_genotypes"][i]), "genotype"
+        )
+        np.testing.assert_allclose(
+            seconds, curve_oracle["e2e_runtime_pred"][i], rtol=1e-9
+        )
     with pytest.raises(ValueError, match="without noise"):
-        runtime.predict(genotype(texts["darts_genotypes"][0]), "genotype", True)
+        runtime.predict(genotype(curve_oracle["darts_genotypes"][0]), "genotype", True)
 
 
 def changed(pairs, index, pair):
@@ -234,12 +232,12 @@ def changed(pairs, index, pair):
     return genotype([cell, pairs[1]])
 
 
-def test_errors_of_the_interface(folder, texts):
+def test_errors_of_the_interface(folder, curve_oracle):
     nb311 = load_ensemble(folder / "e2e_nb311_svd_lgb")
     nb211 = load_ensemble(folder / "e2e_nb211_svd_xgb")
-    pairs = texts["darts_genotypes"][0]
+    pairs = curve_oracle["darts_genotypes"][0]
     op, other = pairs[0][2][0], pairs[0][3][1]
-    cell = texts["nb211_arch_str"][0]
+    cell = curve_oracle["nb211_arch_str"][0]
     cases = {
         "node 3 of the normal": lambda: nb311.predict(
             changed(pairs, 2, [op, other]), "genotype"
@@ -335,22 +333,22 @@ def test_noise_has_the_sign_of_curve_minus_reconstruction(releases):
     np.testing.assert_allclose(draws.mean(0), -rows.mean(0), atol=0.5)
 
 
-def test_features_are_rounded_down(oracle, texts):
+def test_features_are_rounded_down(curve_oracle):
     kind = x11.KINDS[56, 98]
     for i in range(3):
-        pairs = genotype(texts["darts_genotypes"][i])
+        pairs = genotype(curve_oracle["darts_genotypes"][i])
         given = released_inputs.encode(kind, 56, pairs, "genotype", "darts")
-        wanted = packing.round_down(oracle["darts_x"][i], np.float32)
+        wanted = packing.round_down(curve_oracle["darts_x"][i], np.float32)
         assert given.dtype == np.float32
         np.testing.assert_array_equal(given, wanted)
 
 
-def test_reference_noise_is_added_to_the_first_member(releases, texts):
+def test_reference_noise_is_added_to_the_first_member(releases, curve_oracle):
     release = releases["e2e_nb211_svd_lgb"]
     (member,) = release.members
     other = member._replace(mean=member.mean * 1.2, digest="other")
     release = release._replace(members=(member, other))
-    ask = texts["nb211_arch_str"][0], "arch_str"
+    ask = curve_oracle["nb211_arch_str"][0], "arch_str"
     for reference in (False, True):
         model = released.released_ensemble(release, jax.random.key(0), reference)
         mean = model.predict(*ask, search_space="nb201")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drive_toy import linear_ensemble
 from jax.tree_util import Partial
 
 from jaxnas.kernels import feature_maps
@@ -31,15 +32,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 CHOICES = (5,) * 6
 SPACE = base.product("toy", CHOICES)
 STEPS = 40
-
-
-def linear_ensemble(key, x, y, count, pool):
-    """Ridge regressions of perturbed targets: a real predictor, quickly compiled."""
-    seen = (jnp.arange(len(y)) < count)[:, None]
-    x = jnp.where(seen, x, 0.0)
-    y = jnp.where(seen, y[:, None] + 0.3 * jax.random.normal(key, (len(y), 3)), 0.0)
-    weights = jnp.linalg.solve(x.T @ x + 0.5 * jnp.eye(x.shape[1]), x.T @ y)
-    return (pool @ weights).T
 
 
 @functools.cache

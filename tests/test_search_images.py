@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import TINY_NETWORK as NETWORK
 
 import jaxnas
 from experiments import search_images
@@ -31,14 +32,6 @@ from jaxnas.studies.images.budget import TimeBudget
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = NetworkConfig(
-    stem_channels=2,
-    cells_per_stage=1,
-    num_classes=3,
-    image_size=8,
-    in_channels=1,
-    num_stages=1,
-)
 FILES = {"result.json", "cell.png", "curves.png", "curves.npz", "model"}
 
 

@@ -10,25 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import TINY_NETWORK as NETWORK
 
 from jaxnas.io import checkpoints
 from jaxnas.networks import apply, augment, norms, partial, recipes, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.data import Data
 from jaxnas.networks.initialise import initialise
-from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-NETWORK = NetworkConfig(
-    stem_channels=2,
-    cells_per_stage=1,
-    num_classes=3,
-    image_size=8,
-    in_channels=1,
-    num_stages=1,
-)
 # A cell with every operation, one that connects nothing, one of skips and a convolution.
 ARCHS = np.array([[3, 2, 4, 1, 0, 3], [0] * 6, [1, 1, 1, 3, 0, 1]])
 SIZES = (3, 3, 3)  # of the grouped engine's groups

@@ -21,11 +21,6 @@ XGBOOST = ("default", "hist", "dart", "base_score_3")
 
 
 @pytest.fixture(scope="module")
-def oracle(shared):
-    return npz.read_npz(shared / "oracles/learning_curves.npz")
-
-
-@pytest.fixture(scope="module")
 def models(shared):
     return shared / "oracles/learning_curves_models"
 
@@ -38,24 +33,24 @@ def in_ones(function, ensemble, x, size=2):
 
 @pytest.mark.parametrize("variant", LIGHTGBM)
 @pytest.mark.usefixtures("x64")
-def test_lightgbm_predicts_the_same(oracle, models, variant):
+def test_lightgbm_predicts_the_same(curve_oracle, models, variant):
     text = (models / f"lgb_{variant}.txt").read_bytes()
     ensemble = packing.pack(lightgbm_text.read(text))
-    x = oracle["gbdt_X_query"]
-    leaf = oracle[f"lgb_{variant}_leaf_index"].reshape(len(x), -1)
+    x = curve_oracle["gbdt_X_query"]
+    leaf = curve_oracle[f"lgb_{variant}_leaf_index"].reshape(len(x), -1)
     np.testing.assert_array_equal(trees.leaf_indices(ensemble, x), leaf)
     found = np.asarray(trees.predict(ensemble, x))
-    np.testing.assert_allclose(found, oracle[f"lgb_{variant}_pred"], rtol=1e-15)
+    np.testing.assert_allclose(found, curve_oracle[f"lgb_{variant}_pred"], rtol=1e-15)
     np.testing.assert_array_equal(in_ones(trees.leaf_indices, ensemble, x), leaf)
     np.testing.assert_allclose(in_ones(trees.predict, ensemble, x), found, rtol=1e-15)
 
 
 @pytest.mark.parametrize("variant", XGBOOST)
-def test_xgboost_predicts_the_same_in_float32(oracle, models, variant):
+def test_xgboost_predicts_the_same_in_float32(curve_oracle, models, variant):
     model = xgboost_json.read((models / f"xgb_{variant}.json").read_bytes())
     ensemble = packing.pack(model)
-    x = oracle["gbdt_X_query_xgb"].astype(np.float32)
-    leaf, value = (oracle[f"xgb_{variant}_{k}"] for k in ("leaf_index", "pred"))
+    x = curve_oracle["gbdt_X_query_xgb"].astype(np.float32)
+    leaf, value = (curve_oracle[f"xgb_{variant}_{k}"] for k in ("leaf_index", "pred"))
     np.testing.assert_array_equal(trees.leaf_indices(ensemble, x), leaf)
     np.testing.assert_array_equal(trees.predict(ensemble, x), value)
     np.testing.assert_array_equal(in_ones(trees.leaf_indices, ensemble, x), leaf)
@@ -120,31 +115,33 @@ def test_thresholds_are_hit_exactly(models, variant, dtype):
 
 
 @pytest.mark.parametrize("kind", ["masks", "nodes"])
-def test_large_trees_are_walked_to_the_same_leaves(oracle, models, kind, monkeypatch):
+def test_large_trees_are_walked_to_the_same_leaves(
+    curve_oracle, models, kind, monkeypatch
+):
     """Of the model with categories, missing values and thresholds that are hit."""
     monkeypatch.setattr(packing, "MAX_MASKED", 128 if kind == "masks" else 0)
     for read, name, x in (
-        (lightgbm_text.read, "lgb_categorical.txt", oracle["gbdt_X_query"]),
-        (xgboost_json.read, "xgb_dart.json", oracle["gbdt_X_query_xgb"]),
+        (lightgbm_text.read, "lgb_categorical.txt", curve_oracle["gbdt_X_query"]),
+        (xgboost_json.read, "xgb_dart.json", curve_oracle["gbdt_X_query_xgb"]),
     ):
         ensemble = packing.pack(read((models / name).read_bytes()))
         assert ensemble.masked == (kind == "masks")
         x = x[::3].astype(np.float32)
-        expected = oracle[f"{name.split('.')[0]}_leaf_index"][::3]
+        expected = curve_oracle[f"{name.split('.')[0]}_leaf_index"][::3]
         np.testing.assert_array_equal(trees.leaf_indices(ensemble, x), expected)
-        value = oracle[f"{name.split('.')[0]}_pred"][::3]
+        value = curve_oracle[f"{name.split('.')[0]}_pred"][::3]
         np.testing.assert_allclose(trees.predict(ensemble, x), value, rtol=1e-5)
 
 
-def test_a_chain_feeds_predictions_forward(oracle, models):
+def test_a_chain_feeds_predictions_forward(curve_oracle, models):
     """End to end, as the reference's surrogates predict standardised coefficients."""
     texts = [
         (models / f"e2e_nb211_svd_xgb_text/member0_chain{j}.json").read_bytes()
         for j in range(5)
     ]
     chain = [packing.pack(xgboost_json.read(text)) for text in texts]
-    x = oracle["nb211_x"][:40].astype(np.float32)
-    expected = oracle["e2e_nb211_svd_xgb_components_standardized"]
+    x = curve_oracle["nb211_x"][:40].astype(np.float32)
+    expected = curve_oracle["e2e_nb211_svd_xgb_components_standardized"]
     np.testing.assert_allclose(trees.predict_chain(chain, x), expected, atol=2e-6)
     found = trees.predict_chain(chain, x[:2])
     np.testing.assert_allclose(found, expected[:2], atol=2e-6)
@@ -154,14 +151,14 @@ def test_a_chain_feeds_predictions_forward(oracle, models):
     ("tag", "features"),
     [("e2e_nb211_svd_lgb", "nb211_x"), ("e2e_nb311_svd_lgb", "darts_x")],
 )
-def test_a_chain_in_both_precisions(oracle, models, tag, features):
+def test_a_chain_in_both_precisions(curve_oracle, models, tag, features):
     forests = [
         lightgbm_text.read((models / f"{tag}_text/member0_chain{j}.txt").read_bytes())
         for j in range(5)
     ]
-    x = oracle[features][:40]
+    x = curve_oracle[features][:40]
     mean, scale, s, v = (
-        oracle[f"{tag}_member0_{key}"]
+        curve_oracle[f"{tag}_member0_{key}"]
         for key in ("scaler_mean", "scaler_scale", "svd_s", "svd_vh")
     )
     error = {}
@@ -170,18 +167,18 @@ def test_a_chain_in_both_precisions(oracle, models, tag, features):
             chain = [packing.pack(some, dtype) for some in forests]
             found = np.asarray(trees.predict_chain(chain, x.astype(dtype)), np.float64)
         curve = ((found * scale + mean) * s) @ v
-        error[dtype] = np.abs(curve - oracle[f"{tag}_pred_mean"])
+        error[dtype] = np.abs(curve - curve_oracle[f"{tag}_pred_mean"])
     assert error[np.float64].max() < 1e-9 * 100
     assert error[np.float32].mean() < 1e-3
     assert (error[np.float32].max(axis=1) > 0.05).mean() <= 0.005
 
 
-def test_runtimes(oracle, models):
+def test_runtimes(curve_oracle, models):
     model = lightgbm_text.read((models / "e2e_runtime_lgb_text.txt").read_bytes())
     found = trees.predict(
-        packing.pack(model), oracle["darts_x"][:40].astype(np.float32)
+        packing.pack(model), curve_oracle["darts_x"][:40].astype(np.float32)
     )
-    np.testing.assert_allclose(found, oracle["e2e_runtime_pred"][:, 0], rtol=1e-6)
+    np.testing.assert_allclose(found, curve_oracle["e2e_runtime_pred"][:, 0], rtol=1e-6)
 
 
 def published(arrays, output):
@@ -241,9 +238,9 @@ def small(models):
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 1), (2, 40), (1, 1)])
-def test_rows_of_a_batch_are_evaluated_together(oracle, small, shape):
+def test_rows_of_a_batch_are_evaluated_together(curve_oracle, small, shape):
     """A batch, its rows, and `vmap` over inputs or ensembles give the same bits."""
-    x = oracle["gbdt_X_query"][: np.prod(shape)].astype(np.float32)
+    x = curve_oracle["gbdt_X_query"][: np.prod(shape)].astype(np.float32)
     whole = trees.predict(small, x).reshape(shape)
     x = x.reshape(*shape, 8)
     nested = jax.vmap(trees.predict, (None, 0))(small, x)
@@ -300,11 +297,11 @@ def test_fractions_of_categories(strict):
     np.testing.assert_array_equal(trees.leaf_indices(ensemble, x)[:, 0], expected)
 
 
-def test_the_first_trees(oracle, models):
+def test_the_first_trees(curve_oracle, models):
     model = lightgbm_text.read((models / "lgb_numeric_nan.txt").read_bytes())
-    x = oracle["gbdt_X_query"].astype(np.float32)
+    x = curve_oracle["gbdt_X_query"].astype(np.float32)
     some = packing.pack(forest.first_trees(model, 7))
-    leaf = oracle["lgb_numeric_nan_leaf_index"][:, :7]
+    leaf = curve_oracle["lgb_numeric_nan_leaf_index"][:, :7]
     np.testing.assert_array_equal(trees.leaf_indices(some, x), leaf)
     for num in (0, 26):
         with pytest.raises(ValueError, match=f"wanted 1 to 25 trees, not {num}"):

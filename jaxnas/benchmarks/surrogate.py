@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 from jaxnas.benchmarks.base import Benchmark, Target, as_score, continued_levels
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.surrogate import Surrogate
-from jaxnas.spaces.base import Space
+from jaxnas.spaces.base import Space, contains
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
 Encode = Callable[[Array], Array]
@@ -138,7 +138,7 @@ def evaluate(
     curve = _curves(setting, surrogate, key, query.arch, seed_of(query))
     curve = as_score(setting.target, curve)
     epochs = jnp.asarray(surrogates.epoch_numbers(surrogate), jnp.int32)
-    in_space = asked(query) & jax.vmap(functools.partial(_is_known, setting.space))(
+    in_space = asked(query) & jax.vmap(functools.partial(contains, setting.space))(
         query.arch
     )
     reached = epochs <= query.epoch[:, None]
@@ -160,16 +160,10 @@ def _cost(setting: _Setting, surrogate: Surrogate, query: Query) -> Array:
     return jnp.maximum(end - start, 0)
 
 
-def _is_known(space: Space, arch: Array) -> Array:
-    """Whether `arch` (d,) is a valid architecture of the space, () bool."""
-    inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
-    return inside & space.is_valid(arch)
-
-
 def _truth(setting: _Setting, surrogate: Surrogate, arch: Array) -> Array:
     curve = surrogates.predict(surrogate, setting.encode(arch)[None])[0]
     score = as_score(setting.target, curve[-1])
-    return jnp.where(_is_known(setting.space, arch), score, jnp.nan)
+    return jnp.where(contains(setting.space, arch), score, jnp.nan)
 
 
 # One function object for each setting: a new one would be compiled anew.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxnas.benchmarks.base import PERCENT, Benchmark, continued_levels
-from jaxnas.spaces.base import Space
+from jaxnas.spaces.base import Space, contains
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
 # Standard deviation of all pairs of positions relative to that of the positions.
@@ -161,7 +161,7 @@ def _evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> R
         return _learning_curve(space, objective, arch, more)
 
     curve = jax.vmap(one)(query.arch, seed_of(query))
-    in_space = asked(query) & jax.vmap(functools.partial(_is_known, space))(query.arch)
+    in_space = asked(query) & jax.vmap(functools.partial(contains, space))(query.arch)
     reached = objective.epochs <= query.epoch[:, None]
     curve = jnp.where(reached & in_space[:, None], curve, jnp.nan)
     last = jnp.minimum(query.epoch, objective.epochs[-1])
@@ -170,15 +170,9 @@ def _evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> R
     return Result(score, curve, cost)
 
 
-def _is_known(space: Space, arch: Array) -> Array:
-    """Whether `arch` (d,) is a valid architecture of the space, () bool."""
-    inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
-    return inside & space.is_valid(arch)
-
-
 def _truth(space: Space, objective: Synthetic, arch: Array) -> Array:
     score = _learning_curve(space, objective, arch)[-1]
-    return jnp.where(_is_known(space, arch), score, jnp.nan)
+    return jnp.where(contains(space, arch), score, jnp.nan)
 
 
 # One function object for each space: a new one would be compiled anew.

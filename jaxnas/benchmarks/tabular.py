@@ -26,7 +26,7 @@ from jaxnas.benchmarks.base import Benchmark, Target, as_score
 from jaxnas.benchmarks.columns import LevelValues
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.spaces import identity
-from jaxnas.spaces.base import Space
+from jaxnas.spaces.base import Space, contains
 from jaxnas.spaces.restriction import restricted
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
@@ -176,9 +176,8 @@ def _identify(space: Space, archs: Array) -> tuple[Array, Array]:
 
 def _find_row(space: Space, table: LookupTable, arch: Array) -> Array:
     """The row () int32 of an architecture (d,), -1 if the table does not have it."""
-    inside = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
     index = identity.find(table.identity, space.identity(arch))
-    in_table = inside & space.is_valid(arch) & (index >= 0)
+    in_table = contains(space, arch) & (index >= 0)
     return jnp.where(in_table, table.row[index], -1)
 
 

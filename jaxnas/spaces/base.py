@@ -224,6 +224,19 @@ def as_choices(space: Space, arch: Array | np.ndarray) -> np.ndarray:
     return given.astype(np.int32)
 
 
+def contains(space: Space, arch: Array) -> Array:
+    """Whether a vector is a valid architecture of a space; `validate_arch` when traced.
+
+    Args:
+      space: of d positions.
+      arch: (d,) integers, which may be out of range.
+
+    Returns: () bool.
+    """
+    in_range = jnp.all((arch >= 0) & (arch < jnp.asarray(space.choices)))
+    return in_range & space.is_valid(arch)
+
+
 def validate_arch(space: Space, arch: Array | np.ndarray) -> np.ndarray:
     """Checks that a vector is a valid architecture of a space.
 

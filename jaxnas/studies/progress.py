@@ -86,7 +86,6 @@ class Counter:
         unit: str,
         *,
         work: tuple[float, str] | None = None,
-        now: float | None = None,
     ):
         """Starts the clock, before the first unit.
 
@@ -95,11 +94,10 @@ class Counter:
           unit: its singular, as "seed".
           work: the work in a unit and its singular, as (200, "evaluation"), of which the
             speed is shown; default: the speed is that of units.
-          now: the time by `time.monotonic`; default: read from the clock.
         """
         self.done, self.total = 0.0, total
         self._unit, self._work = unit, work or (1.0, unit)
-        self._start = time.monotonic() if now is None else now
+        self._start = time.monotonic()
         self._computed, self._seconds = 0.0, 0.0  # on which the speed is based
         self._warm = False
 
@@ -177,29 +175,18 @@ class Progress:
         """Finished units of the task that was begun."""
         return self._counter.done
 
-    def begin(
-        self,
-        name: str,
-        total: float,
-        unit: str,
-        *,
-        work: tuple[float, str] | None = None,
-        then: str = "",
-    ) -> None:
+    def begin(self, name: str, counter: Counter, *, then: str = "") -> None:
         """Begins a task.
 
         Args:
           name: of the task.
-          total: as for `Counter`, and so are `unit` and `work`.
-          unit: see `total`.
-          work: see `total`.
+          counter: of its units, made just now; `advance` adds to it.
           then: what follows its last unit, if that takes long; shown at the end.
         """
-        now = time.monotonic()
         self._name, self._then = name, f", {then}" if then else ""
-        self._counter = Counter(total, unit, work=work, now=now)
-        self._throttle = Throttle(SECONDS, now)
-        self._bar = self._bars.add_task(name, total=total, text=self._counter.text())
+        self._counter, self._throttle = counter, Throttle(SECONDS)
+        total, text = counter.total, counter.text()
+        self._bar = self._bars.add_task(name, total=total, text=text)
 
     def advance(
         self, num: float, *, computed: bool = True, total: float | None = None

@@ -20,7 +20,7 @@ from rich.console import Console
 from jaxnas.io import files, run_folder
 from jaxnas.io.run_folder import Kind, RunFolder
 from jaxnas.studies.cli import named
-from jaxnas.studies.progress import Progress
+from jaxnas.studies.progress import Counter, Progress
 
 # Arrays of a chunk -> those that are wanted of it, or None if it has too little.
 Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
@@ -102,7 +102,7 @@ def run_chunks(
     kept, results = _make(folder), {}
     with Progress(console) as progress:
         for method in dict.fromkeys(methods):
-            progress.begin(method, num_seeds, unit, work=work)
+            progress.begin(method, Counter(num_seeds, unit, work=work))
             parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
             saved = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
             progress.advance(len(saved), computed=False)
