@@ -1,4 +1,4 @@
-"""Benchmarks: what a search is run on, with one interface for all of them.
+"""Benchmarks that searches are evaluated on, with one interface.
 
     benchmark = open_benchmark("analog", dataset="cifar10", split="test", epochs=200)
     trace = simulate(keys, search, benchmark, num_steps=100)

@@ -1,4 +1,4 @@
-"""The interface of NAS-Bench-x11's own package, for its programs to go on running.
+"""The interface of NAS-Bench-x11's package, so that programs written for it keep working.
 
     from jaxnas.benchmarks import load_ensemble
 

@@ -1,4 +1,4 @@
-"""Published surrogates in a file of our own: arrays with a manifest, one for a folder.
+"""Published surrogates as one npz file each: arrays with a manifest.
 
     released_files.save("nb311.npz", importers.x11.read("checkpoints/nb311-v0.5"))
 

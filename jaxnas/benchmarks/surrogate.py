@@ -5,7 +5,7 @@
     trace = simulate(keys, search, benchmark, num_steps=150)
 
 Every architecture of the space has a curve, and a query costs one prediction. Costs are
-seconds where the surrogate knows training times, and epochs else.
+seconds if the surrogate predicts training times, otherwise epochs.
 """
 
 from __future__ import annotations

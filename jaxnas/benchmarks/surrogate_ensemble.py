@@ -1,6 +1,6 @@
 """A surrogate of the library behind the interface of NAS-Bench-x11's own package.
 
-`released.load_ensemble` makes it of a file that `surrogate_files` wrote.
+`released.load_ensemble` makes it from a file that `surrogate_files` wrote.
 """
 
 from __future__ import annotations

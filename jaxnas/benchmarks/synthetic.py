@@ -1,7 +1,7 @@
 """A synthetic benchmark for any space: effects of positions and of pairs of positions.
 
-It needs no data, knows its truth and has learning curves that cross, so that searches can
-be tried on it, of one fidelity or several.
+It needs no data, its true scores are known, and its learning curves cross, so that it tests
+searches of one fidelity and of several.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Tables of networks that this project trains: one network for each function.
 
-Cells of NAS-Bench-201 compute 5,260 different functions (see `nasbench201_classes`). One
-network is trained for each, and stands for all cells of that function. `Trainings` are
-the results by function, as they are saved; `as_table` spreads them over the cells.
+The cells of NAS-Bench-201 compute 5,260 different functions (see `nasbench201_classes`).
+One network is trained for each, and represents all cells that compute that function.
+`Trainings` are the results by function, as they are saved; `as_table` spreads them over
+the cells.
 """
 
 from __future__ import annotations

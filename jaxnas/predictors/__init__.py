@@ -2,9 +2,8 @@
 
 `pool` embeds the candidate pool; `pool_gp` keeps the posterior of a Gaussian process over
 it, one observation at a time. `few_labels` predicts a whole pool from a small labelled
-sample, and `ensemble` trains the neural networks of BANANAS. The pool and its Gaussian
-process are here, below `search`, as predictors learn from labels of a pool and searches
-build on them.
+sample, and `ensemble` trains the neural networks of BANANAS. Searches build on these
+predictors, which know nothing of searches.
 """
 
 import lazy_loader

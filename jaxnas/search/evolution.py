@@ -1,7 +1,7 @@
 """Evolutionary search by mutation of tournament winners.
 
-The population is a fixed array of slots. A replacement rule decides which member makes
-room for a child: the `oldest` in aging evolution, or the `worst`.
+The population is a fixed array of slots. A replacement rule decides which member a child
+replaces: the `oldest` in aging evolution, or the `worst`.
 """
 
 from __future__ import annotations

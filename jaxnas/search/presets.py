@@ -1,4 +1,4 @@
-"""Tuned searches under the names that results are published with.
+"""Tuned searches, under the names that the results in README and docs use.
 
 Each preset takes a space and returns a `Search`; the README's `gp-tw2g-plus` is
 `gp_tw2g_plus`. The constants below were chosen by regret on runs of the embedded

@@ -4,9 +4,9 @@
 returns the carry after it; records are the account of the budget, the trace and, for
 several workers, the evaluations in flight.
 
-Evaluations of simulated workers take as long as they cost. A step of such a run is the
-end of one evaluation: it is told, and its worker is given the next query. With w workers
-asking is w - 1 steps ahead of telling.
+An evaluation of a simulated worker takes as long as it costs. A step of such a run is the
+end of one evaluation: the search is told the result, and the worker gets the next query.
+With w workers, `ask` is w - 1 steps ahead of `tell`.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def asynchronous(
         epoch = flight.query.epoch.at[free].set(flight.query.start[free])
         aware = search.expect(state, flight.query._replace(epoch=epoch))
         query, result = ask_and_answer(ask, answer, i, aware)
-        # At the end workers wait for each other: as many are asked as are told.
+        # Past the last step nothing is asked: every query that was asked is told.
         late = i >= num_steps
         query = query._replace(epoch=jnp.where(late, query.start, query.epoch))
         result = _mask_idle(query, result)

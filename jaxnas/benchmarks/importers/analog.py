@@ -1,8 +1,8 @@
 """AnalogNAS-Bench, from the data file of the installed package analog-nasbench.
 
-The package has its records as a pickle. It is read as data, with only the two record
-classes admitted, so that nothing of the package is imported or run, and kept as a table
-file in the cache folder.
+The package stores its records as a pickle. It is read as data, admitting only the two
+record classes, so nothing of the package is imported or run. The table is cached as a table
+file.
 """
 
 from __future__ import annotations

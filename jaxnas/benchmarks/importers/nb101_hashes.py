@@ -1,4 +1,4 @@
-"""Cells of NAS-Bench-101 by the hash that its files, and those of others, name them by."""
+"""Cells of NAS-Bench-101 by hash, which names them in its files and in NAS-Bench-111's."""
 
 from __future__ import annotations
 

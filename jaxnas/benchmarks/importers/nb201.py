@@ -7,8 +7,8 @@ built from small files of the same structure, and against complete records of th
 but not on the official files: their size, the time and memory that they take, and whether
 they hold anything that the packages do not mention, have not been checked.
 
-The runs are taken out of the pickle while it is read (`nb201_runs`); what is left are the
-dicts that say which cell each run belongs to (`nb201_cells`).
+The runs are extracted while the pickle is read (`nb201_runs`); the remaining dicts say
+which cell each run belongs to (`nb201_cells`).
 """
 
 from __future__ import annotations

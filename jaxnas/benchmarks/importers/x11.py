@@ -1,10 +1,10 @@
 """Folders of surrogates that NAS-Bench-x11 and NAS-Bench-301 publish, read as data.
 
-A folder has one `surrogate_model.model` a member of the ensemble, with a
+A folder has one `surrogate_model.model` for each member of the ensemble, with a
 `model_config.json` beside it. Those of NAS-Bench-x11 (Yan et al., 2021; `svd_lgb`,
 `svd_xgb`) predict learning curves, those of NAS-Bench-301 (Zela et al., 2022; `lgb_time`
-and others) a number. Which search space a model is of follows from its numbers of
-features and epochs, whatever the folder is called. Neither scikit-learn, SciPy,
+and others) a number. The search space of a model follows from its numbers of
+features and epochs, not from the name of the folder. Neither scikit-learn, SciPy,
 LightGBM nor XGBoost is needed, and nothing in the files is run.
 """
 

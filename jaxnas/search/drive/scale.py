@@ -1,9 +1,9 @@
-"""The scale on which a search is told scores that single precision cannot tell apart.
+"""The scale of the scores that a search sees, where single precision would lose them.
 
 The history, and the incumbent in it, are double precision on the host, but a search
-computes in float32. Ordinary scores, such as accuracies, are told as they are. Scores that
-hardly differ for their size (losses near 1e6, say) or are very large or small are told
-shifted by their median, divided by a power of two, or both.
+computes in float32. Ordinary scores, such as accuracies, are unchanged. Scores whose
+differences are small relative to their size (losses near 1e6, say), or that are very large
+or small, are shifted by their median, divided by a power of two, or both.
 """
 
 from __future__ import annotations
