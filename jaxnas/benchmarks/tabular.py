@@ -142,8 +142,8 @@ def table_identities(space: Space, table: BenchmarkTable) -> np.ndarray:
     if table.space != space.name or table.arch.shape[1] != len(space.choices):
         # The space's identity would not fit the rows; the error needs no identities.
         table_files.validate_rows(table, space, np.zeros(0, np.uint64))
-    words, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))
     num = len(table.arch)
+    words, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))
     keys = identity.to_uint64(words[:num])
     table_files.validate_rows(table, space, keys)
     invalid = ~valid[:num]
@@ -168,10 +168,9 @@ def _identify(space: Space, archs: Array) -> tuple[Array, Array]:
     """Identities (n, 2) uint32 and validity (n,) of vectors (n, d)."""
 
     def one(arch: Array) -> tuple[Array, Array]:
-        arch = arch.astype(jnp.int32)
         return space.identity(arch), space.is_valid(arch)
 
-    return jax.lax.map(one, archs, batch_size=_CHUNK)
+    return jax.lax.map(one, archs.astype(jnp.int32), batch_size=_CHUNK)
 
 
 def _find_row(space: Space, table: LookupTable, arch: Array) -> Array:
@@ -195,15 +194,8 @@ def table_rows(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:
 
 
 def least_cost(benchmark: Benchmark) -> Array:
-    """The smallest cost () of a training from scratch to any level.
-
-    Args:
-      benchmark: made by `tabular_benchmark`.
-
-    Returns: in the unit and the precision of `Result.cost`.
-    """
-    (table,) = benchmark.evaluate.args
-    return jnp.nanmin(table.cost)
+    """The smallest cost () of a training from scratch, in a benchmark of a table."""
+    return jnp.nanmin(benchmark.evaluate.args[0].cost)
 
 
 @functools.partial(jax.jit, static_argnums=0)

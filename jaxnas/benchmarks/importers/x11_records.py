@@ -98,8 +98,7 @@ def numbers(
     array = joblib_files.array_of(value)
     kinds = "iu" if dtype is np.int64 else "fiu"
     same = array.ndim == len(shape) and all(
-        expected in (None, size)
-        for expected, size in zip(shape, array.shape, strict=True)
+        n is None or n == size for n, size in zip(shape, array.shape, strict=True)
     )
     if not same or array.dtype.kind not in kinds:
         expected = ", ".join("any" if size is None else str(size) for size in shape)
