@@ -83,15 +83,20 @@ def test_nothing_is_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_packed_files_are_bounded_and_complete(tmp_path):
+@pytest.mark.parametrize("kind", ["zlib", "gzip", "bz2"])
+def test_packed_files_are_bounded_and_complete(tmp_path, kind):
     path = tmp_path / "packed"
-    joblib.dump(VALUE, path, compress=("zlib", 3))
+    joblib.dump(VALUE, path, compress=(kind, 3))
     data = path.read_bytes()
     assert "ends in the middle" in refused(path, data[:-3])
     assert "continues after its end" in refused(path, data + b"x")
     damaged = bytearray(data)
     damaged[len(data) // 2] ^= 1
     assert "damaged" in refused(path, bytes(damaged))
+
+
+def test_what_unpacks_to_too_much_or_is_packed_otherwise(tmp_path):
+    path = tmp_path / "packed"
     joblib.dump(np.zeros(2**25), path, compress=("zlib", 1))  # 256 MiB in 1 MB
     assert "more than" in refused(path, path.read_bytes())
     for kind in ("xz", "lzma"):

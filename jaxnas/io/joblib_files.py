@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,8 +22,8 @@ from jaxnas.io.pickle_machine import Admitted
 from jaxnas.io.streams import (
     BinaryReader,
     ByteStream,
-    Bz2Reader,
     HashingReader,
+    Unpacked,
     named_errors,
     printable,
 )
@@ -115,38 +114,6 @@ def records(*names: tuple[str, str]) -> Admitted:
     }
 
 
-class _Unpacked:
-    """The content of a zlib or gzip stream, up to a stated number of bytes.
-
-    Args:
-      file: the packed bytes.
-      max_bytes: most bytes that may be unpacked.
-    """
-
-    def __init__(self, file: BinaryReader, max_bytes: int):
-        self._file, self._left, self._max_bytes = file, max_bytes, max_bytes
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
-
-    def read(self, size: int, /) -> bytes:
-        """As `Bz2Reader.read`."""
-        while not self._zlib.eof:
-            packed = self._zlib.unconsumed_tail or self._file.read(_PIECE)
-            if not packed:
-                raise ValueError("it ends in the middle")
-            try:
-                piece = self._zlib.decompress(packed, size)
-            except zlib.error as error:
-                raise ValueError(f"its packing is damaged: {error}") from error
-            self._left -= len(piece)
-            if self._left < 0:
-                raise ValueError(f"it unpacks to more than {self._max_bytes} bytes")
-            if piece:
-                return piece
-        if self._zlib.unused_data or self._file.read(1):
-            raise ValueError("it continues after its end")
-        return b""
-
-
 def load(
     path: str | os.PathLike,
     admitted: Admitted,
@@ -196,11 +163,11 @@ def _plain(file: BinaryReader, start: bytes, max_bytes: int) -> BinaryReader:
     if start[:1] == b"\x80":
         return file
     if start[:3] == b"BZh":
-        return Bz2Reader(file, max_bytes)
+        return Unpacked(file, max_bytes, bz2=True)
     # zlib's header is a multiple of 31; other files can begin with an x.
     zlib_header = start[:1] == b"x" and int.from_bytes(start[:2]) % 31 == 0
     if zlib_header or start[:2] == b"\x1f\x8b":
-        return _Unpacked(file, max_bytes)
+        return Unpacked(file, max_bytes, bz2=False)
     for magic, name in _UNKNOWN.items():
         if start.startswith(magic):
             raise ValueError(

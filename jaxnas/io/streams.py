@@ -1,17 +1,19 @@
 """Readers of untrusted files, a piece at a time: checksums, bounded unpacking, progress.
 
-Readers stack: `ByteStream(Bz2Reader(HashingReader(file), limit))` reads a packed pickle
-once, from its start to its end, and knows the checksum of the file afterwards. No reader
-allocates more than the file has or than a stated bound, whatever sizes the file claims.
+Readers stack: `ByteStream(Unpacked(HashingReader(file), limit, bz2=True))` reads a packed
+pickle once, from its start to its end, and knows the checksum of the file afterwards. No
+reader allocates more than the file has or than a stated bound, whatever sizes the file
+claims.
 """
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import hashlib
 import os
 import re
+import zlib
+from bz2 import BZ2Decompressor
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
@@ -194,41 +196,62 @@ class HashingReader:
         return self._sha256.hexdigest(), expected is not None
 
 
-class Bz2Reader:
-    """Unpacks a bz2 stream, up to a stated number of bytes.
+class Unpacked:
+    """The content of a bz2, zlib or gzip stream, up to a stated number of bytes.
 
     Args:
       file: the packed bytes.
       max_bytes: most bytes that may be unpacked.
+      bz2: whether the packing is bz2, and not that of zlib or gzip.
     """
 
-    def __init__(self, file: BinaryReader, max_bytes: int):
+    def __init__(self, file: BinaryReader, max_bytes: int, *, bz2: bool):
         self._file, self._left, self._max_bytes = file, max_bytes, max_bytes
-        self._bz2 = bz2.BZ2Decompressor()
+        self._packing = BZ2Decompressor() if bz2 else _ZlibDecompressor()
 
     def read(self, size: int, /) -> bytes:
         """Returns at most `size` unpacked bytes, and none at the end.
 
-        Raises: `ValueError` for a damaged stream, and for one that unpacks to too much.
+        Raises: `ValueError` for a damaged stream, one that unpacks to too much, and a file
+          that continues after the stream.
         """
-        while not self._bz2.eof:
-            packed = self._file.read(_CHUNK) if self._bz2.needs_input else b""
-            if self._bz2.needs_input and not packed:
+        while not self._packing.eof:
+            packed = self._file.read(_CHUNK) if self._packing.needs_input else b""
+            if self._packing.needs_input and not packed:
                 raise ValueError("it ends in the middle")
             try:
-                piece = self._bz2.decompress(packed, size)
-            except (OSError, ValueError) as error:
+                piece = self._packing.decompress(packed, size)
+            except (OSError, ValueError, zlib.error) as error:
                 raise ValueError(
-                    f"it is not a sound bz2 file: {printable(error)}"
+                    f"its packing is damaged: {printable(error)}"
                 ) from error
             self._left -= len(piece)
             if self._left < 0:
                 raise ValueError(f"it unpacks to more than {self._max_bytes} bytes")
             if piece:
                 return piece
+        if self._packing.unused_data or self._file.read(1):
+            raise ValueError("it continues after its end")
         return b""
 
-    def finish(self) -> None:
-        """Raises `ValueError` if the packed file continues after the end of the stream."""
-        if self._bz2.unused_data or self._file.read(1):
-            raise ValueError("it continues after its end")
+
+class _ZlibDecompressor:
+    """A stream of zlib or gzip, with the interface of `BZ2Decompressor`."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._zlib.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, packed: bytes, max_length: int) -> bytes:
+        return self._zlib.decompress(self._zlib.unconsumed_tail + packed, max_length)

@@ -32,9 +32,9 @@ from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import pickles, torch_files
 from jaxnas.io.streams import (
     ByteStream,
-    Bz2Reader,
     HashingReader,
     Progress,
+    Unpacked,
     named_errors,
 )
 from jaxnas.spaces import nasbench201
@@ -179,12 +179,10 @@ def _unpickle(
     """
     with named_errors(path), open(path, "rb") as file:
         hashed = HashingReader(file, progress)
-        unpacked = Bz2Reader(hashed, max_unpacked)
-        source = ByteStream(unpacked)
+        source = ByteStream(Unpacked(hashed, max_unpacked, bz2=True))
         fold = FOLD_KEY, runs.fold
         value = pickles.load(source, pickles.PLAIN, fold=fold, max_memory=max_memory)
         source.finish()
-        unpacked.finish()
         return value, hashed.finish(path.name)[0]
 
 
