@@ -6,11 +6,11 @@
 Every method has the same images and the same minutes, in a process whose program is
 compiled separately. `gp` and `random` are those of search_images; `fixed` trains one cell
 of 3 x 3 convolutions with a shortcut, without a search. Two learners of scikit-learn are
-beside them: `svc`, support vectors whose C is chosen by the validation images, and `mlp`,
-two hidden layers of 256. All train on the images of training and validation in the end,
-and each seed divides the images in another way. Prints accuracies on test images, and
-writes them as table.csv to --out. The searches are kept there, and the same command goes
-on with them.
+compared as well: `svc`, support vectors whose C is chosen by the validation images, and
+`mlp`, two hidden layers of 256. All are trained on the images of training and validation in
+the end, and each seed divides the images differently. Prints accuracies on test images, and
+writes them as table.csv to --out. The searches are kept there, and the same command
+resumes them.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _validate(config: Config) -> None:
 
 
 def _claim_folder(config: Config) -> RunFolder:
-    """Makes the folder; more seeds and other methods may join those that are there."""
+    """Makes the folder; seeds and methods may be added to it later."""
     names = ("data", "minutes", "size", "channels")
     identity = {"driver": "compare_images"} | {n: getattr(config, n) for n in names}
     folder = seed_store.open_folder(config.out, identity)

@@ -20,7 +20,7 @@ split by cell or by the function that cells compute. The release needs five epoc
 Writes to --out: trials.csv (every metric of every split), means.csv, paired.csv
 (default minus release with its standard error), noise.csv (draws against held-out curves),
 reference.csv (other seeds as predictors), figures as png, and all of it as one page,
-report.html. Every trial is kept there, and the same command goes on after an interruption;
+report.html. Every trial is kept there, and the same command resumes after an interruption;
 trials of a changed library are not recognised: give them another --out.
 """
 
@@ -53,7 +53,7 @@ class Config:
 
     sets: tuple[str, ...] = ()
     """Sets of curves, see above. Default: nb201, nlp, nlp-start, fashion-curves and
-    metaqnn, as far as their files are there."""
+    metaqnn, those whose files are found."""
     variants: tuple[str, ...] = BOTH
     """Surrogates: default, release, COMPRESSION-REGRESSOR of svd or vae and lightgbm,
     xgboost or mlp, or all, which means default, release and every combination."""

@@ -100,7 +100,7 @@ class Result(NamedTuple):
 
 
 def on_live(parts: FeatureMap) -> FeatureMap:
-    """The same parts of a distance, of what is left without dead edges."""
+    """The same parts of a distance, of architectures without their dead edges."""
     return lambda arch: parts(nasbench201.without_dead_edges(arch))
 
 
@@ -252,5 +252,5 @@ def _spearman(key: Array, predict: Predict, accuracy: np.ndarray, labels: int) -
 
 
 if __name__ == "__main__":
-    lost = "interrupted: the same command begins anew"
+    lost = "interrupted: the same command starts over"
     cli.command(main, Config, interrupted=lost)

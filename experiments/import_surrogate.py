@@ -1,4 +1,4 @@
-"""Converts a published surrogate of learning curves to one file of our own.
+"""Converts a published surrogate of learning curves to one npz file.
 
     python -m experiments.import_surrogate --source checkpoints/nb311-v0.5
         --out nb311.npz

@@ -7,12 +7,12 @@
     python -m experiments.search_images --minutes 2 --out results/one
         --arch "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|none~2|"
 
-Cells of NAS-Bench-201 are scored untrained; the best-scored ones of those that the minutes
-suffice for are searched by a Gaussian process, in batches of a k-DPP, with short
-trainings; the best cells of those get longer ones; and the best of all is trained on the
-images of training and validation and tested once. Everything is kept in --out: a run that
-was killed goes on with the same command. Writes result.json, cell.png, curves.png,
-curves.npz and the network, model/:
+Scores the untrained cells of NAS-Bench-201; searches the best-scored ones that can be
+trained in time by a Gaussian process, in batches of a k-DPP, with short trainings; trains
+the best of these for longer; and trains the best of all on the images of training and
+validation, and tests it once. Everything is kept in --out: the same command resumes a run
+that was killed. Writes result.json, cell.png, curves.png, curves.npz and the network,
+model/:
 
     predict = jaxnas.load("results/search_images/model")
 """
@@ -29,5 +29,5 @@ if __name__ == "__main__":
         Config,
         description=__doc__,
         interrupted="interrupted: the best so far is in result.json of --out, and the "
-        "same command goes on from there",
+        "same command resumes from there",
     )

@@ -4,7 +4,7 @@
     python -m experiments.table_report --other analog
     python -m experiments.table_report --benchmark results/train_table/table.npz
 
-The first is of the embedded table. Prints, and writes to --out as table.csv and
+The first reports on the embedded table. Prints, and writes to --out as table.csv and
 curves.png, for each epoch: the spread between cells, and Spearman's correlation with the
 same and with the last epoch of another run. Each function that cells compute counts once,
 and cells that do not connect their input to their output are left out. --other compares

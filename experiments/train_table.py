@@ -4,19 +4,19 @@
     python -m experiments.train_table --classes 1500 --out results/fashion
     python -m experiments.train_table --images cifar-10-batches-py --size 16
 
-One network is trained for each function that cells can compute, in random order: whatever
-has been trained is a random part of the space. The first ones are trained with more seeds,
-all seeds of some functions before the next functions. Every finished chunk is kept in
---out; a run can be killed and started again, and devices share the work. Writes to --out
-table.npz, a table file that drivers take as --benchmark, and trainings.npz, the same
-before it stands for all cells of a function; --export-only writes the table of the
-trainings finished so far, also while another process trains. The package has two of the
-latter, the benchmarks fashion and fashion-curves; to go on with the first:
+One network is trained for each function that cells can compute, in random order, so that
+the functions trained so far are a random part of the space. The first ones are trained from
+several seeds, all seeds of some functions before the next functions. Every finished chunk
+is kept in --out; a run can be killed and started again, and devices share the work. Writes
+to --out table.npz, a table file that drivers take as --benchmark, and trainings.npz, the
+trainings by function; --export-only writes the table of the trainings finished so far,
+also while another process trains. The package ships two files of trainings, the benchmarks
+fashion and fashion-curves; this continues the first:
 
     python -m experiments.train_table --known fashion
 
 Seconds are wall-clock seconds, or with --clock cpu, for one device alone, CPU seconds,
-which do not depend on what else the machine does; so the second was made:
+which do not depend on the load of the machine; the second was made by:
 
     JAX_NUM_CPU_DEVICES=1 NPROC=1 python -m experiments.train_table --clock cpu \\
       --train 3000 --valid 8000 --test 4000 --channels 4 --epochs 12 \\

@@ -4,10 +4,11 @@
     python -m experiments.workers --benchmark nb201 --dataset cifar100 --split valid
         --epochs 12 --seeds 100 --base-seed 1000
 
-Every Gaussian process asks for as many evaluations with simulated workers, each choice
-made with those in flight known (kriging believer), and in batches of as many, all of which
-have to finish before the next. Costs are the table's, or drawn log-uniformly from 0.1 to
-1 for each architecture where it has none. Prints and writes to --out workers.csv the mean
+Every Gaussian process is run with simulated workers, which choose given predicted scores
+of the architectures in flight (kriging believer), and with batches, one architecture for
+each worker, which all have to finish before the next batch. Both make the same number of
+evaluations. Costs are the table's; where it has none, they are drawn log-uniformly from
+0.1 to 1 for each architecture. Prints and writes to --out workers.csv the mean
 regret with its standard error, the paired difference, and the simulated time.
 """
 

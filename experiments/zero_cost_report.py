@@ -7,7 +7,7 @@
 
 The first compares your own scores, files of zero_cost_score, with the accuracies of the
 embedded table (or of --benchmark, a table file with accuracies of your own); the others
-want the stored scores of NAS-Bench-201, which JAXNAS_SHARED has.
+need the stored scores of NAS-Bench-201, which JAXNAS_SHARED has.
 
 For every score and dataset: Spearman's and Kendall's correlation with the test accuracy
 after the longest training, with 95 % bootstrap intervals; the best-scored cell; how many
@@ -242,5 +242,5 @@ def _print(summaries: Iterable[ScoreSummary], page: Path) -> None:
 
 
 if __name__ == "__main__":
-    lost = "interrupted: the same command begins anew"
+    lost = "interrupted: the same command starts over"
     cli.command(main, Config, interrupted=lost)

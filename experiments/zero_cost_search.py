@@ -10,8 +10,8 @@ JAXNAS_SHARED has, the searches are on your own scores of all cells, files of
 zero_cost_score, and on counts of MACs; accuracies are then those of the embedded table,
 or of the table file that --benchmark names.
 
-The table shows beside them what is published, and what is expected: exactly for random
-search, else from 300 independent runs of the published algorithm, as far as JAXNAS_SHARED
+The table shows them beside the published results and the expected ones: exact for random
+search, otherwise from 300 independent runs of the published algorithm, if JAXNAS_SHARED
 has them. Seconds are counted twice: as the project does, where a score is computed anew
 at every lookup, and as they are spent if each cell is scored once.
 

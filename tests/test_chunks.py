@@ -289,7 +289,7 @@ def test_an_interrupt_ends_a_compiled_program_in_one_line(tmp_path):
     assert process.returncode == 130
     assert [n for n in said.splitlines() if n] == [
         f"interrupted: what is finished is kept in {tmp_path}, "
-        "and the same command goes on from there"
+        "and the same command resumes from there"
     ]
 
 

@@ -186,9 +186,7 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path, at):
             raise KeyboardInterrupt
         return objective(text, epoch)
 
-    with pytest.raises(
-        KeyboardInterrupt, match="the same call goes on with what is in"
-    ):
+    with pytest.raises(KeyboardInterrupt, match="the same call resumes the search in"):
         go(tmp_path, function=interrupted)
     same(go(tmp_path), go(tmp_path / "whole"))
 

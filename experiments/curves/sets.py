@@ -264,7 +264,7 @@ _FILES = {
 
 
 def available(name: str) -> bool:
-    """Whether the files of a set of `SETS` are there."""
+    """Whether the files of a set of `SETS` exist."""
     folder = sources.shared_folder() / "data"
     return all((folder / file).is_file() for file in _FILES.get(name, ()))
 

@@ -130,7 +130,7 @@ def _released(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Releas
       arrays: of the file, compared with the manifest.
       manifest: as `save` writes it.
 
-    Raises: `ValueError` for a benchmark that there is not, and as `_forests`.
+    Raises: `ValueError` for an unknown benchmark, and as `_forests`.
     """
     kind = Kind(**manifest["kind"])
     if kind.epochs and KINDS.get((manifest["num_features"], kind.epochs)) != kind:

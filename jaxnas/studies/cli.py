@@ -140,7 +140,7 @@ def command(
     config = config_type(**{name: getattr(parsed, name) for name in names})
     message = interrupted or (
         f"interrupted: what is finished is kept in {config.out}, "
-        "and the same command goes on from there"
+        "and the same command resumes from there"
     )
     if at_once:
         _end_on_interrupt(message)

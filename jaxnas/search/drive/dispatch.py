@@ -180,7 +180,7 @@ def _died(job: Job) -> RuntimeError:
     started = job.started
     if not started:
         return RuntimeError(
-            "the executor is broken: the same call goes on with a new one"
+            "the executor is broken: the same call with a new one resumes the search"
         )
     job.write(Died(tuple(sorted(started))))
     names = ", ".join(task.arch for task in started.values())
@@ -195,5 +195,5 @@ def _died(job: Job) -> RuntimeError:
     job.on_evaluation(failed)
     return RuntimeError(
         f"{names} killed a worker of the executor again and is recorded as failed: the "
-        "same call with a new executor goes on"
+        "same call with a new executor resumes the search"
     )

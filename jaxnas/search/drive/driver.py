@@ -54,7 +54,7 @@ def optimise(
     points: int = 1,
     on_evaluation: Callable[[Evaluation], object] = lambda evaluation: None,
 ) -> list[Evaluation]:
-    """Runs a search of `num_steps` queries, or goes on with the one that is in `folder`.
+    """Runs a search of `num_steps` queries, or resumes the one in `folder`.
 
     It asks what `loop.run` asks with the same key, the same scores and workers that
     finish in the same order. An objective that raises, or returns NaN or an infinity, has
@@ -231,7 +231,7 @@ def _explain_interrupt(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted: the same call goes on with what is in {folder}"
+            f"interrupted: the same call resumes the search in {folder}"
         ) from None
 
 

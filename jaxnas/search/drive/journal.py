@@ -148,7 +148,7 @@ def damaged(path: Path, number: int, reason: object) -> ValueError:
     """
     return ValueError(
         f"line {number} of {path} cannot be used, as {reason}: remove it and all after it "
-        "to go on from there"
+        "to resume from there"
     )
 
 

@@ -5,7 +5,7 @@ An objective takes as many arguments as it wants, and may return more than its s
 this process or another: it turns what the objective returns or raises into an
 `Evaluation`.
 
-An exception is a failure of the architecture: it is recorded, and the search goes on. An
+An exception is a failure of the architecture: it is recorded, and the search continues. An
 objective that returns something other than a number has a bug, and the search ends:
 `call` returns `Unusable`, which crosses processes where exceptions may not.
 """

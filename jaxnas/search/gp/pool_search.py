@@ -192,7 +192,7 @@ def _select(
 
 
 def _is_fitted(schedule: Schedule, state: PoolGPState) -> Array:
-    """Whether the random evaluations, without those in flight, are there, () bool."""
+    """Whether all random evaluations are finished, none in flight, () bool."""
     return state.count - state.expected >= schedule.num_random
 
 

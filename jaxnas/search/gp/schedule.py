@@ -98,7 +98,7 @@ def may_fit(schedule: Schedule, state: History) -> bool:
 
 
 def refresh(schedule: Schedule, refit: Callable[[S], S], state: S) -> S:
-    """Refits a state once the random evaluations are there.
+    """Refits a state once the random evaluations are finished.
 
     Args:
       schedule: sizes of the run.

@@ -1,7 +1,7 @@
 """A budget of minutes that outlives the process: the time spent, and decisions.
 
 Decisions that depend on the clock, such as how many epochs there is time for, are made
-once and kept, so that a run that was killed goes on with them. Only the time in which a
+once and kept, so that a resumed run follows them. Only the time in which a
 process works counts; what a killed process had not yet saved is lost.
 """
 
@@ -26,7 +26,7 @@ class TimeBudget:
     """
 
     def __init__(self, path: Path, seconds: float):
-        """Starts the clock, or goes on from the time that the file has.
+        """Starts the clock, or continues from the time in the file.
 
         Args:
           path: the JSON file; its folder must exist before `save`.
