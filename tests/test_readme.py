@@ -31,6 +31,7 @@ SMALLER = {
         ("batch=4, select", "batch=2, init=2, select"),
         ("evaluate, 5,", "evaluate, 1,"),
     ),
+    ("images.md", 1): (("images.x)", "images.x[:50])"),),
     ("learning_curves.md", 0): (
         ('open_table("fashion", curves=None)', 'open_table("fashion-curves")'),
         ("[:, 0]  # (n, 4)", "[:, 0, :4]  # (n, 4)"),

@@ -6,6 +6,7 @@
 
 `sources` reads images (PNG, JPEG and WebP by `pictures`), `images` validates, normalises,
 splits and resizes them, `opened` finds the source for a name or path that a user gives.
+`features` describes images by vectors of a stated kind (`lite0`, `hog`).
 Pixels are in 0 to 255 until they are normalised; transparent pictures are read over white.
 Everything random depends on a seed alone.
 """

@@ -1,3 +1,12 @@
+from .features import Extractor as Extractor
+from .features import FeatureKind as FeatureKind
+from .features import Features as Features
+from .features import default_extractor as default_extractor
+from .features import hog_extractor as hog_extractor
+from .features import image_features as image_features
+from .features import lite0_extractor as lite0_extractor
+from .features import require_kind as require_kind
+from .features import untrained_extractor as untrained_extractor
 from .images import NORMALISATION as NORMALISATION
 from .images import Images as Images
 from .images import batch as batch
