@@ -76,23 +76,20 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
     devices = jax.local_devices()
     data = [jax.device_put(job.data, device) for device in devices]
     key = seed_store.seed_keys(job.folder.identity["seed"], np.array([run]))[0]
-    # On a CPU one after another, for seconds of their own; else side by side.
-    alone = devices[0].platform == "cpu"
 
-    def train_group(group: np.ndarray, index: int) -> Curves:
-        inputs = key, job.network, job.recipe, group, data[index]
-        return runs.train(*inputs, device=devices[index], clock=job.clock).curves
+    def train_group(group: np.ndarray, device: jax.Device) -> Curves:
+        placed = data[devices.index(device)]
+        inputs = key, job.network, job.recipe, group, placed
+        return runs.train(*inputs, device=device, clock=job.clock).curves
 
     def simulate(label: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         # Indices beyond the last come with a short chunk, as all are of one size.
         indices = np.minimum(indices, len(archs) - 1)
         inverse = np.arange(len(indices))
-        if alone:
+        if devices[0].platform == "cpu":
             indices, inverse = np.unique(indices, return_inverse=True)
         new = archs[indices[indices >= num_known]]
-        parts = len(new) if alone else min(len(new), len(devices))
-        groups = np.array_split(new, parts) if parts else []
-        curves = map_over_devices(train_group, groups, len(devices))
+        curves = [train_lanes(train_group, new)] if len(new) else []
         if known:
             old = indices[indices < num_known]
             curves.insert(0, {name: known[name][old] for name in trained.CURVES})
@@ -102,3 +99,25 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
     return seed_store.run_chunks(
         job.folder, [label], len(archs), simulate, chunk=job.chunk, unit="network"
     )[label]
+
+
+def train_lanes(
+    train_group: Callable[[np.ndarray, jax.Device], Curves], archs: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Trains architectures on all devices: on CPUs one by one, else side by side.
+
+    On a CPU each thus has seconds of its own.
+
+    Args:
+      train_group: (architectures (g, 6), device) -> their curves.
+      archs: (a, 6), at least one.
+
+    Returns: the curves (a, epochs) by name.
+    """
+    devices = jax.local_devices()
+    alone = devices[0].platform == "cpu"
+    groups = np.array_split(archs, len(archs) if alone else min(len(archs), len(devices)))
+    curves = map_over_devices(
+        lambda group, index: train_group(group, devices[index]), groups, len(devices)
+    )
+    return {n: np.concatenate([c[n] for c in curves]) for n in curves[0]}

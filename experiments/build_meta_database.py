@@ -1,0 +1,256 @@
+"""Makes a meta-database from images: tasks, cells trained on them, features of the images.
+
+    python -m experiments.build_meta_database --pools photos drawings --unseen digits
+    python -m experiments.build_meta_database --pools fashion-mnist --tasks 20 4 4 4
+        --unseen digits --grid 50 --out results/small
+
+The classes of each pool are divided into those for meta-training, validation and test
+before any task is drawn; pools of --unseen give tasks for tests alone. On every task
+--cells cells of NAS-Bench-201 are trained, half of them uniform, half mutants of the best
+so far; one task in --repeat-every has a cell trained twice, which measures the noise of
+the labels. Then a grid of cells is trained on all tasks for tests, from two seeds: one to
+choose by, one to report. A test is on all images that a class has left, up to --most-test.
+
+Every finished chunk is kept in --out: a run can be killed and started again, and
+--export-only writes the database of what is finished so far, also while another process
+trains. Tasks are in an order of which any prefix has all parts. Writes database.npz, which
+`jaxnas.datasets.meta_database` reads, and prints the noise of the labels and the
+correlation that it allows. docs/meta_database.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+
+import jaxnas
+from experiments.common import meta_records
+from experiments.common.meta_pools import Pool, open_pool, pool_name
+from experiments.common.meta_records import Grid, Job
+from jaxnas import datasets
+from jaxnas.datasets import meta_database, tasks
+from jaxnas.datasets.meta_database import MetaDatabase
+from jaxnas.networks.recipes import Recipe
+from jaxnas.spaces import base
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies import cli, seed_store
+
+EXTRACTORS = {
+    "default": datasets.default_extractor,
+    "lite0": datasets.lite0_extractor,
+    "hog": datasets.hog_extractor,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which images and tasks, and how cells are trained on them."""
+
+    pools: tuple[str, ...] = ("fashion-mnist",)
+    """Images, as search_images takes them: digits, fashion-mnist, folders of class folders,
+    npz files; tasks of all parts come from them."""
+    unseen: tuple[str, ...] = ("digits",)
+    """Images whose classes no task but those for tests has."""
+    licence: str = "not stated"
+    """Licence of images that are own files, for the manifest."""
+    size: int = 16
+    """Pixels on each side, a multiple of 4."""
+    train: int = 40
+    """Training images of a class."""
+    least_test: int = 20
+    """Classes with fewer images left for tests are not used."""
+    most_test: int = 200
+    """Largest number of test images of a class."""
+    tasks: tuple[int, int, int, int] = (30, 1, 1, 20)
+    """Tasks for meta-training, validation and test, and of unseen pools."""
+    sizes: tuple[int, ...] = (2, 3, 5, 10, 20)
+    """Possible numbers of classes of a task."""
+    cells: int = 6
+    """Cells that are trained on each task."""
+    repeat_every: int = 3
+    """One task in so many has a cell that is trained twice."""
+    grid: int = 200
+    """Cells that are trained on all tasks for tests; 0: none."""
+    channels: int = 8
+    """Channels of the first stage."""
+    epochs: int = 12
+    """Passes over the training images."""
+    batch: int = 32
+    """Images in a step."""
+    lr: float = 0.1
+    """Highest learning rate."""
+    chunk: int = 12
+    """Trainings between two saves."""
+    features: Literal["default", "lite0", "hog"] = "default"
+    """Features of the images; default: lite0 where its weights are installed."""
+    seed: int = 0
+    """Seed of divisions, tasks, cells and trainings."""
+    export_only: bool = False
+    """Train nothing, and write the database of what is finished in --out."""
+    out: str = "results/meta_database"
+    """Folder for the results."""
+
+
+def main(config: Config) -> MetaDatabase:
+    """Trains what is missing and writes the database.
+
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    _validate(config)
+    extractor = EXTRACTORS[config.features]()
+    pools = _open_pools(config)
+    parts = {
+        name: tasks.all_unseen(len(pool.division.classes))
+        if name in map(pool_name, config.unseen)
+        else tasks.divide_classes(
+            len(pool.division.classes), name=name, seed=config.seed
+        )
+        for name, pool in pools.items()
+    }
+    drawn = tasks.draw_tasks(
+        parts, config.tasks, sizes=config.sizes, seed=config.seed
+    )
+    job = _job(config, pools, drawn)
+    grid = _grid(config, drawn)
+    if not config.export_only:
+        meta_records.train_records(job)
+        if grid.size:
+            meta_records.train_grid(job, grid)
+    database = _export(config, job, extractor, grid)
+    path = job.folder.path / "database.npz"
+    meta_database.save(path, database)
+    console = Console(stderr=True)
+    for line in (f"{path}: {len(database.tasks)} tasks", *noise_lines(database)):
+        console.print(line, highlight=False, soft_wrap=True)
+    return database
+
+
+def noise_lines(database: MetaDatabase) -> list[str]:
+    """States the noise of the labels, and the correlations that it allows, in words."""
+    noise = meta_database.label_noise(database)
+    if not noise.pairs:
+        return ["no cell was trained twice: the noise of the labels is unknown"]
+    return [
+        f"an accuracy differs between seeds by a standard deviation of "
+        f"{noise.deviation:.2f} percent ({noise.pairs} cells trained twice)",
+        f"which allows correlations up to {noise.ceiling:.3f} over all records and "
+        f"{noise.ceiling_within:.3f} within tasks",
+    ]
+
+
+def _validate(config: Config) -> None:
+    """Raises `ValueError` for settings that are wrong whatever the images are."""
+    names = ("size", "train", "least_test", "cells", "repeat_every", "chunk")
+    cli.positive(config, *names)
+    cli.seed(config, "seed")
+    if config.size % 4:
+        raise ValueError(f"--size must be a multiple of 4, not {config.size}")
+    if config.most_test < config.least_test:
+        raise ValueError("--most-test must be at least --least-test")
+    if not 0 <= config.grid <= base.num_vectors(SPACE):
+        raise ValueError(f"--grid must be 0 to {base.num_vectors(SPACE)}, not {config.grid}")
+    if not config.pools and not config.unseen:
+        raise ValueError("no images are named: give --pools")
+
+
+def _open_pools(config: Config) -> dict[str, Pool]:
+    """Opens all pools, by their short names."""
+    sources = (*config.pools, *config.unseen)
+    names = [pool_name(source) for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"pools need different names, found {', '.join(names)}")
+    tests = config.least_test, config.most_test
+    return {
+        name: open_pool(
+            source, config.licence, config.size, config.train, tests, config.seed
+        )
+        for name, source in zip(names, sources, strict=True)
+    }
+
+
+def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job:
+    """Collects what the trainings share, and checks --out."""
+    free = ("chunk", "grid", "features", "export_only", "out", "licence")
+    identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    # Paths may change, and the images may not.
+    identity |= {"pools": [*pools], "unseen": [*map(pool_name, config.unseen)]}
+    identity["origins"] = {n: pool.origin[:2] for n, pool in pools.items()}
+    recipe = Recipe(
+        epochs=config.epochs,
+        batch=config.batch,
+        lr=config.lr,
+        warmup=min(1.0, config.epochs / 8),
+        per_step_schedule=True,
+    )
+    folder = seed_store.open_folder(config.out, identity)
+    return Job(
+        folder, pools, drawn, recipe, config.channels, config.cells,
+        config.repeat_every, config.chunk, config.seed,
+    )  # fmt: skip
+
+
+def _grid(config: Config, drawn: list[tasks.Task]) -> Grid:
+    """Draws the cells of the grid; a larger grid begins with those of a smaller one."""
+    wanted = tasks.PARTS.index("test"), tasks.PARTS.index("unseen")
+    numbers = [n for n, task in enumerate(drawn) if task.part in wanted]
+    order = np.random.default_rng((config.seed, 2)).permutation(base.num_vectors(SPACE))
+    return Grid(numbers, base.every(SPACE)[order[: config.grid]])
+
+
+def _export(
+    config: Config, job: Job, extractor: datasets.Extractor, grid: Grid
+) -> MetaDatabase:
+    """Collects what is finished, with the features of all pools.
+
+    Raises: `ValueError` if no task is.
+    """
+    records = meta_records.finished_records(job)
+    count = len(records["arch"])
+    again_cell = [
+        meta_records.repeated(job, n) if n % job.repeat_every == 0 else -1
+        for n in range(count)
+    ]
+    # The grid is begun when all records are finished.
+    rows = [row for row, number in enumerate(grid.tasks) if number < count]
+    return MetaDatabase(
+        tuple(job.tasks[:count]),
+        again_cell=np.array(again_cell),
+        grid_arch=grid.archs,
+        grid_task=np.array(grid.tasks, np.int16)[rows],
+        grid_test=meta_records.finished_grid(job, grid)[:, rows],
+        features={n: _features(pool, extractor) for n, pool in job.pools.items()},
+        kind=extractor.kind,
+        manifest=_manifest(config, job, float(records["seconds"].sum()) / 3600),
+        **records,
+    )
+
+
+def _features(pool: Pool, extractor: datasets.Extractor) -> np.ndarray:
+    """Computes features (classes, train, width) of a pool's training images."""
+    indices = pool.division.train
+    found = datasets.image_features(pool.images.x[indices.ravel()], extractor)
+    return found.x.reshape(*indices.shape, -1)
+
+
+def _manifest(config: Config, job: Job, hours: float) -> dict[str, Any]:
+    """Describes pools, settings and versions as JSON."""
+    pools = {
+        name: {
+            **pool.origin._asdict(),
+            "classes": [pool.images.class_names[c] for c in pool.division.classes],
+            "left_out": pool.images.num_classes - len(pool.division.classes),
+            "test_images": pool.division.test.shape[1],
+        }
+        for name, pool in job.pools.items()
+    }
+    settings = {k: v for k, v in job.folder.identity.items() if k != "origins"}
+    return {"pools": pools, "settings": settings, "grid": config.grid,
+            "hours": hours, "jaxnas": jaxnas.__version__}  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli.command(main, Config)

@@ -1,0 +1,235 @@
+"""The trainings of a meta-database: cells on tasks, in chunks that are kept.
+
+Tasks are method `records` of `seed_store`, whose "seeds" are the numbers of the tasks; the
+grid of cells on tasks is method `grid`, numbered by cell, seed and task. What is finished is
+kept and never trained again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.common.meta_pools import Pool
+from experiments.common.table_trainings import train_lanes
+from jaxnas import datasets
+from jaxnas.datasets.tasks import Task, task_images
+from jaxnas.io.run_folder import RunFolder
+from jaxnas.networks import runs
+from jaxnas.networks.data import Data
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.recipes import Recipe
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies import seed_store
+from jaxnas.types import Array
+
+RECORDS, GRID = "records", "grid"
+SEEDS = 2  # of the grid
+
+
+class Job(NamedTuple):
+    """What the trainings of a meta-database share."""
+
+    folder: RunFolder
+    pools: Mapping[str, Pool]
+    tasks: Sequence[Task]
+    recipe: Recipe
+    channels: int  # of the stem
+    cells: int  # of a task
+    repeat_every: int  # of so many tasks one has a cell that is trained twice
+    chunk: int  # trainings between two saves
+    seed: int
+
+
+class Grid(NamedTuple):
+    """Cells that are all trained on some of the tasks."""
+
+    tasks: Sequence[int]  # (g,) numbers of tasks
+    archs: np.ndarray  # (c, 6)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Cells, seeds and tasks, in the order of the trainings."""
+        return len(self.archs), SEEDS, len(self.tasks)
+
+    @property
+    def size(self) -> int:
+        """Number of trainings."""
+        return math.prod(self.shape)
+
+
+def train_records(job: Job) -> None:
+    """Trains cells on every task.
+
+    Half of a task's cells are uniform; each other one is a mutant of the best of those
+    trained before it. Every `repeat_every`-th task has one cell trained again from another
+    seed, which measures the noise of the labels.
+    """
+
+    def simulate(method: str, indices: np.ndarray) -> dict[str, np.ndarray]:
+        del method
+        # Surplus numbers of the last chunk are those of the last task.
+        numbers = np.minimum(indices, len(job.tasks) - 1)
+        done = {number: _train_task(job, number) for number in set(numbers.tolist())}
+        results = [done[number] for number in numbers.tolist()]
+        return {name: np.stack([r[name] for r in results]) for name in results[0]}
+
+    chunk = max(1, job.chunk // job.cells)
+    seed_store.run_chunks(
+        job.folder, [RECORDS], len(job.tasks), simulate,
+        chunk=chunk, evaluations=job.cells,
+    )  # fmt: skip
+
+
+def repeated(job: Job, number: int) -> int:
+    """The cell of a task that is trained again, by the number of the task."""
+    return number // job.repeat_every % job.cells
+
+
+def _train_task(job: Job, number: int) -> dict[str, np.ndarray]:
+    """Trains the cells of one task, by its number.
+
+    Returns:
+      `arch` (cells, 6); `train` and `test` (cells, epochs) percent, `seconds` (cells,);
+      `again` (epochs,), the test accuracy of cell `repeated` from the other seed, NaN if
+      there is none.
+    """
+    rng = np.random.default_rng((job.seed, 1, number))
+    data = task_data(job, job.tasks[number])
+    archs = rng.integers(0, SPACE.choices, ((job.cells + 1) // 2, 6), np.int32)
+    curves = train_cells(job, number, archs, data, seed=0)
+    while len(archs) < job.cells:
+        best = archs[np.nanargmax(np.nan_to_num(curves["valid"][:, -1]))]
+        mutant = mutate(rng, best, archs)[None]
+        new = train_cells(job, number, mutant, data, seed=0)
+        archs = np.concatenate([archs, mutant])
+        curves = {n: np.concatenate([curves[n], new[n]]) for n in curves}
+    again = np.full(job.recipe.epochs, np.nan, np.float32)
+    if number % job.repeat_every == 0:
+        chosen = archs[repeated(job, number)][None]
+        again = train_cells(job, number, chosen, data, seed=1)["valid"][0]
+    return {
+        "arch": archs,
+        "train": curves["train"],
+        "test": curves["valid"],
+        "seconds": curves["seconds"].sum(1),
+        "again": again,
+    }
+
+
+def mutate(
+    rng: np.random.Generator, arch: np.ndarray, existing: np.ndarray
+) -> np.ndarray:
+    """Changes one operation of a cell, and goes on until it is none of the existing.
+
+    Args:
+      rng: of the changes.
+      arch: (6,).
+      existing: (n, 6), fewer than all cells.
+
+    Returns:
+      (6,) int32.
+    """
+    arch = arch.copy()
+    while (existing == arch).all(1).any():
+        edge = rng.integers(len(arch))
+        arch[edge] = (arch[edge] + rng.integers(1, SPACE.choices[edge])) % (
+            SPACE.choices[edge]
+        )
+    return arch
+
+
+def train_grid(job: Job, grid: Grid) -> None:
+    """Trains the same cells on several tasks, from two seeds each.
+
+    Both seeds of a cell on all tasks come before the next cell: what is finished at any
+    time is a smaller grid.
+    """
+
+    def simulate(method: str, indices: np.ndarray) -> dict[str, np.ndarray]:
+        del method
+        indices = np.minimum(indices, grid.size - 1)
+        cell, seed, row = np.unravel_index(indices, grid.shape)
+        test = np.zeros(len(indices), np.float32)
+        for one in np.unique(row * SEEDS + seed):
+            mine = row * SEEDS + seed == one
+            number = grid.tasks[one // SEEDS]
+            # A cell that is asked for twice, at the end of the last chunk, is trained once.
+            cells, inverse = np.unique(cell[mine], return_inverse=True)
+            data, archs = task_data(job, job.tasks[number]), grid.archs[cells]
+            curves = train_cells(job, number, archs, data, seed=one % SEEDS)
+            test[mine] = curves["valid"][inverse, -1]
+        return {"test": test}
+
+    seed_store.run_chunks(
+        job.folder, [GRID], grid.size, simulate, chunk=job.chunk, evaluations=1
+    )
+
+
+def finished_records(job: Job) -> dict[str, np.ndarray]:
+    """Reads what `train_records` has finished, up to the first missing task.
+
+    Raises: `ValueError` if there is nothing.
+    """
+    done = seed_store.finished(job.folder, RECORDS, len(job.tasks))
+    if not done:
+        raise ValueError(f"{job.folder.path} has no finished trainings")
+    return {name: array for name, array in done.items() if name != "seed"}
+
+
+def finished_grid(job: Job, grid: Grid) -> np.ndarray:
+    """Reads what `train_grid` has finished.
+
+    Returns:
+      (2, tasks, cells) test accuracy in percent of the last epoch; NaN where missing.
+    """
+    test = np.full(grid.size, np.nan, np.float32)
+    if grid.size:
+        done = seed_store.finished(job.folder, GRID, grid.size)
+        test[: len(done.get("test", ()))] = done.get("test", ())
+    return test.reshape(grid.shape).transpose(1, 2, 0)
+
+
+def train_cells(
+    job: Job, number: int, archs: np.ndarray, data: Data, *, seed: int
+) -> dict[str, np.ndarray]:
+    """Trains cells on one task, spread over the devices.
+
+    Args:
+      job: what the trainings share.
+      number: of the task; its cells share their initial weights.
+      archs: (a, 6).
+      data: of the task.
+      seed: number of the repetition.
+
+    Returns:
+      `runs.Curves`, (a, epochs) each; `valid` is the test accuracy of the task.
+    """
+    keys = seed_store.seed_keys(job.seed, np.array([seed]))
+    key = jax.random.fold_in(keys[0], number)
+    network = network_of(job, data)
+
+    def train_group(group: np.ndarray, device: jax.Device) -> runs.Curves:
+        return runs.train(key, network, job.recipe, group, data, device=device).curves
+
+    return train_lanes(train_group, archs)
+
+
+def network_of(job: Job, data: Data) -> NetworkConfig:
+    """The sizes of the networks of a task: one cell in each stage."""
+    size, channels = data.x.shape[2:]
+    return NetworkConfig(job.channels, 1, int(data.y.max()) + 1, size, channels)
+
+
+def task_data(job: Job, task: Task) -> Data:
+    """The images of a task, normalised by its training images; tests are validation."""
+    pool = job.pools[task.pool]
+    train, test = task_images(pool.images, pool.division, task)
+    mean, std = datasets.normalisation_constants(train._replace(name="task"))
+    x, x_test = (datasets.normalise(part, mean, std).x for part in (train, test))
+    pad_value: Array = -mean / std  # type: ignore
+    return Data.without_test(x, train.y, x_test, test.y, pad_value)

@@ -1,0 +1,174 @@
+"""A meta-database: tasks, cells trained on them, and features of their images, as a file.
+
+    database = load("results/meta/database.npz")
+    x = task_features(database, 0)  # (classes, images, width)
+    noise = label_noise(database)
+
+`python -m experiments.build_meta_database` makes one from any images. The manifest states
+package, version and licence of every pool of images, and the settings of the trainings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnas.datasets.features import FeatureKind
+from jaxnas.datasets.tasks import PARTS, Task
+from jaxnas.io import npz
+
+_FEATURES = "features/"
+# The arrays of a file that are fields of `MetaDatabase`, with types and axes.
+_DTYPES = {
+    "arch": np.int8,
+    "train": np.float32,
+    "test": np.float32,
+    "seconds": np.float32,
+    "again": np.float32,
+    "again_cell": np.int8,
+    "grid_arch": np.int8,
+    "grid_task": np.int16,
+    "grid_test": np.float32,
+}
+
+
+class MetaDatabase(NamedTuple):
+    """Records of t tasks with n cells each, a grid of c cells on g of the tasks."""
+
+    tasks: tuple[Task, ...]  # (t,)
+    arch: np.ndarray  # (t, n, 6) cells of NAS-Bench-201
+    train: np.ndarray  # (t, n, epochs) accuracy in percent; NaN from divergence on
+    test: np.ndarray  # (t, n, epochs)
+    seconds: np.ndarray  # (t, n) of a training
+    again: np.ndarray  # (t, epochs) test accuracy of one cell from another seed, or NaN
+    again_cell: np.ndarray  # (t,) its number; -1: none was trained again
+    grid_arch: np.ndarray  # (c, 6)
+    grid_task: np.ndarray  # (g,) numbers of tasks
+    grid_test: np.ndarray  # (2, g, c) test accuracy by seed; NaN where it is missing
+    # By pool, (classes, images, width) of the training images of each class.
+    features: Mapping[str, np.ndarray]
+    kind: FeatureKind
+    manifest: Mapping[str, Any]
+
+
+class LabelNoise(NamedTuple):
+    """How exact accuracies of single trainings are, and what that allows.
+
+    A ceiling is the correlation that the expected accuracy itself would have with that of
+    single trainings: sqrt(1 - noise variance / variance).
+    """
+
+    pairs: int  # cells that were trained twice
+    deviation: float  # standard deviation of an accuracy over seeds, percent
+    ceiling: float  # of the correlation over all records
+    ceiling_within: float  # of that within tasks
+
+
+def task_features(database: MetaDatabase, number: int) -> np.ndarray:
+    """Returns the features (classes, images, width) of a task's training images.
+
+    Args:
+      database: of the task.
+      number: of the task.
+    """
+    task = database.tasks[number]
+    return database.features[task.pool][list(task.classes)].astype(np.float32)
+
+
+def label_noise(database: MetaDatabase) -> LabelNoise:
+    """Estimates the noise of accuracies from the cells that were trained twice.
+
+    Args:
+      database: with any number of these; without one all estimates are NaN.
+    """
+    rows = np.flatnonzero(database.again_cell >= 0)
+    last = database.test[..., -1]
+    first, second = last[rows, database.again_cell[rows]], database.again[rows, -1]
+    sound = np.isfinite(first) & np.isfinite(second)
+    if not sound.any():
+        return LabelNoise(0, np.nan, np.nan, np.nan)
+    noise = np.mean((first - second)[sound] ** 2) / 2
+    within = np.nanmean(np.nanvar(last, 1, ddof=1)) if last.shape[1] > 1 else np.nan
+    ceilings = [
+        float(np.sqrt(max(0.0, 1 - noise / max(v, 1e-12))))
+        for v in (np.nanvar(last), within)
+    ]
+    return LabelNoise(int(sound.sum()), float(np.sqrt(noise)), *ceilings)
+
+
+def save(path: str | os.PathLike, database: MetaDatabase) -> None:
+    """Writes a meta-database as one npz, atomically; features in half precision.
+
+    Raises:
+      ValueError: if that cannot be done.
+    """
+    pools = sorted(database.features)
+    most = max((len(task.classes) for task in database.tasks), default=0)
+    classes = np.full((len(database.tasks), most), -1, np.int16)
+    for row, task in zip(classes, database.tasks, strict=True):
+        row[: len(task.classes)] = task.classes
+    arrays = {name: getattr(database, name) for name in _DTYPES}
+    arrays = {name: np.asarray(a, _DTYPES[name]) for name, a in arrays.items()}
+    arrays |= {
+        "task_part": np.array([task.part for task in database.tasks], np.int8),
+        "task_pool": np.array(
+            [pools.index(task.pool) for task in database.tasks], np.int16
+        ),
+        "task_classes": classes,
+    }
+    for pool in pools:
+        arrays[_FEATURES + pool] = database.features[pool].astype(np.float16)
+    manifest = {"kind": database.kind._asdict(), "manifest": dict(database.manifest)}
+    npz.save_arrays(path, arrays, manifest)
+
+
+def load(path: str | os.PathLike) -> MetaDatabase:
+    """Reads what `save` wrote.
+
+    Raises:
+      ValueError: naming the file, if it is missing, damaged or another one.
+    """
+    arrays, content = npz.load_arrays(path)
+    try:
+        database = _assembled(arrays, content)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} holds no meta-database: {error}") from error
+    return database
+
+
+def _assembled(
+    arrays: dict[str, np.ndarray], content: Mapping[str, Any]
+) -> MetaDatabase:
+    """Makes a meta-database of the contents of a file.
+
+    Raises:
+      KeyError, TypeError, IndexError, ValueError: for contents that do not fit together.
+    """
+    prefix = len(_FEATURES)
+    features = {n[prefix:]: a for n, a in arrays.items() if n.startswith(_FEATURES)}
+    pools, kind = sorted(features), FeatureKind(**content["kind"])
+    rows = zip(
+        *(arrays[f"task_{name}"].tolist() for name in ("part", "pool", "classes")),
+        strict=True,
+    )
+    tasks = tuple(
+        Task(part, pools[pool], tuple(c for c in classes if c >= 0))
+        for part, pool, classes in rows
+    )
+    fields = {name: arrays[name] for name in _DTYPES}
+    count, cells = fields["test"].shape[:2]
+    grid = 2, len(fields["grid_task"]), len(fields["grid_arch"])
+    if fields["arch"].shape != (count, cells, 6) or len(tasks) != count:
+        raise ValueError("cells, accuracies and tasks are not equally many")
+    if fields["grid_test"].shape != grid or not isinstance(content["manifest"], dict):
+        raise ValueError("the grid or the manifest is damaged")
+    for task in tasks:
+        classes, _, width = features[task.pool].shape
+        if max(task.classes) >= classes or width != kind.width or task.part >= len(PARTS):
+            raise ValueError(f"the features of {task.pool} are not those of its tasks")
+    return MetaDatabase(
+        tasks, features=features, kind=kind, manifest=content["manifest"], **fields
+    )

@@ -1,0 +1,193 @@
+"""Classification tasks drawn from pools of classes, for learning across datasets.
+
+    parts = {"digits": divide_classes(10, seed=0), "glyphs": all_unseen(40)}
+    tasks = draw_tasks(parts, (100, 20, 20, 5), seed=0)
+    train, test = task_images(images["digits"], divided["digits"], tasks[0])
+
+The classes of a pool are divided into those for meta-training, meta-validation and
+meta-test before any task is drawn, so that no class of a test task has been trained on; a
+whole pool may be *unseen*, and gives tasks for tests alone. The images of each class are
+divided once: an image is for training in all tasks of the class, or for tests in all.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnas.datasets.images import Images
+
+PARTS = ("train", "validation", "test", "unseen")
+"""Purposes of classes and tasks: of meta-learning, and `unseen` of pools held out."""
+FRACTIONS = (0.6, 0.15, 0.25)  # of the classes of a pool, of the first three parts
+
+
+class Task(NamedTuple):
+    """A classification problem: some classes of one pool."""
+
+    part: int  # index of `PARTS`
+    pool: str
+    classes: tuple[int, ...]  # numbers in the pool, increasing
+
+
+class Division(NamedTuple):
+    """The images of the c classes of a pool that have enough of them."""
+
+    classes: np.ndarray  # (c,) numbers in `Images`, increasing
+    train: np.ndarray  # (c, train) indices of images
+    test: np.ndarray  # (c, test) indices of images
+
+
+def divide_images(
+    images: Images, train: int, *, least_test: int, most_test: int, seed: int
+) -> Division:
+    """Divides the images of each class into those for training and those for tests.
+
+    All classes of a pool have as many test images as the smallest of them has left.
+
+    Args:
+      images: of the pool.
+      train: training images of a class.
+      least_test: classes with fewer images than these and `train` are left out.
+      most_test: largest number of test images of a class.
+      seed: of the division, which is one for each class.
+
+    Raises:
+      ValueError: if fewer than two classes have enough images.
+    """
+    counts = np.bincount(images.y, minlength=images.num_classes)
+    classes = np.flatnonzero(counts >= train + least_test)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{images.name}: wanted at least 2 classes of {train} + {least_test} images; "
+            f"the largest classes have {np.sort(counts)[::-1][:2].tolist()}"
+        )
+    test = min(most_test, counts[classes].min() - train)
+    chosen = [
+        np.random.default_rng((seed, label)).permutation(
+            np.flatnonzero(images.y == label)
+        )[: train + test]
+        for label in classes
+    ]
+    return Division(classes, *np.split(np.array(chosen), [train], axis=1))
+
+
+def divide_classes(
+    num_classes: int, *, name: str, seed: int, fractions: Sequence[float] = FRACTIONS
+) -> np.ndarray:
+    """Divides the classes of a pool at random into parts.
+
+    Args:
+      num_classes: of the pool.
+      name: of the pool; the division depends on no other pool.
+      seed: of the division.
+      fractions: of the parts train, validation and test, 1 together.
+
+    Returns:
+      (num_classes,) indices of `PARTS`.
+    """
+    ends = np.round(np.cumsum(fractions) * num_classes).astype(int)
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    return np.searchsorted(ends, rng.permutation(num_classes), side="right")
+
+
+def all_unseen(num_classes: int) -> np.ndarray:
+    """Keeps the classes of a pool for tests on unseen pools: (num_classes,) of 3."""
+    return np.full(num_classes, PARTS.index("unseen"))
+
+
+def draw_tasks(
+    parts: Mapping[str, np.ndarray],
+    numbers: Sequence[int],
+    *,
+    sizes: Sequence[int] = (2, 3, 5, 10, 20),
+    seed: int,
+) -> list[Task]:
+    """Draws different tasks of each part, in an order of which any prefix has all parts.
+
+    For each task a pool is drawn, then the number of classes, then the classes, from those
+    of which there are tasks left.
+
+    Args:
+      parts: by pool, the part of each class, as `divide_classes` returns it.
+      numbers: of tasks, for each of `PARTS`.
+      sizes: possible numbers of classes; few, as each needs a program of its own.
+      seed: of the draw.
+
+    Returns:
+      the tasks; their shares of the parts are nearly equal in every prefix.
+
+    Raises:
+      ValueError: if a part has fewer different tasks.
+    """
+    if len(numbers) != len(PARTS) or min(numbers) < 0 or not sum(numbers):
+        raise ValueError(
+            f"wanted numbers of tasks for {', '.join(PARTS)}, not {tuple(numbers)}"
+        )
+    if not sizes or min(sizes) < 2:
+        raise ValueError(f"a task has at least 2 classes: sizes {tuple(sizes)}")
+    drawn = [
+        ((index + 0.5) / number, task)
+        for part, number in enumerate(numbers)
+        for index, task in enumerate(_draw_part(parts, part, number, sizes, seed))
+    ]
+    return [task for _, task in sorted(drawn, key=lambda pair: pair[0])]
+
+
+def _draw_part(
+    parts: Mapping[str, np.ndarray],
+    part: int,
+    number: int,
+    sizes: Sequence[int],
+    seed: int,
+) -> list[Task]:
+    """Draws `number` different tasks of one part; arguments as of `draw_tasks`."""
+    classes = {pool: np.flatnonzero(p == part) for pool, p in parts.items()}
+    left = {
+        (pool, size): math.comb(len(available), size)
+        for pool, available in classes.items()
+        for size in sorted(set(sizes))
+        if size <= len(available)
+    }
+    if number > sum(left.values()):
+        raise ValueError(
+            f"the pools {', '.join(parts)} give {sum(left.values())} different tasks for "
+            f"{PARTS[part]}, not {number}: name more pools or other sizes"
+        )
+    rng, tasks = np.random.default_rng((seed, part)), {}
+    while len(tasks) < number:
+        pools = sorted({pool for pool, _ in left})
+        pool = pools[rng.integers(len(pools))]
+        size = rng.choice([size for name, size in left if name == pool])
+        chosen = np.sort(rng.choice(classes[pool], size, replace=False))
+        task = Task(part, pool, tuple(chosen.tolist()))
+        if task not in tasks:
+            tasks[task] = None
+            left[pool, size] -= 1
+            left = {key: count for key, count in left.items() if count}
+    return list(tasks)
+
+
+def task_images(
+    images: Images, division: Division, task: Task
+) -> tuple[Images, Images]:
+    """Collects the training and test images of a task, with classes from 0.
+
+    Args:
+      images: of the pool.
+      division: of the pool, by which `task.classes` counts.
+      task: of the pool.
+    """
+
+    def part(indices: np.ndarray) -> Images:
+        chosen = indices[list(task.classes)]
+        y = np.repeat(np.arange(len(chosen), dtype=np.int32), chosen.shape[1])
+        return Images(images.x[chosen.ravel()], y, len(chosen), images.name, names)
+
+    numbers = division.classes[list(task.classes)]
+    names = tuple(images.class_names[i] for i in numbers) if images.class_names else ()
+    return part(division.train), part(division.test)

@@ -1,0 +1,265 @@
+"""Tasks from pools of classes, trainings on them that go on, and the file they end in."""
+
+import collections
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import build_meta_database
+from experiments.common import meta_records
+from jaxnas import datasets
+from jaxnas.datasets import meta_database, tasks
+from jaxnas.datasets.images import Images
+from jaxnas.networks import runs
+
+RNG = np.random.default_rng(0)
+
+
+def pool_of(counts, name="pool"):
+    y = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    x = np.arange(len(y), dtype=np.float32)[:, None, None, None] + np.zeros((8, 8, 3))
+    return Images(x.astype(np.float32) % 256, y, len(counts), name)
+
+
+# --- tasks ----------------------------------------------------------------------------
+
+
+def test_images_are_divided_by_class():
+    images = pool_of([30, 9, 25, 40])
+    kept = tasks.divide_images(images, 10, least_test=5, most_test=20, seed=0)
+    assert kept.classes.tolist() == [0, 2, 3]
+    assert kept.train.shape == (3, 10) and kept.test.shape == (3, 15)
+    for label, train, test in zip(*kept, strict=True):
+        assert (images.y[np.concatenate([train, test])] == label).all()
+        assert len({*train, *test}) == 25
+    again = tasks.divide_images(images, 10, least_test=5, most_test=20, seed=1)
+    assert (again.train != kept.train).any()
+    with pytest.raises(ValueError, match="wanted at least 2 classes of 30 [+] 8 images"):
+        tasks.divide_images(images, 30, least_test=8, most_test=9, seed=0)
+
+
+def test_classes_are_divided_before_tasks_are_drawn():
+    parts = {n: tasks.divide_classes(20, name=n, seed=0) for n in ("a", "b")}
+    assert np.bincount(parts["a"]).tolist() == [12, 3, 5]
+    assert (parts["a"] != parts["b"]).any()
+    parts["c"] = tasks.all_unseen(6)
+    drawn = tasks.draw_tasks(parts, (30, 4, 8, 6), sizes=(2, 3), seed=0)
+    assert len(set(drawn)) == 48
+    for task in drawn:
+        assert (parts[task.pool][list(task.classes)] == task.part).all()
+        assert task.classes == tuple(sorted(set(task.classes)))
+        assert (task.pool == "c") == (task.part == 3) and len(task.classes) in (2, 3)
+    assert {task.pool for task in drawn} == {"a", "b", "c"}
+    half = collections.Counter(task.part for task in drawn[:24])
+    assert all(abs(half[p] - n / 2) <= 1 for p, n in enumerate((30, 4, 8, 6)))
+
+
+def test_all_tasks_are_drawn_and_no_more():
+    parts = {"a": tasks.all_unseen(4)}
+    drawn = tasks.draw_tasks(parts, (0, 0, 0, 10), sizes=(2, 3, 20), seed=0)
+    sets = {s for k in (2, 3) for s in itertools.combinations(range(4), k)}
+    assert {task.classes for task in drawn} == sets
+    with pytest.raises(ValueError, match="a give 10 different tasks for unseen, not 11"):
+        tasks.draw_tasks(parts, (0, 0, 0, 11), sizes=(2, 3), seed=0)
+    with pytest.raises(ValueError, match="give 0 different tasks for train"):
+        tasks.draw_tasks(parts, (1, 0, 0, 0), seed=0)
+    for numbers, sizes in (((1, 1), (2,)), ((0, 0, 0, 0), (2,)), ((0, 0, 0, 1), (1,))):
+        with pytest.raises(ValueError, match="wanted numbers|at least 2 classes"):
+            tasks.draw_tasks(parts, numbers, sizes=sizes, seed=0)
+
+
+def test_a_task_has_the_images_of_its_classes():
+    images = pool_of([30, 9, 25, 40])._replace(class_names=("p", "q", "r", "s"))
+    kept = tasks.divide_images(images, 10, least_test=5, most_test=20, seed=0)
+    train, test = tasks.task_images(images, kept, tasks.Task(0, "pool", (1, 2)))
+    assert train.class_names == ("r", "s") and train.num_classes == 2
+    for part, indices in ((train, kept.train), (test, kept.test)):
+        np.testing.assert_array_equal(part.x, images.x[indices[1:].ravel()])
+        np.testing.assert_array_equal(part.y, images.y[indices[1:].ravel()] - 2)
+
+
+# --- the driver -----------------------------------------------------------------------
+
+SMALL = build_meta_database.Config(
+    pools=("digits",), unseen=("drawings",), licence="CC0", size=8, train=6,
+    least_test=4, most_test=8, tasks=(4, 1, 1, 2), sizes=(2, 3), cells=4,
+    repeat_every=2, grid=3, epochs=2, chunk=4, features="hog",
+)  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path):
+    pytest.importorskip("sklearn")
+    x = RNG.integers(0, 256, (60, 10, 12, 3)).astype(np.uint8)
+    np.savez(tmp_path / "drawings.npz", x=x, y=np.arange(60) % 4)
+    return _replaced(
+        SMALL, unseen=(str(tmp_path / "drawings.npz"),), out=str(tmp_path / "out")
+    )
+
+
+def _replaced(config, **changes):
+    return build_meta_database.dataclasses.replace(config, **changes)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """In place of trainings, accuracies that depend on all that they should."""
+    calls = []
+
+    def train(key, network, recipe, archs, data, **_):
+        assert data.x.shape[1:] == (8, 8, 3) and abs(data.x.mean()) < 1e-4
+        calls.append((network.num_classes, archs))
+        base = float(jax.random.uniform(key)) + float(np.abs(data.x_valid).sum()) % 1
+        last = 50 + archs @ np.arange(1, 7) / 4 + base
+        curve = np.stack([last / 2, last], 1).astype(np.float32)
+        curves = {"train": curve + 1, "valid": curve, "seconds": np.ones_like(curve)}
+        return runs.Trained(None, curves)
+
+    monkeypatch.setattr(meta_records.runs, "train", train)
+    return calls
+
+
+def test_a_database_says_what_was_trained(small, fake):
+    made = build_meta_database.main(small)
+    again = meta_database.load(f"{small.out}/database.npz")
+    assert again.tasks == made.tasks and again.manifest == made.manifest
+    for name in ("arch", "test", "again", "grid_test", "again_cell", "grid_task"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+    assert made.arch.shape == (8, 4, 6) and made.test.shape == (8, 4, 2)
+    # Half of the cells are mutants of the best before them, and no cell comes twice.
+    for archs, test in zip(made.arch, made.test[..., -1], strict=True):
+        assert len(np.unique(archs, axis=0)) == 4
+        for number in (2, 3):
+            best = archs[np.argmax(test[:number])]
+            assert (archs[number] != best).sum() in (1, 2)
+    twice = made.again_cell >= 0
+    assert twice.tolist() == [True, False] * 4
+    assert (np.isfinite(made.again).all(1) == twice).all()
+    assert made.again_cell[[0, 2, 4, 6]].tolist() == [0, 1, 2, 3]
+    assert made.grid_test.shape == (2, 3, 3) and np.isfinite(made.grid_test).all()
+    assert (made.grid_test[0] != made.grid_test[1]).all()
+    parts = [made.tasks[number].part for number in made.grid_task]
+    assert sorted(parts) == [2, 3, 3]
+    assert len(fake) == 8 * 4 + 4 + 2 * 9
+
+
+def test_features_and_origins_are_those_of_the_pools(small, fake):
+    made = build_meta_database.main(_replaced(small, grid=0))
+    assert made.grid_test.shape == (2, 3, 0) and made.kind.name == "hog-colour-32px"
+    assert made.features["digits"].shape == (10, 6, 420)
+    task = next(t for t in made.tasks if t.pool == "drawings")
+    x = meta_database.task_features(made, made.tasks.index(task))
+    assert x.shape == (len(task.classes), 6, 420)
+    origins = made.manifest["pools"]
+    assert origins["digits"]["package"] == "scikit-learn"
+    assert origins["digits"]["licence"] == "CC BY 4.0" and origins["digits"]["version"]
+    drawings = origins["drawings"]
+    assert (drawings["package"], drawings["licence"]) == ("own files", "CC0")
+    assert drawings["classes"] == ["0", "1", "2", "3"] and drawings["test_images"] == 8
+
+
+def test_a_run_goes_on_and_any_prefix_is_exported(small, fake, monkeypatch):
+    whole = build_meta_database.main(_replaced(small, out=small.out + "-whole"))
+    with pytest.raises(ValueError, match="has no finished trainings"):
+        build_meta_database.main(_replaced(small, export_only=True))
+    train, number = meta_records.runs.train, len(fake)
+
+    def killed(*args, **kwargs):
+        if len(fake) - number == 14:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(meta_records.runs, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_meta_database.main(small)
+    monkeypatch.setattr(meta_records.runs, "train", train)
+    part = build_meta_database.main(_replaced(small, export_only=True))
+    assert len(part.tasks) == 3 and np.isnan(part.grid_test).all()
+    np.testing.assert_array_equal(part.test, whole.test[:3])
+    before = len(fake)
+    made = build_meta_database.main(small)
+    assert len(fake) - before == 8 * 4 + 4 + 2 * 9 - 14
+    np.testing.assert_array_equal(made.test, whole.test)
+    np.testing.assert_array_equal(made.grid_test, whole.grid_test)
+    # A larger grid goes on with the cells of the smaller one.
+    before = len(fake)
+    more = build_meta_database.main(_replaced(small, grid=4))
+    np.testing.assert_array_equal(more.grid_test[..., :3], made.grid_test)
+    assert len(fake) - before == 2 * 3
+    with pytest.raises(ValueError, match="other settings [(]cells 4 there, 3 now"):
+        build_meta_database.main(_replaced(small, cells=3))
+
+
+def test_noise_of_labels_and_the_correlation_that_it_allows(small, fake):
+    made = build_meta_database.main(_replaced(small, grid=0))
+    truth = 10 * RNG.normal(size=(4000, 1)) + 5 * RNG.normal(size=(4000, 4))
+    first, second = truth + 2 * RNG.normal(size=(2, 4000, 4))
+    database = made._replace(
+        test=first[..., None], again=second[:, :1], again_cell=np.zeros(4000, int)
+    )
+    noise = meta_database.label_noise(database)
+    assert noise.pairs == 4000 and abs(noise.deviation - 2) < 0.1
+    wanted = np.corrcoef(truth.ravel(), first.ravel())[0, 1]
+    assert abs(noise.ceiling - wanted) < 0.005
+    inner = [a - a.mean(1, keepdims=True) for a in (truth, first)]
+    wanted = np.corrcoef(inner[0].ravel(), inner[1].ravel())[0, 1]
+    assert abs(noise.ceiling_within - wanted) < 0.01
+    assert "2.0" in build_meta_database.noise_lines(database)[0]
+    nothing = meta_database.label_noise(made._replace(again_cell=np.full(8, -1)))
+    assert nothing.pairs == 0 and np.isnan(nothing.ceiling)
+
+
+def test_a_tiny_training_is_real(tmp_path):
+    pytest.importorskip("sklearn")
+    config = build_meta_database.Config(
+        pools=(), unseen=("digits",), size=8, train=20, most_test=40, cells=2,
+        tasks=(0, 0, 0, 1), sizes=(2,), repeat_every=1, grid=0, channels=2, epochs=3,
+        batch=8, features="hog", out=str(tmp_path / "out"),
+    )  # fmt: skip
+    made = build_meta_database.main(config)
+    assert made.test.shape == (1, 2, 3) and made.again.shape == (1, 3)
+    assert ((made.test >= 0) & (made.test <= 100)).all()
+    assert abs(made.test[0, 0] - made.again[0]).max() > 0
+    assert made.manifest["hours"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"size": 10}, "--size must be a multiple of 4"),
+        ({"cells": 0}, "--cells must be at least 1"),
+        ({"most_test": 3}, "--most-test must be at least --least-test"),
+        ({"grid": 20_000}, "--grid must be 0 to 15625"),
+        ({"pools": (), "unseen": ()}, "no images are named"),
+        ({"pools": ("digits",), "unseen": ("digits",)}, "different names"),
+        ({"pools": ("missing",)}, "missing"),
+        ({"train": 500}, "wanted at least 2 classes of 500"),
+        ({"tasks": (4, 1, 1, 50)}, "different tasks for unseen, not 50"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    small, tmp_path, change, says
+):
+    with pytest.raises(ValueError, match=says):
+        build_meta_database.main(_replaced(small, **change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_files_are_no_database(tmp_path, small, fake):
+    path = tmp_path / "other.npz"
+    datasets  # the package is loaded lazily
+    made = build_meta_database.main(_replaced(small, grid=0))
+    damages = (
+        {"arch": made.arch[:2]},
+        {"grid_test": np.zeros((2, 1, 1))},
+        {"kind": made.kind._replace(width=3)},
+    )
+    for damage in damages:
+        meta_database.save(path, made._replace(**damage))
+        with pytest.raises(ValueError, match="other.npz holds no meta-database"):
+            meta_database.load(path)
+    np.savez(path, x=np.zeros(3))
+    with pytest.raises(ValueError, match="other.npz"):
+        meta_database.load(path)
