@@ -74,7 +74,9 @@ def train_records(job: Job) -> None:
         del method
         # Surplus numbers of the last chunk are those of the last task.
         numbers = np.minimum(indices, len(job.tasks) - 1)
-        done = {number: _train_task(job, number) for number in set(numbers.tolist())}
+        done = {
+            number: _train_task(job, number) for number in np.unique(numbers).tolist()
+        }
         results = [done[number] for number in numbers.tolist()]
         return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
