@@ -83,7 +83,7 @@ def train_records(job: Job) -> None:
     chunk = max(1, job.chunk // job.cells)
     seed_store.run_chunks(
         job.folder, [RECORDS], len(job.tasks), simulate,
-        chunk=chunk, evaluations=job.cells,
+        chunk=chunk, unit="task", work=(job.cells, "training"),
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def train_grid(job: Job, grid: Grid) -> None:
         return {"test": test}
 
     seed_store.run_chunks(
-        job.folder, [GRID], grid.size, simulate, chunk=job.chunk, evaluations=1
+        job.folder, [GRID], grid.size, simulate, chunk=job.chunk, unit="training"
     )
 
 
