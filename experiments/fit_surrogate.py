@@ -1,15 +1,16 @@
 """Fits a learning-curve surrogate to a table with curves, and writes it as one file.
 
     python -m experiments.fit_surrogate --benchmark fashion-curves --out surrogate.npz
+    python -m experiments.fit_surrogate --benchmark mine.csv --out mine.npz
     python -m experiments.fit_surrogate --benchmark nb201.npz --dataset cifar10
         --split valid --epochs 200 --preset release --out nb201.npz
 
-Every training of the table is a curve: seeds of one architecture are curves of their own,
-and those that have diverged are left out. Prints how well the surrogate agrees with the
-curves that it was fitted on, and with those that were held out for its noise.
+A CSV file has a line for each training, see `jaxnas.benchmarks.importers.curve_csv`. Every
+training of the table is a curve: seeds of one architecture are curves of their own, and
+those without all epochs are left out. Prints how well the surrogate agrees with the curves
+that it was fitted on, and with those that were held out for its noise.
 
-    surrogate = surrogate_files.load("surrogate.npz")
-    benchmark = surrogate_benchmark(surrogate, nasbench201.SPACE, encodings.nb201_one_hot)
+    benchmark = open_surrogate("surrogate.npz", noise="draws")
 
 Needs the extra `surrogates`. `experiments.curve_report` compares surrogates on held-out
 architectures.
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -28,7 +29,18 @@ from rich.console import Console
 
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import columns, named, table_files
-from jaxnas.curves import Fitted, Info, fit_surrogate, presets, surrogate_files
+from jaxnas.benchmarks.base import Target
+from jaxnas.benchmarks.columns import LevelValues
+from jaxnas.benchmarks.table_files import BenchmarkTable
+from jaxnas.curves import (
+    Fitted,
+    Info,
+    accuracy,
+    compress,
+    fit_surrogate,
+    presets,
+    surrogate_files,
+)
 from jaxnas.curves import regress_boosting as boosting
 from jaxnas.search import presets as presets_of_searches
 from jaxnas.spaces import darts_features, encodings, nlp_features
@@ -50,15 +62,16 @@ class Config:
     """Which curves, and which surrogate."""
 
     benchmark: str = "fashion-curves"
-    """A table that has a name, or a table file."""
-    dataset: str = "fashion-mnist"
-    """Images, as the table's columns call them."""
+    """A table that has a name, or a file: a table (.npz) or curves (.csv)."""
+    dataset: str | None = None
+    """Images, as the table's columns call them; default: the only ones that it has."""
     split: str = "valid"
     """Split whose accuracy is predicted: train, valid or test."""
-    epochs: int = 12
-    """Length of the training schedule."""
-    preset: Literal["default", "release"] = "default"
-    """Stacked perceptrons and trees, or the settings of Yan et al. (2021)."""
+    epochs: int | None = None
+    """Length of the training schedule; default: the only one that the table has."""
+    preset: Literal["default", "small", "release"] = "default"
+    """Stacked perceptrons and trees; 800 small trees, without perceptrons; or the settings
+    of Yan et al. (2021)."""
     rounds: int | None = None
     """Trees of each component instead of the preset's regressor, for a fit of seconds."""
     seed: int = 0
@@ -78,66 +91,158 @@ def main(config: Config) -> Fitted:
     out = Path(config.out)
     if not config.out or out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {config.out!r} is not a file in an existing folder")
-    arrays, groups, info, notes = _curves(config)
-    options: dict[str, Any] = presets.release() if config.preset == "release" else {}
+    curves = _curves(config)
+    options: dict[str, Any] = dict(PRESETS[config.preset]())
     if config.rounds is not None:
         options["regressor"] = boosting.lightgbm(config.rounds, num_threads=1)
-    key = jax.random.key(config.seed)
-    fitted = fit_surrogate(key, *arrays, info=info, groups=groups, **options)
+    fitted = fit_surrogate(
+        jax.random.key(config.seed),
+        curves.features,
+        curves.value,
+        info=curves.info,
+        groups=curves.groups,
+        seconds=curves.seconds,
+        **options,
+    )
+    held_out = _held_out(curves, fitted)
+    fit = {"preset": config.preset, "rounds": config.rounds, "seed": config.seed}
+    notes = {**curves.notes, "fit": fit, "held_out": held_out}
     surrogate_files.save(out, fitted.surrogate, notes=notes)
-    _show(fitted, len(arrays[0]), out)
+    _show(curves, fitted, held_out, out)
     return fitted
 
 
-def _curves(
-    config: Config,
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, Info, dict[str, Any]]:
-    """Reads features (n, f) and curves (n, E), the group of each row, and what they are."""
+def small() -> dict[str, Any]:
+    """Settings of a surrogate of less than a megabyte, which needs no flax."""
+    return dict(
+        compression=compress.final_value_svd(4),
+        regressor=boosting.lightgbm(100, chain=False, **presets.SMALL_TREES),
+        members=2,
+    )
+
+
+PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
+    "default": dict,
+    "small": small,
+    "release": presets.release,
+}
+"""The keywords of `fit_surrogate` by the name of a preset."""
+
+
+class Curves(NamedTuple):
+    """The n complete trainings of a table, as a surrogate is fitted to them."""
+
+    features: np.ndarray  # (n, f)
+    value: np.ndarray  # (n, E)
+    groups: np.ndarray  # (n,) of rows that are held out together
+    seconds: np.ndarray | None  # (n,) of each training; None: the table has none
+    info: Info
+    notes: dict[str, Any]  # the table, and which of its columns
+    incomplete: int  # trainings that lack epochs, and are left out
+
+
+def _curves(config: Config) -> Curves:
+    """Reads the curves; `ValueError` for a column that the table does not have."""
     table = named.open_table(config.benchmark, curves=None)
     space = named.library_space(table)
-    target = table_files.target(table, config.dataset)
-    which: dict[str, Any] = dict(
-        dataset=config.dataset, split=config.split, epochs=config.epochs
-    )
+    which = _selection(config, table)
     levels = columns.learning_curves(table, **which, seed="random")
     complete = np.isfinite(levels.value).all(2)
     if not complete.any():
         raise ValueError(f"{config.benchmark} has no complete curve of {which}")
     arch = np.asarray(table.arch, np.int32)[np.nonzero(complete)[0]]
-    encode = ENCODINGS[space.name]
-    epochs = tuple(level.epoch for level in levels.levels)
+    encode, value = ENCODINGS[space.name], levels.value[complete]
+    selection = "/".join(map(str, which.values()))
+    target = table_files.target(table, which["dataset"])
     info = Info(
         space=space.name,
         features=encode.__name__,
         target=target.name,
         unit=target.unit,
         direction=target.direction,
-        epochs=epochs,
-        source=f"{table.name} {config.dataset}/{config.split}/{config.epochs}",
+        **_valid_range(target, value),
+        epochs=tuple(level.epoch for level in levels.levels),
+        source=f"fitted to {table.name} {selection}",
     )
-    notes = {"table_sha256": table.manifest["sha256"], "settings": which}
-    features = np.asarray(in_chunks(encode, arch), np.float32)
     # Cells of one function may have the same curve: they are held out together.
     classes = presets_of_searches.function_classes_of(space)
     groups = identify(space, arch) if classes is None else in_chunks(classes, arch)
-    return (features, levels.value[complete]), np.asarray(groups), info, notes
+    begun = np.isfinite(levels.value).any(2).sum()
+    return Curves(
+        features=np.asarray(in_chunks(encode, arch), np.float32),
+        value=value,
+        groups=np.asarray(groups),
+        seconds=_seconds(levels, complete),
+        info=info,
+        notes={"table_sha256": table.manifest["sha256"], "settings": which},
+        incomplete=int(begun - len(value)),
+    )
 
 
-def _show(fitted: Fitted, num: int, out: Path) -> None:
+def _selection(config: Config, table: BenchmarkTable) -> dict[str, Any]:
+    """The dataset, split and epochs; `ValueError` where there is more than one choice."""
+    stored = table_files.curves(table)
+    datasets = {d for d, _, _ in stored}
+    dataset = _only("dataset", config.dataset, datasets)
+    schedules = {e for d, s, e in stored if (d, s) == (dataset, config.split)}
+    epochs = _only("epochs", config.epochs, schedules)
+    return {"dataset": dataset, "split": config.split, "epochs": epochs}
+
+
+def _only(flag: str, given: Any, choices: set) -> Any:
+    """The value of a flag, or the only choice that there is."""
+    if given is None and len(choices) > 1:
+        names = ", ".join(map(str, sorted(choices)))
+        raise ValueError(f"--{flag} must be one of {names}")
+    # With no choice at all, the selection of the column says what is missing.
+    return next(iter(choices), None) if given is None else given
+
+
+def _valid_range(target: Target, value: np.ndarray) -> dict[str, float]:
+    """Bounds of predictions: those of percentages, or those of the curves (n, E)."""
+    if target.unit == "percent":
+        return {"low": 0.0, "high": 100.0}
+    return {"low": float(value.min()), "high": float(value.max())}
+
+
+def _seconds(levels: LevelValues, complete: np.ndarray) -> np.ndarray | None:
+    """The seconds (n,) of the n `complete` (architectures, seeds) trainings."""
+    if levels.cost_unit != "seconds":
+        return None
+    return np.broadcast_to(levels.cost[..., -1], complete.shape)[complete]
+
+
+def _held_out(curves: Curves, fitted: Fitted) -> dict[str, float]:
+    """Correlations and errors of the predictions of held-out curves."""
+    if len(fitted.rows) < 2:
+        return {}
+    true = curves.value[fitted.rows]
+    scores = accuracy.curve_scores(true, true - fitted.residual, ("kendall", "rmse"))
+    # A correlation without variation is NaN, which JSON does not have.
+    finite = {name: value for name, value in scores.items() if np.isfinite(value)}
+    return {"curves": len(true), **finite}
+
+
+def _show(
+    curves: Curves, fitted: Fitted, held_out: dict[str, float], out: Path
+) -> None:
     """Prints the agreement with the curves."""
     unit = fitted.surrogate.info.unit
     lines = [
-        f"{num} curves; root mean square error over epochs, median and 90 %: "
-        f"{np.median(fitted.rmse):.3g} and {np.quantile(fitted.rmse, 0.9):.3g} {unit}"
+        f"{len(curves.value)} curves; root mean square error over epochs, median and "
+        f"90 %: {np.median(fitted.rmse):.3g} and {np.quantile(fitted.rmse, 0.9):.3g} "
+        f"{unit}"
     ]
-    if len(fitted.residual):
-        error = np.sqrt((fitted.residual**2).mean(1))
+    if curves.incomplete:
+        lines.append(f"{curves.incomplete} trainings lack epochs: they are left out")
+    if "kendall" in held_out:
         lines.append(
-            f"{len(error)} curves that were held out: {np.median(error):.3g} and "
-            f"{np.quantile(error, 0.9):.3g} {unit}"
+            f"{held_out['curves']} curves that were held out: root mean square error "
+            f"{held_out['rmse']:.3g} {unit}, of the last epoch "
+            f"{held_out['final_rmse']:.3g}; Kendall's tau {held_out['kendall']:.3f}, of "
+            f"the last epoch {held_out['final_kendall']:.3f}"
         )
-    size = out.stat().st_size / 2**20
-    lines.append(f"{out}: {size:.2f} MiB")
+    lines.append(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
     for line in lines:
         Console().print(line, highlight=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@ from .base import continued_levels as continued_levels
 from .base import separate_levels as separate_levels
 from .base import true_scores as true_scores
 from .named import open_benchmark as open_benchmark
+from .named import open_surrogate as open_surrogate
 from .named import open_table as open_table
 from .released import load_ensemble as load_ensemble
 from .surrogate import surrogate_benchmark as surrogate_benchmark

@@ -138,7 +138,7 @@ def _features(
     """The features (d,) of an architecture; arguments as for `CurveEnsemble.predict`."""
     info, d = surrogate.info, surrogates.num_features(surrogate)
     released_inputs.check_space(info.space, search_space)
-    encode = _encoding(info)
+    encode = encoding_of(info)
     notations = {} if encode is None else _NOTATIONS[info.space]
     allowed = (*notations, released_inputs.VECTOR)
     released_inputs.check_notation(allowed, representation, info.space)
@@ -153,8 +153,8 @@ def _features(
     return features
 
 
-def _encoding(info: Info) -> Callable[[Array], Array] | None:
-    """The function that `info.features` names; None if it is not one of this module's."""
+def encoding_of(info: Info) -> Callable[[Array], Array] | None:
+    """The encoding (d,) -> (f,) that `info.features` names; None if the library has none."""
     for encode in _ENCODINGS.get(info.space, ()):
         if encode.__name__ == info.features:
             return encode

@@ -33,7 +33,7 @@ from jaxnas.curves.surrogate import Info, Surrogate
 from jaxnas.io import npz
 
 FORMAT = 1
-_KIND = "learning-curve surrogate"
+KIND = "learning-curve surrogate"
 _EXTRA = "extra/"
 # What a file may be made of, by the name that it has there; networks need flax, so they
 # are added when a file has them.
@@ -77,7 +77,7 @@ def save(
     tree = _described(surrogate, "surrogate", arrays)
     arrays |= {_EXTRA + name: np.asarray(x) for name, x in (extra or {}).items()}
     manifest = {
-        "kind": _KIND,
+        "kind": KIND,
         "format": FORMAT,
         "tree": tree,
         "sha256": {name: _digest(array) for name, array in arrays.items()},
@@ -98,11 +98,11 @@ def load(path: str | os.PathLike) -> Surrogate:
 def read(path: str | os.PathLike) -> Saved:
     """Reads all that `save` wrote, in the way of `load`."""
     arrays, manifest = npz.load_arrays(path)
-    if manifest.get("kind") != _KIND:
-        raise ValueError(f"{path}: not a {_KIND}, but {manifest.get('kind')!r}")
+    if manifest.get("kind") != KIND:
+        raise ValueError(f"{path}: not a {KIND}, but {manifest.get('kind')!r}")
     if manifest.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: a {_KIND} of format {manifest.get('format')!r}, where this version "
+            f"{path}: a {KIND} of format {manifest.get('format')!r}, where this version "
             f"of jaxnas reads format {FORMAT}: save it again with this version"
         )
     digests = manifest.get("sha256")
@@ -117,9 +117,9 @@ def read(path: str | os.PathLike) -> Saved:
         surrogate = _rebuilt(manifest.get("tree"), arrays)
         _check(surrogate)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: not a sound {_KIND}: {error!r}") from error
+        raise ValueError(f"{path}: not a sound {KIND}: {error!r}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: not a sound {_KIND}: {error}") from error
+        raise ValueError(f"{path}: not a sound {KIND}: {error}") from error
     extra = {k.removeprefix(_EXTRA): x for k, x in arrays.items() if k[:6] == _EXTRA}
     return Saved(surrogate, extra, manifest.get("notes") or {})
 
