@@ -92,9 +92,7 @@ def main(config: Config) -> Fitted:
     if not config.out or out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {config.out!r} is not a file in an existing folder")
     curves = _curves(config)
-    options: dict[str, Any] = dict(PRESETS[config.preset]())
-    if config.rounds is not None:
-        options["regressor"] = boosting.lightgbm(config.rounds, num_threads=1)
+    options = _options(config)
     fitted = fit_surrogate(
         jax.random.key(config.seed),
         curves.features,
@@ -102,6 +100,7 @@ def main(config: Config) -> Fitted:
         info=curves.info,
         groups=curves.groups,
         seconds=curves.seconds,
+        folds=_num_folds(curves.groups),
         **options,
     )
     held_out = _held_out(curves, fitted)
@@ -112,13 +111,28 @@ def main(config: Config) -> Fitted:
     return fitted
 
 
-def small() -> dict[str, Any]:
-    """Settings of a surrogate of less than a megabyte, which needs no flax."""
-    return dict(
-        compression=compress.final_value_svd(4),
-        regressor=boosting.lightgbm(100, chain=False, **presets.SMALL_TREES),
-        members=2,
-    )
+def _options(config: Config) -> dict[str, Any]:
+    """The keywords of `fit_surrogate` for a preset, and its number of trees if given."""
+    options = PRESETS[config.preset]()
+    if config.rounds is None:
+        return options
+    if config.preset == "small":
+        return small(config.rounds)
+    return {**options, "regressor": boosting.lightgbm(config.rounds, num_threads=1)}
+
+
+def small(rounds: int = 100) -> dict[str, Any]:
+    """Settings of a surrogate of less than a megabyte, which needs no flax.
+
+    Args:
+      rounds: trees of each component of each member.
+    """
+    trees = boosting.lightgbm(rounds, chain=False, **presets.SMALL_TREES)
+    return {
+        "compression": compress.final_value_svd(4),
+        "regressor": trees,
+        "members": 2,
+    }
 
 
 PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -187,6 +201,16 @@ def _selection(config: Config, table: BenchmarkTable) -> dict[str, Any]:
     schedules = {e for d, s, e in stored if (d, s) == (dataset, config.split)}
     epochs = _only("epochs", config.epochs, schedules)
     return {"dataset": dataset, "split": config.split, "epochs": epochs}
+
+
+def _num_folds(groups: np.ndarray) -> int:
+    """Ten folds for the noise, or as many as there are architectures."""
+    num = len(np.unique(groups))
+    if num < 2:
+        raise ValueError(
+            "all curves are of one architecture: a surrogate is fitted to several"
+        )
+    return min(10, num)
 
 
 def _only(flag: str, given: Any, choices: set) -> Any:
