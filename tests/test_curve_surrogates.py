@@ -431,10 +431,14 @@ class TestFiles:
         changed = {**arrays, name: arrays[name] + 1e-6}
         self.refused(tmp_path, changed, manifest, f"SHA-256 of {name} differs")
 
-    def test_an_array_too_few_is_refused(self, tmp_path, content):
+    def test_an_array_too_few_or_too_many_is_refused(self, tmp_path, content):
         arrays, manifest = dict(content[0]), content[1]
-        arrays.pop(next(iter(arrays)))
-        self.refused(tmp_path, arrays, manifest, "not those that the manifest lists")
+        name = next(iter(arrays))
+        self.refused(
+            tmp_path, {**arrays, "other": arrays[name]}, manifest, "other is not one of"
+        )
+        arrays.pop(name)
+        self.refused(tmp_path, arrays, manifest, f"the array {name} is missing")
 
     @pytest.mark.parametrize(
         ("ending", "change", "words"),

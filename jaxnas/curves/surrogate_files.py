@@ -31,6 +31,7 @@ from jaxnas.curves import (
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.surrogate import Info, Surrogate
 from jaxnas.io import npz
+from jaxnas.io.streams import printable
 
 FORMAT = 1
 KIND = "learning-curve surrogate"
@@ -106,8 +107,11 @@ def read(path: str | os.PathLike) -> Saved:
             f"of jaxnas reads format {FORMAT}: save it again with this version"
         )
     digests = manifest.get("sha256")
-    if not isinstance(digests, dict) or set(digests) != set(arrays):
-        raise ValueError(f"{path}: its arrays are not those that the manifest lists")
+    if not isinstance(digests, dict):
+        raise ValueError(f"{path}: not a sound {KIND}: no SHA-256 of its arrays")
+    if differ := sorted(set(digests) ^ set(arrays)):
+        what = "is missing" if differ[0] in digests else "is not one of the manifest's"
+        raise ValueError(f"{path}: the array {printable(differ[0])} {what}")
     for name, array in arrays.items():
         if _digest(array) != digests[name]:
             raise ValueError(
