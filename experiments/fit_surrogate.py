@@ -18,43 +18,29 @@ architectures.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from rich.console import Console
 
-from jaxnas.batching import in_chunks
-from jaxnas.benchmarks import columns, named, table_files
-from jaxnas.benchmarks.base import Target
-from jaxnas.benchmarks.columns import LevelValues
-from jaxnas.benchmarks.table_files import BenchmarkTable
+from experiments.curves import table_curves
+from experiments.curves.table_curves import Curves
 from jaxnas.curves import (
     Fitted,
-    Info,
     accuracy,
     compress,
     fit_surrogate,
+    noise,
     presets,
     surrogate_files,
 )
 from jaxnas.curves import regress_boosting as boosting
-from jaxnas.search import presets as presets_of_searches
-from jaxnas.spaces import darts_features, encodings, nlp_features
-from jaxnas.spaces.base import identify
 from jaxnas.studies import cli
-from jaxnas.types import Array
-
-ENCODINGS: dict[str, Callable[[Array], Array]] = {
-    "nasbench101": encodings.nb101_one_hot,
-    "nasbench201": encodings.nb201_one_hot,
-    "darts": darts_features.one_hot,
-    "nlp": nlp_features.one_hot,
-}
-"""The encoding of each space, by `Space.name`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +60,9 @@ class Config:
     of Yan et al. (2021)."""
     rounds: int | None = None
     """Trees of each component instead of the preset's regressor, for a fit of seconds."""
+    noise: Literal["residuals", "seeds"] = "residuals"
+    """Noise of drawn curves: what predictions leave of held-out curves, or what trainings
+    of one architecture differ by, where the table has several."""
     seed: int = 0
     """Of the fit."""
     out: str = "surrogate.npz"
@@ -91,24 +80,40 @@ def main(config: Config) -> Fitted:
     out = Path(config.out)
     if not config.out or out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {config.out!r} is not a file in an existing folder")
-    curves = _curves(config)
-    options = _options(config)
+    curves = table_curves.read(
+        config.benchmark, config.dataset, config.split, config.epochs
+    )
+    fitted = _fit(config, curves)
+    held_out = _held_out(curves, fitted)
+    names = ("preset", "rounds", "noise", "seed")
+    fit = {name: getattr(config, name) for name in names}
+    notes = {**curves.notes, "fit": fit, "held_out": held_out}
+    surrogate_files.save(out, fitted.surrogate, notes=notes)
+    _show(curves, fitted, held_out, out)
+    return fitted
+
+
+def _fit(config: Config, curves: Curves) -> Fitted:
+    """Fits the surrogate, with the noise that is asked for."""
+    key, key_noise = jax.random.split(jax.random.key(config.seed))
+    seeds = config.noise == "seeds"
+    between = table_curves.seed_residuals(curves) if seeds else None
     fitted = fit_surrogate(
-        jax.random.key(config.seed),
+        key,
         curves.features,
         curves.value,
         info=curves.info,
         groups=curves.groups,
         seconds=curves.seconds,
         folds=_num_folds(curves.groups),
-        **options,
+        **_options(config),
     )
-    held_out = _held_out(curves, fitted)
-    fit = {"preset": config.preset, "rounds": config.rounds, "seed": config.seed}
-    notes = {**curves.notes, "fit": fit, "held_out": held_out}
-    surrogate_files.save(out, fitted.surrogate, notes=notes)
-    _show(curves, fitted, held_out, out)
-    return fitted
+    if between is None:
+        return fitted
+    # A kernel density estimate takes residuals alone.
+    drawn = noise.kernel_density()(key_noise, between, between, between)
+    found = dataclasses.replace(fitted.surrogate, noise=drawn)
+    return fitted._replace(surrogate=found)
 
 
 def _options(config: Config) -> dict[str, Any]:
@@ -143,66 +148,6 @@ PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
 """The keywords of `fit_surrogate` by the name of a preset."""
 
 
-class Curves(NamedTuple):
-    """The n complete trainings of a table, as a surrogate is fitted to them."""
-
-    features: np.ndarray  # (n, f)
-    value: np.ndarray  # (n, E)
-    groups: np.ndarray  # (n,) of rows that are held out together
-    seconds: np.ndarray | None  # (n,) of each training; None: the table has none
-    info: Info
-    notes: dict[str, Any]  # the table, and which of its columns
-    incomplete: int  # trainings that lack epochs, and are left out
-
-
-def _curves(config: Config) -> Curves:
-    """Reads the curves; `ValueError` for a column that the table does not have."""
-    table = named.open_table(config.benchmark, curves=None)
-    space = named.library_space(table)
-    which = _selection(config, table)
-    levels = columns.learning_curves(table, **which, seed="random")
-    complete = np.isfinite(levels.value).all(2)
-    if not complete.any():
-        raise ValueError(f"{config.benchmark} has no complete curve of {which}")
-    arch = np.asarray(table.arch, np.int32)[np.nonzero(complete)[0]]
-    encode, value = ENCODINGS[space.name], levels.value[complete]
-    selection = "/".join(map(str, which.values()))
-    target = table_files.target(table, which["dataset"])
-    info = Info(
-        space=space.name,
-        features=encode.__name__,
-        target=target.name,
-        unit=target.unit,
-        direction=target.direction,
-        **_valid_range(target, value),
-        epochs=tuple(level.epoch for level in levels.levels),
-        source=f"fitted to {table.name} {selection}",
-    )
-    # Cells of one function may have the same curve: they are held out together.
-    classes = presets_of_searches.function_classes_of(space)
-    groups = identify(space, arch) if classes is None else in_chunks(classes, arch)
-    begun = np.isfinite(levels.value).any(2).sum()
-    return Curves(
-        features=np.asarray(in_chunks(encode, arch), np.float32),
-        value=value,
-        groups=np.asarray(groups),
-        seconds=_seconds(levels, complete),
-        info=info,
-        notes={"table_sha256": table.manifest["sha256"], "settings": which},
-        incomplete=int(begun - len(value)),
-    )
-
-
-def _selection(config: Config, table: BenchmarkTable) -> dict[str, Any]:
-    """The dataset, split and epochs; `ValueError` where there is more than one choice."""
-    stored = table_files.curves(table)
-    datasets = {d for d, _, _ in stored}
-    dataset = _only("dataset", config.dataset, datasets)
-    schedules = {e for d, s, e in stored if (d, s) == (dataset, config.split)}
-    epochs = _only("epochs", config.epochs, schedules)
-    return {"dataset": dataset, "split": config.split, "epochs": epochs}
-
-
 def _num_folds(groups: np.ndarray) -> int:
     """Ten folds for the noise, or as many as there are architectures."""
     num = len(np.unique(groups))
@@ -211,29 +156,6 @@ def _num_folds(groups: np.ndarray) -> int:
             "all curves are of one architecture: a surrogate is fitted to several"
         )
     return min(10, num)
-
-
-def _only(flag: str, given: Any, choices: set) -> Any:
-    """The value of a flag, or the only choice that there is."""
-    if given is None and len(choices) > 1:
-        names = ", ".join(map(str, sorted(choices)))
-        raise ValueError(f"--{flag} must be one of {names}")
-    # With no choice at all, the selection of the column says what is missing.
-    return next(iter(choices), None) if given is None else given
-
-
-def _valid_range(target: Target, value: np.ndarray) -> dict[str, float]:
-    """Bounds of predictions: those of percentages, or those of the curves (n, E)."""
-    if target.unit == "percent":
-        return {"low": 0.0, "high": 100.0}
-    return {"low": float(value.min()), "high": float(value.max())}
-
-
-def _seconds(levels: LevelValues, complete: np.ndarray) -> np.ndarray | None:
-    """The seconds (n,) of the n `complete` (architectures, seeds) trainings."""
-    if levels.cost_unit != "seconds":
-        return None
-    return np.broadcast_to(levels.cost[..., -1], complete.shape)[complete]
 
 
 def _held_out(curves: Curves, fitted: Fitted) -> dict[str, float]:

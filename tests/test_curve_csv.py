@@ -86,7 +86,10 @@ def test_architectures_of_every_space(tmp_path, space):
         (("nasbench201,2,1",), "must ascend"),
         (("nasbench201,0",), "unknown column 0"),
         ((HEADER,), "it has no training"),
-        ((HEADER, LINES[0][:-5]), r"line 2: it has a curve of 2 values.* 3 epochs: cut"),
+        (
+            (HEADER, LINES[0][:-5]),
+            r"line 2: it has a curve of 2 values.* 3 epochs: cut",
+        ),
         ((HEADER, LINES[0][:-4]), r"line 2: it has a curve of 2 values"),
         ((HEADER, LINES[0] + ",1"), r"line 2: it has a curve of 4 values"),
         ((HEADER, LINES[0], LINES[1][:-4] + "nan"), "line 3: after 8 epochs: .* nan"),

@@ -54,12 +54,20 @@ def test_notations_of_the_reference(curve_oracle, archs):
             np.testing.assert_array_equal(darts_formats.from_config(given), same)
 
 
-@pytest.mark.parametrize("notation", ["compact", "genotype", "configspace", "arch_str"])
+def to_bananas(arch):
+    """A genotype with the pairs the other way round."""
+    found = darts_formats.to_genotype(arch)
+    cells = [[(i, op) for op, i in cell] for cell in (found.normal, found.reduce)]
+    return found._replace(normal=cells[0], reduce=cells[1])
+
+
+@pytest.mark.parametrize("notation", list(darts_text.READERS))
 def test_one_bijection_there_and_back(notation):
     to = {
         "compact": darts_formats.to_compact,
         "genotype": darts_formats.to_genotype,
         "configspace": darts_formats.to_config,
+        "BANANAS": to_bananas,
         "arch_str": darts_text.to_string,
     }[notation]
     for arch in drawn()[:50]:
@@ -195,6 +203,8 @@ EDGE = darts_formats.PREFIX + "edge_normal_1"
         ),
         ("genotype", "|none~0|", "a genotype has a field `normal`"),
         ("genotype", None, "a genotype has a field `normal`"),
+        ("BANANAS", None, r"a genotype has .* of eight pairs \(input, operation\)"),
+        ("BANANAS", darts_formats.to_genotype(ARCH), "node 2 of the normal cell takes"),
         ("arch_str", "|none~0|+|none~0|none~1|", "not a DARTS architecture"),
         ("arch_str", "Genotype(normal=[])", "a genotype names normal and reduce"),
         ("arch_str", "Genotype(normal=[], reduce=open)", "wanted names and numbers"),
@@ -212,7 +222,7 @@ def test_malformed_notations(reader, given, words):
 
 
 def test_what_the_reference_refuses(curve_oracle):
-    """And two representations that it knows by name alone."""
+    """And a representation that it knows by name alone. The other, BANANAS, is read."""
     wrong = {
         "op none on normal edge": changed(0, 4, (0, "none")),
         "both inputs of node 3 identical": changed(0, 2, (0, 3)),
@@ -222,6 +232,8 @@ def test_what_the_reference_refuses(curve_oracle):
     }
     for case in (case["case"] for case in curve_oracle["darts_error_cases"]):
         kind, _, name = case.partition("representation ")
+        if name in darts_text.READERS:
+            continue
         with pytest.raises(
             ValueError, match="one of genotype, c" if name else " cell "
         ):

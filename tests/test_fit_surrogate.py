@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("lightgbm", reason="LightGBM is in the extra surrogates")
 
 from experiments import fit_surrogate  # noqa: E402
+from experiments.curves import table_curves  # noqa: E402
 from jaxnas.benchmarks import (  # noqa: E402
     named,
     open_surrogate,
@@ -31,7 +32,9 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def write(curves):
-        lines = [f"nasbench201,seconds,{','.join(map(str, range(1, len(curves[0, 0]) + 1)))}"]
+        lines = [
+            f"nasbench201,seconds,{','.join(map(str, range(1, len(curves[0, 0]) + 1)))}"
+        ]
         for cell, runs in zip(CELLS, curves, strict=False):
             text = nasbench201.SPACE.to_string(cell)
             lines += [f"{text},7.5,{','.join(map(str, run))}" for run in runs.tolist()]
@@ -55,7 +58,28 @@ def test_own_curves_are_one_command(own, capsys):
     np.testing.assert_allclose(table.columns["seconds/mine/5"], 7.5, rtol=1e-3)
     notes = surrogate_files.read("surrogate.npz").notes
     assert notes["held_out"]["curves"] == 2 * len(CELLS)
-    assert notes["fit"] == {"preset": "small", "rounds": 5, "seed": 0}
+    assert notes["fit"] == {
+        **{"preset": "small", "rounds": 5, "noise": "residuals", "seed": 0}
+    }
+
+
+def test_noise_between_seeds(own):
+    rng = np.random.default_rng(0)
+    curves = rng.uniform(30, 60, (len(CELLS), 1, 5)) + rng.normal(0, 2, (1, 3, 5))
+    curves[0, 1] = curves[0, 0]
+    config = own(curves)
+    found = table_curves.seed_residuals(table_curves.read("mine.csv"))
+    mean = curves.mean(1, keepdims=True)
+    wanted = ((curves - mean) * np.sqrt(1.5)).reshape(-1, 5)
+    order = [np.lexsort(np.round(x, 3).T) for x in (found, wanted)]
+    np.testing.assert_allclose(found[order[0]], wanted[order[1]], atol=1e-4)
+    fitted = fit_surrogate.main(dataclasses.replace(config, noise="seeds"))
+    drawn = fitted.surrogate.noise
+    np.testing.assert_allclose(drawn.residual.std(0), wanted.std(0), rtol=1e-4)
+    assert (fitted.residual.std(0) > 2 * wanted.std(0)).all()
+    config = dataclasses.replace(own(curves[:, :1]), noise="seeds")
+    with pytest.raises(ValueError, match="--noise seeds needs architectures with two"):
+        fit_surrogate.main(config)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +114,10 @@ def test_trainings_without_all_epochs_are_left_out(tmp_path, capsys):
     )
     table_files.save(tmp_path / "mine.npz", table)
     config = fit_surrogate.Config(
-        str(tmp_path / "mine.npz"), preset="small", rounds=2, out=str(tmp_path / "s.npz")
+        str(tmp_path / "mine.npz"),
+        preset="small",
+        rounds=2,
+        out=str(tmp_path / "s.npz"),
     )
     info = fit_surrogate.main(config).surrogate.info
     assert "3 trainings lack epochs: they are left out" in capsys.readouterr().out

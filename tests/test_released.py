@@ -170,6 +170,9 @@ def test_the_published_example(folder, curve_oracle):
         "genotype": genotype(curve_oracle["darts_genotypes"][7]),
         "configspace": curve_oracle["darts_config_dicts_short_keys"][7],
         "compact": curve_oracle["darts_compact"][7],
+        "BANANAS": genotype(
+            [[(i, op) for op, i in cell] for cell in curve_oracle["darts_genotypes"][7]]
+        ),
         "arch_str": str(genotype(curve_oracle["darts_genotypes"][7])),
         "vector": curve_oracle["darts_x"][7],
     }
@@ -248,7 +251,10 @@ def test_errors_of_the_interface(folder, curve_oracle):
             genotype([pairs[0][:6], pairs[1]]), "genotype"
         ),
         "one of genotype, compact": lambda: nb311.predict(genotype(pairs), "onehot"),
-        "not 'BANANAS'": lambda: nb311.predict(genotype(pairs), "BANANAS"),
+        r"pairs \(input, operation\), not": lambda: nb311.predict(pairs, "BANANAS"),
+        "node 2 of the normal cell takes inputs": lambda: nb311.predict(
+            genotype(pairs), "BANANAS"
+        ),
         "search_space='nb201'": lambda: nb211.predict(cell, "arch_str"),
         "search_space='darts'": lambda: nb311.predict(
             genotype(pairs), "genotype", search_space="nb201"

@@ -148,4 +148,6 @@ def test_what_is_not_a_surrogate(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         open_surrogate(tmp_path / "x.npz")
     with pytest.raises(ValueError, match="not a learning-curve surrogate"):
-        open_surrogate(files.Path(open_table.__code__.co_filename).parent / "data/fashion.npz")
+        open_surrogate(
+            files.Path(open_table.__code__.co_filename).parent / "data/fashion.npz"
+        )

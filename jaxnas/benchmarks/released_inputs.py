@@ -36,8 +36,8 @@ def encode(
       kind: of the surrogate.
       num_features: d, of the surrogate.
       config: the architecture.
-      representation: its notation: of DARTS genotype, configspace, compact or arch_str, of
-        NAS-Bench-201 arch_str, of each space vector, the features themselves.
+      representation: its notation: of DARTS genotype, configspace, compact, BANANAS or
+        arch_str, of NAS-Bench-201 arch_str, of each space vector, the features themselves.
       search_space: as the release names it: darts, nb201, nb101 or nlp.
 
     Returns: (d,) float64, or float32 if JAX has no float64.

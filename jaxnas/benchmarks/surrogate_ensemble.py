@@ -87,10 +87,10 @@ class CurveEnsemble:
 
         Args:
           config: the architecture.
-          representation: its notation: genotype, configspace, compact or arch_str of
-            DARTS, arch_str of NAS-Bench-201, and vector, its features, of each space; a
-            surrogate of the library also takes arch_str of every space, and recipe and
-            compact of NAS-Bench-NLP.
+          representation: its notation: genotype, configspace, compact, BANANAS or
+            arch_str of DARTS, arch_str of NAS-Bench-201, and vector, its features, of
+            each space; a surrogate of the library also takes arch_str of every space, and
+            recipe and compact of NAS-Bench-NLP.
           with_noise: add one draw of the noise model; each call draws anew.
           search_space: darts, nb201, nb101 or nlp: that of the surrogate.
           components: return the coefficients of the curve's components instead; ignored
@@ -154,7 +154,7 @@ def _features(
 
 
 def encoding_of(info: Info) -> Callable[[Array], Array] | None:
-    """The encoding (d,) -> (f,) that `info.features` names; None if the library has none."""
+    """The encoding (d,) -> (f,) that `info.features` names; None if it is unknown."""
     for encode in _ENCODINGS.get(info.space, ()):
         if encode.__name__ == info.features:
             return encode

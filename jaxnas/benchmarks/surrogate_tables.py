@@ -154,4 +154,3 @@ def _predict(
         return curves, None
     last = surrogates.last_epoch(surrogate)
     return curves, surrogates.runtime(surrogate, features, last)
-

@@ -157,19 +157,43 @@ def from_genotype(genotype: Any) -> np.ndarray:
 
     Raises: `ValueError` that names the node for what is not a DARTS architecture.
     """
+    return _vector(_genotype_cells(genotype, "(operation, input)", reverse=True))
+
+
+def from_bananas(genotype: Any) -> np.ndarray:
+    """The architecture (32,) int32 of a genotype in the notation of BANANAS.
+
+    Args:
+      genotype: as for `from_genotype`, but with pairs (input, operation).
+
+    Raises: `ValueError` that names the node for what is not a DARTS architecture.
+    """
+    return _vector(_genotype_cells(genotype, "(input, operation)", reverse=False))
+
+
+def _genotype_cells(genotype: Any, form: str, reverse: bool) -> list[list[tuple]]:
+    """The pairs (input, operation) of both cells of a genotype.
+
+    Args:
+      genotype: an object with fields `normal` and `reduce`.
+      form: of its pairs, for messages.
+      reverse: whether its pairs are (operation, input).
+
+    Raises: `ValueError` that names the field that is not a list of pairs.
+    """
     cells = []
     for cell, field in zip(CELLS, CONFIG_CELLS, strict=True):
         pairs: Any = getattr(genotype, field, None)
         try:
             if len(pairs) == len(NODES):  # by node, as some programs write them
                 pairs = [pair for node in pairs for pair in node]
-            cells.append([(source, operation) for operation, source in pairs])
+            cells.append([(b, a) if reverse else (a, b) for a, b in pairs])
         except (TypeError, ValueError):
             raise ValueError(
                 f"a genotype has a field `{field}`, the {cell} cell, of eight pairs "
-                f"(operation, input), not {pairs!r:.100}"
+                f"{form}, not {pairs!r:.100}"
             ) from None
-    return _vector(cells)
+    return cells
 
 
 def to_genotype(arch: Array | np.ndarray) -> Genotype:

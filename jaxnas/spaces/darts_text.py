@@ -15,6 +15,7 @@ import numpy as np
 from jaxnas.spaces.darts_formats import (
     CONFIG_CELLS,
     Genotype,
+    from_bananas,
     from_compact,
     from_config,
     from_genotype,
@@ -81,6 +82,7 @@ READERS: dict[str, Callable[[Any], np.ndarray]] = {
     "genotype": from_genotype,
     "compact": from_compact,
     "configspace": from_config,
+    "BANANAS": from_bananas,
     "arch_str": from_string,
 }
 
@@ -90,7 +92,8 @@ def read(given: Any, representation: str) -> np.ndarray:
 
     Args:
       given: an architecture in that notation.
-      representation: a key of `READERS`: genotype, compact, configspace or arch_str.
+      representation: a key of `READERS`: genotype, compact, configspace, BANANAS or
+        arch_str.
 
     Raises: `ValueError` for another notation; it names the node where a cell is wrong.
     """

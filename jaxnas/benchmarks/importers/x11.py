@@ -6,6 +6,10 @@ A folder has one `surrogate_model.model` for each member of the ensemble, with a
 and others) a number. The search space of a model follows from its numbers of
 features and epochs, not from the name of the folder. Neither scikit-learn, SciPy,
 LightGBM nor XGBoost is needed, and nothing in the files is run.
+
+Refused are `svd_nn`, `vae_nn`, `vae_lgb` and `vae_xgb`: pickled torch modules that keep
+their hidden layers in Python lists, which training and state dictionaries pass over, so
+that these stay random, and their dropout and batch statistics act in predictions too.
 """
 
 from __future__ import annotations
@@ -88,7 +92,8 @@ def read(folder: str | os.PathLike) -> Released:
     model = config.get("model")
     if model not in (*_CURVES, *_NUMBERS):
         reason = (
-            "its networks were saved without the weights of their hidden layers"
+            "its networks are pickled torch modules, whose hidden layers the release "
+            "does not train"
             if model in ("svd_nn", "vae_nn", "vae_lgb", "vae_xgb")
             else f"wanted one of {', '.join((*_CURVES, *_NUMBERS))}"
         )
