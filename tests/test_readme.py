@@ -32,7 +32,7 @@ SMALLER = {
         ("evaluate, 5,", "evaluate, 1,"),
     ),
     ("images.md", 1): (("images.x)", "images.x[:50])"),),
-    ("learning_curves.md", 0): (
+    ("learning_curves.md", 1): (
         ('open_table("fashion", curves=None)', 'open_table("fashion-curves")'),
         ("[:, 0]  # (n, 4)", "[:, 0, :4]  # (n, 4)"),
         ("valid/4", "valid/12"),
@@ -74,7 +74,7 @@ PYTHON = [(page, i) for page in PAGES for i in range(len(blocks(page)))]
 # Blocks of docs that run from the wheel too.
 IN_WHEEL = [("concepts.md", 1), ("write_a_search.md", 0)]
 # Blocks with a test of their own below.
-OWN = {("README.md", 0), ("README.md", 1), ("README.md", 2)}
+OWN = {("README.md", i) for i in range(4)}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def wheel(tmp_path_factory):
 
 def test_blocks_run_from_an_installed_wheel(wheel, tmp_path):
     pages = {page.name: page for page in PAGES}
-    chosen = [("README.md", 0), ("README.md", 1), *IN_WHEEL]
+    chosen = [("README.md", 0), ("README.md", 1), ("README.md", 3), *IN_WHEEL]
     code = "import jaxnas; print(jaxnas.__file__)\n" + "\n".join(
         blocks(pages[name])[i] for name, i in chosen
     )
@@ -237,6 +237,9 @@ def test_checkpoints_are_found_by_name(wheel, tmp_path, installed):
     folder = root / "jaxnas/checkpoints"
     if not installed:  # in a checkout they are beside the package
         folder = folder.rename(root / "checkpoints")
+    message = "no checkpoint 'x'; available are fashion-surrogate"
+    assert _shipped(root, "x", cwd=tmp_path) == message
+    shutil.rmtree(folder / "fashion-surrogate")
     assert _shipped(root, "x", cwd=tmp_path) == "no checkpoint 'x'; none ship yet"
     for name in ("small", "large"):
         (folder / name).mkdir()
@@ -247,6 +250,7 @@ def test_checkpoints_are_found_by_name(wheel, tmp_path, installed):
 
 def test_the_wheel_has_what_the_library_needs(wheel):
     names = {str(p.relative_to(wheel)) for p in wheel.rglob("*")}
-    assert "jaxnas/checkpoints/README.md" in names
+    ours = ("README.md", "fashion-surrogate/surrogate.npz")
+    assert {f"jaxnas/checkpoints/{name}" for name in ours} <= names
     assert {"jaxnas/py.typed", "jaxnas/search/__init__.pyi"} <= names
     assert {"jaxnas/benchmarks/data/fashion.npz"} <= names

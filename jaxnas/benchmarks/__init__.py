@@ -5,7 +5,8 @@
 
 A `Benchmark` (`base`) evaluates queries and knows its space, fidelity levels and target.
 `tabular_benchmark` looks the results up in a table, `synthetic_benchmark` computes them,
-`training_benchmark` trains networks. `open_table` opens a table by name or file (`named`):
+`training_benchmark` trains networks, `surrogate_benchmark` predicts learning curves.
+`open_table` opens a table and `open_surrogate` a surrogate, by name or file (`named`):
 `table_files` and `table_rules` define the file format, `columns` selects numbers from it,
 `sources`, `reference_scores`, `trained` and `importers` are where tables come from.
 `load_ensemble` loads published surrogates of learning curves (`released`).

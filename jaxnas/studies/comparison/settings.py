@@ -17,8 +17,8 @@ class Config:
     """The accuracies to search by and to report, and the length and number of runs."""
 
     benchmark: str = "analog"
-    """analog, fashion or fashion-curves (embedded), nb201, nb101, zerocost, or a table
-    file."""
+    """analog, fashion, fashion-curves or fashion-surrogate (embedded), nb201, nb101,
+    zerocost, or a file: a table, a surrogate, or curves (.csv)."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"
