@@ -36,7 +36,7 @@ SMALLER = {
         ('open_table("fashion", curves=None)', 'open_table("fashion-curves")'),
         ("[:, 0]  # (n, 4)", "[:, 0, :4]  # (n, 4)"),
         ("valid/4", "valid/12"),
-        ("lightgbm(200)", "lightgbm(5)"),
+        ("lightgbm(200,", "lightgbm(5,"),
         ("benchmark, 100)", "benchmark, 12)"),
     ),
     ("training.md", 0): (
