@@ -94,7 +94,7 @@ def main(config: Config) -> Fitted:
 
 
 def _fit(config: Config, curves: Curves) -> Fitted:
-    """Fits the surrogate, with the noise that is asked for."""
+    """Fits the surrogate, with the noise of `config.noise`."""
     key, key_noise = jax.random.split(jax.random.key(config.seed))
     seeds = config.noise == "seeds"
     between = table_curves.seed_residuals(curves) if seeds else None
@@ -112,8 +112,8 @@ def _fit(config: Config, curves: Curves) -> Fitted:
         return fitted
     # A kernel density estimate takes residuals alone.
     drawn = noise.kernel_density()(key_noise, between, between, between)
-    found = dataclasses.replace(fitted.surrogate, noise=drawn)
-    return fitted._replace(surrogate=found)
+    surrogate = dataclasses.replace(fitted.surrogate, noise=drawn)
+    return fitted._replace(surrogate=surrogate)
 
 
 def _options(config: Config) -> dict[str, Any]:

@@ -39,10 +39,10 @@ _RELEASED = {"dataset": "cifar10", "split": "valid"}
 
 
 def is_surrogate(path: str | os.PathLike) -> bool:
-    """Whether a file is one of a surrogate, by its manifest.
+    """Whether a file holds a surrogate, by its manifest.
 
     Args:
-      path: any file; one that cannot be read is none of a surrogate.
+      path: any file; False for one that cannot be read.
     """
     try:
         _, manifest = npz.load_arrays(path, skip=lambda name: name != npz.MANIFEST)

@@ -7,10 +7,10 @@ The first line names the columns, each further line is a training:
     nasbench201,seed,seconds,1,2,3
     |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|none~2|,0,71.5,31.2,44.0,52.9
 
-The architecture is in the column that is called as its space, in the notation that the
-space's `from_string` reads; `seed` and `seconds`, of the whole training, may be missing.
-All other columns are called by a number of epochs and have the accuracy on validation
-images after so many, in percent. Lines of one architecture are its runs, by their seed.
+The architecture is in the column named after its space, in the notation that the space's
+`from_string` reads; `seed` and `seconds`, of the whole training, are optional. All other
+columns are named by a number of epochs and have the accuracy on validation images after
+that epoch, in percent. Lines of one architecture are its runs, ordered by seed.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def read(path: str | os.PathLike, spaces: Mapping[str, Space]) -> BenchmarkTable
     Returns: a table of accuracies (n, runs) and curves (n, runs, e), and the mean seconds
       (n,) if the file has any.
     Raises: `ValueError`, of one line that names the file, for a file that cannot be read,
-      a column that is unknown, missing or there twice, and, with the number of the line,
+      a column that is unknown, missing or duplicated, and, with the number of the line,
       for an architecture that the space does not have, curves of unequal length, values
-      that are not finite, and a seed that an architecture has twice.
+      that are not finite, and a duplicated seed of an architecture.
     """
     path = Path(path)
     with files.reading(path):
@@ -83,12 +83,12 @@ def _trainings(text: str, spaces: Mapping[str, Space]) -> tuple[_Header, _Traini
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = _header(next(lines, []), spaces)
-        found = [_training(row, header, lines.line_num) for row in lines if any(row)]
+        rows = [_training(row, header, lines.line_num) for row in lines if any(row)]
     except csv.Error as error:
         raise ValueError(f"line {lines.line_num}: {error}") from error
-    if not found:
+    if not rows:
         raise ValueError("it has no training")
-    arch, curve, seed, seconds = (np.array(x) for x in zip(*found, strict=True))
+    arch, curve, seed, seconds = (np.array(x) for x in zip(*rows, strict=True))
     row = np.unique(identify(header.space, arch), return_inverse=True)[1]
     if _SEED not in header.names:
         seed = _counted(row)
@@ -98,12 +98,12 @@ def _trainings(text: str, spaces: Mapping[str, Space]) -> tuple[_Header, _Traini
 
 
 def _header(names: list[str], spaces: Mapping[str, Space]) -> _Header:
-    """Reads the first line; `ValueError` that names a column that is wrong."""
+    """Reads the first line; `ValueError` that names an invalid column."""
     names = [name.strip() for name in names]
     named = [name for name in names if name in spaces]
     if len(named) != 1:
         raise ValueError(
-            "wanted one column of architectures, called as their space: "
+            "wanted one column of architectures, named after their space: "
             f"{' or '.join(spaces)}; found the columns {printable(', '.join(names))}"
         )
     epochs = []
@@ -182,7 +182,7 @@ def _table(
 ) -> BenchmarkTable:
     """The table, with a row for each architecture and a run for each seed.
 
-    Raises: `ValueError` for an architecture that has a seed twice, and as
+    Raises: `ValueError` for a duplicated seed of an architecture, and as
       `validate_table` does.
     """
     arch, row, curve, seed, seconds = trainings
@@ -192,7 +192,7 @@ def _table(
     if counts.max() > 1:
         twice = pairs[:, counts.argmax()]
         text = header.space.to_string(arch[first[twice[0]]])
-        raise ValueError(f"seed {seeds[twice[1]]} is there twice for {printable(text)}")
+        raise ValueError(f"seed {seeds[twice[1]]} appears twice for {printable(text)}")
     curves = np.full((len(first), len(seeds), curve.shape[1]), np.nan, np.float32)
     curves[row, run] = curve
     last = header.epochs[-1]
