@@ -63,7 +63,7 @@ def read(
     space = named.library_space(table)
     which = _selection(table, dataset, split, epochs)
     levels = columns.learning_curves(table, **which, seed="random")
-    complete = np.isfinite(levels.value).all(2)
+    complete = np.asarray(np.isfinite(levels.value).all(2))
     if not complete.any():
         raise ValueError(f"{benchmark} has no complete curve of {which}")
     arch = np.asarray(table.arch, np.int32)[np.nonzero(complete)[0]]

@@ -131,7 +131,7 @@ def _each_member(
         size = min(num_components, epochs) if shorter else num_components
         if min(num, epochs) < size:
             raise ValueError(
-                f"{wanted} components need as many curves and epochs, found "
+                f"{size} components need as many curves and epochs, found "
                 f"{num} curves of {epochs} epochs"
             )
         return tuple(_scaled(curves[mine].astype(np.float64), fit) for mine in rows)
