@@ -39,7 +39,7 @@ from experiments.common import html_report
 from experiments.curves import sets, surrogate_figures, tables, trials, variants
 from experiments.curves.sets import CurveSet
 from experiments.curves.variants import BOTH, NOISES
-from jaxnas.curves import group_splits
+from jaxnas.curves import splits
 from jaxnas.io import files, run_folder
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.progress import Counter, Progress
@@ -198,7 +198,7 @@ def _run(
     key = jax.random.fold_in(jax.random.key(config.base_seed), split)
     key_split, key_fit = jax.random.split(key)
     share = sets.SETS[name].train
-    train, test = group_splits.split(key_split, data.groups, (share, 1 - share))
+    train, test = splits.split(key_split, data.groups, (share, 1 - share))
     settings = {"folds": config.folds} | variants.settings(variant, config.rounds)
     chosen = config.noises if variants.has_noise(variant) else ()
     noises = {name: NOISES[name]() for name in chosen}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxnas.curves import accuracy, group_splits, repeated
+from jaxnas.curves import accuracy, repeated, splits
 
 # Names of the reference program.
 REFERENCE = {
@@ -113,28 +113,28 @@ def test_other_seeds_as_a_table():
 def test_a_split_keeps_groups_and_loses_no_row():
     groups = np.arange(1000) % 300 + 7
     key = jax.random.key(0)
-    parts = group_splits.split(key, groups, (0.8, 0.1, 0.1))
+    parts = splits.split(key, groups, (0.8, 0.1, 0.1))
     assert [len(set(groups[rows])) for rows in parts] == [240, 30, 30]
     assert sorted(np.concatenate(parts)) == list(range(1000))
     order = np.random.default_rng(0).permutation(1000)
-    again = group_splits.split(key, groups[order], (0.8, 0.1, 0.1))
+    again = splits.split(key, groups[order], (0.8, 0.1, 0.1))
     assert [set(order[rows]) for rows in again] == [set(rows) for rows in parts]
-    other = group_splits.split(jax.random.key(1), groups, (0.8, 0.1, 0.1))
+    other = splits.split(jax.random.key(1), groups, (0.8, 0.1, 0.1))
     assert set(other[2]) != set(parts[2])
     sizes = [
-        len(rows) for rows in group_splits.split(key, np.arange(15625), (0.9, 0.1))
+        len(rows) for rows in splits.split(key, np.arange(15625), (0.9, 0.1))
     ]
     assert sizes == [14062, 1563]
     with pytest.raises(ValueError, match="2 architectures are too few"):
-        group_splits.split(key, groups[:2], (0.8, 0.1, 0.1))
+        splits.split(key, groups[:2], (0.8, 0.1, 0.1))
     with pytest.raises(ValueError, match="of sum 1"):
-        group_splits.split(key, groups, (0.8, 0.1))
+        splits.split(key, groups, (0.8, 0.1))
 
 
 def test_one_optimiser_left_out():
     optimisers = ["re"] * 30 + ["rs"] * 50 + ["de"] * 20
     found = list(
-        group_splits.leave_one_optimiser_out(
+        splits.leave_one_optimiser_out(
             jax.random.key(0), optimisers, np.arange(100)
         )
     )
@@ -149,7 +149,7 @@ def test_one_optimiser_left_out():
         assert sorted(np.concatenate(one[1:])) == list(range(100))
     with pytest.raises(ValueError, match="two optimisers or more"):
         next(
-            group_splits.leave_one_optimiser_out(
+            splits.leave_one_optimiser_out(
                 jax.random.key(0), ["re"] * 3, np.ones(3)
             )
         )

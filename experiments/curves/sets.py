@@ -21,10 +21,18 @@ import numpy as np
 from experiments.curves import metaqnn
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import named, sources
-from jaxnas.curves import group_splits
+from jaxnas.curves import splits
 from jaxnas.curves.surrogate import Info
 from jaxnas.io import npz
-from jaxnas.spaces import encodings, nasbench201, nlp, nlp_features, nlp_formats
+from jaxnas.spaces import (
+    encodings,
+    nasbench201,
+    nasbench201_paths,
+    nlp,
+    nlp_features,
+    nlp_formats,
+    nlp_paths,
+)
 from jaxnas.spaces.base import identify
 
 # Nodes of the largest recipe of the NLP curves, inputs included.
@@ -93,7 +101,7 @@ def limited(data: CurveSet, num: int, key: jax.Array) -> CurveSet:
     total = len(np.unique(data.groups))
     if num >= total:
         return data
-    rows, _ = group_splits.split(key, data.groups, (num / total, 1 - num / total))
+    rows, _ = splits.split(key, data.groups, (num / total, 1 - num / total))
     pick = lambda array: None if array is None else array[rows]  # noqa: E731
     names = ("curves", "groups", "truth", "seeds")
     arrays = {name: pick(getattr(data, name)) for name in names}
@@ -110,7 +118,8 @@ def nb201() -> CurveSet:
     names = ("valid_acc", "uid", "ops_naslib")
     arrays = _read("nb201_jahs_surrogate_curves.npz", *names)
     operations = arrays["ops_naslib"].astype(np.int32)
-    features = _nb201_features(in_chunks(encodings.from_naslib201, operations))
+    # The published model takes one-hot operations, those of dead edges included.
+    features = _cells(in_chunks(encodings.from_naslib201, operations), False)
     real = _read("nb201_curves_cifar10valid_200archs.npz", "uid", "val_acc")
     curves = arrays["valid_acc"].astype(float).clip(0, 100)
     place = np.searchsorted(arrays["uid"], real["uid"])
@@ -140,12 +149,10 @@ def finals(column: str, by_class: bool) -> CurveSet:
     order = np.argsort(np.isnan(seeds), axis=1, kind="stable")
     first, second = np.take_along_axis(seeds, order, 1)[:, :2, None].transpose(1, 0, 2)
     return CurveSet(
-        _nb201_features(cells["ops"]),
+        _cells(cells["ops"], True),
         first,
         cells["iso_id"] if by_class else np.arange(len(first)),
-        Info(
-            "nasbench201", "one-hot", epochs=(200,), source=f"NAS-Bench-201, {column}"
-        ),
+        Info("nasbench201", "paths", epochs=(200,), source=f"NAS-Bench-201, {column}"),
         truth=second,
         seeds=np.stack([first, second], 1),
     )
@@ -156,18 +163,25 @@ def fashion() -> CurveSet:
     table = named.open_table("fashion-curves")
     seeds = table.columns["curve/fashion-mnist/valid/12"].astype(float)
     return CurveSet(
-        _nb201_features(table.arch),
+        _cells(table.arch, True),
         seeds[:, 0],
         identify(nasbench201.SPACE, table.arch),
-        Info("nasbench201", "one-hot", source=table.name),
+        Info("nasbench201", "paths", source=table.name),
         seeds=seeds,
     )
 
 
-def _nb201_features(archs: np.ndarray) -> Encoded:
-    """Features of cells (n, 6): one-hot operations, and the ordinal vector."""
-    functions = (encodings.nb201_one_hot, encodings.nb211_vector)
-    return Encoded(*(in_chunks(f, np.asarray(archs, np.int32)) for f in functions))
+def _cells(archs: np.ndarray, of_function: bool) -> Encoded:
+    """Features of cells (n, 6) of NAS-Bench-201; the release's is the ordinal vector.
+
+    Args:
+      archs: the cells.
+      of_function: whether cells of one function have the same features, as trainings of
+        them have the same expected curve; else the operations of all edges, one-hot.
+    """
+    own = nasbench201_paths.function_features if of_function else encodings.nb201_one_hot
+    archs = np.asarray(archs, np.int32)
+    return Encoded(*(in_chunks(f, archs) for f in (own, encodings.nb211_vector)))
 
 
 def recurrent(with_start: bool) -> CurveSet:
@@ -186,26 +200,28 @@ def recurrent(with_start: bool) -> CurveSet:
     curves, recipes = curves[complete], arrays["recipe"][complete]
     archs = np.stack([nlp_formats.from_string(str(r), _NLP_NODES) for r in recipes])
     groups = identify(nlp.space(_NLP_NODES), archs)
-    start = curves[:, :3] if with_start else curves[:, :0]
-    functions = (_recurrent_summary, nlp_features.surrogate_vector)
     own, release = (
-        np.concatenate([in_chunks(f, archs), start], 1).astype(float) for f in functions
+        np.asarray(in_chunks(f, archs), float)
+        for f in (nlp_paths.path_summary, nlp_features.surrogate_vector)
     )
-    name = "summary, one-hot" + (", three epochs" if with_start else "")
+    if with_start:
+        own = np.concatenate([own, _beginning(curves[:, :3])], 1)
+        release = np.concatenate([release, curves[:, :3]], 1)
+    name = "paths" + (", three epochs" if with_start else "")
     info = Info("nlp19", name, "100 - loss", "nats", source="NAS-Bench-NLP, WikiText-2")
     return CurveSet(
         Encoded(own, release), curves, groups, info, seeds=_pairs(groups, curves)
     )
 
 
-def _recurrent_summary(arch: jax.Array) -> jax.Array:
-    """One-hot features of a recipe, how often it has each operation, and its nodes."""
-    rows = arch.reshape(-1, nlp_formats.WIDTH)
-    kinds = jax.numpy.arange(1, len(nlp_formats.OPERATIONS))
-    counts = (rows[:, :1] == kinds).sum(0)
-    sizes = jax.numpy.stack([(rows[:, 0] > 0).sum(), (rows[:, -1] > 0).sum()])
-    parts = (nlp_features.one_hot(arch), counts, sizes)
-    return jax.numpy.concatenate([part.astype(float) for part in parts])
+def _beginning(start: np.ndarray) -> np.ndarray:
+    """The first three values (n, 3) of curves, their differences, and where they lead.
+
+    Returns: (n, 8): trees cannot add, so that the lines through the last two values are
+      followed for one, two and three epochs more.
+    """
+    steps = np.diff(start, axis=1)
+    return np.concatenate([start, steps, start[:, 2:] + steps[:, 1:] * [1, 2, 3]], 1)
 
 
 def _pairs(groups: np.ndarray, curves: np.ndarray) -> np.ndarray:

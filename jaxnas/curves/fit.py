@@ -9,7 +9,6 @@ al. (2021, section 3.1) is one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -21,19 +20,14 @@ import numpy as np
 from jaxnas.curves import compress, presets
 from jaxnas.curves import members as members_
 from jaxnas.curves import noise as noises
-from jaxnas.curves import rows as rows_
-from jaxnas.curves import surrogate as surrogates
+from jaxnas.curves import residuals as residuals_
+from jaxnas.curves import splits
 from jaxnas.curves.compress import Compress
 from jaxnas.curves.noise import FitNoise
 from jaxnas.curves.regress_boosting import FitTask, Regress
+from jaxnas.curves.residuals import Residuals
 from jaxnas.curves.surrogate import Info, Surrogate, Time
 from jaxnas.types import Array, check_shapes, check_sizes
-
-# As many folds are held out for the noise as give at least so many residuals.
-MIN_RESIDUALS = 1000
-_CHUNK = 2048
-_predict_chunk = jax.jit(surrogates.predict)
-
 
 # The rows that the members of the default ensemble are fitted on together: few curves are
 # cheap, and gain the most.
@@ -47,17 +41,8 @@ class Fitted(NamedTuple):
     surrogate: Surrogate
     rmse: np.ndarray  # (n,) root mean square error over epochs of each training curve
     error: np.ndarray  # (n,) largest absolute error of each training curve
-    rows: np.ndarray  # (m,) curves that were held out for the noise
-    residual: np.ndarray  # (m, E), those curves minus their predictions
-
-
-class _Held(NamedTuple):
-    """What `held_out` finds."""
-
-    rows: np.ndarray  # (m,) that were held out
-    residual: np.ndarray  # (m, E), their curves minus the predictions
-    z: np.ndarray  # (m, k), their predicted components, of the first member
-    found: list[Surrogate]  # the predictor of each fold
+    rows: np.ndarray  # (m,) curves that the noise was fitted on
+    residual: np.ndarray  # (m, E), their residuals
 
 
 class _Recipe(NamedTuple):
@@ -87,11 +72,12 @@ def fit_surrogate(
 ) -> Fitted:
     """Fits a surrogate to learning curves.
 
-    Each of several members is fitted on its own draw of the rows, without replacement.
-    The noise is fitted on residuals of the whole predictor: curves of a fold minus what a
-    predictor of the same settings says that was fitted on the other folds. Where one fold
-    has enough rows, that predictor is the surrogate: its noise is exactly the error of
-    curves that it was not fitted on. Else the surrogate is fitted on all rows.
+    Each of several members is fitted on its own draw of the groups, without replacement.
+    The noise is fitted on residuals of the whole predictor. Where one fold has enough
+    curves, they are left out of the fit, and the noise is exactly the error of curves
+    that the surrogate was not fitted on. Else each curve is predicted by the members
+    that were not fitted on it, and for a single member by predictors of the same settings
+    that are fitted on the other folds.
 
     Args:
       key: random key.
@@ -106,9 +92,9 @@ def fit_surrogate(
         together, 2 to 10.
       bagging: share of the rows that each of several members is fitted on.
       folds: number of parts of the rows for the residuals; as many of them are held out
-        as give `MIN_RESIDUALS` rows.
-      groups: (n,) rows of one group are in one fold: trainings of one architecture with
-        other seeds. Default: rows of equal features.
+        as give `residuals.MIN_RESIDUALS` rows.
+      groups: (n,) rows of one group are in one fold, and in one bag: trainings of one
+        architecture with other seeds. Default: rows of equal features.
       seconds: (n,) of each full training; None: not known.
 
     Returns: the surrogate with its agreement.
@@ -121,6 +107,9 @@ def fit_surrogate(
     check_sizes(members=members, folds=folds)
     if not 0 < bagging <= 1:
         raise ValueError(f"bagging must be a share above 0 and up to 1, not {bagging}")
+    if groups is None:
+        _, groups = np.unique(features, axis=0, return_inverse=True)
+    groups = np.asarray(groups).reshape(len(curves))
     recipe = _Recipe(
         compression or compress.final_value_svd(),
         regressor or presets.default_regressor(),
@@ -128,23 +117,52 @@ def fit_surrogate(
         bagging,
         info,
     )
-    fit = partial(_fit_predictor, recipe=recipe)
-    key_fit, key_held, key_noise, key_time = jax.random.split(key, 4)
-    held = _Held(np.zeros(0, int), np.zeros((0, curves.shape[1])), np.zeros(0), [])
-    if noise is not None:
-        held = held_out(key_held, features, curves, fit, folds, groups)
-    # If one fold was enough, its predictor is the one whose residuals are known.
-    alone = len(held.found) == 1
-    found = held.found[0] if alone else fit(key_fit, features, curves)
-    if seconds is not None:
-        found = replace(found, time=_fit_time(key_time, features, seconds, recipe))
-    if noise is not None:
-        model = noise(key_noise, held.residual, features[held.rows], held.z)
-        found = replace(found, noise=model)
-    gap = np.abs(curves - _predicted(found, features))
-    return Fitted(
-        found, np.sqrt((gap**2).mean(1)), gap.max(1), held.rows, held.residual
+    key_fit, key_time, key_noise = jax.random.split(key, 3)
+    data = (features, curves, groups)
+    predictor, rest = _with_residuals(
+        key_fit, data, recipe, None if noise is None else folds
     )
+    if seconds is not None:
+        time = _fit_time(key_time, features, seconds, recipe)
+        predictor = replace(predictor, time=time)
+    if noise is not None:
+        x = features[rest.rows]
+        # Of the surrogate itself, as in draws: predictors differ in their components.
+        z = members_.regress(predictor.members[0].regressor, jnp.asarray(x))
+        model = noise(key_noise, rest.residual, x, np.asarray(z))
+        predictor = replace(predictor, noise=model)
+    gap = np.abs(curves - residuals_.predict(predictor, features))
+    rmse = np.sqrt((gap**2).mean(1))
+    return Fitted(predictor, rmse, gap.max(1), rest.rows, rest.residual)
+
+
+def _with_residuals(
+    key: Array,
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+    recipe: _Recipe,
+    folds: int | None,
+) -> tuple[Surrogate, Residuals]:
+    """Fits the predictor, and predicts curves that it was not fitted on.
+
+    Args:
+      key: random key.
+      data: features (n, d), curves (n, E) and their groups (n,).
+      recipe: of the predictor.
+      folds: for the residuals; None: without them.
+    """
+    key_fit, key_held = jax.random.split(key)
+    fit = partial(_fit_predictor, recipe=recipe)
+    num, epochs = data[1].shape
+    if folds is None:
+        predictor, _ = fit(key_fit, *data)
+        return predictor, Residuals(np.zeros(0, int), np.zeros((0, epochs)))
+    if recipe.members > 1 and not residuals_.enough(num, folds):
+        predictor, bags = fit(key_fit, *data)
+        return predictor, residuals_.out_of_bag(predictor, bags, *data)
+    rest, predictors = residuals_.held_out(key_held, *data, fit, folds)
+    # If one fold was enough, its predictor is the one whose residuals are known.
+    alone = len(predictors) == 1
+    return (predictors[0] if alone else fit(key_fit, *data)[0]), rest
 
 
 def _validated(
@@ -195,65 +213,22 @@ def _validated_seconds(seconds: np.ndarray, num: int) -> np.ndarray:
 
 
 def _fit_predictor(
-    key: Array, features: np.ndarray, curves: np.ndarray, recipe: _Recipe
-) -> Surrogate:
-    """A surrogate without noise and time."""
+    key: Array,
+    features: np.ndarray,
+    curves: np.ndarray,
+    groups: np.ndarray,
+    recipe: _Recipe,
+) -> tuple[Surrogate, np.ndarray]:
+    """A surrogate without noise and time, and the rows of each of its members."""
     keys = jax.random.split(key, 3)
-    rows = rows_.bags(keys[0], len(curves), recipe.members, recipe.bagging)
+    rows = splits.bags(keys[0], groups, recipe.members, recipe.bagging)
     keys = [jax.random.split(k, recipe.members) for k in keys[1:]]
     compressions = recipe.compression(keys[0], curves, rows)
     targets = [np.asarray(members_.encode(c, curves)) for c in compressions]
     importance = [members_.importance(c) for c in compressions]
     regressors = recipe.regressor(keys[1], FitTask(features, targets, rows, importance))
     members = map(members_.Member, compressions, regressors)
-    return Surrogate(tuple(members), None, None, recipe.info)
-
-
-def held_out(
-    key: Array,
-    features: np.ndarray,
-    curves: np.ndarray,
-    fit: Callable[[Array, np.ndarray, np.ndarray], Surrogate],
-    folds: int,
-    groups: np.ndarray | None = None,
-) -> _Held:
-    """Residuals of curves that the predictor was not fitted on.
-
-    Args:
-      key: random key; it draws the folds.
-      features: (n, d).
-      curves: (n, E).
-      fit: (key, features, curves) -> a surrogate.
-      folds: parts of the rows.
-      groups: (n,) rows that stay together; None: those of equal features.
-    """
-    key_fold, key = jax.random.split(key)
-    part = rows_.parts(key_fold, features if groups is None else groups, folds)
-    rows, residual, z, predictors = [], [], [], []
-    for fold in range(folds):
-        out = np.flatnonzero(part == fold)
-        if sum(map(len, rows)) >= MIN_RESIDUALS:
-            break
-        rest = np.flatnonzero(part != fold)
-        found = fit(jax.random.fold_in(key, fold), features[rest], curves[rest])
-        predictors.append(found)
-        rows.append(out)
-        residual.append(curves[out] - _predicted(found, features[out]))
-        first = found.members[0].regressor
-        z.append(np.asarray(members_.regress(first, jnp.asarray(features[out]))))
-    rows, residual, z = (np.concatenate(x) for x in (rows, residual, z))
-    return _Held(rows, residual, z, predictors)
-
-
-def _predicted(found: Surrogate, features: np.ndarray) -> np.ndarray:
-    """Predictions in chunks of one size, so that one shape is compiled."""
-    num = len(features)
-    size = _CHUNK if num > _CHUNK // 8 else _CHUNK // 8
-    padded = np.pad(features, ((0, -num % size), (0, 0)), mode="edge")
-    chunks = padded.reshape(-1, size, features.shape[1])
-    predict = _predict_chunk
-    curves = [np.asarray(predict(found, chunk), float) for chunk in chunks]
-    return np.concatenate(curves)[:num]
+    return Surrogate(tuple(members), None, None, recipe.info), rows
 
 
 def _fit_time(

@@ -32,7 +32,7 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 _ADJACENCY = np.zeros((8, 8), bool)
 _ADJACENCY[[0, 0, 0, 1, 1, 2, 3, 4, 5, 6], [1, 2, 4, 3, 5, 6, 6, 7, 7, 7]] = True
 # The four paths through the cell, as positions of the architecture vector.
-_PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
+PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
 
 _STRING = re.compile(
     r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|"
@@ -77,7 +77,7 @@ def path_indicators(arch: Array) -> Array:
     blocks, k = [], len(OPERATIONS)
     for length in (1, 2, 3):
         has = jnp.zeros(k**length, bool)
-        for path in _PATHS:
+        for path in PATHS:
             if len(path) == length:
                 weights = k ** np.arange(length)[::-1]
                 has = has.at[jnp.sum(arch[np.array(path)] * weights)].set(True)
@@ -95,7 +95,7 @@ def live_edges(arch: Array) -> Array:
     """
     present = arch != NONE
     live = jnp.zeros(6, bool)
-    for path in _PATHS:
+    for path in PATHS:
         edges = np.array(path)
         live = live.at[edges].set(live[edges] | present[edges].all())
     return live

@@ -1,0 +1,136 @@
+"""Residuals of curves that a predictor was not fitted on, to fit the noise to.
+
+Residuals of the training curves themselves would be far too small. Where there are many
+curves some are left out of the fit; where there are few, each bagged member of an ensemble
+is tested on the curves that are not in its bag, which costs no further fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnas.curves import splits
+from jaxnas.curves import surrogate as surrogates
+from jaxnas.curves.surrogate import Surrogate
+from jaxnas.types import Array
+
+# As many folds are held out as give at least so many residuals.
+MIN_RESIDUALS = 1000
+_CHUNK = 2048
+_predict_chunk = jax.jit(surrogates.predict)
+_members_chunk = jax.jit(surrogates.member_curves)
+
+# (key, features (n, d), curves (n, E), groups (n,)) -> a predictor, and the rows (m, r)
+# that each of its members was fitted on.
+FitPredictor = Callable[
+    [Array, np.ndarray, np.ndarray, np.ndarray], tuple[Surrogate, np.ndarray]
+]
+
+
+class Residuals(NamedTuple):
+    """Residuals of m curves."""
+
+    rows: np.ndarray  # (m,) of the curves
+    residual: np.ndarray  # (m, E), the curves minus their predictions
+
+
+def enough(num: int, folds: int) -> bool:
+    """Whether one of so many folds of `num` curves has residuals enough."""
+    return num // folds >= MIN_RESIDUALS
+
+
+def held_out(
+    key: Array,
+    features: np.ndarray,
+    curves: np.ndarray,
+    groups: np.ndarray,
+    fit: FitPredictor,
+    folds: int,
+) -> tuple[Residuals, list[Surrogate]]:
+    """Residuals of the folds of a cross-validation.
+
+    Args:
+      key: random key; it draws the folds.
+      features: (n, d).
+      curves: (n, E).
+      groups: (n, ...) curves of one group are held out together.
+      fit: fits a predictor to the other folds.
+      folds: parts of the curves; `MIN_RESIDUALS` says how many of them are held out.
+
+    Returns: the residuals, and the predictor of each fold that was held out.
+    """
+    key_fold, key = jax.random.split(key)
+    part = splits.folds(key_fold, groups, folds)
+    parts: list[Residuals] = []
+    predictors: list[Surrogate] = []
+    for fold in range(folds):
+        if sum(len(one.rows) for one in parts) >= MIN_RESIDUALS:
+            break
+        out, rest = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
+        one = jax.random.fold_in(key, fold)
+        predictor, _ = fit(one, features[rest], curves[rest], groups[rest])
+        predictors.append(predictor)
+        parts.append(Residuals(out, curves[out] - predict(predictor, features[out])))
+    return Residuals(*map(np.concatenate, zip(*parts, strict=True))), predictors
+
+
+def out_of_bag(
+    predictor: Surrogate,
+    bags: np.ndarray,
+    features: np.ndarray,
+    curves: np.ndarray,
+    groups: np.ndarray,
+) -> Residuals:
+    """Residuals of curves by the members that were not fitted on them.
+
+    A mean of q members has more error than one of all m. The variance of a member, v,
+    is estimated from curves with several such members, and residuals are scaled at each
+    epoch by the square root of 1 - v (1 / q - 1 / m) / s, with their mean square s.
+
+    Args:
+      predictor: of m >= 2 members.
+      bags: (m, r) the rows that each member was fitted on.
+      features: (n, d).
+      curves: (n, E).
+      groups: (n,) a member tests curves whose group is not in its bag.
+
+    Returns: the residuals of the curves that a member was not fitted on.
+    """
+    unseen = np.stack([~np.isin(groups, groups[bag]) for bag in bags])
+    count = unseen.sum(0)
+    rows = np.flatnonzero(count)
+    each = _chunked(_members_chunk, predictor, features[rows], axis=1)
+    weight = unseen[:, rows, None] / count[rows, None]
+    mean = (weight * each).sum(0)
+    several = count[rows] > 1
+    square = (weight * (each - mean) ** 2).sum(0)[several]
+    # Unbiased: a mean of q squares around their own mean lacks a q-th of the variance.
+    degrees = count[rows][several, None]
+    variance = (square * degrees / (degrees - 1)).mean(0) if several.any() else 0.0
+    residual = curves[rows] - np.clip(mean, predictor.info.low, predictor.info.high)
+    more = (1 / count[rows]).mean() - 1 / len(bags)
+    total = np.maximum((residual**2).mean(0), np.finfo(float).tiny)
+    # Not below a half: where members differ by all that residuals are, it says little.
+    scale = np.sqrt(np.maximum(1 - variance * more / total, 0.25))
+    return Residuals(rows, residual * scale)
+
+
+def predict(predictor: Surrogate, features: np.ndarray) -> np.ndarray:
+    """Predictions (n, E) in chunks of one size, so that one shape is compiled."""
+    return _chunked(_predict_chunk, predictor, features)
+
+
+def _chunked(
+    function: Callable, predictor: Surrogate, features: np.ndarray, axis: int = 0
+) -> np.ndarray:
+    """The results for all features, those of chunks joined along an axis."""
+    num = len(features)
+    size = _CHUNK if num > _CHUNK // 8 else _CHUNK // 8
+    padded = np.pad(features, ((0, -num % size), (0, 0)), mode="edge")
+    chunks = padded.reshape(-1, size, features.shape[1])
+    arrays = [np.asarray(function(predictor, chunk), float) for chunk in chunks]
+    return np.concatenate(arrays, axis).take(np.arange(num), axis)
