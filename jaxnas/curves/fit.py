@@ -32,6 +32,7 @@ from jaxnas.types import Array, check_shapes, check_sizes
 # The rows that the members of the default ensemble are fitted on together: few curves are
 # cheap, and gain the most.
 MEMBER_ROWS = 25_000
+MOST_MEMBERS = 5
 DEFAULT_NOISE = noises.kernel_density()
 
 
@@ -89,7 +90,7 @@ def fit_surrogate(
         `presets.default_regressor`.
       noise: from `noise`; None: without noise, and fitted on all rows.
       members: of the ensemble; default: as many as are fitted on `MEMBER_ROWS` rows
-        together, 2 to 10.
+        together, 2 to `MOST_MEMBERS`.
       bagging: share of the rows that each of several members is fitted on.
       folds: number of parts of the rows for the residuals; as many of them are held out
         as give `residuals.MIN_RESIDUALS` rows.
@@ -103,7 +104,7 @@ def fit_surrogate(
     """
     features, curves = _validated(features, curves, info)
     seconds = None if seconds is None else _validated_seconds(seconds, len(curves))
-    members = members or int(np.clip(MEMBER_ROWS // len(curves), 2, 10))
+    members = members or int(np.clip(MEMBER_ROWS // len(curves), 2, MOST_MEMBERS))
     check_sizes(members=members, folds=folds)
     if not 0 < bagging <= 1:
         raise ValueError(f"bagging must be a share above 0 and up to 1, not {bagging}")

@@ -7,9 +7,7 @@ from typing import Any
 from jaxnas.curves import compress, regress_boosting, stacking
 from jaxnas.curves.regress_boosting import Regress
 
-# LightGBM's parameters of the default's small trees, for few and noisy curves.
-SMALL_TREES = {
-    "num_leaves": 15,
+_TREES = {
     "learning_rate": 0.05,
     "min_data_in_leaf": 10,
     "bagging_fraction": 0.7,
@@ -18,6 +16,10 @@ SMALL_TREES = {
     "num_threads": 1,
     "force_col_wise": True,
 }
+# LightGBM's parameters of the default's trees: small ones for few and noisy curves, larger
+# ones for many.
+SMALL_TREES = _TREES | {"num_leaves": 15}
+LARGE_TREES = _TREES | {"num_leaves": 31, "feature_fraction": 0.5}
 
 
 def release() -> dict[str, Any]:
@@ -30,15 +32,15 @@ def release() -> dict[str, Any]:
 
 
 def default_regressor() -> Regress:
-    """Perceptrons of little and of strong weight decay, and small trees, stacked.
+    """Perceptrons, small trees, and more and larger trees, stacked.
 
     The first suit curves that are smooth in the features, as those of another surrogate
-    are, and the others trainings with their noise.
+    are, the second few trainings with their noise, and the last many of them.
     """
     from jaxnas.curves import regress_mlp  # networks alone need flax
 
     return stacking.stacked(
-        regress_mlp.mlp(weight_decay=1e-4),
-        regress_mlp.mlp(weight_decay=0.1),
+        regress_mlp.mlp(),
         regress_boosting.lightgbm(150, chain=False, **SMALL_TREES),
+        regress_boosting.lightgbm(300, chain=False, **LARGE_TREES),
     )

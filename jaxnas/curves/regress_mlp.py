@@ -88,7 +88,7 @@ def mlp(
     batch: int = 64,
     learning_rate: float = 5e-3,
     weight_decay: float = 1e-4,
-    min_steps: int = 2000,
+    min_steps: int = 500,
 ) -> Callable[..., tuple]:
     """Regression by perceptrons, one for all components.
 

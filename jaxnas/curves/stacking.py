@@ -1,7 +1,7 @@
 """Stacking: weights of several regressors by the rows that they were not fitted on.
 
-Smooth functions suit perceptrons, few and noisy curves suit trees and strong weight
-decay; the rows that a bagged member was not fitted on tell which (Breiman, 1996, Stacked
+Smooth functions suit perceptrons, few and noisy curves suit trees; the rows that bagged
+members were not fitted on tell which, for each component (Breiman, 1996, Stacked
 Regressions).
 """
 
@@ -16,16 +16,16 @@ from jaxnas.curves import members
 from jaxnas.curves.regress_boosting import FitTask, Regress
 from jaxnas.types import Array
 
-# Parts of less weight are dropped: they cost time and change little.
+# Smaller weights are dropped: their parts cost time and change little.
 _LEAST_WEIGHT = 0.1
 
 
 def stacked(*regressors: Regress) -> Regress:
-    """Combines several regressors, with weights for each member of an ensemble.
+    """Combines several regressors, with weights for each component.
 
-    Weights are not negative and add up to 1; they minimise the squared error of the
-    curves of the rows that the member was not fitted on. A member that was fitted on all
-    rows weighs its parts alike.
+    Weights are not negative and add up to 1; they minimise the squared error of the rows
+    that each member was not fitted on, over all members together: few curves leave too
+    few rows to each. Members that were fitted on all rows weigh their parts alike.
 
     Args:
       *regressors: at least one.
@@ -37,61 +37,60 @@ def stacked(*regressors: Regress) -> Regress:
         raise ValueError("stacking needs at least one regressor")
 
     def fit(keys: Array, task: FitTask) -> tuple[members.Mean, ...]:
-        features, targets, rows, importance = task
         parts = [
             regress(jax.vmap(jax.random.fold_in, (0, None))(keys, i), task)
             for i, regress in enumerate(regressors)
         ]
-        each = zip(zip(*parts, strict=True), targets, rows, importance, strict=True)
-        return tuple(_combined(features, *member) for member in each)
+        weight = weights(*_unseen(parts, task))
+        kept = np.flatnonzero(weight.any(1))
+        array = jnp.asarray(weight[kept], float)
+        by_member = zip(*(parts[i] for i in kept), strict=True)
+        return tuple(members.Mean(part, array) for part in by_member)
 
     return fit
 
 
-def _combined(
-    features: np.ndarray,
-    parts: tuple,
-    target: np.ndarray,
-    rows: np.ndarray,
-    importance: np.ndarray,
-) -> members.Mean:
-    """The parts of one member with their weights.
+def _unseen(parts: list[tuple], task: FitTask) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions of rows that members were not fitted on.
 
     Args:
-      features: (n, d).
-      parts: p regressors.
-      target: (n, k) components.
-      rows: (r,) that the parts were fitted on.
-      importance: (k,) of the components.
+      parts: p regressors of each of m members.
+      task: what they were fitted to.
+
+    Returns: (p, r, k) predictions and (r, k) targets, of all members one after another.
     """
-    out = np.setdiff1d(np.arange(len(features)), rows)
-    weight = np.full(len(parts), 1 / len(parts))
-    if len(out):
-        x = jnp.asarray(features[out])
-        predictions = [np.asarray(members.regress(part, x), float) for part in parts]
-        weight = weights(np.stack(predictions), np.asarray(target)[out], importance)
-    kept = np.flatnonzero(weight)
-    return members.Mean(tuple(parts[i] for i in kept), jnp.asarray(weight[kept], float))
+    predictions, targets = [], []
+    for member, (rows, target) in enumerate(zip(task.rows, task.targets, strict=True)):
+        out = np.setdiff1d(np.arange(len(target)), rows)
+        x = jnp.asarray(task.features[out])
+        each = [np.asarray(members.regress(part[member], x), float) for part in parts]
+        predictions.append(np.stack(each))
+        targets.append(np.asarray(target)[out])
+    return np.concatenate(predictions, 1), np.concatenate(targets)
 
 
-def weights(
-    predictions: np.ndarray, target: np.ndarray, importance: np.ndarray
-) -> np.ndarray:
-    """Weights (p,) of p predictions, by least squares without negative weights.
+def weights(predictions: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Weights (p, k) of p predictions, by least squares without negative weights.
 
     Args:
-      predictions: (p, m, k), of p regressors.
-      target: (m, k) what they should be.
-      importance: (k,) of each component in the squared error.
+      predictions: (p, r, k) predictions.
+      target: (r, k) what they should be.
 
-    Returns: weights that add up to 1; 0 for parts that would have little.
+    Returns: weights of which those of each component add up to 1; 0 for parts that would
+      have little, and equal ones without rows.
     """
-    size = len(predictions)
-    a = (predictions * importance).reshape(size, -1).T
+    size, num, outputs = predictions.shape
+    if not num:
+        return np.full((size, outputs), 1 / size)
+    weight = np.stack([_weights(predictions[..., k].T, target[:, k]) for k in range(outputs)])
+    weight = np.where(weight >= _LEAST_WEIGHT, weight, 0.0)
+    return (weight / weight.sum(1, keepdims=True)).T
+
+
+def _weights(predictions: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Weights (p,) of predictions (r, p) of a target (r,), which add up to 1."""
     # A heavy row holds the sum near 1, so that what is left out shrinks nothing.
-    heavy = 1e3 * np.abs(a).max(initial=1.0)
-    a = np.concatenate([a, np.full((1, size), heavy)])
-    b = np.concatenate([(target * importance).reshape(-1), [heavy]])
-    weight = nnls(a, b)[0]
-    weight = np.where(weight >= _LEAST_WEIGHT * weight.sum(), weight, 0.0)
+    heavy = 1e3 * np.abs(predictions).max(initial=1.0)
+    a = np.concatenate([predictions, np.full((1, predictions.shape[1]), heavy)])
+    weight = nnls(a, np.append(target, heavy))[0]
     return weight / weight.sum()

@@ -20,7 +20,9 @@ from jaxnas.spaces.nlp_formats import (
 from jaxnas.types import Array
 
 _LEVELS = 4
-_FAR = 99.0  # more than any path has nodes
+# Where there is no path: beyond any path's fewest nodes, and before the longest path. Trees
+# split such cells off as they do distant ones.
+_FAR, _NONE = 20.0, -1.0
 
 
 def path_summary(arch: Array) -> Array:
@@ -32,8 +34,8 @@ def path_summary(arch: Array) -> Array:
     Returns: (55,) float32: for 0, 1, 2 and 3 steps back from the node h_new_0 how many
       nodes of each of the seven operations are that many steps away, and how many of the
       inputs x and h_prev_i; for paths from x and from h_prev_0 to h_new_0 the fewest
-      nodes, linear nodes and saturating activations, and the most nodes, -1 where there
-      is no path; how many nodes have each operation, how many nodes and outputs there
+      nodes, linear nodes and saturating activations, 20 where there is no path, and the
+      most nodes, then -1; how many nodes have each operation, how many nodes and outputs there
       are, how many nodes h_new_0 depends on, and the inputs of all linear nodes.
     """
     rows = arch.reshape(-1, WIDTH)
@@ -70,16 +72,18 @@ def _lengths(kind: Array, edges: Array, source: int) -> Array:
     """
     saturating = (kind == SIGM) | (kind == TANH)
     costs = jnp.stack([jnp.ones_like(kind), kind == LINEAR, saturating])
-    begin = jnp.full((4, len(kind)), _FAR).at[:, source].set(0).at[3].multiply(-1)
+    least = jnp.full((3, len(kind)), jnp.inf).at[:, source].set(0)
+    most = jnp.full(len(kind), -jnp.inf).at[source].set(0)
 
-    def extend(node: Array, length: Array) -> Array:
-        before = edges[:, node]
-        least = jnp.where(before, length[:3], _FAR).min(1) + costs[:, node]
-        most = jnp.where(before, length[3], -_FAR).max() + 1
-        return length.at[:, node].set(jnp.append(least, most))
+    def extend(node: Array, lengths: tuple[Array, Array]) -> tuple[Array, Array]:
+        before, (least, most) = edges[:, node], lengths
+        shortest = jnp.where(before, least, jnp.inf).min(1) + costs[:, node]
+        longest = jnp.where(before, most, -jnp.inf).max() + 1
+        return least.at[:, node].set(shortest), most.at[node].set(longest)
 
-    length = jax.lax.fori_loop(FIRST, len(kind), extend, begin)
-    return jnp.where(jnp.abs(length) < _FAR / 2, length, -1)
+    least, most = jax.lax.fori_loop(FIRST, len(kind), extend, (least, most))
+    least = jnp.where(jnp.isfinite(least), least, _FAR)
+    return jnp.concatenate([least, jnp.where(jnp.isfinite(most), most, _NONE)[None]])
 
 
 def _ancestors(edges: Array, node: Array) -> Array:
