@@ -125,10 +125,31 @@ def test_a_split_keeps_groups_and_loses_no_row():
         len(rows) for rows in splits.split(key, np.arange(15625), (0.9, 0.1))
     ]
     assert sizes == [14062, 1563]
+    rows = np.random.default_rng(1).integers(0, 3, (500, 4))  # of 81 architectures
+    of_rows = splits.split(key, rows, (0.8, 0.1, 0.1))
+    names = [set(map(tuple, rows[part])) for part in of_rows]
+    assert [len(part) for part in names] == [64, 8, 9]
     with pytest.raises(ValueError, match="2 architectures are too few"):
         splits.split(key, groups[:2], (0.8, 0.1, 0.1))
     with pytest.raises(ValueError, match="of sum 1"):
         splits.split(key, groups, (0.8, 0.1))
+
+
+def test_strata_are_split_by_themselves():
+    key, arch = jax.random.key(0), np.arange(130)
+    strata = np.array(["rs"] * 100 + ["de"] * 30)
+    found = splits.split(key, arch, (0.8, 0.1, 0.1), strata)
+    for name, sizes in (("rs", [80, 10, 10]), ("de", [24, 3, 3])):
+        assert [(strata[part] == name).sum() for part in found] == sizes
+    # Proposed once more by another search, whose name comes later: nothing moves.
+    both = splits.split(
+        key, np.r_[arch, arch[:5]], (0.8, 0.1, 0.1), np.r_[strata, ["tpe"] * 5]
+    )
+    for part, before in zip(both, found, strict=True):
+        np.testing.assert_array_equal(part[part < 130], before)
+        assert set(part[part >= 130] - 130) == set(part[part < 5])
+    with pytest.raises(ValueError, match="strata must be"):
+        splits.split(key, arch, (0.8, 0.2), strata[:3])
 
 
 def test_one_optimiser_left_out():

@@ -1,4 +1,4 @@
-"""Raw learning curves in the forms that NAS-Bench-x11's program reads, and their splits."""
+"""Raw learning curves in the forms that NAS-Bench-x11's program reads."""
 
 import json
 import pickle
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks.importers import curve_logs, nb101_hashes
-from jaxnas.curves import splits
 from jaxnas.spaces import darts, darts_formats, nasbench101, nlp_formats
 from jaxnas.spaces.nasbench201 import from_string
 
@@ -158,55 +157,3 @@ def test_nb111(tmp_path):
     assert curve_logs.read_nb111(tmp_path, some).further.shape == (1, 0)
     nb111_folder(tmp_path, "b" * 32, curve)
     assert "has no cell bbb" in refused(curve_logs.read_nb111, tmp_path, cells)
-
-
-def test_split_does_not_depend_on_order_and_loses_nothing():
-    rng = np.random.default_rng(0)
-    arch = rng.integers(0, 3, (500, 4))  # 81 architectures, most of them several times
-    found = splits.split(arch, seed=7)
-    splits.validate(found, 500)
-    names = [set(map(tuple, arch[part])) for part in found]
-    assert [len(part) for part in names] == [64, 8, 9]
-    assert not names[0] & names[1] and not names[0] & names[2]
-    order = rng.permutation(500)
-    again = splits.split(arch[order], seed=7)
-    for part, other in zip(found, again, strict=True):
-        assert sorted(order[other]) == part.tolist()
-    assert splits.split(arch, seed=8).test.tolist() != found.test.tolist()
-    # What is stored does not change with a version of the library.
-    assert splits.split(np.arange(10)[:, None], seed=0).test.tolist() == [1]
-
-
-def test_strata_are_split_by_themselves():
-    arch = np.arange(130)[:, None]
-    stratum = np.array(["rs"] * 100 + ["de"] * 30)
-    found = splits.split(arch, seed=0, stratum=stratum)
-    for name, sizes in (("rs", [80, 10, 10]), ("de", [24, 3, 3])):
-        assert [(stratum[part] == name).sum() for part in found] == sizes
-    # Found once more by another optimiser, whose name comes later: nothing moves.
-    both = splits.split(
-        np.r_[arch, arch[:5]], seed=0, stratum=np.r_[stratum, ["tpe"] * 5]
-    )
-    for part, before in zip(both, found, strict=True):
-        np.testing.assert_array_equal(part[part < 130], before)
-        assert set(part[part >= 130] - 130) == set(part[part < 5])
-
-
-def test_folds_keep_architectures_together():
-    arch = np.random.default_rng(1).integers(0, 3, (300, 3))
-    fold = splits.folds(arch, 5, seed=3)
-    _, of_curve = np.unique(arch, axis=0, return_inverse=True)
-    for cell in range(27):
-        assert len(set(fold[of_curve.reshape(-1) == cell])) == 1
-    assert set(fold) == set(range(5))
-    np.testing.assert_array_equal(fold, splits.folds(arch, 5, seed=3))
-
-
-def test_splits_refuse_what_is_wrong():
-    arch = np.zeros((4, 2), int)
-    assert "integers (n, d)" in refused(splits.split, arch * 0.5, seed=0)
-    assert "fractions" in refused(splits.split, arch, seed=0, fractions=(0.9, 0.2))
-    assert "stratum" in refused(splits.split, arch, seed=0, stratum=np.zeros(3))
-    assert "folds of 1" in refused(splits.folds, arch, 2, seed=0)
-    parts = splits.Split(np.array([0, 1]), np.array([1]), np.array([2]))
-    assert "each must be" in refused(splits.validate, parts, 3)

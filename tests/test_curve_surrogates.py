@@ -12,7 +12,8 @@ from jaxnas.curves import (
     members,
     noise,
     regress_boosting,
-    rows,
+    residuals,
+    splits,
     stacking,
     surrogate,
     surrogate_files,
@@ -196,20 +197,38 @@ def test_stacking_finds_the_weights():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(500, 2))
     errors = rng.normal(size=(3, 500, 2)) * np.array([1.0, 2.0, 30.0])[:, None, None]
-    found = stacking.weights(target + errors, target, np.ones(2))
+    found = stacking.weights(target + errors, target)
     # Inverse variances: 1 and 1/4; the third is dropped.
-    np.testing.assert_allclose(found, [0.8, 0.2, 0], atol=0.05)
-    np.testing.assert_allclose(found.sum(), 1)
-    # The importance of a component decides which part is better.
+    np.testing.assert_allclose(found, [[0.8] * 2, [0.2] * 2, [0, 0]], atol=0.06)
+    np.testing.assert_allclose(found.sum(0), 1)
+    # Each component has the part that is better for it.
     errors = np.stack([[1.0, 0.1], [0.1, 1.0]])[:, None] * rng.normal(size=(2, 500, 2))
-    first, _ = stacking.weights(target + errors, target, np.array([0.0, 1.0]))
-    assert first > 0.95
+    np.testing.assert_allclose(
+        stacking.weights(target + errors, target), 1 - np.eye(2), atol=0.05
+    )
+    assert (stacking.weights(np.zeros((4, 0, 2)), np.zeros((0, 2))) == 0.25).all()
+
+
+def test_a_stack_has_the_weights_of_all_its_members(data):
+    """Of a part that has learnt the target and one that has not, the first remains."""
+    bits, _ = data
+    target = bits[:, :1] + 2 * bits[:, 1:2]
+    bags = splits.bags(jax.random.key(0), np.arange(120), 2, 0.7)
+    task = regress_boosting.FitTask(bits, [target, -target], bags, [np.ones(1)] * 2)
+    good, bad = boosting(chain=False), boosting(num_rounds=1, chain=False)
+    keys = jax.random.split(jax.random.key(1), 2)
+    found = stacking.stacked(bad, good)(keys, task)
+    for member, sign in zip(found, (1, -1), strict=True):
+        assert len(member.parts) == 1 and member.weight.shape == (1, 1)
+        predicted = np.asarray(members.regress(member, jnp.asarray(bits)))
+        assert np.abs(predicted - sign * target).max() < 0.2
 
 
 def test_a_surrogate_predicts_held_out_curves(data, fitted):
     bits, curves = data
     found = fitted.surrogate
-    assert sorted(fitted.rows) == list(range(120))
+    # Those that one member or both were not fitted on: 1 - 0.8^2 of them on average.
+    assert len(set(fitted.rows)) == len(fitted.rows) and 24 <= len(fitted.rows) <= 48
     # The noise of the data is 1.
     assert 0.9 < fitted.residual.std() < 2
     mean = np.asarray(surrogate.predict(found, bits))
@@ -259,7 +278,7 @@ def test_runtime_never_decreases(data, fitted):
 
 def test_one_fold_can_be_enough(data, monkeypatch):
     """Then the surrogate is the predictor whose residuals are known."""
-    monkeypatch.setattr(fit, "MIN_RESIDUALS", 10)
+    monkeypatch.setattr(residuals, "MIN_RESIDUALS", 10)
     bits, curves = data
     found = fit.fit_surrogate(
         jax.random.key(0),
@@ -318,17 +337,49 @@ def test_batches_are_passes_over_all_rows():
 
 def test_folds_keep_groups_together():
     groups = np.repeat(np.arange(30), 4)
-    part = rows.parts(jax.random.key(0), groups, 5)
+    part = splits.folds(jax.random.key(0), groups, 5)
     assert (part.reshape(30, 4) == part.reshape(30, 4)[:, :1]).all()
     assert np.bincount(part).tolist() == [24] * 5
 
 
-def test_bags_are_drawn_without_replacement():
-    drawn = rows.bags(jax.random.key(0), 50, 3, 0.8)
-    assert drawn.shape == (3, 40)
-    assert all(len(set(mine.tolist())) == 40 for mine in drawn)
+def test_bags_are_drawn_by_groups_without_replacement():
+    groups = np.arange(60) // 3
+    drawn = splits.bags(jax.random.key(0), groups, 3, 0.8)
+    assert drawn.shape == (3, 48)
+    for bag in drawn:
+        assert len(set(bag.tolist())) == 48
+        assert not set(groups[bag]) & set(np.delete(groups, bag))
     assert set(drawn[0].tolist()) != set(drawn[1].tolist())
-    np.testing.assert_array_equal(rows.bags(jax.random.key(0), 5, 1, 0.8), [range(5)])
+    # One group may be divided, so that all bags have one size.
+    (bag, _) = splits.bags(jax.random.key(0), groups, 2, 0.75)
+    assert len(bag) == 45 and len(set(groups[bag]) & set(np.delete(groups, bag))) <= 1
+    whole = splits.bags(jax.random.key(0), groups, 1, 0.8)
+    np.testing.assert_array_equal(whole, [range(60)])
+
+
+def test_out_of_bag_residuals_have_the_spread_of_an_ensembles_error(monkeypatch):
+    """Five members with errors of variance 1 around noise of variance 4."""
+    rng = np.random.default_rng(0)
+    num, m = 4000, 5
+    curves, errors = rng.normal(0, 2, (num, 1)), rng.normal(0, 1, (m, num, 1))
+    monkeypatch.setattr(residuals, "_members_chunk", lambda p, x: errors[:, x[:, 0]])
+    monkeypatch.setattr(residuals, "_CHUNK", num)
+    index, groups = np.arange(num)[:, None], np.arange(num) // 2
+    bags = splits.bags(jax.random.key(0), groups, m, 0.6)
+    predictor = surrogate.Surrogate((), None, None, Info("x", "y", low=-99.0))
+    found = residuals.out_of_bag(predictor, bags, index, curves, groups)
+    unseen = np.stack([~np.isin(groups, groups[bag]) for bag in bags])
+    np.testing.assert_array_equal(found.rows, np.flatnonzero(unseen.any(0)))
+    # Single members would give more.
+    assert np.sqrt((found.residual**2).mean()) == pytest.approx(np.sqrt(4.2), rel=0.02)
+    ratio = found.residual[:, 0] - 0
+    row = np.flatnonzero(unseen.sum(0)[found.rows] == 1)[:50]
+    alone = curves[found.rows[row], 0] - [
+        errors[unseen[:, r].argmax(), r, 0] for r in found.rows[row]
+    ]
+    scale = ratio[row] / alone
+    np.testing.assert_allclose(scale, scale[0])
+    assert 0.9 < scale[0] < 1
 
 
 @pytest.mark.parametrize(
