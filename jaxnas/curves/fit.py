@@ -74,11 +74,10 @@ def fit_surrogate(
     """Fits a surrogate to learning curves.
 
     Each of several members is fitted on its own draw of the groups, without replacement.
-    The noise is fitted on residuals of the whole predictor. Where one fold has enough
-    curves, they are left out of the fit, and the noise is exactly the error of curves
-    that the surrogate was not fitted on. Else each curve is predicted by the members
-    that were not fitted on it, and for a single member by predictors of the same settings
-    that are fitted on the other folds.
+    The noise is fitted on residuals of the whole predictor: each curve is predicted by
+    the members that were not fitted on it. For a single member, by a predictor of the
+    same settings that is fitted on the other folds; if one fold has enough curves, that
+    predictor is the surrogate, and they are left out of its fit.
 
     Args:
       key: random key.
@@ -92,8 +91,8 @@ def fit_surrogate(
       members: of the ensemble; default: as many as are fitted on `MEMBER_ROWS` rows
         together, 2 to `MOST_MEMBERS`.
       bagging: share of the rows that each of several members is fitted on.
-      folds: number of parts of the rows for the residuals; as many of them are held out
-        as give `residuals.MIN_RESIDUALS` rows.
+      folds: number of parts of the rows for the residuals of a single member; as many of
+        them are held out as give `residuals.MIN_RESIDUALS` rows.
       groups: (n,) rows of one group are in one fold, and in one bag: trainings of one
         architecture with other seeds. Default: rows of equal features.
       seconds: (n,) of each full training; None: not known.
@@ -153,11 +152,10 @@ def _with_residuals(
     """
     key_fit, key_held = jax.random.split(key)
     fit = partial(_fit_predictor, recipe=recipe)
-    num, epochs = data[1].shape
     if folds is None:
         predictor, _ = fit(key_fit, *data)
-        return predictor, Residuals(np.zeros(0, int), np.zeros((0, epochs)))
-    if recipe.members > 1 and not residuals_.enough(num, folds):
+        return predictor, Residuals(np.zeros(0, int), data[1][:0])
+    if recipe.members > 1:
         predictor, bags = fit(key_fit, *data)
         return predictor, residuals_.out_of_bag(predictor, bags, *data)
     rest, predictors = residuals_.held_out(key_held, *data, fit, folds)

@@ -1,8 +1,8 @@
 """Residuals of curves that a predictor was not fitted on, to fit the noise to.
 
-Residuals of the training curves themselves would be far too small. Where there are many
-curves some are left out of the fit; where there are few, each bagged member of an ensemble
-is tested on the curves that are not in its bag, which costs no further fit.
+Residuals of the training curves themselves would be far too small. Each bagged member of
+an ensemble is tested on the curves that are not in its bag, which costs no further fit; a
+single member has a cross-validation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxnas.curves.surrogate import Surrogate
 from jaxnas.types import Array
 
 # As many folds are held out as give at least so many residuals.
-MIN_RESIDUALS = 1000
+MIN_RESIDUALS = 300
 _CHUNK = 2048
 _predict_chunk = jax.jit(surrogates.predict)
 _members_chunk = jax.jit(surrogates.member_curves)
@@ -36,11 +36,6 @@ class Residuals(NamedTuple):
 
     rows: np.ndarray  # (m,) of the curves
     residual: np.ndarray  # (m, E), the curves minus their predictions
-
-
-def enough(num: int, folds: int) -> bool:
-    """Whether one of so many folds of `num` curves has residuals enough."""
-    return num // folds >= MIN_RESIDUALS
 
 
 def held_out(
