@@ -102,10 +102,13 @@ def main(config: Config) -> dict[str, tables.Rows]:
         files.write_csv(path, header, tables.rounded(lines))
     figures = _draw(folder.path, done, opened)
     page = folder.path / "report.html"
+    page_tables = report_tables | {
+        "paired": tables.main_metrics(report_tables["paired"])
+    }
     shown = {
-        _HEADINGS[n]: tables.formatted(report_tables[n])
-        for n in _HEADINGS
-        if report_tables[n][1]
+        heading: tables.formatted(page_tables[name])
+        for name, heading in _HEADINGS.items()
+        if page_tables[name][1]
     }
     intro = _intro(config, opened)
     title = "Surrogates of learning curves"
@@ -229,7 +232,7 @@ def _draw(
             continue
         first = next(iter(by_variant))
         path = out / f"curves-{name}.png"
-        captions[path.name] = f"{name}: held-out curves and what {first} predicts"
+        captions[path.name] = f"{name}: held-out curves, and predictions of the surrogate {first}"
         surrogate_figures.examples(
             path,
             trial := by_variant[first][0],

@@ -22,10 +22,11 @@ def examples(
     title: str,
     label: str,
 ) -> None:
-    """Draws held-out curves, and what a surrogate says of them.
+    """Draws held-out curves, and the predictions of a surrogate.
 
     Figure 1 of Yan et al. (2021): the true curve, the predicted mean, and a noisy draw;
-    and the band that has 90 % of the draws.
+    and the band that has 90 % of the draws. Below each the same minus the predicted mean,
+    as the noise of a good surrogate is thin beside the rise of a curve.
 
     Args:
       path: the png, written atomically.
@@ -36,25 +37,23 @@ def examples(
     """
     true, mean = trial["example/true"], trial["example/mean"]
     columns = -(-len(true) // 2)
-    x = np.arange(1, true.shape[1] + 1)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4 * columns, 6), dpi=120, layout="constrained")
+        figure = Figure(figsize=(4 * columns, 7.5), dpi=120, layout="constrained")
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        axes = figure.subplots(2, columns, sharex=True, squeeze=False)
-        for i, axis in enumerate(axes.reshape(-1)[: len(true)]):
-            shown = [true[i], mean[i]]
-            if noise:
-                draw, band = noise["draw"][i], noise["band"][:, i]
-                shown += [draw, *band]
-                _noisy(axis, draw, band)
-            axis.plot(x, true[i], color="black", linewidth=1.1, label="true curve")
-            axis.plot(x, mean[i], color=COLOURS[1], linewidth=2, label="predicted mean")
-            _limits(axis, np.stack(shown))
-            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes = figure.subplots(
+            4, columns, sharex=True, squeeze=False, height_ratios=[3, 1.2, 3, 1.2]
+        )
+        for i in range(len(true)):
+            row, column = divmod(i, columns)
+            of = {name: noise[name][..., i, :] for name in ("draw", "band") if noise}
+            for part, centre in enumerate((0 * mean[i], mean[i])):
+                axis = axes[2 * row + part, column]
+                lines = {"true": true[i], "mean": mean[i], **of}
+                _panel(axis, {name: x - centre for name, x in lines.items()})
+                if column == 0:
+                    axis.set_ylabel("difference" if part else label)
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
-        for axis in axes[:, 0]:
-            axis.set_ylabel(label)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(
             handles[::-1],
@@ -63,17 +62,24 @@ def examples(
             ncols=len(labels),
             frameon=False,
         )
+        figure.align_ylabels(axes[:, 0])
         save(figure, path)
 
 
-def _noisy(axis: Axes, draw: np.ndarray, band: np.ndarray) -> None:
-    """Draws a noisy curve (E,) and the band (2, E) of many."""
-    x = np.arange(1, len(draw) + 1)
-    blue = COLOURS[0]
-    axis.fill_between(
-        x, *band, color=blue, alpha=0.2, linewidth=0, label="90 % of draws"
-    )
-    axis.plot(x, draw, color=blue, linewidth=1.1, alpha=0.8, label="one draw")
+def _panel(axis: Axes, lines: Mapping[str, np.ndarray]) -> None:
+    """Draws the true curve and the mean (E,), with a draw (E,) and the band (2, E)."""
+    x, blue = np.arange(1, len(lines["true"]) + 1), COLOURS[0]
+    if "band" in lines:
+        axis.fill_between(
+            x, *lines["band"], color=blue, alpha=0.2, linewidth=0, label="90 % of draws"
+        )
+        axis.plot(
+            x, lines["draw"], color=blue, linewidth=1.1, alpha=0.8, label="one draw"
+        )
+    axis.plot(x, lines["true"], color="black", linewidth=1.1, label="true curve")
+    axis.plot(x, lines["mean"], color=COLOURS[1], linewidth=2, label="predicted mean")
+    _limits(axis, np.concatenate([np.atleast_2d(line) for line in lines.values()]))
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _limits(axis: Axes, shown: np.ndarray) -> None:

@@ -22,6 +22,8 @@ Trials = Mapping[str, Mapping[str, Mapping[int, Trial]]]
 Rows = tuple[list[str], list[list]]
 
 HELD_OUT = "held out"
+# The metrics that the paper reports, and the error.
+MAIN_METRICS = ("r2", "final_r2", "kendall", "final_kendall", "final_spearman", "rmse")
 # A difference of more than so many standard errors is one.
 ERRORS = 2
 
@@ -60,7 +62,7 @@ def each_trial(trials: Trials) -> Rows:
 
 def means(trials: Trials) -> Rows:
     """Means over splits of the metrics that the paper reports."""
-    names = ("r2", "final_r2", "kendall", "final_kendall", "final_spearman", "rmse")
+    names = MAIN_METRICS
     header = ["set", "test", "surrogate", "splits", *names, "fit_seconds"]
     rows = []
     for data, by_variant in trials.items():
@@ -100,6 +102,12 @@ def paired(trials: Trials, first: str = DEFAULT, second: str = RELEASE) -> Rows:
                 better = verdict(name, gap, error)
                 rows.append([data, test, name, x.mean(), y.mean(), gap, error, better])
     return header, rows
+
+
+def main_metrics(rows: Rows) -> Rows:
+    """The lines of `paired` with the metrics of `means`: all of them fill pages."""
+    header, lines = rows
+    return header, [line for line in lines if line[2] in MAIN_METRICS]
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
