@@ -249,10 +249,14 @@ def test_reference_curves_of_recurrent_cells(shared):
     # 289 recipes, of which some differ in the names and the order of nodes alone.
     assert len(data.curves) == 341 and len(np.unique(data.groups)) == 263
     assert data.curves.max() < 95.5
-    np.testing.assert_allclose(data.features.own[:, -3:], data.curves[:, :3])
+    first, second, third = data.curves[:, :3].T
+    step = third - second
+    steps = [second - first, step, third + step, third + 2 * step, third + 3 * step]
+    beginning = np.stack([first, second, third, *steps], 1)
+    np.testing.assert_allclose(data.features.own[:, -8:], beginning)
     plain = sets.SETS["nlp"].open()
-    assert plain.features.own.shape[1] == data.features.own.shape[1] - 3
-    np.testing.assert_array_equal(plain.features.own, data.features.own[:, :-3])
+    np.testing.assert_array_equal(plain.features.own, data.features.own[:, :-8])
+    np.testing.assert_allclose(data.features.release[:, -3:], data.curves[:, :3])
     several = tables.several(data)
     assert several is not None and several.shape[1] == 2
 
@@ -270,4 +274,6 @@ def test_cells_of_the_embedded_table():
     assert data.seeds is not None
     np.testing.assert_array_equal(data.seeds[:, 0], data.curves)
     assert len(set(data.groups)) == len(data.curves)
-    assert (data.features.own.reshape(-1, 6, 5).sum(-1) == 1).all()
+    # Shares of the operations at each of six edges.
+    shares = data.features.own[:, :30].reshape(-1, 6, 5)
+    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-6)
