@@ -232,7 +232,9 @@ def _draw(
             continue
         first = next(iter(by_variant))
         path = out / f"curves-{name}.png"
-        captions[path.name] = f"{name}: held-out curves, and predictions of the surrogate {first}"
+        captions[path.name] = (
+            f"{name}: held-out curves, and predictions of the surrogate {first}"
+        )
         surrogate_figures.examples(
             path,
             trial := by_variant[first][0],

@@ -121,9 +121,7 @@ def test_a_split_keeps_groups_and_loses_no_row():
     assert [set(order[rows]) for rows in again] == [set(rows) for rows in parts]
     other = splits.split(jax.random.key(1), groups, (0.8, 0.1, 0.1))
     assert set(other[2]) != set(parts[2])
-    sizes = [
-        len(rows) for rows in splits.split(key, np.arange(15625), (0.9, 0.1))
-    ]
+    sizes = [len(rows) for rows in splits.split(key, np.arange(15625), (0.9, 0.1))]
     assert sizes == [14062, 1563]
     rows = np.random.default_rng(1).integers(0, 3, (500, 4))  # of 81 architectures
     of_rows = splits.split(key, rows, (0.8, 0.1, 0.1))
@@ -155,9 +153,7 @@ def test_strata_are_split_by_themselves():
 def test_one_optimiser_left_out():
     optimisers = ["re"] * 30 + ["rs"] * 50 + ["de"] * 20
     found = list(
-        splits.leave_one_optimiser_out(
-            jax.random.key(0), optimisers, np.arange(100)
-        )
+        splits.leave_one_optimiser_out(jax.random.key(0), optimisers, np.arange(100))
     )
     assert [one.optimiser for one in found] == ["de", "re", "rs"]
     assert [tuple(map(len, one[1:])) for one in found] == [
@@ -169,8 +165,4 @@ def test_one_optimiser_left_out():
         assert {optimisers[row] for row in one.test} == {one.optimiser}
         assert sorted(np.concatenate(one[1:])) == list(range(100))
     with pytest.raises(ValueError, match="two optimisers or more"):
-        next(
-            splits.leave_one_optimiser_out(
-                jax.random.key(0), ["re"] * 3, np.ones(3)
-            )
-        )
+        next(splits.leave_one_optimiser_out(jax.random.key(0), ["re"] * 3, np.ones(3)))

@@ -33,7 +33,9 @@ def test_path_counts_of_nas_bench_201():
     order = (nb201.CONV1, nb201.CONV3, nb201.POOL)
     sequences = [()]
     for length in (1, 2, 3):
-        sequences += [(*s, op) for s in sequences if len(s) == length - 1 for op in order]
+        sequences += [
+            (*s, op) for s in sequences if len(s) == length - 1 for op in order
+        ]
     archs = base.every(nb201.SPACE)[np.random.default_rng(0).permutation(15625)[:60]]
     archs = np.concatenate([archs, [[nb201.NONE] * 6, [nb201.SKIP] * 6]])
     found = in_chunks(nasbench201_paths.path_counts, archs.astype(np.int32))

@@ -179,7 +179,9 @@ def _cells(archs: np.ndarray, of_function: bool) -> Encoded:
       of_function: whether cells of one function have the same features, as trainings of
         them have the same expected curve; else the operations of all edges, one-hot.
     """
-    own = nasbench201_paths.function_features if of_function else encodings.nb201_one_hot
+    own = (
+        nasbench201_paths.function_features if of_function else encodings.nb201_one_hot
+    )
     archs = np.asarray(archs, np.int32)
     return Encoded(*(in_chunks(f, archs) for f in (own, encodings.nb211_vector)))
 

@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.curves import compress, presets
+from jaxnas.curves import compress, presets, splits
 from jaxnas.curves import members as members_
 from jaxnas.curves import noise as noises
 from jaxnas.curves import residuals as residuals_
-from jaxnas.curves import splits
 from jaxnas.curves.compress import Compress
 from jaxnas.curves.noise import FitNoise
 from jaxnas.curves.regress_boosting import FitTask, Regress

@@ -82,7 +82,9 @@ def weights(predictions: np.ndarray, target: np.ndarray) -> np.ndarray:
     size, num, outputs = predictions.shape
     if not num:
         return np.full((size, outputs), 1 / size)
-    weight = np.stack([_weights(predictions[..., k].T, target[:, k]) for k in range(outputs)])
+    weight = np.stack(
+        [_weights(predictions[..., k].T, target[:, k]) for k in range(outputs)]
+    )
     weight = np.where(weight >= _LEAST_WEIGHT, weight, 0.0)
     return (weight / weight.sum(1, keepdims=True)).T
 

@@ -5,9 +5,11 @@ from . import darts_text as darts_text
 from . import encodings as encodings
 from . import nasbench101 as nasbench101
 from . import nasbench201 as nasbench201
+from . import nasbench201_paths as nasbench201_paths
 from . import nlp as nlp
 from . import nlp_features as nlp_features
 from . import nlp_formats as nlp_formats
+from . import nlp_paths as nlp_paths
 from .base import Space as Space
 from .base import every as every
 from .base import product as product

@@ -73,7 +73,8 @@ def path_counts(arch: Array) -> Array:
 def _mean_operations() -> np.ndarray:
     """One-hot live operations (15,625, 30) by `rank`, means over cells of one function."""
     with jax.ensure_compile_time_eval():  # the first call may be inside a program
-        live = np.asarray(jax.vmap(without_dead_edges)(every(SPACE).astype(np.int32)))
+        archs = jnp.asarray(every(SPACE), jnp.int32)
+        live = np.asarray(jax.vmap(without_dead_edges)(archs))
     one_hot = np.eye(len(OPERATIONS), dtype=np.float32)[live].reshape(len(live), -1)
     classes = function_classes()
     total = np.zeros((classes.max() + 1, one_hot.shape[1]), np.float32)

@@ -35,8 +35,8 @@ def path_summary(arch: Array) -> Array:
       nodes of each of the seven operations are that many steps away, and how many of the
       inputs x and h_prev_i; for paths from x and from h_prev_0 to h_new_0 the fewest
       nodes, linear nodes and saturating activations, 20 where there is no path, and the
-      most nodes, then -1; how many nodes have each operation, how many nodes and outputs there
-      are, how many nodes h_new_0 depends on, and the inputs of all linear nodes.
+      most nodes, then -1; the number of nodes with each operation, of all nodes, of
+      outputs, of nodes that h_new_0 depends on, and of inputs of all linear nodes.
     """
     rows = arch.reshape(-1, WIDTH)
     ops, inputs, hidden = rows[:, 0], rows[:, 1:-1], rows[:, -1]
