@@ -120,14 +120,16 @@ def window_std(
     Yan et al. (2021), section 3.1: a regressor predicts the deviation of the residuals in
     a window around each epoch, from the architecture and its predicted components. Here
     the target is the logarithm of their root mean square, compressed to a few components,
-    and predictions are scaled at each epoch to the variance of all residuals.
+    and predictions are scaled at each epoch to the variance of all residuals. The scale
+    is found on each half of the residuals by a regressor of the other half: its own
+    residuals a regressor predicts too well.
 
     Args:
       half_width: w; a window has the 2 w + 1 epochs around its own, and fewer at the ends.
       regressor: of the logarithm; default: LightGBM's `heads` of 100 shallow trees.
       num_components: of the logarithm, at most.
 
-    Returns: a function that fits a `WindowNoise`.
+    Returns: a function that fits a `WindowNoise` to at least 2 curves.
     """
     model = regressor or regress_boosting.lightgbm(100, chain=False, **_SHALLOW)
 
@@ -135,17 +137,23 @@ def window_std(
         key: Array, residuals: np.ndarray, features: np.ndarray, z: np.ndarray
     ) -> WindowNoise:
         log = np.log(np.maximum(_window_rms(residuals, half_width), _least(residuals)))
-        size = min(num_components, *log.shape)
-        rows, x = np.arange(len(log))[None], np.concatenate([features, z], 1)
-        (compression,) = compress.centred_svd(size)(key[None], log, rows)
-        target = np.asarray(compress.encode(compression, jnp.asarray(log)))
-        (fitted,) = model(key[None], FitTask(x, [target], rows, [np.ones(size)]))
-        noise = WindowNoise(compression, fitted, jnp.ones(log.shape[1]))
-        predicted = np.asarray(
-            _window_std(noise, jnp.asarray(features), jnp.asarray(z))
-        )
-        total = np.sqrt((residuals**2).mean(0) / (predicted**2).mean(0))
-        return noise._replace(scale=jnp.asarray(total, float))
+        num, epochs = log.shape
+        size, x = min(num_components, num // 2, epochs), np.concatenate([features, z], 1)
+
+        def of_rows(rows: np.ndarray) -> WindowNoise:
+            (compression,) = compress.centred_svd(size)(key[None], log, rows[None])
+            target = np.asarray(compress.encode(compression, jnp.asarray(log)))
+            task = FitTask(x, [target], rows[None], [np.ones(size)])
+            return WindowNoise(compression, model(key[None], task)[0], jnp.ones(epochs))
+
+        square = np.zeros((num, epochs))
+        for half in (0, 1):
+            rest, out = np.arange(1 - half, num, 2), np.arange(half, num, 2)
+            given = (jnp.asarray(array[out]) for array in (features, z))
+            square[out] = np.asarray(_window_std(of_rows(rest), *given)) ** 2
+        scale = np.sqrt((residuals**2).mean(0) / square.mean(0))
+        noise = of_rows(np.arange(num))
+        return noise._replace(scale=jnp.asarray(scale, float))
 
     return fit
 
