@@ -222,6 +222,10 @@ def test_a_stack_has_the_weights_of_all_its_members(data):
         assert len(member.parts) == 1 and member.weight.shape == (1, 1)
         predicted = np.asarray(members.regress(member, jnp.asarray(bits)))
         assert np.abs(predicted - sign * target).max() < 0.2
+    # Weights of all components alike, as in files of older versions.
+    both = members.Mean((found[0].parts[0], found[1].parts[0]), jnp.array([0.75, 0.25]))
+    mean = members.regress(both, jnp.asarray(bits))
+    np.testing.assert_allclose(mean, -0.5 * predicted, atol=0.2)
 
 
 def test_a_surrogate_predicts_held_out_curves(data, fitted):

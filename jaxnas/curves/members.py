@@ -22,14 +22,15 @@ class Mean(NamedTuple):
     """The weighted mean of p regressors of the same components."""
 
     parts: tuple  # of regressors
-    weight: Array  # (p, k), those of each component add up to 1
+    weight: Array  # (p, k), or (p,) for all components; they add up to 1 over p
 
 
 def regress(regressor: Any, features: Array) -> Array:
     """The standardised components (n, k) that a regressor predicts from features (n, d)."""
     if isinstance(regressor, Mean):
         predictions = jnp.stack([regress(part, features) for part in regressor.parts])
-        return (regressor.weight[:, None] * predictions).sum(0)
+        weight = regressor.weight.reshape(len(predictions), 1, -1)
+        return (weight * predictions).sum(0)
     if isinstance(regressor, regress_boosting.Chain | regress_boosting.Heads):
         return regress_boosting.predict(regressor, features)
     from jaxnas.curves import regress_mlp  # networks alone need flax
