@@ -138,7 +138,10 @@ def window_std(
     ) -> WindowNoise:
         log = np.log(np.maximum(_window_rms(residuals, half_width), _least(residuals)))
         num, epochs = log.shape
-        size, x = min(num_components, num // 2, epochs), np.concatenate([features, z], 1)
+        size, x = (
+            min(num_components, num // 2, epochs),
+            np.concatenate([features, z], 1),
+        )
 
         def of_rows(rows: np.ndarray) -> WindowNoise:
             (compression,) = compress.centred_svd(size)(key[None], log, rows[None])
