@@ -17,13 +17,18 @@ from jaxnas.benchmarks.columns import LevelValues
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.curves import Info
 from jaxnas.search import presets
-from jaxnas.spaces import darts_features, encodings, nlp_features
+from jaxnas.spaces import (
+    darts_features,
+    encodings,
+    nasbench201_paths,
+    nlp_features,
+)
 from jaxnas.spaces.base import identify
 from jaxnas.types import Array
 
 ENCODINGS: dict[str, Callable[[Array], Array]] = {
     "nasbench101": encodings.nb101_one_hot,
-    "nasbench201": encodings.nb201_one_hot,
+    "nasbench201": nasbench201_paths.function_features,
     "darts": darts_features.one_hot,
     "nlp": nlp_features.one_hot,
 }
@@ -83,15 +88,19 @@ def read(
     # Cells of one function may have the same curve: they are held out together.
     classes = presets.function_classes_of(space)
     groups = identify(space, arch) if classes is None else in_chunks(classes, arch)
-    begun = np.isfinite(levels.value).any(2).sum()
+    features = np.asarray(in_chunks(encode, arch), np.float32)
+    seconds = _seconds(levels, complete)
+    # A table may repeat the training of a run for all cells of its function.
+    training = np.column_stack([np.nonzero(complete)[1], features, value])
+    rows = np.sort(np.unique(training, axis=0, return_index=True)[1])
     return Curves(
-        features=np.asarray(in_chunks(encode, arch), np.float32),
-        value=value,
-        groups=np.asarray(groups),
-        seconds=_seconds(levels, complete),
+        features=features[rows],
+        value=value[rows],
+        groups=np.asarray(groups)[rows],
+        seconds=None if seconds is None else seconds[rows],
         info=info,
         notes={"table_sha256": table.manifest["sha256"], "settings": which},
-        incomplete=int(begun - len(value)),
+        incomplete=int(np.isfinite(levels.value).any(2).sum() - len(value)),
     )
 
 

@@ -23,6 +23,7 @@ from jaxnas.spaces import (
     encodings,
     nasbench101,
     nasbench201,
+    nasbench201_paths,
     nlp_features,
     nlp_formats,
 )
@@ -51,6 +52,7 @@ _ENCODINGS: dict[str, tuple[Callable[[Array], Array], ...]] = {
         encodings.nb211_vector,
         encodings.nb201_one_hot,
         encodings.nb201_paths,
+        nasbench201_paths.function_features,
     ),
     "nasbench101": (
         encodings.nb111_vector,

@@ -82,5 +82,5 @@ def open_table(config: Config) -> Opened:
 
 def count_copies(config: Config) -> bool:
     """Whether cells that compute the same function are different candidates."""
-    imported = config.benchmark not in named.NAMES
+    imported = config.benchmark not in (*named.NAMES, *named.SURROGATES)
     return imported if config.copies is None else config.copies
