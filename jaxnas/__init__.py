@@ -8,8 +8,9 @@ Layers, each of which imports only from those above it (`tests/test_layers.py`):
     gp, dpp, acquisition, metrics, ranks, transport
                              mathematics on arrays
     spaces, ensembles        architectures as int32 vectors, their identity and graphs
-    kernels, networks, curves
-                             distances; the networks searched over; learning curves
+    kernels, networks, curves, models
+                             distances; the networks searched over; learning curves;
+                             networks that generate and score architectures
     proxies, datasets, predictors
                              scores of untrained networks; images; learning from few labels
     benchmarks               tables, synthetic objectives and trainings with one interface

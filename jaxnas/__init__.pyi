@@ -9,6 +9,7 @@ from . import gp as gp
 from . import io as io
 from . import kernels as kernels
 from . import metrics as metrics
+from . import models as models
 from . import networks as networks
 from . import pivoting as pivoting
 from . import predictors as predictors

@@ -25,6 +25,7 @@ NEEDS = {
     "jaxnas.curves.regress_mlp": {"flax", "optax"},
     "jaxnas.curves.vae": {"flax", "optax"},
     "jaxnas.datasets.opened": {"optax"},
+    "jaxnas.models": {"flax", "optax"},
     "jaxnas.networks": {"optax"},
     "jaxnas.predictors.ensemble": {"optax"},
     "jaxnas.search": {"optax"},

@@ -6,5 +6,6 @@ manifest), `checkpoints` (pytrees, by orbax), `cache` (results by content hash) 
 
 Foreign formats are read as data, without the libraries that wrote them and within stated
 bounds of memory: `pickles` (with `pickle_machine` and `pickle_opcodes`), `torch_files`
-(with `torch_tensors`), `tfrecord`, `cifar` and `idx`, all on top of `streams`.
+(with `torch_tensors`), `tfrecord`, `cifar` and `idx`, all on top of `streams`;
+`torch_writer` writes what `torch_files` reads.
 """

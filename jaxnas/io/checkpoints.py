@@ -15,6 +15,7 @@ import contextlib
 import glob
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ import jax
 
 Tree = TypeVar("Tree")
 _STATE, _MANIFEST = "state", "manifest"
+# Weights hardly compress, while zeros compress to a thousandth.
+MAX_BYTES, MAX_RATIO = 2**26, 16
 
 
 def require_orbax() -> Any:
@@ -117,6 +120,26 @@ def stored_bytes(path: str | os.PathLike) -> int:
     if folder is None:
         raise ValueError(f"no checkpoint at {path}")
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def check_affordable(path: str | os.PathLike, shapes: Any) -> None:
+    """Checks that a checkpoint is large enough to hold the arrays that it declares.
+
+    Args:
+      path: the folder.
+      shapes: a tree of `jax.ShapeDtypeStruct`, as of `restore`.
+
+    Raises: `ValueError` if they take more than `MAX_BYTES` and `MAX_RATIO` times its
+      size, and without a checkpoint.
+    """
+    leaves = jax.tree.leaves(shapes)
+    declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    stored = stored_bytes(path)
+    if declared > max(MAX_BYTES, MAX_RATIO * stored):
+        raise ValueError(
+            f"{path} has {stored} bytes and would unpack to {declared}: more than "
+            f"{MAX_RATIO} times as many"
+        )
 
 
 def manifest(path: str | os.PathLike) -> dict[str, Any]:

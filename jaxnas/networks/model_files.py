@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,10 +32,6 @@ from jaxnas.spaces import nasbench201
 from jaxnas.types import Array
 
 FORMAT = 2  # of the manifest; 1 had no class names and other names of sizes
-# Parameters may take MAX_BYTES, or MAX_RATIO times the folder's size if that is more:
-# weights hardly compress, while zeros compress to a thousandth.
-MAX_BYTES = 2**26
-MAX_RATIO = 16
 # Bytes of the values between layers during a prediction; about 32 maps of the first
 # stage's size are in memory at a time.
 BATCH_BYTES = 2**28
@@ -147,12 +142,13 @@ def load(path: str | os.PathLike) -> Predictor:
 
     Raises:
       ValueError: in one line, for a folder that is missing, damaged or of another kind,
-        for one that would unpack to more than `MAX_BYTES` and `MAX_RATIO` its size, and
-        without orbax.
+        for one that would unpack to far more than its size, and without orbax.
     """
     manifest = checkpoints.manifest(path)
     network, arch, mean, std, names = _parse(path, manifest)
-    params = checkpoints.restore(path, _affordable(path, _shapes(network)))
+    shapes = _shapes(network)
+    checkpoints.check_affordable(path, shapes)
+    params = checkpoints.restore(path, shapes)
     shape = network.image_size, network.image_size, network.in_channels
     maps = _MAPS * network.image_size**2 * network.stem_channels * mean.dtype.itemsize
     batch = max(1, BATCH_BYTES // maps)
@@ -180,23 +176,6 @@ def _in_batches(function: Callable[[Array], Array], x: Array, batch: int) -> Arr
         return function(x)
     values = jax.lax.map(function, padded_blocks(x, batch))
     return values.reshape(-1, *values.shape[2:])[: len(x)]
-
-
-def _affordable(path: str | os.PathLike, shapes: Params) -> Params:
-    """Returns `shapes` if the folder is large enough to hold such arrays.
-
-    Raises:
-      ValueError: if it is too small.
-    """
-    leaves = jax.tree.leaves(shapes)
-    declared = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    stored = checkpoints.stored_bytes(path)
-    if declared > max(MAX_BYTES, MAX_RATIO * stored):
-        raise ValueError(
-            f"{path} has {stored} bytes and would unpack to {declared}: more than "
-            f"{MAX_RATIO} times as many"
-        )
-    return shapes
 
 
 def _shapes(network: NetworkConfig) -> Params:

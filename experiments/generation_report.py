@@ -1,0 +1,124 @@
+"""What does a generator of MetaD2A draw, and how long does a dataset take?
+
+    python -m experiments.generation_report --generator ckpt_400.pt
+    python -m experiments.generation_report --generator ckpt_400.pt
+        --features cifar10bylabel.pt --predictor predictor.pt
+
+Draws --samples graphs and counts them before any selection: validity, uniqueness by
+strings and by functions, accuracy of the edges. Then draws --distinct different cells and
+predicts each on --draws subsets of the images, and prints the seconds of one core, once
+with and three times without compilation.
+
+Weights are published checkpoints, files of torch. Without --predictor its weights are
+random, which does not change its time; without --features they are random numbers for
+--classes classes of --images images, on which nothing about a dataset can be learned.
+
+Takes about 20 seconds of one core. The published generator on random features gives
+uniqueness 0.74 to 0.79 and validity 0.999 or 1; 500 cells of 10 classes with 10
+predictions each take 1.2 seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxnas import models
+from jaxnas.io import torch_files
+from jaxnas.models import config as sizes
+from jaxnas.models.features import ClassFeatures
+from jaxnas.models.model import Model
+from jaxnas.studies import cli
+
+_REPEATS = 3
+# Mean and standard deviation of the published predictor's training accuracies, in percent.
+_ACCURACY = 71.5715, 6.6932
+
+
+@dataclass(frozen=True)
+class Config:
+    """Weights, images, and how many graphs."""
+
+    generator: str
+    """Checkpoint of a generator of NAS-Bench-201, a file of torch."""
+    predictor: str | None = None
+    """Checkpoint of a predictor; default: random weights of the published sizes."""
+    features: str | None = None
+    """Features by class, NAMEbylabel.pt; default: random numbers."""
+    classes: int = 10
+    """Classes of the random features."""
+    images: int = 5000
+    """Images of each of them."""
+    samples: int = 1000
+    """Graphs that are counted."""
+    distinct: int = 500
+    """Different cells whose accuracies are predicted."""
+    draws: int = 10
+    """Predictions of each cell."""
+    base_seed: int = 0
+    """Seed of everything that is random."""
+
+
+def main(config: Config) -> dict[str, float]:
+    """Prints and returns the figures of the report by name."""
+    cli.positive(config, "classes", "images", "samples", "distinct", "draws")
+    cli.seed(config)
+    generator, predictor, features = _inputs(config)
+    key_count, *keys = jax.random.split(jax.random.key(config.base_seed), _REPEATS + 2)
+    seconds = []
+    for key in keys:
+        start = time.process_time()
+        cells = models.generate(generator, key, features, config.distinct).arch
+        models.predict(predictor, key, features, cells, draws=config.draws)
+        seconds.append(time.process_time() - start)
+    samples = models.sample_graphs(generator, key_count, features, config.samples)
+    figures = models.statistics(generator, samples)._asdict()
+    del figures["novelty"]  # the training set is not given
+    figures["first_seconds"] = seconds[0]
+    figures["seconds"] = float(np.median(seconds[1:]))
+    console = Console(highlight=False)
+    for name, value in figures.items():
+        console.print(f"{name:14} {value:.4g}")
+    return figures
+
+
+def _inputs(config: Config) -> tuple[Model, Model, ClassFeatures]:
+    """Generator, predictor and features; `ValueError` for files of another content."""
+    generator = _weights(config.generator)
+    key = jax.random.key(config.base_seed)
+    if config.predictor is None:
+        predictor = models.init(models.Predictor(sizes.NB201_PREDICTOR), key)
+    else:
+        predictor = _weights(config.predictor)
+    predictor = models.with_accuracy(predictor, *_ACCURACY)
+    if config.features is not None:
+        return generator, predictor, models.read_by_label(config.features)
+    rng = np.random.default_rng(config.base_seed)
+    width = generator.network.config.feature_width
+    shape = config.images, width
+    # Non-negative, as the outputs of a rectifier, around a centre for each class.
+    centres = abs(rng.normal(size=(config.classes, width)))
+    classes = [np.maximum(c + 0.5 * rng.normal(size=shape), 0) for c in centres]
+    features = models.class_features(classes, generator.network.config.features)
+    return generator, predictor, features
+
+
+def _weights(path: str) -> Model:
+    """The model of a published checkpoint; errors name the file."""
+    content = torch_files.load(path).value
+    try:
+        if not isinstance(content, dict):
+            raise ValueError("it is not a dict of tensors")
+        tensors = {name: tensor.numpy() for name, tensor in content.items()}
+        return models.from_state_dict(tensors)
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is not a model of MetaD2A: {error}") from error
+
+
+if __name__ == "__main__":
+    nothing = "interrupted: nothing was written"
+    cli.command(main, Config, interrupted=nothing, cores=cli.use_one_core)

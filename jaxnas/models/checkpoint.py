@@ -1,0 +1,182 @@
+"""Models and the progress of their training on disk, by orbax.
+
+    save("generator", model)
+    model = load("generator").model
+
+A folder holds the variables of a model, with `accuracy` of a predictor, and its
+configuration. With `Progress` a training goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxnas.io import checkpoints
+from jaxnas.models.config import ModelConfig
+from jaxnas.models.generator import Generator
+from jaxnas.models.model import Model, init
+from jaxnas.models.plateau import Plateau
+from jaxnas.models.predictor import Predictor
+from jaxnas.models.state_dicts import unused_shapes
+from jaxnas.types import Array
+
+FORMAT = 1
+_KINDS = {"generator": Generator, "predictor": Predictor}
+_COLLECTIONS = {"params", "unused", "accuracy"}
+
+
+class Progress(NamedTuple):
+    """What a training needs to go on."""
+
+    opt_state: Any  # of the optimiser over `params`
+    step: int  # steps that have been made
+    plateau: Plateau  # learning rate and its rule
+    key: Array  # () random key
+
+
+class Checkpoint(NamedTuple):
+    """The content of a folder."""
+
+    model: Model
+    progress: Progress | None
+    split: str  # digest of the division of the data, or ""
+
+
+def adam(rate: float = 1e-4) -> optax.GradientTransformation:
+    """Adam with the published settings, whose state holds the learning rate."""
+    return optax.inject_hyperparams(optax.adam)(learning_rate=rate)
+
+
+def save(
+    path: str | os.PathLike,
+    model: Model,
+    *,
+    progress: Progress | None = None,
+    split: str = "",
+) -> None:
+    """Writes a model, atomically.
+
+    Args:
+      path: the folder, whose parent must exist; an earlier checkpoint is replaced.
+      model: the model.
+      progress: of its training; None: for use only.
+      split: digest of the division of the data into training and validation.
+
+    Raises: `ValueError` that names the folder and the cause if it cannot be written.
+    """
+    network = model.network
+    manifest = {
+        "kind": next(k for k, v in _KINDS.items() if isinstance(network, v)),
+        "format": FORMAT,
+        "config": dataclasses.asdict(network.config),
+        "collections": sorted(_COLLECTIONS & set(model.variables)),
+        "split": split,
+        "trains": progress is not None,
+    }
+    variables = {name: model.variables[name] for name in manifest["collections"]}
+    tree = {"variables": jax.tree.map(np.asarray, variables)}
+    if progress is not None:
+        tree["progress"] = _arrays(progress)
+    checkpoints.save(path, tree, manifest)
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    config: ModelConfig | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Checkpoint:
+    """Reads a model.
+
+    Args:
+      path: of a folder that `save` wrote.
+      config: what the model must be; default: anything.
+      optimizer: that the saved progress belongs to; default: `adam()`.
+
+    Returns: the model, and the progress if there is one.
+    Raises: `ValueError`, in one line that names the path, for a folder that is missing,
+      damaged, of something else or of another configuration, and without orbax.
+    """
+    network, manifest = _parse(path, checkpoints.manifest(path))
+    if config is not None and network.config != config:
+        raise ValueError(f"{path}: wanted {config}, found {network.config}")
+    shapes: dict[str, Any] = {"variables": _shapes(network, manifest["collections"])}
+    if manifest["trains"]:
+        optimizer = adam() if optimizer is None else optimizer
+        shapes["progress"] = jax.eval_shape(
+            lambda: _initial(optimizer, shapes["variables"]["params"])
+        )
+    checkpoints.check_affordable(path, shapes)
+    tree = checkpoints.restore(path, shapes)
+    progress = _progress(tree["progress"]) if manifest["trains"] else None
+    return Checkpoint(Model(network, tree["variables"]), progress, manifest["split"])
+
+
+def _arrays(progress: Progress) -> dict[str, Any]:
+    """Progress as a tree of arrays; float64 keeps the host's numbers."""
+    rate, best, bad = progress.plateau
+    return {
+        "opt_state": progress.opt_state,
+        "step": np.int32(progress.step),
+        "plateau": _words([rate, best, bad]),
+        "key": jax.random.key_data(progress.key),
+    }
+
+
+def _words(values: list[float]) -> np.ndarray:
+    """Doubles (n,) as uint32 (n, 2), which need no 64-bit mode of JAX."""
+    return np.array(values, np.float64).view(np.uint32).reshape(-1, 2)
+
+
+def _initial(optimizer: optax.GradientTransformation, params: Any) -> dict[str, Any]:
+    """The tree of `_arrays` before the first step, for its shapes."""
+    params = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), params)
+    state, key = optimizer.init(params), jax.random.key(0)
+    return _arrays(Progress(state, 0, Plateau(0.0, 0.0, 0), key))
+
+
+def _progress(tree: dict[str, Any]) -> Progress:
+    """Inverts `_arrays`."""
+    words = np.ascontiguousarray(np.asarray(tree["plateau"]))
+    rate, best, bad = words.view(np.float64).ravel().tolist()
+    key = jax.random.wrap_key_data(tree["key"])
+    plateau = Plateau(rate, best, int(bad))
+    return Progress(tree["opt_state"], int(tree["step"]), plateau, key)
+
+
+def _shapes(network: Generator | Predictor, collections: list[str]) -> dict[str, Any]:
+    """The collections of a model as shapes."""
+    shapes = jax.eval_shape(lambda: init(network, jax.random.key(0)).variables)
+    if "unused" in collections:
+        shapes["unused"] = unused_shapes(network)
+    if "accuracy" in collections:
+        number = jax.ShapeDtypeStruct((), np.float32)
+        shapes["accuracy"] = {"mean": number, "std": number}
+    return shapes
+
+
+def _parse(
+    path: str | os.PathLike, manifest: dict[str, Any]
+) -> tuple[Generator | Predictor, dict[str, Any]]:
+    """The network of a manifest, and the manifest.
+
+    Raises: `ValueError` naming the path, for a manifest of something else.
+    """
+    try:
+        if manifest.get("format") != FORMAT:
+            raise ValueError(f"wanted format {FORMAT}, not {manifest.get('format')!r}")
+        network = _KINDS[manifest["kind"]](ModelConfig(**manifest["config"]))
+        if not {"params"} <= set(manifest["collections"]) <= _COLLECTIONS:
+            raise ValueError(f"collections {manifest['collections']}")
+        if type(manifest["split"]) is not str or type(manifest["trains"]) is not bool:
+            raise ValueError("entries of other types")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is not a model of jaxnas: {reason}") from error
+    return network, manifest

@@ -1,0 +1,100 @@
+"""Predicted accuracies of architectures on a dataset by a trained predictor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.models.features import ClassFeatures, check_features, embed_subsets
+from jaxnas.models.graphs import Codec, adjacency
+from jaxnas.models.model import Model, check_model
+from jaxnas.models.nasbench201 import CODEC
+from jaxnas.models.predictor import Predictor, denormalise_accuracy
+from jaxnas.types import Array, check_sizes
+
+BLOCK = 256
+"""Graphs that are embedded together."""
+
+
+class Predictions(NamedTuple):
+    """Accuracies of n architectures, in percent, over random subsets of the images."""
+
+    mean: np.ndarray  # (n,)
+    std: np.ndarray  # (n,), over the subsets; 0 for one
+
+
+@functools.cache
+def _programs(network: Predictor, codec: Codec) -> tuple[Callable, Callable, Callable]:
+    """The compiled parts of a predictor, for many datasets, architectures and pairs."""
+    config = network.config
+    edges = jnp.asarray(adjacency(config.adjacency, config.num_vertices))
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0))
+    def datasets(variables: Any, features: Array, mask: Array) -> Array:
+        return network.bind(variables).dataset(features, mask)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def graphs(variables: Any, arch: Array) -> Array:
+        return network.bind(variables).graph(codec.types_of(arch), edges)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, None, 0))
+    @functools.partial(jax.vmap, in_axes=(None, 0, None))
+    def scores(variables: Any, dataset: Array, graph: Array) -> Array:
+        return network.bind(variables).score(dataset, graph)
+
+    return datasets, graphs, scores
+
+
+def predict(
+    model: Model,
+    key: Array,
+    features: ClassFeatures,
+    arch: np.ndarray,
+    *,
+    draws: int = 10,
+    num_images: int = 20,
+    codec: Codec = CODEC,
+) -> Predictions:
+    """Predicts accuracies as means over random subsets of the images.
+
+    All architectures are predicted on the same subsets, so that differences between them
+    are not those of subsets, and a subset is embedded once.
+
+    Args:
+      model: a predictor with `accuracy`.
+      key: random key.
+      features: of the dataset.
+      arch: (n, d) int32, n >= 1.
+      draws: subsets.
+      num_images: images of each class in a subset.
+      codec: of the search space.
+
+    Raises: `ValueError` for features that the model was not made for, for a model of
+      another kind or space or without `accuracy`, and for sizes below 1.
+    """
+    network = check_model(model, Predictor, codec)
+    check_features(network.config, features)
+    check_sizes(draws=draws, num_images=num_images, architectures=len(arch))
+    if "accuracy" not in model.variables:
+        raise ValueError("the predictor has no accuracies' mean: see `with_accuracy`")
+    datasets, graphs, scores = _programs(network, codec)
+    params = {"params": model.variables["params"]}
+    sets = embed_subsets(datasets, params, key, features, draws, num_images)
+    block, parts = min(BLOCK, len(arch)), []
+    for i in range(0, len(arch), block):
+        rows = np.arange(i, i + block) % len(arch)
+        parts.append(np.asarray(scores(params, sets, graphs(params, arch[rows]))))
+    accuracy = model.variables["accuracy"]
+    targets = np.concatenate(parts)[: len(arch)]
+    values = np.asarray(
+        denormalise_accuracy(targets, accuracy["mean"], accuracy["std"])
+    )
+    return Predictions(values.mean(1), values.std(1))

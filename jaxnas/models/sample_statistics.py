@@ -1,0 +1,56 @@
+"""Validity, uniqueness and novelty of the samples of a generator."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnas.models.generation import Samples, rows
+from jaxnas.models.graphs import Codec, adjacency
+from jaxnas.models.model import Model
+from jaxnas.models.nasbench201 import CODEC
+
+
+class Statistics(NamedTuple):
+    """Figures of independent samples; NaN where nothing can be counted."""
+
+    validity: float  # valid graphs / graphs
+    uniqueness: float  # distinct architectures / valid graphs
+    functions: float  # architectures of distinct functions / valid graphs
+    novelty: float  # distinct ones outside of the training set / distinct ones
+    edge_accuracy: float  # edges between inner vertices and the input as in training
+
+
+def statistics(
+    model: Model,
+    samples: Samples,
+    *,
+    trained_on: np.ndarray | None = None,
+    codec: Codec = CODEC,
+) -> Statistics:
+    """Counts what a generator drew.
+
+    Args:
+      model: the generator, for the edges that it was trained on. Edges to the output are
+        left out: in sampling it takes loose ends, whatever was trained.
+      samples: of `sample_graphs`.
+      trained_on: (m, d) architectures of the training set, for the novelty.
+      codec: of the search space.
+    """
+    arch = samples.arch[samples.valid]
+    distinct, functions = set(rows(arch)), np.unique(codec.functions(arch))
+    novelty = np.nan
+    if trained_on is not None and distinct:
+        novelty = len(distinct - set(rows(trained_on))) / len(distinct)
+    num = codec.num_vertices
+    expected = adjacency(model.network.config.adjacency, num)
+    u, v = np.triu_indices(num - 1, 1)
+    per_valid = 1 / len(arch) if len(arch) else np.nan
+    return Statistics(
+        float(samples.valid.mean()),
+        len(distinct) * per_valid,
+        len(functions) * per_valid,
+        float(novelty),
+        float((samples.adj[:, u, v] == expected[u, v]).mean()),
+    )
