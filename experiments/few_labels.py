@@ -131,7 +131,7 @@ def main(config: Config) -> list[Result]:
         raise ValueError(
             f"--labels must be 2 to {num - 1}, not {config.labels or 'nothing'}"
         )
-    out = cli.folder(config.out, "results.npz")
+    out = cli.folder(config.out, "few_labels")
 
     results, arrays, console = [], {}, Console()
     for dataset, given in inputs.items():

@@ -105,7 +105,7 @@ def main(config: Config) -> Signal:
     if table.space != SPACE.name:
         raise ValueError(f"wanted a table of {SPACE.name}, not of {table.space}")
     measured = signal(table, table.columns[column], _other(config, table))
-    out = cli.folder(config.out, "table.csv")
+    out = cli.folder(config.out, "table_report")
     console = Console()
     line = (
         f"{column}: {len(measured.curves)} functions, {measured.compared} with two runs"

@@ -39,7 +39,7 @@ import jaxnas
 from experiments.common.table_trainings import Curves, Job, train_all
 from jaxnas.benchmarks import table_files, trained
 from jaxnas.datasets import Images, opened
-from jaxnas.io import run_folder
+from jaxnas.io import records
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import NetworkConfig
@@ -200,13 +200,12 @@ def _known(
         return ()
     known = trained.load(trained.SHIPPED.get(path, path))
     settings = known.manifest.get("settings")
-    differences = run_folder.differences(
-        settings if isinstance(settings, dict) else {}, identity
+    records.require_identity(
+        f"--known {path}",
+        settings if isinstance(settings, dict) else {},
+        identity,
+        "wanted trainings of the same settings",
     )
-    if differences:
-        raise ValueError(
-            f"--known {path} was trained with other settings ({differences})"
-        )
     both = min(len(archs), len(known.archs))
     if not np.array_equal(known.archs[:both], archs[:both]):
         raise ValueError(f"--known {path} has other architectures, or another order")

@@ -93,7 +93,7 @@ def main(config: Config) -> list[ScoreSummary]:
     cli.positive(config, "resamples")
     cli.seed(config)
     inputs = _open(config)
-    out = cli.folder(config.out, "scores.csv")
+    out = cli.folder(config.out, "zero_cost_report")
     samples = {"resamples": config.resamples, "seed": config.base_seed}
     done = {}
     with Console(stderr=True).status("") as status:

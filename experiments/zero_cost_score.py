@@ -8,15 +8,17 @@
 
 Writes scores.npz to --out, a table file whose columns are score/PROXY/DATASET, which
 zero_cost_report, zero_cost_search and few_labels take as --scores-from. Every finished
-chunk is kept in --out; a run can be killed and started again.
+chunk is kept in --out; a run can be killed and started again, and later runs add columns
+of other proxies on the same images, cells and networks.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,6 +28,7 @@ from jaxnas import datasets
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.datasets import Images, opened
+from jaxnas.io import run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
@@ -33,7 +36,7 @@ from jaxnas.proxies.catalogue import CATALOGUE, CLOSED_FORM
 from jaxnas.proxies.engine import Engine
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
-from jaxnas.studies import cli
+from jaxnas.studies import cli, seed_store
 from jaxnas.studies.progress import Counter, Progress
 
 
@@ -82,7 +85,7 @@ class Config:
 def main(config: Config) -> BenchmarkTable:
     """Scores the cells and writes the table.
 
-    Returns: the table that was written.
+    Returns: the table that was written, with the columns of earlier runs in the folder.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     _validate(config)
@@ -96,10 +99,12 @@ def main(config: Config) -> BenchmarkTable:
         image_size=x.shape[1],
         in_channels=x.shape[3],
     )
-    # A run that was killed has chunks alone, one of closed forms the scores alone.
-    out = cli.folder(config.out, "chunks", "scores.npz")
-    console = Console(stderr=True)
-    columns = Columns({}, {})
+    folder = seed_store.open_folder(
+        config.out, _identity(config, images.name, archs, network, (x, y))
+    )
+    out, console = folder.path, Console(stderr=True)
+    columns = _earlier(out / "scores.npz")
+    run_folder.create(folder)
     with Progress(console) as shown:
         options = {"folder": out / "chunks", "report": functools.partial(_show, shown)}
         for proxy in config.proxies:
@@ -124,8 +129,9 @@ def main(config: Config) -> BenchmarkTable:
     )
     if jax.process_index() == 0:
         table_files.save(out / "scores.npz", table)
-        line = f"{out / 'scores.npz'}: {len(archs)} cells"
-        console.print(f"{line}, {len(columns.values)} columns")
+        line = f"{out / 'scores.npz'}: {len(archs)} cells, "
+        line += ", ".join(name for name in columns.values if name[:6] == "score/")
+        console.print(line, highlight=False, soft_wrap=True)
     return table
 
 
@@ -148,6 +154,43 @@ class Columns(NamedTuple):
             self.add(f"score/{name}/{dataset}", values, origin)
             meaning = f"seconds of {proxy}, all its scores"
             self.add(f"scoring/{name}/{dataset}", seconds, meaning)
+
+
+def _earlier(path: Path) -> Columns:
+    """Reads the columns of earlier runs from a table file; none if there is no file."""
+    if not path.exists():
+        return Columns({}, {})
+    table = table_files.load(path)
+    return Columns(dict(table.columns), dict(table.manifest["columns"]))
+
+
+def _identity(
+    config: Config,
+    dataset: str,
+    archs: np.ndarray,
+    network: NetworkConfig,
+    batch: tuple[np.ndarray, np.ndarray],
+) -> dict[str, Any]:
+    """All that a column depends on besides its proxy, as JSON values by name.
+
+    Args:
+      config: the settings.
+      dataset: the name of the images in the columns.
+      archs: (n, 6) the cells.
+      network: its sizes.
+      batch: the images x (b, h, w, c) and labels y (b,).
+    """
+    return {
+        "driver": "zero_cost_score",
+        "dataset": dataset,
+        "images_sha256": array_digest(*batch),
+        "cells": len(archs),
+        "cells_sha256": array_digest(archs),
+        "network": dataclasses.asdict(network),
+        "own_weights": config.own_weights,
+        "deduplicate": config.deduplicate,
+        "seed": config.seed,
+    }
 
 
 def _validate(config: Config) -> None:

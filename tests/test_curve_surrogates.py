@@ -474,7 +474,7 @@ class TestFiles:
 
     def test_another_version_is_refused(self, tmp_path, content):
         arrays, manifest = content
-        words = "format 2, where this version of jaxnas reads format 1"
+        words = "the format 2, and this version of jaxnas reads and writes format 1"
         self.refused(tmp_path, arrays, {**manifest, "format": 2}, words)
 
     def test_another_kind_is_refused(self, tmp_path, content):

@@ -91,11 +91,11 @@ def rewrite(path, arrays=None, drop=(), **manifest):
 
 
 def test_foreign_and_newer_files_are_refused(saved):
-    message = "wanted the format 'jaxnas-table', found 'weights'"
+    message = "has the format 'weights', and this version of jaxnas reads and writes"
     rewrite(saved, format="weights")
     assert message in refused(table_files.load, saved)
     rewrite(saved, format="jaxnas-table", version=2)
-    message = "wanted version 1 of the table format, found 2"
+    message = "has the format 2, and this version of jaxnas reads and writes format 1"
     assert message in refused(table_files.load, saved)
     rewrite(saved, version=1, drop=["arch"])
     assert "wanted an array 'arch', found cifar10/test/200, c" in refused(

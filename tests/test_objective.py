@@ -152,7 +152,7 @@ def test_what_is_refused(tmp_path):
         jax.jit(lambda arch: asked(made(), 0, 1, arch[None]))(jnp.zeros(6, jnp.int32))
     asked(made(tmp_path), 0, 1, ARCHS[:1])
     other = made(tmp_path, dataclasses.replace(RECIPE, lr=0.1))
-    with pytest.raises(ValueError, match="324103-9 has a training with another"):
+    with pytest.raises(ValueError, match="324103-9 was made with other settings"):
         asked(other, 1, 2, ARCHS[:1])
 
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxnas.io import run_folder
+from jaxnas.io import records, run_folder
 from jaxnas.io.run_folder import Kind, RunFolder
 
 SETTINGS = {"data": "a", "steps": 3, "nested": (1, 2)}
@@ -91,11 +91,11 @@ def test_other_formats_are_refused(tmp_path, version):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"format": 1, ', "cannot read .*settings.json .*: remove its folder"),
+        ('{"format": 1, ', "cannot read .*settings.json .*give another folder, which leaves"),
         ("\xff", "cannot read .*settings.json"),
         ("[" * 100_000, "cannot read .*settings.json"),
-        ("[]", "settings.json is damaged: wanted a JSON object"),
-        ('{"format": 1}', "is damaged: it has no kind and identity"),
+        ("[]", "settings.json, which holds no JSON object"),
+        ('{"format": 1}', "which has no kind and identity: it is damaged"),
         ('{"format": 1, "kind": "result folder"}', "is damaged"),
         ('{"format": 1, "kind": "result folder", "identity": 3}', "is damaged"),
     ],
@@ -137,13 +137,22 @@ def test_pieces_are_read_with_their_identity_and_labels_alone(tmp_path):
         run_folder.load_piece(folder, "chunks/first", {"method": "m"})
 
 
+def test_differences_within_a_setting_are_named_by_entry():
+    old = {"recipe": {"lr": 0.1, "epochs": 2}, "key": [0, 1], "data": {}}
+    new = {"recipe": {"lr": 0.2, "epochs": 2}, "key": [0, 1], "data": "x" * 200}
+    says = records.differences(old, new)
+    assert says.startswith("data {} there, 'xx") and len(says) < 150
+    assert says.endswith("xx now; recipe.lr 0.1 there, 0.2 now")
+    assert records.differences(old, old) == ""
+
+
 def test_records_are_written_with_a_version(tmp_path):
     path = tmp_path / "ledger.json"
-    run_folder.write_record(path, {"spent": 1.5}, 4)
+    records.write_record(path, {"spent": 1.5}, 4)
     assert json.loads(path.read_text()) == {"format": 4, "spent": 1.5}
-    assert run_folder.read_record(path, 4) == {"spent": 1.5}
+    assert records.read_record(path, 4) == {"spent": 1.5}
     with pytest.raises(ValueError, match="ledger.json has the format 4, .* format 5"):
-        run_folder.read_record(path, 5)
+        records.read_record(path, 5)
 
 
 KILLED = """

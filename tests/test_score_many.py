@@ -93,7 +93,7 @@ def test_a_run_that_was_killed_goes_on(tmp_path, alone):
 
     with pytest.raises(Killed):
         score(folder=tmp_path, report=kill)
-    parts = sorted(tmp_path.iterdir())
+    parts = sorted(tmp_path.glob("hook_logdet/*.npz"))
     assert len(parts) == 2
     before = [part.stat().st_mtime_ns for part in parts]
     seen = []
@@ -101,13 +101,15 @@ def test_a_run_that_was_killed_goes_on(tmp_path, alone):
     assert [part.stat().st_mtime_ns for part in parts] == before
     assert np.array_equal(again.values["hook_logdet"], alone)
     assert seen[-1][0] == seen[-1][1] and (again.seconds > 0).all()
-    # A damaged chunk is computed again; one of another key is not taken.
+    # A damaged chunk is computed again; chunks of another key are refused and kept.
     parts[0].write_bytes(b"nothing")
     again = score(folder=tmp_path)
     assert np.array_equal(again.values["hook_logdet"], alone)
     npz.load_arrays(parts[0])
-    other = score(folder=tmp_path, key=1).values["hook_logdet"]
-    assert not np.array_equal(other, alone)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(ValueError, match=r"settings \(key \[0, 0\] there, \[0, 1\]"):
+        score(folder=tmp_path, key=1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == kept
 
 
 def test_a_report_can_end_the_scoring(alone):
@@ -198,6 +200,21 @@ def test_the_driver_writes_a_table_that_opens(tmp_path):
     for (proxy, _), column in found.items():
         assert np.array_equal(column, table.columns[f"score/{proxy}/digits"])
     assert (table_files.scoring_seconds(read, "hook_logdet", "digits") > 0).all()
+
+
+def test_the_driver_adds_columns_and_never_replaces_those_of_other_settings(tmp_path):
+    config = dataclasses.replace(driver(tmp_path), proxies=("macs",))
+    first = zero_cost_score.main(config).columns["score/macs/digits"]
+    path = tmp_path / "out/scores.npz"
+    for other in ({"seed": 5}, {"channels": 3}, {"cell_list": None, "cells": 4}):
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match="was made with other settings"):
+            zero_cost_score.main(dataclasses.replace(config, **other))
+        assert path.read_bytes() == before
+    zero_cost_score.main(dataclasses.replace(config, proxies=("live_macs",)))
+    columns = named.open_table(path).columns
+    assert list(columns) == ["score/macs/digits", "score/live_macs/digits"]
+    assert np.array_equal(columns["score/macs/digits"], first)
 
 
 def test_where_the_driver_takes_images_from(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jaxnas.studies.images import (
     cell_picture,
     cell_scores,
     log,
+    results,
     tasks,
     training_costs,
 )
@@ -82,7 +84,8 @@ def test_numbers_of_epochs_are_in_words():
 def test_everything_is_written(done, images):
     out, result = done
     assert {p.name for p in out.iterdir()} >= FILES
-    assert json.loads((out / "result.json").read_text()) == result
+    written = json.loads((out / "result.json").read_text())
+    assert written == {"format": 1, **result}
     assert result["state"] == "finished" and result["searched cells"] == 3
     nasbench201.from_string(result["architecture"])
     test = result["test"]
@@ -127,6 +130,26 @@ def test_the_same_command_reads_what_is_finished(done, images, monkeypatch):
 
 class Killed(BaseException):
     pass
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "holds no JSON object: it is damaged; give another folder"),
+        ('{"state": "finished"}', "has the format None, .* format 1"),
+        ('{"format": 1, "state": "finished"}', "without architecture: it is damaged"),
+        (
+            '{"format": 1, "state": "finished", "architecture": "", '
+            '"validation accuracy": 1.5, "test": {"accuracy": 1.5}}',
+            "without test low",
+        ),
+    ],
+)
+def test_a_damaged_result_is_refused(tmp_path, content, words):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        results.Results(tmp_path, cast(Any, None), {}).finished()
+    assert (tmp_path / "result.json").read_text() == content
 
 
 def test_a_run_that_was_killed_goes_on(done, images, tmp_path, monkeypatch):

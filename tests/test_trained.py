@@ -145,7 +145,7 @@ def test_the_driver_goes_on_and_adds_functions(
     for name, column in second.columns.items():
         np.testing.assert_array_equal(third.columns[name], column)
     options |= dict(out=str(tmp_path / "more"), lr=0.2)
-    with pytest.raises(ValueError, match="known.npz was trained with other settings"):
+    with pytest.raises(ValueError, match="known.npz was made with other settings"):
         train_table.main(train_table.Config(classes=3, **options))
 
 

@@ -75,7 +75,7 @@ def test_the_files(made):
         *("spearman.png", "kendall.png", "scatter-cifar10.png"),
         *("pairs-cifar10.png", "recall-cifar10.png"),
     }
-    others = {"report.html", "scores.csv", "pairs.csv"}
+    others = {"report.html", "scores.csv", "pairs.csv", "settings.json"}
     assert {p.name for p in out.iterdir()} == figures | others
     lines = list(csv.DictReader((out / "scores.csv").open()))
     assert [line["score"] for line in lines] == ["good", "few", "live_macs"]

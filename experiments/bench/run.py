@@ -24,7 +24,7 @@ def main(config: Config) -> list[Measurement]:
     # These load libraries that read the environment, which `cli.command` sets first.
     from experiments.bench import distances, dpp, memory, search, transport, trees
 
-    out = cli.folder(config.out, "bench.csv")
+    out = cli.folder(config.out, "bench")
     machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
     console.print(machine, highlight=False, soft_wrap=True)
     sections = {

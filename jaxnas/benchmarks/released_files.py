@@ -21,7 +21,7 @@ from jaxnas.benchmarks.importers.x11 import KINDS, Kind, Released
 from jaxnas.benchmarks.importers.x11_records import Kernel, Member
 from jaxnas.curves import forest as forests
 from jaxnas.curves.forest import Forest
-from jaxnas.io import npz
+from jaxnas.io import npz, records
 from jaxnas.io.streams import named_errors, printable
 
 FORMAT, VERSION = "released surrogate", 1
@@ -92,12 +92,9 @@ def load(path: str | os.PathLike) -> Released:
     """
     path = Path(path)
     arrays, manifest = npz.load_arrays(path)
-    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        raise ValueError(
-            f"{path}: wanted a {FORMAT} of version {VERSION}, found "
-            f"{printable(manifest.get('format'))} of version "
-            f"{printable(manifest.get('version'))}: import the release again"
-        )
+    for name, supported in (("format", FORMAT), ("version", VERSION)):
+        again = "import the release again"
+        records.require_format(path, manifest.get(name), supported, again)
     with named_errors(path):
         _check_arrays(arrays, manifest["sha256"])
         return _released(arrays, manifest)

@@ -59,7 +59,7 @@ from jaxnas.benchmarks.table_rules import (
     validate_rows,
     validate_table,
 )
-from jaxnas.io import npz
+from jaxnas.io import npz, records
 
 __all__ = [
     "BenchmarkTable",
@@ -149,12 +149,9 @@ def load(path: str | os.PathLike, curves: Sequence[str] | None = ()) -> Benchmar
 
     arrays, manifest = npz.load_arrays(path, skip=skip)
     form, version, name, space = (manifest.pop(key, None) for key in _ENVELOPE)
-    if form != FORMAT:
-        raise ValueError(f"{path}: wanted the format {FORMAT!r}, found {form!r}")
-    if version != VERSION:
-        raise ValueError(
-            f"{path}: wanted version {VERSION} of the table format, found {version!r}"
-        )
+    for existing, supported in ((form, FORMAT), (version, VERSION)):
+        wanted = f"wanted a table file of version {VERSION}"
+        records.require_format(path, existing, supported, wanted)
     if "arch" not in arrays:
         names = ", ".join(sorted(arrays)) or "none"
         raise ValueError(f"{path}: wanted an array 'arch', found {names}")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnas.io import checkpoints, files, npz
+from jaxnas.io import checkpoints, files, npz, records
 from jaxnas.networks import partial, runs
 from jaxnas.networks.partial import PartialTraining
 
@@ -81,19 +81,21 @@ def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | 
       training: the identity.
       key: of the training.
 
-    Returns: None if there is no file. A damaged file counts as missing: the training
-      restarts and overwrites it.
+    Returns: None if there is no file. A file that is damaged, or of another format,
+      counts as missing: the training restarts and overwrites it.
     Raises: `ValueError` for a file with another manifest: other data, recipe or key.
     """
     path, record = _path(store, training), store.described(key)
     if (finished := _finished(path)).exists():
         try:
             arrays, manifest = npz.load_arrays(finished)
+            existing = manifest.pop("format", None)
+            records.require_format(
+                finished, existing, partial.FORMAT, records.OTHER_VERSION
+            )
         except ValueError:
             return _unfinished(store, path, record)
-        if manifest.pop("format", None) != partial.FORMAT:
-            return _unfinished(store, path, record)
-        partial.require_identity(finished, manifest, record)
+        records.require_identity(finished, manifest, record, partial.OTHER_TRAINING)
         _remove(path)  # left over if a process was killed in `save`
         names = (*runs.METRICS, "seconds")
         return PartialTraining(store.epochs, None, {n: arrays[n][None] for n in names})
@@ -112,7 +114,7 @@ def _unfinished(
         return None
     if done >= store.epochs:
         return None
-    partial.require_identity(path, existing, record)
+    records.require_identity(path, existing, record, partial.OTHER_TRAINING)
     empty = np.zeros((1, store.epochs), np.float32)
     curves = dict.fromkeys((*runs.METRICS, "seconds"), empty)
     try:

@@ -30,7 +30,7 @@ from jaxnas.curves import (
 )
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.surrogate import Info, Surrogate
-from jaxnas.io import npz
+from jaxnas.io import npz, records
 from jaxnas.io.streams import printable
 
 FORMAT = 1
@@ -101,11 +101,8 @@ def read(path: str | os.PathLike) -> Saved:
     arrays, manifest = npz.load_arrays(path)
     if manifest.get("kind") != KIND:
         raise ValueError(f"{path}: not a {KIND}, but {manifest.get('kind')!r}")
-    if manifest.get("format") != FORMAT:
-        raise ValueError(
-            f"{path}: a {KIND} of format {manifest.get('format')!r}, where this version "
-            f"of jaxnas reads format {FORMAT}: save it again with this version"
-        )
+    again = "save it again with this version"
+    records.require_format(path, manifest.get("format"), FORMAT, again)
     digests = manifest.get("sha256")
     if not isinstance(digests, dict):
         raise ValueError(f"{path}: not a sound {KIND}: no SHA-256 of its arrays")

@@ -2,7 +2,8 @@
 
 What the library writes is in `files` (bytes and CSV), `npz` (named arrays and a
 manifest), `checkpoints` (pytrees, by orbax), `cache` (results by content hash) and
-`run_folder` (results of one set of settings).
+`run_folder` (results of one set of settings). Readers check what a file belongs to, its
+format and its identity, with `records`.
 
 Foreign formats are read as data, without the libraries that wrote them and within stated
 bounds of memory: `pickles` (with `pickle_machine` and `pickle_opcodes`), `torch_files`

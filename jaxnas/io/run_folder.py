@@ -7,8 +7,7 @@ Results are kept in pieces, npz files whose manifest repeats the identity; a run
 killed finds its finished pieces and computes the others. Every file is written atomically.
 
 `settings.json` holds `{"format": 1, "kind": "result folder", "identity": {...}}`. Readers
-refuse a format that they do not know. `write_record` and `read_record` do the same for
-other small JSON files of a run.
+refuse a format that they do not know (`records`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.io import files, npz
+from jaxnas.io import files, npz, records
 
 RECORD = "settings.json"
 
@@ -102,7 +101,7 @@ def create(folder: RunFolder) -> None:
         raise ValueError(f"cannot use {_named(folder)}: {error.strerror}") from error
     if new:
         content = {"kind": folder.kind.name, "identity": folder.identity}
-        write_record(record, content, folder.kind.format)
+        records.write_record(record, content, folder.kind.format)
     _require_identity(folder)
 
 
@@ -123,32 +122,20 @@ def read_identity(path: str | Path, kind: Kind = RESULTS) -> dict[str, Any]:
     """
     path = Path(path)
     record = path / RECORD
-    content = _read_json(record)
+    content = records.read_json(record)
     if content.get("kind", kind.name) != kind.name:
         raise ValueError(
             f"{path} is a {content['kind']!s:.60}, not a {kind.name}: "
             f"give another {_option(kind)}"
         )
-    _require_format(record, content, kind.format)
+    existing = content.get("format")
+    records.require_format(record, existing, kind.format, records.OTHER_VERSION)
     identity = content.get("identity")
     if not isinstance(identity, dict) or "kind" not in content:
-        raise ValueError(f"{record} is damaged: it has no kind and identity")
+        raise ValueError(
+            f"cannot read {record}, which has no kind and identity: {records.DAMAGED}"
+        )
     return identity
-
-
-def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
-    """Lists the settings that differ, as text; empty if none does.
-
-    Args:
-      existing: settings that results were made with, by name.
-      requested: the settings of this run.
-    """
-    names = sorted({**existing, **requested})
-    return "; ".join(
-        f"{n} {existing.get(n)!r} there, {requested.get(n)!r} now"
-        for n in names
-        if existing.get(n) != requested.get(n)
-    )
 
 
 def save_piece(
@@ -193,56 +180,13 @@ def load_piece(
     return arrays
 
 
-def write_record(path: Path, content: Mapping[str, Any], version: int) -> None:
-    """Writes a JSON object and the version of its format, atomically.
-
-    Raises: `ValueError` if the file cannot be written.
-    """
-    text = json.dumps({"format": version, **content}, indent=1) + "\n"
-    files.atomic_write(path, text.encode())
-
-
-def read_record(path: Path, version: int) -> dict[str, Any]:
-    """Reads what `write_record` wrote, without the version.
-
-    Raises: `ValueError` if the file is missing, damaged or of another version.
-    """
-    content = _read_json(path)
-    _require_format(path, content, version)
-    return {name: value for name, value in content.items() if name != "format"}
-
-
 def _require_identity(folder: RunFolder) -> None:
-    existing = read_identity(folder.path, folder.kind)
-    if differing := differences(existing, folder.identity):
-        raise ValueError(
-            f"{folder.path} was made with other settings ({differing}): give another "
-            f"{_option(folder.kind)}, or the settings it was made with"
-        )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"cannot read {path} ({error}): remove its folder, or give another"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: wanted a JSON object")
-    return content
-
-
-def _require_format(path: Path, content: dict[str, Any], version: int) -> None:
-    existing = content.get("format")
-    if type(existing) is not int or existing != version:
-        raise ValueError(
-            f"{path} has the format {existing!r}, and this version of jaxnas reads and "
-            f"writes format {version}: finish the run with the version that began it, or "
-            "give another folder"
-        )
+    records.require_identity(
+        folder.path,
+        read_identity(folder.path, folder.kind),
+        folder.identity,
+        f"give another {_option(folder.kind)}, or the settings it was made with",
+    )
 
 
 def _piece_path(folder: RunFolder, name: str) -> Path:

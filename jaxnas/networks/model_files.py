@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.batching import padded_blocks
-from jaxnas.io import checkpoints
+from jaxnas.io import checkpoints, records
 from jaxnas.networks import apply
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
@@ -198,9 +198,9 @@ def _parse(
     Raises:
       ValueError: naming the path, for a manifest of something else.
     """
+    again = "wanted a network that this version of jaxnas saved"
+    records.require_format(path, manifest.get("format"), FORMAT, again)
     try:
-        if manifest.get("format") != FORMAT:
-            raise ValueError(f"wanted format {FORMAT}, not {manifest.get('format')!r}")
         network = NetworkConfig(**manifest["network"])
         arch = nasbench201.from_string(manifest["arch"])
         mean, std = (np.asarray(manifest[n], np.float32) for n in ("mean", "std"))

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.io import checkpoints, files
+from jaxnas.io import checkpoints, files, records
 
 FORMAT = 2  # of the manifest
+OTHER_TRAINING = "give another folder, or the settings it was made with"
 Curves = dict[str, np.ndarray]
 
 
@@ -51,25 +52,12 @@ def read_manifest(folder: Path) -> tuple[int, dict[str, Any]]:
     """
     identity = checkpoints.manifest(folder)
     version, epochs = identity.pop("format", None), identity.pop("epochs", None)
-    if version != FORMAT or not isinstance(epochs, int) or epochs < 1:
+    records.require_format(folder, version, FORMAT, records.OTHER_VERSION)
+    if type(epochs) is not int or epochs < 1:
         raise ValueError(
-            f"{folder} is a checkpoint of format {version!r} after {epochs!r} epochs: "
-            f"wanted format {FORMAT} and at least one epoch"
+            f"{folder} is a checkpoint after {epochs!r:.80} epochs: wanted at least one"
         )
     return epochs, identity
-
-
-def require_identity(
-    path: Path, existing: Mapping[str, Any], requested: Mapping[str, Any]
-) -> None:
-    """Raises `ValueError` that names what differs if a file is of another training."""
-    for name in sorted({*existing, *requested}):
-        stored, now = existing.get(name), requested.get(name)
-        if stored != now:
-            raise ValueError(
-                f"{path} has a training with another {name}: wanted another folder, or "
-                f"{name} {str(stored)[:80]} instead of {str(now)[:80]}"
-            )
 
 
 def restore(folder: Path, epochs: int, like: Any, curves: Curves) -> PartialTraining:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.io import checkpoints
+from jaxnas.io import checkpoints, records
 from jaxnas.io.cache import array_digest
 from jaxnas.networks import cells, partial
 from jaxnas.networks import train as training
@@ -148,7 +148,7 @@ def _begin(
     if folder is not None and checkpoints.exists(folder):
         like = jax.eval_shape(lambda: training.initial_state(key, network, lanes))
         epochs, existing = partial.read_manifest(Path(folder))
-        partial.require_identity(Path(folder), existing, identity)
+        records.require_identity(folder, existing, identity, partial.OTHER_TRAINING)
         return partial.restore(Path(folder), epochs, like, curves)
     return PartialTraining(0, training.initial_state(key, network, lanes), curves)
 

@@ -72,8 +72,8 @@ def score_many(
       archs: (n, 6) integers.
       x: (b, image_size, image_size, in_channels) normalised images.
       y: (b,) integer labels.
-      folder: where each chunk is saved as it is finished. A saved chunk of the same key,
-        settings and images is not computed again.
+      folder: where each chunk is saved as it is finished, in a run folder for each proxy.
+        A saved chunk is not computed again.
       report: called with the numbers of finished cells and of all cells of this process;
         if it returns True no more are scored, and the rest are NaN.
       devices: default: all local ones. With `jax.distributed` every process calls this
@@ -85,7 +85,8 @@ def score_many(
 
     Raises:
       ValueError: for architectures of another space, for images and labels that do not
-        fit, and for a folder that cannot be written, before anything is compiled.
+        fit, and for a folder that cannot be written, or has scores of this proxy with
+        another key, settings or images, before anything is compiled.
     """
     archs, x, y = _validate(settings, archs, x, y)
     proxy = CATALOGUE[settings.proxy]
@@ -104,15 +105,16 @@ def score_many(
     chunks = chunks.reshape(-1, len(devices), lanes, 6)
     local = range(jax.process_index(), len(chunks), jax.process_count())
     store = None
-    if folder is not None:  # shared by chunks of other settings: each has its identity
-        store = RunFolder(Path(folder), _identity(key, settings, x, y))
+    if folder is not None:
+        path = Path(folder) / settings.proxy
+        store = run_folder.open_or_create(path, _identity(key, settings, x, y))
     score_chunk = ChunkScorer(key, settings, engine, devices, chunks, x, y)
 
     width = len(score_names(settings.proxy))
     values, seconds = np.full((len(chunks), size, width), np.nan), np.zeros(len(chunks))
     for turn, index in enumerate(local):
         first, last = index * size, min((index + 1) * size, num)
-        name = f"{settings.proxy}-{first}-{last}"
+        name = f"{first}-{last}"
         chunk = None if store is None else _read(store, name, chunks[index])
         if chunk is None:
             chunk = score_chunk(index)

@@ -20,6 +20,11 @@ import jax
 import rich.console
 import tyro
 
+from jaxnas.io import run_folder
+from jaxnas.io.run_folder import Kind
+
+OUT = Kind(option="--out")
+
 
 def num_cores() -> int:
     """Returns the number of cores that this process may use."""
@@ -93,24 +98,16 @@ def named(path: str | Path) -> Path:
     return Path(path)
 
 
-def folder(path: str, *ours: str) -> Path:
-    """Makes a folder for files; one that has any of `ours` was made by the same driver.
+def folder(path: str, driver: str) -> Path:
+    """Makes the folder of a report, whose files every run of the driver replaces.
 
-    Raises: `ValueError` if it cannot be written, or holds files but none of those.
+    Args:
+      path: the folder, as given by `--out`.
+      driver: the module that writes it, which is the identity of the folder.
+
+    Raises: `ValueError` if it cannot be written, or belongs to something else.
     """
-    out = named(path)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        foreign = any(p.name[0] != "." for p in out.iterdir())
-    except (OSError, ValueError) as error:  # the latter for no name at all
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot use --out {path[:60]!r}: {reason}") from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot use --out {path}: no permission to write there")
-    if foreign and not any((out / name).exists() for name in ours):
-        names = " or ".join(ours)
-        raise ValueError(f"{path} is not empty and has no {names}: give another --out")
-    return out
+    return run_folder.open_or_create(named(path), {"driver": driver}, OUT).path
 
 
 def command(

@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas.io import files, run_folder
-from jaxnas.io.run_folder import Kind, RunFolder
-from jaxnas.studies.cli import named
+from jaxnas.io.run_folder import RunFolder
+from jaxnas.studies.cli import OUT, named
 from jaxnas.studies.progress import Counter, Progress
 
 # Arrays of a chunk -> those that are wanted of it, or None if it has too little.
@@ -29,8 +29,6 @@ Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
 Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
 _CHUNK = r"(.+)-(\d+)-(\d+)\.npz"
 
-
-OUT = Kind(option="--out")
 CHUNKS = "chunks"
 
 

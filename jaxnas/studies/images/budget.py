@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxnas.io import run_folder
+from jaxnas.io import records
 
 FORMAT = 1  # of the file
 
@@ -38,14 +38,14 @@ class TimeBudget:
         self._kept: dict[str, Any] = {"spent": 0.0, "decided": {}}
         self._lock = threading.Lock()
         if path.exists():
-            content = run_folder.read_record(path, FORMAT)
+            content = records.read_record(path, FORMAT)
             try:
                 self._kept = {
                     "spent": float(content["spent"]),
                     "decided": dict(content["decided"]),
                 }
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"cannot read {path}: remove its folder") from error
+                raise ValueError(f"cannot read {path}: {records.DAMAGED}") from error
         self._before, self._begun = self._kept["spent"], time.monotonic()
 
     def spent(self) -> float:
@@ -60,7 +60,7 @@ class TimeBudget:
         """Writes the time spent and the decisions, atomically."""
         with self._lock:
             self._kept["spent"] = self.spent()
-            run_folder.write_record(self._path, self._kept, FORMAT)
+            records.write_record(self._path, self._kept, FORMAT)
 
     def __contains__(self, name: str) -> bool:
         """Returns whether there is a decision of that name."""

@@ -8,7 +8,6 @@ cell, curves.png and curves.npz the trainings, and the folder model/ is the netw
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import jaxnas
 from jaxnas import metrics
 from jaxnas.benchmarks import training_store
-from jaxnas.io import files, npz
+from jaxnas.io import npz, records
 from jaxnas.networks import counting, model_files
 from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
@@ -33,6 +32,8 @@ from jaxnas.studies.images.tasks import Task
 
 LEVEL = 0.95  # of the confidence interval of the test accuracy
 BLOCK = 250  # images that are tested at once
+FORMAT = 1  # of result.json
+TEST_FIELDS = ("accuracy", "low", "high", "level", "hits", "images")
 
 
 class Results:
@@ -53,15 +54,13 @@ class Results:
         """Reads result.json.
 
         Returns: its content; empty if there is no such file.
-        Raises: `ValueError` if it is damaged.
+        Raises: `ValueError` if it is damaged or of another format.
         """
         if not self._path.exists():
             return {}
-        try:
-            content = json.loads(self._path.read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read {self._path}: remove it") from error
-        return content if isinstance(content, dict) else {}
+        content = records.read_record(self._path, FORMAT)
+        _require_fields(self._path, content)
+        return content
 
     def finished(self) -> bool:
         """Returns whether the search of this folder is complete."""
@@ -176,8 +175,19 @@ class Results:
         )
 
     def _save(self, result: dict[str, Any]) -> None:
-        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        files.atomic_write(self._path, text.encode())
+        records.write_record(self._path, result, FORMAT)
+
+
+def _require_fields(path: Path, content: dict[str, Any]) -> None:
+    """Raises `ValueError` unless a result has what later readers take from it."""
+    fields: dict[str, Any] = {"architecture": str, "validation accuracy": float}
+    if finished := content.get("state") == "finished":
+        fields["test"] = dict
+    lacks = [n for n, kind in fields.items() if not isinstance(content.get(n), kind)]
+    if finished and not lacks:
+        lacks = [f"test {n}" for n in TEST_FIELDS if n not in content["test"]]
+    if lacks:
+        raise ValueError(f"cannot read {path}, without {lacks[0]}: {records.DAMAGED}")
 
 
 def _test(model: Path, task: Task) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""What a file belongs to: the version of its format, and its identity.
+
+The identity of results is all that they depend on, as plain JSON values by name. A reader
+refuses another format, and results of another identity, with the names of what differs
+(`require_format`, `require_identity`); so do the records of a run, small JSON files of the
+form `{"format": 1, ...}` (`write_record`, `read_record`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnas.io import files
+
+OTHER_VERSION = "finish the run with the version that began it, or give another folder"
+DAMAGED = "it is damaged; give another folder, which leaves this one as it is"
+
+
+def require_format(
+    path: str | os.PathLike, existing: Any, supported: int | str, remedy: str
+) -> None:
+    """Checks the format or the version that a file states.
+
+    Args:
+      path: the file, for the message.
+      existing: what the file states; None if it states nothing.
+      supported: the one format that is read and written.
+      remedy: what the user can do about another one.
+
+    Raises: `ValueError` unless both are equal.
+    """
+    if type(existing) is not type(supported) or existing != supported:
+        raise ValueError(
+            f"{path} has the format {existing!r:.80}, and this version of jaxnas reads "
+            f"and writes format {supported!r}: {remedy}"
+        )
+
+
+def require_identity(
+    path: str | os.PathLike,
+    existing: Mapping[str, Any],
+    requested: Mapping[str, Any],
+    remedy: str,
+) -> None:
+    """Checks that results were made with the settings of this run.
+
+    Args:
+      path: the file or folder of the results, for the message.
+      existing: the settings that they were made with, by name.
+      requested: the settings of this run.
+      remedy: what the user can do about others.
+
+    Raises: `ValueError` that lists all settings that differ.
+    """
+    if differing := differences(existing, requested):
+        raise ValueError(
+            f"{path} was made with other settings ({differing}): {remedy}"
+        )
+
+
+def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """Lists the settings that differ, as text; empty if none does.
+
+    Args:
+      existing: settings that results were made with, by name.
+      requested: the settings of this run. Where both values are mappings, the entries
+        that differ are listed, as NAME.ENTRY.
+    """
+    pairs = _differing(existing, requested)
+    return "; ".join(
+        f"{name} {old!r:.80} there, {new!r:.80} now" for name, old, new in pairs
+    )
+
+
+def _differing(
+    existing: Mapping[str, Any], requested: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """The name and both values of each setting that differs, by name."""
+    for name in sorted({**existing, **requested}):
+        old, new = existing.get(name), requested.get(name)
+        if old == new:
+            continue
+        if not prefix and isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differing(old, new, f"{name}.")
+        else:
+            yield prefix + name, old, new
+
+
+def write_record(path: Path, content: Mapping[str, Any], version: int) -> None:
+    """Writes a JSON object and the version of its format, atomically.
+
+    Args:
+      path: the file; its folder must exist.
+      content: JSON values by name.
+      version: of the format.
+
+    Raises: `ValueError` if the file cannot be written.
+    """
+    content = {"format": version, **content}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    files.atomic_write(path, text.encode())
+
+
+def read_record(path: Path, version: int) -> dict[str, Any]:
+    """Reads what `write_record` wrote, without the version.
+
+    Raises: `ValueError` if the file is missing, damaged or of another version.
+    """
+    content = read_json(path)
+    require_format(path, content.pop("format", None), version, OTHER_VERSION)
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises: `ValueError` if the file is missing, or is not such an object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path} ({error}): {DAMAGED}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"cannot read {path}, which holds no JSON object: {DAMAGED}")
+    return content
