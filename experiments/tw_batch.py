@@ -23,9 +23,9 @@ class Config(settings.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = methods.MAIN_BATCH
-    """Which ways to choose a batch, in which order: random, evolution, top-ei, kdpp,
-    kdpp-no-quality, quality-only, greedy-map, thompson, gp-bucb, believer, liar,
-    penalisation, uniform."""
+    """Which ways to choose a batch: random, evolution, top-ei, quality-only, kdpp,
+    kdpp-no-quality, greedy-map, thompson, gp-bucb, believer, liar, penalisation,
+    uniform."""
     batches: tuple[int, ...] = (1, 5, 10, 20)
     """Architectures in a batch."""
     evaluations: int = 300
@@ -65,7 +65,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         label: methods.BATCH_METHODS[method](space, archs, terms._replace(batch=size))
         for label, (method, size) in kinds.items()
     }
-    done = runs.run(config, table, folder, searches)
+    done = runs.run(config, table, folder, searches, methods.BATCH_METHODS)
     sizes = {label: int(label.rpartition("-x")[2]) for label in done.summaries}
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show(done, **limits, batch=sizes)

@@ -28,9 +28,9 @@ class Config(settings.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = methods.MAIN
-    """Which methods, in which order: random, evolution, bananas, gp-hamming, gp-path,
-    gp-nasbot, gp-ot, gp-sinkhorn, gp-gw, gp-fgw, gp-gwot, gp-otmann, gp-tw, gp-tw2g,
-    gp-tw2g-copies, gp-tw2g-plus, gp-tw2g-plus-sampled."""
+    """Which methods: random, evolution, gp-tw, gp-tw2g, gp-tw2g-plus,
+    gp-tw2g-plus-sampled, gp-tw2g-copies, bananas, gp-hamming, gp-path, gp-nasbot, gp-ot,
+    gp-sinkhorn, gp-gw, gp-fgw, gp-gwot, gp-otmann."""
     scores: tuple[str, ...] = ()
     """Scores of untrained networks, for the dataset fed back, that Gaussian processes know
     beforehand: hook_logdet, synflow, snip, live_macs ..."""

@@ -9,12 +9,14 @@ of the architectures in flight (kriging believer), and with batches, one archite
 each worker, which all have to finish before the next batch. Both make the same number of
 evaluations. Costs are the table's; where it has none, they are drawn log-uniformly from
 0.1 to 1 for each architecture. Prints and writes to --out workers.csv the mean
-regret with its standard error, the paired difference, and the simulated time.
+regret with its standard error, the paired difference, and the simulated time. Finished
+chunks of runs are kept in --out; methods and seeds can be added.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,8 +25,9 @@ from rich.console import Console
 
 from jaxnas import metrics
 from jaxnas.benchmarks.base import Benchmark, true_scores
-from jaxnas.io import files, run_folder
+from jaxnas.io import files
 from jaxnas.search import loop
+from jaxnas.search.base import Search
 from jaxnas.studies import cli, seed_store, terminal
 from jaxnas.studies.comparison import methods, opened, settings
 from jaxnas.types import Array, Query, Result
@@ -47,13 +50,13 @@ class Config(settings.Config):
 
 
 def main(config: Config) -> dict[str, np.ndarray]:
-    """Runs the comparison.
+    """Runs the comparison, chunk by chunk.
 
-    Returns: regret (seeds, marks) and time (seeds,) by `METHOD/workers` and
-      `METHOD/batches`.
+    Returns: regret (seeds, evaluations) in percent and time (seeds,), by
+      `METHOD-workers/NAME` and `METHOD-batches/NAME`.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
-    cli.positive(config, "evaluations", "workers")
+    cli.positive(config, "evaluations", "workers", "seeds", "chunk")
     most = config.evaluations
     if most % config.workers or not config.at or not 1 <= min(config.at):
         raise ValueError(
@@ -64,28 +67,39 @@ def main(config: Config) -> dict[str, np.ndarray]:
         raise ValueError(f"--at must be at most --evaluations {most}, not {config.at}")
     methods.validate_methods(config.methods)
     table = opened.open_table(config)
-    identity = {"driver": "workers", "table_sha256": table.sha256}
-    identity |= {n: v for n, v in asdict(config).items() if n != "out"}
-    folder = seed_store.open_folder(config.out, identity)
-    results: dict[str, np.ndarray] = {}
-    for name in config.methods:
-        for kind, batch in (("workers", 1), ("batches", config.workers)):
-            regret, time = _run(config, table.benchmark, name, batch)
-            results[f"{name}/{kind}"] = regret
-            results[f"{name}/{kind}/time"] = time
-    run_folder.create(folder)
+    folder = seed_store.open_folder(config.out, _identity(config, table.sha256))
+    searches = {
+        f"{name}-{way}": _search(config, table.benchmark, name, size)
+        for name in config.methods
+        for way, size in (("workers", 1), ("batches", config.workers))
+    }
+
+    def simulate(label: str, seeds: np.ndarray) -> dict[str, np.ndarray]:
+        together = label.endswith("-batches")
+        return _run(config, table.benchmark, searches[label], together, seeds)
+
+    runs = seed_store.run_chunks(
+        folder,
+        list(searches),
+        config.seeds,
+        simulate,
+        chunk=config.chunk,
+        work=(most, "evaluation"),
+    )
+    results = {f"{m}/{n}": a for m, run in runs.items() for n, a in run.items()}
     _show(config, results)
     return results
 
 
-def _run(
-    config: Config, benchmark: Benchmark, name: str, batch: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Runs a method with simulated workers (batch 1), or in batches.
+def _identity(config: Config, table_sha256: str) -> dict[str, Any]:
+    """All that a run depends on besides method and seed, as JSON values by name."""
+    free = ("out", "methods", "seeds", "at", "chunk")
+    identity = {n: v for n, v in asdict(config).items() if n not in free}
+    return identity | {"driver": "workers", "table_sha256": table_sha256}
 
-    Returns: the regret (seeds, marks) after the evaluations of `--at`, in percent, and
-      the simulated time (seeds,) of the whole run.
-    """
+
+def _search(config: Config, benchmark: Benchmark, name: str, batch: int) -> Search:
+    """A method that asks for `batch` architectures in a step."""
     terms = methods.Terms(
         evaluations=config.evaluations,
         init=config.init,
@@ -93,19 +107,41 @@ def _run(
         copies=opened.count_copies(config),
     )
     archs = np.asarray(benchmark.archs)
+    return methods.METHODS[name](benchmark.space, archs, terms)
+
+
+def _run(
+    config: Config,
+    benchmark: Benchmark,
+    search: Search,
+    together: bool,
+    seeds: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Runs a search with simulated workers, or in batches.
+
+    Args:
+      config: the numbers of evaluations and of workers.
+      benchmark: the table.
+      search: which asks for one architecture in a step, or for one for each worker.
+      together: whether the architectures of a step all finish before the next step.
+      seeds: (k,) of the runs.
+
+    Returns: `regret` (k, evaluations), in percent, and `time` (k,), the simulated time of
+      the whole run.
+    """
     evaluate = benchmark.evaluate
     if benchmark.cost_unit == "epochs":
         evaluate = Partial(_priced, benchmark)
     trace = loop.simulate(
-        seed_store.seed_keys(config.base_seed, np.arange(config.seeds)),
-        methods.METHODS[name](benchmark.space, archs, terms),
+        seed_store.seed_keys(config.base_seed, seeds),
+        search,
         evaluate,
-        config.evaluations // batch,
-        workers=config.workers if batch == 1 else 1,
+        config.evaluations // (config.workers if together else 1),
+        workers=1 if together else config.workers,
     )
     score = np.asarray(true_scores(benchmark, trace.query.arch))
-    regret = metrics.regret(score.reshape(config.seeds, -1), _best(benchmark))
-    return regret[:, np.array(config.at) - 1], np.asarray(trace.time[:, -1].max(-1))
+    regret = metrics.regret(score.reshape(len(seeds), -1), _best(benchmark))
+    return {"regret": regret, "time": np.asarray(trace.time[:, -1].max(-1))}
 
 
 def _best(benchmark: Benchmark) -> float:
@@ -114,7 +150,13 @@ def _best(benchmark: Benchmark) -> float:
 
 
 def _priced(benchmark: Benchmark, key: Array, query: Query) -> Result:
-    """The benchmark with costs that differ by a factor of up to ten."""
+    """The benchmark with costs that differ by a factor of up to ten.
+
+    Args:
+      benchmark: whose costs are equal.
+      key: of the evaluation.
+      query: the architectures; each has the same cost in every run.
+    """
     result = benchmark.evaluate(key, query)
 
     def price(arch: Array) -> Array:
@@ -128,19 +170,25 @@ def _priced(benchmark: Benchmark, key: Array, query: Query) -> Result:
 
 
 def _show(config: Config, results: dict[str, np.ndarray]) -> None:
+    """Prints the table, and writes it to workers.csv.
+
+    Args:
+      config: which methods, and after which evaluations.
+      results: as `main` returns them.
+    """
     rows = []
     for name in config.methods:
-        ours, theirs = results[f"{name}/workers"], results[f"{name}/batches"]
-        times = [
-            results[f"{name}/{kind}/time"].mean() for kind in ("workers", "batches")
-        ]
-        for i, at in enumerate(config.at):
-            columns = ours[:, i], theirs[:, i], ours[:, i] - theirs[:, i]
+        workers, batches = (
+            results[f"{name}-{way}/regret"] for way in ("workers", "batches")
+        )
+        time = [results[f"{name}-{way}/time"].mean() for way in ("workers", "batches")]
+        for at in config.at:
+            one, other = workers[:, at - 1], batches[:, at - 1]
             cells = [
                 f"{mean:.3f} ± {error:.3f}"
-                for mean, error in map(metrics.mean_and_sem, columns)
+                for mean, error in map(metrics.mean_and_sem, (one, other, one - other))
             ]
-            rows.append([name, str(at), *cells, f"{times[0] / times[1]:.2f}"])
+            rows.append([name, str(at), *cells, f"{time[0] / time[1]:.2f}"])
     header = ["method", "after", f"{config.workers} workers", "batches", "difference"]
     header.append("time of all, ratio")
     files.write_csv(files.make_folder(config.out) / "workers.csv", header, rows)

@@ -87,7 +87,11 @@ def test_every_peer_is_measured_beside_ours(done):
 
 def test_the_files_say_what_was_measured(done):
     out, rows = done
-    assert sorted(p.name for p in out.iterdir()) == ["bench.csv", "bench.json", "settings.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "bench.csv",
+        "bench.json",
+        "settings.json",
+    ]
     lines = list(csv.DictReader((out / "bench.csv").open()))
     assert [line["what"] for line in lines] == [row.what for row in rows]
     assert float(lines[1]["median"]) == pytest.approx(rows[1].median, rel=1e-5)

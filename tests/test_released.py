@@ -380,7 +380,9 @@ def test_files_of_our_own_are_the_same_surrogate(releases, tmp_path, name):
     with pytest.raises(ValueError, match="forest/value is damaged"):
         released_files.load(path)
     npz.save_arrays(path, arrays, {**manifest, "version": 2})
-    with pytest.raises(ValueError, match="the format 2, .* format 1: import the release"):
+    with pytest.raises(
+        ValueError, match="the format 2, .* format 1: import the release"
+    ):
         released_files.load(path)
 
 

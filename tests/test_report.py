@@ -103,3 +103,14 @@ def test_methods_that_never_succeed_are_drawn_as_nothing(tmp_path):
     labels = {"title": "", "reported_label": "", "regret_label": ""}
     figures.search_curves(tmp_path / "a.png", curve, curve, **labels)
     assert (tmp_path / "a.png").exists()
+
+
+def test_a_method_keeps_its_colour_when_others_are_added():
+    few = figures.line_styles(["a", "c"], index={"a": 0, "c": 8})
+    more = figures.line_styles(["a", "b", "c"], index={"a": 0, "b": 3, "c": 8})
+    assert few == {name: more[name] for name in few}
+    labels = {f"{m}-x{k}": (i, k) for i, m in ((0, "a"), (7, "b")) for k in (1, 5)}
+    index, batch = ({n: v[j] for n, v in labels.items()} for j in (0, 1))
+    styles = figures.line_styles(list(labels), batch, index)
+    assert len({tuple(s.values()) for s in styles.values()}) == 4
+    assert styles["a-x1"]["color"] == styles["a-x5"]["color"]

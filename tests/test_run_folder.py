@@ -91,7 +91,10 @@ def test_other_formats_are_refused(tmp_path, version):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"format": 1, ', "cannot read .*settings.json .*give another folder, which leaves"),
+        (
+            '{"format": 1, ',
+            "cannot read .*settings.json .*give another folder, which leaves",
+        ),
         ("\xff", "cannot read .*settings.json"),
         ("[" * 100_000, "cannot read .*settings.json"),
         ("[]", "settings.json, which holds no JSON object"),

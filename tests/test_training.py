@@ -141,9 +141,7 @@ def test_a_training_that_was_killed_goes_on(tmp_path, monkeypatch, trained, data
         runs.train(*arguments[:2], recipe, *arguments[3:], **options)
     with monkeypatch.context() as patch:
         patch.setattr(partial, "FORMAT", 99)
-        with pytest.raises(
-            ValueError, match="has the format 2, and .* format 99"
-        ):
+        with pytest.raises(ValueError, match="has the format 2, and .* format 99"):
             runs.train(*arguments, **options)
 
 

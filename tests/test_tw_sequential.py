@@ -211,11 +211,23 @@ def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path, capsys):
         assert {row["method"] for row in rows} == {"random", "evolution"}
     both = tw_sequential.main(dataclasses.replace(config, methods=SMALL.methods))
     assert added.keys() == both.keys()
-    # Methods with fewer runs, or shorter ones, would not be comparable.
+    # The order is that of the list of methods, whichever ran last.
+    turned = tw_sequential.main(dataclasses.replace(config, methods=("random",)))
+    assert list(turned) == list(added) and next(iter(added)) == "random/seed"
+    # Methods with fewer runs stay, and say how many they have.
     more = dataclasses.replace(config, methods=("evolution",), seeds=4)
-    assert {n.split("/")[0] for n in tw_sequential.main(more)} == {"evolution"}
-    said = capsys.readouterr().err
-    assert f"random is left out: 3 of its runs in {tmp_path} are as long as" in said
+    sizes = {n.split("/")[0]: len(a) for n, a in tw_sequential.main(more).items()}
+    assert sizes == {"random": 3, "evolution": 4}
+    captured = capsys.readouterr()
+    assert f"random has 3 of these 4 runs, as long as these, in {tmp_path}" in (
+        captured.err
+    )
+    assert "of 3 to 4 runs" in captured.out
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert {(r["method"], r["runs"]) for r in rows} == {
+        ("random", "3"), ("evolution", "4")
+    }  # fmt: skip
+    # Shorter ones would not be comparable.
     longer = dataclasses.replace(config, methods=("evolution",), evaluations=25)
     assert {n.split("/")[0] for n in tw_sequential.main(longer)} == {"evolution"}
 

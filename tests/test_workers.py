@@ -18,18 +18,23 @@ def test_workers_are_compared_with_batches(tmp_path):
         out=str(tmp_path),
     )  # fmt: skip
     found = workers.main(config)
-    ours, theirs = found["gp-tw/workers"], found["gp-tw/batches"]
-    assert ours.shape == theirs.shape == (2, 2) and (ours >= 0).all()
+    ours, theirs = found["gp-tw-workers/regret"], found["gp-tw-batches/regret"]
+    assert ours.shape == theirs.shape == (2, 16) and (ours >= 0).all()
     assert (np.diff(ours) <= 0).all() and (ours != theirs).any()
     # No worker waits for another, so all are done earlier.
-    assert (found["gp-tw/workers/time"] < 1.01 * found["gp-tw/batches/time"]).all()
+    assert (found["gp-tw-workers/time"] < 1.01 * found["gp-tw-batches/time"]).all()
     with open(tmp_path / "workers.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["after"] for row in rows] == ["8", "16"]
-    with pytest.raises(ValueError, match="other settings \\(seeds 2 there, 3 now"):
-        workers.main(dataclasses.replace(config, seeds=3))
     difference = float(rows[1]["difference"].split()[0])
-    assert difference == pytest.approx((ours - theirs)[:, 1].mean(), abs=6e-4)
+    assert difference == pytest.approx((ours - theirs)[:, 15].mean(), abs=6e-4)
+    # Nothing is run again; other marks and methods are read off, or added.
+    chunks = {p: p.stat().st_mtime_ns for p in (tmp_path / "chunks").iterdir()}
+    again = workers.main(dataclasses.replace(config, at=(12,)))
+    np.testing.assert_array_equal(again["gp-tw-workers/regret"], ours)
+    assert chunks == {p: p.stat().st_mtime_ns for p in (tmp_path / "chunks").iterdir()}
+    with pytest.raises(ValueError, match="other settings \\(workers 2 there, 4 now"):
+        workers.main(dataclasses.replace(config, workers=4))
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path):

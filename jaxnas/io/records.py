@@ -57,9 +57,7 @@ def require_identity(
     Raises: `ValueError` that lists all settings that differ.
     """
     if differing := differences(existing, requested):
-        raise ValueError(
-            f"{path} was made with other settings ({differing}): {remedy}"
-        )
+        raise ValueError(f"{path} was made with other settings ({differing}): {remedy}")
 
 
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> str:

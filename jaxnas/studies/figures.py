@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -22,6 +23,10 @@ from jaxnas.io import files
 # Dashes distinguish curves of the same colour.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+)
+# The same, mixed with white, for further methods where dashes are sizes of batches.
+LIGHT = tuple(
+    to_hex([0.55 * part + 0.45 for part in to_rgb(colour)]) for colour in COLOURS
 )
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[Any, Any] = {
@@ -60,6 +65,7 @@ def search_curves(
     batch: Mapping[str, int] | None = None,
     budgets: np.ndarray | None = None,
     budget_label: str = "cost",
+    index: Mapping[str, int] | None = None,
 ) -> None:
     """Draws the progress of searches, by evaluations or by cost, as a png.
 
@@ -79,6 +85,7 @@ def search_curves(
         `metrics.at_cost`: step functions on a log axis. Default: after 1, 2 ...
         evaluations.
       budget_label: the quantity of the budgets, with its unit.
+      index: of the method of each curve, which selects its colour; default: the order.
 
     Raises: `ValueError` for budgets of another length than the curves, or not positive.
     """
@@ -92,7 +99,7 @@ def search_curves(
         figure = Figure(figsize=size, dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        styles = line_styles(list(reported), batch)
+        styles = line_styles(list(reported), batch, index)
         for name in reported:
             _band(left, budgets, *reported[name], label=name, **styles[name])
             step = by_steps[name] if by_steps else 1
@@ -174,30 +181,35 @@ def _log_axis(axis: Axes, label: str, low: float, high: float) -> None:
 
 
 def line_styles(
-    names: list[str], batch: Mapping[str, int] | None = None
+    names: list[str],
+    batch: Mapping[str, int] | None = None,
+    index: Mapping[str, int] | None = None,
 ) -> dict[str, dict]:
     """Chooses a colour and dashes for each curve, as keywords of matplotlib.
 
     Args:
       names: of the curves; a method METHOD in batches of k is called METHOD-xk.
-      batch: the size of the batches of each; with it, methods differ by colour and sizes
-        by dashes.
+      batch: the size of the batches of each; with it, methods differ by colour alone and
+        sizes by dashes.
+      index: of the method of each curve; default: methods are counted in order.
 
     Returns: `color` and `linestyle` by name.
     """
-    if batch is None:
-        indices = {name: divmod(i, len(COLOURS))[::-1] for i, name in enumerate(names)}
-    else:
-        kinds = {name: name.removesuffix(f"-x{batch[name]}") for name in names}
-        methods, sizes = list(dict.fromkeys(kinds.values())), sorted({*batch.values()})
-        indices = {n: (methods.index(kinds[n]), sizes.index(batch[n])) for n in names}
-    return {
-        name: {
-            "color": COLOURS[colour % len(COLOURS)],
+    if index is None:
+        methods = {n: n.removesuffix(f"-x{batch[n]}") if batch else n for n in names}
+        order = list(dict.fromkeys(methods.values()))
+        index = {name: order.index(method) for name, method in methods.items()}
+    sizes = sorted({*batch.values()}) if batch else []
+    styles = {}
+    for name in names:
+        turn, colour = divmod(index[name], len(COLOURS))
+        dash = sizes.index(batch[name]) if batch else turn
+        palette = LIGHT if batch and turn % 2 else COLOURS
+        styles[name] = {
+            "color": palette[colour],
             "linestyle": DASHES[dash % len(DASHES)],
         }
-        for name, (colour, dash) in indices.items()
-    }
+    return styles
 
 
 def _band(

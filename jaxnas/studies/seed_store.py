@@ -129,34 +129,39 @@ def other_results(
     methods: Sequence[str],
     num_seeds: int,
     adapt: Adapt = lambda part: part,
+    *,
+    least: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Reads the results of other methods in a folder.
 
-    Methods with fewer seeds, or shorter runs, are named on the terminal and left out, as
-    they would not be comparable.
+    Methods with fewer than `num_seeds` seeds are named on the terminal; those with fewer
+    than `least` are left out.
 
     Args:
       folder: where the chunks are.
       methods: those that have just run.
-      num_seeds: seeds that a method must have.
-      adapt: as for `run_chunks`.
+      num_seeds: seeds of each of these; more are not read.
+      adapt: as for `run_chunks`; shorter runs are not comparable, and do not count.
+      least: seeds that a method must have; default: `num_seeds`.
 
     Returns: the arrays of each method by name, as `run_chunks` returns them.
     """
+    least = num_seeds if least is None else least
     results, console = {}, Console(stderr=True)
     for method in finished_methods(folder):
         if method in methods:
             continue
         arrays = finished(folder, method, num_seeds, adapt)
         count = len(arrays["seed"]) if arrays else 0
-        if count == num_seeds:
+        if count >= least:
             results[method] = arrays
-            continue
-        line = (
-            f"{method} is left out: {count} of its runs in {folder.path} are as long as "
-            f"these {num_seeds}; name it as well to extend them"
-        )
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if count < num_seeds:
+            line = (
+                f"{method} {'has' if count >= least else 'is left out: it has'} {count} "
+                f"of these {num_seeds} runs, as long as these, in {folder.path}; name it "
+                "as well for the others"
+            )
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     return results
 
 

@@ -143,6 +143,11 @@ def _batches(select: selectors.Select) -> Method:
 METHODS: dict[str, Method] = {
     "random": _random,
     "evolution": _evolution,
+    "gp-tw": _gaussian_process(presets.gp_tw),
+    "gp-tw2g": _gaussian_process(presets.gp_tw2g),
+    "gp-tw2g-plus": _plus,
+    "gp-tw2g-plus-sampled": _plus_sampled,
+    "gp-tw2g-copies": _gaussian_process(presets.gp_tw2g, copies=True),
     "bananas": _bananas,
     "gp-hamming": _gaussian_process(presets.gp_hamming),
     "gp-path": _gaussian_process(presets.gp_path),
@@ -153,13 +158,8 @@ METHODS: dict[str, Method] = {
     "gp-fgw": _from_matrix(presets.gp_fgw),
     "gp-gwot": _from_matrix(presets.gp_gwot),
     "gp-otmann": _from_matrix(presets.gp_otmann),
-    "gp-tw": _gaussian_process(presets.gp_tw),
-    "gp-tw2g": _gaussian_process(presets.gp_tw2g),
-    "gp-tw2g-copies": _gaussian_process(presets.gp_tw2g, copies=True),
-    "gp-tw2g-plus": _plus,
-    "gp-tw2g-plus-sampled": _plus_sampled,
 }
-"""Methods of sequential comparisons."""
+"""Methods of sequential comparisons, in the order of tables, legends and colours."""
 
 KERNELS = (
     "gp-tw", "gp-tw2g", "gp-gw", "gp-ot", "gp-gwot", "gp-path", "gp-hamming",
@@ -174,9 +174,9 @@ BATCH_METHODS: dict[str, Method] = {
     "random": _random,
     "evolution": _evolution,
     "top-ei": _batches(selectors.maximise()),
+    "quality-only": _batches(selectors.kdpp(diversity=False)),
     "kdpp": _batches(selectors.kdpp()),
     "kdpp-no-quality": _batches(selectors.kdpp(quality=False)),
-    "quality-only": _batches(selectors.kdpp(diversity=False)),
     "greedy-map": _batches(selectors.greedy_map()),
     "thompson": _batches(selectors.thompson()),
     "gp-bucb": _batches(selectors.kriging_believer(confidence_bound(4.0))),
@@ -185,10 +185,30 @@ BATCH_METHODS: dict[str, Method] = {
     "penalisation": _batches(selectors.local_penalisation()),
     "uniform": _batches(selectors.uniform),
 }
-"""Ways to choose a batch: Gaussian processes differ in their selector alone."""
+"""Ways to choose a batch, in the order of tables, legends and colours.
+
+Gaussian processes differ in their selector alone.
+"""
 
 MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
 """Methods of the main comparison of batches."""
+
+
+def position(label: str, known: Mapping[str, Method] = METHODS) -> tuple[int, int]:
+    """The place of a result in tables and figures, whatever else was run.
+
+    Args:
+      label: METHOD, or METHOD-xBATCH.
+      known: the methods of the comparison.
+
+    Returns: the index of the method in `known`, or their number for any other search; and
+      the size of the batch, 0 if the label has none.
+    """
+    method, _, size = label.rpartition("-x")
+    if label in known or not size.isdecimal():
+        method, size = label, "0"
+    names = list(known)
+    return names.index(method) if method in known else len(names), int(size)
 
 
 def validate_methods(
@@ -204,8 +224,10 @@ def validate_methods(
     """
     unknown = [name for name in names if name not in known]
     if unknown or not names:
+        separated = ", with spaces between names" if "," in "".join(unknown) else ""
         raise ValueError(
-            f"no method {', '.join(unknown) or 'given'}: choose from {', '.join(known)}"
+            f"no method {', '.join(unknown) or 'given'}: choose from "
+            f"{', '.join(known)}{separated}"
         )
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")

@@ -1,4 +1,8 @@
-"""Results of a comparison of searches: the record, its figures and its tables."""
+"""Results of a comparison of searches: the record, its figures and its tables.
+
+`runs.run` makes an `Outcome` and writes its arrays; `show` draws curves.png and
+curves_by_cost.png, and prints the tables. Errors and regrets are in percent and points.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ FILES = "results.npz, table.csv, table_by_cost.csv, curves.png, curves_by_cost.p
 
 
 class Outcome(NamedTuple):
-    """The runs of all methods and their statistics."""
+    """The runs of all methods and their statistics.
+
+    Methods are in the order of the table of methods, whichever of them ran last, so that
+    tables, legends and colours stay as they are when methods are added.
+    """
 
     arrays: dict[str, np.ndarray]  # by `METHOD/NAME`, as in results.npz
     summaries: dict[str, summary.Summary]  # by method, curves by evaluation
@@ -27,6 +35,7 @@ class Outcome(NamedTuple):
     fed_back: str  # name of the accuracy that the searches saw
     reported: str  # name of the accuracy that is reported
     optimum: float  # percent error reported of the best cell of the table
+    index: dict[str, int]  # of the method of each label among all; selects its colour
 
 
 def show(
@@ -57,11 +66,17 @@ def show(
 
 
 def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
-    """Draws curves.png, by evaluation, and curves_by_cost.png."""
+    """Draws curves.png, by evaluation, and curves_by_cost.png.
+
+    Args:
+      done: the results. A method that cannot ask the best cell of the table has a mark in
+        the legend, which the title explains.
+      batch: as for `show`.
+
+    Raises: `ValueError` if a figure cannot be written.
+    """
     of = summary.which_numbers(done.fed_back, done.reported)
-    seeds = len(next(iter(done.summaries.values())).queries)
-    title = f"{of}; mean of {seeds} runs"
-    # A method that cannot reach the optimum has a mark in the legend.
+    title = f"{of}; mean of {summary.count_runs(done.summaries)}"
     far = {n: s.out_of_reach for n, s in done.summaries.items() if s.out_of_reach > 0}
     names = {n: f"{n} *" if n in far else n for n in done.summaries}
     if far:
@@ -72,9 +87,8 @@ def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
         "budget_label": f"{done.unit} of training, one after another",
     }
     sizes = {names[n]: b for n, b in batch.items()} if batch else None
-    by_evaluation: dict[str, Any] = {"batch": sizes}
     for file, summaries, axis in (
-        ("curves.png", done.summaries, by_evaluation),
+        ("curves.png", done.summaries, {"batch": sizes}),
         ("curves_by_cost.png", done.by_cost, by_cost),
     ):
         figures.search_curves(
@@ -85,6 +99,7 @@ def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
             reported_label="reported error of the incumbent, %",
             regret_label="regret by the accuracy fed back, %",
             optimum=done.optimum,
+            index={names[n]: i for n, i in done.index.items()},
             **axis,
         )
 
@@ -92,7 +107,14 @@ def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
 def _show_limits(
     console: Console, done: Outcome, evaluations: int, budget: float
 ) -> None:
-    """Names the methods of which runs ended before their budget was spent."""
+    """Names the methods of which runs ended before their budget was spent.
+
+    Args:
+      console: where.
+      done: the results; the cost of an evaluation that a run did not make is NaN.
+      evaluations: as for `show`.
+      budget: as for `show`.
+    """
     for label in done.summaries:
         finished = ~np.isnan(done.arrays[f"{label}/cost"][:, -1])
         if finished.any():

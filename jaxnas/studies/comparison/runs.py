@@ -19,7 +19,7 @@ from jaxnas.io.run_folder import RunFolder
 from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.studies import seed_store
-from jaxnas.studies.comparison import summary
+from jaxnas.studies.comparison import methods, summary
 from jaxnas.studies.comparison.opened import Opened
 from jaxnas.studies.comparison.outcome import Outcome
 from jaxnas.studies.comparison.settings import Config
@@ -52,17 +52,20 @@ def run(
     opened: Opened,
     folder: RunFolder,
     searches: Mapping[str, Search],
+    known: Mapping[str, methods.Method] = methods.METHODS,
 ) -> Outcome:
     """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
     Finished runs of other searches in the folder, from an earlier call, stay in the files
-    and in what is returned, if they are as many and as long; the others are named.
+    and in what is returned, if they are as long; those that are fewer are named.
 
     Args:
       config: on which numbers and how long.
       opened: the table of `config`.
       folder: as `open_folder` gives it.
-      searches: by the labels of their results, in order.
+      searches: by the labels of their results.
+      known: the methods of the comparison, whose order is that of the results; other
+        searches follow.
 
     Raises: `ValueError` for sizes that a search cannot have, before anything is written,
       and after the runs if the budget paid for none of their evaluations.
@@ -90,8 +93,10 @@ def run(
         work=(config.evaluations, "evaluation"),
         adapt=adapt,
     )
-    runs |= seed_store.other_results(folder, labels, config.seeds, adapt)
-    return _written(opened, folder, runs)
+    runs |= seed_store.other_results(folder, labels, config.seeds, adapt, least=1)
+    order = {label: methods.position(label, known) for label in runs}
+    runs = {label: runs[label] for label in sorted(runs, key=lambda n: order[n])}
+    return _written(opened, folder, runs, {n: order[n][0] for n in runs})
 
 
 def _arrays(
@@ -121,6 +126,7 @@ def _written(
     opened: Opened,
     folder: RunFolder,
     runs: Mapping[str, dict[str, np.ndarray]],
+    index: dict[str, int],
 ) -> Outcome:
     """Summarises the runs by evaluation and by cost, and writes both.
 
@@ -128,6 +134,7 @@ def _written(
       opened: the table.
       folder: where the files are written.
       runs: by label, as `_arrays` gives them.
+      index: of the method of each label, among all methods.
     """
     reachable = {label: float(r["reachable"][0]) for label, r in runs.items()}
     runs = {label: _compact(r) for label, r in runs.items()}
@@ -163,6 +170,7 @@ def _written(
         fed_back=opened.fed_back_name,
         reported=opened.reported_name,
         optimum=100 - float(opened.reported.max()),
+        index=index,
     )
     names = {"fed_back": done.fed_back, "reported": done.reported}
     manifest = {"settings": folder.identity} | names

@@ -90,6 +90,12 @@ def which_numbers(fed_back: str, reported: str) -> str:
     return f"fed back: {fed_back}\nreported: {reported}"
 
 
+def count_runs(summaries: Mapping[str, Summary]) -> str:
+    """The number of runs of each method, as text: "5 runs", or "2 to 5 runs"."""
+    numbers = sorted({len(s.queries) for s in summaries.values()})
+    return " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1])))) + " runs"
+
+
 def show(
     console: Console, summaries: Mapping[str, Summary], fed_back: str, reported: str
 ) -> None:
@@ -101,9 +107,8 @@ def show(
       fed_back: the name of the accuracy that the searches saw.
       reported: the name of the accuracy that is reported.
     """
-    num = len(next(iter(summaries.values())).queries)
     console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
-    of = f"mean ± standard error of {num} runs"
+    of = f"mean ± standard error of {count_runs(summaries)}"
     title = f"percent error of the best cell so far, {of}"
     _show_curves(console, title, {n: s.fed_back for n, s in summaries.items()})
     if fed_back != reported:
