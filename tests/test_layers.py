@@ -183,9 +183,8 @@ def lines_of(source):
 
 
 def package_of(path):
-    """jaxnas/search, jaxnas for its single modules, experiments for all drivers."""
-    parts = path.relative_to(ROOT).parts
-    return "/".join(parts[:2]) if parts[0] == "jaxnas" and len(parts) > 2 else parts[0]
+    """The folder of a module: jaxnas/search/gp, or jaxnas for its single modules."""
+    return str(path.relative_to(ROOT).parent)
 
 
 def test_docstrings_say_enough():

@@ -60,7 +60,13 @@ def distance_block(parts: tuple[Part, ...], chosen: jax.Array) -> jax.Array:
 
 
 def distances(config: Config) -> list[Measurement]:
-    """Times the sum of the three tree-Wasserstein distances, by pair."""
+    """Times the sum of the three tree-Wasserstein distances, by pair.
+
+    Args:
+      config: the n-grams, the numbers of candidates and of pairs.
+
+    Returns: rows in nanoseconds a pair; `ValueError` if a peer computes something else.
+    """
     arch = np.asarray(named.open_table("analog").arch[: config.candidates])
     sample = np.random.default_rng(0).integers(len(arch), size=(config.pairs, 2))
     return [r for n in config.ngrams for r in _one_tree(config, n, arch, sample)]
@@ -69,6 +75,14 @@ def distances(config: Config) -> list[Measurement]:
 def _one_tree(
     config: Config, n: int, arch: np.ndarray, sample: np.ndarray
 ) -> list[Measurement]:
+    """Times the distances of all pairs in blocks, and of single pairs in loops.
+
+    Args:
+      config: the sizes of the blocks and the repeats.
+      n: of the n-grams.
+      arch: (num, 6) the cells.
+      sample: (pairs, 2) rows of `arch`, for the loops.
+    """
     parts = in_chunks(feature_maps.tree_wasserstein_features(SPACE, n), arch)
     embeddings = gram.compress_embeddings(parts)
     stored, column = compress_parts(embeddings), np.asarray(embeddings.column)
@@ -124,6 +138,7 @@ def _one_tree(
 def _measure(
     title: str, calls: dict, pairs: dict[str, int], repeats: int
 ) -> list[Measurement]:
+    """Times calls in turn, and scales each by its number of pairs to nanoseconds."""
     times: dict[str, Timing] = timing.in_turn(calls, repeats)
     scaled = {name: t.scaled(1e9 / pairs[name]) for name, t in times.items()}
     return timing.compare(title, "ns", scaled)

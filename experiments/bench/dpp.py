@@ -62,6 +62,14 @@ def peer(kernel: np.ndarray) -> FiniteDPP:
 
 
 def _many(title: str, config: Config) -> list[Measurement]:
+    """Times draws (num, k) from one kernel, after its eigendecomposition.
+
+    Args:
+      title: of the group.
+      config: the numbers of items, of those drawn, and of draws.
+
+    Raises: `ValueError` if the programs draw from different distributions.
+    """
     kernel, k, num = similarity(config.items), config.subset, config.draws
     ready = peer(kernel)
     state = np.random.RandomState(0)
@@ -110,11 +118,13 @@ def _one(kernel: np.ndarray, k: int, double: bool):
 
 
 def _greedy(kernel: np.ndarray, k: int):
+    """The greedy choice of k items by jaxnas, as a call without arguments."""
     given = jnp.float32(kernel)
     return lambda: np.asarray(greedy(given, k)).tolist()
 
 
 def _measure(title: str, unit: str, factor: float, calls: dict, repeats: int):
+    """Times calls in turn, multiplied by `factor` to the unit."""
     times = timing.in_turn(calls, repeats)
     scaled = {name: t.scaled(factor) for name, t in times.items()}
     return timing.compare(title, unit, scaled)

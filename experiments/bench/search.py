@@ -22,7 +22,13 @@ from jaxnas.types import Evaluate, Trace
 
 
 def search(config: Config) -> list[Measurement]:
-    """Times an evaluation of Gaussian-process search over all cells, fits included."""
+    """Times an evaluation of Gaussian-process search over all cells, fits included.
+
+    Args:
+      config: the n-grams of the distance, and the sizes of the search.
+
+    Returns: four rows for each n, in milliseconds an evaluation.
+    """
     table = named.open_table("analog")
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
     evaluate = tabular.tabular_benchmark(SPACE, table, **which).evaluate
@@ -38,6 +44,17 @@ def search(config: Config) -> list[Measurement]:
 def _one_pool(
     config: Config, n: int, pool: pools.Pool, evaluate: Evaluate
 ) -> list[Measurement]:
+    """Times one search of jaxnas and of scikit-learn, after the random evaluations.
+
+    Args:
+      config: the sizes of the search.
+      n: of the n-grams, for the titles and the keys.
+      pool: the candidates and their embeddings.
+      evaluate: the benchmark.
+
+    Returns: jaxnas; scikit-learn with a fit in each step; with as many fits as jaxnas; and
+      with these over distinct embeddings alone.
+    """
     algorithm = pool_search.bayesopt(pool, init=config.init)
     # Two first calls, by themselves and of the rounds, and one for each round.
     shape = (config.repeats + 2, config.runs)

@@ -67,6 +67,11 @@ def transport(config: Config) -> list[Measurement]:
 
 
 def _problems(config: Config) -> Problems:
+    """Draws pairs of random cells, and prepares them for all solvers.
+
+    Args:
+      config: the number of pairs of jaxnas, and of the first of them that peers solve.
+    """
     rng, size = np.random.default_rng(0), (2, config.transport_pairs, 6)
     x, y = (cells(arch) for arch in rng.integers(0, 5, size))
     costs = between(x, y)
@@ -99,6 +104,7 @@ def _assignment(config: Config, problems: Problems) -> list[Measurement]:
 
 
 def _sinkhorn(config: Config, problems: Problems) -> list[Measurement]:
+    """Entropic transport of jaxnas against exact transport by POT."""
     def exact(i: int) -> float:
         cost, *_, u, v = problems.compact[i]
         return ot.emd2(u, v, cost, **FAST)
@@ -114,6 +120,10 @@ def _sinkhorn(config: Config, problems: Problems) -> list[Measurement]:
 
 
 def _gromov(config: Config, problems: Problems) -> list[Measurement]:
+    """Gromov-Wasserstein between adjacency matrices: jaxnas, POT and ott-jax.
+
+    POT takes at most as many steps of the conditional gradient as jaxnas.
+    """
     def pot(i: int) -> float:
         structures = problems.compact[i][2:]
         options = {"symmetric": False, "max_iter": STEPS}
@@ -134,6 +144,7 @@ def _gromov(config: Config, problems: Problems) -> list[Measurement]:
 
 
 def _fused_gromov(config: Config, problems: Problems) -> list[Measurement]:
+    """Fused Gromov-Wasserstein of labels and edges: jaxnas and POT."""
     def pot(i: int) -> float:
         _, labels, *structures = problems.compact[i]
         options = {"symmetric": False, "max_iter": STEPS}
@@ -149,6 +160,7 @@ def _fused_gromov(config: Config, problems: Problems) -> list[Measurement]:
 
 
 def _otmann(config: Config, problems: Problems) -> list[Measurement]:
+    """OTMANN (Kandasamy et al., 2018): jaxnas, and the linear program by POT."""
     x, y = problems.x.layers, problems.y.layers
     programmes = [_programme(x, y, i) for i in range(len(problems.compact))]
     return _group(

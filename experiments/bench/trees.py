@@ -104,6 +104,13 @@ def predict(boosters: list[lightgbm.Booster], x: np.ndarray) -> np.ndarray:
 def _ours(
     boosters: list[lightgbm.Booster], queries: list[np.ndarray], dtype: type
 ) -> Callable[[], np.ndarray]:
+    """The predictions of jaxnas, as a call without arguments.
+
+    Args:
+      boosters: a chain of k, which is read from LightGBM's text.
+      queries: inputs (n, 6), one array after another.
+      dtype: float32 or float64.
+    """
     with jax.enable_x64(dtype is np.float64):
         texts = [booster.model_to_string() for booster in boosters]
         chain = [packing.pack(lightgbm_text.read(text), dtype) for text in texts]

@@ -27,11 +27,21 @@ class Opened(NamedTuple):
     reported_name: str
 
     def rows(self, archs: Any) -> np.ndarray:
-        """Table rows (...) of architectures (..., d); -1 where the table has none."""
+        """Finds the table rows of architectures.
+
+        Args:
+          archs: (..., d) integers.
+
+        Returns: (...) int, -1 where the table has none.
+        """
         return np.asarray(tabular.table_rows(self.benchmark, archs))
 
     def reachable(self, search: Search) -> float:
-        """The best truth, in percent, of the architectures that a search can ask for."""
+        """The best truth, in percent, of the architectures that a search can ask for.
+
+        Args:
+          search: without `candidates` it can ask for all of the table.
+        """
         if search.candidates is None:
             return float(self.truth.max())
         row = self.rows(search.candidates)
@@ -40,6 +50,9 @@ class Opened(NamedTuple):
 
 def open_table(config: Config) -> Opened:
     """Opens the table of a comparison.
+
+    Args:
+      config: which table and columns, and how long the searches are.
 
     Raises: `ValueError` for settings that are wrong in themselves or that the table
       cannot fulfil, for a budget below the cost of every evaluation, and for a table of
