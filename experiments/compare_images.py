@@ -28,7 +28,6 @@ from rich.console import Console
 
 from experiments import search_images
 from experiments.common import cores
-from experiments.zero_cost import score_columns
 from jaxnas.io import files, run_folder
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import cli, seed_store, terminal
@@ -129,7 +128,7 @@ def _validate(config: Config) -> None:
     cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
-    score_columns.require_known(config.methods, SEARCHES + PEERS, "method")
+    cli.require_names(config.methods, SEARCHES + PEERS, "method")
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names a method more than once")
     cli.minutes(config)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -57,6 +57,7 @@ SCORES = (
     *("hook_logdet", "synflow", "snip", "live_macs"),
     *("freerea-naswot", "freerea-logsynflow"),
 )
+LABELS = (50, 100)
 WITHOUT_LABELS = ("live_macs", "logranks")
 MODELS = (*WITHOUT_LABELS, "ridge", "tw", "proxies", "all")
 
@@ -71,8 +72,8 @@ class Config:
     datasets: tuple[str, ...] = ()
     """Datasets of the accuracies; default: cifar10, cifar100 and ImageNet16-120, as far as
     the table has them."""
-    labels: tuple[int, ...] = (50, 100)
-    """How many cells are labelled."""
+    labels: tuple[int, ...] = ()
+    """How many cells are labelled; default: 50 and 100, as far as there are more cells."""
     models: tuple[str, ...] = ()
     """What ranks the rest: live_macs, logranks, ridge, tw, proxies, all. Default: all
     whose scores are available."""
@@ -99,9 +100,9 @@ class Result(NamedTuple):
     deviation: float  # of the sets
 
 
-def on_live(parts: FeatureMap) -> FeatureMap:
-    """The same parts of a distance, of architectures without their dead edges."""
-    return lambda arch: parts(nasbench201.without_dead_edges(arch))
+def on_live(features: FeatureMap) -> FeatureMap:
+    """The same feature map, of architectures without their dead edges."""
+    return lambda arch: features(nasbench201.without_dead_edges(arch))
 
 
 class Inputs(NamedTuple):
@@ -122,15 +123,11 @@ def main(config: Config) -> list[Result]:
     cli.positive(config, "sets")
     cli.seed(config)
     if config.models:
-        score_columns.require_known(config.models, MODELS, "model")
+        cli.require_names(config.models, MODELS, "model")
     _, table = score_columns.open_accuracies(config.benchmark)
     score_tables = [named.open_table(name) for name in config.scores_from]
     inputs = _open(config, table, score_tables)
-    num = min(len(one.arch) for one in inputs.values())
-    if not config.labels or not 2 <= min(config.labels) <= max(config.labels) < num:
-        raise ValueError(
-            f"--labels must be 2 to {num - 1}, not {config.labels or 'nothing'}"
-        )
+    config = replace(config, labels=_labels(config, inputs))
     out = cli.folder(config.out, "few_labels")
 
     results, arrays, console = [], {}, Console()
@@ -154,6 +151,20 @@ def main(config: Config) -> list[Result]:
     return results
 
 
+def _labels(config: Config, inputs: dict[str, Inputs]) -> tuple[int, ...]:
+    """The numbers of labels, each smaller than the number of cells of every dataset."""
+    num = min(len(one.arch) for one in inputs.values())
+    if labels := config.labels or tuple(n for n in LABELS if n < num):
+        if 2 <= min(labels) <= max(labels) < num:
+            return labels
+        given = " ".join(map(str, labels))
+        raise ValueError(f"--labels must be 2 to {num - 1}, not {given}")
+    raise ValueError(
+        f"{num} cells have all the scores, too few for {LABELS[0]} labels: give --labels, "
+        f"at most {num - 1}, or scores of more cells"
+    )
+
+
 def _open(
     config: Config, table: BenchmarkTable, score_tables: Sequence[BenchmarkTable]
 ) -> dict[str, Inputs]:
@@ -162,10 +173,10 @@ def _open(
     for dataset in score_columns.datasets(table, config.datasets):
         scores = score_columns.gather(table, dataset, score_tables)
         names = names or score_columns.default_scores(SCORES, scores)
-        score_columns.require_known(names, scores, "score")
+        cli.require_names(names, scores, "score")
         alone = [n for n in WITHOUT_LABELS if n in (config.models or scores)]
         if alone:
-            score_columns.require_known(tuple(alone), scores, "score")
+            cli.require_names(tuple(alone), scores, "score")
         kept = score_columns.measured(scores, (*names, *alone))
         accuracy = score_columns.accuracy(table, dataset, "mean")[1]
         kept &= ~np.isnan(accuracy)

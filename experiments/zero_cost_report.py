@@ -123,7 +123,7 @@ def _open(config: Config) -> Inputs:
         names = tuple(common)
     else:
         names = config.scores or score_columns.default_scores(PUBLISHED, common)
-    score_columns.require_known(names, common, "score")
+    cli.require_names(names, common, "score")
     accuracy = {d: score_columns.accuracy(table, d, config.run) for d in datasets}
     scores = {d: {name: every[d][name] for name in names} for d in datasets}
     for dataset, name in ((d, n) for d in datasets for n in names):

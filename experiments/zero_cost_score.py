@@ -204,12 +204,7 @@ def _validate(config: Config) -> None:
             f"--lanes must be at most the number of cells, {num}, not {config.lanes}"
         )
     cli.seed(config, "seed")
-    names = ", ".join((*CATALOGUE, *CLOSED_FORM))
-    if not config.proxies:
-        raise ValueError(f"no proxy given; available are {names}")
-    for proxy in config.proxies:
-        if proxy not in CATALOGUE and proxy not in CLOSED_FORM:
-            raise ValueError(f"no proxy {proxy!r}; available are {names}")
+    cli.require_names(config.proxies, (*CATALOGUE, *CLOSED_FORM), "proxy")
 
 
 def _settings(

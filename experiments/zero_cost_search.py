@@ -106,7 +106,7 @@ def main(config: Config) -> list[search_results.SearchResult]:
     if config.visits < POPULATION:
         raise ValueError(f"--visits must be at least {POPULATION}, not {config.visits}")
     cli.seed(config)
-    score_columns.require_known(config.algorithms, ALGORITHMS, "search")
+    cli.require_names(config.algorithms, ALGORITHMS, "search")
     inputs = _open(config)
     folder = seed_store.open_folder(config.out, _settings(config, inputs))
     keys = {
@@ -158,7 +158,7 @@ def _open(config: Config) -> Inputs:
         column, accuracy[dataset] = score_columns.accuracy(table, dataset, config.run)
         if dataset in chosen:
             names = names or score_columns.default_scores(PUBLISHED, columns)
-            for name in score_columns.require_known(names, columns, "score"):
+            for name in cli.require_names(names, columns, "score"):
                 scores[dataset, name] = available[dataset, name]
             one_run &= "-one-run/" in column
     digests = _digests(table, score_tables)

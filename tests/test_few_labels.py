@@ -146,7 +146,11 @@ def test_the_driver(shared, monkeypatch, tmp_path, capsys):
         ({"benchmark": "nb201", "scores": ("snip",)}, "no score snip"),
         (
             {"scores_from": (str(few),), "scores": ("truth@x",)},
-            "--labels must be 2 to 6, not",
+            "--labels must be 2 to 6, not 50$",
+        ),
+        (
+            {"scores_from": (str(few),), "scores": ("truth@x",), "labels": ()},
+            "7 cells have all the scores, too few for 50 labels: give --labels, at mo",
         ),
     ):
         with pytest.raises(ValueError, match=says):

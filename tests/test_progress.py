@@ -26,8 +26,8 @@ def test_progress_counts_what_was_computed_after_the_first_chunk(monkeypatch, ca
 
 
 def test_durations_are_in_words():
-    said = [progress.duration(s) for s in (0.2, 42, 150, 8000)]
-    assert said == ["0 s", "42 s", "2 min", "2.2 h"]
+    said = [progress.duration(s) for s in (0, 0.06, 0.2, 0.996, 42, 150, 8000)]
+    assert said == ["0 s", "0.06 s", "0.2 s", "1 s", "42 s", "2 min", "2.2 h"]
 
 
 @pytest.mark.parametrize(

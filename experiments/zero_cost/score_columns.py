@@ -19,6 +19,7 @@ from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.spaces import nasbench201
+from jaxnas.studies import cli
 
 # Image size and classes of the datasets of NAS-Bench-201: the MACs of a network depend
 # on them. Networks for other datasets are counted as for CIFAR-10.
@@ -72,7 +73,7 @@ def datasets(table: BenchmarkTable, names: Sequence[str] = ()) -> tuple[str, ...
     if not available:
         raise ValueError(f"table {table.name} has no test accuracies")
     if names:
-        return require_known(tuple(names), available, "dataset")
+        return cli.require_names(tuple(names), available, "dataset")
     return tuple(d for d in IMAGES if d in available) or tuple(available)
 
 
@@ -238,22 +239,3 @@ def accuracy(
         raise ValueError(f"table {table.name} has no column {name}")
     column = table.columns[name].astype(np.float64)
     return name, column if column.ndim == 1 else np.nanmean(column, 1)
-
-
-def require_known(
-    names: tuple[str, ...], available: Collection[str], what: str
-) -> tuple[str, ...]:
-    """Returns `names`; raises `ValueError` if one is not among `known`, or none is given.
-
-    Args:
-      names: what the user asks for.
-      available: the valid names, which the error lists.
-      what: the noun for the error, such as "score".
-    """
-    unknown = [name for name in names if name not in available]
-    if unknown or not names:
-        raise ValueError(
-            f"no {what} {', '.join(unknown) or 'given'}: choose from "
-            f"{', '.join(available)}"
-        )
-    return names

@@ -12,9 +12,9 @@ Higher scores are better: a target to minimise is negated when the benchmark is 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,20 @@ class Target(NamedTuple):
 
 
 PERCENT = Target("accuracy", "percent")
+
+
+@functools.cache
+def bind(function: Callable[..., Any], setting: Hashable) -> Callable[..., Any]:
+    """Binds the first argument of the function of a benchmark.
+
+    Compiled programs are kept by the identity of the functions that they are given, so
+    all benchmarks of one setting must share one object.
+
+    Args:
+      function: of a setting and further arguments, at the top level of its module.
+      setting: what is static: a space, say.
+    """
+    return functools.partial(function, setting)
 
 
 class Level(NamedTuple):

@@ -7,14 +7,13 @@ searches of one fidelity and of several.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from jaxnas.benchmarks.base import PERCENT, Benchmark, continued_levels
+from jaxnas.benchmarks.base import PERCENT, Benchmark, bind, continued_levels
 from jaxnas.spaces.base import Space, contains
 from jaxnas.types import Array, Query, Result, asked, seed_of
 
@@ -84,11 +83,11 @@ def synthetic_benchmark(
     objective = Synthetic(effect, pair, key_rest, jnp.float32(noise), steps, between)
     return Benchmark(
         space=space,
-        evaluate=Partial(_evaluate_in(space), objective),
+        evaluate=Partial(bind(_evaluate, space), objective),
         levels=continued_levels(range(1, epochs + 1)),
         target=PERCENT,
         cost_unit="epochs",
-        truth=Partial(_truth_in(space), objective),
+        truth=Partial(bind(_truth, space), objective),
         description=f"synthetic objective on {space.name}, {epochs} epochs",
     )
 
@@ -173,14 +172,3 @@ def _evaluate(space: Space, objective: Synthetic, key: Array, query: Query) -> R
 def _truth(space: Space, objective: Synthetic, arch: Array) -> Array:
     score = _learning_curve(space, objective, arch)[-1]
     return jnp.where(contains(space, arch), score, jnp.nan)
-
-
-# One function object for each space: a new one would be compiled anew.
-@functools.cache
-def _evaluate_in(space: Space) -> Callable[..., Result]:
-    return functools.partial(_evaluate, space)
-
-
-@functools.cache
-def _truth_in(space: Space) -> Callable[..., Array]:
-    return functools.partial(_truth, space)

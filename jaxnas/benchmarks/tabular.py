@@ -13,7 +13,7 @@ be traced inside a search.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxnas.benchmarks import columns, table_files
-from jaxnas.benchmarks.base import Benchmark, Target, as_score
+from jaxnas.benchmarks.base import Benchmark, Target, as_score, bind
 from jaxnas.benchmarks.columns import LevelValues
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.spaces import identity
@@ -94,11 +94,11 @@ def tabular_benchmark(
     true = as_score(target, columns.true_values(table, values, selection, truth))
     return Benchmark(
         space=table_space(table, space),
-        evaluate=Partial(_lookup_in(space), on_device),
+        evaluate=Partial(bind(lookup, space), on_device),
         levels=values.levels,
         target=target,
         cost_unit=values.cost_unit,
-        truth=Partial(_truth_in(space), on_device, jnp.asarray(true)),
+        truth=Partial(bind(_truth, space), on_device, jnp.asarray(true)),
         optimum=jnp.asarray(np.nanmax(true)),
         archs=np.asarray(table.arch, np.int32),
         description=columns.describe(table, **selection),
@@ -287,14 +287,3 @@ def _increment(table: LookupTable, spent: Array, start: Array, epoch: Array) -> 
 def _truth(space: Space, table: LookupTable, true: Array, arch: Array) -> Array:
     row = _find_row(space, table, arch)
     return jnp.where(row >= 0, true[row], jnp.nan)
-
-
-# One function object for each space: a new one would be compiled anew.
-@functools.cache
-def _truth_in(space: Space) -> Callable[..., Array]:
-    return functools.partial(_truth, space)
-
-
-@functools.cache
-def _lookup_in(space: Space) -> Callable[..., Result]:
-    return functools.partial(lookup, space)

@@ -17,3 +17,4 @@ from .graph_distances import gromov_and_counts as gromov_and_counts
 from .graph_distances import gromov_wasserstein as gromov_wasserstein
 from .graph_distances import otmann as otmann
 from .graph_distances import sinkhorn_divergence as sinkhorn_divergence
+from .op_trees import tree_wasserstein as tree_wasserstein

@@ -30,11 +30,6 @@ def live(archs: np.ndarray) -> np.ndarray:
     return np.asarray(flat).reshape(archs.shape)
 
 
-def connected(archs: np.ndarray) -> np.ndarray:
-    """Tells whether the output depends on the input at all, (...,) bool."""
-    return np.any(live(archs), -1)  # type: ignore[return-value]
-
-
 def convolutions(archs: np.ndarray, *, live_only: bool = False) -> np.ndarray:
     """Counts the 1 x 1 and the 3 x 3 convolutions of a cell.
 

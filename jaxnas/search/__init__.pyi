@@ -2,6 +2,7 @@ from . import drive as drive
 from . import presets as presets
 from .base import Search as Search
 from .base import Stage as Stage
+from .common import train_from_scratch as train_from_scratch
 from .evolution import regularized_evolution as regularized_evolution
 from .gp import selectors as selectors
 from .gp.pool_search import bayesopt as bayesopt

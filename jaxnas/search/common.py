@@ -12,16 +12,22 @@ import numpy as np
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.moves import sample
-from jaxnas.types import Array, Query
+from jaxnas.types import FULL_TRAINING, Array, Query
 
 # Samples of a new architecture before a repeat is accepted; the published random search
 # of the tree-Wasserstein experiments (Nguyen et al., 2021) has the same five.
 MAX_RESAMPLES = 5
 
 
-def train_from_scratch(arch: Array, epoch: int) -> Query:
-    """Query to train every row of `arch` (b, d) from epoch 0 to `epoch`."""
+def train_from_scratch(arch: Array, epoch: int | None = None) -> Query:
+    """Query to train every row of `arch` (b, d) from epoch 0.
+
+    Args:
+      arch: (b, d) int32 architectures.
+      epoch: to train to; None: the last epoch of the benchmark.
+    """
     start = jnp.zeros(arch.shape[0], jnp.int32)
+    epoch = FULL_TRAINING if epoch is None else epoch
     return Query(arch, start + epoch, start)
 
 

@@ -13,6 +13,8 @@ from . import nlp_paths as nlp_paths
 from .base import Space as Space
 from .base import every as every
 from .base import product as product
+from .base import rank as rank
+from .base import unrank as unrank
 from .moves import mutate as mutate
 from .moves import neighbours as neighbours
 from .moves import sample as sample

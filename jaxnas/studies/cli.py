@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -74,6 +74,29 @@ def positive(config: Any, *names: str) -> None:
             raise ValueError(
                 f"--{flag} must be at least 1, not {getattr(config, name)}"
             )
+
+
+def require_names(
+    names: Sequence[str], available: Collection[str], what: str
+) -> tuple[str, ...]:
+    """Checks names that a flag takes.
+
+    Args:
+      names: what the user asks for, at least one.
+      available: the valid names, which the error lists.
+      what: the noun for the error, such as "method".
+
+    Returns: the names.
+    Raises: `ValueError` that lists the unknown names.
+    """
+    unknown = [name for name in names if name not in available]
+    if unknown or not names:
+        commas = " (separate names by spaces)" if "," in "".join(unknown) else ""
+        raise ValueError(
+            f"no {what} {', '.join(unknown) or 'given'}{commas}: choose from "
+            f"{', '.join(available)}"
+        )
+    return tuple(names)
 
 
 def minutes(config: Any) -> None:

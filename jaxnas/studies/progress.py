@@ -18,7 +18,9 @@ SECONDS = 15.0
 
 
 def duration(seconds: float) -> str:
-    """Formats a time: 42 s below 100 seconds, 12 min below 100 minutes, else 3.5 h."""
+    """Formats a time: 0.06 s, 42 s, 12 min (from 100 seconds), 3.5 h (100 minutes)."""
+    if 0 < seconds < 0.995:
+        return f"{seconds:.1g} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

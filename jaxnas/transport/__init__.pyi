@@ -1,3 +1,4 @@
+from . import general as general
 from .closed_form import farey_sequence as farey_sequence
 from .closed_form import layer_embedding as layer_embedding
 from .closed_form import subtrees_of as subtrees_of

@@ -184,7 +184,7 @@ def _number(value: Any) -> float:
 def _whole(value: Any) -> int:
     """A whole number of the range of int32, from 0."""
     if type(value) is not int or not 0 <= value <= FULL_TRAINING:
-        raise ValueError(f"{value!r} is not a whole number from 0 to {FULL_TRAINING}")
+        raise ValueError(f"{value!r} is not a whole number from 0 to 2^31 - 1")
     return value
 
 

@@ -166,7 +166,7 @@ def new_candidates(
     """
     seen, ids = sampled_gp.filled(state), jax.vmap(space.identity)(arch)
     new = jax.vmap(space.is_valid)(arch) & ~identity.member(ids, state.identity, seen)
-    # Repeats are sought among new ones: the identity of an invalid vector means nothing.
+    # Only new ones can repeat each other: identities of invalid vectors are arbitrary.
     words = jnp.concatenate([~new[:, None], ids], 1)
     new &= sampled_gp.first_occurrence(words) == jnp.arange(len(arch))
     taken = jnp.concatenate([state.identity, ids]), jnp.concatenate([seen, new])

@@ -24,6 +24,7 @@ from jaxnas.search.gp import selectors
 from jaxnas.search.presets import Preset
 from jaxnas.search.random import random_search
 from jaxnas.spaces.base import Space
+from jaxnas.studies import cli
 
 
 class Terms(NamedTuple):
@@ -222,12 +223,6 @@ def validate_methods(
 
     Raises: `ValueError` that lists unknown names, or those that are given twice.
     """
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        separated = ", with spaces between names" if "," in "".join(unknown) else ""
-        raise ValueError(
-            f"no method {', '.join(unknown) or 'given'}: choose from "
-            f"{', '.join(known)}{separated}"
-        )
+    cli.require_names(names, known, "method")
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")
