@@ -275,5 +275,7 @@ def described_layers(text):
 
 
 def test_layers_in_another_order_are_seen():
-    text = "Layers:\n\n    io, batching  files\n    types   a query\n             more\n"
+    text = (
+        "Layers:\n\n    io, batching  files\n    types   a query\n             more\n"
+    )
     assert described_layers(text) == [{"io", "batching"}, {"types"}]

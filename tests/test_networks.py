@@ -113,7 +113,7 @@ def test_recorded_outputs(zero_cost, x64):
 def test_both_engines_and_the_supernet_agree(x64):
     params, x = problem()
     archs = np.random.default_rng(0).permutation(EVERY)[:7]
-    plan = cells.make_plan(archs, (4, 6, 5))
+    plan = cells.make_group_plan(archs, (4, 6, 5))
     tall = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (7, *leaf.shape)), params)
     wanted = jax.jit(lambda a: lax.map(lambda a: supernet(params, a, x), a))(archs)
     for out in (
@@ -270,7 +270,7 @@ def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="balanced chunks of 25 and 125, not of 50"):
         balanced_groups.balanced(50)
     with pytest.raises(ValueError, match="wanted groups of at most"):
-        cells.make_plan(np.full((3, 6), 3), (1, 1, 1))
+        cells.make_group_plan(np.full((3, 6), 3), (1, 1, 1))
 
 
 def test_pooling_leaves_the_border_out(x64):

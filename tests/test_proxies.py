@@ -162,7 +162,7 @@ def test_recorded_scores_by_lanes(names, records, x64):
     params = jax.tree.map(
         lambda *leaves: np.stack(leaves), *(r.params for r in records)
     )
-    plan = cells.make_plan(np.stack([r.arch for r in records]))
+    plan = cells.make_group_plan(np.stack([r.arch for r in records]))
     found = score(plan, params, *arguments(which, records[0]))
     for r, one in zip(records, found, strict=True):
         compare(one, r, names, tolerance)

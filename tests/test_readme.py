@@ -1,5 +1,6 @@
 """README and docs: every block of Python runs as printed, every command parses."""
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -142,7 +143,25 @@ def commands():
     return found
 
 
+def docstring_commands():
+    """(driver, words) of every command in the docstrings of the drivers."""
+    found = []
+    for path in sorted((ROOT / "experiments").rglob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        for block in re.findall(r"^    .*(?:python -m .*(?:\n {4,}.*)*)", text, re.M):
+            for command in re.split(
+                r"^    (?=\S)", block.replace("\\\n", ""), flags=re.M
+            ):
+                words = shlex.split(command, comments=True)
+                while words and re.match(r"[A-Z_]+=", words[0]):
+                    words = words[1:]  # settings of the environment
+                if words[:2] == ["python", "-m"]:
+                    found.append((path, words))
+    return found
+
+
 COMMANDS = commands()
+IN_DOCSTRINGS = docstring_commands()
 
 
 def test_there_are_commands():
@@ -154,10 +173,13 @@ def test_there_are_commands():
     }
     assert drivers <= said
     assert len(COMMANDS) > 20
+    assert len(IN_DOCSTRINGS) > 30
 
 
 @pytest.mark.parametrize(
-    "words", [words for _, words in COMMANDS], ids=lambda words: " ".join(words)[:70]
+    "words",
+    [words for _, words in COMMANDS + IN_DOCSTRINGS],
+    ids=lambda words: " ".join(words)[:70],
 )
 def test_a_command_parses(words):
     if words[0] == "make":

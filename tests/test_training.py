@@ -171,7 +171,7 @@ def test_a_network_that_diverges_is_alone_with_it(engine, trained, data):
     stem = state.params.stem._replace(weight=poisoned)
     state = state._replace(params=state.params._replace(stem=stem))
     archs = (
-        runs.cells.make_plan(ARCHS, SIZES)
+        runs.cells.make_group_plan(ARCHS, SIZES)
         if engine == "grouped"
         else jnp.asarray(ARCHS)
     )

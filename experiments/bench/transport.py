@@ -105,6 +105,7 @@ def _assignment(config: Config, problems: Problems) -> list[Measurement]:
 
 def _sinkhorn(config: Config, problems: Problems) -> list[Measurement]:
     """Entropic transport of jaxnas against exact transport by POT."""
+
     def exact(i: int) -> float:
         cost, *_, u, v = problems.compact[i]
         return ot.emd2(u, v, cost, **FAST)
@@ -124,6 +125,7 @@ def _gromov(config: Config, problems: Problems) -> list[Measurement]:
 
     POT takes at most as many steps of the conditional gradient as jaxnas.
     """
+
     def pot(i: int) -> float:
         structures = problems.compact[i][2:]
         options = {"symmetric": False, "max_iter": STEPS}
@@ -145,6 +147,7 @@ def _gromov(config: Config, problems: Problems) -> list[Measurement]:
 
 def _fused_gromov(config: Config, problems: Problems) -> list[Measurement]:
     """Fused Gromov-Wasserstein of labels and edges: jaxnas and POT."""
+
     def pot(i: int) -> float:
         _, labels, *structures = problems.compact[i]
         options = {"symmetric": False, "max_iter": STEPS}

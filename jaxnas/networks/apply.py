@@ -53,13 +53,13 @@ def single(
 
 
 def several(
-    network: NetworkConfig, plan: cells.Plan, method: layers.Method = "patches"
+    network: NetworkConfig, plan: cells.GroupPlan, method: layers.Method = "patches"
 ) -> Model:
     """Makes the model of the architectures of a plan, as lanes.
 
     Args:
       network: the sizes.
-      plan: of a architectures, from `cells.make_plan`.
+      plan: of a architectures, from `cells.make_group_plan`.
       method: how convolutions with shared weights are computed.
     """
     return Model(network, cells.grouped_cells(plan), plan.archs, method)

@@ -141,7 +141,7 @@ def sequential_cell(arch: Array) -> CellFunction:
 # --- many architectures: lanes grouped by operation --------------------------------------
 
 
-class Plan(NamedTuple):
+class GroupPlan(NamedTuple):
     """A grouping of `a` architectures by operation, for each edge, as arrays.
 
     A pytree of integers: with equal group sizes, plans of different architectures are
@@ -172,7 +172,9 @@ def group_sizes(chunks: np.ndarray) -> tuple[int, int, int]:
     return tuple(int(np.sum(chunks == op, 1).max()) for op in _GROUPED)  # type: ignore
 
 
-def make_plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> Plan:
+def make_group_plan(
+    archs: np.ndarray, sizes: tuple[int, int, int] | None = None
+) -> GroupPlan:
     """Groups architectures by operation, on the host.
 
     Args:
@@ -199,7 +201,7 @@ def make_plan(archs: np.ndarray, sizes: tuple[int, int, int] | None = None) -> P
             group[edge, : len(lanes)] = lanes
             slot[edge, lanes] = first + np.arange(len(lanes))
             first += size
-    return Plan(
+    return GroupPlan(
         jnp.asarray(archs),
         tuple(jnp.asarray(group) for group in members),  # type: ignore[arg-type]
         jnp.asarray(slot),
@@ -222,7 +224,7 @@ def _select(conv: Conv, lanes: Array) -> Conv:
 
 
 def _edge_outputs(
-    plan: Plan, weights: Cells, edge: int, x: Array, mode: Mode, tap: Tap
+    plan: GroupPlan, weights: Cells, edge: int, x: Array, mode: Mode, tap: Tap
 ) -> tuple[Array, Array]:
     """Computes one edge of every lane: y (a, b, h, w, c) and tapped (a, ...).
 
@@ -253,11 +255,11 @@ def _edge_outputs(
     )
 
 
-def grouped_cells(plan: Plan) -> CellFunction:
+def grouped_cells(plan: GroupPlan) -> CellFunction:
     """Makes the cells of the architectures of a plan, for images with lanes.
 
     Args:
-      plan: from `make_plan`; it may be traced.
+      plan: from `make_group_plan`; it may be traced.
 
     Returns:
       (weights of one cell, with or without lanes, x (a, b, h, w, c), mode, tap)

@@ -77,8 +77,8 @@ def train(
       save_every: epochs between checkpoints.
       engine: default: "sequential" on a CPU and "grouped" on an accelerator, where one
         architecture alone is "sequential" too.
-      sizes: of the grouped engine's groups, see `cells.make_plan`: one program serves all
-        architectures that fit. Default: as large as these need.
+      sizes: of the grouped engine's groups, see `cells.make_group_plan`: one program
+        serves all architectures that fit. Default: as large as these need.
       images: training images and classes of each epoch, counted from 0, in place of those
         of `data`, and as many: for data sets larger than one epoch.
       device: default: the first.
@@ -107,7 +107,9 @@ def train(
         key, network, recipe, len(archs), folder, identity, resume_from
     )
     settings = training_settings(network, recipe, len(archs), engine)
-    lanes = cells.make_plan(archs, sizes) if settings.engine == "grouped" else archs
+    lanes = (
+        cells.make_group_plan(archs, sizes) if settings.engine == "grouped" else archs
+    )
     state, data, lanes = jax.device_put((state, data, lanes), device)
     program = training.compile_epoch(settings, key, lanes, state, data)
     last = recipe.epochs if stop_epoch is None else stop_epoch

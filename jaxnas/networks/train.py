@@ -116,7 +116,8 @@ def compile_epoch(
         `per_step_schedule` alone, as learning rates are arguments.
       key: that of `initial_state`; the randomness of an epoch depends on it and on the
         number of the epoch.
-      archs: (a, 6) int32 for the sequential engine, a `cells.Plan` for the grouped one.
+      archs: (a, 6) int32 for the sequential engine, for the grouped one a
+        `cells.GroupPlan`.
       state: on one device, for which the program is compiled.
       data: on the same device.
 

@@ -121,7 +121,7 @@ class ChunkScorer:
           run without compilation.
         """
         archs = self._chunks[index]
-        plans = [cells.make_plan(part, self._sizes) for part in archs]
+        plans = [cells.make_group_plan(part, self._sizes) for part in archs]
         plan = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans)
         arguments = *self._data, plan
         leaves, tree = jax.tree.flatten(arguments)
@@ -141,7 +141,7 @@ def _compiled(static: _Static, tree: Any, *leaves: Any) -> Callable[..., Array]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.Plan):
+def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.GroupPlan):
     """Scores a plan with leaves (d, ...), one plan for each device.
 
     Returns:
@@ -153,7 +153,7 @@ def _scores(static: _Static, key: Array, x: Array, y: Array, plan: cells.Plan):
     key_params, key_proxy = jax.random.split(key)
 
     def one_device(
-        key_params: Array, key_proxy: Array, x: Array, y: Array, plan: cells.Plan
+        key_params: Array, key_proxy: Array, x: Array, y: Array, plan: cells.GroupPlan
     ) -> Array:
         plan = jax.tree.map(lambda leaf: leaf[0], plan)
         network = settings.network

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -26,7 +26,8 @@ COLOURS = (
 )
 # The same, mixed with white, for further methods where dashes are sizes of batches.
 LIGHT = tuple(
-    to_hex([0.55 * part + 0.45 for part in to_rgb(colour)]) for colour in COLOURS
+    (0.55 * red + 0.45, 0.55 * green + 0.45, 0.55 * blue + 0.45)
+    for red, green, blue in map(to_rgb, COLOURS)
 )
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[Any, Any] = {

@@ -8,7 +8,7 @@ that was killed, or makes one longer. `read`, `status` and `best` look at a fold
 process; a `BatchObjective` evaluates a whole batch at once, as benchmarks do.
 
 The modules, from the files up: `history` encodes the events of a search, `journal` keeps
-them in a folder, `record` checks that they follow on each other, `progress` derives the
+them in a folder, `record` checks that they follow on each other, `search_state` derives the
 state of the search from them, `workers` calls the objective, `executors` and `clusters`
 run it elsewhere, `dispatch` is the loop, and `driver` puts them together.
 """

@@ -17,7 +17,7 @@ import numpy as np
 from jaxnas.search.base import Search
 from jaxnas.search.drive import batch_objective, clusters
 from jaxnas.search.drive.batch_objective import BatchObjective
-from jaxnas.search.drive.progress import Plan
+from jaxnas.search.drive.search_state import Plan
 from jaxnas.search.drive.workers import Parameters, required_parameters
 from jaxnas.spaces.base import Space
 from jaxnas.types import FULL_TRAINING, Array, Query, asked

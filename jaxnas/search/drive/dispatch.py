@@ -21,7 +21,9 @@ import numpy as np
 
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Asked, Died, Evaluation, Event
-from jaxnas.search.drive.progress import (
+from jaxnas.search.drive.record import Record, all_scores, open_slots, repetitions
+from jaxnas.search.drive.scale import fitting_scale
+from jaxnas.search.drive.search_state import (
     Plan,
     SearchProgress,
     ask,
@@ -29,8 +31,6 @@ from jaxnas.search.drive.progress import (
     require_curve_length,
     tell_all,
 )
-from jaxnas.search.drive.record import Record, all_scores, open_slots, repetitions
-from jaxnas.search.drive.scale import fitting_scale
 from jaxnas.search.drive.workers import Task, empty_evaluation
 from jaxnas.types import FULL_TRAINING
 

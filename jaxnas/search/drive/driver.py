@@ -27,14 +27,14 @@ from jaxnas.search.drive import (
     executors,
     history,
     journal,
-    progress,
+    search_state,
 )
 from jaxnas.search.drive.batch_objective import BatchObjective
 from jaxnas.search.drive.dispatch import Job, complete
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Evaluation, Event
-from jaxnas.search.drive.progress import Plan
 from jaxnas.search.drive.record import Accepts, Record, apply_event, replay
+from jaxnas.search.drive.search_state import Plan
 from jaxnas.search.drive.workers import Objective, Parameters, with_score
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
@@ -109,12 +109,12 @@ def optimise(
     plan = Plan(search, stages, key_init, key_run, in_flight - 1, points)
     checks.require_capacity(key, plan)
     record = Record(space, batch)
-    start = progress.prepare_next(plan, progress.begin(plan))
-    first_query = progress.ask(plan, start, record)
+    start = search_state.prepare_next(plan, search_state.begin(plan))
+    first_query = search_state.ask(plan, start, record)
     checks.require_epochs(first_query, parameters)
     external = [_external(result, space) for result in given]
     for result in external:
-        progress.require_curve_length(result, points)
+        search_state.require_curve_length(result, points)
     path = Path(os.path.abspath(folder))
     journal.open_journal(path, _identity(key, space, batch))
     with journal.open_history(path) as (file, events), _explain_interrupt(path):
@@ -151,7 +151,9 @@ def optimise(
 
 def _accepts(search: Search) -> Accepts:
     """Whether the search can be told of an architecture (d,)."""
-    return lambda arch: bool(progress.apply(search.accepts, np.asarray(arch, np.int32)))
+    return lambda arch: bool(
+        search_state.apply(search.accepts, np.asarray(arch, np.int32))
+    )
 
 
 def _lengthened(plan: Plan, record: Record, num_steps: int, workers: int) -> Plan:

@@ -87,8 +87,9 @@ def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
         "budget_label": f"{done.unit} of training, one after another",
     }
     sizes = {names[n]: b for n, b in batch.items()} if batch else None
+    by_evaluation: dict[str, Any] = {"batch": sizes}
     for file, summaries, axis in (
-        ("curves.png", done.summaries, {"batch": sizes}),
+        ("curves.png", done.summaries, by_evaluation),
         ("curves_by_cost.png", done.by_cost, by_cost),
     ):
         figures.search_curves(

@@ -20,7 +20,7 @@ from jaxnas.networks.runs import Trained
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images.budget import TimeBudget
-from jaxnas.studies.images.stages import SEARCH_END, Plan
+from jaxnas.studies.images.stages import SEARCH_END, SearchPlan
 from jaxnas.studies.images.tasks import Task
 
 MIN_PASSES = 30  # over all images, that a cell must have time for to be searched
@@ -56,7 +56,7 @@ def plan_final_training(
     arch: str,
     history: list[Evaluation],
     data: Data,
-    plan: Plan,
+    plan: SearchPlan,
     task: Task,
     recipe: Recipe,
     budget: TimeBudget,

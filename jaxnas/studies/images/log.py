@@ -11,7 +11,7 @@ from rich.console import Console
 from jaxnas.search.drive import Evaluation
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.final_training import FinalPlan
-from jaxnas.studies.images.stages import Plan
+from jaxnas.studies.images.stages import SearchPlan
 from jaxnas.studies.images.tasks import Task
 from jaxnas.studies.images.training_costs import TrainingCosts
 from jaxnas.studies.progress import Counter, Throttle, duration
@@ -84,7 +84,7 @@ class SearchLog:
         if count < total:
             self._say(f"{count} of {total} cells fit the time budget")
 
-    def planned(self, costs: TrainingCosts, plan: Plan) -> None:
+    def planned(self, costs: TrainingCosts, plan: SearchPlan) -> None:
         """Logs the measured costs and the plan of the search."""
         self._say(
             f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, depending on "
@@ -101,7 +101,7 @@ class SearchLog:
             ending = ", the best so far" if better else f" (best: {self._best:.2f} %)"
             self._say(f"batch {(new.step or 0) + 1}: {new.arch} {score}{ending}")
 
-    def comparing(self, history: list[Evaluation], plan: Plan) -> None:
+    def comparing(self, history: list[Evaluation], plan: SearchPlan) -> None:
         """Logs that the search has ended and its finalists are compared."""
         self._say(
             f"{len(history)} cells were trained for {_epochs(plan.epochs)}; the finalists "

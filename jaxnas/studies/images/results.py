@@ -27,7 +27,7 @@ from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import cell_picture, figures
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.final_training import FinalPlan
-from jaxnas.studies.images.stages import FINALIST_FACTOR, Plan
+from jaxnas.studies.images.stages import FINALIST_FACTOR, SearchPlan
 from jaxnas.studies.images.tasks import Task
 
 LEVEL = 0.95  # of the confidence interval of the test accuracy
@@ -90,7 +90,7 @@ class Results:
         self,
         history: list[Evaluation],
         ranked: list[tuple[str, float]],
-        plan: Plan,
+        plan: SearchPlan,
         final: FinalPlan,
         trained: Trained,
         recipe: Recipe,
@@ -149,7 +149,7 @@ class Results:
         self,
         history: list[Evaluation],
         ranked: list[tuple[str, float]],
-        plan: Plan,
+        plan: SearchPlan,
         trained: Trained,
         test: tuple[float, float, float],
     ) -> None:

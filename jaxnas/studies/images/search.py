@@ -144,7 +144,7 @@ def _score(study: Study) -> ScoredCells:
 
 def _plan(
     study: Study, scored: ScoredCells | None
-) -> tuple[ScoredCells | None, stages.Plan]:
+) -> tuple[ScoredCells | None, stages.SearchPlan]:
     """Measures costs, drops cells that are too expensive, and plans the search.
 
     Args:
@@ -178,15 +178,15 @@ def _plan(
     steps, _ = epoch_steps(study.recipe, len(study.data.x))
 
     def decide() -> dict[str, Any]:
-        return stages.make_plan(costs, typical, steps, budget)._asdict()
+        return stages.make_search_plan(costs, typical, steps, budget)._asdict()
 
-    plan = stages.Plan(**budget.once("plan", decide))
+    plan = stages.SearchPlan(**budget.once("plan", decide))
     study.log.planned(costs, plan)
     return scored, plan
 
 
 def _search(
-    study: Study, scored: ScoredCells | None, plan: stages.Plan
+    study: Study, scored: ScoredCells | None, plan: stages.SearchPlan
 ) -> list[Evaluation]:
     """Runs the search, or the one training of a given architecture.
 
@@ -238,7 +238,7 @@ def _train_final(
     study: Study,
     history: list[Evaluation],
     ranked: list[tuple[str, float]],
-    plan: stages.Plan,
+    plan: stages.SearchPlan,
 ) -> None:
     """Trains the best architecture on all images, tests it, and writes the results.
 

@@ -42,7 +42,7 @@ MIN_STEPS = 50  # optimiser steps of a training of the search, for running stati
 FINALIST_FACTOR = 4  # epochs of a finalist, as a multiple of those of the search
 
 
-class Plan(NamedTuple):
+class SearchPlan(NamedTuple):
     """The size of a search that fits the budget."""
 
     epochs: int  # of a training of the search
@@ -82,9 +82,9 @@ def training_recipe(
     )
 
 
-def make_plan(
+def make_search_plan(
     costs: TrainingCosts, typical: float, steps: float, budget: TimeBudget
-) -> Plan:
+) -> SearchPlan:
     """Divides the time of the search into evaluations and epochs.
 
     The epochs of a training grow with the square root of the epochs there is time for, as
@@ -103,10 +103,10 @@ def make_plan(
     epochs = round(epochs)
     evaluations = min(available / epochs, MAX_EVALUATIONS)
     rounds = max(1, int(evaluations / costs.batch))
-    return Plan(epochs, rounds, costs.batch, typical, costs.parallel)
+    return SearchPlan(epochs, rounds, costs.batch, typical, costs.parallel)
 
 
-def gp_search(scored: ScoredCells, plan: Plan) -> Search:
+def gp_search(scored: ScoredCells, plan: SearchPlan) -> Search:
     """Bayesian optimisation over the scored cells, with k-DPP batches.
 
     The distance is that of `presets`, and one of the ranks of the scores.
@@ -130,7 +130,7 @@ def gp_search(scored: ScoredCells, plan: Plan) -> Search:
     )
 
 
-def random_baseline(plan: Plan) -> Search:
+def random_baseline(plan: SearchPlan) -> Search:
     """Random search over all cells, each function once."""
     capacity = plan.steps * plan.batch
     return random_search(
@@ -145,7 +145,7 @@ def random_baseline(plan: Plan) -> Search:
 def run_search(
     make: Callable[[], Search],
     evaluate: Evaluate,
-    plan: Plan,
+    plan: SearchPlan,
     budget: TimeBudget,
     folder: Path,
     seed: int,
@@ -182,7 +182,7 @@ def run_search(
     return history
 
 
-def train_given(arch: str, evaluate: Evaluate, plan: Plan) -> Evaluation:
+def train_given(arch: str, evaluate: Evaluate, plan: SearchPlan) -> Evaluation:
     """Trains one architecture as the search would, in place of a search.
 
     Args:
@@ -197,7 +197,7 @@ def train_given(arch: str, evaluate: Evaluate, plan: Plan) -> Evaluation:
 
 
 def rank_finalists(
-    history: list[Evaluation], evaluate: Evaluate, plan: Plan, budget: TimeBudget
+    history: list[Evaluation], evaluate: Evaluate, plan: SearchPlan, budget: TimeBudget
 ) -> list[tuple[str, float]]:
     """Trains the best architectures of the search again for longer, and ranks them.
 
