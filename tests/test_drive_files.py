@@ -181,10 +181,13 @@ def test_a_history_of_another_format_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[]", "settings.json is damaged: wanted a JSON object"),
-        ("null", "settings.json is damaged: wanted a JSON object"),
+        ("[]", "settings.json, which holds no JSON object: it is damaged"),
+        ("null", "settings.json, which holds no JSON object: it is damaged"),
         ('{"format": "2"}', "the format '2', and .* writes format 2:"),
-        ('{"format": 2}', "settings.json is damaged: it has no kind and identity"),
+        (
+            '{"format": 2}',
+            "settings.json, which has no kind and identity: it is damaged",
+        ),
         (dict(batch=0), "settings.json is damaged: its batch and choices must be"),
         (
             dict(choices=["a"]),
