@@ -214,13 +214,18 @@ def fit(
     return Hyperparameters(value[:-1], value[-1], amplitudes[-1])
 
 
-def _normal_design(num: int, dimension: int) -> np.ndarray:
-    """(num, dimension) float32 normal quantiles of Roberts' R_d low-discrepancy points."""
+def low_discrepancy(num: int, dimension: int) -> np.ndarray:
+    """(num, dimension) points that fill the unit cube evenly: Roberts' R_d sequence."""
     root = 2.0
     for _ in range(64):
         root = (1 + root) ** (1 / (dimension + 1))
     steps = root ** -np.arange(1.0, dimension + 1)
-    uniform = (0.5 + np.arange(1, num + 1)[:, None] * steps) % 1
+    return (0.5 + np.arange(1, num + 1)[:, None] * steps) % 1
+
+
+def _normal_design(num: int, dimension: int) -> np.ndarray:
+    """(num, dimension) float32 normal quantiles of low-discrepancy points."""
+    uniform = low_discrepancy(num, dimension)
     # Logistic approximation of the normal quantile: a design needs no more digits.
     return (np.log(uniform / (1 - uniform)) / 1.702).astype(np.float32)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxnas.curves import extrapolate
 
@@ -81,3 +82,19 @@ def test_features_must_belong_to_the_curves():
     with pytest.raises(ValueError, match="wanted curves"):
         training = (curves[:20], curves[:20, -1])
         extrapolate.apply(extrapolate.last_value(), training, curves[20:], features)
+
+
+def test_a_line_maps_sums_of_training_losses_to_final_values():
+    curves = saturating(40)
+    known, new = curves[:30], curves[30:]
+    found = extrapolate.training_sum(6, last=2)
+    mean, std = extrapolate.apply(found, (known, known[:, -1]), cut(new, 6))
+    line = stats.linregress(known[:, 4:6].sum(1), known[:, -1])
+    want = line.intercept + line.slope * new[:, 4:6].sum(1)
+    np.testing.assert_allclose(mean, want, rtol=1e-4)
+    left = known[:, -1] - line.intercept - line.slope * known[:, 4:6].sum(1)
+    np.testing.assert_allclose(std, np.sqrt((left**2).sum() / 28), rtol=1e-3)
+    with pytest.raises(ValueError, match="last must be at most epochs = 6, not 7"):
+        extrapolate.training_sum(6, last=7)
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        extrapolate.training_sum(0)

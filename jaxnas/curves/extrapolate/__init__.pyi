@@ -1,4 +1,9 @@
+from . import nu_svr as nu_svr
 from .last import last_value as last_value
+from .regression import kernel_ridge as kernel_ridge
+from .svr import lc_svr as lc_svr
+from .svr import released_lc_svr as released_lc_svr
+from .training_losses import training_sum as training_sum
 from .types import Extrapolator as Extrapolator
 from .types import apply as apply
 from .types import observed as observed
