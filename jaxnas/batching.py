@@ -73,3 +73,33 @@ def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
     batched = jax.jit(jax.vmap(function))
     parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
     return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
+
+
+def rows_together(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets `vmap` over rows call a function once for all of them.
+
+    A function that is written for many rows, and fast for many, would otherwise run as a
+    loop over batches of one: so would many runs of a search side by side.
+
+    Args:
+      function: of constants, any pytree, and rows (r, ...); returns a pytree of arrays
+        with a leading axis (r,).
+
+    Returns: the function, compiled. Under `vmap` over the rows alone all rows of the batch
+      are one call; under `vmap` over constants it is mapped as usual.
+    """
+    batched = jax.custom_batching.custom_vmap(function)
+
+    @batched.def_vmap
+    def rule(size: int, in_batched: tuple, constants: Any, rows: Array):
+        if any(jax.tree.leaves(in_batched[0])) or not in_batched[1]:
+            axes = jax.tree.map(lambda b: 0 if b else None, in_batched)
+            out = jax.vmap(function, axes, axis_size=size)(constants, rows)
+        else:
+            num = rows.shape[1]
+            out = batched(constants, rows.reshape(size * num, *rows.shape[2:]))
+            cut = lambda part: part.reshape(size, num, *part.shape[1:])  # noqa: E731
+            out = jax.tree.map(cut, out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return jax.jit(batched)

@@ -17,7 +17,6 @@ from jaxnas.curves.extrapolate import (
 )
 from jaxnas.io import npz
 
-
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 

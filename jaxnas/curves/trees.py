@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.batching import rows_together
 from jaxnas.curves.columns import WORD, make_columns
 from jaxnas.curves.packing import FULL, Ensemble
 from jaxnas.types import Array
@@ -91,26 +92,7 @@ def _check(ensemble: Ensemble, x: Array, earlier: int) -> None:
         )
 
 
-def _rows_together(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Under `vmap` over inputs alone, evaluates all rows as one batch.
-
-    Many inputs together are evaluated by masks, which a loop over batches of one, such as
-    many runs of a search side by side, would not be.
-    """
-    batched = jax.custom_batching.custom_vmap(function)
-
-    @batched.def_vmap
-    def rule(size: int, in_batched: tuple, model: object, x: Array):
-        if any(jax.tree.leaves(in_batched[0])) or not in_batched[1]:
-            axes = jax.tree.map(lambda b: 0 if b else None, in_batched)
-            return jax.vmap(function, axes, axis_size=size)(model, x), True
-        out = batched(model, x.reshape(size * x.shape[1], *x.shape[2:]))
-        return out.reshape(size, x.shape[1], *out.shape[1:]), True
-
-    return jax.jit(batched)
-
-
-@_rows_together
+@rows_together
 def _predict_chain(chain: tuple[Ensemble, ...], x: Array) -> Array:
     predictions: list[Array] = []
     for ensemble in chain:
@@ -120,7 +102,7 @@ def _predict_chain(chain: tuple[Ensemble, ...], x: Array) -> Array:
     return jnp.stack(predictions, 1)
 
 
-@_rows_together
+@rows_together
 def _leaf_indices(ensemble: Ensemble, x: Array) -> Array:
     x = x.astype(ensemble.value.dtype)
     if ensemble.masked and len(x) > _FEW:

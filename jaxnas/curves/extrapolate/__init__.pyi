@@ -1,5 +1,11 @@
+from . import families as families
+from . import least_squares as least_squares
+from . import mcmc as mcmc
+from . import mixture as mixture
 from . import nu_svr as nu_svr
 from .last import last_value as last_value
+from .mixture import equal_weights as equal_weights
+from .mixture import wpm as wpm
 from .regression import kernel_ridge as kernel_ridge
 from .svr import lc_svr as lc_svr
 from .svr import released_lc_svr as released_lc_svr

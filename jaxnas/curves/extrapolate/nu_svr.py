@@ -71,8 +71,8 @@ def solve(
     start = jnp.where(start < 1e-6 * bound, 0.0, start)
     start = jnp.where(start > (1 - 1e-6) * bound, bound, start)
     residual = jnp.where(valid, y, 0.0).astype(y.dtype)
-    begin = _State(jnp.stack([start, start]), residual, jnp.inf, jnp.int32(0))
-    begin = begin._replace(gap=jnp.asarray(jnp.inf, y.dtype))
+    gap = jnp.asarray(jnp.inf, y.dtype)
+    begin = _State(jnp.stack([start, start]), residual, gap, jnp.int32(0))
     diagonal = jnp.diagonal(gram)
 
     def unfinished(state: _State) -> Array:

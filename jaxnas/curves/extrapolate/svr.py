@@ -12,14 +12,13 @@ import numpy as np
 from jaxnas import gp
 from jaxnas.curves.extrapolate import nu_svr
 from jaxnas.curves.extrapolate.normal_scores import (
-    NormalScores,
     fit_normal_scores,
     to_scores,
     value_moments,
 )
 from jaxnas.curves.extrapolate.regression import (
-    fit_inputs,
     finite_rows,
+    fit_inputs,
     raw_inputs,
     to_inputs,
 )
@@ -50,7 +49,7 @@ class Svr(NamedTuple):
     """A fitted LC-SVR."""
 
     maps: Any  # of inputs; None for inputs as they are
-    target: NormalScores | None
+    target: Any  # NormalScores; None for targets as they are
     machine: Machine
 
 
@@ -160,10 +159,10 @@ def _fit(
     def score(design: Array) -> tuple[Array, Array]:
         return held_out(squares, y, used, fold, design)
 
-    designs = jnp.asarray(designs, y.dtype)
-    scores, errors = jax.lax.map(score, designs, batch_size=16)
+    tried = jnp.asarray(designs, y.dtype)
+    scores, errors = jax.lax.map(score, tried, batch_size=16)
     best = jnp.argmax(jnp.where(jnp.isfinite(scores), scores, -jnp.inf))
-    cost, nu, gamma = designs[best]
+    cost, nu, gamma = tried[best]
     dual = nu_svr.solve(jnp.exp(-gamma * squares), y, used, cost, nu)
     std = jnp.where(used.sum() >= FOLDS, errors[best], jnp.inf)
     return Machine(rows, dual.coef, dual.intercept, gamma, std)

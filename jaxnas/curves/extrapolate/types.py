@@ -44,6 +44,8 @@ class Extrapolator(NamedTuple):
     min_epochs: int = 1
     # Number of valid curves that `fit` needs for a finite standard deviation.
     min_curves: int = 2
+    # Epoch that is predicted, past which no curve may go; None: the last one.
+    target: int | None = None
 
 
 def observed(curve: Array) -> Array:
@@ -77,6 +79,8 @@ def apply(
     if features is not None:
         first, second = features
         check_shapes(curves=(known, "ne"), features=(first, "nf"), new=(second, "mf"))
+    if not len(curves):
+        raise ValueError("wanted at least one curve to predict, found none")
     if len(known) < extrapolator.min_curves:
         raise ValueError(
             f"{len(known)} curves to fit: wanted at least {extrapolator.min_curves}"
@@ -86,6 +90,13 @@ def apply(
         raise ValueError(f"the final value of curve {row} is {final[row]}")
     for name, values in (("curve to fit", known), ("curve", curves)):
         _check_observed(name, values, extrapolator.min_epochs)
+    lengths = np.where(np.isfinite(curves), np.arange(1, curves.shape[1] + 1), 0).max(1)
+    target = extrapolator.target
+    if target is not None and (late := np.flatnonzero(lengths > target)).size:
+        raise ValueError(
+            f"curve {late[0]} has {lengths[late[0]]} epochs: wanted at most {target}, the "
+            "epoch that is predicted"
+        )
     return _apply(extrapolator, (known, final), curves, features)
 
 

@@ -1,0 +1,162 @@
+"""Sampling of the weighted parametric families, as a check of their mixture.
+
+The model of Domhan et al. (2015): a curve is sum_k w_k f_k(x) plus normal noise, w_k > 0,
+and flat priors. It is sampled by affine-invariant stretch moves (Goodman and Weare, 2010),
+as they do, which takes thousands of times as long as `mixture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.curves.extrapolate import least_squares
+from jaxnas.curves.extrapolate.families import ORIGINAL, Family
+from jaxnas.types import Array
+
+# Largest factor of a stretch.
+_STRETCH = 2.0
+# Range of the standard deviation of the noise.
+_NOISE = (1e-4, 1.0)
+
+
+def stretch_moves(
+    key: Array,
+    log_density: Callable[[Array], Array],
+    walkers: Array,
+    steps: int,
+    thin: int = 1,
+) -> Array:
+    """Samples a density by an ensemble of walkers (Goodman and Weare, 2010).
+
+    Half of the walkers move at a time, each along the line to a walker of the other half.
+
+    Args:
+      key: random key.
+      log_density: of a point (d,), up to a constant; -inf or NaN outside of the support.
+      walkers: (2 h, d) starting points, inside of the support and in general position,
+        2 h > d.
+      steps: moves of every walker between two samples, times `thin`.
+      thin: of so many steps the last is kept.
+
+    Returns: (steps // thin, 2 h, d).
+    Raises: `ValueError` for an odd number of walkers, or no more than dimensions.
+    """
+    num, dimension = walkers.shape
+    if num % 2 or num <= dimension:
+        raise ValueError(
+            f"{num} walkers in {dimension} dimensions: wanted an even number of more"
+        )
+    density = jax.vmap(log_density)
+
+    def half(key: Array, moving: tuple, others: Array) -> tuple:
+        points, logs = moving
+        key_factor, key_other, key_accept = jax.random.split(key, 3)
+        uniform = jax.random.uniform(key_factor, logs.shape, points.dtype)
+        # Density of the factor proportional to z^-1/2 between 1/a and a.
+        factor = (1 + (_STRETCH - 1) * uniform) ** 2 / _STRETCH
+        other = others[jax.random.randint(key_other, logs.shape, 0, len(others))]
+        new = other + factor[:, None] * (points - other)
+        new_logs = density(new)
+        ratio = (dimension - 1) * jnp.log(factor) + new_logs - logs
+        uniform = jax.random.uniform(key_accept, logs.shape, points.dtype)
+        accept = jnp.log(uniform) < ratio  # never for NaN
+        return jnp.where(accept[:, None], new, points), jnp.where(
+            accept, new_logs, logs
+        )
+
+    def step(state: tuple, key: Array) -> tuple[tuple, None]:
+        first, second = state
+        key_first, key_second = jax.random.split(key)
+        first = half(key_first, first, second[0])
+        return (first, half(key_second, second, first[0])), None
+
+    def sample(state: tuple, keys: Array) -> tuple[tuple, Array]:
+        state, _ = jax.lax.scan(step, state, keys)
+        return state, jnp.concatenate([state[0][0], state[1][0]])
+
+    halves = walkers[: num // 2], walkers[num // 2 :]
+    begin = tuple((points, density(points)) for points in halves)
+    keys = jax.random.split(key, steps).reshape(steps // thin, thin)
+    return jax.lax.scan(sample, begin, keys)[1]
+
+
+def sample_target(
+    key: Array,
+    curve: Array,
+    target: int,
+    families: Sequence[Family] = ORIGINAL,
+    walkers: int = 128,
+    steps: int = 2500,
+    burn_in: int = 500,
+) -> Array:
+    """Draws the mean curve at the target epoch from the posterior.
+
+    Args:
+      key: random key.
+      curve: (e,) values between 0 and 1, NaN where not observed.
+      target: epoch.
+      families: k families; the dimension is 5 k + 1.
+      walkers: of the ensemble, even, more than dimensions.
+      steps: of every walker, the first `burn_in` of which are dropped; every tenth of
+        the others is kept.
+      burn_in: steps.
+
+    Returns: (m,) draws.
+    Raises: `ValueError` as `stretch_moves`.
+    """
+    observed = jnp.isfinite(curve)
+    fits = least_squares.fit(families, curve[None], observed[None])
+    constants = least_squares.constants_of(families)
+    y = jnp.where(observed, curve, 0.0)
+    x = jnp.append(jnp.arange(1, len(curve) + 1), target).astype(curve.dtype)
+
+    def mean_curve(point: Array) -> Array:
+        parts = point[:-1].reshape(5, -1)
+        parts = parts.at[1].set(jnp.where(constants.factor > 0, parts[1], 1.0))
+        intercept = jnp.where(constants.intercept > 0, parts[0], 0.0)
+
+        def one(values: tuple) -> Array:
+            index, c, s, first, second = values
+            return c + s * least_squares.shape(families, index, (first, second), x)
+
+        curves = jax.lax.map(one, (constants.index, intercept, *parts[1:4]))
+        return parts[4] @ curves
+
+    def log_density(point: Array) -> Array:
+        parts, log_noise = point[:-1].reshape(5, -1), point[-1]
+        values = mean_curve(point)
+        residual = jnp.where(observed, values[:-1] - y, 0.0)
+        log = -observed.sum() * log_noise - 0.5 * (residual**2).sum() * jnp.exp(
+            -2 * log_noise
+        )
+        # Entries that a family lacks have a normal prior, so that they stay bounded.
+        log = log - 0.5 * (jnp.where(constants.intercept > 0, 0, parts[0]) ** 2).sum()
+        log = log - 0.5 * (jnp.where(constants.factor > 0, 0, parts[1] - 1) ** 2).sum()
+        idle = constants.high == constants.low
+        log = log - 0.5 * (jnp.where(idle.T, parts[2:4], 0) ** 2).sum()
+        inside = (parts[2:4].T >= constants.low) & (parts[2:4].T <= constants.high)
+        signed = (constants.sign * parts[1] >= 0) & (parts[4] > 0)
+        limits = jnp.log(jnp.array(_NOISE))
+        valid = (idle | inside).all() & signed.all() & (values[-1] > values[0])
+        valid = valid & (limits[0] < log_noise) & (log_noise < limits[1])
+        return jnp.where(valid & (values[-1] < 1.5), log, -jnp.inf)
+
+    parts = (fits.intercept, fits.factor, fits.z[:, 0], fits.z[:, 1])
+    middle = jnp.concatenate([p[..., 0] for p in parts])
+    key_start, key_move = jax.random.split(key)
+    start = _ball(key_start, middle, fits.square[:, 0] / observed.sum(), walkers)
+    draws = stretch_moves(key_move, log_density, start, steps, 10)[burn_in // 10 :]
+    last = lambda point: mean_curve(point)[-1]  # noqa: E731
+    return jax.lax.map(last, draws.reshape(-1, draws.shape[-1]), batch_size=256)
+
+
+def _ball(key: Array, middle: Array, variance: Array, walkers: int) -> Array:
+    """Points (walkers, 5 k + 1) near the fits with equal weights."""
+    num = len(variance)
+    noise = jnp.clip(0.5 * jnp.log(variance.mean()), *jnp.log(jnp.array(_NOISE)) * 0.9)
+    centre = jnp.concatenate([middle, jnp.full(num, 1 / num), noise[None]])
+    draws = jax.random.normal(key, (walkers, len(centre)), centre.dtype)
+    return centre * (1 + 1e-3 * draws) + 1e-6 * draws

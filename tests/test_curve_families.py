@@ -1,0 +1,191 @@
+"""Parametric families: fits against the reference program, SciPy, and their mixture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+from test_extrapolate import cut, saturating
+
+from jaxnas.curves import extrapolate
+from jaxnas.curves.extrapolate import families, least_squares, mcmc, mixture
+from jaxnas.io import npz
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+FIT = jax.jit(least_squares.fit, static_argnums=(0, 3, 4))
+FEW = (families.POW3, families.MMF)
+LITERATURE = {
+    "vapor_pressure": lambda x, a, b, c: a + b / x + c * np.log(x),
+    "pow3": lambda x, a, c, alpha: c - a * x**-alpha,
+    "logloglinear": lambda x, a, b: np.log(a * np.log(x) + b),
+    "logpower": lambda x, a, b, c: a / (1 + (x / np.exp(b)) ** c),
+    "pow4": lambda x, a, b, c, alpha: c - (a * x + b) ** -alpha,
+    "mmf": lambda x, a, b, d, k: a - (a - b) / (1 + (k * x) ** d),
+    "exp4": lambda x, a, b, c, alpha: c - np.exp(-a * x**alpha + b),
+    "janoschek": lambda x, a, b, k, d: a - (a - b) * np.exp(-k * x**d),
+    "weibull": lambda x, a, b, k, d: a - (a - b) * np.exp(-((k * x) ** d)),
+    "ilog2": lambda x, a, c: c - a / np.log(x + 1),
+    "hill3": lambda x, top, eta, k: top * x**eta / (k * eta + x**eta),
+}
+
+
+@pytest.fixture(scope="module")
+def oracle(shared):
+    return npz.read_npz(shared / "oracles/learning_curves.npz")
+
+
+def test_no_fit_has_a_lower_likelihood_than_the_reference(oracle):
+    curves = np.full((24, 20), np.nan)
+    for i, length in enumerate((10, 12, 20)):
+        curves[8 * i : 8 * i + 8, :length] = oracle[f"fit{length}_curves"]
+    found = FIT(families.REFERENCE, jnp.asarray(curves), np.isfinite(curves))
+    length = np.repeat([10, 12, 20], 8)
+    square = np.asarray(found.square, float)
+    nll = length / 2 * (np.log(2 * np.pi * square / length) + 1)
+    want = np.concatenate([oracle[f"fit{n}_nll"] for n in (10, 12, 20)]).T
+    assert (nll <= want + 5e-3).all()
+    # Some of the reference's stopped early.
+    assert (nll < want - 0.1).any()
+
+
+def test_exact_curves_are_fitted_and_have_the_parameters_of_the_literature(oracle, x64):
+    names = [family.name for family in families.REFERENCE]
+    assert names == list(LITERATURE)
+    curves = np.stack([oracle[f"curve_{n}_values"][0, :40] for n in names])
+    found = FIT(families.REFERENCE, curves, np.ones(curves.shape, bool), 4, 30)
+    x = np.arange(1, 41.0)
+    for k, family in enumerate(families.REFERENCE):
+        square = float(found.square[k, k])
+        assert square < 1e-6, family.name
+        z = tuple(found.z[k, :, k])
+        theta = family.theta(found.intercept[k, k], found.factor[k, k], z)
+        assert len(theta) == family.num_params
+        theta = [float(t) for t in theta]
+        fitted = LITERATURE[family.name](x, *theta)
+        np.testing.assert_allclose(((fitted - curves[k]) ** 2).sum(), square, atol=1e-9)
+    original = dict(zip(names, families.ORIGINAL, strict=True))
+    z, one = (jnp.array(0.3), jnp.array(-0.2)), jnp.array(0.8)
+    a, b, c = original["vapor_pressure"].theta(0, one, z)
+    want = one * original["vapor_pressure"].shape(z, x)
+    np.testing.assert_allclose(np.exp(a + b / x + c * np.log(x)), want)
+    top, eta, kappa = original["hill3"].theta(0, one, z)
+    want = one * original["hill3"].shape(z, x)
+    np.testing.assert_allclose(top * x**eta / (kappa**eta + x**eta), want)
+
+
+def test_four_starts_are_as_good_as_scipy_with_many():
+    curves = saturating(6, 30)
+    found = FIT(families.REFERENCE, curves, np.ones(curves.shape, bool))
+    rng, x = np.random.default_rng(0), np.arange(1, 31.0)
+    for name in ("janoschek", "mmf"):
+        k, function = list(LITERATURE).index(name), LITERATURE[name]
+        for i, y in enumerate(curves):
+            best = np.inf
+            for _ in range(8):
+                start = rng.uniform(0.1, 1.5, families.REFERENCE[k].num_params)
+                residual = lambda t, y=y, f=function: f(x, *t) - y  # noqa: E731
+                with np.errstate(all="ignore"):
+                    try:
+                        peer = optimize.least_squares(residual, start, method="lm")
+                        # Sigmoids and other exponents are outside of our bounds.
+                        exponent = peer.x[3 if name == "janoschek" else 2]
+                        if 0.1 < exponent < 7:
+                            best = min(best, 2 * peer.cost)
+                    except ValueError:
+                        continue
+            assert found.square[k, i] <= 1.01 * best
+
+
+def test_epochs_that_are_not_observed_change_nothing():
+    curves = saturating(5, 12)
+    padded = np.concatenate([curves, np.full((5, 20), np.nan)], 1)
+    alone = FIT(FEW, curves, np.ones(curves.shape, bool))
+    found = FIT(FEW, padded, np.isfinite(padded))
+    np.testing.assert_allclose(found.square, alone.square, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def predicted():
+    curves = saturating(200, 60, seed=5)
+    found = jax.jit(mixture.predict_mixture)(cut(curves, 15))
+    return curves, found
+
+
+def test_the_mixture_predicts_better_than_the_last_value(predicted):
+    curves, found = predicted
+    mean, std = jax.vmap(mixture.moments)(found)
+    truth = curves[:, -1]
+    error = np.abs(np.asarray(mean) - truth)
+    assert error.mean() < 0.5 * np.abs(curves[:, 14] - truth).mean()
+    np.testing.assert_allclose(found.weight.sum(1), 1, rtol=1e-5)
+    z = (truth - np.asarray(mean)) / np.asarray(std)
+    assert 0.4 < np.mean(np.abs(z) < 0.674) < 0.95
+    assert np.mean(np.abs(z) < 1.645) > 0.8
+
+
+def test_probabilities_are_those_of_draws(predicted):
+    one = jax.tree.map(lambda part: part[3], predicted[1])
+    rng = np.random.default_rng(0)
+    weight = np.asarray(one.weight, float)
+    chosen = rng.choice(11, 200_000, p=weight / weight.sum())
+    draws = rng.normal(one.mean[chosen], one.std[chosen])
+    mean, std = mixture.moments(one)
+    assert mean == pytest.approx(draws.mean(), abs=0.01)
+    threshold = np.quantile(draws, 0.7)
+    assert mixture.probability_above(one, threshold) == pytest.approx(0.3, abs=0.01)
+    grid = np.linspace(mean - 20 * std, mean + 20 * std, 20001)
+    density = np.exp(jax.vmap(mixture.log_density, (None, 0))(one, grid))
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-2)
+
+
+def test_the_extrapolator_is_the_mixture_in_the_units_of_the_curves():
+    new, none = cut(saturating(4, 60, seed=5), 15), (np.zeros((0, 60)), np.zeros(0))
+    want = jax.vmap(mixture.moments)(mixture.predict_mixture(new, None, FEW))
+    found = extrapolate.wpm(scale=100, families=FEW)
+    mean, std = extrapolate.apply(found, none, 100 * new)
+    np.testing.assert_allclose(mean, 100 * want[0], rtol=2e-3)
+    np.testing.assert_allclose(std, 100 * want[1], rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda c: (extrapolate.wpm(target=9), c), "has 12 epochs: wanted at most 9"),
+        (lambda c: (extrapolate.wpm(), cut(c, 1)), "has 1 epochs: wanted at least 3"),
+        (lambda c: (extrapolate.wpm(target=0), c), "target must be at least 1"),
+        (lambda c: (extrapolate.wpm(scale=0), c), "scale must be positive, not 0"),
+        (lambda c: (extrapolate.wpm(), c[:0]), "at least one curve to predict"),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    none = np.zeros((0, 12)), np.zeros(0)
+    with pytest.raises(ValueError, match=message):
+        found, curves = make(saturating(3, 12))
+        extrapolate.apply(found, none, curves)
+
+
+def test_stretch_moves_sample_a_correlated_normal():
+    covariance = np.array([[1.0, 1.8], [1.8, 4.0]])
+    inverse = np.linalg.inv(covariance)
+    density = lambda p: -0.5 * (p - 1) @ inverse @ (p - 1)  # noqa: E731
+    start = jax.random.normal(jax.random.key(0), (40, 2))
+    draws = jax.jit(lambda k: mcmc.stretch_moves(k, density, start, 4000, 10))(
+        jax.random.key(1)
+    )
+    draws = np.asarray(draws)[50:].reshape(-1, 2)
+    np.testing.assert_allclose(draws.mean(0), 1, atol=0.1)
+    np.testing.assert_allclose(np.cov(draws.T), covariance, rtol=0.1)
+    with pytest.raises(ValueError, match="3 walkers in 2 dimensions"):
+        mcmc.stretch_moves(jax.random.key(0), density, start[:3], 1)
+
+
+def test_the_sampled_model_agrees_with_the_mixture():
+    curves = saturating(1, 40, seed=8)
+    found = mixture.predict_mixture(cut(curves, 20), None, FEW)
+    sample = jax.jit(
+        lambda key, curve: mcmc.sample_target(key, curve, 40, FEW, 40, 2000, 1000)
+    )
+    draws = np.asarray(sample(jax.random.key(0), jnp.asarray(cut(curves, 20)[0])))
+    mean, std = mixture.moments(jax.tree.map(lambda p: p[0], found))
+    assert abs(draws.mean() - mean) < 2 * std
+    assert abs(draws.mean() - curves[0, -1]) < 0.05
