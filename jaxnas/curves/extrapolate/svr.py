@@ -116,9 +116,11 @@ def released_lc_svr(
       inputs: numbers of the start (epochs,) of a curve.
 
     Returns: an extrapolator; features, if there are any, come before the other inputs.
-    Raises: `ValueError` for sizes below 1.
+    Raises: `ValueError` for less than three epochs, and for draws below 1.
     """
     check_sizes(epochs=epochs, draws=draws)
+    if epochs < 3:
+        raise ValueError(f"second differences need 3 epochs, not {epochs}")
     designs = _designs(draws, **_RELEASED)
 
     def row(curve: Array, features: Array | None) -> Array:

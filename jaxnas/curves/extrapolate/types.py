@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -120,10 +121,16 @@ def _check_observed(name: str, curves: np.ndarray, min_epochs: int) -> None:
 def _apply(
     extrapolator: Extrapolator, training: tuple, curves: np.ndarray, features: Any
 ) -> tuple[np.ndarray, np.ndarray]:
+    """`apply` to arrays that are sound."""
     first, second = features if features is not None else (None, None)
-    valid = np.ones(len(training[0]), bool)
-    params = jax.jit(extrapolator.fit)(*training, valid, first)
-    axes = (None, 0, None if second is None else 0)
-    predict = jax.jit(jax.vmap(extrapolator.predict, axes))
+    fit, predict = _compiled(extrapolator, second is not None)
+    params = fit(*training, np.ones(len(training[0]), bool), first)
     mean, std = predict(params, curves, second)
     return np.asarray(mean), np.asarray(std)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(extrapolator: Extrapolator, with_features: bool) -> tuple:
+    """Both functions, compiled once however often they are applied."""
+    axes = (None, 0, 0 if with_features else None)
+    return jax.jit(extrapolator.fit), jax.jit(jax.vmap(extrapolator.predict, axes))

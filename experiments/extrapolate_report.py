@@ -1,0 +1,210 @@
+"""How well do extrapolators predict the last value of a training from its first epochs?
+
+    python -m experiments.extrapolate_report
+    python -m experiments.extrapolate_report --sets nb201 --splits 3 --slow-splits 1
+
+Each is fitted to 100 complete curves and predicts others from 5, 10, 20 and 50 % of their
+epochs, on the same splits, by architecture: nb201 are 200 cells of NAS-Bench-201, metaqnn
+1,000 convolutional networks, nlp 341 trainings of recurrent cells, resnets 486 residual
+networks whose learning rate drops late. "arch" is with features of the architecture. The
+files are those of the reference data, which JAXNAS_SHARED names.
+
+Writes to --out: trials.csv (every metric of every split), means.csv, paired.csv
+(Spearman's correlation minus that of the last value, with its standard error), a figure,
+and all of it as one page, report.html. Trials are kept there, and the same command goes on
+after an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from experiments.common import html_report
+from experiments.curves import tables
+from experiments.curves.extrapolation import (
+    LAST,
+    METHODS,
+    METRICS,
+    SETS,
+    SHARES,
+    trial,
+)
+from jaxnas.io import files, run_folder
+from jaxnas.io.cache import array_digest
+from jaxnas.studies import cli, terminal
+from jaxnas.studies.figures import COLOURS, STYLE, save
+
+# Metrics (splits, shares, metrics) by set and extrapolator.
+Trials = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which extrapolators on which curves."""
+
+    sets: tuple[str, ...] = tuple(SETS)
+    """Sets of curves: nb201, metaqnn, nlp, resnets."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Extrapolators, by the names in the report."""
+    splits: int = 50
+    """Splits of each set."""
+    slow_splits: int = 10
+    """Splits of the support-vector machines and of the parametric families."""
+    out: str = "results/extrapolate_report"
+    """Folder for the report and the trials."""
+
+
+def main(config: Config) -> dict[str, tables.Rows]:
+    """Writes the report.
+
+    Returns: its tables by name.
+    Raises: `ValueError` for bad input, before anything is computed or written.
+    """
+    cli.positive(config, "splits", "slow_splits")
+    for name, given, known in (
+        ("set", config.sets, SETS),
+        ("method", config.methods, METHODS),
+    ):
+        if not given or (unknown := set(given) - set(known)):
+            wrong = repr(min(unknown)) if given else "none"
+            raise ValueError(f"{name} {wrong}: wanted some of {', '.join(known)}")
+    path = cli.named(config.out)
+    identity = {"splits": config.splits, "slow_splits": config.slow_splits}
+    folder = run_folder.open_or_create(path, identity)
+    trials = {name: _trials(config, folder, name) for name in config.sets}
+    found = {
+        "trials": _each(trials),
+        "means": _means(trials),
+        "paired": _paired(trials),
+    }
+    for name, (header, lines) in found.items():
+        files.write_csv(folder.path / f"{name}.csv", header, tables.rounded(lines))
+    figure = folder.path / "spearman.png"
+    _draw(figure, trials)
+    page = folder.path / "report.html"
+    headings = {
+        "means": "Means over the splits",
+        "paired": "Spearman's correlation minus that of the last value",
+    }
+    shown = {heading: tables.formatted(found[n]) for n, heading in headings.items()}
+    title = "Extrapolation of learning curves"
+    captions = {figure.name: "Spearman's correlation with the last value"}
+    html_report.write(page, title, _INTRO, shown, folder.path, captions)
+    console = Console()
+    for heading, (header, lines) in shown.items():
+        terminal.show_rows(console, header, lines, heading)
+    console.print(f"{page}", highlight=False, soft_wrap=True)
+    return found
+
+
+_INTRO = (
+    "Fitted to 100 complete curves, predicting those of other architectures. Log-"
+    "likelihood in nats, of a normal distribution with the predicted mean and deviation, "
+    "and squared error are in units of the curves: percentage points, nats for nlp. Cover: "
+    "share of true values in bands of 50 and 90 %. Seconds: CPU time for 1,000 curves, "
+    "fit included, the median over splits."
+)
+
+
+def _trials(
+    config: Config, folder: run_folder.RunFolder, name: str
+) -> dict[str, np.ndarray]:
+    """Metrics (splits, shares, metrics) of each extrapolator on a set."""
+    data, found = SETS[name](), {}
+    labels = {"data": array_digest(data.curves, data.features)}
+    for method in config.methods:
+        piece = f"trials/{name}/{method.replace(', ', '-').replace(' ', '-')}"
+        try:
+            found[method] = run_folder.load_piece(folder, piece, labels)["metrics"]
+        except ValueError:
+            line = f"{name}: {method}"
+            Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+            chosen = METHODS[method]
+            num = min(
+                config.splits, config.slow_splits if chosen.slow else config.splits
+            )
+            found[method] = np.array(
+                [[trial(data, chosen, s, seed) for s in SHARES] for seed in range(num)]
+            )
+            pieces = {"metrics": found[method]}
+            run_folder.save_piece(folder, piece, pieces, labels)
+    return found
+
+
+def _each(trials: Trials) -> tables.Rows:
+    """Every metric of every split."""
+    rows = [
+        [name, method, share, split, *map(float, values[split, i])]
+        for name, by_method in trials.items()
+        for method, values in by_method.items()
+        for i, share in enumerate(SHARES)
+        for split in range(len(values))
+        if np.isfinite(values[split, i]).all()
+    ]
+    return ["set", "extrapolator", "share", "split", *METRICS], rows
+
+
+def _means(trials: Trials) -> tables.Rows:
+    """Means over splits, and the median of the seconds, which leaves out compilation."""
+    rows = []
+    for name, by_method in trials.items():
+        for i, share in enumerate(SHARES):
+            for method, values in by_method.items():
+                if np.isfinite(values[:, i]).all():
+                    means = values[:, i].mean(0)
+                    means[-1] = np.median(values[:, i, -1])
+                    row = [name, method, share, len(values), *map(float, means)]
+                    rows.append(row)
+    return ["set", "extrapolator", "share", "splits", *METRICS], rows
+
+
+def _paired(trials: Trials) -> tables.Rows:
+    """Differences of Spearman's correlation on the splits that both have."""
+    rows = []
+    for name, by_method in trials.items():
+        for method, values in by_method.items():
+            if method == LAST or LAST not in by_method:
+                continue
+            for i, share in enumerate(SHARES):
+                first, second = values[:, i, 0], by_method[LAST][: len(values), i, 0]
+                if np.isfinite(first).all():
+                    gap, error = tables.difference(first, second)
+                    verdict = tables.verdict("spearman", gap, error)
+                    means = [float(first.mean()), float(second.mean())]
+                    rows.append([name, method, share, *means, gap, error, verdict])
+    header = ["set", "extrapolator", "share", "spearman", LAST.replace(" ", "_")]
+    return [*header, "difference", "error", "verdict"], rows
+
+
+def _draw(path: Path, trials: Trials) -> None:
+    """Draws Spearman's correlation by share of the epochs, a panel for each set."""
+    with matplotlib.rc_context(STYLE):
+        size = (3.2 * len(trials) + 1, 3.8)
+        figure = Figure(figsize=size, dpi=120, layout="constrained")
+        panels = figure.subplots(1, len(trials), squeeze=False)[0]
+        for axis, (name, by_method) in zip(panels, trials.items(), strict=True):
+            for k, (method, values) in enumerate(by_method.items()):
+                look = dict(color=COLOURS[k % len(COLOURS)], label=method)
+                line = "o-" if k < len(COLOURS) else "s--"
+                axis.plot(SHARES, values[..., 0].mean(0), line, markersize=4, **look)
+            axis.set_title(name)
+            axis.set_xscale("log")
+            axis.set_xticks(SHARES, [f"{share:.0%}" for share in SHARES])
+            axis.minorticks_off()
+            axis.set_xlabel("epochs observed")
+        panels[0].set_ylabel("Spearman with the last value")
+        handles, labels = panels[0].get_legend_handles_labels()
+        outside = dict(loc="outside lower center", ncols=5, frameon=False)
+        figure.legend(handles, labels, **outside)
+        save(figure, path)
+
+
+if __name__ == "__main__":
+    cli.command(main, Config)
