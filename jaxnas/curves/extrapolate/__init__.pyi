@@ -1,11 +1,16 @@
+from . import bars as bars
 from . import families as families
 from . import least_squares as least_squares
 from . import mcmc as mcmc
 from . import mixture as mixture
 from . import nu_svr as nu_svr
+from . import pfn as pfn
+from . import pfn_prior as pfn_prior
+from . import pfn_training as pfn_training
 from .last import last_value as last_value
 from .mixture import equal_weights as equal_weights
 from .mixture import wpm as wpm
+from .pfn import lc_pfn as lc_pfn
 from .regression import kernel_ridge as kernel_ridge
 from .svr import lc_svr as lc_svr
 from .svr import released_lc_svr as released_lc_svr

@@ -1,0 +1,124 @@
+"""LC-PFN: its prior against an independent sampler, bars, training, and files."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import train_lcpfn
+from jaxnas.curves import extrapolate
+from jaxnas.curves.extrapolate import bars, pfn, pfn_network, pfn_prior, pfn_training
+from jaxnas.io import npz
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SMALL = pfn_network.NetworkConfig(16, 1, 2, 16, 20)
+TRAINING = pfn_training.TrainingConfig(SMALL, 60, 16, 3e-3)
+
+
+def test_the_prior_is_that_of_an_independent_sampler(shared):
+    oracle = npz.read_npz(shared / "oracles/lcpfn_prior.npz")
+    draw = jax.jit(pfn_prior.sample_prior, static_argnums=1)
+    found = draw(jax.random.key(0), 20_000)
+    assert float(found.acceptance) == pytest.approx(oracle["acceptance"], abs=0.004)
+    mean = np.asarray(found.mean, float)
+    np.testing.assert_allclose(mean.mean(0), oracle["mean_curve"], atol=0.007)
+    np.testing.assert_allclose(mean.std(0), oracle["sd_curve"], atol=0.006)
+    levels = oracle["quantile_levels"]
+    levels = levels / 100 if levels.max() > 1 else levels
+    at = np.quantile(mean[:, oracle["epochs"] - 1], levels, axis=0).T
+    np.testing.assert_allclose(at, oracle["quantiles"], atol=0.015)
+    np.testing.assert_allclose(np.log(found.sigma).mean(), -4, atol=0.03)
+    np.testing.assert_allclose(np.log(found.sigma).std(), 1, atol=0.03)
+    outside = np.mean((found.noisy < 0) | (found.noisy > 1))
+    assert outside == pytest.approx(0.0106, abs=0.002)
+    borders = bars.equal_mass_borders(found.noisy, 1000)
+    want = oracle["bucket_borders_1000"]
+    np.testing.assert_allclose(borders[50:-50], want[50:-50], atol=0.015)
+
+
+def test_bars_are_a_density():
+    borders = jnp.array([0.0, 0.2, 0.3, 0.7, 1.0])
+    logits = jnp.array([0.3, -1.0, 0.7, 0.1])
+    grid = np.linspace(-4, 5, 90_001)
+    log = jax.vmap(bars.log_density, (None, None, 0))(logits, borders, grid)
+    density = np.exp(np.asarray(log, float))
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-3)
+    mean, std = bars.moments(logits, borders)
+    want = np.trapezoid(density * grid, grid)
+    assert mean == pytest.approx(want, abs=1e-3)
+    square = np.trapezoid(density * (grid - want) ** 2, grid)
+    assert std == pytest.approx(square**0.5, abs=1e-3)
+    for value in (-0.1, 0.1, 0.25, 0.6, 0.8, 1.3):
+        below = bars.probability_below(logits, borders, value)
+        mask = grid <= value
+        want = np.trapezoid(density[mask], grid[mask])
+        assert below == pytest.approx(want, abs=2e-3)
+        assert bars.quantile(logits, borders, below) == pytest.approx(value, abs=2e-3)
+    # Half of the mass of a tail is in its bar.
+    first = jax.nn.softmax(logits)[0]
+    assert bars.probability_below(logits, borders, 0.0) == pytest.approx(first / 2)
+
+
+def test_queries_do_not_see_each_other_and_all_see_the_observed():
+    model = pfn.new_model(jax.random.key(1), SMALL, jnp.linspace(0, 1, 21))
+    # Zero at the start: what attention adds must be seen.
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + rng.normal(0, 0.3, p.shape), model.params)
+    network = pfn_network.Transformer(SMALL)
+    epoch, seen = jnp.arange(1, 7.0), jnp.arange(6) < 3
+    value = jnp.linspace(0.2, 0.7, 6)
+    found = network.apply(params, epoch, value, seen)
+    changed = network.apply(params, epoch, value.at[4].set(0.9), seen)
+    np.testing.assert_array_equal(changed, found)
+    changed = network.apply(params, epoch.at[5].set(90), value, seen)
+    np.testing.assert_allclose(changed[:5], found[:5], atol=1e-5)
+    changed = network.apply(params, epoch, value.at[0].set(0.9), seen)
+    assert (np.abs(changed - found).max(1) > 1e-4).all()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return pfn_training.advance(TRAINING, pfn_training.start(TRAINING), 60)
+
+
+def test_the_loss_falls(trained):
+    _, losses = trained
+    assert losses[-15:].mean() < losses[:15].mean() - 0.1
+    assert np.isfinite(losses).all()
+
+
+def test_a_model_is_an_extrapolator_and_survives_its_file(trained, tmp_path):
+    state = trained[0]
+    model = pfn.Model(SMALL, state.params, state.borders)
+    pfn.save(tmp_path / "model", model, {})
+    loaded = pfn.load(tmp_path / "model")
+    curves = np.asarray(pfn_prior.sample_prior(jax.random.key(2), 5).noisy)
+    curves = np.where(np.arange(100) < 30, 100 * curves, np.nan)
+    none = np.zeros((0, 100)), np.zeros(0)
+    first, second = (
+        extrapolate.apply(pfn.lc_pfn(m, scale=100), none, curves)
+        for m in (model, loaded)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert (np.asarray(first[1]) > 0).all() and np.isfinite(first).all()
+    with pytest.raises(ValueError, match="scale must be positive"):
+        pfn.lc_pfn(model, scale=-1)
+
+
+def test_a_training_that_was_interrupted_goes_on(trained, tmp_path):
+    config = train_lcpfn.Config(
+        width=16, layers=1, heads=2, hidden=16, bars=20, steps=60, batch=16,
+        learning_rate=3e-3, chunk=30, out=str(tmp_path / "run"),
+    )  # fmt: skip
+    found = train_lcpfn.main(dataclasses.replace(config, stop_after=30))
+    assert found["step"] == 30
+    found = train_lcpfn.main(config)
+    assert found["step"] == 60
+    want = np.asarray(trained[1], float)
+    np.testing.assert_allclose(found["losses"], want.reshape(2, 30).mean(1), rtol=1e-3)
+    model = pfn.load(tmp_path / "run/model")
+    assert model.config == SMALL
+    with pytest.raises(ValueError, match="steps"):
+        train_lcpfn.main(dataclasses.replace(config, steps=90))
