@@ -48,6 +48,8 @@ class Method(NamedTuple):
     slow: bool = False  # whether fewer splits are enough
 
 
+# It reads curves of any length: compiled once.
+_CURVE_GP = extrapolate.curve_gp()
 METHODS: dict[str, Method] = {
     LAST: Method(lambda epochs, scale: extrapolate.last_value()),
     "training sum": Method(
@@ -55,6 +57,8 @@ METHODS: dict[str, Method] = {
     ),
     "kernel ridge": Method(lambda epochs, scale: extrapolate.kernel_ridge(epochs)),
     DEFAULT: Method(lambda epochs, scale: extrapolate.kernel_ridge(epochs), True),
+    "curve gp": Method(lambda epochs, scale: _CURVE_GP),
+    "curve gp, arch": Method(lambda epochs, scale: _CURVE_GP, True),
     "lc-svr": Method(lambda epochs, scale: extrapolate.lc_svr(epochs), slow=True),
     "lc-svr, arch": Method(
         lambda epochs, scale: extrapolate.lc_svr(epochs), True, slow=True
