@@ -201,8 +201,9 @@ def _draw(path: Path, trials: Trials) -> None:
             axis.set_xlabel("epochs observed")
         panels[0].set_ylabel("Spearman with the last value")
         handles, labels = panels[0].get_legend_handles_labels()
-        outside = dict(loc="outside lower center", ncols=5, frameon=False)
-        figure.legend(handles, labels, **outside)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=5, frameon=False
+        )
         save(figure, path)
 
 

@@ -165,9 +165,12 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
         ],
         1,
     )
-    scales = np.repeat(params.hyper.scales, [5, 2]) * np.sqrt(np.repeat([5, 2], [5, 2]))
-    gap = ((inputs[:, None] - inputs[None]) / scales) ** 2
-    kernel = inputs @ inputs.T / 7 + np.exp(-0.5 * gap.sum(-1))
+    # A part is divided by the root of its size, so that distances are means.
+    parts = inputs[:, :5] / 5**0.5, inputs[:, 5:] / 2**0.5
+    first, second, third = np.asarray(params.hyper.scales)
+    gaps = [((p[:, None] - p[None]) ** 2).sum(-1) for p in parts]
+    kernel = np.exp(-0.5 * (gaps[0] / first**2 + gaps[1] / second**2))
+    kernel += parts[0] @ parts[0].T + parts[1] @ parts[1].T / third**2
     y = stats.norm.ppf((stats.rankdata(curves[rows, -1]) - 0.5) / 19)
     fitted = kernel @ np.linalg.solve(kernel + params.hyper.noise * np.eye(19), y)
     small = params.hyper._replace(amplitude=1e-12)

@@ -58,9 +58,9 @@ def kernel_ridge(epochs: int) -> Extrapolator:
     """Predicts by Gaussian-process regression on curve and architecture.
 
     Inputs are `levels_and_slope` of the first epochs and the features, inputs and target
-    as normal scores. The covariance is a linear kernel of all inputs plus a Gaussian one,
-    the product of one over the curve and one over the features, with length-scales and
-    noise of the largest evidence (`gp.fit`). The mean is that of kernel ridge regression
+    as normal scores. The covariance is a linear kernel of the curve, one of the features,
+    and the product of Gaussian ones of both, with length-scales and noise of the largest
+    evidence (`gp.fit`). The mean is that of kernel ridge regression
     with the noise as its ridge.
 
     Args:
@@ -79,13 +79,12 @@ def kernel_ridge(epochs: int) -> Extrapolator:
         maps, inputs = fit_inputs(raw, used)
         target = fit_normal_scores(final, used)
         y = jnp.where(used, to_scores(target, final), 0.0)
-        distances = jnp.stack([_squares(part, part) for part in inputs])
-        linear = _linear(inputs, inputs)
-        correlation = lambda d, scales: linear + _gaussian(d, scales)  # noqa: E731
-        hyper = gp.fit(correlation, distances, y, used, _prior(y))
-        gram = gp.padded_covariance(
-            correlation(distances, hyper.scales), used, hyper.noise
-        )
+        parts = _parts(inputs, inputs)
+        linear = inputs.curve @ inputs.curve.T
+        correlation = lambda p, scales: linear + _covariance(p, scales)  # noqa: E731
+        hyper = gp.fit(correlation, parts, y, used, _prior(y))
+        gram = correlation(parts, hyper.scales)
+        gram = gp.padded_covariance(gram, used, hyper.noise)
         factor = jnp.linalg.cholesky(gram)
         weights = cho_solve((factor, True), y)
         return Regression(maps, target, inputs, used, hyper, factor, weights)
@@ -97,14 +96,12 @@ def kernel_ridge(epochs: int) -> Extrapolator:
             curve[None, :epochs], None if features is None else features[None]
         )
         inputs = to_inputs(params.maps, row)
-        distances = jnp.stack(
-            [_squares(a, b) for a, b in zip(inputs, params.inputs, strict=True)]
-        )
-        linear = _linear(inputs, params.inputs)
-        cross = linear + _gaussian(distances, params.hyper.scales)
-        cross = jnp.where(params.used, cross[0], 0.0)
+        cross = _covariance(_parts(inputs, params.inputs), params.hyper.scales)
+        cross = (cross + inputs.curve @ params.inputs.curve.T)[0]
+        cross = jnp.where(params.used, cross, 0.0)
         white = solve_triangular(params.factor, cross, lower=True)
-        prior = _linear(inputs, inputs)[0, 0] + 1 + params.hyper.noise
+        own = _covariance(_parts(inputs, inputs), params.hyper.scales)
+        prior = (own + inputs.curve @ inputs.curve.T)[0, 0] + params.hyper.noise
         variance = params.hyper.amplitude * jnp.maximum(prior - white @ white, 1e-6)
         std = jnp.where(params.used.sum() >= 2, jnp.sqrt(variance), jnp.inf)
         mean, std = value_moments(params.target, cross @ params.weights, std)
@@ -144,24 +141,25 @@ def to_inputs(maps: InputScores, raw: Inputs) -> Inputs:
     return Inputs(scaled(maps.curve, raw.curve), scaled(maps.arch, raw.arch))
 
 
-def _squares(a: Array, b: Array) -> Array:
-    """(n, m) squared distances between rows."""
-    return ((a[:, None] - b[None]) ** 2).sum(-1)
+def _parts(a: Inputs, b: Inputs) -> Array:
+    """(3, n, m): squared distances of curves and of features, and products of features."""
+    squares = [((x[:, None] - y[None]) ** 2).sum(-1) for x, y in zip(a, b, strict=True)]
+    return jnp.stack([*squares, a.arch @ b.arch.T])
 
 
-def _linear(a: Inputs, b: Inputs) -> Array:
-    """(n, m) linear kernel, of prior variance 1 on average: all inputs count alike."""
-    sizes = a.curve.shape[1], a.arch.shape[1]
-    parts = sizes[0] * a.curve @ b.curve.T + sizes[1] * a.arch @ b.arch.T
-    return parts / sum(sizes)
+def _covariance(parts: Array, scales: Array) -> Array:
+    """Product of Gaussian kernels plus a linear kernel of the features, (n, m).
 
-
-def _gaussian(distances: Array, scales: Array) -> Array:
-    """Product of Gaussian kernels of squared distances (c, n, m)."""
-    return jnp.exp(-0.5 * jnp.tensordot(scales**-2, distances, 1))
+    Args:
+      parts: (3, n, m) of `_parts`.
+      scales: (3,) lengths that the inputs of each part are divided by.
+    """
+    weights = scales**-2
+    gaussian = jnp.exp(-0.5 * (weights[0] * parts[0] + weights[1] * parts[1]))
+    return gaussian + weights[2] * parts[2]
 
 
 def _prior(y: Array) -> gp.HyperparameterPrior:
-    """Features may matter less than curves: a longer length-scale."""
-    values = (jnp.array([1.0, 2.0]), 0.7, 0.1, 1.0)
+    """Features may matter less than curves: longer lengths."""
+    values = (jnp.array([1.0, 2.0, 2.0]), 0.7, 0.1, 1.0)
     return gp.HyperparameterPrior(*(jnp.asarray(v, y.dtype) for v in values))
