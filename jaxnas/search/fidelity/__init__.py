@@ -1,0 +1,6 @@
+"""Searches that decide how long to train: halving, its relatives, and learning curves.
+
+`brackets` computes the schedules, `samplers` and `kde` choose new architectures, and
+`hyperband`, `asynchronous` and `dehb` are the searches. `curve_aware` wraps any search that
+trains to the last epoch.
+"""

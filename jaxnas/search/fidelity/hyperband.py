@@ -1,0 +1,295 @@
+"""Successive halving and Hyperband on any schedule of brackets, with any sampler.
+
+The schedule is laid out as a line of slots, one for each evaluation, rung after rung and
+bracket after bracket, again and again. A slot of a first rung can be asked at any time;
+one of a later rung when the rung before it is complete. A search asks the first slots
+that can be asked: one after another that is the published order, and with several workers
+or in batches the next bracket begins while a rung waits for its last evaluations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.ranks import nan_to_neg_inf
+from jaxnas.search.base import Search, Stage
+from jaxnas.search.fidelity.brackets import (
+    Bracket,
+    halving_bracket,
+    hyperband_brackets,
+)
+from jaxnas.search.fidelity.samplers import Observations, Sampler, uniform_sampler
+from jaxnas.spaces.base import Space
+from jaxnas.types import Array, Query, Result, asked, check_sizes
+
+# Status of a slot: a slot of a later rung waits; `TAKEN` means in flight.
+WAITING, READY, TAKEN, DONE = range(4)
+# Steps that the first stage has room for, and the factor to each later stage.
+_STEPS, _GROWTH = 256, 4
+
+
+class Schedule(NamedTuple):
+    """The slots of one iteration, that is of every bracket once, as NumPy arrays (t,)."""
+
+    epoch: np.ndarray  # int32, to which a slot trains
+    start: np.ndarray  # int32, from which it goes on
+    level: np.ndarray  # int32, index of `epoch` among all levels
+    first: np.ndarray  # int32, the first slot of its rung
+    size: np.ndarray  # int32, slots of its rung
+    promoted: (
+        np.ndarray
+    )  # int32, slots of the next rung; 0 in the last rung of a bracket
+    opens: np.ndarray  # bool, whether its rung is the first of a bracket
+    epochs: np.ndarray  # (k,) int32, the levels
+
+
+class HyperbandState(NamedTuple):
+    """The slots of as many iterations as there is room for."""
+
+    arch: (
+        Array  # (n, d) int32; of a slot that is ready, only if it continues a training
+    )
+    score: Array  # (n,), NaN where the evaluation failed
+    status: Array  # (n,) int32, WAITING, READY, TAKEN or DONE
+
+
+def successive_halving(
+    space: Space,
+    levels: Sequence[int],
+    *,
+    size: int | None = None,
+    eta: float = 3,
+    sampler: Sampler | None = None,
+    batch: int = 1,
+) -> Search:
+    """Successive halving (Jamieson & Talwalkar, 2016), again and again.
+
+    Args:
+      space: of the architectures.
+      levels: epochs of the rungs, as from `brackets.geometric_levels`.
+      size: architectures of the first rung; default: as many as leave one for the last.
+      eta: the best 1 / eta of a rung go on.
+      sampler: of new architectures; default: uniform.
+      batch: architectures per step.
+
+    Raises: `ValueError` as `halving_bracket` does.
+    """
+    if size is None:
+        return hyperband(
+            space, hyperband_brackets(levels, eta)[:1], sampler=sampler, batch=batch
+        )
+    bracket = halving_bracket(size, levels, eta)
+    return hyperband(space, (bracket,), sampler=sampler, batch=batch)
+
+
+def hyperband(
+    space: Space,
+    brackets: Sequence[Bracket],
+    *,
+    sampler: Sampler | None = None,
+    batch: int = 1,
+) -> Search:
+    """Hyperband (Li et al., 2018): the brackets one after another, again and again.
+
+    With `kde.kde_sampler` this is BOHB (Falkner et al., 2018), with
+    `priorband.priorband_sampler` PriorBand (Mallik et al., 2023). The best of a rung are
+    those of largest score, the earlier slot among equals, and failed trainings last.
+
+    Args:
+      space: of the architectures.
+      brackets: as from `brackets.hyperband_brackets`.
+      sampler: of new architectures; default: uniform.
+      batch: architectures per step.
+
+    Raises: `ValueError` for no brackets, and for a batch below 1.
+    """
+    check_sizes(batch=batch)
+    schedule = make_schedule(brackets)
+    draw = uniform_sampler(space) if sampler is None else sampler
+    room = partial(_room, brackets, batch)
+
+    def init(key: Array) -> HyperbandState:
+        del key
+        return _empty(schedule, len(space.choices), room(0))
+
+    def ask(key: Array, state: HyperbandState) -> Query:
+        ready = state.status == READY
+        slots = jnp.flatnonzero(ready, size=batch, fill_value=0)
+        index = slots % len(schedule.epoch)
+        past = observations(schedule, state)
+
+        def one(slot: tuple[Array, Array, Array]) -> Array:
+            key, number, index = slot
+            opens, level = jnp.asarray(schedule.opens), jnp.asarray(schedule.level)
+            return jax.lax.cond(
+                opens[index],
+                lambda: draw(key, past, level[index]),
+                lambda: state.arch[number],
+            )
+
+        # Not vmapped: a condition that is computes both of its branches.
+        arch = jax.lax.map(one, (jax.random.split(key, batch), slots, index))
+        epoch, start = (jnp.asarray(x)[index] for x in (schedule.epoch, schedule.start))
+        return Query(arch, epoch, start)
+
+    def tell(state: HyperbandState, query: Query, result: Result) -> HyperbandState:
+        def one(state: HyperbandState, told: tuple) -> tuple[HyperbandState, None]:
+            arch, epoch, start, active, score = told
+            slot = _slot_of(schedule, state, arch, epoch, start)
+            state = _put(state, slot, arch, score, active, DONE)
+            return _promote(schedule, state, slot, active), None
+
+        told = (*query[:3], asked(query), result.score)
+        return jax.lax.scan(one, state, told)[0]
+
+    def expect(state: HyperbandState, query: Query) -> HyperbandState:
+        def one(state: HyperbandState, told: tuple) -> tuple[HyperbandState, None]:
+            arch, epoch, start, active = told
+            slot = _slot_of(schedule, state, arch, epoch, start)
+            return _put(state, slot, arch, jnp.nan, active, TAKEN), None
+
+        return jax.lax.scan(one, state, (*query[:3], asked(query)))[0]
+
+    def grow(state: HyperbandState, end: int) -> HyperbandState:
+        return _grow(schedule, state, room(end))
+
+    return Search(
+        init, ask, tell, grow, expect=expect, stages=growing_stages, space=space
+    )
+
+
+def growing_stages(num_steps: int) -> tuple[Stage, ...]:
+    """Stages with room for 256 steps, 1,024 and so on, without refreshes."""
+    stages, end = [], _STEPS
+    while not stages or stages[-1].end < num_steps:
+        stages.append(Stage(end, end))
+        end *= _GROWTH
+    return tuple(stages)
+
+
+def make_schedule(brackets: Sequence[Bracket]) -> Schedule:
+    """Lays out the slots of one iteration.
+
+    Raises: `ValueError` if there are no brackets, or one without rungs.
+    """
+    if not brackets or not all(brackets):
+        raise ValueError("wanted at least one bracket, each with at least one rung")
+    epochs = np.unique([rung.epoch for bracket in brackets for rung in bracket])
+    rows: list[tuple] = []
+    for bracket in brackets:
+        following = (*(rung.size for rung in bracket[1:]), 0)
+        for number, (rung, promoted) in enumerate(zip(bracket, following, strict=True)):
+            level = int(np.searchsorted(epochs, rung.epoch))
+            row = (rung.epoch, rung.start, level, len(rows), rung.size, promoted)
+            rows += [(*row, number == 0)] * rung.size
+    *columns, opens = (
+        np.asarray(column, np.int32) for column in zip(*rows, strict=True)
+    )
+    return Schedule(*columns, opens.astype(bool), epochs.astype(np.int32))
+
+
+def observations(schedule: Schedule, state: HyperbandState) -> Observations:
+    """The finished evaluations of a state."""
+    level = np.resize(schedule.level, len(state.score))
+    done = state.status == DONE
+    epochs = jnp.asarray(schedule.epochs)
+    return Observations(state.arch, state.score, jnp.asarray(level), done, epochs)
+
+
+def _room(brackets: Sequence[Bracket], batch: int, steps: int) -> int:
+    """Slots among which there is one to ask after any `steps` steps.
+
+    A slot that waits is in a bracket whose first rung has been asked in full, so slots
+    that were passed over are bounded by those that were asked.
+    """
+    ratio = max(sum(r.size for r in b) / b[0].size for b in brackets)
+    iteration = sum(r.size for b in brackets for r in b)
+    iterations = math.ceil((steps + 1) * batch * ratio / iteration) + 1
+    return iterations * iteration
+
+
+def _empty(schedule: Schedule, width: int, size: int) -> HyperbandState:
+    """State of `size` slots, of which those of first rungs are ready."""
+    opens = np.resize(schedule.opens, size)
+    return HyperbandState(
+        jnp.zeros((size, width), jnp.int32),
+        jnp.full(size, jnp.nan),
+        jnp.where(opens, READY, WAITING).astype(jnp.int32),
+    )
+
+
+def _grow(schedule: Schedule, state: HyperbandState, size: int) -> HyperbandState:
+    """Appends slots up to `size`, a multiple of an iteration."""
+    old = len(state.score)
+    more = _empty(schedule, state.arch.shape[1], max(0, size - old))
+    more = more._replace(score=more.score.astype(state.score.dtype))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state, more)
+
+
+def _slot_of(
+    schedule: Schedule, state: HyperbandState, arch: Array, epoch: Array, start: Array
+) -> Array:
+    """The first slot () that is ready for this training; out of bounds if there is none.
+
+    The slots of first rungs of one level are exchangeable, as are those of one
+    architecture, so what is told needs no number.
+    """
+    size = len(state.score)
+    epochs, starts, opens = (
+        jnp.asarray(np.resize(x, size))
+        for x in (schedule.epoch, schedule.start, schedule.opens)
+    )
+    same = opens | (state.arch == arch).all(-1)
+    fits = (state.status == READY) & (epochs == epoch) & (starts == start) & same
+    return jnp.where(fits.any(), jnp.argmax(fits), size)
+
+
+def _put(
+    state: HyperbandState,
+    slot: Array,
+    arch: Array,
+    score: Array | float,
+    active: Array,
+    status: int,
+) -> HyperbandState:
+    """Fills a slot (), if the evaluation is `active` (), with an evaluation."""
+    slot = jnp.where(active, slot, len(state.score))
+    score = jnp.asarray(score, state.score.dtype)
+    return HyperbandState(
+        state.arch.at[slot].set(arch, mode="drop"),
+        state.score.at[slot].set(score, mode="drop"),
+        state.status.at[slot].set(status, mode="drop"),
+    )
+
+
+def _promote(
+    schedule: Schedule, state: HyperbandState, slot: Array, active: Array
+) -> HyperbandState:
+    """Makes the slots of the next rung ready if the rung of `slot` () is complete."""
+    size, widest = len(state.score), int(schedule.size.max())
+    index = slot % len(schedule.size)
+    first, count, promoted = (
+        jnp.asarray(x)[index]
+        for x in (schedule.first, schedule.size, schedule.promoted)
+    )
+    first += slot - index
+    slots = first + jnp.arange(widest)
+    inside = jnp.arange(widest) < count
+    read = jnp.minimum(slots, size - 1)
+    complete = active & (slot < size) & ((state.status[read] == DONE) | ~inside).all()
+    # Slots past the rung come last, after failed trainings: the sort is stable.
+    score = nan_to_neg_inf(jnp.where(inside, state.score[read], jnp.nan))
+    best = read[jnp.argsort(-score, stable=True)]
+    reached = complete & (jnp.arange(widest) < promoted)
+    target = jnp.where(reached, first + count + jnp.arange(widest), size)
+    return state._replace(
+        arch=state.arch.at[target].set(state.arch[best], mode="drop"),
+        status=state.status.at[target].set(READY, mode="drop"),
+    )

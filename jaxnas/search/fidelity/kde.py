@@ -1,0 +1,183 @@
+"""The model of BOHB (Falkner et al., 2018): densities of good and of bad architectures.
+
+Both are kernel density estimates with a product of kernels for unordered categories
+(Aitchison & Aitken, 1976): k(x, x_i) = prod_j (1 - h_j if x_j = x_ij else h_j / (c_j - 1)).
+A new architecture is the one of many, drawn near good ones, with the largest ratio of the
+two densities.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.ranks import nan_to_neg_inf
+from jaxnas.search.fidelity.samplers import Observations, Sampler, by_level
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
+from jaxnas.types import Array, check_sizes
+
+
+class Density(NamedTuple):
+    """A kernel density estimate over n rows, of which some count."""
+
+    arch: Array  # (n, d) int32
+    counts: Array  # (n,) bool
+    bandwidth: Array  # (d,), from 0 to (c - 1) / c, at which the kernel is uniform
+
+
+def kde_sampler(
+    space: Space,
+    *,
+    good: float = 0.15,
+    candidates: int = 64,
+    random: float = 1 / 3,
+    min_points: int | None = None,
+    min_bandwidth: float = 1e-3,
+    memory: int = 256,
+) -> Sampler:
+    """The sampler of BOHB (Falkner et al., 2018, Algorithm 2).
+
+    The model is of the evaluations at the highest level that has enough of them. The good
+    ones are the best of these and the bad ones the rest; before any level has enough,
+    architectures are uniformly random.
+
+    Args:
+      space: of the architectures.
+      good: share of the evaluations that are good.
+      candidates: architectures that are compared. Each is a good one in which every
+        position is kept with probability 1 - h and else uniformly random.
+      random: share of the architectures that are uniformly random in any case.
+      min_points: evaluations that are good, and that are bad, at least; default: d + 1.
+      min_bandwidth: bandwidth at least.
+      memory: evaluations in the model at most, the latest.
+
+    Raises: `ValueError` for shares outside of [0, 1] and sizes below 1.
+    """
+    need = len(space.choices) + 1 if min_points is None else min_points
+    check_sizes(candidates=candidates, min_points=need, memory=memory)
+    for name, share in (("good", good), ("random", random)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must be a share between 0 and 1, not {share}")
+
+    def draw(key: Array, observations: Observations, level: Array) -> Array:
+        del level
+        key_choice, key_model, key_uniform = jax.random.split(key, 3)
+        rows, enough = model_rows(observations, need)
+        learned = enough & (jax.random.uniform(key_choice) >= random)
+
+        def from_model() -> Array:
+            latest = _latest(observations, rows, memory)
+            densities = fit_densities(space, *latest, good, need)
+            clipped = [
+                d._replace(bandwidth=jnp.maximum(d.bandwidth, min_bandwidth))
+                for d in densities
+            ]
+            return best_candidate(key_model, space, *clipped, candidates)
+
+        return jax.lax.cond(learned, from_model, lambda: sample(key_uniform, space))
+
+    return draw
+
+
+def model_rows(observations: Observations, need: int) -> tuple[Array, Array]:
+    """Finds the rows (n,) bool of the highest level with at least 2 `need` evaluations.
+
+    Returns: the rows, and whether there is such a level, () bool.
+    """
+    of_level = by_level(observations, observations.done)
+    enough = of_level.sum(1) >= 2 * need
+    highest = len(enough) - 1 - jnp.argmax(enough[::-1])
+    return of_level[highest], enough.any()
+
+
+def _latest(
+    observations: Observations, rows: Array, memory: int
+) -> tuple[Array, Array, Array]:
+    """Architectures, scores and validity of the last `memory` of the rows (n,) bool."""
+    size = min(memory, len(rows))
+    # From the last to the first, padded with a row that does not count.
+    index = jnp.flatnonzero(rows[::-1], size=size, fill_value=0)
+    index, valid = len(rows) - 1 - index, jnp.arange(size) < rows.sum()
+    return observations.arch[index], observations.score[index], valid
+
+
+def fit_densities(
+    space: Space, arch: Array, score: Array, rows: Array, good: float, need: int
+) -> tuple[Density, Density]:
+    """Fits the densities of the good and the bad evaluations.
+
+    Args:
+      space: of the architectures.
+      arch: (n, d) int32.
+      score: (n,), NaN where the evaluation failed.
+      rows: (n,) bool, the evaluations that count.
+      good: share of them that are good.
+      need: good ones at least; the others are bad.
+    """
+    # The last key is the first to sort by: failed trainings come before other rows.
+    order = jnp.lexsort((-nan_to_neg_inf(score), ~rows))
+    rank = jnp.argsort(order)
+    num_good = jnp.maximum(need, jnp.floor(good * rows.sum()).astype(jnp.int32))
+    best = rows & (rank < num_good)
+    densities = [
+        Density(arch, part, bandwidths(space, arch, part))
+        for part in (best, rows & ~best)
+    ]
+    return densities[0], densities[1]
+
+
+def bandwidths(space: Space, arch: Array, counts: Array) -> Array:
+    """Normal-reference bandwidths 1.06 s n^(-1 / (4 + d)), as in the published program.
+
+    s is the standard deviation of the codes of a position, although they have no order.
+    Above (c - 1) / c, where the kernel is uniform, they are cut off.
+
+    Args:
+      space: of the architectures.
+      arch: (n, d) int32.
+      counts: (n,) bool, the rows that count, at least one.
+
+    Returns: (d,).
+    """
+    num = counts.sum()
+    std = jnp.std(arch.astype(float), axis=0, where=counts[:, None])
+    width = 1.06 * std * num ** (-1 / (4 + arch.shape[1]))
+    choices = np.asarray(space.choices, float)
+    return jnp.minimum(width, (choices - 1) / choices)
+
+
+def best_candidate(
+    key: Array, space: Space, good: Density, bad: Density, candidates: int
+) -> Array:
+    """Draws candidates near good rows and returns that of the largest density ratio.
+
+    Returns: (d,) int32; a uniformly random architecture if no candidate is valid.
+    """
+    key_row, key_keep, key_new, key_uniform = jax.random.split(key, 4)
+    logits = jnp.where(good.counts, 0.0, -jnp.inf)
+    near = good.arch[jax.random.categorical(key_row, logits, shape=(candidates,))]
+    keep = jax.random.uniform(key_keep, near.shape) >= good.bandwidth
+    choices = jnp.asarray(space.choices, jnp.int32)
+    new = jax.random.randint(key_new, near.shape, 0, choices, jnp.int32)
+    archs = jnp.where(keep, near, new)
+    valid = jax.vmap(space.is_valid)(archs)
+    ratio = log_density(space, good, archs) - log_density(space, bad, archs)
+    best = archs[jnp.argmax(jnp.where(valid, ratio, -jnp.inf))]
+    return jnp.where(valid.any(), best, sample(key_uniform, space))
+
+
+def log_density(space: Space, density: Density, arch: Array) -> Array:
+    """Logarithm of a kernel density estimate at architectures (m, d), shape (m,)."""
+    others = jnp.maximum(jnp.asarray(space.choices, float) - 1, 1)
+    h = density.bandwidth
+    # A bandwidth of 0 would make an architecture impossible that has not been seen.
+    stay = jnp.log(jnp.maximum(1 - h, 1e-12))
+    move = jnp.log(jnp.maximum(h / others, 1e-12))
+    same = arch[:, None] == density.arch  # (m, n, d)
+    kernel = jnp.where(same, stay, move).sum(-1)
+    total = jax.nn.logsumexp(jnp.where(density.counts, kernel, -jnp.inf), axis=1)
+    return total - jnp.log(density.counts.sum())
