@@ -164,7 +164,7 @@ def test_failed_trainings_go_on_only_if_nothing_else_does():
         result = synthetic.Result(score, score[:, None], jnp.ones(1))
         state = search_tell(state, query, result)
     asks = []
-    for i in range(3):
+    for _ in range(3):
         query = search_ask(key, state)
         asks.append(query.arch[0].tolist())
         result = synthetic.Result(jnp.ones(1), jnp.ones((1, 1)), jnp.ones(1))

@@ -1,0 +1,158 @@
+"""Asynchronous successive halving against a plain Python program."""
+
+import functools
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnas.benchmarks import synthetic
+from jaxnas.search import drive
+from jaxnas.search.fidelity import kde
+from jaxnas.search.fidelity.asynchronous import (
+    asynchronous_halving,
+    promotion,
+    stopping,
+)
+from jaxnas.search.loop import simulate
+from jaxnas.spaces import base
+from jaxnas.types import asked
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SPACE = base.product("toy", (4, 3, 5))
+LEVELS = (1, 3, 9)
+ETA = 3
+RULES = {"promotion": promotion, "stopping": stopping}
+every_rule = pytest.mark.parametrize("rule", RULES)
+
+
+@functools.cache
+def benchmark():
+    return synthetic.synthetic_benchmark(jax.random.key(1), SPACE, epochs=9)
+
+
+@functools.cache
+def runs(rule, workers=1):
+    search = asynchronous_halving(SPACE, LEVELS, eta=ETA, rule=RULES[rule])
+    keys = jax.random.split(jax.random.key(0), 3)
+    trace = simulate(keys, search, benchmark(), 60, workers=workers)
+    return jax.tree.map(lambda x: np.asarray(x)[:, :, 0], trace)
+
+
+class Python:
+    """The rungs as dictionaries, configuration by number, and what goes on."""
+
+    def __init__(self):
+        self.rungs = [{} for _ in LEVELS]  # number -> score
+        self.asked = [set() for _ in LEVELS]  # numbers that were asked to go there
+        self.passed = []  # (number, level) to go on with, of the stopping rule
+
+    def best(self, level):
+        rung = self.rungs[level]
+        order = sorted(rung, key=lambda number: (-rung[number], number))
+        return order[: math.floor(len(rung) / ETA)]
+
+    def promoted(self):
+        for level in range(len(LEVELS) - 2, -1, -1):
+            for number in self.best(level):
+                if number not in self.asked[level + 1]:
+                    return number, level + 1
+        return None
+
+    def goes_on(self, rule):
+        if rule == "promotion":
+            return self.promoted()
+        return self.passed[0] if self.passed else None
+
+    def tell(self, number, level, score):
+        self.rungs[level][number] = score
+        if level + 1 < len(LEVELS):
+            few = len(self.rungs[level]) < ETA
+            if few or number in self.best(level):
+                self.passed.append((number, level + 1))
+
+
+@every_rule
+def test_queries_are_those_of_a_python_program(rule):
+    trace = runs(rule)
+    for seed in range(3):
+        python, archs = Python(), []
+        for i in range(60):
+            arch = trace.query.arch[seed, i].tolist()
+            target = python.goes_on(rule)
+            if target is None:
+                target = len(archs), 0
+                archs.append(arch)
+            number, level = target
+            python.asked[level].add(number)
+            python.passed = [p for p in python.passed if p != target]
+            assert arch == archs[number], (seed, i)
+            assert trace.query.epoch[seed, i] == LEVELS[level]
+            assert trace.query.start[seed, i] == (0, *LEVELS)[level]
+            python.tell(number, level, trace.score[seed, i])
+        assert len(python.rungs[2]) > 1
+
+
+@every_rule
+def test_workers_are_never_idle_and_train_nothing_twice(rule):
+    trace = runs(rule, workers=4)
+    assert asked(trace.query).all()
+    cost = trace.query.epoch - trace.query.start
+    np.testing.assert_array_equal(trace.cost, cost)
+    for seed in range(3):
+        reached = {(): 0}
+        begin = trace.time[seed] - trace.cost[seed]
+        for i in np.argsort(trace.time[seed], kind="stable"):
+            arch, start = tuple(trace.query.arch[seed, i]), trace.query.start[seed, i]
+            if start:
+                assert reached[arch, start] <= begin[i]
+            reached.setdefault((arch, trace.query.epoch[seed, i]), trace.time[seed, i])
+        # A quarter of the work each: no worker waited for another.
+        assert trace.time[seed].max() < cost[seed].sum() / 4 + 9
+
+
+def test_about_one_of_eta_goes_on():
+    epochs = runs("promotion", workers=4).query.epoch
+    counts = np.array([[(e == level).sum() for level in LEVELS] for e in epochs])
+    # A training that was promoted early may not be among the best at the end.
+    assert (abs(counts[:, 1] - counts[:, 0] / 3) <= 3).all()
+
+
+def test_a_learned_sampler_and_the_driver_resume_to_the_same_asks(tmp_path):
+    sampler = kde.kde_sampler(SPACE, random=0.0)
+    search = asynchronous_halving(SPACE, LEVELS, sampler=sampler)
+    whole = drive.optimise(jax.random.key(0), search, _objective, 24, tmp_path / "a")
+    for steps in (5, 13, 24):
+        parts = drive.optimise(
+            jax.random.key(0), search, _objective, steps, tmp_path / "b"
+        )
+    key = lambda e: (e.step, e.arch, e.epoch, e.start)  # noqa: E731
+    assert list(map(key, whole)) == list(map(key, parts))
+    with ThreadPoolExecutor(3) as executor:
+        done = drive.optimise(
+            jax.random.key(0), search, _objective, 24, tmp_path / "c", executor=executor
+        )
+    trained = {(e.arch, e.epoch) for e in done}
+    assert all(e.start == 0 or (e.arch, e.start) in trained for e in done)
+    assert any(e.epoch == 9 for e in done)
+
+
+def _objective(arch, epoch, start):
+    return {"score": sum(map(int, arch.split())) + 0.1 * epoch, "cost": epoch - start}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eta": 1}, "eta must be a number above 1"),
+        ({"levels": (3, 3)}, "ascend"),
+        ({"levels": (0.5, 3)}, "level 0 must be a whole number"),
+        ({"batch": 0}, "batch must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_error_in_words(options, message):
+    with pytest.raises(ValueError, match=message):
+        asynchronous_halving(SPACE, **({"levels": LEVELS} | options))
