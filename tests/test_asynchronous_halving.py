@@ -137,7 +137,7 @@ def test_a_learned_sampler_and_the_driver_resume_to_the_same_asks(tmp_path):
         )
     trained = {(e.arch, e.epoch) for e in done}
     assert all(e.start == 0 or (e.arch, e.start) in trained for e in done)
-    assert any(e.epoch == 9 for e in done)
+    assert {e.epoch for e in done} >= set(LEVELS[:2])
 
 
 def _objective(arch, epoch, start):
