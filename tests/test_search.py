@@ -21,6 +21,7 @@ from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.gp.proposals import mixture, mutants, uniform
 from jaxnas.search.gp.sampled_search import bayesopt_sampled
+from jaxnas.search.local_search import local_search
 from jaxnas.search.loop import run, simulate
 from jaxnas.search.neural_predictor import bananas
 from jaxnas.search.random import random_search
@@ -49,6 +50,7 @@ SEARCHES = {
     "evolution": lambda batch: regularized_evolution(
         SPACE, population=12, tournament=4, init=6, batch=batch
     ),
+    "local search": lambda batch: local_search(SPACE, init=6, batch=batch),
     "bananas": lambda batch: bananas(
         SPACE,
         features.one_hot_encoder(CHOICES),
