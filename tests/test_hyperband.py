@@ -176,7 +176,7 @@ def test_it_runs_with_the_asynchronous_driver_and_resumes(tmp_path):
     def objective(arch, epoch, start):
         time.sleep(0.001 * (epoch - start))
         return {
-            "score": sum(map(int, arch.split())) + epoch / 10,
+            "score": sum(map(int, arch.split(","))) + epoch / 10,
             "cost": epoch - start,
         }
 
@@ -187,7 +187,7 @@ def test_it_runs_with_the_asynchronous_driver_and_resumes(tmp_path):
             history = drive.optimise(
                 key, search, objective, steps, tmp_path / "run", executor=executor
             )
-    assert len(history) == 26
+    assert len(history) == 26 and not any(e.error for e in history)
     trained = [(e.arch, e.epoch) for e in history]
     assert all(e.start == 0 or (e.arch, e.start) in trained for e in history)
     assert {e.epoch for e in history} == set(LEVELS)

@@ -5,10 +5,13 @@ from .base import Stage as Stage
 from .common import train_from_scratch as train_from_scratch
 from .evolution import regularized_evolution as regularized_evolution
 from .fidelity import brackets as brackets
+from .fidelity import curve_gates as curve_gates
 from .fidelity import samplers as samplers
 from .fidelity.asynchronous import asynchronous_halving as asynchronous_halving
 from .fidelity.asynchronous import promotion as promotion
 from .fidelity.asynchronous import stopping as stopping
+from .fidelity.curve_aware import curve_aware as curve_aware
+from .fidelity.dehb import dehb as dehb
 from .fidelity.hyperband import hyperband as hyperband
 from .fidelity.hyperband import successive_halving as successive_halving
 from .fidelity.kde import kde_sampler as kde_sampler

@@ -117,7 +117,7 @@ def hyperband(
 
     def init(key: Array) -> HyperbandState:
         del key
-        return _empty(schedule, len(space.choices), room(0))
+        return empty_slots(schedule, len(space.choices), room(0))
 
     def ask(key: Array, state: HyperbandState) -> Query:
         ready = state.status == READY
@@ -142,9 +142,9 @@ def hyperband(
     def tell(state: HyperbandState, query: Query, result: Result) -> HyperbandState:
         def one(state: HyperbandState, told: tuple) -> tuple[HyperbandState, None]:
             arch, epoch, start, active, score = told
-            slot = _slot_of(schedule, state, arch, epoch, start)
-            state = _put(state, slot, arch, score, active, DONE)
-            return _promote(schedule, state, slot, active), None
+            slot = slot_of(schedule, state, arch, epoch, start)
+            state = fill_slot(state, slot, arch, score, active, DONE)
+            return promote(schedule, state, slot, active), None
 
         told = (*query[:3], asked(query), result.score)
         return jax.lax.scan(one, state, told)[0]
@@ -152,8 +152,8 @@ def hyperband(
     def expect(state: HyperbandState, query: Query) -> HyperbandState:
         def one(state: HyperbandState, told: tuple) -> tuple[HyperbandState, None]:
             arch, epoch, start, active = told
-            slot = _slot_of(schedule, state, arch, epoch, start)
-            return _put(state, slot, arch, jnp.nan, active, TAKEN), None
+            slot = slot_of(schedule, state, arch, epoch, start)
+            return fill_slot(state, slot, arch, jnp.nan, active, TAKEN), None
 
         return jax.lax.scan(one, state, (*query[:3], asked(query)))[0]
 
@@ -215,7 +215,7 @@ def _room(brackets: Sequence[Bracket], batch: int, steps: int) -> int:
     return iterations * iteration
 
 
-def _empty(schedule: Schedule, width: int, size: int) -> HyperbandState:
+def empty_slots(schedule: Schedule, width: int, size: int) -> HyperbandState:
     """State of `size` slots, of which those of first rungs are ready."""
     opens = np.resize(schedule.opens, size)
     return HyperbandState(
@@ -228,12 +228,12 @@ def _empty(schedule: Schedule, width: int, size: int) -> HyperbandState:
 def _grow(schedule: Schedule, state: HyperbandState, size: int) -> HyperbandState:
     """Appends slots up to `size`, a multiple of an iteration."""
     old = len(state.score)
-    more = _empty(schedule, state.arch.shape[1], max(0, size - old))
+    more = empty_slots(schedule, state.arch.shape[1], max(0, size - old))
     more = more._replace(score=more.score.astype(state.score.dtype))
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state, more)
 
 
-def _slot_of(
+def slot_of(
     schedule: Schedule, state: HyperbandState, arch: Array, epoch: Array, start: Array
 ) -> Array:
     """The first slot () that is ready for this training; out of bounds if there is none.
@@ -251,7 +251,7 @@ def _slot_of(
     return jnp.where(fits.any(), jnp.argmax(fits), size)
 
 
-def _put(
+def fill_slot(
     state: HyperbandState,
     slot: Array,
     arch: Array,
@@ -269,7 +269,7 @@ def _put(
     )
 
 
-def _promote(
+def promote(
     schedule: Schedule, state: HyperbandState, slot: Array, active: Array
 ) -> HyperbandState:
     """Makes the slots of the next rung ready if the rung of `slot` () is complete."""

@@ -1,0 +1,212 @@
+"""The state of a curve-aware search, and the decision whether a training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.search.common import append_slots
+from jaxnas.types import Array, Query, Result, State
+
+# Status of a row: `PASSED` waits to go on, `MOVING` is in flight to its last epoch.
+EMPTY, PASSED, MOVING, COMPLETE = range(4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The constants of a curve-aware search; see the arguments of `curve_aware`."""
+
+    extrapolate: Extrapolator
+    epochs: int  # of the decision
+    last: int  # of a complete training
+    columns: int  # of the curve up to the decision
+    target: int | None  # column of the value that is predicted; None: the score
+    quantile: float
+    margin: float  # standard deviations below the mean that must exceed the threshold
+    init: int
+    memory: int
+    refit: int
+    features: Callable[[Array], Array] | None
+    tells_prediction: bool  # whether the search is told what was stopped
+    batch: int
+    width: int  # positions of an architecture
+
+
+class CurveState(NamedTuple):
+    """The search inside, and the trainings that have passed or are complete."""
+
+    inside: State
+    arch: Array  # (n, d) int32
+    prefix: Array  # (n, k), the curve up to the epoch of the decision
+    value: Array  # (n,), at the target; NaN before it is reached, or if it failed
+    status: Array  # (n,) int32, EMPTY, PASSED, MOVING or COMPLETE
+    count: Array  # () int32, rows that are not empty
+    begun: Array  # () int32, trainings so far, of any length
+    params: Any  # of the extrapolator
+
+
+class Told(NamedTuple):
+    """The slots (b,) of a query by what they are, with their curves and values."""
+
+    first: Array  # bool, the first part of a training, which is decided on
+    complete: Array  # bool, a training that has ended
+    continued: Array  # bool, whether it went on from the epoch of the decision
+    prefix: Array  # (b, k)
+    value: Array  # (b,), at the target
+
+
+def empty_state(setting: Setting, inside: State, size: int) -> CurveState:
+    """State of a search without trainings, with `size` rows."""
+    state = CurveState(
+        inside=inside,
+        arch=jnp.zeros((size, setting.width), jnp.int32),
+        prefix=jnp.full((size, setting.columns), jnp.nan),
+        value=jnp.full(size, jnp.nan),
+        status=jnp.full(size, EMPTY, jnp.int32),
+        count=jnp.int32(0),
+        begun=jnp.int32(0),
+        params=None,
+    )
+    return state._replace(params=fit(setting, state))
+
+
+def grow_rows(state: CurveState, size: int) -> CurveState:
+    """Appends empty rows up to `size`."""
+    more = max(0, size - len(state.status))
+    return state._replace(
+        arch=jnp.pad(state.arch, ((0, more), (0, 0))),
+        prefix=jnp.pad(state.prefix, ((0, more), (0, 0)), constant_values=jnp.nan),
+        value=jnp.pad(state.value, (0, more), constant_values=jnp.nan),
+        status=jnp.pad(state.status, (0, more)),
+    )
+
+
+def classify(setting: Setting, query: Query, result: Result, active: Array) -> Told:
+    """Reads what a query and its result are for each slot.
+
+    Args:
+      setting: of the search.
+      query: b slots.
+      result: of the query.
+      active: (b,) bool, slots that are not idle.
+
+    Raises: `ValueError` for curves that do not reach the columns that are read.
+    """
+    columns = result.curve.shape[1]
+    wanted = max(setting.columns, 1 + (setting.target or 0))
+    if columns < wanted:
+        raise ValueError(
+            f"the learning curves have {columns} values, of which {wanted} are needed: "
+            "levels= names the epochs of a curve, and points= of `drive.optimise` is "
+            "their number"
+        )
+    first = active & (query.start == 0) & (query.epoch == setting.epochs)
+    value = result.score
+    if setting.target is not None:
+        value = result.curve[:, setting.target]
+    return Told(
+        first=first,
+        complete=active & ~first,
+        continued=active & ~first & (query.start > 0),
+        prefix=result.curve[:, : setting.columns],
+        value=value,
+    )
+
+
+def decide(
+    setting: Setting, state: CurveState, arch: Array, prefix: Array
+) -> tuple[Array, Array]:
+    """Predicts the values of trainings and decides which of them go on.
+
+    Args:
+      setting: of the search.
+      state: with the complete trainings.
+      arch: (b, d) int32.
+      prefix: (b, k) curves so far.
+
+    Returns: which predictions exceed the threshold, (b,) bool, none that is NaN; and the
+      predicted means (b,).
+    """
+
+    def predict(arch: Array, curve: Array) -> tuple[Array, Array]:
+        features = None if setting.features is None else setting.features(arch)
+        return setting.extrapolate.predict(state.params, curve, features)
+
+    mean, std = jax.vmap(predict)(arch, prefix)
+    # Not 0 * inf, where too few curves are known for a deviation.
+    lowered = mean - setting.margin * std if setting.margin else mean
+    return lowered > threshold(
+        state.value, state.status == COMPLETE, setting.quantile
+    ), mean
+
+
+def threshold(value: Array, complete: Array, quantile: float) -> Array:
+    """The worst of the best floor(quantile m) of m values, and of at least one.
+
+    Args:
+      value: (n,), NaN for a training that failed.
+      complete: (n,) bool, the values that count.
+      quantile: from 0 to 1.
+
+    Returns: (), -inf if no value counts.
+    """
+    valid = complete & ~jnp.isnan(value)
+    ordered = jnp.sort(jnp.where(valid, value, -jnp.inf), descending=True)
+    num = jnp.floor(quantile * valid.sum() + 1e-6).astype(jnp.int32)
+    return ordered[jnp.maximum(num, 1) - 1]
+
+
+def fit(setting: Setting, state: CurveState) -> Any:
+    """Fits the extrapolator to the latest complete trainings."""
+    complete = state.status == COMPLETE
+    size = len(complete)
+    # From the last to the first; the padding is not valid.
+    index = jnp.flatnonzero(complete[::-1], size=setting.memory, fill_value=0)
+    row = size - 1 - index
+    valid = jnp.arange(setting.memory) < complete.sum()
+    valid &= ~jnp.isnan(state.value[row])
+    arch, features = state.arch[row], None
+    if setting.features is not None:
+        features = jax.vmap(setting.features)(arch)
+    value = jnp.where(valid, state.value[row], 0.0)
+    return setting.extrapolate.fit(state.prefix[row], value, valid, features)
+
+
+def put(state: CurveState, arch: Array, told: Told, passed: Array) -> CurveState:
+    """Writes trainings that passed or ended to their rows.
+
+    Args:
+      state: before.
+      arch: (b, d) int32.
+      told: what the slots are.
+      passed: (b,) bool, trainings that go on.
+    """
+    size = len(state.status)
+    new = passed | (told.complete & ~told.continued)
+    row = append_slots(state.count, new, size)
+    row = jnp.where(told.continued, row_of(state, arch), row)
+    value = jnp.where(told.complete, told.value, jnp.nan).astype(state.value.dtype)
+    # The curve of the second part may not have the first epochs.
+    kept = jnp.where(told.continued, row, size)
+    prefix = state.prefix.at[kept].get(mode="fill")
+    prefix = jnp.where(told.continued[:, None], prefix, told.prefix)
+    status = jnp.where(passed, PASSED, COMPLETE).astype(jnp.int32)
+    return state._replace(
+        arch=state.arch.at[row].set(arch, mode="drop"),
+        prefix=state.prefix.at[row].set(prefix.astype(state.prefix.dtype), mode="drop"),
+        value=state.value.at[row].set(value, mode="drop"),
+        status=state.status.at[row].set(status, mode="drop"),
+        count=state.count + new.sum(dtype=jnp.int32),
+        begun=state.begun + (told.first | (new & ~passed)).sum(dtype=jnp.int32),
+    )
+
+
+def row_of(state: CurveState, arch: Array) -> Array:
+    """The rows (b,) of the trainings of architectures (b, d) that passed; n for others."""
+    same = (state.arch == arch[:, None]).all(-1) & (state.status == PASSED)
+    return jnp.where(same.any(1), jnp.argmax(same, 1), len(state.status))

@@ -1,0 +1,264 @@
+"""DEHB (Awad et al., 2021): Hyperband whose architectures come from differential evolution.
+
+Every level has a population. The first iteration of the brackets is Hyperband and fills
+them; from then on each slot of a bracket is a child by rand/1/bin, which replaces its
+parent in the population of its level if it is no worse. Architectures are points of
+[0, 1]^d, position by position cut into as many equal parts as there are choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.ranks import nan_to_neg_inf
+from jaxnas.search.base import Search
+from jaxnas.search.fidelity.brackets import Bracket
+from jaxnas.search.fidelity.hyperband import (
+    DONE,
+    READY,
+    TAKEN,
+    HyperbandState,
+    Schedule,
+    empty_slots,
+    fill_slot,
+    make_schedule,
+    promote,
+    slot_of,
+)
+from jaxnas.spaces.base import Space
+from jaxnas.spaces.moves import sample
+from jaxnas.types import Array, Query, Result, asked, check_sizes
+
+_DONORS = 3  # of a mutant of rand/1
+
+
+class DehbState(NamedTuple):
+    """The slots of the first iteration, and the population of each level."""
+
+    slots: HyperbandState
+    point: Array  # (k, p, d), members by level; the largest population has p
+    score: Array  # (k, p), -inf for a failed training and for a member that is missing
+    told: Array  # (k,) int32, evaluations at each level so far
+    children: Array  # () int32, children so far
+
+
+def dehb(
+    space: Space,
+    brackets: Sequence[Bracket],
+    *,
+    factor: float = 0.5,
+    crossover: float = 0.5,
+    batch: int = 1,
+) -> Search:
+    """DEHB (Awad et al., 2021, Algorithm 1).
+
+    A child of a bracket's first rung is bred from the population of its level, one of a
+    later rung from as many of the best of the level below as the rung has slots, or from
+    all populations where these are too few. Children are trained from epoch 0; only the
+    promotions of the first iteration continue a training.
+
+    Args:
+      space: of the architectures. A child that is not valid is replaced by a random one.
+      brackets: as from `brackets.hyperband_brackets`.
+      factor: F, the weight of the difference of two members.
+      crossover: probability of a position to come from the mutant; one always does.
+      batch: architectures per step.
+
+    Raises: `ValueError` for no brackets, a batch below 1, fewer than three evaluations in
+      an iteration, a factor that is not positive and a crossover outside of [0, 1].
+    """
+    check_sizes(batch=batch)
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"factor must be above 0, not {factor}")
+    if not 0 <= crossover <= 1:
+        raise ValueError(f"crossover must be between 0 and 1, not {crossover}")
+    schedule = make_schedule(brackets)
+    if len(schedule.epoch) < _DONORS:
+        raise ValueError(
+            f"the brackets have {len(schedule.epoch)} evaluations: wanted at least "
+            f"{_DONORS}, of which a child is bred"
+        )
+    breed = partial(_child, space, schedule, factor, crossover)
+
+    def init(key: Array) -> DehbState:
+        del key
+        return _empty(space, schedule)
+
+    def ask(key: Array, state: DehbState) -> Query:
+        def one(state: DehbState, key: Array) -> tuple[DehbState, Query]:
+            ready = state.slots.status == READY
+            slot = jnp.argmax(ready)
+            query = jax.lax.cond(
+                ready.any(),
+                lambda: _first_iteration(space, schedule, key, state.slots, slot),
+                lambda: breed(key, state),
+            )
+            query = jax.tree.map(lambda x: x[None], query)
+            # The next slot of the step is asked as if this one were in flight.
+            return expect(state, query), jax.tree.map(lambda x: x[0], query)
+
+        return jax.lax.scan(one, state, jax.random.split(key, batch))[1]
+
+    def expect(state: DehbState, query: Query) -> DehbState:
+        def one(state: DehbState, told: tuple) -> tuple[DehbState, None]:
+            arch, epoch, start, active = told
+            slot = slot_of(schedule, state.slots, arch, epoch, start)
+            slots = fill_slot(state.slots, slot, arch, jnp.nan, active, TAKEN)
+            child = active & (slot == len(state.slots.status))
+            told_at = state.told + (active & (jnp.asarray(schedule.epochs) == epoch))
+            children = state.children + child
+            return state._replace(slots=slots, told=told_at, children=children), None
+
+        return jax.lax.scan(one, state, (*query[:3], asked(query)))[0]
+
+    def tell(state: DehbState, query: Query, result: Result) -> DehbState:
+        def one(state: DehbState, told: tuple) -> tuple[DehbState, None]:
+            return _tell(space, schedule, state, *told), None
+
+        told = (*query[:3], asked(query), result.score)
+        return jax.lax.scan(one, state, told)[0]
+
+    return Search(init, ask, tell, expect=expect, space=space)
+
+
+def population_sizes(schedule: Schedule) -> np.ndarray:
+    """The largest rung of each level, (k,) int32: the size of its population."""
+    levels = np.arange(len(schedule.epochs))[:, None]
+    return np.max(np.where(schedule.level == levels, schedule.size, 0), axis=1)
+
+
+def _empty(space: Space, schedule: Schedule) -> DehbState:
+    sizes = population_sizes(schedule)
+    shape, width = (len(sizes), int(sizes.max())), len(space.choices)
+    return DehbState(
+        slots=empty_slots(schedule, width, len(schedule.epoch)),
+        point=jnp.zeros((*shape, width)),
+        score=jnp.full(shape, -jnp.inf),
+        told=jnp.zeros(len(sizes), jnp.int32),
+        children=jnp.int32(0),
+    )
+
+
+def _first_iteration(
+    space: Space, schedule: Schedule, key: Array, slots: HyperbandState, slot: Array
+) -> Query:
+    """What Hyperband asks in a slot ()."""
+    opens, epoch, start = (
+        jnp.asarray(x)[slot] for x in (schedule.opens, schedule.epoch, schedule.start)
+    )
+    return Query(jnp.where(opens, sample(key, space), slots.arch[slot]), epoch, start)
+
+
+def _child(
+    space: Space,
+    schedule: Schedule,
+    factor: float,
+    crossover: float,
+    key: Array,
+    state: DehbState,
+) -> Query:
+    """Breeds the child of the next slot: mutation and binomial crossover."""
+    key_donors, key_outside, key_cross, key_one, key_random = jax.random.split(key, 5)
+    index = state.children % len(schedule.epoch)
+    level, epoch, opens, size = (
+        jnp.asarray(x)[index]
+        for x in (schedule.level, schedule.epoch, schedule.opens, schedule.size)
+    )
+    pool = _pool(state, level, opens, size)
+    utility = jnp.where(pool, jax.random.gumbel(key_donors, pool.shape), -jnp.inf)
+    donors = jax.lax.top_k(utility.ravel(), _DONORS)[1]
+    a, b, c = state.point.reshape(-1, state.point.shape[-1])[donors]
+    mutant = a + factor * (b - c)
+    outside = (mutant < 0) | (mutant > 1)
+    mutant = jnp.where(outside, jax.random.uniform(key_outside, mutant.shape), mutant)
+    parent = state.point[level, state.told[level] % _size_of(schedule, level)]
+    width = len(parent)
+    takes = jax.random.uniform(key_cross, parent.shape) < crossover
+    takes = takes.at[jax.random.randint(key_one, (), 0, width)].set(True)
+    arch = to_arch(space, jnp.where(takes, mutant, parent))
+    arch = jnp.where(space.is_valid(arch), arch, sample(key_random, space))
+    return Query(arch, epoch, jnp.zeros_like(epoch))
+
+
+def _pool(state: DehbState, level: Array, opens: Array, size: Array) -> Array:
+    """Members (k, p) bool of which a child of a level () is bred.
+
+    Args:
+      state: with the populations.
+      level: of the child.
+      opens: () bool, whether its rung is the first of its bracket.
+      size: () slots of its rung.
+    """
+    num_levels, largest = state.score.shape
+    there = jnp.arange(largest) < state.told[:, None]
+    at = jnp.where(opens, level, level - 1)
+    order = jnp.argsort(-jnp.where(there[at], state.score[at], -jnp.inf), stable=True)
+    rank = jnp.argsort(order)
+    chosen = there[at] & (opens | (rank < size))
+    pool = (jnp.arange(num_levels) == at)[:, None] & chosen
+    return jnp.where(pool.sum() >= _DONORS, pool, there)
+
+
+def _size_of(schedule: Schedule, level: Array) -> Array:
+    """Size () of the population of a level ()."""
+    return jnp.asarray(population_sizes(schedule))[level]
+
+
+def to_arch(space: Space, point: Array) -> Array:
+    """The architecture (d,) int32 of a point (d,) of [0, 1]^d."""
+    choices = jnp.asarray(space.choices)
+    return jnp.clip(jnp.floor(point * choices), 0, choices - 1).astype(jnp.int32)
+
+
+def to_point(space: Space, arch: Array) -> Array:
+    """The centre (d,) of the part of [0, 1]^d that is an architecture (d,)."""
+    return (arch + 0.5) / jnp.asarray(space.choices)
+
+
+def _tell(
+    space: Space,
+    schedule: Schedule,
+    state: DehbState,
+    arch: Array,
+    epoch: Array,
+    start: Array,
+    active: Array,
+    score: Array,
+) -> DehbState:
+    """The state after one evaluation; one to an epoch that is no level changes nothing.
+
+    Args:
+      space: of the architectures.
+      schedule: of the brackets.
+      state: before it.
+      arch: (d,) int32.
+      epoch: () to which it was trained.
+      start: () from which.
+      active: () bool; False for an idle slot.
+      score: (), NaN if it failed.
+    """
+    of_level = jnp.asarray(schedule.epochs) == epoch
+    level, active = jnp.argmax(of_level), active & of_level.any()
+    slot = slot_of(schedule, state.slots, arch, epoch, start)
+    slots = fill_slot(state.slots, slot, arch, score, active, DONE)
+    slots = promote(schedule, slots, slot, active)
+    child = active & (slot == len(state.slots.status))
+    # The parent of the child that is told next, if they finish in the order of asking.
+    parent = state.told[level] % _size_of(schedule, level)
+    new = nan_to_neg_inf(score).astype(state.score.dtype)
+    missing = state.told[level] < _size_of(schedule, level)
+    wins = active & (missing | (new >= state.score[level, parent]))
+    row = jnp.where(wins, level, len(of_level))
+    return DehbState(
+        slots=slots,
+        point=state.point.at[row, parent].set(to_point(space, arch), mode="drop"),
+        score=state.score.at[row, parent].set(new, mode="drop"),
+        told=state.told + (active & of_level),
+        children=state.children + child,
+    )

@@ -1,0 +1,114 @@
+"""DEHB: Hyperband at first, then children of the populations that a Python loop keeps."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnas.benchmarks import synthetic
+from jaxnas.search.fidelity import brackets
+from jaxnas.search.fidelity.dehb import dehb, population_sizes
+from jaxnas.search.fidelity.hyperband import hyperband, make_schedule
+from jaxnas.search.loop import simulate
+from jaxnas.spaces import base
+from jaxnas.types import asked
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SPACE = base.product("toy", (4, 3, 5))
+BRACKETS = brackets.hyperband_brackets((1, 3, 9), 3)
+SCHEDULE = make_schedule(BRACKETS)
+FIRST = len(SCHEDULE.epoch)
+STEPS = 4 * FIRST
+
+
+@functools.cache
+def runs(crossover=0.5, factor=0.5, workers=1, steps=STEPS):
+    benchmark = synthetic.synthetic_benchmark(jax.random.key(1), SPACE, epochs=9)
+    if crossover is None:
+        search = hyperband(SPACE, BRACKETS)
+    else:
+        search = dehb(SPACE, BRACKETS, crossover=crossover, factor=factor)
+    keys = jax.random.split(jax.random.key(0), 3)
+    trace = simulate(keys, search, benchmark, steps, workers=workers)
+    return jax.tree.map(lambda x: np.asarray(x)[:, :, 0], trace)
+
+
+def populations(trace, seed):
+    """Yields the child of each step after the first iteration with what it came from.
+
+    These are the architecture, its parent, and the pool that the donors were of.
+    """
+    sizes = population_sizes(SCHEDULE)
+    members, told = [[] for _ in sizes], [0] * len(sizes)
+    for i in range(STEPS):
+        slot = i % FIRST
+        level, size = SCHEDULE.level[slot], SCHEDULE.size[slot]
+        arch = trace.query.arch[seed, i].tolist()
+        score = trace.score[seed, i]
+        parent = told[level] % sizes[level]
+        if i >= FIRST:
+            at = level if SCHEDULE.opens[slot] else level - 1
+            best = sorted(members[at], key=lambda m: -m[1])
+            pool = best if SCHEDULE.opens[slot] else best[:size]
+            pool = pool if len(pool) >= 3 else sum(members, [])
+            yield arch, members[level][parent][0], [m[0] for m in pool], i
+        if told[level] < sizes[level]:
+            members[level].append((arch, score))
+        elif score >= members[level][parent][1]:
+            members[level][parent] = arch, score
+        told[level] += 1
+
+
+def test_the_first_iteration_is_that_of_hyperband():
+    ours, theirs = (runs(c, steps=FIRST).query for c in (0.5, None))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_child_without_crossover_differs_from_its_parent_at_one_position():
+    trace = runs(crossover=0.0)
+    changed = 0
+    for seed in range(3):
+        for arch, parent, _, i in populations(trace, seed):
+            differs = np.not_equal(arch, parent).sum()
+            assert differs <= 1, (seed, i)
+            changed += differs
+            assert trace.query.start[seed, i] == 0
+            assert trace.query.epoch[seed, i] == SCHEDULE.epoch[i % FIRST]
+    assert changed > 20
+
+
+def test_a_mutant_of_no_difference_is_a_member_of_the_pool():
+    trace = runs(crossover=1.0, factor=1e-6)
+    for seed in range(3):
+        for arch, _, pool, i in populations(trace, seed):
+            assert arch in pool, (seed, i)
+
+
+def test_workers_are_never_idle():
+    trace = runs(workers=3)
+    assert asked(trace.query).all()
+    reached = {
+        (tuple(a), e)
+        for a, e in zip(trace.query.arch[0].tolist(), trace.query.epoch[0], strict=True)
+    }
+    for arch, start in zip(
+        trace.query.arch[0].tolist(), trace.query.start[0], strict=True
+    ):
+        assert start == 0 or (tuple(arch), start) in reached
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factor": 0.0}, "factor must be above 0"),
+        ({"crossover": 1.5}, "crossover must be between 0 and 1"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"brackets": ()}, "at least one bracket"),
+        ({"brackets": ((brackets.Rung(2, 9, 0),),)}, "wanted at least 3"),
+    ],
+)
+def test_bad_input_is_one_error_in_words(options, message):
+    with pytest.raises(ValueError, match=message):
+        dehb(SPACE, **({"brackets": BRACKETS} | options))
