@@ -84,7 +84,7 @@ def dehb(
             f"the brackets have {len(schedule.epoch)} evaluations: wanted at least "
             f"{_DONORS}, of which a child is bred"
         )
-    breed = partial(_child, space, schedule, factor, crossover)
+    breed = partial(_child, space, schedule, (factor, crossover))
 
     def init(key: Array) -> DehbState:
         del key
@@ -158,26 +158,35 @@ def _first_iteration(
 def _child(
     space: Space,
     schedule: Schedule,
-    factor: float,
-    crossover: float,
+    rates: tuple[float, float],
     key: Array,
     state: DehbState,
 ) -> Query:
-    """Breeds the child of the next slot: mutation and binomial crossover."""
+    """Breeds the child of the next slot: mutation and binomial crossover.
+
+    Args:
+      space: of the architectures.
+      schedule: of the brackets.
+      rates: weight of the difference of two members, and probability of crossover.
+      key: PRNG key.
+      state: with the populations.
+    """
+    factor, crossover = rates
     key_donors, key_outside, key_cross, key_one, key_random = jax.random.split(key, 5)
     index = state.children % len(schedule.epoch)
     level, epoch, opens, size = (
         jnp.asarray(x)[index]
         for x in (schedule.level, schedule.epoch, schedule.opens, schedule.size)
     )
-    pool = _pool(state, level, opens, size)
+    sizes = jnp.asarray(population_sizes(schedule))
+    pool = _pool(state, sizes, level, opens, size)
     utility = jnp.where(pool, jax.random.gumbel(key_donors, pool.shape), -jnp.inf)
     donors = jax.lax.top_k(utility.ravel(), _DONORS)[1]
     a, b, c = state.point.reshape(-1, state.point.shape[-1])[donors]
     mutant = a + factor * (b - c)
     outside = (mutant < 0) | (mutant > 1)
     mutant = jnp.where(outside, jax.random.uniform(key_outside, mutant.shape), mutant)
-    parent = state.point[level, state.told[level] % _size_of(schedule, level)]
+    parent = state.point[level, state.told[level] % sizes[level]]
     width = len(parent)
     takes = jax.random.uniform(key_cross, parent.shape) < crossover
     takes = takes.at[jax.random.randint(key_one, (), 0, width)].set(True)
@@ -186,28 +195,26 @@ def _child(
     return Query(arch, epoch, jnp.zeros_like(epoch))
 
 
-def _pool(state: DehbState, level: Array, opens: Array, size: Array) -> Array:
+def _pool(
+    state: DehbState, sizes: Array, level: Array, opens: Array, size: Array
+) -> Array:
     """Members (k, p) bool of which a child of a level () is bred.
 
     Args:
       state: with the populations.
+      sizes: (k,) of the populations.
       level: of the child.
       opens: () bool, whether its rung is the first of its bracket.
       size: () slots of its rung.
     """
     num_levels, largest = state.score.shape
-    there = jnp.arange(largest) < state.told[:, None]
+    there = jnp.arange(largest) < jnp.minimum(state.told, sizes)[:, None]
     at = jnp.where(opens, level, level - 1)
     order = jnp.argsort(-jnp.where(there[at], state.score[at], -jnp.inf), stable=True)
     rank = jnp.argsort(order)
     chosen = there[at] & (opens | (rank < size))
     pool = (jnp.arange(num_levels) == at)[:, None] & chosen
     return jnp.where(pool.sum() >= _DONORS, pool, there)
-
-
-def _size_of(schedule: Schedule, level: Array) -> Array:
-    """Size () of the population of a level ()."""
-    return jnp.asarray(population_sizes(schedule))[level]
 
 
 def to_arch(space: Space, point: Array) -> Array:
@@ -250,9 +257,10 @@ def _tell(
     slots = promote(schedule, slots, slot, active)
     child = active & (slot == len(state.slots.status))
     # The parent of the child that is told next, if they finish in the order of asking.
-    parent = state.told[level] % _size_of(schedule, level)
+    size = jnp.asarray(population_sizes(schedule))[level]
+    parent = state.told[level] % size
     new = nan_to_neg_inf(score).astype(state.score.dtype)
-    missing = state.told[level] < _size_of(schedule, level)
+    missing = state.told[level] < size
     wins = active & (missing | (new >= state.score[level, parent]))
     row = jnp.where(wins, level, len(of_level))
     return DehbState(
