@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.search.base import Stage
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.moves import sample
@@ -17,6 +18,9 @@ from jaxnas.types import FULL_TRAINING, Array, Query
 # Samples of a new architecture before a repeat is accepted; the published random search
 # of the tree-Wasserstein experiments (Nguyen et al., 2021) has the same five.
 MAX_RESAMPLES = 5
+
+# Steps that the first of the growing stages has room for, and the factor to each later one.
+_STEPS, _GROWTH = 256, 4
 
 
 def train_from_scratch(arch: Array, epoch: int | None = None) -> Query:
@@ -44,6 +48,15 @@ def require_capacity(capacity: int, batch: int, num_steps: int) -> None:
             f"capacity must hold every evaluation: {num_steps} steps of {batch} are "
             f"{num_steps * batch}, more than {capacity}"
         )
+
+
+def growing_stages(num_steps: int) -> tuple[Stage, ...]:
+    """Stages with room for 256 steps, 1,024 and so on, without refreshes."""
+    stages, end = [], _STEPS
+    while not stages or stages[-1].end < num_steps:
+        stages.append(Stage(end, end))
+        end *= _GROWTH
+    return tuple(stages)
 
 
 def append_slots(count: Array, active: Array, size: int) -> Array:

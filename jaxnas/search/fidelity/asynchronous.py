@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.search.base import Search
-from jaxnas.search.common import append_slots
+from jaxnas.search.common import append_slots, growing_stages
 from jaxnas.search.fidelity.brackets import require_eta, require_levels
-from jaxnas.search.fidelity.hyperband import growing_stages
 from jaxnas.search.fidelity.samplers import Observations, Sampler, uniform_sampler
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result, asked, check_sizes

@@ -20,9 +20,9 @@ from jax.tree_util import Partial
 
 from jaxnas.curves.extrapolate.types import Extrapolator
 from jaxnas.search.base import UNLIMITED, Search, Stage
+from jaxnas.search.common import growing_stages
 from jaxnas.search.fidelity import curve_state
 from jaxnas.search.fidelity.curve_state import PASSED, CurveState, Setting
-from jaxnas.search.fidelity.hyperband import growing_stages
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 
@@ -92,8 +92,13 @@ def curve_aware(
     # The search is an argument, so that its arrays are data and no constants.
     bound = (Partial(partial(function, setting), search) for function in functions)
     stages = partial(_stages, search.stages)
-    rest = search.accepts, search.candidates, stages, search.space
-    return Search(*bound, *rest)
+    return Search(
+        *bound,
+        accepts=search.accepts,
+        candidates=search.candidates,
+        stages=stages,
+        space=search.space,
+    )
 
 
 def _key() -> Array:

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.ranks import nan_to_neg_inf
-from jaxnas.search.base import Search, Stage
+from jaxnas.search.base import Search
+from jaxnas.search.common import growing_stages
 from jaxnas.search.fidelity.brackets import (
     Bracket,
     halving_bracket,
@@ -31,8 +32,6 @@ from jaxnas.types import Array, Query, Result, asked, check_sizes
 
 # Status of a slot: a slot of a later rung waits; `TAKEN` means in flight.
 WAITING, READY, TAKEN, DONE = range(4)
-# Steps that the first stage has room for, and the factor to each later stage.
-_STEPS, _GROWTH = 256, 4
 
 
 class Schedule(NamedTuple):
@@ -165,15 +164,6 @@ def hyperband(
     )
 
 
-def growing_stages(num_steps: int) -> tuple[Stage, ...]:
-    """Stages with room for 256 steps, 1,024 and so on, without refreshes."""
-    stages, end = [], _STEPS
-    while not stages or stages[-1].end < num_steps:
-        stages.append(Stage(end, end))
-        end *= _GROWTH
-    return tuple(stages)
-
-
 def make_schedule(brackets: Sequence[Bracket]) -> Schedule:
     """Lays out the slots of one iteration.
 
@@ -189,10 +179,19 @@ def make_schedule(brackets: Sequence[Bracket]) -> Schedule:
             level = int(np.searchsorted(epochs, rung.epoch))
             row = (rung.epoch, rung.start, level, len(rows), rung.size, promoted)
             rows += [(*row, number == 0)] * rung.size
-    *columns, opens = (
+    epoch, start, level, first, size, promoted, opens = (
         np.asarray(column, np.int32) for column in zip(*rows, strict=True)
     )
-    return Schedule(*columns, opens.astype(bool), epochs.astype(np.int32))
+    return Schedule(
+        epoch,
+        start,
+        level,
+        first,
+        size,
+        promoted,
+        opens.astype(bool),
+        epochs.astype(np.int32),
+    )
 
 
 def observations(schedule: Schedule, state: HyperbandState) -> Observations:

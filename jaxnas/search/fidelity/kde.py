@@ -70,13 +70,13 @@ def kde_sampler(
         learned = enough & (jax.random.uniform(key_choice) >= random)
 
         def from_model() -> Array:
-            latest = _latest(observations, rows, memory)
-            densities = fit_densities(space, *latest, good, need)
-            clipped = [
+            arch, score, valid = _latest(observations, rows, memory)
+            densities = fit_densities(space, arch, score, valid, good, need)
+            best, rest = (
                 d._replace(bandwidth=jnp.maximum(d.bandwidth, min_bandwidth))
                 for d in densities
-            ]
-            return best_candidate(key_model, space, *clipped, candidates)
+            )
+            return best_candidate(key_model, space, best, rest, candidates)
 
         return jax.lax.cond(learned, from_model, lambda: sample(key_uniform, space))
 
