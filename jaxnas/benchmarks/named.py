@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxnas.benchmarks import (
+    jahs,
     reference_scores,
     sources,
     surrogate_tables,
@@ -36,6 +38,8 @@ NAMES: dict[str, Callable[[], BenchmarkTable]] = {
     "fashion-curves": trained.fashion_curves_table,
     "nb201": sources.nasbench201_table,
     "nb101": sources.nasbench101_table,
+    "jahs201": jahs.jahs201_table,
+    "jahs201-seconds": partial(jahs.jahs201_table, seconds=True),
     "zerocost": reference_scores.zero_cost_table,
 }
 """Opener of each named table."""

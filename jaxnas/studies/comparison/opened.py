@@ -48,18 +48,19 @@ class Opened(NamedTuple):
         return float(self.truth[row[row >= 0]].max())
 
 
-def open_table(config: Config) -> Opened:
+def open_table(config: Config, *, curves: bool = False) -> Opened:
     """Opens the table of a comparison.
 
     Args:
       config: which table and columns, and how long the searches are.
+      curves: whether the epochs of its schedule are levels that searches can train to.
 
     Raises: `ValueError` for settings that are wrong in themselves or that the table
       cannot fulfil, for a budget below the cost of every evaluation, and for a table of
       a target other than accuracy in percent.
     """
     validate(config)
-    table = named.open_table(config.benchmark)
+    table = named.open_table(config.benchmark, curves=None if curves else ())
     space = named.library_space(table)
     if config.evaluations > len(table.arch):
         raise ValueError(
@@ -67,7 +68,7 @@ def open_table(config: Config) -> Opened:
             f"{table.name}, not {config.evaluations}"
         )
     fed_back, reported = table_columns(config)
-    benchmark = tabular.tabular_benchmark(space, table, **fed_back)
+    benchmark = tabular.tabular_benchmark(space, table, **fed_back, curves=curves)
     if benchmark.target != PERCENT:
         raise ValueError(
             f"comparisons are of accuracies in percent, not of {benchmark.target.name} "

@@ -104,14 +104,17 @@ def _arrays(
 ) -> dict[str, Any]:
     """The arrays of a chunk of runs.
 
-    Returns: score, row (the table row; -1 in an idle slot), cost and asked, each (seeds,
-      evaluations) with idle slots among them; and, once for each seed (seeds,), the budget
-      and the best truth that the search can reach.
+    Returns: score (NaN before the last epoch), row (the table row; -1 in an idle slot),
+      cost and asked, each (seeds, evaluations) with idle slots among them; and, once for
+      each seed (seeds,), the budget and the best truth that the search can reach.
     """
     num = len(trace.score)
     asked = types.asked(trace.query)
     row = np.where(asked, opened.rows(trace.query.arch), -1)
-    kept = {"score": trace.score, "row": row, "cost": trace.cost, "asked": asked}
+    # Only networks that were trained to the end can be the incumbent.
+    complete = np.asarray(trace.query.epoch) >= opened.benchmark.epochs
+    score = np.where(complete, trace.score, np.nan)
+    kept = {"score": score, "row": row, "cost": trace.cost, "asked": asked}
     flat = {n: x.reshape(num, -1)[:, : config.evaluations] for n, x in kept.items()}
     one = {"budget": _limit(config), "reachable": opened.reachable(search)}
     return flat | {name: np.full(num, value) for name, value in one.items()}

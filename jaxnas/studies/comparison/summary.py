@@ -31,7 +31,8 @@ class Summary(NamedTuple):
     fed_back: Curve  # percent error of the incumbent, by the accuracy fed back
     reported: Curve  # percent error of the same cell, by the accuracy reported
     regret: Curve  # points between the incumbent and the best cell of the table
-    queries: np.ndarray  # (seeds,), evaluations until the best cell; inf for never
+    # (seeds,), evaluations until the best cell is trained to the end; inf for never
+    queries: np.ndarray
     # Points between the best cell of the table and the best candidate of the method: above
     # 0 where cells of the same function count once and another copy scored best.
     out_of_reach: float
@@ -73,7 +74,7 @@ def summarise(
         fed_back=curve(100 - best),
         reported=curve(100 - other),
         regret=curve(optimum - best),
-        queries=metrics.queries_to(truth, optimum),
+        queries=metrics.queries_to(np.where(np.isnan(score), np.nan, truth), optimum),
         out_of_reach=max(0.0, optimum - (optimum if reachable is None else reachable)),
     )
 

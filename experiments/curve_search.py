@@ -1,0 +1,120 @@
+"""Searches that decide how long to train, by the cost they have spent.
+
+    python -m experiments.curve_search --seeds 100
+    python -m experiments.curve_search --benchmark jahs201-seconds --budget 400000
+        --methods random evolution evolution+last hyperband bohb --out results/seconds
+    python -m experiments.curve_search --benchmark fashion-curves
+        --dataset fashion-mnist --epochs 12 --run 0 --min-epoch 1 --few 3 --init 10
+        --budget 700 --out results/fashion
+
+The comparison of Yan et al. (2021): random search, Hyperband and BOHB against evolution,
+local search and BANANAS, each plain and with its learning curves extrapolated. Regret is
+that of the best network trained to the last epoch. Writes results.npz, table_by_cost.csv
+and curves_by_cost.png to --out. Every run can be killed and started again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxnas.search.fidelity import brackets
+from jaxnas.search.fidelity.curve_gates import Gate
+from jaxnas.studies import cli
+from jaxnas.studies.comparison import fidelity_methods as methods
+from jaxnas.studies.comparison import opened, outcome, runs, settings
+
+
+@dataclass(frozen=True)
+class Config(settings.Config):
+    """What to compare, on which curves."""
+
+    benchmark: str = "jahs201"
+    """jahs201 or jahs201-seconds (reference files), fashion-curves (embedded), or a table
+    file with curves."""
+    split: str = "valid"
+    """Split whose accuracy is fed back."""
+    seeds: int = 100
+    """Independent runs of each method."""
+    evaluations: int = 600
+    """Parts of trainings of each run, at most; more of them, or a larger budget, make the
+    runs of a folder longer."""
+    budget: float | None = 10_000
+    """Largest total cost of a run, in the table's seconds (epochs where it has none)."""
+    init: int = 20
+    """Random evaluations at the start, the population, and the complete trainings before
+    curves are extrapolated."""
+    methods: tuple[str, ...] = methods.MAIN
+    """Which methods, in which order: random, evolution, local, bananas, gp, halving,
+    hyperband, bohb, dehb, asha, asha-stopping; or a search that trains everything to the
+    end and an extrapolator, as evolution+last."""
+    min_epoch: int = 12
+    """Smallest epoch of a rung."""
+    max_epoch: int | None = None
+    """Largest epoch of the rungs' geometric series, cut off at the last one: 512 gives
+    the rungs of the paper; default: the last epoch."""
+    eta: int = 3
+    """Ratio of two rungs."""
+    few: int = 20
+    """Epochs after which curves are extrapolated."""
+    quantile: float = 0.2
+    """Trainings go on if they are predicted to be among this share of the complete ones."""
+    target: int | None = None
+    """Epoch whose value is predicted; default: the last one."""
+    out: str = "results/curve_search"
+    """Folder for the results."""
+
+
+def main(config: Config) -> dict[str, np.ndarray]:
+    """Runs the comparison.
+
+    Returns: score (seeds, evaluations), NaN where a training was not complete, and row,
+      the rows of the table that were asked, by `METHOD/NAME`; as they are in results.npz.
+    Raises: `ValueError` for bad input, before anything is compiled or written.
+    """
+    methods.validate_names(config.methods)
+    table = opened.open_table(config, curves=True)
+    terms = make_terms(config, table)
+    _require_bracket(config, table, terms)
+    space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
+    folder = runs.open_folder(config, table, free=("methods",))
+    searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
+    done = runs.run(config, table, folder, searches)
+    outcome.show(done, evaluations=config.evaluations, budget=config.budget)
+    return done.arrays
+
+
+def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
+    """The settings that all methods share; `ValueError` for rungs that cannot be."""
+    last = table.benchmark.epochs
+    largest = last if config.max_epoch is None else config.max_epoch
+    ends = largest, config.min_epoch, config.eta
+    return methods.FidelityTerms(
+        levels=brackets.geometric_levels(*ends, last=last),
+        eta=config.eta,
+        gate=Gate(config.few, config.quantile, config.target),
+        points=tuple(level.epoch for level in table.benchmark.levels),
+        init=config.init,
+    )
+
+
+def _require_bracket(
+    config: Config, table: opened.Opened, terms: methods.FidelityTerms
+) -> None:
+    """Raises `ValueError` for a budget of epochs that is smaller than one bracket."""
+    if config.budget is None or table.benchmark.cost_unit != "epochs":
+        return
+    if not set(config.methods) & set(methods.HALVING):
+        return
+    plan = brackets.hyperband_brackets(terms.levels, terms.eta)
+    least = brackets.total_epochs(plan[0])
+    if config.budget < least:
+        raise ValueError(
+            f"--budget {config.budget:g} is smaller than one bracket of {least} epochs:\n"
+            f"{brackets.as_table(plan)}"
+        )
+
+
+if __name__ == "__main__":
+    cli.command(main, Config)

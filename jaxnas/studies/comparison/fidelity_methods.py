@@ -1,0 +1,128 @@
+"""Methods of comparisons in which searches decide how long to train.
+
+A name is a search, such as `evolution`, or a search and an extrapolator of learning
+curves that it is wrapped with, such as `evolution+last`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnas.curves.extrapolate import last_value
+from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.search import presets
+from jaxnas.search.base import Search
+from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.fidelity import asynchronous, brackets
+from jaxnas.search.fidelity.curve_aware import curve_aware
+from jaxnas.search.fidelity.curve_gates import Gate
+from jaxnas.search.fidelity.dehb import dehb
+from jaxnas.search.fidelity.hyperband import hyperband, successive_halving
+from jaxnas.search.fidelity.kde import kde_sampler
+from jaxnas.search.local_search import local_search
+from jaxnas.search.random import random_search
+from jaxnas.spaces.base import Space
+
+
+class FidelityTerms(NamedTuple):
+    """Settings that all methods of a comparison share."""
+
+    levels: tuple[int, ...]  # epochs of the rungs
+    eta: float  # ratio of the sizes of two rungs
+    gate: Gate  # when curve-aware searches decide, and on what
+    points: tuple[int, ...]  # epochs of the learning curves
+    init: int = 20  # random evaluations at the start
+
+
+# (space, candidates (n, d) int32, terms) -> the search.
+FidelityMethod = Callable[[Space, np.ndarray, FidelityTerms], Search]
+
+
+def _brackets(terms: FidelityTerms) -> tuple[brackets.Bracket, ...]:
+    return brackets.hyperband_brackets(terms.levels, terms.eta)
+
+
+def _plain_gp(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
+    """The best preset of single fidelity, with its own number of random evaluations."""
+    del terms
+    return presets.gp_tw2g_plus(space, archs)
+
+
+PLAIN: dict[str, FidelityMethod] = {
+    "random": lambda space, archs, terms: random_search(space),
+    "evolution": lambda space, archs, terms: regularized_evolution(
+        space, population=terms.init, tournament=max(1, terms.init // 2)
+    ),
+    "local": lambda space, archs, terms: local_search(space, init=terms.init),
+    "bananas": lambda space, archs, terms: presets.bananas(space, init=terms.init),
+    "gp": _plain_gp,
+}
+"""Searches that train everything to the last epoch."""
+
+HALVING: dict[str, FidelityMethod] = {
+    "halving": lambda space, archs, terms: successive_halving(
+        space, terms.levels, eta=terms.eta
+    ),
+    "hyperband": lambda space, archs, terms: hyperband(space, _brackets(terms)),
+    "bohb": lambda space, archs, terms: hyperband(
+        space, _brackets(terms), sampler=kde_sampler(space)
+    ),
+    "dehb": lambda space, archs, terms: dehb(space, _brackets(terms)),
+    "asha": lambda space, archs, terms: asynchronous.asynchronous_halving(
+        space, terms.levels, eta=terms.eta
+    ),
+    "asha-stopping": lambda space, archs, terms: asynchronous.asynchronous_halving(
+        space, terms.levels, eta=terms.eta, rule=asynchronous.stopping
+    ),
+}
+"""Searches with rungs."""
+
+EXTRAPOLATORS: dict[str, Callable[[], Extrapolator]] = {"last": last_value}
+"""Extrapolators that a search of `PLAIN` can be wrapped with, by name."""
+
+MAIN = ("random", "evolution", "evolution+last", "local", "local+last", "hyperband")
+MAIN = (*MAIN, "bohb", "dehb", "asha")
+"""Methods of the main comparison; those with neural networks take minutes more."""
+
+# Searches that learn from all they are told, also from what was stopped.
+_MODELS = ("bananas", "gp")
+
+
+def names() -> tuple[str, ...]:
+    """All names of methods."""
+    wrapped = (f"{search}+{curve}" for search in PLAIN for curve in EXTRAPOLATORS)
+    return (*PLAIN, *HALVING, *wrapped)
+
+
+def validate_names(given: Sequence[str]) -> None:
+    """Raises `ValueError` for no names, unknown ones, and those that are given twice."""
+    unknown = [name for name in given if name not in names()]
+    if unknown or not given:
+        raise ValueError(
+            f"no method {', '.join(unknown) or 'given'}: choose from {', '.join(names())}"
+        )
+    if twice := {name for name in given if given.count(name) > 1}:
+        raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")
+
+
+def make(name: str, space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
+    """Makes the search of a name.
+
+    Args:
+      name: one of `names`.
+      space: of the architectures.
+      archs: (n, d) int32 architectures of the benchmark.
+      terms: of the comparison.
+
+    Raises: `ValueError` for terms that the search cannot have.
+    """
+    plain, _, curve = name.partition("+")
+    search = (PLAIN | HALVING)[plain](space, archs, terms)
+    if not curve:
+        return search
+    rejected = "predicted" if plain in _MODELS else "ignored"
+    options = {"init": terms.init, "levels": terms.points, "rejected": rejected}
+    return curve_aware(search, EXTRAPOLATORS[curve](), *terms.gate, **options)
