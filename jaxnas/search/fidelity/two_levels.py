@@ -1,0 +1,254 @@
+"""A search at a low fidelity, interleaved with complete trainings of its best.
+
+    search = two_levels(presets.gp_tw2g_plus(space), low=10)
+
+Short trainings rank architectures well enough to find the region of the best ones, and
+not well enough to tell these apart. So the search inside learns from short trainings
+alone, and the architectures that were best there are trained to the end, a few at a time,
+between further short ones. The budget need not be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from jaxnas.ranks import nan_to_neg_inf
+from jaxnas.search.base import UNLIMITED, Search, Stage
+from jaxnas.search.common import append_slots, growing_stages
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, State, asked, check_sizes
+
+
+class TwoLevelState(NamedTuple):
+    """The search inside, and all short trainings in their order."""
+
+    inside: State
+    arch: Array  # (n, d) int32
+    score: Array  # (n,) at the low level, NaN if the training failed
+    taken: Array  # (n,) bool, whether it is or was trained to the end
+    short: Array  # () int32, short trainings so far, and those in flight
+    complete: Array  # () int32, trainings to the end so far, and those in flight
+    count: Array  # () int32, rows
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """The order of short and of complete trainings; see the arguments of `two_levels`."""
+
+    low: int
+    last: int
+    first: int
+    short: int
+    complete: int
+    continues: bool
+    batch: int
+    width: int  # positions of an architecture
+
+    def due(self, short: Array | int, complete: Array | int) -> Array | bool:
+        """Whether the next training is a complete one, after so many of each."""
+        rounds = 1 + (short - self.first) // self.short
+        return (short >= self.first) & (complete < self.complete * rounds)
+
+
+def two_levels(
+    search: Search,
+    low: int,
+    *,
+    last: int | None = None,
+    first: int = 100,
+    short: int = 50,
+    complete: int = 5,
+    continues: bool = True,
+) -> Search:
+    """Trains briefly what a search asks, and the best of it to the end.
+
+    Args:
+      search: any; the epoch that it was made with is not used. It learns from the short
+        trainings alone.
+      low: epoch of the short trainings.
+      last: epoch of the complete ones; default: the last one.
+      first: short trainings before the first complete one.
+      short: short trainings between two groups of complete ones.
+      complete: complete trainings in a group: of the architectures that were best at the
+        low level and have not been trained to the end.
+      continues: whether a complete training goes on from a short one. Otherwise it is a
+        training of its own, from epoch 0.
+
+    Returns: a search of the same space. Complete trainings of architectures whose short
+      one failed come last.
+    Raises: `ValueError` for a search without a space, and for sizes below 1.
+    """
+    check_sizes(low=low, first=first, short=short, complete=complete)
+    last = FULL_TRAINING if last is None else last
+    if last <= low:
+        raise ValueError(f"last must be after low = {low}, not {last}")
+    if search.space is None:
+        raise ValueError("the search does not know its space: make it with space=...")
+    asks = lambda key: search.ask(key, search.init(key))  # noqa: E731
+    shape = jax.eval_shape(asks, jax.eval_shape(lambda: jax.random.key(0))).arch.shape
+    rhythm = Rhythm(low, last, first, short, complete, continues, *shape)
+    functions = (_init, _ask, _tell, _grow, _refresh, _expect)
+    # The search is an argument, so that its arrays are data and no constants.
+    bound = (Partial(partial(function, rhythm), search) for function in functions)
+    return Search(
+        *bound,
+        accepts=search.accepts,
+        candidates=search.candidates,
+        stages=partial(_stages, rhythm, search.stages),
+        space=search.space,
+    )
+
+
+def steps_with(rhythm: Rhythm, short: int) -> int:
+    """Steps until after `short` steps of short trainings another one is due."""
+    rounds = 1 + (short * rhythm.batch - rhythm.first) // rhythm.short
+    complete = rhythm.complete * max(0, rounds) if rounds > 0 else 0
+    return short + -(-complete // rhythm.batch)
+
+
+def short_steps(rhythm: Rhythm, num_steps: int) -> int:
+    """Steps of short trainings among the first `num_steps`."""
+    low, high = 0, num_steps
+    while low < high:  # the number of s from 1 on whose step begins before the end
+        middle = (low + high + 1) // 2
+        begins = steps_with(rhythm, middle - 1)
+        low, high = (middle, high) if begins < num_steps else (low, middle - 1)
+    return low
+
+
+def _stages(
+    rhythm: Rhythm, inside: Callable[[int], tuple[Stage, ...]], num_steps: int
+) -> tuple[Stage, ...]:
+    """The stages of the search inside, in steps of all trainings."""
+    stages: list[Stage] = []
+    done = 0
+    for end, every in inside(short_steps(rhythm, num_steps)):
+        begin = stages[-1].end if stages else 0
+        if end >= UNLIMITED:
+            ends = [begin + stage.end for stage in growing_stages(num_steps - begin)]
+            stages += [Stage(end, every) for end in ends]
+        else:
+            between = steps_with(rhythm, done + every) - begin
+            stages.append(Stage(steps_with(rhythm, end), between))
+            done = end
+    return tuple(stages)
+
+
+def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
+    size = rhythm.batch
+    return TwoLevelState(
+        inside=search.init(key),
+        arch=jnp.zeros((size, rhythm.width), jnp.int32),
+        score=jnp.full(size, jnp.nan),
+        taken=jnp.ones(size, bool),  # rows without a training cannot be taken
+        short=jnp.int32(0),
+        complete=jnp.int32(0),
+        count=jnp.int32(0),
+    )
+
+
+def _grow(
+    rhythm: Rhythm, search: Search, state: TwoLevelState, end: int
+) -> TwoLevelState:
+    steps = short_steps(rhythm, end)
+    more = max(0, steps * rhythm.batch - len(state.score))
+    return state._replace(
+        inside=search.grow(state.inside, max(1, steps)),
+        arch=jnp.pad(state.arch, ((0, more), (0, 0))),
+        score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
+        taken=jnp.pad(state.taken, (0, more), constant_values=True),
+    )
+
+
+def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelState:
+    del rhythm
+    return state._replace(inside=search.refresh(state.inside))
+
+
+def _ask(rhythm: Rhythm, search: Search, key: Array, state: TwoLevelState) -> Query:
+    left = ~state.taken
+    due = rhythm.due(state.short, state.complete) & left.any()
+
+    def inside() -> Query:
+        new = search.ask(key, state.inside)
+        epoch = jnp.where(asked(new), rhythm.low, 0).astype(jnp.int32)
+        return new._replace(epoch=epoch, start=jnp.zeros_like(epoch))
+
+    def best() -> Query:
+        # Failed trainings come last, and rows that are taken not at all.
+        order = jnp.lexsort((-nan_to_neg_inf(state.score), state.taken))
+        slots = jnp.arange(rhythm.batch)
+        row = order[jnp.minimum(slots, len(order) - 1)]
+        start = jnp.full(rhythm.batch, rhythm.low if rhythm.continues else 0, jnp.int32)
+        epoch = jnp.where(slots < left.sum(), rhythm.last, start).astype(jnp.int32)
+        blank = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(inside)
+        )
+        return blank._replace(arch=state.arch[row], epoch=epoch, start=start)
+
+    return jax.lax.cond(due, best, inside)
+
+
+def _parts(rhythm: Rhythm, query: Query) -> tuple[Array, Array]:
+    """Which slots (b,) bool are short trainings, and which complete ones."""
+    active = asked(query)
+    short = active & (query.epoch == rhythm.low) & (query.start == 0)
+    return short, active & ~short
+
+
+def _take(state: TwoLevelState, query: Query, complete: Array) -> TwoLevelState:
+    """Counts complete trainings (b,) bool and takes their architectures."""
+    same = (state.arch[:, None] == query.arch).all(-1) & complete
+    return state._replace(
+        taken=state.taken | same.any(1),
+        complete=state.complete + complete.sum(dtype=jnp.int32),
+    )
+
+
+def _short_query(rhythm: Rhythm, query: Query, short: Array) -> Query:
+    """The query with its short trainings (b,) bool alone."""
+    epoch = jnp.where(short, rhythm.low, 0).astype(jnp.int32)
+    return query._replace(epoch=epoch, start=jnp.zeros_like(epoch))
+
+
+def _expect(
+    rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query
+) -> TwoLevelState:
+    short, complete = _parts(rhythm, query)
+    inside = search.expect(state.inside, _short_query(rhythm, query, short))
+    state = _take(state, query, complete)
+    return state._replace(inside=inside, short=state.short + short.sum(dtype=jnp.int32))
+
+
+def _tell(
+    rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query, result: Result
+) -> TwoLevelState:
+    short, complete = _parts(rhythm, query)
+    state = _take(state, query, complete)
+    # An architecture that the search repeats is not trained to the end again.
+    known = (state.arch[:, None] == query.arch).all(-1)
+    filled = jnp.arange(len(state.score)) < state.count
+    repeat = (known & filled[:, None]).any(0)
+    row = append_slots(state.count, short, len(state.score))
+    score = result.score.astype(state.score.dtype)
+    told = _short_query(rhythm, query, short)
+    inside = jax.lax.cond(
+        short.any(),
+        lambda inside: search.tell(inside, told, result),
+        lambda inside: inside,
+        state.inside,
+    )
+    return state._replace(
+        inside=inside,
+        arch=state.arch.at[row].set(query.arch, mode="drop"),
+        score=state.score.at[row].set(score, mode="drop"),
+        taken=state.taken.at[row].set(repeat, mode="drop"),
+        short=state.short + short.sum(dtype=jnp.int32),
+        count=state.count + short.sum(dtype=jnp.int32),
+    )
