@@ -234,7 +234,9 @@ def _tell(
     # An architecture that the search repeats is not trained to the end again.
     known = (state.arch[:, None] == query.arch).all(-1)
     filled = jnp.arange(len(state.score)) < state.count
-    repeat = (known & filled[:, None]).any(0)
+    equal = (query.arch[:, None] == query.arch).all(-1)
+    earlier = jnp.tril(equal & short, -1).any(1)
+    repeat = (known & filled[:, None]).any(0) | earlier
     row = append_slots(state.count, short, len(state.score))
     score = result.score.astype(state.score.dtype)
     told = _short_query(rhythm, query, short)

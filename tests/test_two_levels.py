@@ -1,0 +1,151 @@
+"""A search at a low fidelity with complete trainings of its best between."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnas.benchmarks import synthetic
+from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.fidelity.two_levels import (
+    Rhythm,
+    short_steps,
+    steps_with,
+    two_levels,
+)
+from jaxnas.search.gp.pool_search import bayesopt
+from jaxnas.search.loop import run, simulate
+from jaxnas.spaces import base, features
+from jaxnas.types import asked
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SPACE = base.product("toy", (4, 3, 5))
+LOW, LAST = 2, 9
+SIZES = {"first": 7, "short": 4, "complete": 2}
+
+
+@functools.cache
+def benchmark():
+    return synthetic.synthetic_benchmark(jax.random.key(1), SPACE, epochs=LAST)
+
+
+@functools.cache
+def evolution(batch=1):
+    return regularized_evolution(SPACE, population=5, tournament=2, batch=batch)
+
+
+@functools.cache
+def runs(steps, batch=1, workers=1, continues=True):
+    search = two_levels(evolution(batch), LOW, continues=continues, **SIZES)
+    keys = jax.random.split(jax.random.key(0), 2)
+    trace = simulate(keys, search, benchmark(), steps, workers=workers)
+    return jax.tree.map(np.asarray, trace)
+
+
+def replay(archs, scores, epochs):
+    """Checks which trainings are complete, and of what, in a run one after another."""
+    rows, taken, complete = {}, set(), 0
+    for number, (arch, score, epoch) in enumerate(
+        zip(archs, scores, epochs, strict=True)
+    ):
+        arch, short = tuple(arch), number - complete
+        groups = (short - SIZES["first"]) // SIZES["short"] + 1 if short >= 7 else 0
+        left = [a for a in rows if a not in taken]
+        due = complete < groups * SIZES["complete"] and bool(left)
+        assert (epoch == LAST) == due, number
+        if due:
+            assert arch == max(left, key=rows.get)
+            taken.add(arch)
+            complete += 1
+        else:
+            rows.setdefault(arch, score)
+    return complete
+
+
+def test_complete_trainings_are_of_the_best_of_the_short_ones():
+    trace = runs(40)
+    for i in range(2):
+        columns = trace.query.arch, trace.score, trace.query.epoch
+        assert replay(*(x[i, :, 0].tolist() for x in columns)) > 8
+    parts = set(zip(trace.query.start.ravel(), trace.query.epoch.ravel(), strict=True))
+    assert parts == {(0, LOW), (LOW, LAST)}
+    assert (trace.cost == trace.query.epoch - trace.query.start).all()
+
+
+def test_the_search_inside_learns_from_short_trainings_alone():
+    key = jax.random.key(3)
+    inside, outside = (
+        run(key, search, benchmark(), steps)[0]
+        for search, steps in (
+            (two_levels(evolution(), LOW, **SIZES), 24),
+            (regularized_evolution(SPACE, population=5, tournament=2, epoch=LOW), 7),
+        )
+    )
+    assert inside.inside.age == inside.count == short_steps(_rhythm(), 24)
+    # As long as nothing else is asked, the search is what it is alone.
+    first = run(key, two_levels(evolution(), LOW, **SIZES), benchmark(), 7)[0]
+    jax.tree.map(np.testing.assert_array_equal, first.inside, outside)
+
+
+def _rhythm(batch=1):
+    return Rhythm(LOW, LAST, *SIZES.values(), True, batch, 3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_count_of_short_steps_is_that_of_a_loop(batch):
+    rhythm, short, complete = _rhythm(batch), 0, 0
+    for step in range(60):
+        assert short_steps(rhythm, step) == short
+        if rhythm.due(short * batch, complete * batch):
+            complete += 1
+        else:
+            assert steps_with(rhythm, short) == step
+            short += 1
+
+
+@pytest.mark.parametrize("options", [{"batch": 3}, {"workers": 3}], ids=str)
+def test_side_by_side_nothing_is_trained_to_the_end_twice(options):
+    trace = runs(30 // options.get("batch", 1), **options)
+    for i in range(2):
+        arch = trace.query.arch[i].reshape(-1, 3).tolist()
+        active, epoch = asked(trace.query)[i].ravel(), trace.query.epoch[i].ravel()
+        brief = {tuple(a) for a, e in zip(arch, epoch, strict=True) if e == LOW}
+        complete = [
+            tuple(a)
+            for a, e, on in zip(arch, epoch, active, strict=True)
+            if e == LAST and on
+        ]
+        assert len(set(complete)) == len(complete) > 4 and set(complete) <= brief
+
+
+def test_trainings_of_their_own_begin_at_epoch_0():
+    query = runs(20, continues=False).query
+    assert (query.start == 0).all() and set(query.epoch.ravel()) == {LOW, LAST}
+
+
+def test_stages_follow_those_of_the_search_inside():
+    hot = features.one_hot_encoder(SPACE.choices)
+    from jaxnas.predictors.pool import make_pool
+
+    inside = bayesopt(make_pool(SPACE, [lambda arch: (hot(arch),)]), init=4)
+    search = two_levels(inside, LOW, **SIZES)
+    long, brief = search.stages(60), search.stages(13)
+    assert long[: len(brief)] == brief and brief[-1].end >= 13
+    ends = [short_steps(_rhythm(), stage.end) for stage in long]
+    assert ends == [stage.end for stage in inside.stages(ends[-1])]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 0}, "low must be at least 1"),
+        ({"last": 2}, "last must be after low = 2"),
+        ({"complete": 0}, "complete must be at least 1"),
+        ({"first": 0}, "first must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_error_in_words(options, message):
+    with pytest.raises(ValueError, match=message):
+        two_levels(evolution(), **({"low": LOW} | options))
