@@ -47,8 +47,8 @@ class Config(settings.Config):
     curves are extrapolated."""
     methods: tuple[str, ...] = methods.MAIN
     """Which methods, in which order: random, evolution, local, bananas, gp, halving,
-    hyperband, bohb, dehb, asha, asha-stopping; or a search that trains everything to the
-    end and an extrapolator, as evolution+last."""
+    hyperband, bohb, dehb, asha, asha-stopping, gp-two-levels; or one of the first five
+    and an extrapolator, as evolution+last."""
     min_epoch: int = 12
     """Smallest epoch of a rung."""
     max_epoch: int | None = None
@@ -105,7 +105,7 @@ def _require_bracket(
     """Raises `ValueError` for a budget of epochs that is smaller than one bracket."""
     if config.budget is None or table.benchmark.cost_unit != "epochs":
         return
-    if not set(config.methods) & set(methods.HALVING):
+    if not set(config.methods) & (set(methods.HALVING) - {"gp-two-levels"}):
         return
     plan = brackets.hyperband_brackets(terms.levels, terms.eta)
     least = brackets.total_epochs(plan[0])

@@ -16,6 +16,7 @@ from .fidelity.hyperband import hyperband as hyperband
 from .fidelity.hyperband import successive_halving as successive_halving
 from .fidelity.kde import kde_sampler as kde_sampler
 from .fidelity.priorband import priorband_sampler as priorband_sampler
+from .fidelity.two_levels import two_levels as two_levels
 from .gp import selectors as selectors
 from .gp.pool_search import bayesopt as bayesopt
 from .gp.sampled_search import bayesopt_sampled as bayesopt_sampled

@@ -77,8 +77,11 @@ HALVING: dict[str, FidelityMethod] = {
     "asha-stopping": lambda space, archs, terms: asynchronous.asynchronous_halving(
         space, terms.levels, eta=terms.eta, rule=asynchronous.stopping
     ),
+    "gp-two-levels": lambda space, archs, terms: presets.gp_two_levels(
+        space, archs, epochs=terms.points
+    ),
 }
-"""Searches with rungs."""
+"""Searches that train some networks to the end only."""
 
 EXTRAPOLATORS: dict[str, Callable[[], Extrapolator]] = {"last": last_value}
 """Extrapolators that a search of `PLAIN` can be wrapped with, by name."""
