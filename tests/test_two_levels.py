@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import synthetic
+from jaxnas.predictors.pool import make_pool
 from jaxnas.search.evolution import regularized_evolution
+from jaxnas.search.fidelity.presets import gp_two_levels
 from jaxnas.search.fidelity.two_levels import (
     Rhythm,
     short_steps,
@@ -16,7 +18,7 @@ from jaxnas.search.fidelity.two_levels import (
 )
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import run, simulate
-from jaxnas.spaces import base, features
+from jaxnas.spaces import base, features, nasbench201
 from jaxnas.types import asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -75,18 +77,10 @@ def test_complete_trainings_are_of_the_best_of_the_short_ones():
 
 
 def test_the_search_inside_learns_from_short_trainings_alone():
-    key = jax.random.key(3)
-    inside, outside = (
-        run(key, search, benchmark(), steps)[0]
-        for search, steps in (
-            (two_levels(evolution(), LOW, **SIZES), 24),
-            (regularized_evolution(SPACE, population=5, tournament=2, epoch=LOW), 7),
-        )
-    )
-    assert inside.inside.age == inside.count == short_steps(_rhythm(), 24)
-    # As long as nothing else is asked, the search is what it is alone.
-    first = run(key, two_levels(evolution(), LOW, **SIZES), benchmark(), 7)[0]
-    jax.tree.map(np.testing.assert_array_equal, first.inside, outside)
+    search = two_levels(evolution(), LOW, **SIZES)
+    state, _ = jax.jit(lambda key: run(key, search, benchmark(), 24))(jax.random.key(3))
+    assert state.inside.age == state.count == short_steps(_rhythm(), 24) < 24
+    assert (state.inside.score < 100 * LOW / LAST * 2).all()
 
 
 def _rhythm(batch=1):
@@ -127,14 +121,22 @@ def test_trainings_of_their_own_begin_at_epoch_0():
 
 def test_stages_follow_those_of_the_search_inside():
     hot = features.one_hot_encoder(SPACE.choices)
-    from jaxnas.predictors.pool import make_pool
-
     inside = bayesopt(make_pool(SPACE, [lambda arch: (hot(arch),)]), init=4)
     search = two_levels(inside, LOW, **SIZES)
     long, brief = search.stages(60), search.stages(13)
     assert long[: len(brief)] == brief and brief[-1].end >= 13
     ends = [short_steps(_rhythm(), stage.end) for stage in long]
     assert ends == [stage.end for stage in inside.stages(ends[-1])]
+
+
+def test_the_preset_takes_the_first_level_from_5_percent_on():
+    archs = base.every(nasbench201.SPACE)[::400]
+    for epochs, low in (((12, 200), 12), (range(1, 201), 10), ((3, 8, 20, 100), 8)):
+        search = gp_two_levels(nasbench201.SPACE, archs, epochs=epochs)
+        rhythm = search.stages.args[0]
+        assert (rhythm.low, rhythm.last, rhythm.first) == (low, max(epochs), 100)
+    with pytest.raises(ValueError, match="wanted a level from 5% of the last one"):
+        gp_two_levels(nasbench201.SPACE, archs, epochs=(1, 200))
 
 
 @pytest.mark.parametrize(

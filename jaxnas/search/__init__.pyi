@@ -15,6 +15,7 @@ from .fidelity.dehb import dehb as dehb
 from .fidelity.hyperband import hyperband as hyperband
 from .fidelity.hyperband import successive_halving as successive_halving
 from .fidelity.kde import kde_sampler as kde_sampler
+from .fidelity.presets import gp_two_levels as gp_two_levels
 from .fidelity.priorband import priorband_sampler as priorband_sampler
 from .fidelity.two_levels import two_levels as two_levels
 from .gp import selectors as selectors

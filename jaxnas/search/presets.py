@@ -36,7 +36,6 @@ from jaxnas.kernels.graph_distances import GraphDistance
 from jaxnas.predictors.pool import Pool, make_pool
 from jaxnas.search import neural_predictor
 from jaxnas.search.base import Search
-from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp import selectors
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.gp.sampled_search import bayesopt_sampled
@@ -58,9 +57,6 @@ INIT = 5
 EXPLORE = selectors.maximise(confidence_bound(2.25))
 """Mean + 1.5 standard deviations (Srinivas et al., 2010, with beta = 2.25). Expected
 improvement stops exploring as soon as the model is confident."""
-
-LOW_SHARE = 0.05
-"""Share of a complete training that is the least of a short one in `gp_two_levels`."""
 
 FEATURES: tuple[Callable[[Space], FeatureMap], ...] = (
     partial(feature_maps.tree_wasserstein_features, n=2),
@@ -155,43 +151,6 @@ def gp_tw2g_plus_sampled(
         "clip_below": CLIP_BELOW,
     }
     return bayesopt_sampled(space, features, same=same, epoch=epoch, **options)
-
-
-def gp_two_levels(
-    space: Space,
-    arch: Array | np.ndarray | None = None,
-    *,
-    epochs: Sequence[int],
-    continues: bool = True,
-    batch: int = 1,
-    copies: bool = False,
-) -> Search:
-    """`gp_tw2g_plus` on short trainings, and complete trainings of the best of them.
-
-    Half of the cost, about, is spent on either after the first 100 short trainings, which
-    are of at least 5 % of a complete one; see `fidelity.two_levels`. The budget need not
-    be known, and no setting depends on the benchmark.
-
-    Args:
-      space: of the architectures.
-      arch: (n, d) int32 candidates; default: every architecture of the space.
-      epochs: of the levels of the benchmark, `[level.epoch for level in levels]`.
-      continues: whether a complete training goes on from a short one, or the levels are
-        trainings of their own.
-      batch: architectures in a step.
-      copies: whether cells that compute the same function are different candidates.
-
-    Raises: `ValueError` for levels of which none is between 5 % and all of the last one.
-    """
-    last = max(epochs, default=0)
-    low = min((e for e in epochs if LOW_SHARE * last <= e < last), default=None)
-    if low is None:
-        raise ValueError(
-            f"wanted a level from {LOW_SHARE:.0%} of the last one on and below it, found "
-            f"the levels {tuple(epochs)}"
-        )
-    search = gp_tw2g_plus(space, arch, batch=batch, copies=copies)
-    return two_levels(search, low, last=last, continues=continues)
 
 
 def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:

@@ -37,6 +37,17 @@ class TwoLevelState(NamedTuple):
     count: Array  # () int32, rows
 
 
+# Rank = (state of the search inside, architectures (n, d), their scores (n,) at the low
+# level) -> (n,), higher for those to train to the end first.
+Rank = Callable[[State, Array, Array], Array]
+
+
+def by_score(inside: State, arch: Array, score: Array) -> Array:
+    """Ranks architectures by their scores at the low level."""
+    del inside, arch
+    return score
+
+
 @dataclass(frozen=True)
 class Rhythm:
     """The order of short and of complete trainings; see the arguments of `two_levels`."""
@@ -65,6 +76,7 @@ def two_levels(
     short: int = 50,
     complete: int = 5,
     continues: bool = True,
+    rank: Rank = by_score,
 ) -> Search:
     """Trains briefly what a search asks, and the best of it to the end.
 
@@ -79,6 +91,8 @@ def two_levels(
         low level and have not been trained to the end.
       continues: whether a complete training goes on from a short one. Otherwise it is a
         training of its own, from epoch 0.
+      rank: of the architectures that have been trained briefly, highest first; a
+        `jax.tree_util.Partial` if it needs arrays.
 
     Returns: a search of the same space. Complete trainings of architectures whose short
       one failed come last.
@@ -95,7 +109,9 @@ def two_levels(
     rhythm = Rhythm(low, last, first, short, complete, continues, *shape)
     functions = (_init, _ask, _tell, _grow, _refresh, _expect)
     # The search is an argument, so that its arrays are data and no constants.
-    bound = (Partial(partial(function, rhythm), search) for function in functions)
+    bound = [Partial(partial(function, rhythm), search) for function in functions]
+    rank = rank if isinstance(rank, Partial) else Partial(rank)
+    bound[1] = Partial(partial(_ask, rhythm), search, rank)
     return Search(
         *bound,
         accepts=search.accepts,
@@ -171,7 +187,9 @@ def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelSt
     return state._replace(inside=search.refresh(state.inside))
 
 
-def _ask(rhythm: Rhythm, search: Search, key: Array, state: TwoLevelState) -> Query:
+def _ask(
+    rhythm: Rhythm, search: Search, rank: Rank, key: Array, state: TwoLevelState
+) -> Query:
     left = ~state.taken
     due = rhythm.due(state.short, state.complete) & left.any()
 
@@ -182,7 +200,9 @@ def _ask(rhythm: Rhythm, search: Search, key: Array, state: TwoLevelState) -> Qu
 
     def best() -> Query:
         # Failed trainings come last, and rows that are taken not at all.
-        order = jnp.lexsort((-nan_to_neg_inf(state.score), state.taken))
+        value = rank(state.inside, state.arch, state.score)
+        value = jnp.where(jnp.isnan(state.score), -jnp.inf, value)
+        order = jnp.lexsort((-nan_to_neg_inf(value), state.taken))
         slots = jnp.arange(rhythm.batch)
         row = order[jnp.minimum(slots, len(order) - 1)]
         start = jnp.full(rhythm.batch, rhythm.low if rhythm.continues else 0, jnp.int32)
