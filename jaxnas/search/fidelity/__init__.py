@@ -4,3 +4,7 @@
 `hyperband`, `asynchronous` and `dehb` are the searches. `curve_aware` wraps any search that
 trains to the last epoch.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
