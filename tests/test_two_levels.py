@@ -80,7 +80,7 @@ def test_the_search_inside_learns_from_short_trainings_alone():
     search = two_levels(evolution(), LOW, **SIZES)
     state, _ = jax.jit(lambda key: run(key, search, benchmark(), 24))(jax.random.key(3))
     assert state.inside.age == state.count == short_steps(_rhythm(), 24) < 24
-    assert (state.inside.score < 100 * LOW / LAST * 2).all()
+    assert np.isin(state.inside.score, state.score).all()
 
 
 def _rhythm(batch=1):
