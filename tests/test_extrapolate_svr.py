@@ -8,13 +8,7 @@ from scipy import stats
 from test_extrapolate import cut, saturating
 
 from jaxnas.curves import extrapolate
-from jaxnas.curves.extrapolate import (
-    normal_scores,
-    nu_svr,
-    regression,
-    summaries,
-    svr,
-)
+from jaxnas.curves.extrapolate import inputs, normal_scores, nu_svr, summaries, svr
 from jaxnas.io import npz
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -149,10 +143,10 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
     fit, predict = jax.jit(found.fit), jax.jit(found.predict)
     damaged = jnp.where(valid[:, None], curves, jnp.nan).at[3, 2].set(jnp.nan)
     params = fit(damaged, curves[:, -1], valid, features)
-    assert params.used.sum() == 19
+    assert params.training.used.sum() == 19
     rows = [*range(3), *range(4, 20)]
-    raw = regression.raw_inputs(curves[:, :6], features)
-    inputs = np.concatenate(
+    raw = inputs.raw_inputs(curves[:, :6], features)
+    scores = np.concatenate(
         [
             np.stack(
                 [
@@ -166,7 +160,7 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
         1,
     )
     # A part is divided by the root of its size, so that distances are means.
-    parts = inputs[:, :5] / 5**0.5, inputs[:, 5:] / 2**0.5
+    parts = scores[:, :5] / 5**0.5, scores[:, 5:] / 2**0.5
     first, second, third = np.asarray(params.hyper.scales)
     gaps = [((p[:, None] - p[None]) ** 2).sum(-1) for p in parts]
     kernel = np.exp(-0.5 * (gaps[0] / first**2 + gaps[1] / second**2))
@@ -175,7 +169,7 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
     fitted = kernel @ np.linalg.solve(kernel + params.hyper.noise * np.eye(19), y)
     small = params.hyper._replace(amplitude=1e-12)
     mean, _ = predict(params._replace(hyper=small), curves[7], features[7])
-    want = normal_scores.to_values(params.target, fitted[rows.index(7)])
+    want = normal_scores.to_values(params.training.target, fitted[rows.index(7)])
     assert mean == pytest.approx(float(want), abs=1e-3)
     damaged = jnp.asarray(curves[7]).at[2].set(jnp.nan)
     assert np.isnan(predict(params, damaged, features[7])).all()

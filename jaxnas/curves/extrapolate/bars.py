@@ -13,25 +13,35 @@ from jax.scipy.special import ndtr, ndtri
 
 from jaxnas.types import Array
 
-# Median of a half-normal of scale 1, and its mean and second moment.
+# Median and mean of a half-normal of scale 1; its second moment is 1.
 _MEDIAN = 0.6744897501960817
 _MEAN = 0.7978845608028654
 
 
 def equal_mass_borders(values: Array, num: int) -> Array:
-    """Borders (num + 1,) of bars that hold the same share of values (n,), ascending.
+    """Computes borders of bars that hold equal shares of some values.
 
-    Equal borders, as of values that are repeated, are moved apart by the least amount.
+    Borders that coincide, as where values repeat, are moved apart by 1e-6 of the range.
+
+    Args:
+      values: (...) finite, not all equal.
+      num: number k of bars.
+
+    Returns: (k + 1,) ascending borders, the first and last the least and largest value.
     """
     borders = jnp.quantile(values.reshape(-1), jnp.linspace(0, 1, num + 1))
-    least = 1e-6 * (borders[-1] - borders[0])
-    return jax.lax.cummax(borders - least * jnp.arange(num + 1)) + least * jnp.arange(
-        num + 1
-    )
+    apart = 1e-6 * (borders[-1] - borders[0]) * jnp.arange(num + 1)
+    return jax.lax.cummax(borders - apart) + apart
 
 
 def log_density(logits: Array, borders: Array, value: Array) -> Array:
-    """Logarithm () of the density at a value (), of logits (k,) and borders (k + 1,)."""
+    """Computes the log-density () at a value () of the Riemann distribution.
+
+    Args:
+      logits: (k,) of the bars' probabilities.
+      borders: (k + 1,) ascending.
+      value: () any real number.
+    """
     widths = jnp.diff(borders)
     num = len(widths)
     bar = jnp.clip((borders <= value).sum() - 1, 0, num - 1)
@@ -44,7 +54,12 @@ def log_density(logits: Array, borders: Array, value: Array) -> Array:
 
 
 def moments(logits: Array, borders: Array) -> tuple[Array, Array]:
-    """Mean () and standard deviation () of the density."""
+    """Computes mean () and standard deviation () of the density, in closed form.
+
+    Args:
+      logits: (k,) of the bars' probabilities.
+      borders: (k + 1,) ascending.
+    """
     weight, widths = jax.nn.softmax(logits), jnp.diff(borders)
     centre = (borders[1:] + borders[:-1]) / 2
     variance = widths**2 / 12
@@ -57,7 +72,7 @@ def moments(logits: Array, borders: Array) -> tuple[Array, Array]:
 
 
 def probability_below(logits: Array, borders: Array, value: Array) -> Array:
-    """Probability () of a smaller value than `value` ()."""
+    """Computes the probability () of smaller values than `value` ()."""
     weight, widths = jax.nn.softmax(logits), jnp.diff(borders)
     share = jnp.clip((value - borders[:-1]) / widths, 0, 1)
     scale = widths[jnp.array([0, -1])] / _MEDIAN
@@ -68,7 +83,11 @@ def probability_below(logits: Array, borders: Array, value: Array) -> Array:
 
 
 def quantile(logits: Array, borders: Array, level: Array) -> Array:
-    """The value () below which a share `level` () of the mass is."""
+    """Computes the value () below which a share `level` () of the mass is.
+
+    The inverse of `probability_below`, except that within a bar the share is kept between
+    1e-6 and 1 - 1e-6: quantiles of levels 0 and 1 are finite.
+    """
     weight, widths = jax.nn.softmax(logits), jnp.diff(borders)
     before = jnp.cumsum(weight) - weight
     bar = jnp.clip((before <= level).sum() - 1, 0, len(widths) - 1)

@@ -5,10 +5,11 @@ Every family is written as
     f(x) = c + s shape(z, x),   x = 1, 2, ...
 
 with an intercept c, which some lack, a factor s, which is 1 in one of them, and at most
-two coordinates z of the shape, most of them logarithms. For a given shape c and s are
-linear least squares, so that fits search two dimensions where the parameters of the
-literature, which `Family.theta` gives, have four. Shapes next to an intercept are 0 at
-epoch 1, so that single precision does not lose those that are nearly flat.
+two coordinates z of the shape, most of them logarithms. For given z, c and s solve a
+linear least-squares problem, so that a fit searches at most two dimensions where the
+literature has up to four parameters, to which `Family.theta` converts. Shapes beside an
+intercept are 0 at epoch 1, so that single precision does not lose those that are nearly
+flat.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Coordinates = tuple[Array, Array]
 ToTheta = Callable[[Array, Array, Coordinates], tuple[Array, ...]]
 
 
-# Epoch at which the size of a power is a coordinate.
+# Epoch at which the value of a power is a coordinate.
 _MIDDLE = 6.0
 
 
@@ -34,7 +35,7 @@ class Family(NamedTuple):
     """A family of curves f(x) = c + s shape(z, x) of values between 0 and 1."""
 
     name: str
-    names: tuple[str, ...]  # of the p parameters, in the order of the release
+    names: tuple[str, ...]  # of the p parameters, in the order of Yan et al.'s programs
     shape: Callable[[Coordinates, Array], Array]  # elementwise
     box: tuple[tuple[float, float], ...]  # bounds of the coordinates, at most two
     theta: ToTheta
@@ -49,60 +50,61 @@ class Family(NamedTuple):
 
 
 def _exp(x: Array) -> Array:
-    """Exponential function, bounded for single precision."""
+    """Exponential function of x, clipped to +-80, where single precision is finite."""
     return jnp.exp(jnp.clip(x, -80.0, 80.0))
 
 
 def _log(x: Array) -> Array:
+    """Logarithm of x, finite for x <= 0."""
     return jnp.log(jnp.maximum(x, 1e-30))
 
 
 def _rate(z: Coordinates, x: Array) -> Array:
-    """w(x) = e^z0 (x / 6)^delta, delta = e^z1.
+    """w(x) = e^z0 (x / 6)^delta, delta = e^z1, of which five shapes are functions.
 
-    At an epoch inside of most curves the size of w and its exponent are nearly
-    independent of each other, which they are not at epoch 1.
+    z0 is the logarithm of w at an epoch inside of most curves, where it is nearly
+    uncorrelated with the exponent; at epoch 1 it is not.
     """
     return _exp(z[0] + _exp(z[1]) * jnp.log(x / _MIDDLE))
 
 
 def _coefficient(z: Coordinates) -> Array:
-    """k of w(x) = k x^delta, which is w(1)."""
+    """The coefficient k of w(x) = k x^delta, which is w(1)."""
     return _exp(z[0] - _exp(z[1]) * jnp.log(_MIDDLE))
 
 
 def _inner(z: Coordinates) -> Array:
-    """kappa of w(x) = (kappa x)^delta."""
+    """The factor kappa of w(x) = (kappa x)^delta."""
     return _exp(z[0] * _exp(-z[1])) / _MIDDLE
 
 
 def _logistic(z: Coordinates, x: Array) -> Array:
-    """1 / (1 + 1 / w)."""
+    """Shape of logpower and hill3: 1 / (1 + 1 / w)."""
     return 1 / (1 + 1 / _rate(z, x))
 
 
 def _stretched(z: Coordinates, x: Array) -> Array:
-    """exp(w(1) - w) - 1."""
+    """Shape of exp4, janoschek and weibull: exp(w(1) - w) - 1, 0 at epoch 1."""
     return jnp.expm1(_coefficient(z) - _rate(z, x))
 
 
 def _ends(c: Array, s: Array, z: Coordinates) -> tuple[Array, Array]:
-    """alpha and beta of alpha - (alpha - beta) exp(-w)."""
+    """The asymptote alpha, and beta, of alpha - (alpha - beta) exp(-w)."""
     return c - s, c - s + s * _exp(_coefficient(z))
 
 
 def _mmf(z: Coordinates, x: Array) -> Array:
-    """(1 + w(1)) / (1 + w) - 1."""
+    """Shape of mmf: (1 + w(1)) / (1 + w) - 1, 0 at epoch 1."""
     return (_coefficient(z) - _rate(z, x)) / (1 + _rate(z, x))
 
 
 def _pow4(z: Coordinates, x: Array) -> Array:
-    """((x + r) / (1 + r))^-alpha - 1, r = e^z0 and alpha = e^z1."""
+    """Shape of pow4: ((x + r) / (1 + r))^-alpha - 1, r = e^z0 and alpha = e^z1."""
     return jnp.expm1(-_exp(z[1]) * jnp.log1p((x - 1) / (1 + _exp(z[0]))))
 
 
 def _pow4_theta(c: Array, s: Array, z: Coordinates) -> tuple[Array, ...]:
-    """c - (a x + b)^-alpha: a = (-s (1 + r)^alpha)^(-1 / alpha), b = a r."""
+    """Parameters of c - (a x + b)^-alpha: a = (-s)^(-1 / alpha) / (1 + r), b = a r."""
     r, alpha = _exp(z[0]), _exp(z[1])
     a = _exp(-_log(jnp.abs(s)) / alpha) / (1 + r)
     return a, a * r, c - s, alpha
@@ -112,7 +114,6 @@ def _pow4_theta(c: Array, s: Array, z: Coordinates) -> tuple[Array, ...]:
 _LOGISTIC_BOX = ((-12.0, 6.0), (-4.0, 2.0))
 _STRETCHED_BOX = ((-9.0, 4.0), (-2.3, 2.0))
 
-# exp(a + b / x + c ln x)
 VAPOR_PRESSURE = Family(
     "vapor_pressure",
     ("a", "b", "c"),
@@ -122,7 +123,7 @@ VAPOR_PRESSURE = Family(
     sign=1,
     intercept=False,
 )
-# a + b / x + c ln x, a multiple of which is cos(z) / x + sin(z) ln x
+"""Vapor pressure: exp(a + b / x + c ln x)."""
 VAPOR_PRESSURE_RELEASED = Family(
     "vapor_pressure",
     ("a", "b", "c"),
@@ -130,7 +131,10 @@ VAPOR_PRESSURE_RELEASED = Family(
     ((-1.6, 1.6),),
     lambda c, s, z: (c, s * jnp.cos(z[0]), s * jnp.sin(z[0])),
 )
-# c - a x^-alpha
+"""As the programs of Yan et al. (2021) have it: a + b / x + c ln x.
+
+A multiple of it is cos(z) / x + sin(z) ln x.
+"""
 POW3 = Family(
     "pow3",
     ("a", "c", "alpha"),
@@ -139,7 +143,7 @@ POW3 = Family(
     lambda c, s, z: (-s, c - s, _exp(z[0])),
     sign=-1,
 )
-# ln(a ln x + b) = ln b + ln(1 + a / b ln x)
+"""A power with an asymptote: c - a x^-alpha."""
 LOG_LOG_LINEAR = Family(
     "logloglinear",
     ("a", "b"),
@@ -148,7 +152,7 @@ LOG_LOG_LINEAR = Family(
     lambda c, s, z: (_exp(c + z[0]), _exp(c)),
     factor=False,
 )
-# a / (1 + (x / e^b)^c) with c = -delta
+"""Log log linear: ln(a ln x + b) = ln b + ln(1 + a / b ln x)."""
 LOG_POWER = Family(
     "logpower",
     ("a", "b", "c"),
@@ -157,7 +161,7 @@ LOG_POWER = Family(
     lambda c, s, z: (s, -_log(_inner(z)), -_exp(z[1])),
     intercept=False,
 )
-# c - (a x + b)^-alpha, a multiple of which is ((1 + r) / (x + r))^alpha with r = b / a
+"""Log power: a / (1 + (x / e^b)^c) with c = -delta."""
 POW4 = Family(
     "pow4",
     ("a", "b", "c", "alpha"),
@@ -166,7 +170,10 @@ POW4 = Family(
     _pow4_theta,
     sign=-1,
 )
-# alpha - (alpha - beta) / (1 + (kappa x)^delta)
+"""A shifted power with an asymptote: c - (a x + b)^-alpha.
+
+A multiple of it is ((1 + r) / (x + r))^alpha with r = b / a.
+"""
 MMF = Family(
     "mmf",
     ("alpha", "beta", "delta", "kappa"),
@@ -174,7 +181,7 @@ MMF = Family(
     ((-12.0, 6.0), (-2.3, 2.0)),
     lambda c, s, z: (c - s, c + s * _coefficient(z), _exp(z[1]), _inner(z)),
 )
-# c - exp(-a x^alpha + b)
+"""Morgan-Mercer-Flodin: alpha - (alpha - beta) / (1 + (kappa x)^delta)."""
 EXP4 = Family(
     "exp4",
     ("a", "b", "c", "alpha"),
@@ -183,7 +190,7 @@ EXP4 = Family(
     lambda c, s, z: (_coefficient(z), _log(-s) + _coefficient(z), c - s, _exp(z[1])),
     sign=-1,
 )
-# alpha - (alpha - beta) exp(-kappa x^delta)
+"""A stretched exponential: c - exp(-a x^alpha + b)."""
 JANOSCHEK = Family(
     "janoschek",
     ("alpha", "beta", "kappa", "delta"),
@@ -191,7 +198,7 @@ JANOSCHEK = Family(
     _STRETCHED_BOX,
     lambda c, s, z: (*_ends(c, s, z), _coefficient(z), _exp(z[1])),
 )
-# alpha - (alpha - beta) exp(-(kappa x)^delta)
+"""Janoschek: alpha - (alpha - beta) exp(-kappa x^delta)."""
 WEIBULL = Family(
     "weibull",
     ("alpha", "beta", "kappa", "delta"),
@@ -199,7 +206,7 @@ WEIBULL = Family(
     _STRETCHED_BOX,
     lambda c, s, z: (*_ends(c, s, z), _inner(z), _exp(z[1])),
 )
-# c - a / ln(x + 1)
+"""Weibull: alpha - (alpha - beta) exp(-(kappa x)^delta)."""
 ILOG2 = Family(
     "ilog2",
     ("a", "c"),
@@ -208,7 +215,7 @@ ILOG2 = Family(
     lambda c, s, z: (-s, c),
     sign=-1,
 )
-# ymax x^eta / (kappa^eta + x^eta)
+"""An inverse logarithm: c - a / ln(x + 1)."""
 HILL3 = Family(
     "hill3",
     ("ymax", "eta", "kappa"),
@@ -218,14 +225,15 @@ HILL3 = Family(
     sign=1,
     intercept=False,
 )
-# ymax x^eta / (kappa eta + x^eta)
+"""Hill's equation: ymax x^eta / (kappa^eta + x^eta)."""
 HILL3_RELEASED = HILL3._replace(
     theta=lambda c, s, z: (s, _exp(z[1]), _exp(-z[1]) / _coefficient(z))
 )
+"""As the programs of Yan et al. (2021) have it: ymax x^eta / (kappa eta + x^eta)."""
 _COMMON = (POW3, LOG_LOG_LINEAR, LOG_POWER, POW4, MMF, EXP4, JANOSCHEK, WEIBULL, ILOG2)
 
 ORIGINAL = (VAPOR_PRESSURE, *_COMMON, HILL3)
-"""The families as Domhan et al. (2015) define them."""
+"""The eleven families as Domhan et al. (2015, Table 1) define them."""
 REFERENCE = (VAPOR_PRESSURE_RELEASED, *_COMMON, HILL3_RELEASED)
-"""As the programs of Yan et al. (2021) have them: vapor pressure without exponential
-function, and kappa times eta in Hill's equation."""
+"""The families as the programs of Yan et al. (2021) have them: vapor pressure without the
+exponential function, and kappa times eta instead of kappa^eta in Hill's equation."""

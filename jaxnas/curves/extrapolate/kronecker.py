@@ -5,9 +5,10 @@ Completed curves fill a grid of architectures and epochs, on which the covarianc
     k((a, t), (a', t')) = k1(a, a') k2(t, t')
 
 is a Kronecker product: two eigendecompositions, O(n^3 + m^3), condition on all of them
-exactly. A curve that is predicted adds its own observed epochs to that, which is a normal
-distribution of m values conditioned on some of them. Epochs are gathered in bins of equal
-width in the logarithm, and all values are normal scores of their bin.
+exactly. The curve to predict is then a normal distribution of m values, conditioned on its
+own observed ones. Epochs are averaged in bins of equal width in the logarithm, and all
+values are normal scores within their bin. k1 is a Gaussian kernel of the features plus an
+identity, k2 an exponential kernel of the log epoch plus a constant.
 """
 
 from __future__ import annotations
@@ -21,56 +22,63 @@ import numpy as np
 from jaxnas import gp
 from jaxnas.curves.extrapolate.normal_scores import (
     NormalScores,
-    fit_normal_scores,
+    fit_columns,
+    score_columns,
     to_scores,
     value_moments,
 )
-from jaxnas.curves.extrapolate.types import Extrapolator, observed
+from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
 
-# Points of the design over the hyperparameters, and their ranges: length-scale of the log
-# epoch, share of the variance that is constant over epochs, length-scale of features, share
-# of the variance that features explain, noise.
+# Points of the design over the hyperparameters, and their log-uniform ranges, in the order
+# of `Hyper`.
 _DESIGN = 64
 _LOW = (0.3, 0.05, 0.3, 0.05, 1e-3)
 _HIGH = (10.0, 0.95, 5.0, 0.95, 0.3)
 
 
 class Hyper(NamedTuple):
-    """Hyperparameters of the covariance, each ()."""
+    """Hyperparameters of the covariance over the amplitude, each ()."""
 
-    epoch_scale: Array
-    constant: Array  # share
-    feature_scale: Array
-    explained: Array  # share; 0 without features
+    epoch_scale: Array  # length-scale of the log epoch
+    constant: Array  # share of k2 that is constant over epochs
+    feature_scale: Array  # length-scale of features
+    explained: Array  # share of k1 that features explain; 0 without features
     noise: Array  # variance
+
+
+# Eigenvalues (k,), ascending, and eigenvectors (k, k) as columns.
+Eigen = tuple[Array, Array]
 
 
 class CurveGp(NamedTuple):
     """A process conditioned on n completed curves of m - 1 bins and a target."""
 
-    bins: NormalScores  # maps of (m,)
-    arch: NormalScores  # maps of (f,)
+    bins: NormalScores  # maps of the m columns, that of the target last
+    arch: NormalScores  # maps of the f features
     features: Array  # (n, f) as normal scores, 0 in rows that do not count
-    used: Array  # (n,) bool
+    used: Array  # (n,) bool, rows that count
     hyper: Hyper
-    amplitude: Array  # ()
-    left: tuple[Array, Array]  # eigenvalues (n,) and vectors (n, n) of k1
-    right: tuple[Array, Array]  # eigenvalues (m,) and vectors (m, m) of k2
+    amplitude: Array  # () variance of the process
+    left: Eigen  # of k1 (n, n)
+    right: Eigen  # of k2 (m, m)
     scores: Array  # (n, m) of the curves, in both eigenbases
 
 
 def curve_gp(num_bins: int = 16) -> Extrapolator:
     """Predicts by a Gaussian process over architectures and epochs.
 
-    It reads curves as far as they go: one fit predicts from any number of epochs.
-    Hyperparameters are the point of a design with the largest evidence.
+    It reads curves as far as they go: one fit predicts from any number of epochs, and
+    values that are not finite count as not observed. Hyperparameters are the point of a
+    design with the largest evidence.
 
     Args:
-      num_bins: of epochs, at most as many as there are epochs.
+      num_bins: number of bins of epochs; bins without an epoch are left out.
 
-    Returns: an extrapolator that uses features, if there are any.
-    Raises: `ValueError` for bins below 1.
+    Returns: an extrapolator that uses features, if there are any. Completed curves with a
+      bin without any finite value do not count.
+    Raises: `ValueError` for fewer than one bin.
     """
     check_sizes(num_bins=num_bins)
     low, high = np.array(_LOW), np.array(_HIGH)
@@ -83,29 +91,26 @@ def curve_gp(num_bins: int = 16) -> Extrapolator:
             features = jnp.zeros((len(curves), 0), curves.dtype)
         member, position = _bins(curves.shape[1], num_bins)
         values = jnp.append(_binned(curves, member), final[:, None], 1)
-        fine = jnp.isfinite(values).all(1) & jnp.isfinite(features).all(1)
-        used = valid & fine
-        maps = jax.vmap(fit_normal_scores, (1, None))(values, used)
-        arch = jax.vmap(fit_normal_scores, (1, None))(features, used)
-        rows = jnp.where(used[:, None], _scores(arch, features), 0.0)
-        targets = jnp.where(used[:, None], _scores(maps, values), 0.0)
-        parts = jnp.asarray(designs, targets.dtype)
-        share = 1.0 if features.shape[1] else 0.0
+        finite = jnp.isfinite(values).all(1) & jnp.isfinite(features).all(1)
+        used = valid & finite
+        bins, arch = fit_columns(values, used), fit_columns(features, used)
+        rows = jnp.where(used[:, None], score_columns(arch, features), 0.0)
+        targets = jnp.where(used[:, None], score_columns(bins, values), 0.0)
+        points = Hyper(*jnp.asarray(designs.T, targets.dtype))
+        if not features.shape[1]:
+            points = points._replace(explained=jnp.zeros_like(points.explained))
 
-        def evidence(design: Array) -> Array:
-            hyper = Hyper(*design)._replace(explained=share * design[3])
-            grams = _grams(hyper, rows, used, position)
-            return _evidence(grams, targets, used, hyper.noise)[0]
+        def evidence(hyper: Hyper) -> tuple[Array, Array]:
+            eigen = _eigen(hyper, rows, used, position)
+            return _evidence(*eigen, targets, used, hyper.noise)
 
-        best = parts[jnp.argmax(jax.lax.map(evidence, parts))]
-        hyper = Hyper(*best)._replace(explained=share * best[3])
-        left, right = map(jnp.linalg.eigh, _grams(hyper, rows, used, position))
-        _, amplitude = _evidence((left, right), targets, used, hyper.noise, True)
+        evidences, amplitudes = jax.lax.map(evidence, points)
+        best = jnp.argmax(nan_to_neg_inf(evidences))
+        hyper = jax.tree.map(lambda part: part[best], points)
+        left, right = _eigen(hyper, rows, used, position)
         rotated = left[1].T @ targets @ right[1]
-        return CurveGp(
-            *(maps, arch, rows, used, hyper, amplitude),
-            *(tuple(left), tuple(right), rotated),
-        )
+        fitted = hyper, amplitudes[best], left, right, rotated
+        return CurveGp(bins, arch, rows, used, *fitted)
 
     def predict(
         params: CurveGp, curve: Array, features: Array | None
@@ -116,30 +121,30 @@ def curve_gp(num_bins: int = 16) -> Extrapolator:
         scores = jax.vmap(to_scores)(params.bins, jnp.where(seen, values, 0.0))
         if features is None:
             features = jnp.zeros(0, curve.dtype)
-        row = _scores(params.arch, features[None])[0]
+        row = score_columns(params.arch, features[None])[0]
         mean, cov = _new_curve(params, row)
         gap = jnp.where(seen, scores - mean, 0.0)
         noise = params.hyper.noise
-        found = gp.posterior(cov, cov[:, -1:], cov[-1:, -1:], gap, seen, noise)
-        variance = params.amplitude * jnp.maximum(found.cov[0, 0] + noise, 1e-6)
+        change = gp.posterior(cov, cov[:, -1:], cov[-1:, -1:], gap, seen, noise)
+        variance = params.amplitude * jnp.maximum(change.cov[0, 0] + noise, 1e-6)
         std = jnp.where(params.used.sum() >= 2, jnp.sqrt(variance), jnp.inf)
         target = jax.tree.map(lambda part: part[-1], params.bins)
-        mean, std = value_moments(target, mean[-1] + found.mean[0], std)
-        fine = (observed(curve) > 0) & jnp.isfinite(features).all()
-        return jnp.where(fine, mean, jnp.nan), jnp.where(fine, std, jnp.nan)
+        mean, std = value_moments(target, mean[-1] + change.mean[0], std)
+        usable = seen.any() & jnp.isfinite(features).all()
+        return jnp.where(usable, mean, jnp.nan), jnp.where(usable, std, jnp.nan)
 
     return Extrapolator(fit, predict)
 
 
 def _bins(epochs: int, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which bin holds each epoch, (b, e) bool, and positions (b + 1,): mean log epochs.
+    """Divides epochs into bins of equal width in the logarithm.
 
-    The last position is the target's, that of the last epoch.
+    Returns: the bin of each epoch as (b, e) bool, b at most `num`, and positions (b + 1,):
+      the mean log epoch of each bin, and the log of the last epoch, which is the target's.
     """
     logs = np.log(np.arange(1, epochs + 1))
     index = np.minimum((num * logs / max(logs[-1], 1e-9)).astype(int), num - 1)
-    names = np.unique(index)
-    member = index == names[:, None]
+    member = index == np.unique(index)[:, None]
     return member, np.append((member * logs).sum(1) / member.sum(1), logs[-1])
 
 
@@ -152,37 +157,53 @@ def _binned(curves: Array, member: np.ndarray) -> Array:
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
-def _scores(maps: NormalScores, values: Array) -> Array:
-    """Normal scores (n, c) of values by column."""
-    return jax.vmap(to_scores, (0, 1), 1)(maps, values)
-
-
 def _feature_gram(hyper: Hyper, a: Array, b: Array) -> Array:
-    """(n, m) Gaussian kernel of features, times the share that they explain."""
+    """The Gaussian kernel of features (n, f) and (m, f), times the share they explain.
+
+    Squared distances are means over the features, so that length-scales do not depend on
+    their number.
+    """
     squares = ((a[:, None] - b[None]) ** 2).sum(-1) / max(a.shape[1], 1)
     return hyper.explained * jnp.exp(-0.5 * squares / hyper.feature_scale**2)
 
 
-def _grams(
+def _eigen(
     hyper: Hyper, rows: Array, used: Array, position: np.ndarray
-) -> tuple[Array, Array]:
-    """k1 (n, n), 0 for rows that do not count, and k2 (m, m)."""
+) -> tuple[Eigen, Eigen]:
+    """Decomposes k1, which is 0 for rows that do not count, and k2.
+
+    Args:
+      hyper: the hyperparameters.
+      rows: (n, f) features as normal scores.
+      used: (n,) bool, rows that count.
+      position: (m,) log epochs.
+    """
     own = (1 - hyper.explained) * jnp.eye(len(rows), dtype=rows.dtype)
     left = _feature_gram(hyper, rows, rows) + own
     gaps = jnp.asarray(np.abs(position[:, None] - position), rows.dtype)
     right = (1 - hyper.constant) * jnp.exp(-gaps / hyper.epoch_scale) + hyper.constant
-    return jnp.where(used[:, None] & used[None], left, 0.0), right
+    left = jnp.where(used[:, None] & used[None], left, 0.0)
+    first, second = (tuple(jnp.linalg.eigh(gram)) for gram in (left, right))
+    return first, second
 
 
 def _evidence(
-    grams: tuple, targets: Array, used: Array, noise: Array, factored: bool = False
+    left: Eigen, right: Eigen, targets: Array, used: Array, noise: Array
 ) -> tuple[Array, Array]:
-    """Profile log evidence () over the amplitude, and the amplitude ().
+    """`gp.profile_log_marginal` of a Kronecker product, from its eigenvalues.
 
-    Rows that do not count have eigenvalue 0 and targets 0: they add a multiple of the
-    logarithm of the noise to the determinant, which is taken out again.
+    Rows that do not count have eigenvalue 0 and targets 0: each adds the logarithm of the
+    noise to the log determinant once per column, which is subtracted.
+
+    Args:
+      left: of k1 (n, n).
+      right: of k2 (m, m).
+      targets: (n, m) normal scores.
+      used: (n,) bool, rows that count.
+      noise: () variance as a fraction of the amplitude.
+
+    Returns: the profile log likelihood () without constants, and the amplitude ().
     """
-    left, right = grams if factored else map(jnp.linalg.eigh, grams)
     rotated = left[1].T @ targets @ right[1]
     variance = left[0][:, None] * right[0][None] + noise
     num = jnp.maximum(used.sum(), 1) * targets.shape[1]
@@ -193,16 +214,18 @@ def _evidence(
 
 
 def _new_curve(params: CurveGp, row: Array) -> tuple[Array, Array]:
-    """Mean (m,) and covariance (m, m) of an architecture's curve given the others'.
+    """Predicts a curve of which no epoch was observed, from the completed ones.
 
     Args:
-      params: the process.
-      row: (f,) features as normal scores.
+      params: the conditioned process.
+      row: (f,) features of its architecture as normal scores.
+
+    Returns: mean (m,) and covariance (m, m) of the latent values over the amplitude.
     """
     cross = _feature_gram(params.hyper, row[None], params.features)[0]
     cross = jnp.where(params.used, cross, 0.0) @ params.left[1]
     (left, _), (right, vectors) = params.left, params.right
     variance = left[:, None] * right[None] + params.hyper.noise
     mean = right * (cross[:, None] * params.scores / variance).sum(0)
-    known = right**2 * (cross[:, None] ** 2 / variance).sum(0)
-    return vectors @ mean, (vectors * (right - known)) @ vectors.T
+    explained = right**2 * (cross[:, None] ** 2 / variance).sum(0)
+    return vectors @ mean, (vectors * (right - explained)) @ vectors.T

@@ -1,4 +1,4 @@
-"""The last observed value as prediction of the final one."""
+"""The last observed value as prediction of the final one: the baseline."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Growth(NamedTuple):
 def last_value(growth: bool = True) -> Extrapolator:
     """Predicts that a curve goes on as completed ones did on average.
 
-    The mean is the last value v plus the mean growth from that epoch to the target,
-    which orders curves as v does; the deviation is that of the growth. It is what
-    successive halving assumes, and the baseline of every extrapolator.
+    The mean is the last value v plus the mean growth from that epoch to the target; the
+    standard deviation is that of the growth. Curves of one length are ranked by v, as
+    successive halving ranks them.
 
     Args:
       growth: False predicts v itself, with the root mean square of the growth as standard

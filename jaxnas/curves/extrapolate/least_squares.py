@@ -1,10 +1,10 @@
 """Least-squares fits of families of curves, many curves at once.
 
-Variable projection (Golub and Pereyra, 1973): intercept and factor of `families` are
-solved in closed form, and Levenberg-Marquardt steps with Kaufman's (1975) derivatives move
-the two coordinates of the shape. The starts are the best points of parts of a grid over
-the coordinates. Curves are on the last axis of every array, and families are a loop of one
-program.
+Variable projection (Golub and Pereyra, 1973): intercept and factor of `families` have a
+closed form, and Levenberg-Marquardt steps with Kaufman's (1975) derivatives move the two
+coordinates of the shape. A grid over the coordinates is divided into parts, whose best
+points are the starts. Curves are on the last axis of every array, and all families are one
+compiled loop.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnas.curves.extrapolate.families import Coordinates, Family
+from jaxnas.curves.extrapolate.family_arrays import (
+    GRID_SIZE,
+    Constants,
+    evaluate_shape,
+    stack,
+)
 from jaxnas.types import Array
 
-# Points of the grid along each coordinate, and along the only one.
-_SIDE, _LINE = 16, 256
-# The factor of a family with a sign is at least this.
+# Least absolute value of the factor of a family with a sign.
 _LEAST_FACTOR = 1e-6
 _TINY = 1e-30
 
@@ -31,24 +34,12 @@ class Fits(NamedTuple):
 
     intercept: Array  # (k, b) c
     factor: Array  # (k, b) s
-    z: Array  # (k, 2, b)
+    z: Array  # (k, 2, b) coordinates of the shape, 0 where the family has fewer
     square: Array  # (k, b) sum of squared residuals
 
 
-class Constants(NamedTuple):
-    """What the loop over k families knows of each."""
-
-    index: Array  # (k,) of its shape
-    grid: Array  # (k, 2, g) starting points
-    low: Array  # (k, 2) bounds of the coordinates, equal where there is none
-    high: Array  # (k, 2)
-    sign: Array  # (k,) of the factor, 0: any
-    intercept: Array  # (k,) 0 or 1: whether it is fitted
-    factor: Array  # (k,) 0 or 1
-
-
 class Data(NamedTuple):
-    """Curves, and sums over their epochs that fits need again and again."""
+    """b curves of n epochs, with the curves on the last axis."""
 
     x: Array  # (n, 1) epochs
     y: Array  # (n, b) values
@@ -68,58 +59,33 @@ def fit(
       families: k families.
       curves: (b, n) values between 0 and 1 at epochs 1 to n.
       observed: (b, n) bool; where False, the curve may hold anything.
-      starts: starting points of each fit.
+      starts: number of starting points of each fit, a divisor of 256.
       steps: Levenberg-Marquardt steps from each.
 
-    Returns: for each curve and family the fit with the least square.
+    Returns: for each curve and family the fit with the least sum of squared residuals,
+      which is infinite if none is finite.
+    Raises: `ValueError` for another number of starts.
     """
-    constants = constants_of(families)
+    if starts < 1 or GRID_SIZE % starts:
+        raise ValueError(f"starts must be a divisor of {GRID_SIZE}, not {starts}")
+    constants = stack(families)
     data = _data(curves, observed)
     num = curves.shape[0]
     repeat = lambda a: jnp.tile(a, (1, starts))  # noqa: E731
-    many = Data(data.x, repeat(data.y), repeat(data.weight))
+    repeated = Data(data.x, repeat(data.y), repeat(data.weight))
 
-    def one(constants: Constants) -> tuple[Array, ...]:
+    def fit_family(constants: Constants) -> Fits:
         begin = _starting_points(families, constants, data, starts)
-        found = _refine(families, constants, many, begin, steps)
-        square = found[-1].reshape(starts, num)
-        best = jnp.argmin(jnp.where(jnp.isnan(square), jnp.inf, square), 0)
+        fits = _refine(families, constants, repeated, begin, steps)
+        best = jnp.argmin(fits.square.reshape(starts, num), 0)
         at = best * num + jnp.arange(num)
-        return tuple(part[..., at] for part in found)
+        return Fits(*(part[..., at] for part in fits))
 
-    return Fits(*jax.lax.map(one, constants))
-
-
-def constants_of(families: Sequence[Family]) -> Constants:
-    """The constants of families; a family's shape is found by its position."""
-    boxes = np.zeros((len(families), 2, 2))
-    grids = []
-    for box, family in zip(boxes, families, strict=True):
-        box[: len(family.box)] = family.box or 0
-        num = _LINE if len(family.box) < 2 else _SIDE
-        # Inside of the box, whose edges are the limits of other shapes.
-        lines = [low + (high - low) * (np.arange(num) + 0.5) / num for low, high in box]
-        lines[1] = lines[1] if len(family.box) > 1 else np.zeros(1)
-        grids.append(np.stack([g.ravel() for g in np.meshgrid(*lines, indexing="ij")]))
-    flags = lambda name: np.array([float(getattr(f, name)) for f in families])  # noqa: E731
-    arrays = (
-        *(np.arange(len(families)), np.stack(grids), boxes[..., 0], boxes[..., 1]),
-        *(flags(name) for name in ("sign", "intercept", "factor")),
-    )
-    return Constants(*map(jnp.asarray, arrays))
-
-
-def shape(families: Sequence[Family], index: Array, z: Coordinates, x: Array) -> Array:
-    """The shape of the family at a position, which may be traced."""
-    size = jnp.broadcast_shapes(z[0].shape, x.shape)
-    branches = [
-        lambda z, x, f=family: jnp.broadcast_to(f.shape(z, x), size)
-        for family in families
-    ]
-    return jax.lax.switch(index, branches, z, x)
+    return jax.lax.map(fit_family, constants)
 
 
 def _data(curves: Array, observed: Array) -> Data:
+    """Curves (b, n) with the epochs first, 0 where not observed."""
     x = jnp.arange(1, curves.shape[1] + 1).astype(curves.dtype)[:, None]
     y = jnp.where(observed, curves, 0.0).T
     return Data(x, y, observed.T.astype(curves.dtype))
@@ -128,24 +94,27 @@ def _data(curves: Array, observed: Array) -> Data:
 def _starting_points(
     families: Sequence[Family], constants: Constants, data: Data, num: int
 ) -> Array:
-    """Coordinates (2, num b) of the best point of each of `num` parts of the grid."""
+    """Chooses the best point of each of `num` parts of the grid.
+
+    Args:
+      families: k families.
+      constants: of one family.
+      data: b curves.
+      num: number of starts.
+
+    Returns: coordinates (2, num b), the starts of one curve b apart.
+    """
     grid = constants.grid.astype(data.y.dtype)
     size = grid.shape[1]
-    given = (grid[:, None, :][0], grid[:, None, :][1])
-    shapes = shape(families, constants.index, given, data.x)
+    shapes = evaluate_shape(families, constants.index, (grid[:1], grid[1:]), data.x)
     y, weight = data.y, data.weight
-    sums = (
-        shapes.T @ weight,
-        (shapes**2).T @ weight,
-        shapes.T @ (weight * y),
-        weight.sum(0),
-        (weight * y).sum(0),
-    )
-    intercept, factor = _linear(constants, *sums)
-    # The square but for the sum of the squared values, from the normal equations.
-    first, second, cross, total, mean = sums
-    square = factor**2 * second + intercept**2 * total - 2 * factor * cross
-    square = square + 2 * intercept * (factor * first - mean)
+    first, second = shapes.T @ weight, (shapes**2).T @ weight
+    cross = shapes.T @ (weight * y)
+    count, total = weight.sum(0), (weight * y).sum(0)
+    intercept, factor = _linear(constants, first, second, cross, count, total)
+    # Sum of squared residuals, less that of squared values, which no point changes.
+    square = factor**2 * second + intercept**2 * count - 2 * factor * cross
+    square = square + 2 * intercept * (factor * first - total)
     square = jnp.where(jnp.isfinite(square), square, jnp.inf)
     parts = square.reshape(num, size // num, -1)
     at = jnp.argmin(parts, 1) + (size // num) * jnp.arange(num)[:, None]
@@ -157,45 +126,59 @@ def _linear(
     first: Array,
     second: Array,
     cross: Array,
+    count: Array,
     total: Array,
-    mean: Array,
 ) -> tuple[Array, Array]:
-    """Intercept and factor of least squares, from sums over the observed epochs.
+    """Solves for intercept and factor, from sums over the observed epochs.
 
     Args:
       constants: of the family.
-      first: of the shape.
-      second: of its square.
-      cross: of its product with the values.
-      total: number of epochs.
-      mean: sum of the values.
+      first: (..., b) sum of the shape.
+      second: (..., b) sum of its square.
+      cross: (..., b) sum of its product with the values.
+      count: (b,) number of epochs.
+      total: (b,) sum of the values.
+
+    Returns: intercept and factor, (..., b) each; the factor has the sign of the family.
     """
-    total = jnp.maximum(total, 1)
+    count = jnp.maximum(count, 1)
     with_intercept = constants.intercept.astype(first.dtype)
-    spread = second - with_intercept * first**2 / total
-    slope = (cross - with_intercept * first * mean / total) / jnp.maximum(spread, _TINY)
+    spread = second - with_intercept * first**2 / count
+    slope = cross - with_intercept * first * total / count
+    slope = slope / jnp.maximum(spread, _TINY)
     sign = constants.sign.astype(first.dtype)
     signed = sign * jnp.maximum(sign * slope, _LEAST_FACTOR)
     slope = jnp.where(constants.sign == 0, slope, signed)
     slope = jnp.where(constants.factor > 0, slope, 1.0)
-    return with_intercept * (mean - slope * first) / total, slope
+    return with_intercept * (total - slope * first) / count, slope
 
 
 class _Point(NamedTuple):
-    """A point of the search, with the linear fit there and its derivatives."""
+    """Points of b searches, with the linear fits there and their derivatives."""
 
-    z: Coordinates  # of (b,)
+    z: Coordinates  # (b,) each
     intercept: Array  # (b,)
     factor: Array  # (b,)
     square: Array  # (b,)
-    gradient: Coordinates  # of half the square
-    normal: tuple[Array, Array, Array]  # (0, 0), (0, 1) and (1, 1) of Kaufman's J' J
+    gradient: Coordinates  # (b,) each, of half the square
+    # Entries (0, 0), (0, 1) and (1, 1) of J' J, (b,) each, J as of Kaufman.
+    normal: tuple[Array, Array, Array]
 
 
 def _refine(
     families: Sequence[Family], constants: Constants, data: Data, z: Array, steps: int
-) -> tuple[Array, ...]:
-    """Levenberg-Marquardt steps from coordinates (2, b): c, s, z (2, b) and square."""
+) -> Fits:
+    """Makes Levenberg-Marquardt steps, of which those that do not improve are undone.
+
+    Args:
+      families: k families.
+      constants: of one family.
+      data: b curves.
+      z: (2, b) coordinates to start from.
+      steps: number of steps.
+
+    Returns: the fits of the family, without the leading axis.
+    """
     low, high = constants.low.astype(z.dtype), constants.high.astype(z.dtype)
 
     def step(carry: tuple[_Point, Array], _: None) -> tuple[tuple[_Point, Array], None]:
@@ -210,34 +193,41 @@ def _refine(
     begin = _evaluate(families, constants, data, (z[0], z[1]))
     damping = jnp.full_like(begin.square, 1e-2)
     (end, _), _ = jax.lax.scan(step, (begin, damping), None, steps)
-    return end.intercept, end.factor, jnp.stack(end.z), end.square
+    return Fits(end.intercept, end.factor, jnp.stack(end.z), end.square)
 
 
 def _evaluate(
     families: Sequence[Family], constants: Constants, data: Data, z: Coordinates
 ) -> _Point:
-    """The linear fit at coordinates, the square, and derivatives along them."""
+    """Solves the linear problem at coordinates, and differentiates its residual.
+
+    Args:
+      families: k families.
+      constants: of one family.
+      data: b curves.
+      z: coordinates (b,) each.
+    """
     x, y, weight = data
-    at = lambda a, b: shape(families, constants.index, (a, b), x)  # noqa: E731
+    at = lambda a, b: evaluate_shape(families, constants.index, (a, b), x)  # noqa: E731
     ones, zeros = jnp.ones_like(z[0]), jnp.zeros_like(z[0])
     value, first_tangent = jax.jvp(at, z, (ones, zeros))
     _, second_tangent = jax.jvp(at, z, (zeros, ones))
     # Centred, so that single precision keeps the small variation of flat shapes.
-    total = jnp.maximum(weight.sum(0), 1)
+    count = jnp.maximum(weight.sum(0), 1)
     fitted = constants.intercept.astype(y.dtype)
-    centre = fitted * (weight * value).sum(0) / total
+    centre = fitted * (weight * value).sum(0) / count
     value = value - centre
-    sums = ((weight * a).sum(0) for a in (value, value**2, value * y))
-    first, second, cross = sums
-    mean = (weight * y).sum(0)
-    intercept, factor = _linear(constants, first, second, cross, total, mean)
+    terms = (value, value**2, value * y)
+    first, second, cross = ((weight * term).sum(0) for term in terms)
+    total = (weight * y).sum(0)
+    intercept, factor = _linear(constants, first, second, cross, count, total)
     residual = weight * (intercept + factor * value - y)
     columns = [weight * factor * t for t in (first_tangent, second_tangent)]
-    # Derivatives without what a change of intercept and factor makes up for.
-    columns = [c - weight * fitted * c.sum(0) / total for c in columns]
+    # Projected: intercept and factor compensate for part of every change.
+    columns = [c - weight * fitted * c.sum(0) / count for c in columns]
     along = constants.factor.astype(y.dtype) / jnp.maximum(second, _TINY)
     columns = [c - weight * value * ((c * value).sum(0) * along) for c in columns]
-    # The residual is orthogonal to what was taken out, but for rounding errors.
+    # The gradient needs no further term: the residual is orthogonal to the projection.
     gradient = tuple((c * residual).sum(0) for c in columns)
     pairs = ((0, 0), (0, 1), (1, 1))
     normal = tuple((columns[i] * columns[j]).sum(0) for i, j in pairs)
@@ -248,9 +238,17 @@ def _evaluate(
 
 
 def _step(point: _Point, damping: Array, low: Array, high: Array) -> Coordinates:
-    """Solves (J' J + damping diag(J' J)) move = gradient inside the box.
+    """Solves (J' J + damping diag(J' J)) move = gradient (Marquardt, 1963).
 
-    A coordinate at a bound that the gradient pushes against is held.
+    A coordinate at a bound that the descent would leave is held.
+
+    Args:
+      point: b points.
+      damping: (b,).
+      low: (2,) lower bounds of the coordinates.
+      high: (2,) upper bounds.
+
+    Returns: the moves (b,) of both coordinates, to be subtracted.
     """
     held = [
         ((z <= low[i]) & (g > 0)) | ((z >= high[i]) & (g < 0))

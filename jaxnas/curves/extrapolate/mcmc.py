@@ -1,8 +1,8 @@
-"""Sampling of the weighted parametric families, as a check of their mixture.
+"""Markov chain Monte Carlo of the weighted parametric families, to check `mixture` with.
 
-The model of Domhan et al. (2015): a curve is sum_k w_k f_k(x) plus normal noise, w_k > 0,
-and flat priors. It is sampled by affine-invariant stretch moves (Goodman and Weare, 2010),
-as they do, which takes thousands of times as long as `mixture`.
+The model of Domhan et al. (2015): a curve is sum_k w_k f_k(x), w_k > 0, plus normal noise,
+with flat priors. As in their program, it is sampled by affine-invariant stretch moves
+(Goodman and Weare, 2010), which takes far longer than `mixture`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxnas.curves.extrapolate import least_squares
+from jaxnas.curves.extrapolate import family_arrays, least_squares
 from jaxnas.curves.extrapolate.families import ORIGINAL, Family
-from jaxnas.types import Array
+from jaxnas.types import Array, check_sizes
 
 # Largest factor of a stretch.
 _STRETCH = 2.0
@@ -38,17 +38,21 @@ def stretch_moves(
       log_density: of a point (d,), up to a constant; -inf or NaN outside of the support.
       walkers: (2 h, d) starting points, inside of the support and in general position,
         2 h > d.
-      steps: moves of every walker between two samples, times `thin`.
-      thin: of so many steps the last is kept.
+      steps: moves of every walker, a multiple of `thin`.
+      thin: number of moves between two samples that are kept.
 
-    Returns: (steps // thin, 2 h, d).
-    Raises: `ValueError` for an odd number of walkers, or no more than dimensions.
+    Returns: (steps / thin, 2 h, d) samples, in order.
+    Raises: `ValueError` for an odd number of walkers, no more walkers than dimensions, and
+      steps that are not a multiple of `thin`.
     """
     num, dimension = walkers.shape
     if num % 2 or num <= dimension:
         raise ValueError(
             f"{num} walkers in {dimension} dimensions: wanted an even number of more"
         )
+    check_sizes(steps=steps, thin=thin)
+    if steps % thin:
+        raise ValueError(f"steps must be a multiple of thin = {thin}, not {steps}")
     density = jax.vmap(log_density)
 
     def half(key: Array, moving: tuple, others: Array) -> tuple:
@@ -92,24 +96,27 @@ def sample_target(
     steps: int = 2500,
     burn_in: int = 500,
 ) -> Array:
-    """Draws the mean curve at the target epoch from the posterior.
+    """Draws the value of the mean curve at the target epoch from the posterior.
+
+    A state of the chain is the coefficients c, s, z0, z1 and w of k families and the log
+    of the noise. Coordinates and noise stay in bounds; curves that do not end above their
+    start, which the paper excludes, or that end above 1.5 have no mass.
 
     Args:
       key: random key.
       curve: (e,) values between 0 and 1, NaN where not observed.
-      target: epoch.
-      families: k families; the dimension is 5 k + 1.
-      walkers: of the ensemble, even, more than dimensions.
-      steps: of every walker, the first `burn_in` of which are dropped; every tenth of
-        the others is kept.
-      burn_in: steps.
+      target: epoch that is predicted, from 1.
+      families: k families; the dimension of the chain is 5 k + 1.
+      walkers: size of the ensemble, even and more than the dimension.
+      steps: moves of every walker, a multiple of 10. Every tenth is kept.
+      burn_in: moves at the start that are dropped.
 
-    Returns: (m,) draws.
+    Returns: (walkers (steps - burn_in) / 10,) draws.
     Raises: `ValueError` as `stretch_moves`.
     """
     observed = jnp.isfinite(curve)
     fits = least_squares.fit(families, curve[None], observed[None])
-    constants = least_squares.constants_of(families)
+    constants = family_arrays.stack(families)
     y = jnp.where(observed, curve, 0.0)
     x = jnp.append(jnp.arange(1, len(curve) + 1), target).astype(curve.dtype)
 
@@ -120,7 +127,9 @@ def sample_target(
 
         def one(values: tuple) -> Array:
             index, c, s, first, second = values
-            return c + s * least_squares.shape(families, index, (first, second), x)
+            return c + s * family_arrays.evaluate_shape(
+                families, index, (first, second), x
+            )
 
         curves = jax.lax.map(one, (constants.index, intercept, *parts[1:4]))
         return parts[4] @ curves
@@ -132,7 +141,7 @@ def sample_target(
         log = -observed.sum() * log_noise - 0.5 * (residual**2).sum() * jnp.exp(
             -2 * log_noise
         )
-        # Entries that a family lacks have a normal prior, so that they stay bounded.
+        # Coefficients that a family lacks have a normal prior, so that they stay bounded.
         log = log - 0.5 * (jnp.where(constants.intercept > 0, 0, parts[0]) ** 2).sum()
         log = log - 0.5 * (jnp.where(constants.factor > 0, 0, parts[1] - 1) ** 2).sum()
         idle = constants.high == constants.low
@@ -147,14 +156,25 @@ def sample_target(
     parts = (fits.intercept, fits.factor, fits.z[:, 0], fits.z[:, 1])
     middle = jnp.concatenate([p[..., 0] for p in parts])
     key_start, key_move = jax.random.split(key)
-    start = _ball(key_start, middle, fits.square[:, 0] / observed.sum(), walkers)
+    start = _starting_walkers(
+        key_start, middle, fits.square[:, 0] / observed.sum(), walkers
+    )
     draws = stretch_moves(key_move, log_density, start, steps, 10)[burn_in // 10 :]
     last = lambda point: mean_curve(point)[-1]  # noqa: E731
     return jax.lax.map(last, draws.reshape(-1, draws.shape[-1]), batch_size=256)
 
 
-def _ball(key: Array, middle: Array, variance: Array, walkers: int) -> Array:
-    """Points (walkers, 5 k + 1) near the fits with equal weights."""
+def _starting_walkers(
+    key: Array, middle: Array, variance: Array, walkers: int
+) -> Array:
+    """Draws points (walkers, 5 k + 1) around the least-squares fits, equally weighted.
+
+    Args:
+      key: random key.
+      middle: (4 k,) coefficients c, s, z0 and z1 of the fits.
+      variance: (k,) mean squared residuals, whose mean is that of the noise.
+      walkers: number of points.
+    """
     num = len(variance)
     noise = jnp.clip(0.5 * jnp.log(variance.mean()), *jnp.log(jnp.array(_NOISE)) * 0.9)
     centre = jnp.concatenate([middle, jnp.full(num, 1 / num), noise[None]])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
@@ -30,10 +31,14 @@ class NormalScores(NamedTuple):
 
 
 def fit_normal_scores(values: Array, valid: Array) -> NormalScores:
-    """Fits the map to the valid ones of values (n,); `valid` (n,) bool.
+    """Fits the map of values to the normal quantiles of (rank - 1/2) / count.
 
-    Ties get their average rank. Beyond the ends the map continues with the mean slope
+    Ties have their average rank. Beyond either end the map continues with the mean slope
     between the median and that end.
+
+    Args:
+      values: (n,); where not valid, anything.
+      valid: (n,) bool, the values that are ranked. Without any, every score is 0.
     """
     count = valid.sum()
     ordered = jnp.sort(jnp.where(valid, values, jnp.inf))
@@ -41,9 +46,9 @@ def fit_normal_scores(values: Array, valid: Array) -> NormalScores:
     ordered = jnp.where(jnp.arange(len(values)) < count, ordered, top)
     # Counted by comparisons, which compile to less than binary searches.
     below = (ordered < ordered[:, None]).sum(1)
-    upto = jnp.minimum((ordered <= ordered[:, None]).sum(1), count)
+    up_to = jnp.minimum((ordered <= ordered[:, None]).sum(1), count)
     size = jnp.maximum(count, 1)
-    rank = (below + upto) / (2 * size)
+    rank = (below + up_to) / (2 * size)
     scores = ndtri(jnp.clip(rank, 0.5 / size, 1 - 0.5 / size))
     median = ordered[count // 2]
     gaps = jnp.stack([median - ordered[0], ordered[-1] - median])
@@ -51,20 +56,30 @@ def fit_normal_scores(values: Array, valid: Array) -> NormalScores:
     return NormalScores(ordered, scores, gaps / heights)
 
 
-def to_scores(found: NormalScores, values: Array) -> Array:
-    """Normal scores (...) of values (...)."""
-    inside = _interpolate(values, found.values, found.scores)
-    # A side without spread says nothing of how far beyond it a value is.
-    rate = jnp.where(found.ends > 0, 1 / jnp.where(found.ends > 0, found.ends, 1), 0)
-    low = jnp.minimum(values - found.values[0], 0) * rate[0]
-    return inside + low + jnp.maximum(values - found.values[-1], 0) * rate[1]
+def to_scores(normal: NormalScores, values: Array) -> Array:
+    """Maps values (...) to normal scores (...); NaN for NaN."""
+    inside = _interpolate(values, normal.values, normal.scores)
+    # Without spread on a side, scores do not continue beyond its end.
+    rate = jnp.where(normal.ends > 0, 1 / jnp.where(normal.ends > 0, normal.ends, 1), 0)
+    low = jnp.minimum(values - normal.values[0], 0) * rate[0]
+    return inside + low + jnp.maximum(values - normal.values[-1], 0) * rate[1]
 
 
-def to_values(found: NormalScores, scores: Array) -> Array:
-    """The values (...) of normal scores (...): the inverse of `to_scores`."""
-    inside = _interpolate(scores, found.scores, found.values)
-    low = jnp.minimum(scores - found.scores[0], 0) * found.ends[0]
-    return inside + low + jnp.maximum(scores - found.scores[-1], 0) * found.ends[1]
+def fit_columns(values: Array, valid: Array) -> NormalScores:
+    """Fits one map to each column of values (n, c); their leading axis is (c,)."""
+    return jax.vmap(fit_normal_scores, (1, None))(values, valid)
+
+
+def score_columns(columns: NormalScores, values: Array) -> Array:
+    """Maps each column of values (n, c) to normal scores by the map of its own."""
+    return jax.vmap(to_scores, (0, 1), 1)(columns, values)
+
+
+def to_values(normal: NormalScores, scores: Array) -> Array:
+    """Maps normal scores (...) to values (...): the inverse of `to_scores`."""
+    inside = _interpolate(scores, normal.scores, normal.values)
+    low = jnp.minimum(scores - normal.scores[0], 0) * normal.ends[0]
+    return inside + low + jnp.maximum(scores - normal.scores[-1], 0) * normal.ends[1]
 
 
 def _interpolate(x: Array, knots: Array, values: Array) -> Array:
@@ -76,11 +91,13 @@ def _interpolate(x: Array, knots: Array, values: Array) -> Array:
     return values[left] + jnp.clip(share, 0, 1) * (values[right] - values[left])
 
 
-def value_moments(found: NormalScores, mean: Array, std: Array) -> tuple[Array, Array]:
-    """Mean () and standard deviation () of the value of a normally distributed score.
+def value_moments(normal: NormalScores, mean: Array, std: Array) -> tuple[Array, Array]:
+    """Computes mean () and deviation () of the value of a normally distributed score.
+
+    By Gauss-Hermite quadrature with 12 nodes.
 
     Args:
-      found: the map.
+      normal: the map.
       mean: () of the score.
       std: () of the score; infinite gives an infinite deviation around the value of the
         mean.
@@ -88,7 +105,7 @@ def value_moments(found: NormalScores, mean: Array, std: Array) -> tuple[Array, 
     finite = jnp.isfinite(std)
     nodes = mean + jnp.where(finite, std, 0.0) * jnp.asarray(_NODES, mean.dtype)
     weights = jnp.asarray(_WEIGHTS, mean.dtype)
-    values = to_values(found, nodes)
+    values = to_values(normal, nodes)
     centre = weights @ values
     variance = weights @ (values - centre) ** 2
     return centre, jnp.where(finite, jnp.sqrt(variance), std)

@@ -29,10 +29,10 @@ class Dual(NamedTuple):
 
 
 class _State(NamedTuple):
-    """An iterate: entries a and a* as rows, and the residual y - K d."""
+    """An iterate."""
 
-    alpha: Array  # (2, n)
-    residual: Array  # (n,)
+    alpha: Array  # (2, n) a and a*
+    residual: Array  # (n,) y - K d
     gap: Array  # ()
     step: Array  # () int32
 
@@ -47,7 +47,7 @@ def solve(
     tolerance: float = 1e-3,
     max_steps: int = 5000,
 ) -> Dual:
-    """Solves the dual for one set of hyper-parameters.
+    """Solves the dual for one cost and one nu.
 
     Args:
       gram: (n, n) kernel matrix; rows that are not valid hold anything finite.
@@ -55,8 +55,9 @@ def solve(
       valid: (n,) bool, the rows of the problem; the others have C = 0.
       cost: () C, bound of the entries.
       nu: () in (0, 1], bound of the share of points outside of the tube.
-      tolerance: the violation at which the iteration ends, in units of y, as of libsvm.
-      max_steps: steps after which it ends at the latest.
+      tolerance: violation of the optimality conditions at which the iteration ends, in
+        units of y; the default is libsvm's.
+      max_steps: largest number of steps.
 
     Returns: the solution; `gap` says how far it is from the optimum.
     Raises: `ValueError` for shapes that do not fit together.
@@ -67,7 +68,7 @@ def solve(
     # Filled from the first row on, as libsvm does: d = 0.
     before = jnp.cumsum(bound) - bound
     start = jnp.clip(cost * nu * valid.sum() / 2 - before, 0.0, bound)
-    # A rest of a rounding error would count as an entry between its bounds.
+    # A rounding error beside a bound would count as an entry between its bounds.
     start = jnp.where(start < 1e-6 * bound, 0.0, start)
     start = jnp.where(start > (1 - 1e-6) * bound, bound, start)
     residual = jnp.where(valid, y, 0.0).astype(y.dtype)
@@ -87,7 +88,7 @@ def solve(
         rise = bound[up] - state.alpha[side, up]
         room = jnp.minimum(rise, state.alpha[side, down])
         move = jnp.where(gap > tolerance, jnp.clip(move, 0.0, room), 0.0)
-        # Exactly at its bound: a rest of a rounding error would be chosen again and again.
+        # Exactly at its bound: a rounding error beside it would be chosen again and again.
         top = jnp.where(move >= rise, bound[up], state.alpha[side, up] + move)
         alpha = state.alpha.at[side, up].set(top).at[side, down].add(-move)
         residual = state.residual - sign * move * (gram[up] - gram[down])
@@ -99,7 +100,11 @@ def solve(
 
 
 def _directions(state: _State, bound: Array) -> tuple[Array, Array, Array]:
-    """Descent (2, n) of raising an entry, and which can be raised and lowered."""
+    """What raising or lowering each entry of a and a* would do.
+
+    Returns: the decrease (2, n) of the objective per unit that an entry is raised, and
+      (2, n) bool each whether it can be raised and lowered.
+    """
     descent = jnp.stack([state.residual, -state.residual])
     return descent, state.alpha < bound, state.alpha > 0
 
@@ -107,7 +112,17 @@ def _directions(state: _State, bound: Array) -> tuple[Array, Array, Array]:
 def _pair(
     state: _State, gram: Array, diagonal: Array, bound: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """The row of alpha, the entries to raise and to lower, and the largest violation."""
+    """Chooses two entries by second-order selection (Fan, Chen and Lin, 2005).
+
+    Args:
+      state: the iterate.
+      gram: (n, n) kernel matrix.
+      diagonal: (n,) of the kernel matrix.
+      bound: (n,) upper bounds of the entries.
+
+    Returns: the row () of alpha, 0 for a and 1 for a*; the entries () to raise and to
+      lower; and the largest violation () of the optimality conditions.
+    """
     descent, can_rise, can_fall = _directions(state, bound)
     highest = jnp.where(can_rise, descent, -jnp.inf)
     up = jnp.argmax(highest, 1)
@@ -124,10 +139,11 @@ def _pair(
 
 
 def _intercept(state: _State, bound: Array) -> Array:
-    """b, from y - K d = b + eps where a is free and b - eps where a* is.
+    """The intercept b (), with the width eps of the tube eliminated.
 
-    Where no entry of one of them is free, the middle of the interval that the bounds
-    leave.
+    y - K d is b + eps where a is free, and b - eps where a* is. If no entry of a row is
+    free, its level is the middle of the interval that the optimality conditions leave, as
+    in libsvm.
     """
     descent, can_rise, can_fall = _directions(state, bound)
     free = can_rise & can_fall

@@ -1,11 +1,11 @@
-"""LC-PFN: a transformer that was trained on a prior of curves predicts real ones.
+"""LC-PFN: extrapolation by a transformer that was trained on curves of a prior.
 
     model = pfn.load("results/lcpfn")
     extrapolator = pfn.lc_pfn(model, scale=100)
 
-After Adriaensen et al. (2023). One forward pass approximates the posterior of `pfn_prior`.
-A model is trained by `pfn_training`. Needs flax (extra `surrogates`), and orbax (extra
-`training`) to load a model.
+After Adriaensen et al. (2023): one forward pass approximates the posterior predictive
+distribution under `pfn_prior`. `pfn_training` trains a model. Needs flax (extra
+`surrogates`), and orbax (extra `training`) to save and load one.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ import jax.numpy as jnp
 from jaxnas.curves.extrapolate import bars
 from jaxnas.curves.extrapolate.pfn_network import NetworkConfig, Transformer
 from jaxnas.curves.extrapolate.pfn_prior import EPOCHS
-from jaxnas.curves.extrapolate.types import Extrapolator, observed
+from jaxnas.curves.extrapolate.types import Extrapolator, check_target, observed
 from jaxnas.io import checkpoints
 from jaxnas.types import Array, check_sizes
 
 
 class Model(NamedTuple):
-    """A transformer and the bars that its outputs are probabilities of."""
+    """A transformer and the bars whose probabilities it predicts."""
 
     config: NetworkConfig
-    params: Any
+    params: Any  # of flax
     borders: Array  # (k + 1,)
 
 
 def predict_logits(model: Model, curve: Array, count: Array, target: Array) -> Array:
-    """Logits (k,) of the value at an epoch, from the first `count` () values.
+    """Computes the logits of the bars for the value at one epoch.
 
     Args:
-      model: trained.
-      curve: (e,) values between 0 and 1. Of more than 100 epochs, the epochs are numbered
-        so that the last is 100.
-      count: () int32, observed values.
+      model: the trained model.
+      curve: (e,) values between 0 and 1; those that are not finite count as not observed.
+        If e > 100, epochs are numbered in steps of 100 / e, within the prior's range.
+      count: () int32, number of values from the first on that are observed.
       target: () epoch, from 1.
+
+    Returns: (k,) logits, see `bars`.
     """
     rate = min(1.0, EPOCHS / len(curve))
     epochs = jnp.append(jnp.arange(1, len(curve) + 1), target) * rate
-    seen = jnp.append(jnp.arange(len(curve)) < count, False)
+    seen = jnp.append((jnp.arange(len(curve)) < count) & jnp.isfinite(curve), False)
     value = jnp.where(seen, jnp.append(curve, 0.5), 0.5)
-    seen = seen & jnp.isfinite(value)
-    value = jnp.where(seen, value, 0.5)
     network = Transformer(model.config)
-    found: Any = network.apply(model.params, epochs.astype(value.dtype), value, seen)
-    return found[-1]
+    logits: Any = network.apply(model.params, epochs.astype(value.dtype), value, seen)
+    return logits[-1]
 
 
 def lc_pfn(
@@ -60,7 +60,7 @@ def lc_pfn(
     """Predicts by a trained LC-PFN, from the curve alone.
 
     Args:
-      model: trained.
+      model: the trained model; it predicts curves between 0 and 1.
       target: epoch that is predicted, from 1; default: the last one of the curve.
       scale: the value that no curve exceeds: 1 for fractions, 100 for percent.
 
@@ -68,10 +68,7 @@ def lc_pfn(
       curves. Values that are not finite count as not observed.
     Raises: `ValueError` for a target below 1 and a scale that is not positive.
     """
-    if target is not None:
-        check_sizes(target=target)
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, not {scale}")
+    check_target(target, scale)
 
     def fit(*training: Any) -> Any:
         del training
@@ -81,25 +78,34 @@ def lc_pfn(
         params: Any, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:
         del features
-        now = Model(model.config, *params)
+        trained = Model(model.config, *params)
         count = observed(curve)
         at = jnp.asarray(len(curve) if target is None else target)
-        logits = predict_logits(now, curve / scale, count, at)
-        found = jnp.stack(bars.moments(logits, now.borders))
-        found = jnp.where(count > 0, scale * found, jnp.nan)
-        return found[0], found[1]
+        logits = predict_logits(trained, curve / scale, count, at)
+        mean, std = bars.moments(logits, trained.borders)
+        return (
+            jnp.where(count > 0, scale * mean, jnp.nan),
+            jnp.where(count > 0, scale * std, jnp.nan),
+        )
 
     return Extrapolator(fit, predict, 1, 0, target)
 
 
 def new_model(key: Array, config: NetworkConfig, borders: Array) -> Model:
-    """A model that is not trained yet, with bars between `borders` (k + 1,)."""
+    """Initialises a model with bars between `borders` (k + 1,), ascending."""
     tokens = jnp.ones(2), jnp.zeros(2), jnp.ones(2, bool)
     return Model(config, Transformer(config).init(key, *tokens), borders)
 
 
 def save(path: str | os.PathLike, model: Model, manifest: dict[str, Any]) -> None:
-    """Writes a model as a checkpoint, with its sizes; see `io.checkpoints.save`."""
+    """Writes a model as a checkpoint; see `io.checkpoints.save`.
+
+    Args:
+      path: folder of the checkpoint, replaced if it exists.
+      model: the model.
+      manifest: what else is recorded, such as the settings of the training. The sizes of
+        the network are added as "network".
+    """
     tree = {"params": model.params, "borders": model.borders}
     sizes = {"network": dataclasses.asdict(model.config)}
     checkpoints.save(path, tree, manifest | sizes)
@@ -108,7 +114,10 @@ def save(path: str | os.PathLike, model: Model, manifest: dict[str, Any]) -> Non
 def load(path: str | os.PathLike) -> Model:
     """Reads a model that `save` wrote.
 
-    Raises: `ValueError` if it is missing, damaged, or of another kind.
+    Args:
+      path: folder of the checkpoint.
+
+    Raises: `ValueError` if it is missing, damaged, or not that of an LC-PFN.
     """
     sizes = checkpoints.manifest(path).get("network")
     try:
@@ -120,5 +129,5 @@ def load(path: str | os.PathLike) -> Model:
     like = jax.eval_shape(
         lambda key: new_model(key, config, borders)[1:], jax.random.key(0)
     )
-    found = checkpoints.restore(path, {"params": like[0], "borders": like[1]})
-    return Model(config, found["params"], found["borders"])
+    tree = checkpoints.restore(path, {"params": like[0], "borders": like[1]})
+    return Model(config, tree["params"], tree["borders"])

@@ -1,8 +1,8 @@
 """The transformer of LC-PFN (Adriaensen et al., 2023), in flax.
 
-A token for each epoch, without positional encoding: an observed epoch is the sum of
-embeddings of its number and of its value, a queried one that of its number. Every token
-attends to the observed ones and to itself. Needs flax (extra `surrogates`).
+Each epoch is a token, without positional encoding: an observed epoch is the sum of the
+embeddings of its number and of its value, a queried one the embedding of its number. Every
+token attends to the observed ones and to itself. Needs flax (extra `surrogates`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ZEROS = nn.initializers.zeros_init()
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes; the defaults are for a CPU, the published ones are 512, 12, 4, 1024, 1000."""
+    """Sizes of the network; defaults are for a CPU, published 512, 12, 4, 1024, 1000."""
 
     width: int = 128
     num_layers: int = 3

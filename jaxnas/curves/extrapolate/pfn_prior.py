@@ -1,8 +1,8 @@
 """The prior of LC-PFN: artificial learning curves (Adriaensen et al., 2023).
 
 A curve is the weighted sum of three parametric families plus normal noise. The weights are
-not normalised, and a curve is rejected unless it ends above its start and stays between 0
-and 1 before the noise. As in the published program, whose noise differs from the paper's.
+not normalised, and a curve is rejected unless, before the noise, it ends above its start and
+stays between 0 and 1. Follows the published program, whose noise differs from the paper's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxnas.types import Array, check_sizes
 
 EPOCHS = 100
-# Candidates for each curve, and beside: a fifth is accepted, so that the chance of too few
-# is below 1e-7 for any number of curves.
+# Candidates per curve, and in addition. A fifth of them is accepted, so that for any number
+# of curves the probability of too few is below 1e-7.
 _TRIES, _SPARE = 8, 64
 
 
@@ -30,14 +30,14 @@ class Curves(NamedTuple):
 
 
 def sample_prior(key: Array, num: int, epochs: int = EPOCHS) -> Curves:
-    """Draws curves on the device.
+    """Draws curves from the prior, all at once.
 
     Args:
       key: random key.
-      num: n, static.
-      epochs: e, static; the published prior has 100.
+      num: number n of curves, static.
+      epochs: number e of epochs, static; the published prior has 100.
 
-    Returns: n curves.
+    Returns: n curves that were accepted.
     Raises: `ValueError` for sizes below 1.
     """
     check_sizes(num=num, epochs=epochs)

@@ -1,9 +1,9 @@
-"""Training of an LC-PFN on curves that are drawn as it goes (Adriaensen et al., 2023).
+"""Training of an LC-PFN on curves drawn anew in every step (Adriaensen et al., 2023).
 
 The loss is the mean negative log-density of the values past a cut, which is drawn for
-every batch, given those before it. Steps run in a compiled loop; the state between two
-loops is a pytree, so that a training that is resumed is the training that was not
-interrupted. Needs flax (extra `surrogates`).
+every batch, given those before it. Steps run in a compiled loop. The state between two
+loops is a pytree, and draws depend on the number of the step alone: a training that was
+interrupted and resumed gives the same model as one that was not. Needs flax (extra `surrogates`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _FOR_BORDERS = 10_000
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A training; published are 100,000 steps of 100 curves."""
+    """Settings of a training; the published models took 100,000 steps of 100 curves."""
 
     network: NetworkConfig = NetworkConfig()
     steps: int = 10_000
     batch: int = 100
     learning_rate: float = 1e-3
     warm_up: float = 0.25
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises; then it falls to 0 (cosine)."""
     seed: int = 0
 
 
@@ -43,12 +43,13 @@ class State(NamedTuple):
     """A training between two steps."""
 
     params: Any
-    optimizer: Any
+    optimizer: Any  # state of optax
     borders: Array  # (k + 1,)
     step: Array  # () int32, steps that were made
 
 
 def _optimizer(config: TrainingConfig) -> optax.GradientTransformation:
+    """Adam with warm-up, cosine decay, and gradients clipped to norm 1."""
     rise = max(1, round(config.warm_up * config.steps))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, rise, max(config.steps, rise + 1)
@@ -58,7 +59,7 @@ def _optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnums=0)
 def start(config: TrainingConfig) -> State:
-    """The state before the first step."""
+    """Initialises a training: parameters, and borders of bars by 10,000 curves."""
     key_prior, key_network = jax.random.split(jax.random.key(config.seed))
     values = sample_prior(key_prior, _FOR_BORDERS).noisy
     borders = bars.equal_mass_borders(values, config.network.num_bars)
@@ -68,14 +69,14 @@ def start(config: TrainingConfig) -> State:
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def advance(config: TrainingConfig, state: State, steps: int) -> tuple[State, Array]:
-    """Makes steps of the training; what they draw depends on their number alone.
+    """Makes steps of a training.
 
     Args:
-      config: of the training.
-      state: of `start` or an earlier call.
-      steps: how many; static.
+      config: settings of the training, static.
+      state: of `start` or of an earlier call.
+      steps: number of steps, static.
 
-    Returns: the state after them, and the loss (steps,) of each.
+    Returns: the state after the steps, and the loss (steps,) of each.
     """
     optimizer = _optimizer(config)
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
@@ -85,20 +86,20 @@ def advance(config: TrainingConfig, state: State, steps: int) -> tuple[State, Ar
         model = Model(config.network, state.params, state.borders)
         objective = lambda p: loss(key_step, model._replace(params=p), config.batch)  # noqa: E731
         value, gradient = jax.value_and_grad(objective)(state.params)
-        updates, moved = optimizer.update(gradient, state.optimizer, state.params)
+        updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, moved, state.borders, state.step + 1), value
+        return State(params, moments, state.borders, state.step + 1), value
 
     return jax.lax.scan(step, state, None, steps)
 
 
 def loss(key: Array, model: Model, num: int) -> Array:
-    """Mean negative log-density () past a random cut, over new curves of the prior.
+    """Computes the mean negative log-density () past a random cut, on new curves.
 
     Args:
-      key: random key.
-      model: whose loss it is.
-      num: curves, static.
+      key: random key, of curves and cut.
+      model: the model; differentiable in its parameters.
+      num: number of curves, static.
     """
     key_curves, key_cut = jax.random.split(key)
     curves = sample_prior(key_curves, num).noisy
@@ -107,7 +108,15 @@ def loss(key: Array, model: Model, num: int) -> Array:
 
 
 def log_densities(model: Model, curves: Array, cut: Array) -> Array:
-    """Mean log-density (n,) of the values of curves (n, e) past the first `cut` ()."""
+    """Computes the mean log-density of the values past a cut, given those before.
+
+    Args:
+      model: the model.
+      curves: (n, e) between 0 and 1, complete.
+      cut: () number of observed epochs, below e.
+
+    Returns: (n,) nats per value.
+    """
     epochs = jnp.arange(1, curves.shape[1] + 1).astype(curves.dtype)
     seen = jnp.arange(curves.shape[1]) < cut
 

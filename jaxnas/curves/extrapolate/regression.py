@@ -1,67 +1,50 @@
 """Regression of final values on the start of the curve and on the architecture.
 
-Gaussian-process regression, whose mean is kernel ridge regression, with everything that
-is not Gaussian about accuracies removed by normal scores first.
+Gaussian-process regression, whose mean is kernel ridge regression. Accuracies are far from
+normally distributed, so it works on normal scores of inputs and target (`inputs`).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxnas import gp
-from jaxnas.curves.extrapolate.normal_scores import (
-    NormalScores,
-    fit_normal_scores,
-    to_scores,
-    value_moments,
+from jaxnas.curves.extrapolate.inputs import (
+    Inputs,
+    TrainingScores,
+    finite_rows,
+    fit_training,
+    raw_inputs,
+    to_inputs,
 )
-from jaxnas.curves.extrapolate.summaries import levels_and_slope
+from jaxnas.curves.extrapolate.normal_scores import value_moments
 from jaxnas.curves.extrapolate.types import Extrapolator
 from jaxnas.types import Array, check_sizes
 
 
-class Inputs(NamedTuple):
-    """Inputs of a regression as normal scores, by the part that they describe.
-
-    Each part is divided by the square root of its size, so that squared distances within
-    a part are means over its columns.
-    """
-
-    curve: Array  # (..., 5) of the curve
-    arch: Array  # (..., f) of the architecture, f = 0 without features
-
-
-class InputScores(NamedTuple):
-    """The maps from inputs to normal scores; the leading axis is the column."""
-
-    curve: NormalScores  # of (5,)
-    arch: NormalScores  # of (f,)
-
-
 class Regression(NamedTuple):
-    """A conditioned Gaussian process."""
+    """A conditioned Gaussian process; the covariance is amplitude (K + noise I)."""
 
-    maps: InputScores
-    target: NormalScores
-    inputs: Inputs  # (n, ...) of the training curves; rows that do not count hold 0
-    used: Array  # (n,) bool, rows that count
+    training: TrainingScores  # of n curves
     hyper: gp.Hyperparameters
-    factor: Array  # (n, n) Cholesky factor of the covariance over the amplitude
-    weights: Array  # (n,) its inverse times the targets
+    factor: Array  # (n, n) Cholesky factor of K + noise I
+    weights: Array  # (n,) (K + noise I)^-1 y
 
 
 def kernel_ridge(epochs: int) -> Extrapolator:
     """Predicts by Gaussian-process regression on curve and architecture.
 
-    Inputs are `levels_and_slope` of the first epochs and the features, inputs and target
-    as normal scores. The covariance is a linear kernel of the curve, one of the features,
-    and the product of Gaussian ones of both, with length-scales and noise of the largest
-    evidence (`gp.fit`). The mean is that of kernel ridge regression
-    with the noise as its ridge.
+    Inputs are `levels_and_slope` of the first epochs, and the features, all of them and
+    the target as normal scores. The kernel is
+
+        K = u'u* + exp(-|u - u*|^2 / 2 a^2 - |v - v*|^2 / 2 b^2) + v'v* / c^2
+
+    of the inputs u of the curve and v of the architecture, with a, b, c and the noise of
+    the largest posterior density on a design (`gp.fit`). The mean is that of kernel ridge
+    regression with the noise as ridge (Rasmussen and Williams, 2006, section 6.2.2).
 
     Args:
       epochs: number of epochs that are read of each curve.
@@ -75,80 +58,51 @@ def kernel_ridge(epochs: int) -> Extrapolator:
         curves: Array, final: Array, valid: Array, features: Array | None
     ) -> Regression:
         raw = raw_inputs(curves[:, :epochs], features)
-        used = valid & jnp.isfinite(final) & finite_rows(raw)
-        maps, inputs = fit_inputs(raw, used)
-        target = fit_normal_scores(final, used)
-        y = jnp.where(used, to_scores(target, final), 0.0)
-        parts = _parts(inputs, inputs)
+        training = fit_training(raw, final, valid)
+        inputs, y, used = training.inputs, training.y, training.used
         linear = inputs.curve @ inputs.curve.T
-        correlation = lambda p, scales: linear + _covariance(p, scales)  # noqa: E731
-        hyper = gp.fit(correlation, parts, y, used, _prior(y))
-        gram = correlation(parts, hyper.scales)
-        gram = gp.padded_covariance(gram, used, hyper.noise)
-        factor = jnp.linalg.cholesky(gram)
-        weights = cho_solve((factor, True), y)
-        return Regression(maps, target, inputs, used, hyper, factor, weights)
+        correlation = lambda parts, scales: linear + _scaled(parts, scales)  # noqa: E731
+        hyper = gp.fit(correlation, _parts(inputs, inputs), y, used, _prior(y))
+        gram = _kernel(inputs, inputs, hyper.scales)
+        factor = jnp.linalg.cholesky(gp.padded_covariance(gram, used, hyper.noise))
+        return Regression(training, hyper, factor, cho_solve((factor, True), y))
 
     def predict(
         params: Regression, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:
-        row = raw_inputs(
-            curve[None, :epochs], None if features is None else features[None]
-        )
-        inputs = to_inputs(params.maps, row)
-        cross = _covariance(_parts(inputs, params.inputs), params.hyper.scales)
-        cross = (cross + inputs.curve @ params.inputs.curve.T)[0]
-        cross = jnp.where(params.used, cross, 0.0)
+        training, hyper = params.training, params.hyper
+        row = None if features is None else features[None]
+        raw = raw_inputs(curve[None, :epochs], row)
+        inputs = to_inputs(training.maps, raw)
+        cross = _kernel(inputs, training.inputs, hyper.scales)[0]
+        cross = jnp.where(training.used, cross, 0.0)
         white = solve_triangular(params.factor, cross, lower=True)
-        own = _covariance(_parts(inputs, inputs), params.hyper.scales)
-        prior = (own + inputs.curve @ inputs.curve.T)[0, 0] + params.hyper.noise
-        variance = params.hyper.amplitude * jnp.maximum(prior - white @ white, 1e-6)
-        std = jnp.where(params.used.sum() >= 2, jnp.sqrt(variance), jnp.inf)
-        mean, std = value_moments(params.target, cross @ params.weights, std)
-        fine = finite_rows(row)[0]
-        return jnp.where(fine, mean, jnp.nan), jnp.where(fine, std, jnp.nan)
+        prior = _kernel(inputs, inputs, hyper.scales)[0, 0] + hyper.noise
+        variance = hyper.amplitude * jnp.maximum(prior - white @ white, 1e-6)
+        std = jnp.where(training.used.sum() >= 2, jnp.sqrt(variance), jnp.inf)
+        mean, std = value_moments(training.target, cross @ params.weights, std)
+        finite = finite_rows(raw)[0]
+        return jnp.where(finite, mean, jnp.nan), jnp.where(finite, std, jnp.nan)
 
     return Extrapolator(fit, predict, epochs)
 
 
-def raw_inputs(starts: Array, features: Array | None) -> Inputs:
-    """Summaries of starts of curves (n, F), beside their features (n, f), as they are."""
-    if features is None:
-        features = jnp.zeros((len(starts), 0), starts.dtype)
-    return Inputs(jax.vmap(levels_and_slope)(starts), jnp.asarray(features))
-
-
-def finite_rows(inputs: Inputs) -> Array:
-    """(n,) bool, the rows of inputs that are finite everywhere."""
-    return jnp.isfinite(inputs.curve).all(1) & jnp.isfinite(inputs.arch).all(1)
-
-
-def fit_inputs(raw: Inputs, used: Array) -> tuple[InputScores, Inputs]:
-    """The maps to normal scores of the rows `used`, and all rows mapped (unused: 0)."""
-    columns = jax.vmap(fit_normal_scores, (1, None))
-    maps = InputScores(columns(raw.curve, used), columns(raw.arch, used))
-    mapped = to_inputs(maps, raw)
-    return maps, Inputs(*(jnp.where(used[:, None], part, 0.0) for part in mapped))
-
-
-def to_inputs(maps: InputScores, raw: Inputs) -> Inputs:
-    """Rows of raw inputs as normal scores, each part divided by the root of its size."""
-
-    def scaled(found: NormalScores, part: Array) -> Array:
-        scores = jax.vmap(to_scores, (0, 1), 1)(found, part)
-        return scores / max(part.shape[1], 1) ** 0.5
-
-    return Inputs(scaled(maps.curve, raw.curve), scaled(maps.arch, raw.arch))
+def _kernel(a: Inputs, b: Inputs, scales: Array) -> Array:
+    """K (n, m) of inputs (n, ...) and (m, ...), with scales (3,) = (a, b, c)."""
+    return a.curve @ b.curve.T + _scaled(_parts(a, b), scales)
 
 
 def _parts(a: Inputs, b: Inputs) -> Array:
-    """(3, n, m): squared distances of curves and of features, and products of features."""
+    """What the scales act on, (3, n, m).
+
+    Squared distances of curves and of features, and products of features.
+    """
     squares = [((x[:, None] - y[None]) ** 2).sum(-1) for x, y in zip(a, b, strict=True)]
     return jnp.stack([*squares, a.arch @ b.arch.T])
 
 
-def _covariance(parts: Array, scales: Array) -> Array:
-    """Product of Gaussian kernels plus a linear kernel of the features, (n, m).
+def _scaled(parts: Array, scales: Array) -> Array:
+    """The Gaussian kernel plus the linear kernel of the features, (n, m).
 
     Args:
       parts: (3, n, m) of `_parts`.
@@ -160,6 +114,9 @@ def _covariance(parts: Array, scales: Array) -> Array:
 
 
 def _prior(y: Array) -> gp.HyperparameterPrior:
-    """Features may matter less than curves: longer lengths."""
+    """The prior of scales and noise, in the precision of the targets `y`.
+
+    Medians of the scales are longer for features, which may matter less than the curve.
+    """
     values = (jnp.array([1.0, 2.0, 2.0]), 0.7, 0.1, 1.0)
     return gp.HyperparameterPrior(*(jnp.asarray(v, y.dtype) for v in values))

@@ -1,9 +1,13 @@
-"""LC-SVR: nu-support-vector regression of final values (Baker et al., 2018)."""
+"""LC-SVR: nu-support-vector regression of final values (Baker et al., 2018).
+
+Cost C, nu and the width gamma of the Gaussian kernel are those of a fixed design that
+predict held-out folds best; the dual of each is solved by `nu_svr`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,45 +15,43 @@ import numpy as np
 
 from jaxnas import gp
 from jaxnas.curves.extrapolate import nu_svr
-from jaxnas.curves.extrapolate.normal_scores import (
-    fit_normal_scores,
-    to_scores,
-    value_moments,
-)
-from jaxnas.curves.extrapolate.regression import (
+from jaxnas.curves.extrapolate.inputs import (
+    InputScores,
     finite_rows,
-    fit_inputs,
+    fit_training,
     raw_inputs,
     to_inputs,
 )
+from jaxnas.curves.extrapolate.normal_scores import NormalScores, value_moments
 from jaxnas.curves.extrapolate.summaries import values_and_differences
 from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
 
 FOLDS = 3
-# Steps of the solver for each of the hyper-parameters that are tried, half of which need
-# fewer than 150; the others are hardly ever the best.
+# Largest number of solver steps for each design. Half of the designs need fewer than 150;
+# those that need more than this are hardly ever the best.
 _STEPS = 1000
-# Ranges of C and gamma, log-uniform; of C in the deviations of the target.
+# Ranges of C and gamma, log-uniform. C is in the unit of the targets.
 _RELEASED = {"cost": (1e-5, 10.0), "gamma": (1e-5, 10.0)}
 _SCALED = {"cost": (1e-2, 1e2), "gamma": (1e-2, 10.0)}
 
 
 class Machine(NamedTuple):
-    """A fitted regression; it predicts in the units of its targets."""
+    """A fitted regression function, in the units of its targets."""
 
     rows: Array  # (n, p) training inputs
-    coef: Array  # (n,)
+    coef: Array  # (n,) of the kernel functions
     intercept: Array  # ()
     gamma: Array  # () of the kernel exp(-gamma |x - x'|^2)
     std: Array  # () root mean square of the residuals of held-out folds
 
 
-class Svr(NamedTuple):
-    """A fitted LC-SVR."""
+class ScoredMachine(NamedTuple):
+    """A regression function of normal scores, and the maps to and from them."""
 
-    maps: Any  # of inputs; None for inputs as they are
-    target: Any  # NormalScores; None for targets as they are
+    maps: InputScores
+    target: NormalScores
     machine: Machine
 
 
@@ -57,17 +59,18 @@ def lc_svr(epochs: int, draws: int = 128) -> Extrapolator:
     """Predicts by nu-support-vector regression on curve and architecture.
 
     Inputs are those of `kernel_ridge`: five levels and slopes of the curve and the
-    features, inputs and target as normal scores. Of `draws` hyper-parameters C, nu and
-    gamma, which fill their ranges evenly, those with the least error on three interleaved
-    folds are taken.
+    features, inputs and target as normal scores. Of `draws` points (C, nu,
+    gamma), which fill their ranges evenly, the one with the largest mean coefficient of
+    determination on three interleaved folds is taken. The standard deviation is the root
+    mean squared error on these folds.
 
-    Why not the inputs of `released_lc_svr`: two thirds of its numbers are differences,
-    whose noise dominates every distance, and a few failed networks decide its scores. On
-    200 curves of NAS-Bench-201 it orders networks worse than the last value does.
+    Two thirds of the inputs of `released_lc_svr` are differences, whose noise dominates
+    every distance, and a few networks that failed to train decide its targets' scale: on
+    200 curves of NAS-Bench-201 it ranks networks worse than the last value does.
 
     Args:
       epochs: number of epochs that are read of each curve.
-      draws: hyper-parameters that are tried.
+      draws: number of points that are tried.
 
     Returns: an extrapolator that uses features, if there are any.
     Raises: `ValueError` for sizes below 1.
@@ -75,26 +78,25 @@ def lc_svr(epochs: int, draws: int = 128) -> Extrapolator:
     check_sizes(epochs=epochs, draws=draws)
     designs = _designs(draws, **_SCALED)
 
-    def fit(curves: Array, final: Array, valid: Array, features: Array | None) -> Svr:
+    def fit(
+        curves: Array, final: Array, valid: Array, features: Array | None
+    ) -> ScoredMachine:
         raw = raw_inputs(curves[:, :epochs], features)
-        used = valid & jnp.isfinite(final) & finite_rows(raw)
-        maps, inputs = fit_inputs(raw, used)
-        target = fit_normal_scores(final, used)
-        y = jnp.where(used, to_scores(target, final), 0.0)
+        maps, target, inputs, y, used = fit_training(raw, final, valid)
         rows = jnp.concatenate(inputs, 1)
         fold = (jnp.cumsum(used) - 1) % FOLDS
-        return Svr(maps, target, _fit(rows, y, used, fold, designs))
+        return ScoredMachine(maps, target, _fit(rows, y, used, fold, designs))
 
     def predict(
-        params: Svr, curve: Array, features: Array | None
+        params: ScoredMachine, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:
-        one = None if features is None else features[None]
-        row = raw_inputs(curve[None, :epochs], one)
-        inputs = to_inputs(params.maps, row)
+        row = None if features is None else features[None]
+        raw = raw_inputs(curve[None, :epochs], row)
+        inputs = to_inputs(params.maps, raw)
         mean = evaluate(params.machine, jnp.concatenate(inputs, 1)[0])
         mean, std = value_moments(params.target, mean, params.machine.std)
-        fine = finite_rows(row)[0]
-        return jnp.where(fine, mean, jnp.nan), jnp.where(fine, std, jnp.nan)
+        finite = finite_rows(raw)[0]
+        return jnp.where(finite, mean, jnp.nan), jnp.where(finite, std, jnp.nan)
 
     return Extrapolator(fit, predict, epochs, FOLDS)
 
@@ -104,16 +106,16 @@ def released_lc_svr(
     draws: int = 1000,
     inputs: Callable[[Array], Array] = values_and_differences,
 ) -> Extrapolator:
-    """LC-SVR as the programs of Yan et al. (2021) use it: nothing is scaled.
+    """Predicts as the programs of Yan et al. (2021): LC-SVR on unscaled inputs.
 
-    The score of hyper-parameters is the mean coefficient of determination on three
-    contiguous folds, which in a search are ordered by time. The programs draw at random,
-    here the draws fill the same ranges evenly.
+    Hyperparameters are scored by the mean coefficient of determination on three contiguous
+    folds, which in a search are ordered by time. The programs draw them at random; here
+    they fill the same ranges evenly.
 
     Args:
       epochs: number of epochs that are read of each curve.
-      draws: hyper-parameters that are tried.
-      inputs: numbers of the start (epochs,) of a curve.
+      draws: number of points that are tried.
+      inputs: function of the first values (epochs,) of a curve, returns (p,).
 
     Returns: an extrapolator; features, if there are any, come before the other inputs.
     Raises: `ValueError` for less than three epochs, and for draws below 1.
@@ -124,21 +126,23 @@ def released_lc_svr(
     designs = _designs(draws, **_RELEASED)
 
     def row(curve: Array, features: Array | None) -> Array:
-        found = inputs(curve[:epochs])
-        return found if features is None else jnp.concatenate([features, found])
+        start = inputs(curve[:epochs])
+        return start if features is None else jnp.concatenate([features, start])
 
-    def fit(curves: Array, final: Array, valid: Array, features: Array | None) -> Svr:
+    def fit(
+        curves: Array, final: Array, valid: Array, features: Array | None
+    ) -> Machine:
         rows = jax.vmap(row, (0, None if features is None else 0))(curves, features)
         used = valid & jnp.isfinite(final) & jnp.isfinite(rows).all(1)
         rows, y = jnp.where(used[:, None], rows, 0.0), jnp.where(used, final, 0.0)
         fold = (jnp.cumsum(used) - 1) * FOLDS // jnp.maximum(used.sum(), 1)
-        return Svr(None, None, _fit(rows, y, used, fold, designs))
+        return _fit(rows, y, used, fold, designs)
 
     def predict(
-        params: Svr, curve: Array, features: Array | None
+        params: Machine, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:
-        mean = evaluate(params.machine, row(curve, features))
-        return mean, jnp.where(jnp.isfinite(mean), params.machine.std, jnp.nan)
+        mean = evaluate(params, row(curve, features))
+        return mean, jnp.where(jnp.isfinite(mean), params.std, jnp.nan)
 
     return Extrapolator(fit, predict, epochs, FOLDS)
 
@@ -146,7 +150,13 @@ def released_lc_svr(
 def _designs(
     num: int, cost: tuple[float, float], gamma: tuple[float, float]
 ) -> np.ndarray:
-    """(num, 3) of C, nu and gamma."""
+    """(num, 3) points (C, nu, gamma) that fill their ranges evenly.
+
+    Args:
+      num: number of points.
+      cost: range of C, log-uniform.
+      gamma: range of gamma, log-uniform; nu is uniform between 0 and 1.
+    """
     uniform = gp.low_discrepancy(num, 3).T
     log = lambda u, low, high: low * (high / low) ** u  # noqa: E731
     return np.stack([log(uniform[0], *cost), uniform[1], log(uniform[2], *gamma)], 1)
@@ -155,7 +165,15 @@ def _designs(
 def _fit(
     rows: Array, y: Array, used: Array, fold: Array, designs: np.ndarray
 ) -> Machine:
-    """The machine of the best hyper-parameters, fitted to all rows that count."""
+    """Fits the best design to all rows that count.
+
+    Args:
+      rows: (n, p) inputs.
+      y: (n,) targets.
+      used: (n,) bool, rows that count.
+      fold: (n,) number of the fold of each row, below `FOLDS`.
+      designs: (num, 3) points (C, nu, gamma).
+    """
     squares = ((rows[:, None] - rows[None]) ** 2).sum(-1)
 
     def score(design: Array) -> tuple[Array, Array]:
@@ -163,7 +181,7 @@ def _fit(
 
     tried = jnp.asarray(designs, y.dtype)
     scores, errors = jax.lax.map(score, tried, batch_size=16)
-    best = jnp.argmax(jnp.where(jnp.isfinite(scores), scores, -jnp.inf))
+    best = jnp.argmax(nan_to_neg_inf(scores))
     cost, nu, gamma = tried[best]
     dual = nu_svr.solve(jnp.exp(-gamma * squares), y, used, cost, nu)
     std = jnp.where(used.sum() >= FOLDS, errors[best], jnp.inf)
@@ -173,7 +191,7 @@ def _fit(
 def held_out(
     squares: Array, y: Array, used: Array, fold: Array, design: Array
 ) -> tuple[Array, Array]:
-    """Mean coefficient of determination over the folds, and the root mean squared error.
+    """Scores one point of the design on held-out folds.
 
     Args:
       squares: (n, n) squared distances of the inputs.
@@ -181,6 +199,9 @@ def held_out(
       used: (n,) bool, the rows that count.
       fold: (n,) number of the fold of each row.
       design: (3,) C, nu and gamma.
+
+    Returns: the mean coefficient of determination () over the folds, and the root mean
+      squared error () over all rows.
     """
     cost, nu, gamma = design
     gram = jnp.exp(-gamma * squares)
@@ -194,11 +215,11 @@ def held_out(
         square = (error**2).sum()
         return 1 - square / jnp.maximum(total, jnp.finfo(y.dtype).tiny), square
 
-    scores, squares_ = jax.vmap(one)(jnp.arange(FOLDS))
-    return scores.mean(), jnp.sqrt(squares_.sum() / jnp.maximum(used.sum(), 1))
+    scores, totals = jax.vmap(one)(jnp.arange(FOLDS))
+    return scores.mean(), jnp.sqrt(totals.sum() / jnp.maximum(used.sum(), 1))
 
 
 def evaluate(machine: Machine, row: Array) -> Array:
-    """The regression function () at an input (p,)."""
+    """Evaluates the regression function () at an input (p,)."""
     squares = ((machine.rows - row) ** 2).sum(-1)
     return jnp.exp(-machine.gamma * squares) @ machine.coef + machine.intercept

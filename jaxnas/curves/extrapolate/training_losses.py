@@ -20,7 +20,7 @@ class Line(NamedTuple):
 
 
 def training_sum(epochs: int, last: int | None = None) -> Extrapolator:
-    """Predicts from the sum of training losses (Ru et al., 2021, SoTL and SoTL-E).
+    """Predicts from the sum of training losses (Ru et al., 2021, TSE and TSE-E).
 
     Curves are training losses with the opposite sign, or training accuracies: more is
     better. A line maps their sum to the final value, which keeps the order of the sums

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.types import Array, check_shapes
+from jaxnas.types import Array, check_shapes, check_sizes
 
 # Parameters of an extrapolator: any pytree of arrays.
 Params = Any
@@ -34,9 +34,9 @@ class Extrapolator(NamedTuple):
     None: without.
 
     `predict(params, curve, features)` gives mean () and standard deviation () of the
-    target of a training with `curve` (e,) and `features` (f,). The deviation is infinite
-    where too few curves were fitted to estimate it; mean and deviation are NaN for a curve
-    that ends before the epochs that the extrapolator reads.
+    final value of a training with `curve` (e,) and `features` (f,). The deviation is
+    infinite where too few curves were fitted to estimate it; mean and deviation are NaN
+    for a curve that ends before the epochs that the extrapolator reads.
     """
 
     fit: Fit
@@ -55,6 +55,14 @@ def observed(curve: Array) -> Array:
     return jnp.max(jnp.where(jnp.isfinite(curve), epochs, 0), axis=-1)
 
 
+def check_target(target: int | None, scale: float) -> None:
+    """Raises `ValueError` for a target epoch below 1, or a scale that is not positive."""
+    if target is not None:
+        check_sizes(target=target)
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, not {scale}")
+
+
 def apply(
     extrapolator: Extrapolator,
     training: tuple[np.ndarray, np.ndarray],
@@ -64,47 +72,62 @@ def apply(
     """Fits an extrapolator to completed trainings and predicts interrupted ones.
 
     Args:
-      extrapolator: what is fitted.
+      extrapolator: both of its functions are compiled, once for arrays of one shape.
       training: completed curves (n, e) and their final values (n,).
       curves: (m, e) interrupted trainings, NaN past the last epoch of each.
       features: of the architectures of both, (n, f) and (m, f).
 
     Returns: mean (m,) and standard deviation (m,) of the final values.
-    Raises: `ValueError` for shapes that do not fit together, too few curves to fit, a
-      curve with fewer epochs than the extrapolator needs or with a value that is not
-      finite before its last one, and final values that are not finite.
+    Raises: `ValueError` for shapes that do not fit together, too few curves to fit, no
+      curve to predict, a curve with fewer epochs than the extrapolator needs or more than
+      its target, a value that is not finite before the last one, and final values that
+      are not finite.
     """
-    known, final = (np.asarray(x, float) for x in training)
+    completed, final = (np.asarray(x, float) for x in training)
     curves = np.asarray(curves, float)
-    check_shapes(curves=(known, "ne"), final=(final, "n"), new=(curves, "me"))
+    check_shapes(curves=(completed, "ne"), final=(final, "n"), new=(curves, "me"))
     if features is not None:
         first, second = features
-        check_shapes(curves=(known, "ne"), features=(first, "nf"), new=(second, "mf"))
+        check_shapes(
+            curves=(completed, "ne"), features=(first, "nf"), new=(second, "mf")
+        )
     if not len(curves):
         raise ValueError("wanted at least one curve to predict, found none")
-    if len(known) < extrapolator.min_curves:
+    if len(completed) < extrapolator.min_curves:
         raise ValueError(
-            f"{len(known)} curves to fit: wanted at least {extrapolator.min_curves}"
+            f"{len(completed)} curves to fit: wanted at least {extrapolator.min_curves}"
         )
     if not np.isfinite(final).all():
         row = np.flatnonzero(~np.isfinite(final))[0]
         raise ValueError(f"the final value of curve {row} is {final[row]}")
-    for name, values in (("curve to fit", known), ("curve", curves)):
+    for name, values in (("curve to fit", completed), ("curve", curves)):
         _check_observed(name, values, extrapolator.min_epochs)
-    lengths = np.where(np.isfinite(curves), np.arange(1, curves.shape[1] + 1), 0).max(1)
-    target = extrapolator.target
+    lengths, target = _lengths(curves), extrapolator.target
     if target is not None and (late := np.flatnonzero(lengths > target)).size:
         raise ValueError(
             f"curve {late[0]} has {lengths[late[0]]} epochs: wanted at most {target}, the "
             "epoch that is predicted"
         )
-    return _apply(extrapolator, (known, final), curves, features)
+    return _fit_and_predict(extrapolator, (completed, final), curves, features)
+
+
+def _lengths(curves: np.ndarray) -> np.ndarray:
+    """`observed` on the host, (n,) of curves (n, e)."""
+    epochs = np.arange(1, curves.shape[1] + 1)
+    return np.where(np.isfinite(curves), epochs, 0).max(1, initial=0)
 
 
 def _check_observed(name: str, curves: np.ndarray, min_epochs: int) -> None:
-    """Refuses curves that are too short, or have a gap."""
-    finite = np.isfinite(curves)
-    lengths = np.where(finite, np.arange(1, curves.shape[1] + 1), 0).max(1, initial=0)
+    """Refuses curves that are too short or have a gap.
+
+    Args:
+      name: what the message calls a curve.
+      curves: (n, e).
+      min_epochs: smallest number of epochs.
+
+    Raises: `ValueError` that names the first of them and its epoch.
+    """
+    finite, lengths = np.isfinite(curves), _lengths(curves)
     if (short := np.flatnonzero(lengths < min_epochs)).size:
         raise ValueError(
             f"{name} {short[0]} has {lengths[short[0]]} epochs: wanted at least "
@@ -118,10 +141,10 @@ def _check_observed(name: str, curves: np.ndarray, min_epochs: int) -> None:
         )
 
 
-def _apply(
+def _fit_and_predict(
     extrapolator: Extrapolator, training: tuple, curves: np.ndarray, features: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`apply` to arrays that are sound."""
+    """`apply`, after its arguments were checked."""
     first, second = features if features is not None else (None, None)
     fit, predict = _compiled(extrapolator, second is not None)
     params = fit(*training, np.ones(len(training[0]), bool), first)
@@ -131,6 +154,6 @@ def _apply(
 
 @functools.lru_cache(maxsize=32)
 def _compiled(extrapolator: Extrapolator, with_features: bool) -> tuple:
-    """Both functions, compiled once however often they are applied."""
+    """`fit` and the `vmap` of `predict`, compiled once for each extrapolator."""
     axes = (None, 0, 0 if with_features else None)
     return jax.jit(extrapolator.fit), jax.jit(jax.vmap(extrapolator.predict, axes))
