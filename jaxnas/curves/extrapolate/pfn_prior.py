@@ -1,8 +1,8 @@
 """The prior of LC-PFN: artificial learning curves (Adriaensen et al., 2023).
 
 A curve is the weighted sum of three parametric families plus normal noise. The weights are
-not normalised, and a curve is rejected unless, before the noise, it ends above its start and
-stays between 0 and 1. Follows the published program, whose noise differs from the paper's.
+not normalised, and a curve is rejected unless, before the noise, it ends above its start
+and stays between 0 and 1. The noise is that of the published program, not of the paper.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 The loss is the mean negative log-density of the values past a cut, which is drawn for
 every batch, given those before it. Steps run in a compiled loop. The state between two
 loops is a pytree, and draws depend on the number of the step alone: a training that was
-interrupted and resumed gives the same model as one that was not. Needs flax (extra `surrogates`).
+interrupted and resumed gives the same model as one that was not. Needs flax (extra
+`surrogates`).
 """
 
 from __future__ import annotations
