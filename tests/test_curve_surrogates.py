@@ -209,6 +209,34 @@ def test_stacking_finds_the_weights():
     assert (stacking.weights(np.zeros((4, 0, 2)), np.zeros((0, 2))) == 0.25).all()
 
 
+def test_a_stack_that_may_be_better_by_chance_is_its_first_part():
+    """Two parts with errors of one spread: their mean halves the squared error."""
+    rng = np.random.default_rng(1)
+    target, errors = rng.normal(size=(400, 1)), rng.normal(size=(2, 400, 1))
+    stack, first = np.array([[0.5], [0.5]]), np.array([[1.0], [0.0]])
+    found = stacking.weights(target + errors, target)
+    np.testing.assert_allclose(found, stack, atol=0.1)
+    assert (stacking.weights(errors[:, :8], 0 * target[:8]) == first).all()
+    # 400 predictions of 8 rows: as few rows tell as little.
+    few = np.repeat(errors[:, :8], 50, 1)
+    alone = stacking.weights(few, 0 * target)
+    assert (alone != first).all()
+    rows = np.repeat(np.arange(8), 50)
+    assert (stacking.weights(few, 0 * target, rows) == first).all()
+
+
+def test_unseen_targets_are_cut_off_at_the_range_of_the_seen_ones(data):
+    """One training far beyond all others says nothing about the parts."""
+    bits, _ = data
+    target = bits[:, :1].copy()
+    target[119] = 1e3
+    task = regress_boosting.FitTask(bits, [target], whole(119), [np.ones(1)])
+    part = boosting(chain=False)(jax.random.split(jax.random.key(0), 1), task)
+    predicted, cut, rows = stacking._unseen([part], task)
+    assert predicted.shape == (1, 1, 1)
+    assert cut == 1 and rows == 119
+
+
 def test_a_stack_has_the_weights_of_all_its_members(data):
     """Of a part that has learnt the target and one that has not, the first remains."""
     bits, _ = data

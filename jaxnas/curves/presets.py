@@ -32,15 +32,16 @@ def release() -> dict[str, Any]:
 
 
 def default_regressor() -> Regress:
-    """Perceptrons, small trees, and more and larger trees, stacked.
+    """Small trees, perceptrons, and more and larger trees, stacked.
 
-    The first suit curves that are smooth in the features, as those of another surrogate
-    are, the second few trainings with their noise, and the last many of them.
+    The first suit few trainings with their noise, and stay alone where rows are too few
+    to tell that another is better; the second suit curves that are smooth in the
+    features, as those of another surrogate are, and the last many trainings.
     """
     from jaxnas.curves import regress_mlp  # networks alone need flax
 
     return stacking.stacked(
-        regress_mlp.mlp(),
         regress_boosting.lightgbm(150, chain=False, **SMALL_TREES),
+        regress_mlp.mlp(),
         regress_boosting.lightgbm(300, chain=False, **LARGE_TREES),
     )
