@@ -46,6 +46,8 @@ def promotion(state: HalvingState, eta: float) -> Array:
 
     These are floor(m / eta) of the m trainings that reached the rung, the earlier one
     among equals (Li et al., 2020, Algorithm 2).
+
+    Returns: (n,) bool, at most one training a rung; the last rung promotes none.
     """
     num, num_levels = state.score.shape
     may = jnp.zeros(num, bool)
@@ -59,7 +61,10 @@ def promotion(state: HalvingState, eta: float) -> Array:
 def stopping(state: HalvingState, eta: float) -> Array:
     """The trainings that were among the best 1 / eta as they reached their rung.
 
-    A rung with fewer than eta trainings stops none.
+    A rung with fewer than eta trainings stops none. Each training is decided on once per
+    rung, when it arrives: later ones change nothing for it.
+
+    Returns: (n,) bool.
     """
     del eta
     last = state.score.shape[1] - 1
@@ -76,6 +81,9 @@ def asynchronous_halving(
     batch: int = 1,
 ) -> Search:
     """Asynchronous successive halving (ASHA; Li et al., 2020).
+
+    Among trainings that may go on, those at the highest level come first; a new
+    architecture begins only if there are none. A failed training never goes on.
 
     Args:
       space: of the architectures.
@@ -147,7 +155,13 @@ def asynchronous_halving(
 
 
 def _empty(width: int, num_levels: int, size: int) -> HalvingState:
-    """State without trainings and with room for `size`."""
+    """State without trainings and with room for `size`.
+
+    Args:
+      width: d, positions of an architecture.
+      num_levels: k.
+      size: n, rows.
+    """
     return HalvingState(
         arch=jnp.zeros((size, width), jnp.int32),
         score=jnp.full((size, num_levels), jnp.nan),
@@ -161,7 +175,14 @@ def _empty(width: int, num_levels: int, size: int) -> HalvingState:
 def _among_best(
     state: HalvingState, level: int | Array, row: Array, eta: float
 ) -> Array:
-    """Whether a row () is among the best 1 / eta of those that reached a level, () bool."""
+    """Whether a row () is among the best 1 / eta of those that reached a level, () bool.
+
+    Args:
+      state: with at least the row.
+      level: () index of a level.
+      row: () of a training that reached it and did not fail there; callers exclude NaN.
+      eta: the best floor(m / eta) of m count, the earlier row first among equals.
+    """
     reached = state.top >= level
     score = jnp.where(reached, state.score[:, level], jnp.nan)
     earlier = jnp.arange(len(score)) < row
@@ -206,6 +227,9 @@ def _add(
       epoch: () to which it was trained; if that is no level, nothing changes.
       active: () bool; False for an idle slot, which changes nothing.
       score: (), NaN if it failed.
+
+    Returns: the state after it. Whether the training `passed` is settled here, against
+      those that reached the level before it.
     """
     size = len(state.top)
     level = jnp.argmax(epochs == epoch)
@@ -228,7 +252,14 @@ def _add(
 
 
 def _observations(state: HalvingState, epochs: Array) -> Observations:
-    """The finished evaluations, one slot for each training and level."""
+    """The finished evaluations, one slot for each training and level.
+
+    Args:
+      state: n trainings.
+      epochs: (k,) levels.
+
+    Returns: n k slots, done up to the level that each training has reached.
+    """
     num, num_levels = state.score.shape
     levels = jnp.tile(jnp.arange(num_levels, dtype=jnp.int32), num)
     done = (levels.reshape(num, -1) <= state.top[:, None]).ravel()

@@ -130,7 +130,15 @@ def _validate(
 def _columns(
     epochs: int, target: int | None, levels: Sequence[int] | None
 ) -> tuple[int, int | None]:
-    """Number of columns of a curve up to `epochs`, and the column of the target."""
+    """Number of columns of a curve up to `epochs`, and the column of the target.
+
+    Args:
+      epochs: of the decision.
+      target: epoch, or None for the score.
+      levels: epochs of the columns; None: column i is epoch i + 1.
+
+    Raises: `ValueError` for a target before `epochs`, and for either if it is no level.
+    """
     if target is not None and target < epochs:
         raise ValueError(f"target must be at least epochs = {epochs}, not {target}")
     if levels is None:
@@ -146,7 +154,10 @@ def _columns(
 def _stages(
     inside: Callable[[int], tuple[Stage, ...]], num_steps: int
 ) -> tuple[Stage, ...]:
-    """The stages of the search inside; one without an end becomes several."""
+    """The stages of the search inside; one without an end becomes several.
+
+    Rows are appended stage by stage, so a stage without an end would need all at once.
+    """
     stages: list[Stage] = []
     for stage in inside(num_steps):
         if stage.end < UNLIMITED:
@@ -159,21 +170,31 @@ def _stages(
 
 
 def _init(setting: Setting, search: Search, key: Array) -> CurveState:
+    """State without trainings, with rows for one step; `_grow` appends the others."""
     return curve_state.empty_state(setting, search.init(key), setting.batch)
 
 
 def _grow(setting: Setting, search: Search, state: CurveState, end: int) -> CurveState:
+    """Makes room for the first `end` steps, each of which may add a row a slot."""
     state = state._replace(inside=search.grow(state.inside, end))
     return curve_state.grow_rows(state, end * setting.batch)
 
 
 def _refresh(setting: Setting, search: Search, state: CurveState) -> CurveState:
+    """Refreshes the search inside; the extrapolator is refitted in `_tell`."""
     del setting
     return state._replace(inside=search.refresh(state.inside))
 
 
 def _ask(setting: Setting, search: Search, key: Array, state: CurveState) -> Query:
-    """Trainings that passed, and what the search asks in the slots that are left."""
+    """Trainings that passed, and what the search asks in the slots that are left.
+
+    The first `init` trainings are asked to the last epoch at once: before them there is
+    nothing to fit and no threshold.
+
+    Returns: a query of b slots, with `start` at the epoch of the decision in those that
+      go on.
+    """
     size = len(state.status)
     row = jnp.flatnonzero(state.status == PASSED, size=setting.batch, fill_value=size)
     goes_on = row < size
@@ -215,7 +236,10 @@ def _expect(
 
 
 def _whole(setting: Setting, query: Query, slots: Array) -> Query:
-    """The query as complete trainings, of which those in `slots` (b,) bool count."""
+    """The query as complete trainings, of which those in `slots` (b,) bool count.
+
+    To the search inside both parts of a training are one, from epoch 0 to the last.
+    """
     epoch = jnp.where(slots, setting.last, 0).astype(jnp.int32)
     return query._replace(epoch=epoch, start=jnp.zeros_like(epoch))
 
@@ -223,6 +247,21 @@ def _whole(setting: Setting, query: Query, slots: Array) -> Query:
 def _tell(
     setting: Setting, search: Search, state: CurveState, query: Query, result: Result
 ) -> CurveState:
+    """Decides on first parts, keeps curves and values, and tells the search inside.
+
+    The threshold and the extrapolator are those of before this result, so the slots of
+    one batch are decided on alike.
+
+    Args:
+      setting: of the search.
+      search: inside; it is told complete trainings, and stopped ones by their predictions
+        if `rejected` is "predicted".
+      state: before.
+      query: b slots.
+      result: of the query, with curves (b, e).
+
+    Raises: `ValueError` for curves that do not reach the columns that are read.
+    """
     told = curve_state.classify(setting, query, result, asked(query))
     passed, mean = curve_state.decide(setting, state, query.arch, told.prefix)
     passed &= told.first
@@ -249,7 +288,10 @@ def _tell(
 
 
 def _refitted(setting: Setting, state: CurveState, new: Array) -> object:
-    """Parameters after `new` () complete trainings, fitted anew if that is due."""
+    """Parameters after `new` () complete trainings, fitted anew if that is due.
+
+    That is whenever the number of complete trainings passes a multiple of `refit`.
+    """
     complete = jnp.sum(state.status == curve_state.COMPLETE)
     due = complete // setting.refit > (complete - new) // setting.refit
     fit = lambda: curve_state.fit(setting, state)  # noqa: E731

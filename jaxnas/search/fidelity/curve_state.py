@@ -61,7 +61,10 @@ class Told(NamedTuple):
 
 
 def empty_state(setting: Setting, inside: State, size: int) -> CurveState:
-    """State of a search without trainings, with `size` rows."""
+    """State of a search without trainings, with `size` rows.
+
+    The parameters are those of a fit to no curve at all, which gives them their shapes.
+    """
     state = CurveState(
         inside=inside,
         arch=jnp.zeros((size, setting.width), jnp.int32),
@@ -162,7 +165,13 @@ def threshold(value: Array, complete: Array, quantile: float) -> Array:
 
 
 def fit(setting: Setting, state: CurveState) -> Any:
-    """Fits the extrapolator to the latest complete trainings."""
+    """Fits the extrapolator to the latest complete trainings, at most `memory`.
+
+    Failed ones do not count. The curves are those up to the epoch of the decision, so what
+    is fitted is what `decide` will ask.
+
+    Returns: parameters of the extrapolator, any pytree.
+    """
     complete = state.status == COMPLETE
     size = len(complete)
     # From the last to the first; the padding is not valid.
@@ -185,6 +194,9 @@ def put(state: CurveState, arch: Array, told: Told, passed: Array) -> CurveState
       arch: (b, d) int32.
       told: what the slots are.
       passed: (b,) bool, trainings that go on.
+
+    Returns: the state with new rows for trainings that passed or were complete at once;
+      one that went on to its end keeps its row.
     """
     size = len(state.status)
     new = passed | (told.complete & ~told.continued)
@@ -207,6 +219,9 @@ def put(state: CurveState, arch: Array, told: Told, passed: Array) -> CurveState
 
 
 def row_of(state: CurveState, arch: Array) -> Array:
-    """The rows (b,) of the trainings of architectures (b, d) that passed; n for others."""
+    """The rows (b,) of the trainings of architectures (b, d) that passed; n for others.
+
+    Of several trainings of one architecture it is the first; they are the same.
+    """
     same = (state.arch == arch[:, None]).all(-1) & (state.status == PASSED)
     return jnp.where(same.any(1), jnp.argmax(same, 1), len(state.status))

@@ -128,12 +128,16 @@ def dehb(
 
 
 def population_sizes(schedule: Schedule) -> np.ndarray:
-    """The largest rung of each level, (k,) int32: the size of its population."""
+    """The size (k,) int32 of the population of each level: that of its largest rung.
+
+    Populations of smaller rungs are padded to the largest, which `_pool` masks.
+    """
     levels = np.arange(len(schedule.epochs))[:, None]
     return np.max(np.where(schedule.level == levels, schedule.size, 0), axis=1)
 
 
 def _empty(space: Space, schedule: Schedule) -> DehbState:
+    """State without evaluations: one iteration of slots, and empty populations."""
     sizes = population_sizes(schedule)
     shape, width = (len(sizes), int(sizes.max())), len(space.choices)
     return DehbState(
@@ -148,7 +152,10 @@ def _empty(space: Space, schedule: Schedule) -> DehbState:
 def _first_iteration(
     space: Space, schedule: Schedule, key: Array, slots: HyperbandState, slot: Array
 ) -> Query:
-    """What Hyperband asks in a slot ()."""
+    """What Hyperband asks in a slot (): a random architecture, or a promoted one.
+
+    Returns: a training () to the epoch of the slot, from that of the rung before.
+    """
     opens, epoch, start = (
         jnp.asarray(x)[slot] for x in (schedule.opens, schedule.epoch, schedule.start)
     )
@@ -170,6 +177,9 @@ def _child(
       rates: weight of the difference of two members, and probability of crossover.
       key: PRNG key.
       state: with the populations.
+
+    Returns: a training () from epoch 0. Coordinates of the mutant outside of [0, 1] are
+      drawn anew, uniformly, as in the published program.
     """
     factor, crossover = rates
     key_donors, key_outside, key_cross, key_one, key_random = jax.random.split(key, 5)

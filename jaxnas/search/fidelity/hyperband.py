@@ -42,9 +42,7 @@ class Schedule(NamedTuple):
     level: np.ndarray  # int32, index of `epoch` among all levels
     first: np.ndarray  # int32, the first slot of its rung
     size: np.ndarray  # int32, slots of its rung
-    promoted: (
-        np.ndarray
-    )  # int32, slots of the next rung; 0 in the last rung of a bracket
+    promoted: np.ndarray  # int32, slots of the next rung; 0 in a bracket's last one
     opens: np.ndarray  # bool, whether its rung is the first of a bracket
     epochs: np.ndarray  # (k,) int32, the levels
 
@@ -52,9 +50,7 @@ class Schedule(NamedTuple):
 class HyperbandState(NamedTuple):
     """The slots of as many iterations as there is room for."""
 
-    arch: (
-        Array  # (n, d) int32; of a slot that is ready, only if it continues a training
-    )
+    arch: Array  # (n, d) int32; of a ready slot only if it continues a training
     score: Array  # (n,), NaN where the evaluation failed
     status: Array  # (n,) int32, WAITING, READY, TAKEN or DONE
 
@@ -195,7 +191,7 @@ def make_schedule(brackets: Sequence[Bracket]) -> Schedule:
 
 
 def observations(schedule: Schedule, state: HyperbandState) -> Observations:
-    """The finished evaluations of a state."""
+    """The finished evaluations of a state, one for each of its slots (n,), for samplers."""
     level = np.resize(schedule.level, len(state.score))
     done = state.status == DONE
     epochs = jnp.asarray(schedule.epochs)
@@ -225,7 +221,7 @@ def empty_slots(schedule: Schedule, width: int, size: int) -> HyperbandState:
 
 
 def _grow(schedule: Schedule, state: HyperbandState, size: int) -> HyperbandState:
-    """Appends slots up to `size`, a multiple of an iteration."""
+    """Appends slots up to `size`, a multiple of an iteration: the next whole iterations."""
     old = len(state.score)
     more = empty_slots(schedule, state.arch.shape[1], max(0, size - old))
     more = more._replace(score=more.score.astype(state.score.dtype))
@@ -271,7 +267,11 @@ def fill_slot(
 def promote(
     schedule: Schedule, state: HyperbandState, slot: Array, active: Array
 ) -> HyperbandState:
-    """Makes the slots of the next rung ready if the rung of `slot` () is complete."""
+    """Makes the slots of the next rung ready if the rung of `slot` () is complete.
+
+    The next rung gets the best of this one (top-k of Li et al., 2018, Algorithm 1, line
+    9) in the order of their scores.
+    """
     size, widest = len(state.score), int(schedule.size.max())
     index = slot % len(schedule.size)
     first, count, promoted = (

@@ -62,7 +62,12 @@ class Rhythm:
     width: int  # positions of an architecture
 
     def due(self, short: Array | int, complete: Array | int) -> Array | bool:
-        """Whether the next training is a complete one, after so many of each."""
+        """Whether the next training is a complete one, () bool.
+
+        Args:
+          short: short trainings so far.
+          complete: complete ones so far.
+        """
         rounds = 1 + (short - self.first) // self.short
         return (short >= self.first) & (complete < self.complete * rounds)
 
@@ -157,6 +162,7 @@ def _stages(
 
 
 def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
+    """State without trainings, with rows for one step; `_grow` appends the others."""
     size = rhythm.batch
     return TwoLevelState(
         inside=search.init(key),
@@ -172,6 +178,7 @@ def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
 def _grow(
     rhythm: Rhythm, search: Search, state: TwoLevelState, end: int
 ) -> TwoLevelState:
+    """Makes room for the short trainings of the first `end` steps."""
     steps = short_steps(rhythm, end)
     more = max(0, steps * rhythm.batch - len(state.score))
     return state._replace(
@@ -183,6 +190,7 @@ def _grow(
 
 
 def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelState:
+    """Refreshes the search inside."""
     del rhythm
     return state._replace(inside=search.refresh(state.inside))
 
@@ -190,6 +198,11 @@ def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelSt
 def _ask(
     rhythm: Rhythm, search: Search, rank: Rank, key: Array, state: TwoLevelState
 ) -> Query:
+    """Asks the search inside, or for complete trainings of the highest rank.
+
+    Returns: a query of b slots. Where fewer than b architectures are left, the other
+      slots of a group of complete trainings are idle.
+    """
     left = ~state.taken
     due = rhythm.due(state.short, state.complete) & left.any()
 
@@ -240,6 +253,7 @@ def _short_query(rhythm: Rhythm, query: Query, short: Array) -> Query:
 def _expect(
     rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query
 ) -> TwoLevelState:
+    """Marks trainings in flight: short ones inside, architectures of others as taken."""
     short, complete = _parts(rhythm, query)
     inside = search.expect(state.inside, _short_query(rhythm, query, short))
     state = _take(state, query, complete)
@@ -249,6 +263,11 @@ def _expect(
 def _tell(
     rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query, result: Result
 ) -> TwoLevelState:
+    """Tells the search inside the short trainings, and appends their scores.
+
+    Scores of complete trainings are not used: an architecture is trained to the end once,
+    and the search inside learns from one level alone.
+    """
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
     # An architecture that the search repeats is not trained to the end again.
