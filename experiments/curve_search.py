@@ -48,7 +48,7 @@ class Config(settings.Config):
     methods: tuple[str, ...] = methods.MAIN
     """Which methods, in which order: random, evolution, local, bananas, gp, halving,
     hyperband, bohb, dehb, asha, asha-stopping, gp-two-levels; or one of the first five
-    and an extrapolator, as evolution+last."""
+    and an extrapolator of last, ridge, svr, wpm, as evolution+last."""
     min_epoch: int = 12
     """Smallest epoch of a rung."""
     max_epoch: int | None = None

@@ -10,6 +10,7 @@ import pytest
 
 from jaxnas.benchmarks import synthetic
 from jaxnas.curves.extrapolate.last import last_value
+from jaxnas.curves.extrapolate.mixture import wpm
 from jaxnas.curves.extrapolate.types import Extrapolator
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import drive
@@ -232,6 +233,18 @@ def test_gates_of_the_paper_and_of_its_program():
 def test_bad_input_is_one_error_in_words(options, message):
     with pytest.raises(ValueError, match=message):
         curve_aware(inside("random"), last_value(), **({"epochs": FEW} | options))
+
+
+@pytest.mark.parametrize(
+    ("extrapolate", "message"),
+    [
+        (wpm(), "make it with target="),
+        (wpm(LAST), "reads 3 values of a curve, of which 2"),
+    ],
+)
+def test_extrapolators_that_can_predict_no_training_are_refused(extrapolate, message):
+    with pytest.raises(ValueError, match=message):
+        curve_aware(inside("random"), extrapolate, FEW - 1)
 
 
 def test_curves_that_are_too_short_are_refused():

@@ -55,9 +55,50 @@ def test_all_names_make_a_search():
     assert terms.levels == (1, 4, 12)
     archs = np.asarray(table.benchmark.archs)
     # A Gaussian process embeds all cells first, which takes a while.
-    for name in (n for n in fidelity_methods.names() if "gp" not in n):
+    plain = [n for n in fidelity_methods.names() if "gp" not in n and "+" not in n]
+    for name in (*plain, *(f"local+{c}" for c in fidelity_methods.EXTRAPOLATORS)):
         search = fidelity_methods.make(name, table.benchmark.space, archs, terms)
         assert search.space is not None
+
+
+@pytest.mark.parametrize("curve", ["ridge", "svr", "wpm"])
+def test_searches_with_each_extrapolator_stop_and_complete_trainings(curve, tmp_path):
+    name = f"random+{curve}"
+    options = {"methods": (name,), "evaluations": 12, "out": str(tmp_path)}
+    arrays = curve_search.main(dataclasses.replace(SMALL, **options))
+    # The first 4 are complete in any case; of 8 further parts some are of 3 epochs alone.
+    complete = ~np.isnan(arrays[f"{name}/score"])
+    assert complete[:, :4].all() and (complete.sum(1) < 12).all()
+    cost = arrays[f"{name}/cost"]
+    assert (cost[complete] > 0).all() and np.nanmin(cost) < cost[complete].max() / 2
+
+
+def test_an_extrapolator_is_made_once(monkeypatch):
+    # A new one would be a new program.
+    calls = []
+    record = lambda search, *args, **options: calls.append((args[0], options))  # noqa: E731
+    monkeypatch.setattr(fidelity_methods, "curve_aware", record)
+    table = curve_search.opened.open_table(SMALL, curves=True)
+    terms = curve_search.make_terms(SMALL, table)
+    for curve in fidelity_methods.EXTRAPOLATORS:
+        for plain in ("random", "evolution"):
+            fidelity_methods.make(
+                f"{plain}+{curve}", table.benchmark.space, None, terms
+            )
+        (first, options), (second, others) = calls[-2:]
+        assert first is second and options["features"] is others["features"]
+        assert first.min_epochs == (1 if curve == "last" else SMALL.few)
+    # The target is counted in values of a whole curve, not of its beginning.
+    assert calls[-1][0].target == SMALL.epochs
+
+
+def test_families_of_curves_need_a_value_after_every_epoch():
+    table = curve_search.opened.open_table(SMALL, curves=True)
+    terms = curve_search.make_terms(SMALL, table)._replace(points=(1, 3, 12))
+    with pytest.raises(
+        ValueError, match="wanted curves with a value after every epoch"
+    ):
+        fidelity_methods.make("random+wpm", table.benchmark.space, None, terms)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +109,10 @@ def test_all_names_make_a_search():
         ({"min_epoch": 0}, "min_epoch must be at least 1"),
         ({"eta": 1}, "eta must be a number above 1"),
         ({"few": 13}, "epochs = 13 is none of the levels"),
+        (
+            {"few": 2, "methods": ("random+wpm",)},
+            "reads 3 values of a curve, of which 2",
+        ),
         ({"target": 2}, "target must be at least epochs = 3"),
         ({"budget": -1.0}, "--budget must be above 0"),
     ],

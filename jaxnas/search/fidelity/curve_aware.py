@@ -46,7 +46,8 @@ def curve_aware(
 
     Args:
       search: any; the epoch that it was made with is not used.
-      extrapolate: predicts the value at the target from the curve so far.
+      extrapolate: predicts the value at the target from the curve so far. One that does
+        not learn from complete trainings, as `wpm`, is made with its own `target`.
       epochs: of the first part of a training.
       quantile: a training goes on if its prediction exceeds the worst of the best
         `quantile` of all complete trainings, and of at least one; from 0 to 1.
@@ -65,12 +66,14 @@ def curve_aware(
 
     Returns: a search of the same space, with the stages of `search`.
     Raises: `ValueError` for a search without a space, for sizes below 1, a target before
-      `epochs` or that is no level, and shares outside of their range.
+      `epochs` or that is no level, shares outside of their range, and an extrapolator that
+      needs more epochs or a target.
     """
     check_sizes(epochs=epochs, init=init, memory=memory, refit=refit)
     last = FULL_TRAINING if last is None else last
     _validate(search, epochs, last, quantile, confidence, rejected)
     columns, column = _columns(epochs, target, levels)
+    _validate_extrapolator(extrapolate, columns)
     first = jax.eval_shape(lambda key: search.ask(key, search.init(key)), _key())
     setting = Setting(
         extrapolate=extrapolate,
@@ -125,6 +128,26 @@ def _validate(
         raise ValueError(f"rejected must be 'ignored' or 'predicted', not {rejected!r}")
     if search.space is None:
         raise ValueError("the search does not know its space: make it with space=...")
+
+
+def _validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
+    """Raises `ValueError` for an extrapolator that can predict no training.
+
+    Args:
+      extrapolate: of the search.
+      columns: values of a curve at the epoch of the decision.
+    """
+    if columns < extrapolate.min_epochs:
+        raise ValueError(
+            f"the extrapolator reads {extrapolate.min_epochs} values of a curve, of which "
+            f"{columns} are known at the decision: wanted a later one, epochs="
+        )
+    # What learns nothing from complete trainings sees no epoch after the decision.
+    if extrapolate.min_curves == 0 and extrapolate.target is None:
+        raise ValueError(
+            "the extrapolator does not learn which epoch it predicts: make it with "
+            "target=, the number of values of a complete curve"
+        )
 
 
 def _columns(

@@ -6,12 +6,13 @@ curves that it is wrapped with, such as `evolution+last`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas.curves.extrapolate import last_value
+from jaxnas.curves.extrapolate import kernel_ridge, last_value, lc_svr, wpm
 from jaxnas.curves.extrapolate.types import Extrapolator
 from jaxnas.search import presets
 from jaxnas.search.base import Search
@@ -26,6 +27,7 @@ from jaxnas.search.fidelity.presets import gp_two_levels
 from jaxnas.search.local_search import local_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces.base import Space
+from jaxnas.spaces.features import one_hot_encoder
 
 
 class FidelityTerms(NamedTuple):
@@ -84,8 +86,17 @@ HALVING: dict[str, FidelityMethod] = {
 }
 """Searches that train some networks to the end only."""
 
-EXTRAPOLATORS: dict[str, Callable[[], Extrapolator]] = {"last": last_value}
-"""Extrapolators that a search of `PLAIN` can be wrapped with, by name."""
+EXTRAPOLATORS: dict[str, Callable[[int, int], Extrapolator]] = {
+    "last": lambda epochs, target: last_value(),
+    "ridge": lambda epochs, target: kernel_ridge(epochs),
+    "svr": lambda epochs, target: lc_svr(epochs, draws=32),
+    "wpm": lambda epochs, target: wpm(target, scale=100.0),
+}
+"""Extrapolators that a search of `PLAIN` can be wrapped with, by name.
+
+Each is made of the values of a curve up to the decision and up to the target, counted from
+1. `ridge` and `svr` read the architecture as well, one-hot.
+"""
 
 MAIN = ("random", "evolution", "evolution+last", "local", "local+last", "hyperband")
 MAIN = (*MAIN, "bohb", "dehb", "asha")
@@ -93,6 +104,16 @@ MAIN = (*MAIN, "bohb", "dehb", "asha")
 
 # Searches that learn from all they are told, also from what was stopped.
 _MODELS = ("bananas", "gp")
+# Extrapolators that read features of the architecture.
+_WITH_FEATURES = ("ridge", "svr")
+# A new extrapolator or encoder is a new program: made once, compiled once.
+_encoder = functools.cache(one_hot_encoder)
+
+
+@functools.cache
+def _extrapolator(name: str, epochs: int, target: int) -> Extrapolator:
+    """The extrapolator of a name, the same object for the same numbers of values."""
+    return EXTRAPOLATORS[name](epochs, target)
 
 
 def names() -> tuple[str, ...]:
@@ -127,6 +148,28 @@ def make(name: str, space: Space, archs: np.ndarray, terms: FidelityTerms) -> Se
     search = (PLAIN | HALVING)[plain](space, archs, terms)
     if not curve:
         return search
-    rejected = "predicted" if plain in _MODELS else "ignored"
-    options = {"init": terms.init, "levels": terms.points, "rejected": rejected}
-    return curve_aware(search, EXTRAPOLATORS[curve](), *terms.gate, **options)
+    return curve_aware(
+        search,
+        _extrapolator(curve, *_num_values(curve, terms)),
+        *terms.gate,
+        init=terms.init,
+        levels=terms.points,
+        features=_encoder(space.choices) if curve in _WITH_FEATURES else None,
+        rejected="predicted" if plain in _MODELS else "ignored",
+    )
+
+
+def _num_values(curve: str, terms: FidelityTerms) -> tuple[int, int]:
+    """Numbers of values of a curve up to the decision and up to the target.
+
+    Raises: `ValueError` for a curve that lacks epochs, if the extrapolator is of functions
+      of the epoch.
+    """
+    points, gate = terms.points, terms.gate
+    if curve == "wpm" and points != tuple(range(1, len(points) + 1)):
+        raise ValueError(
+            f"wpm fits functions of the epoch: wanted curves with a value after every "
+            f"epoch, not after {points}"
+        )
+    target = points[-1] if gate.target is None else gate.target
+    return sum(p <= gate.epochs for p in points), sum(p <= target for p in points)
