@@ -236,15 +236,17 @@ def test_bad_input_is_one_error_in_words(options, message):
 
 
 @pytest.mark.parametrize(
-    ("extrapolate", "message"),
+    ("target", "epochs", "message"),
     [
-        (wpm(), "make it with target="),
-        (wpm(LAST), "reads 3 values of a curve, of which 2"),
+        (None, FEW, "make it with target="),
+        (LAST, FEW - 1, "reads 3 values of a curve, of which 2"),
     ],
 )
-def test_extrapolators_that_can_predict_no_training_are_refused(extrapolate, message):
+def test_extrapolators_that_can_predict_no_training_are_refused(
+    target, epochs, message
+):
     with pytest.raises(ValueError, match=message):
-        curve_aware(inside("random"), extrapolate, FEW - 1)
+        curve_aware(inside("random"), wpm(target), epochs)
 
 
 def test_curves_that_are_too_short_are_refused():
