@@ -73,7 +73,7 @@ def curve_aware(
     last = FULL_TRAINING if last is None else last
     _validate(search, epochs, last, quantile, confidence, rejected)
     columns, column = _columns(epochs, target, levels)
-    _validate_extrapolator(extrapolate, columns)
+    curve_state.validate_extrapolator(extrapolate, columns)
     first = jax.eval_shape(lambda key: search.ask(key, search.init(key)), _key())
     setting = Setting(
         extrapolate=extrapolate,
@@ -128,26 +128,6 @@ def _validate(
         raise ValueError(f"rejected must be 'ignored' or 'predicted', not {rejected!r}")
     if search.space is None:
         raise ValueError("the search does not know its space: make it with space=...")
-
-
-def _validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
-    """Raises `ValueError` for an extrapolator that can predict no training.
-
-    Args:
-      extrapolate: of the search.
-      columns: values of a curve at the epoch of the decision.
-    """
-    if columns < extrapolate.min_epochs:
-        raise ValueError(
-            f"the extrapolator reads {extrapolate.min_epochs} values of a curve, of which "
-            f"{columns} are known at the decision: wanted a later one, epochs="
-        )
-    # What learns nothing from complete trainings sees no epoch after the decision.
-    if extrapolate.min_curves == 0 and extrapolate.target is None:
-        raise ValueError(
-            "the extrapolator does not learn which epoch it predicts: make it with "
-            "target=, the number of values of a complete curve"
-        )
 
 
 def _columns(

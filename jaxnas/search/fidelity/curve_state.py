@@ -60,6 +60,26 @@ class Told(NamedTuple):
     value: Array  # (b,), at the target
 
 
+def validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
+    """Raises `ValueError` for an extrapolator that can predict no training.
+
+    Args:
+      extrapolate: of the search.
+      columns: values of a curve at the epoch of the decision.
+    """
+    if columns < extrapolate.min_epochs:
+        raise ValueError(
+            f"the extrapolator reads {extrapolate.min_epochs} values of a curve, of which "
+            f"{columns} are known at the decision: wanted a later one, epochs="
+        )
+    # What learns nothing from complete trainings sees no epoch after the decision.
+    if extrapolate.min_curves == 0 and extrapolate.target is None:
+        raise ValueError(
+            "the extrapolator does not learn which epoch it predicts: make it with "
+            "target=, the number of values of a complete curve"
+        )
+
+
 def empty_state(setting: Setting, inside: State, size: int) -> CurveState:
     """State of a search without trainings, with `size` rows.
 
