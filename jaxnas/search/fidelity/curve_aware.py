@@ -157,10 +157,7 @@ def _columns(
 def _stages(
     inside: Callable[[int], tuple[Stage, ...]], num_steps: int
 ) -> tuple[Stage, ...]:
-    """The stages of the search inside; one without an end becomes several.
-
-    Rows are appended stage by stage, so a stage without an end would need all at once.
-    """
+    """The stages of the search inside; one without an end becomes several."""
     stages: list[Stage] = []
     for stage in inside(num_steps):
         if stage.end < UNLIMITED:
