@@ -1,4 +1,4 @@
-"""What does a generator of MetaD2A draw, and how long does a dataset take?
+"""Quality of the samples of MetaD2A's generator, and the time that one dataset takes.
 
     python -m experiments.generation_report --generator ckpt_400.pt
     python -m experiments.generation_report --generator ckpt_400.pt
@@ -9,7 +9,7 @@ strings and by functions, accuracy of the edges. Then draws --distinct different
 predicts each on --draws subsets of the images, and prints the seconds of one core, once
 with and three times without compilation.
 
-Weights are published checkpoints, files of torch. Without --predictor its weights are
+Weights are published checkpoints, files of torch.save. Without --predictor its weights are
 random, which does not change its time; without --features they are random numbers for
 --classes classes of --images images, on which nothing about a dataset can be learned.
 
@@ -28,7 +28,6 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas import models
-from jaxnas.io import torch_files
 from jaxnas.models import config as sizes
 from jaxnas.models.features import ClassFeatures
 from jaxnas.models.model import Model
@@ -44,7 +43,7 @@ class Config:
     """Weights, images, and how many graphs."""
 
     generator: str
-    """Checkpoint of a generator of NAS-Bench-201, a file of torch."""
+    """Checkpoint of a generator of NAS-Bench-201, a file of torch.save."""
     predictor: str | None = None
     """Checkpoint of a predictor; default: random weights of the published sizes."""
     features: str | None = None
@@ -82,41 +81,28 @@ def main(config: Config) -> dict[str, float]:
     figures["seconds"] = float(np.median(seconds[1:]))
     console = Console(highlight=False)
     for name, value in figures.items():
-        console.print(f"{name:14} {value:.4g}")
+        console.print(f"{name:21} {value:.4g}")
     return figures
 
 
 def _inputs(config: Config) -> tuple[Model, Model, ClassFeatures]:
     """Generator, predictor and features; `ValueError` for files of another content."""
-    generator = _weights(config.generator)
+    generator = models.read_published(config.generator)
     key = jax.random.key(config.base_seed)
     if config.predictor is None:
         predictor = models.init(models.Predictor(sizes.NB201_PREDICTOR), key)
     else:
-        predictor = _weights(config.predictor)
+        predictor = models.read_published(config.predictor)
     predictor = models.with_accuracy(predictor, *_ACCURACY)
     if config.features is not None:
         return generator, predictor, models.read_by_label(config.features)
     rng = np.random.default_rng(config.base_seed)
-    width = generator.network.config.feature_width
-    shape = config.images, width
+    kind = generator.network.config.features
+    shape = config.images, kind.width
     # Non-negative, as the outputs of a rectifier, around a centre for each class.
-    centres = abs(rng.normal(size=(config.classes, width)))
+    centres = abs(rng.normal(size=(config.classes, kind.width)))
     classes = [np.maximum(c + 0.5 * rng.normal(size=shape), 0) for c in centres]
-    features = models.class_features(classes, generator.network.config.features)
-    return generator, predictor, features
-
-
-def _weights(path: str) -> Model:
-    """The model of a published checkpoint; errors name the file."""
-    content = torch_files.load(path).value
-    try:
-        if not isinstance(content, dict):
-            raise ValueError("it is not a dict of tensors")
-        tensors = {name: tensor.numpy() for name, tensor in content.items()}
-        return models.from_state_dict(tensors)
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is not a model of MetaD2A: {error}") from error
+    return generator, predictor, models.join_classes(classes, kind)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The types of the protocol between searches and benchmarks, and checks of shapes.
+"""The types that several packages exchange, and checks of shapes.
 
 A search asks a `Query`, a benchmark answers with a `Result`, and a `Trace` is what a run
 of both leaves. Higher score is better everywhere.
@@ -55,6 +55,39 @@ def check_shapes(**expected: tuple[Any, str]) -> None:
             form = ", ".join(f"{n} ({', '.join(a)})" for n, (_, a) in expected.items())
             given = ", ".join(f"{n} {np.shape(v)}" for n, (v, _) in expected.items())
             raise ValueError(f"wanted {form}; found {given}")
+
+
+class FeatureKind(NamedTuple):
+    """What computed the features of images; features of equal kinds are comparable."""
+
+    name: str  # of the extractor and the size of its images: "lite0-taps-64px"
+    width: int  # F, numbers of an image
+
+
+class Features(NamedTuple):
+    """Features of m images."""
+
+    x: np.ndarray  # (m, F) float32
+    kind: FeatureKind
+
+
+def require_kind(features: Any, kind: FeatureKind) -> Any:
+    """Returns the array of features if they are of the kind that a model was trained on.
+
+    Args:
+      features: arrays `x` (..., F) of a `kind`, such as `Features`.
+      kind: of the model.
+
+    Returns: `features.x`.
+    Raises: `ValueError`, naming both kinds, for features of another name or width.
+    """
+    width = features.x.shape[-1] if features.x.ndim else 0
+    if features.kind != kind or width != kind.width:
+        raise ValueError(
+            f"the model was trained on features {kind.name!r} of width {kind.width}, "
+            f"not {features.kind.name!r} of width {width}"
+        )
+    return features.x
 
 
 class Graph(NamedTuple):

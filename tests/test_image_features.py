@@ -10,6 +10,7 @@ from jaxnas import datasets
 from jaxnas.datasets import features, hog, lite0
 from jaxnas.datasets.resample import resize_bicubic
 from jaxnas.io import npz
+from jaxnas.types import require_kind
 
 RNG = np.random.default_rng(0)
 SOME = RNG.integers(0, 256, (5, 24, 20, 3)).astype(np.uint8)
@@ -178,7 +179,7 @@ def counting(name):
         blocks.append(x)
         return x.mean((1, 2))
 
-    return features.Extractor(features.FeatureKind(name, 3), 16, compute), blocks
+    return features.Extractor(datasets.FeatureKind(name, 3), 16, compute), blocks
 
 
 def test_features_are_kept_by_images_and_kind(tmp_path, monkeypatch):
@@ -211,11 +212,11 @@ def test_many_images_are_computed_in_blocks_of_one_size():
 def test_a_model_refuses_features_of_another_kind():
     first, second = counting("first")[0], counting("second")[0]
     given = datasets.image_features(SOME, first, cache=False)
-    assert datasets.require_kind(given, first.kind) is given.x
-    with pytest.raises(ValueError, match="features first of width 3.* on second"):
-        datasets.require_kind(given, second.kind)
-    with pytest.raises(ValueError, match="of width 4"):
-        datasets.require_kind(given, first.kind._replace(width=4))
+    assert require_kind(given, first.kind) is given.x
+    with pytest.raises(ValueError, match="'second' of width 3, not 'first' of width 3"):
+        require_kind(given, second.kind)
+    with pytest.raises(ValueError, match="'first' of width 4, not 'first' of width 3"):
+        require_kind(given, first.kind._replace(width=4))
 
 
 def test_without_weights_histograms_are_the_default(monkeypatch):

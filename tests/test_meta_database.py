@@ -157,7 +157,10 @@ def test_features_and_origins_are_those_of_the_pools(small, fake):
     assert made.features["digits"].shape == (10, 6, 420)
     task = next(t for t in made.tasks if t.pool == "drawings")
     x = meta_database.task_features(made, made.tasks.index(task))
-    assert x.shape == (len(task.classes), 6, 420)
+    count = len(task.classes)
+    assert x.kind == made.kind and x.starts.tolist() == [*range(0, 6 * count + 1, 6)]
+    kept = made.features["drawings"][list(task.classes)]
+    np.testing.assert_array_equal(x.x, kept.reshape(-1, 420))
     origins = made.manifest["pools"]
     assert origins["digits"]["package"] == "scikit-learn"
     assert origins["digits"]["licence"] == "CC BY 4.0" and origins["digits"]["version"]

@@ -11,14 +11,25 @@ import pytest
 
 pytest.importorskip("flax", reason="flax is in the extra models")
 
+from jaxnas import datasets  # noqa: E402
 from jaxnas.io import npz, torch_files, torch_writer  # noqa: E402
-from jaxnas.models import attention, checkpoint, config, features, model  # noqa: E402
+from jaxnas.models import (  # noqa: E402
+    attention,
+    checkpoint,
+    config,
+    features,
+    model,
+    published,  # noqa: E402
+)
 from jaxnas.models import plateau as plateaus  # noqa: E402
 from jaxnas.models import state_dicts as dicts  # noqa: E402
 from jaxnas.models.generator import Generator  # noqa: E402
 from jaxnas.models.graph_layers import Gru  # noqa: E402
 from jaxnas.models.predictor import Predictor  # noqa: E402
+from jaxnas.types import FeatureKind  # noqa: E402
 
+TINY = FeatureKind("tiny", 4)
+SMALL = config.ModelConfig(8, 7, hidden=8, latent=8, features=TINY)
 PUBLISHED = "data/metad2a_nb201_generator_ckpt_400.pt"
 # Tensors and parameters of the published models.
 SIZES = [
@@ -47,6 +58,30 @@ def read(path):
     return {k: t.numpy() for k, t in torch_files.load(path).value.items()}
 
 
+def test_a_published_file_of_another_content_is_refused(tmp_path):
+    path, given = tmp_path / "x.pt", random_tensors(Generator(SMALL))
+    torch_writer.save(path, given)
+    made = published.read_published(path, features=TINY)
+    published.write_published(tmp_path / "copy.pt", made)
+    equal(read(tmp_path / "copy.pt"), given)
+    message = samples.refused(published.read_published, path)
+    assert (
+        str(path) in message and "width 4, not 'resnet18-32px' of width 512" in message
+    )
+    whole, contents = path.read_bytes(), samples.torch_zip
+    damaged = (
+        whole[:-30],
+        b"",
+        contents([1, 2]),
+        contents({"fc3.bias": 1}),
+        contents({}),
+    )
+    for content in damaged:
+        path.write_bytes(content)
+        message = samples.refused(published.read_published, path, features=TINY)
+        assert str(path) in message and "\n" not in message
+
+
 @pytest.mark.parametrize(("network", "tensors", "parameters"), SIZES)
 def test_weights_of_all_published_models_come_back(network, tensors, parameters):
     given = random_tensors(network)
@@ -71,9 +106,9 @@ def test_names_are_those_of_the_reference(shared):
 
 def test_the_published_file_is_written_again(shared, tmp_path):
     given, path = read(shared / PUBLISHED), tmp_path / "again.pt"
-    made = dicts.from_state_dict(given)
+    made = published.read_published(shared / PUBLISHED)
     assert made.network == Generator(config.NB201_GENERATOR)
-    torch_writer.save(path, dicts.to_state_dict(made))
+    published.write_published(path, made)
     equal(read(path), given)
 
     def opcodes(path):
@@ -125,7 +160,7 @@ def damaged(change):
 
 BROKEN = {
     "the tensor fc3.bias is missing": lambda t: t.pop("fc3.bias"),
-    "a tensor 'more' that": lambda t: t.update(more=np.zeros(2, np.float32)),
+    "the model has no tensor 'more'": lambda t: t.update(more=np.zeros(2, np.float32)),
     r"wanted fc1.weight \(56, 56\), found \(56, 55\)": lambda t: t.update(
         {"fc1.weight": t["fc1.weight"][:, 1:]}
     ),
@@ -170,10 +205,13 @@ def test_features_by_label(tmp_path):
     classes = [rng.random((n, 6)).astype(np.float32) for n in (3, 1, 2)]
     tensors = {i: [samples.FakeTensor(str(i), x)] for i, x in enumerate(classes)}
     path.write_bytes(samples.torch_zip(tensors))
-    read = features.read_by_label(path)
-    np.testing.assert_array_equal(read.values, np.concatenate(classes))
+    kind = FeatureKind("six", 6)
+    read = features.read_by_label(path, kind)
+    np.testing.assert_array_equal(read.x, np.concatenate(classes))
     assert read.starts.tolist() == [0, 3, 4, 6] and read.num_classes == 3
-    assert read.kind == config.RESNET18_32
+    assert read.kind == kind
+    message = samples.refused(features.read_by_label, path)
+    assert str(path) in message and "wanted (images, 512)" in message
     for bad in ([1, 2], {0: 1}, {1: tensors[0]}, {0: []}, {}):
         path.write_bytes(samples.torch_zip(bad))
         message = samples.refused(features.read_by_label, path)
@@ -184,19 +222,36 @@ def test_features_by_label(tmp_path):
 
 def test_features_are_matrices_of_one_width():
     refused = samples.refused
-    assert "no class" in refused(features.class_features, [], "x")
+    kind = FeatureKind("x", 3)
+    assert "no class" in refused(features.join_classes, [], kind)
     for bad in (np.zeros((0, 3)), np.zeros((2, 4)), np.zeros(3), [[1.0, 2.0, np.nan]]):
         good = np.ones((2, 3))
-        assert "of class 1" in refused(features.class_features, [good, bad], "x")
+        assert "of class 1" in refused(features.join_classes, [good, bad], kind)
 
 
-SMALL = config.ModelConfig(8, 7, hidden=8, latent=8, feature_width=4, features="tiny")
+def test_features_of_images_are_sorted_by_class():
+    rng = np.random.default_rng(0)
+    given = datasets.image_features(
+        rng.integers(0, 256, (7, 16, 16, 3)), datasets.hog_extractor(16), cache=False
+    )
+    labels = np.array([2, 0, 1, 1, 0, 2, 2])
+    data = features.class_features(given, labels)
+    assert data.kind == given.kind and data.starts.tolist() == [0, 2, 4, 7]
+    np.testing.assert_array_equal(data.x, given.x[[1, 4, 2, 3, 0, 5, 6]])
+    for bad, says in (
+        (labels * 2, "of class 1 are of shape"),
+        (labels * 10**9, "of class 1 are of shape"),
+        (labels - 1, "a label is -1"),
+        (labels[1:], "for each of 7 images"),
+        (labels / 1.0, "float64"),
+    ):
+        assert says in samples.refused(features.class_features, given, bad)
 
 
 def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
     network = Predictor(SMALL)
-    made = dicts.from_state_dict(random_tensors(network), features="tiny")
+    made = dicts.from_state_dict(random_tensors(network), features=TINY)
     made = model.with_accuracy(made, 71.5, 6.5)
     assert made.network == network
     state = checkpoint.adam().init(made.variables["params"])
@@ -214,12 +269,14 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     )
 
 
+WIDE = {"config": {"num_vertices": 8, "num_types": 7, "features": {"name": "x"}}}
+
+
 def test_imported_models_and_wrong_folders(tmp_path):
     pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
     path, refused = tmp_path / "x", samples.refused
-    shape = config.ModelConfig(8, 7, hidden=8, latent=8, feature_width=4)
-    given = random_tensors(Generator(shape))
-    checkpoint.save(path, dicts.from_state_dict(given))
+    given = random_tensors(Generator(SMALL))
+    checkpoint.save(path, dicts.from_state_dict(given, features=TINY))
     back = checkpoint.load(path)
     assert back.progress is None
     equal(dicts.to_state_dict(back.model), given)
@@ -227,7 +284,13 @@ def test_imported_models_and_wrong_folders(tmp_path):
     assert "hidden=56" in other and "hidden=8" in other and str(path) in other
     file = path / "manifest" / "metadata"
     manifest = json.loads(file.read_text())
-    for change in ({"format": 2}, {"kind": "x"}, {"config": {"a": 1}}, {"split": 1}):
+    for change in (
+        {"format": 2},
+        {"kind": "x"},
+        {"config": {"a": 1}},
+        {"split": 1},
+        WIDE,
+    ):
         file.write_text(json.dumps(manifest | change))
         assert f"{path} is not a model of jaxnas" in refused(checkpoint.load, path)
     huge = manifest["config"] | {"hidden": 10**5}

@@ -14,9 +14,9 @@ from official_samples import refused
 pytest.importorskip("flax", reason="flax is in the extra models")
 
 from experiments import generation_report  # noqa: E402
-from jaxnas.io import npz, torch_files, torch_writer  # noqa: E402
+from jaxnas import models  # noqa: E402
+from jaxnas.io import npz  # noqa: E402
 from jaxnas.models import config, features, generation, nasbench201, state_dicts  # noqa: E402
-from jaxnas.models import model as models  # noqa: E402
 from jaxnas.models.generator import Generator, generator_losses, total_loss  # noqa: E402
 from jaxnas.models.graph_decoder import ABSENT, graph_nll  # noqa: E402
 from jaxnas.models.graphs import adjacency, is_valid_dag  # noqa: E402
@@ -25,9 +25,11 @@ from jaxnas.models.predictor import Predictor  # noqa: E402
 from jaxnas.models.sample_statistics import statistics  # noqa: E402
 from jaxnas.models.set_encoder import SetEncoder  # noqa: E402
 from jaxnas.spaces import nasbench201 as cells  # noqa: E402
+from jaxnas.types import FeatureKind  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-SMALL = config.ModelConfig(8, 7, hidden=8, latent=8, feature_width=4, features="tiny")
+TINY = FeatureKind("tiny", 4)
+SMALL = config.ModelConfig(8, 7, hidden=8, latent=8, features=TINY)
 PUBLISHED = "data/metad2a_nb201_generator_ckpt_400.pt"
 
 
@@ -43,9 +45,9 @@ def random_model(network, scale=1.0):
     )
 
 
-def tiny_features(sizes=(7, 3, 1), kind="tiny", width=4, seed=0):
-    rng = np.random.default_rng(seed)
-    return features.class_features([rng.random((n, width)) for n in sizes], kind)
+def tiny_features(sizes=(7, 3, 1), kind=TINY):
+    rng = np.random.default_rng(0)
+    return features.join_classes([rng.random((n, kind.width)) for n in sizes], kind)
 
 
 # --- the decoder, step by step --------------------------------------------------------
@@ -99,7 +101,7 @@ def sequential(params, z, types, adj):
 @pytest.mark.parametrize("space", ["nb201", "mbv3"])
 def test_the_decoder_is_the_sequential_loop(x64, space):
     sizes = {"nb201": (8, 7, "line15"), "mbv3": (22, 29, "chain")}[space]
-    one = config.ModelConfig(*sizes[:2], 8, 8, sizes[2], feature_width=4)
+    one = config.ModelConfig(*sizes[:2], 8, 8, sizes[2], TINY)
     made = random_model(Generator(one), scale=2)
     params = jax.tree.map(lambda x: np.asarray(x, float), made.variables["params"])
 
@@ -154,7 +156,7 @@ def test_padding_and_order_do_not_matter(x64):
 
 
 def test_the_latent_noise_has_its_scale(x64):
-    noisy = config.ModelConfig(8, 7, 8, 8, feature_width=4, eps_scale=1.0)
+    noisy = config.ModelConfig(8, 7, 8, 8, features=TINY, eps_scale=1.0)
     variables = random_model(Generator(noisy)).variables
     types = nasbench201.types_of(jnp.arange(6) % 5)
     example = jnp.ones((2, 3, 4)), jnp.ones((2, 3), bool), types, adjacency("line15", 8)
@@ -162,7 +164,7 @@ def test_the_latent_noise_has_its_scale(x64):
     @functools.partial(jax.jit, static_argnums=0)
     def losses(scale, key):
         network = Generator(
-            config.ModelConfig(8, 7, 8, 8, feature_width=4, eps_scale=scale)
+            config.ModelConfig(8, 7, 8, 8, features=TINY, eps_scale=scale)
         )
         one = generator_losses(network, variables, key, *example)
         return one.types, total_loss(noisy, one)
@@ -267,7 +269,11 @@ def test_distinct_architectures_are_generated():
     assert "distinct valid architectures among 256 samples" in message
     counted = statistics(made, samples, trained_on=one.arch)
     assert counted.validity == samples.valid.mean()
-    assert counted.uniqueness == len(rows) / samples.valid.sum() >= counted.functions
+    assert counted.uniqueness == len(rows) / samples.valid.sum()
+    archs = np.array(list(rows))
+    functions = len(np.unique(nasbench201.CODEC.functions(archs)))
+    wanted = functions / samples.valid.sum()
+    assert counted.functional_uniqueness == pytest.approx(wanted) and wanted < 1
     new = [row for row in rows if row not in set(map(tuple, one.arch.tolist()))]
     assert counted.novelty == len(new) / len(rows)
     wanted = np.broadcast_to(adjacency("line15", 8), samples.adj.shape)
@@ -280,11 +286,12 @@ def test_distinct_architectures_are_generated():
 def test_other_features_and_models_are_refused():
     made = random_model(Generator(SMALL))
     key = jax.random.key(0)
-    for kind, width in (("other", 4), ("tiny", 5)):
+    for kind in (FeatureKind("other", 4), FeatureKind("tiny", 5)):
         message = refused(
-            generation.generate, made, key, tiny_features((2, 3), kind, width), 5
+            generation.generate, made, key, tiny_features((2, 3), kind), 5
         )
-        assert f"features 'tiny' of width 4, not '{kind}' of width {width}" in message
+        wanted = f"'tiny' of width 4, not '{kind.name}' of width {kind.width}"
+        assert wanted in message
     assert "wanted a Predictor" in refused(
         predict, made, key, tiny_features(), np.zeros((1, 6))
     )
@@ -296,6 +303,9 @@ def test_other_features_and_models_are_refused():
         predict, score, key, tiny_features(), np.zeros((1, 6))
     )
     assert "deviation" in refused(models.with_accuracy, score, 70.0, 0.0)
+    score = models.with_accuracy(score, 70.0, 5.0)
+    for archs in (np.full((2, 6), 5), np.full((2, 6), -1), np.zeros((2, 5), int)):
+        assert "nasbench201" in refused(predict, score, key, tiny_features(), archs)
 
 
 @pytest.mark.parametrize("sizes", [(4,), (1,), (2,) * 30])
@@ -317,7 +327,7 @@ def test_predictions_are_means_over_subsets():
         rows, mask = features.draw_images(key, data.starts, 2)
         graph = nasbench201.types_of(arch), jnp.asarray(adjacency("line15", 8))
         return made.network.apply(
-            made.variables, jnp.asarray(data.values)[rows], mask, *graph
+            made.variables, jnp.asarray(data.x)[rows], mask, *graph
         )
 
     run = jax.jit(jax.vmap(jax.vmap(one, (0, None)), (None, 0)))
@@ -332,13 +342,12 @@ def test_the_published_generator_makes_what_its_authors_count(shared):
 
     Features of the published kind are not at hand: stand-ins of their scale.
     """
-    tensors = torch_files.load(shared / PUBLISHED).value
-    made = state_dicts.from_state_dict({k: t.numpy() for k, t in tensors.items()})
+    made = models.read_published(shared / PUBLISHED)
     rng = np.random.default_rng(0)
     centres = np.abs(rng.normal(size=(10, 1, 512)))
     noise = rng.normal(size=(10, 50, 512))
     classes = np.maximum(centres + 0.5 * noise, 0)
-    data = features.class_features(classes, config.RESNET18_32)
+    data = features.join_classes(classes, config.RESNET18_32)
     samples = generation.sample_graphs(made, jax.random.key(0), data, 1000)
     counted = statistics(made, samples)
     assert counted.validity >= 0.995
@@ -350,8 +359,7 @@ def test_the_report_of_generation(tmp_path):
     files = {name: tmp_path / f"{name}.pt" for name in ("generator", "predictor")}
     for name, kind in (("generator", Generator), ("predictor", Predictor)):
         small = dataclasses.replace(SMALL, features=config.RESNET18_32)
-        tensors = state_dicts.to_state_dict(random_model(kind(small)))
-        torch_writer.save(files[name], tensors)
+        models.write_published(files[name], random_model(kind(small)))
     paths = {name: str(path) for name, path in files.items()}
     few = {"samples": 5, "distinct": 3, "draws": 2, "classes": 2, "images": 3}
     figures = generation_report.main(generation_report.Config(**paths, **few))

@@ -17,15 +17,35 @@ from jaxnas.models.graph_decoder import Uniforms, graph_nll  # noqa: E402
 from jaxnas.models.graph_encoder import GraphEncoder  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-DTYPES = [np.float32, np.float64]
+DTYPES = {"float32": np.float32, "float64": np.float64}
 # Below this margin a uniform number may fall on the other side of its threshold.
 MARGIN = 1e-5
 
 
-@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
+@pytest.fixture(params=DTYPES)
 def dtype(request):
-    with jax.enable_x64(request.param is np.float64):
-        yield request.param
+    with jax.enable_x64(request.param == "float64"):
+        yield DTYPES[request.param]
+
+
+def in_precisions(*cases):
+    """Parameters of tests: a file, more, and the precision.
+
+    Spaces differ in sizes alone: double precision is tested on that of NAS-Bench-201, and
+    of both spaces against the loop in test_metad2a_generation.py.
+    """
+    return [
+        (*case, name)
+        for case in cases
+        for name in DTYPES
+        if name == "float32" or case[0].startswith("nb201")
+    ]
+
+
+def of_files(*files):
+    """Runs a test on files of recorded arrays; see `in_precisions`."""
+    cases = in_precisions(*((file,) for file in files))
+    return pytest.mark.parametrize(("file", "dtype"), cases, indirect=["dtype"])
 
 
 class Recorded:
@@ -146,9 +166,9 @@ STAGES = (
 )
 
 
-@pytest.mark.parametrize("name", ["nb201_predictor", "published_nb201_generator"])
-def test_the_set_encoder_stage_by_stage(arrays, dtype, name):
-    r = Recorded(arrays(name), dtype)
+@of_files("nb201_predictor", "published_nb201_generator")
+def test_the_set_encoder_stage_by_stage(arrays, dtype, file):
+    r = Recorded(arrays(file), dtype)
 
     @jax.jit
     def run(variables, tasks):
@@ -199,7 +219,7 @@ def linear(params, x):
     return x @ params["kernel"] + params["bias"]
 
 
-@pytest.mark.parametrize("file", ["nb201_generator", "mbv3_generator"])
+@of_files("nb201_generator", "mbv3_generator")
 def test_the_graph_encoder_that_generators_do_not_use(arrays, dtype, file):
     r = Recorded(arrays(file), dtype)
     names, given = ["enc"], [graphs(r, "")] if file[0] == "m" else []
@@ -229,7 +249,11 @@ DECODED = [
 ]
 
 
-@pytest.mark.parametrize(("file", "name", "graph", "suffix"), DECODED)
+@pytest.mark.parametrize(
+    ("file", "name", "graph", "suffix", "dtype"),
+    in_precisions(*DECODED),
+    indirect=["dtype"],
+)
 def test_the_decoder_with_given_graphs(arrays, dtype, file, name, graph, suffix):
     r = Recorded(arrays(file), dtype)
     types, adj = graphs(r, graph, suffix)
@@ -257,10 +281,7 @@ def test_the_decoder_with_given_graphs(arrays, dtype, file, name, graph, suffix)
         close(of_types + of_edges, r.wanted(f"{name}_nll_per_graph"))
 
 
-SAMPLED = ["nb201_generator", "published_nb201_generator", "mbv3_generator"]
-
-
-@pytest.mark.parametrize("file", SAMPLED)
+@of_files("nb201_generator", "published_nb201_generator", "mbv3_generator")
 def test_sampled_graphs(arrays, dtype, file):
     r = Recorded(arrays(file), dtype)
 
@@ -328,8 +349,8 @@ def test_losses_and_gradients_of_the_generator_of_nasbench201(arrays, dtype):
     close(jnp.stack(trace), r.wanted("adam6_loss"))
 
 
-def test_losses_and_gradients_of_the_generator_of_mobilenetv3(arrays, dtype):
-    r = Recorded(arrays("mbv3_generator"), dtype)
+def test_losses_and_gradients_of_the_generator_of_mobilenetv3(arrays):
+    r = Recorded(arrays("mbv3_generator"), np.float32)
 
     @jax.jit
     def run(params, *example):
@@ -347,15 +368,15 @@ def test_losses_and_gradients_of_the_generator_of_mobilenetv3(arrays, dtype):
             compare_gradients(r, {"params": grads})
 
 
-def test_the_posterior_of_the_generator(arrays, dtype):
-    r = Recorded(arrays("mbv3_generator"), dtype)
+def test_the_posterior_of_the_generator(arrays):
+    r = Recorded(arrays("mbv3_generator"), np.float32)
     encode = jax.jit(jax.vmap(r.network.bind(r.variables).encode))
     mu, logvar = encode(*r.tasks())
     close(mu, r.wanted("set_mu"))
     close(logvar, r.wanted("set_logvar"))
 
 
-@pytest.mark.parametrize("file", ["nb201_predictor", "mbv3_predictor"])
+@of_files("nb201_predictor", "mbv3_predictor")
 def test_the_predictor(arrays, dtype, file):
     r = Recorded(arrays(file), dtype)
     small = "in/x" in r.arrays

@@ -5,7 +5,6 @@ from .features import default_extractor as default_extractor
 from .features import hog_extractor as hog_extractor
 from .features import image_features as image_features
 from .features import lite0_extractor as lite0_extractor
-from .features import require_kind as require_kind
 from .features import untrained_extractor as untrained_extractor
 from .images import NORMALISATION as NORMALISATION
 from .images import Images as Images

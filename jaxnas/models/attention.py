@@ -1,8 +1,8 @@
 """Blocks of the Set Transformer (Lee et al., 2019), with masks for padded sets.
 
-All of them take sets (..., n, d) with any leading axes, and a mask (..., n) bool of the
-elements that exist. Masked elements are attended by none; what a block returns at their
-positions is finite and has no meaning. Parameters are named as in the published code.
+Blocks take sets (..., n, d) with any leading axes, and a mask (..., n) bool, False for
+padding. Padding receives no attention; outputs at its positions are finite and
+meaningless. Parameters are named as in the published code.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Mab(nn.Module):
     """Multi-head attention block, MAB(Q, K).
 
     The residual is the projected query, and logits are divided by the square root of the
-    full width, not of the width of a head. The bias of `fc_k` moves all logits of a query
-    by one constant: it has no effect.
+    full width, not of the width of a head. The bias of `fc_k` adds one constant to all
+    logits of a query, which has no effect.
 
     Attributes:
       width: d of the output, a multiple of `num_heads`.
@@ -175,7 +175,7 @@ class SetPool(nn.Module):
       num_heads: as for `Mab`.
       layer_norm: as for `Mab`.
       num_inducing: m of induced blocks in place of full ones; 0: full ones.
-      num_after: set attention blocks after the pooling.
+      num_after: number of set attention blocks after the pooling.
     """
 
     width: int

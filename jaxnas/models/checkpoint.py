@@ -4,7 +4,7 @@
     model = load("generator").model
 
 A folder holds the variables of a model, with `accuracy` of a predictor, and its
-configuration. With `Progress` a training goes on where it was.
+configuration. With `Progress` an interrupted training continues.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jaxnas.models.model import Model, init
 from jaxnas.models.plateau import Plateau
 from jaxnas.models.predictor import Predictor
 from jaxnas.models.state_dicts import unused_shapes
-from jaxnas.types import Array
+from jaxnas.types import Array, FeatureKind
 
 FORMAT = 1
 _KINDS = {"generator": Generator, "predictor": Predictor}
@@ -32,10 +32,10 @@ _COLLECTIONS = {"params", "unused", "accuracy"}
 
 
 class Progress(NamedTuple):
-    """What a training needs to go on."""
+    """State from which an interrupted training continues."""
 
-    opt_state: Any  # of the optimiser over `params`
-    step: int  # steps that have been made
+    opt_state: Any  # of the optimiser of `params`
+    step: int  # number of optimiser steps so far
     plateau: Plateau  # learning rate and its rule
     key: Array  # () random key
 
@@ -65,7 +65,7 @@ def save(
     Args:
       path: the folder, whose parent must exist; an earlier checkpoint is replaced.
       model: the model.
-      progress: of its training; None: for use only.
+      progress: of its training; None: the model alone.
       split: digest of the division of the data into training and validation.
 
     Raises: `ValueError` that names the folder and the cause if it cannot be written.
@@ -74,7 +74,8 @@ def save(
     manifest = {
         "kind": next(k for k, v in _KINDS.items() if isinstance(network, v)),
         "format": FORMAT,
-        "config": dataclasses.asdict(network.config),
+        "config": dataclasses.asdict(network.config)
+        | {"features": network.config.features._asdict()},
         "collections": sorted(_COLLECTIONS & set(model.variables)),
         "split": split,
         "trains": progress is not None,
@@ -96,12 +97,12 @@ def load(
 
     Args:
       path: of a folder that `save` wrote.
-      config: what the model must be; default: anything.
+      config: that the model must have; default: any.
       optimizer: that the saved progress belongs to; default: `adam()`.
 
     Returns: the model, and the progress if there is one.
     Raises: `ValueError`, in one line that names the path, for a folder that is missing,
-      damaged, of something else or of another configuration, and without orbax.
+      damaged, not a model or of another configuration, and if orbax is not installed.
     """
     network, manifest = _parse(path, checkpoints.manifest(path))
     if config is not None and network.config != config:
@@ -166,12 +167,14 @@ def _parse(
 ) -> tuple[Generator | Predictor, dict[str, Any]]:
     """The network of a manifest, and the manifest.
 
-    Raises: `ValueError` naming the path, for a manifest of something else.
+    Raises: `ValueError` naming the path, for a manifest that is not of a model.
     """
     try:
         if manifest.get("format") != FORMAT:
             raise ValueError(f"wanted format {FORMAT}, not {manifest.get('format')!r}")
-        network = _KINDS[manifest["kind"]](ModelConfig(**manifest["config"]))
+        features = FeatureKind(**manifest["config"]["features"])
+        config = ModelConfig(**manifest["config"] | {"features": features})
+        network = _KINDS[manifest["kind"]](config)
         if not {"params"} <= set(manifest["collections"]) <= _COLLECTIONS:
             raise ValueError(f"collections {manifest['collections']}")
         if type(manifest["split"]) is not str or type(manifest["trains"]) is not bool:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxnas.types import check_sizes
+from jaxnas.types import FeatureKind, check_sizes
 
-RESNET18_32 = "resnet18-32px"
+RESNET18_32 = FeatureKind("resnet18-32px", 512)
 """Features of the published models: 512 pooled outputs of an ImageNet-trained ResNet-18
 that sees images of 32 pixels."""
 
@@ -28,8 +28,7 @@ class ModelConfig:
       hidden: h, width of the states of vertices.
       latent: z, width of the embeddings of datasets and graphs.
       adjacency: edges of the graphs, a name of `graphs.adjacency`.
-      features: kind of the image features; models accept no other.
-      feature_width: F, width of the image features.
+      features: kind of the image features, with their width F; models accept no other.
       num_heads: of attention; divides `latent`.
       layer_norm: whether attention blocks normalise, as in the paper; the published
         models do not.
@@ -38,7 +37,8 @@ class ModelConfig:
       kl_weight: weight of the divergence in the loss of the generator.
 
     Raises:
-      ValueError: for sizes below 1, and heads that do not divide `latent`.
+      ValueError: for sizes below 1, heads that do not divide `latent`, and features that
+        are not a `FeatureKind`.
     """
 
     num_vertices: int
@@ -46,20 +46,21 @@ class ModelConfig:
     hidden: int = 56
     latent: int = 56
     adjacency: str = "line15"
-    features: str = RESNET18_32
-    feature_width: int = 512
+    features: FeatureKind = RESNET18_32
     num_heads: int = 4
     layer_norm: bool = False
     eps_scale: float = 0.01
     kl_weight: float = 0.005
 
     def __post_init__(self):
+        if not isinstance(self.features, FeatureKind):
+            raise ValueError(f"features must be a FeatureKind, not {self.features!r}")
         check_sizes(
             num_vertices=self.num_vertices,
             num_types=self.num_types,
             hidden=self.hidden,
             latent=self.latent,
-            feature_width=self.feature_width,
+            feature_width=self.features.width,
             num_heads=self.num_heads,
         )
         if self.latent % self.num_heads:

@@ -1,7 +1,9 @@
 """Features of the images of a dataset, class by class, and random subsets of them.
 
+features = class_features(datasets.image_features(images.x), images.y)
 features = read_by_label("cifar10bylabel.pt")
-images, mask = take(features, *draw_images(key, features.starts, 20))
+rows, mask = draw_images(key, features.starts, 20)
+subset = features.x[rows]  # (C, 20, F)
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import numpy as np
 
 from jaxnas.io import torch_files
 from jaxnas.io.torch_tensors import Tensor
-from jaxnas.models.config import RESNET18_32, ModelConfig
-from jaxnas.types import Array
+from jaxnas.models.config import RESNET18_32
+from jaxnas.types import Array, FeatureKind, Features
 
 BLOCK_BYTES = 2**25
-"""Bytes of the features that are embedded together, or those of one subset."""
+"""Largest size of the features that are embedded together, unless one subset is larger."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +32,14 @@ class ClassFeatures:
     """Image features, sorted by class.
 
     Attributes:
-      values: (n, F) float; may be on the host, on a device, or a memory-mapped file.
-      starts: (C + 1,) int32, where each class begins, and n.
-      kind: what computed the features; models accept their own kind alone.
+      x: (n, F) float; may be on the host, on a device, or a memory-mapped file.
+      starts: (C + 1,) int32, the first row of each class, and n.
+      kind: of the features; models accept their own kind alone.
     """
 
-    values: Any
+    x: Any
     starts: np.ndarray
-    kind: str
+    kind: FeatureKind
 
     @property
     def num_classes(self) -> int:
@@ -45,25 +47,48 @@ class ClassFeatures:
         return len(self.starts) - 1
 
 
-def class_features(classes: Sequence[Any], kind: str) -> ClassFeatures:
-    """Joins the features of classes.
+def class_features(features: Features, labels: Any) -> ClassFeatures:
+    """Sorts features by class.
+
+    Args:
+      features: of n images, such as those of `datasets.image_features`.
+      labels: (n,) integers, the class of each image, from 0 to C - 1.
+
+    Raises: `ValueError` for labels that are not one integer from 0 for each image, and
+      as `join_classes`, for instance for a class without images.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != features.x.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"wanted an integer label for each of {len(features.x)} images, not "
+            f"{labels.dtype} {labels.shape}"
+        )
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"classes are counted from 0; a label is {labels.min()}")
+    # A label above the number of images leaves a class empty, and is never counted up to.
+    num_classes = min(int(labels.max(initial=-1)), len(labels)) + 1
+    classes = [features.x[labels == label] for label in range(num_classes)]
+    return join_classes(classes, features.kind)
+
+
+def join_classes(classes: Sequence[Any], kind: FeatureKind) -> ClassFeatures:
+    """Joins the features of classes, given one by one.
 
     Args:
       classes: (n_c, F) of the n_c >= 1 images of each class.
-      kind: what computed the features.
+      kind: of the features.
 
     Raises: `ValueError` without a class, for a class without images, and for features
-      that are not finite matrices of one width.
+      that are not finite matrices of the kind's width.
     """
-    arrays = [np.asarray(x, np.float32) for x in classes]
-    if not arrays:
+    if not len(classes):
         raise ValueError("features of no class; wanted at least one")
-    width = arrays[0].shape[-1] if arrays[0].ndim == 2 else 0
+    arrays = [np.asarray(x, np.float32) for x in classes]
     for label, array in enumerate(arrays):
-        if array.ndim != 2 or array.shape[1] != width or not array.size:
+        if array.ndim != 2 or array.shape[1] != kind.width or not array.size:
             raise ValueError(
                 f"features of class {label} are of shape {array.shape}; wanted (images, "
-                f"{width or 'width'}) with at least one image"
+                f"{kind.width}) with at least one image"
             )
         if not np.isfinite(array).all():
             raise ValueError(f"features of class {label} are not finite")
@@ -71,17 +96,19 @@ def class_features(classes: Sequence[Any], kind: str) -> ClassFeatures:
     return ClassFeatures(np.concatenate(arrays), starts, kind)
 
 
-def read_by_label(path: str | os.PathLike, kind: str = RESNET18_32) -> ClassFeatures:
+def read_by_label(
+    path: str | os.PathLike, kind: FeatureKind = RESNET18_32
+) -> ClassFeatures:
     """Reads features in the format of the published code, `NAMEbylabel.pt`.
 
     The file holds a dict from class, counted from 0, to a list of one tensor (n_c, F).
 
     Args:
       path: the file.
-      kind: what computed the features; default: as the published files.
+      kind: of the features; default: that of the published files.
 
-    Raises: `ValueError`, of one line that names the file, if it is missing, damaged or
-      of another content.
+    Raises: `ValueError`, of one line that names the file, if it is missing or damaged, or
+      does not hold features of this width.
     """
     content = torch_files.load(path).value
     try:
@@ -89,7 +116,7 @@ def read_by_label(path: str | os.PathLike, kind: str = RESNET18_32) -> ClassFeat
             raise ValueError("it is not a dict of classes")
         if sorted(content, key=str) != sorted(range(len(content)), key=str):
             raise ValueError("its classes are not numbered from 0")
-        return class_features(
+        return join_classes(
             [_only_tensor(content[c]) for c in range(len(content))], kind
         )
     except ValueError as error:
@@ -97,22 +124,12 @@ def read_by_label(path: str | os.PathLike, kind: str = RESNET18_32) -> ClassFeat
 
 
 def _only_tensor(value: Any) -> np.ndarray:
-    """The numbers of a tensor, or of the one tensor in a list."""
+    """The array of a tensor, or of the only tensor in a list."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, Tensor):
         raise ValueError("a class is not a list of one tensor")
     return value.numpy()
-
-
-def check_features(config: ModelConfig, features: ClassFeatures) -> None:
-    """Raises `ValueError` unless a model was made for features of this kind and width."""
-    width = features.values.shape[-1]
-    if (features.kind, width) != (config.features, config.feature_width):
-        raise ValueError(
-            f"the model was made for features {config.features!r} of width "
-            f"{config.feature_width}, not {features.kind!r} of width {width}"
-        )
 
 
 def draw_images(
@@ -128,7 +145,7 @@ def draw_images(
       starts: (C + 1,) int32, as in `ClassFeatures`.
       num_images: S.
 
-    Returns: (C, S) int32 rows of the features, and (C, S) bool, which of them exist.
+    Returns: (C, S) int32 rows of the features, and (C, S) bool, False for padding.
     """
     starts = jnp.asarray(starts)
     counts = starts[1:] - starts[:-1]
@@ -174,13 +191,13 @@ def embed_subsets(
     Returns: a pytree of arrays (num, ...).
     """
     rows, masks = _subsets(key, features.starts, num, num_images)
-    subset = rows[0].size * features.values.shape[1] * 4
+    subset = rows[0].size * features.x.shape[1] * 4
     block = min(num, max(1, BLOCK_BYTES // subset))
     rows, masks, parts = np.asarray(rows), np.asarray(masks), []
     for i in range(0, num, block):
         # The last block repeats subsets, so that there is one shape to compile.
         now = np.arange(i, i + block) % num
-        parts.append(embed(variables, features.values[rows[now]], masks[now]))
+        parts.append(embed(variables, features.x[rows[now]], masks[now]))
     return jax.tree.map(lambda *x: jnp.concatenate(x)[:num], *parts)
 
 

@@ -3,8 +3,8 @@
     generated = generate(model, key, features, 500)
 
 Each graph is decoded from the posterior mean of a random subset of the images, as in the
-published code: neither masking, repair nor temperature. Samples can be counted before any
-selection (`sample_graphs`, and `statistics` of them).
+published code, without masking, repair or temperature. `sample_graphs` returns the samples
+before any selection, of which `statistics` are computed.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnas.models.features import ClassFeatures, check_features, embed_subsets
+from jaxnas.models.features import ClassFeatures, embed_subsets
 from jaxnas.models.generator import Generator
 from jaxnas.models.graph_decoder import Uniforms
 from jaxnas.models.graphs import Codec
 from jaxnas.models.model import Model, check_model
 from jaxnas.models.nasbench201 import CODEC
-from jaxnas.types import Array, check_sizes
+from jaxnas.types import Array, check_sizes, require_kind
 
 BATCH = 256
 """Graphs that are decoded together."""
 
 
 class Samples(NamedTuple):
-    """Graphs as they come out of a generator."""
+    """Graphs drawn by a generator, invalid ones included."""
 
     types: np.ndarray  # (n, N) int32
     adj: np.ndarray  # (n, N, N) bool
     valid: np.ndarray  # (n,) bool
-    arch: np.ndarray  # (n, d) int32, without a meaning where invalid
+    arch: np.ndarray  # (n, d) int32, meaningless where invalid
 
 
 class Generated(NamedTuple):
-    """Distinct architectures, and how many samples they took."""
+    """Distinct architectures, and the number of samples that were drawn for them."""
 
     arch: np.ndarray  # (K, d) int32, in the order in which they were drawn
     num_samples: int
@@ -78,21 +78,21 @@ def sample_graphs(
     num_images: int = 20,
     codec: Codec = CODEC,
 ) -> Samples:
-    """Draws independent graphs, each from images of its own.
+    """Draws independent graphs, each conditioned on a random subset of the images.
 
     Args:
       model: a generator.
       key: random key.
       features: of the dataset.
-      num: n, graphs.
-      num_images: images of each class that a graph is drawn from.
+      num: n, number of graphs.
+      num_images: images of each class that a graph is conditioned on.
       codec: of the search space.
 
-    Raises: `ValueError` for features that the model was not made for, for a model of
+    Raises: `ValueError` for features of another kind than the model's, for a model of
       another kind or space, and for sizes below 1.
     """
     network = check_model(model, Generator, codec)
-    check_features(network.config, features)
+    require_kind(features, network.config.features)
     check_sizes(num=num, num_images=num_images)
     encode, decode = _programs(network, codec)
     parts = []
@@ -115,25 +115,24 @@ def generate(
     codec: Codec = CODEC,
     max_samples: int | None = None,
 ) -> Generated:
-    """Samples until there are K distinct valid architectures.
+    """Draws graphs until K distinct valid architectures have been drawn.
 
     Args:
       model: a generator.
       key: random key.
       features: of the dataset.
-      num: K.
-      num_images: images of each class that a graph is drawn from.
+      num: K, number of architectures.
+      num_images: images of each class that a graph is conditioned on.
       codec: of the search space.
-      max_samples: after which the search for distinct ones ends; default: 100 K and
-        at least 10,000.
+      max_samples: largest number of samples; default: 100 K, at least 10,000.
 
-    Returns: K architectures, none twice.
+    Returns: K different architectures.
     Raises: `ValueError` as `sample_graphs`, and if there are fewer than K among
       `max_samples` samples.
     """
     check_sizes(num=num)
     limit = max(100 * num, 10_000) if max_samples is None else max_samples
-    distinct: dict[tuple[int, ...], None] = {}  # in the order of the first time
+    distinct: dict[tuple[int, ...], None] = {}  # in the order of first occurrence
     total = valid = 0
     shared = {"num_images": num_images, "codec": codec}
     while len(distinct) < num:
@@ -151,5 +150,5 @@ def generate(
 
 
 def rows(arch: np.ndarray) -> list[tuple[int, ...]]:
-    """Architectures (n, d) as tuples."""
+    """Converts architectures (n, d) to tuples."""
     return list(map(tuple, np.asarray(arch).tolist()))

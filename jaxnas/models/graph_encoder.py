@@ -64,8 +64,8 @@ class GraphEncoder(nn.Module):
           types: (N,) int32; -1: absent.
           adj: (N, N), edges.
 
-        Returns: (N, h) of the forward sweep, where a vertex hears its predecessors, and
-          (N, h) of the backward sweep, where it hears its successors.
+        Returns: (N, h) of the forward sweep, along the edges, and (N, h) of the backward
+          sweep, against them.
         """
         vertices = jnp.arange(len(types))
         start = jnp.zeros((len(types), self.config.hidden), parameter_dtype(self))

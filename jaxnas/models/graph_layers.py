@@ -16,7 +16,7 @@ from jaxnas.types import Array
 
 
 def parameter_dtype(module: nn.Module) -> jnp.dtype:
-    """The type of a module's parameters; float32 while they are initialised."""
+    """The dtype of a module's parameters; float32 while they are initialised."""
     leaves = jax.tree.leaves(module.variables.get("params", {}))
     return jnp.result_type(*leaves) if leaves else jnp.dtype(jnp.float32)
 
@@ -40,7 +40,7 @@ class Gru(nn.Module):
         """Computes states of a vertex.
 
         Args:
-          kind: () int32, its type; -1 is taken for 0.
+          kind: () int32, its type; -1 has the parameters of type 0.
           message: (..., h), sum of the messages that it receives.
 
         Returns: (..., h) state.

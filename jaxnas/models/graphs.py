@@ -1,4 +1,4 @@
-"""Graphs that the models see: adjacencies, and which graphs are valid."""
+"""Graphs of architectures: adjacencies, and the rules of validity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxnas.types import Array
 
 
 class Codec(NamedTuple):
-    """How architectures of a search space are graphs; static."""
+    """Conversions between architectures of a search space and graphs; static."""
 
     space: Space
     num_vertices: int  # N
@@ -21,7 +21,7 @@ class Codec(NamedTuple):
     types_of: Callable[[Array], Array]  # arch (d,) -> types (N,) int32
     architecture: Callable[[Array], Array]  # types (N,) of a valid graph -> arch (d,)
     is_valid: Callable[[Array, Array], Array]  # types (N,), edges (N, N) -> () bool
-    # archs (n, d) -> (n,) int, equal for architectures of one function; on the host.
+    # archs (n, d) -> (n,) int, equal for functionally equal architectures; on the host.
     functions: Callable[[np.ndarray], np.ndarray]
 
 
@@ -37,7 +37,7 @@ _NB201 = {
 
 
 def adjacency(name: str, num_vertices: int) -> np.ndarray:
-    """Looks up the edges that all graphs of a space have.
+    """Looks up the edges that all graphs of a space share.
 
     Args:
       name: `line10`, the line graph of a NAS-Bench-201 cell; `line15`, what the published
@@ -52,7 +52,7 @@ def adjacency(name: str, num_vertices: int) -> np.ndarray:
         return np.eye(num_vertices, k=1, dtype=bool)
     if name not in _NB201:
         raise ValueError(
-            f"no adjacency {name!r}; there are chain, {', '.join(sorted(_NB201))}"
+            f"no adjacency {name!r}; available are chain, {', '.join(sorted(_NB201))}"
         )
     if num_vertices != 8:
         raise ValueError(f"graphs {name} have 8 vertices, not {num_vertices}")
@@ -63,10 +63,10 @@ def adjacency(name: str, num_vertices: int) -> np.ndarray:
 
 
 def is_valid_dag(types: Array, adj: Array) -> Array:
-    """Whether a graph is valid in any space.
+    """Whether a graph satisfies the rules that all spaces share.
 
-    It has one input and one output, and all vertices but these have a predecessor and a
-    successor.
+    It has one input and one output; every vertex but the input has a predecessor, and every
+    vertex but the output a successor.
 
     Args:
       types: (N,) int32; -1: absent.
@@ -74,7 +74,9 @@ def is_valid_dag(types: Array, adj: Array) -> Array:
 
     Returns: () bool.
     """
-    entered, left = adj.any(0), adj.any(1)
-    sound = (types < 0) | ((entered | (types == INPUT)) & (left | (types == OUTPUT)))
+    has_predecessor, has_successor = adj.any(0), adj.any(1)
+    connected = (has_predecessor | (types == INPUT)) & (
+        has_successor | (types == OUTPUT)
+    )
     single = ((types == INPUT).sum() == 1) & ((types == OUTPUT).sum() == 1)
-    return single & sound.all()
+    return single & ((types < 0) | connected).all()

@@ -22,7 +22,7 @@ class Model(NamedTuple):
 
     `params` are the parameters. `accuracy`, of a predictor, has `mean` and `std` () of
     the accuracies in percent that it was trained on. `unused`, of an imported model, has
-    tensors of the published file without influence on any output.
+    those tensors of the published file that influence no output.
     """
 
     network: Network  # static
@@ -30,7 +30,7 @@ class Model(NamedTuple):
 
 
 def init(network: Network, key: Array) -> Model:
-    """Makes a model with initial parameters, drawn as the published code draws them.
+    """Makes a model with random parameters, from the distributions of the published code.
 
     Args:
       network: a `Generator` or a `Predictor`.
@@ -41,16 +41,16 @@ def init(network: Network, key: Array) -> Model:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _initial(network: Network, key: Array) -> Any:
-    """Initial parameters; compiled, as nothing else is computed then."""
+    """Draws initial parameters; compiled, so that the forward pass is not computed."""
     config = network.config
-    features = jnp.zeros((1, 1, config.feature_width))
+    features = jnp.zeros((1, 1, config.features.width))
     types = jnp.zeros(config.num_vertices, jnp.int32)
     adj = jnp.zeros((config.num_vertices, config.num_vertices), bool)
     return network.init(key, features, jnp.ones((1, 1), bool), types, adj)
 
 
 def with_accuracy(model: Model, mean: float, std: float) -> Model:
-    """Adds what turns outputs of a predictor into accuracies; see `Model`.
+    """Adds the mean and deviation by which outputs of a predictor become accuracies.
 
     Args:
       model: a predictor.
@@ -69,7 +69,7 @@ def with_accuracy(model: Model, mean: float, std: float) -> Model:
 
 
 def check_model(model: Model, kind: type, codec: Codec) -> Any:
-    """The network of a model.
+    """Returns the network of a model.
 
     Raises: `ValueError` if it is of another kind, or of another space than the codec.
     """

@@ -27,7 +27,7 @@ def types_of(arch: Array) -> Array:
 def architecture(types: Array) -> Array:
     """Converts types (8,) of a valid graph to the architecture (6,) int32.
 
-    Types of an invalid graph give operations within range, without a meaning.
+    Types of an invalid graph give operations within range that are meaningless.
     """
     return jnp.maximum(types[1:7] - _FIRST, 0).astype(jnp.int32)
 

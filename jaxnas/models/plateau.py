@@ -1,4 +1,4 @@
-"""Learning rates that fall when a loss stops to improve, as PyTorch's ReduceLROnPlateau.
+"""Learning rates that fall when the loss stops improving, as PyTorch's ReduceLROnPlateau.
 
     state = plateau.start(1e-4)
     for epoch in range(epochs):
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-_THRESHOLD, _PATIENCE, _FACTOR, _SMALLEST_CUT = 1e-4, 10, 0.1, 1e-8
+_THRESHOLD, _PATIENCE, _FACTOR, _MIN_CHANGE = 1e-4, 10, 0.1, 1e-8
 
 
 class Plateau(NamedTuple):
@@ -21,7 +21,7 @@ class Plateau(NamedTuple):
 
     rate: float  # learning rate
     best: float  # lowest loss so far
-    bad: int  # epochs since the last improvement or cut
+    bad: int  # epochs since the last improvement or reduction
 
 
 def start(rate: float) -> Plateau:
@@ -32,8 +32,8 @@ def start(rate: float) -> Plateau:
 def step(state: Plateau, loss: float) -> Plateau:
     """Updates the state by the loss of an epoch.
 
-    The rate is divided by ten in the eleventh epoch in a row without an improvement of
-    more than 1e-4 of the best loss, and cuts below 1e-8 are not made.
+    The rate is divided by ten at the eleventh epoch in a row without an improvement of
+    more than 1e-4 of the best loss, unless that changes it by less than 1e-8.
 
     Args:
       state: before the epoch.
@@ -45,6 +45,6 @@ def step(state: Plateau, loss: float) -> Plateau:
         return Plateau(state.rate, loss, 0)
     if state.bad < _PATIENCE:
         return state._replace(bad=state.bad + 1)
-    cut = state.rate * _FACTOR
-    rate = cut if state.rate - cut > _SMALLEST_CUT else state.rate
+    reduced = state.rate * _FACTOR
+    rate = reduced if state.rate - reduced > _MIN_CHANGE else state.rate
     return Plateau(rate, state.best, 0)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.models.features import ClassFeatures, check_features, embed_subsets
+from jaxnas.models.features import ClassFeatures, embed_subsets
 from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.model import Model, check_model
 from jaxnas.models.nasbench201 import CODEC
 from jaxnas.models.predictor import Predictor, denormalise_accuracy
-from jaxnas.types import Array, check_sizes
+from jaxnas.spaces.base import as_choices
+from jaxnas.types import Array, check_sizes, require_kind
 
 BLOCK = 256
 """Graphs that are embedded together."""
@@ -65,26 +66,32 @@ def predict(
 ) -> Predictions:
     """Predicts accuracies as means over random subsets of the images.
 
-    All architectures are predicted on the same subsets, so that differences between them
-    are not those of subsets, and a subset is embedded once.
+    All architectures share the subsets: each is embedded once, and predictions do not
+    differ because their subsets do.
 
     Args:
       model: a predictor with `accuracy`.
       key: random key.
       features: of the dataset.
       arch: (n, d) int32, n >= 1.
-      draws: subsets.
+      draws: number of subsets.
       num_images: images of each class in a subset.
       codec: of the search space.
 
-    Raises: `ValueError` for features that the model was not made for, for a model of
-      another kind or space or without `accuracy`, and for sizes below 1.
+    Raises: `ValueError` for features of another kind than the model's, for a model of
+      another kind or space or without `accuracy`, for `arch` that are not architectures
+      of the space, and for sizes below 1.
     """
     network = check_model(model, Predictor, codec)
-    check_features(network.config, features)
+    require_kind(features, network.config.features)
     check_sizes(draws=draws, num_images=num_images, architectures=len(arch))
     if "accuracy" not in model.variables:
-        raise ValueError("the predictor has no accuracies' mean: see `with_accuracy`")
+        raise ValueError(
+            "the predictor has no mean and deviation of accuracies: see `with_accuracy`"
+        )
+    arch = np.asarray(arch)
+    for extreme in (arch.min(0), arch.max(0)):
+        as_choices(codec.space, extreme)
     datasets, graphs, scores = _programs(network, codec)
     params = {"params": model.variables["params"]}
     sets = embed_subsets(datasets, params, key, features, draws, num_images)

@@ -17,9 +17,10 @@ class Statistics(NamedTuple):
 
     validity: float  # valid graphs / graphs
     uniqueness: float  # distinct architectures / valid graphs
-    functions: float  # architectures of distinct functions / valid graphs
-    novelty: float  # distinct ones outside of the training set / distinct ones
-    edge_accuracy: float  # edges between inner vertices and the input as in training
+    functional_uniqueness: float  # distinct functions of architectures / valid graphs
+    novelty: float  # distinct architectures outside the training set / distinct ones
+    # Decisions on edges, those to the output left out, that agree with the training graphs.
+    edge_accuracy: float
 
 
 def statistics(
@@ -29,11 +30,11 @@ def statistics(
     trained_on: np.ndarray | None = None,
     codec: Codec = CODEC,
 ) -> Statistics:
-    """Counts what a generator drew.
+    """Computes the figures of independent samples.
 
     Args:
-      model: the generator, for the edges that it was trained on. Edges to the output are
-        left out: in sampling it takes loose ends, whatever was trained.
+      model: the generator, whose configuration names the edges that it was trained on.
+        Edges to the output are left out, as sampling does not decide on them.
       samples: of `sample_graphs`.
       trained_on: (m, d) architectures of the training set, for the novelty.
       codec: of the search space.

@@ -13,8 +13,8 @@ from jaxnas.types import Array
 class SetEncoder(nn.Module):
     """Embeds a dataset (Lee et al., 2021, section 3.1).
 
-    Invariant to the order of classes and of the images in a class. Classes are an axis, so
-    that a class with fewer images than another is masked and never merged with the next.
+    Invariant to the order of classes and of the images in a class. Classes are an axis of
+    their own: one with fewer images than the others is padded, not merged with the next.
 
     Attributes:
       config: sizes.
@@ -38,8 +38,8 @@ class SetEncoder(nn.Module):
 
         Args:
           features: (C, S, F) of S images of each of C classes.
-          mask: (C, S) bool, images that exist; a class without any is not part of the
-            dataset.
+          mask: (C, S) bool, False for padding; a class of padding alone is not part of
+            the dataset.
 
         Returns: (z,).
         """

@@ -1,9 +1,8 @@
 """State dicts of the published PyTorch models: names, shapes, and import and export.
 
-A published generator has 99 tensors, a predictor 82. Those without influence on any
-output (the graph encoder of a generator, `set_fc`, `hv_unify`, and `fc2` of a predictor)
-are kept in the collection `unused`, so that a file that is read and written again is the
-same.
+A published generator has 99 tensors, a predictor 82. Those that influence no output (the
+graph encoder of a generator, `set_fc`, `hv_unify`, and `fc2` of a predictor) are kept in
+the collection `unused`, so that reading and writing a file preserves all of its tensors.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from jaxnas.models.generator import Generator
 from jaxnas.models.graphs import adjacency
 from jaxnas.models.model import Model, Network
 from jaxnas.models.predictor import Predictor
+from jaxnas.types import FeatureKind
 
 
 class Entry(NamedTuple):
@@ -80,9 +80,9 @@ def _set_pool(name: str, path: str, inputs: int, c: ModelConfig) -> Iterator[Ent
 
 def _set_encoder(c: ModelConfig) -> Iterator[Entry]:
     """The tensors of a `SetEncoder`, and the unused layer after it."""
-    yield from _set_pool("intra_setpool", "params/set/intra", c.feature_width, c)
+    yield from _set_pool("intra_setpool", "params/set/intra", c.features.width, c)
     yield from _set_pool("inter_setpool", "params/set/inter", c.latent, c)
-    yield from _linear("set_fc.0", "unused/set_fc", c.latent, c.feature_width)
+    yield from _linear("set_fc.0", "unused/set_fc", c.latent, c.features.width)
 
 
 def _generator(c: ModelConfig) -> Iterator[Entry]:
@@ -120,7 +120,7 @@ def _predictor(c: ModelConfig) -> Iterator[Entry]:
 def entries(network: Network) -> list[Entry]:
     """Lists the tensors of a network's state dict, in the published order.
 
-    Raises: `ValueError` for settings that the published format has not.
+    Raises: `ValueError` for settings that the published format cannot express.
     """
     c, generates = network.config, isinstance(network, Generator)
     if c.layer_norm or c.num_heads != 4:
@@ -139,26 +139,26 @@ def entries(network: Network) -> list[Entry]:
 def from_state_dict(
     tensors: Mapping[str, np.ndarray],
     *,
-    features: str = RESNET18_32,
+    features: FeatureKind = RESNET18_32,
     graph: str | None = None,
 ) -> Model:
     """Makes a model of a published state dict; shapes give its kind and sizes.
 
     Args:
       tensors: float arrays by name.
-      features: kind of the image features that it was trained on.
+      features: that it was trained on.
       graph: name of the adjacency that it was trained on; default: that of the
         published generator of the space.
 
-    Returns: the model; a predictor lacks `accuracy`, which the format has not.
-    Raises: `ValueError` that names the first tensor that is missing, superfluous, of
-      another shape or type, or not finite.
+    Returns: the model; a predictor has no `accuracy`, as the format lacks it.
+    Raises: `ValueError` that names the first tensor that is missing, unexpected, of
+      another shape or type, or not finite; and for features of another width.
     """
     network = _network(tensors, features, graph)
     expected = entries(network)
     names = {entry.name for entry in expected}
-    if superfluous := sorted(set(tensors) - names):
-        raise ValueError(f"a tensor {superfluous[0]!r} that the model has not")
+    if unexpected := sorted(set(tensors) - names):
+        raise ValueError(f"the model has no tensor {unexpected[0]!r}")
     variables: dict[str, Any] = {}
     for name, path, shape in expected:
         if name not in tensors:
@@ -169,7 +169,7 @@ def from_state_dict(
         if value.dtype.kind != "f" or not np.isfinite(value).all():
             raise ValueError(f"{name} is not of finite floating-point numbers")
         leaf = path.rpartition("/")[-1]
-        _put(variables, path, np.ascontiguousarray(_turned(leaf, value)))
+        _put(variables, path, np.ascontiguousarray(_transposed(leaf, value)))
     return Model(network, variables)
 
 
@@ -190,7 +190,9 @@ def to_state_dict(model: Model) -> dict[str, np.ndarray]:
             node = node.get(module, {})
         if leaf in node:
             value = np.asarray(node[leaf])
-            tensors[name] = np.ascontiguousarray(_turned(leaf, value)).reshape(shape)
+            tensors[name] = np.ascontiguousarray(_transposed(leaf, value)).reshape(
+                shape
+            )
         else:
             tensors[name] = np.zeros(shape, np.float32)
     return tensors
@@ -214,19 +216,19 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[leaf] = value
 
 
-def _turned(leaf: str, value: np.ndarray) -> np.ndarray:
-    """A tensor as a variable, and a variable as a tensor up to its shape."""
+def _transposed(leaf: str, value: np.ndarray) -> np.ndarray:
+    """Converts a tensor to a variable, or back but for an axis of length 1."""
     if leaf == "S" and value.ndim == 3:
         return value[0]
     return value.T if value.ndim == 2 and leaf != "S" else value
 
 
 def _network(
-    tensors: Mapping[str, np.ndarray], features: str, graph: str | None
+    tensors: Mapping[str, np.ndarray], features: FeatureKind, graph: str | None
 ) -> Network:
     """The network of a state dict.
 
-    Raises: `ValueError` if it is of neither kind, or lacks the tensors that say sizes.
+    Raises: `ValueError` if it is of neither kind, or lacks the tensors that give its sizes.
     """
     kind = Generator if "grud.weight_ih" in tensors else Predictor
     deciding = ("grue_forward.weight_ih", "gate_forward.0.weight", "set_fc.0.weight")
@@ -243,14 +245,11 @@ def _network(
     num_vertices = joined - hidden
     if graph is None:
         graph = "line15" if num_vertices == 8 else "chain"
-    config = ModelConfig(
-        num_vertices,
-        num_types,
-        hidden,
-        latent,
-        graph,
-        features,
-        feature_width,
-    )
-    adjacency(graph, num_vertices)
+    if feature_width != features.width:
+        raise ValueError(
+            f"the model is of features of width {feature_width}, not {features.name!r} of "
+            f"width {features.width}"
+        )
+    adjacency(graph, num_vertices)  # checks the name
+    config = ModelConfig(num_vertices, num_types, hidden, latent, graph, features)
     return kind(config)
