@@ -5,6 +5,7 @@ import pickletools
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import official_samples as samples
 import pytest
@@ -43,7 +44,7 @@ SIZES = [
 def random_tensors(network):
     rng = np.random.default_rng(0)
     return {
-        entry.name: rng.normal(size=entry.shape).astype(np.float32)
+        entry.name: rng.random(entry.shape, np.float32)
         for entry in dicts.entries(network)
     }
 
@@ -187,10 +188,13 @@ def test_models_without_a_published_format_are_refused():
 
 
 def test_initial_parameters_are_those_of_pytorch():
-    key, x = jax.random.key(0), np.ones(25, np.float32)
-    linear = attention.Linear(400).init(key, x)["params"]
-    seeds = attention.Pma(56).init(key, np.ones((3, 56), np.float32))["params"]["S"]
-    gru = Gru(7, 100).init(key, np.int32(1), np.ones(100, np.float32))["params"]
+    @jax.jit  # of which only the parameters are computed
+    def draw(key):
+        linear = attention.Linear(400).init(key, jnp.ones(25))["params"]
+        seeds = attention.Pma(56).init(key, jnp.ones((3, 56)))["params"]["S"]
+        return linear, seeds, Gru(7, 100).init(key, 1, jnp.ones(100))["params"]
+
+    linear, seeds, gru = draw(jax.random.key(0))
     for values, bound in (
         *((value, 0.2) for value in linear.values()),
         *((value, 0.1) for value in gru.values()),

@@ -17,7 +17,7 @@ from experiments import generation_report  # noqa: E402
 from jaxnas import models  # noqa: E402
 from jaxnas.io import npz  # noqa: E402
 from jaxnas.models import config, features, generation, nasbench201, state_dicts  # noqa: E402
-from jaxnas.models.generator import Generator, generator_losses, total_loss  # noqa: E402
+from jaxnas.models.generator import Generator, generator_losses  # noqa: E402
 from jaxnas.models.graph_decoder import ABSENT, graph_nll  # noqa: E402
 from jaxnas.models.graphs import adjacency, is_valid_dag  # noqa: E402
 from jaxnas.models.prediction import predict  # noqa: E402
@@ -166,12 +166,10 @@ def test_the_latent_noise_has_its_scale(x64):
         network = Generator(
             config.ModelConfig(8, 7, 8, 8, features=TINY, eps_scale=scale)
         )
-        one = generator_losses(network, variables, key, *example)
-        return one.types, total_loss(noisy, one)
+        return generator_losses(network, variables, key, *example).types
 
-    mean, total = losses(0.0, jax.random.key(1))
-    np.testing.assert_allclose((mean, total), losses(1.0, None), rtol=1e-12)
-    moved = [abs(losses(s, jax.random.key(1))[0] - mean) for s in (0.01, 1.0)]
+    mean = losses(1.0, None)
+    moved = [abs(losses(s, jax.random.key(1)) - mean) for s in (0.01, 1.0)]
     assert 0 < 5 * moved[0] < moved[1]
 
 
@@ -308,7 +306,7 @@ def test_other_features_and_models_are_refused():
         assert "nasbench201" in refused(predict, score, key, tiny_features(), archs)
 
 
-@pytest.mark.parametrize("sizes", [(4,), (1,), (2,) * 30])
+@pytest.mark.parametrize("sizes", [(1,), (2,) * 30])
 def test_datasets_of_any_number_of_classes(sizes):
     made = random_model(Generator(SMALL))
     graphs = generation.sample_graphs(made, jax.random.key(0), tiny_features(sizes), 3)
@@ -348,7 +346,9 @@ def test_the_published_generator_makes_what_its_authors_count(shared):
     noise = rng.normal(size=(10, 50, 512))
     classes = np.maximum(centres + 0.5 * noise, 0)
     data = features.join_classes(classes, config.RESNET18_32)
-    samples = generation.sample_graphs(made, jax.random.key(0), data, 1000)
+    samples = generation.sample_graphs(
+        made, jax.random.key(0), data, 1000, num_images=5
+    )
     counted = statistics(made, samples)
     assert counted.validity >= 0.995
     assert counted.uniqueness == pytest.approx(0.78, abs=0.04)
