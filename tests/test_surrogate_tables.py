@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -151,3 +152,17 @@ def test_what_is_not_a_surrogate(tmp_path):
         open_surrogate(
             files.Path(open_table.__code__.co_filename).parent / "data/fashion.npz"
         )
+
+
+def test_the_docs_have_the_numbers_of_the_manifest():
+    manifest = json.loads(
+        (files.shipped_checkpoint(NAME) / "manifest.json").read_text()
+    )
+    fitted, held_out = manifest["fitted_to"], manifest["surrogate"]["held_out"]
+    size = f"{fitted['trainings']:,} trainings of {fitted['functions']:,} functions"
+    docs = Path(__file__).parents[1] / "docs"
+    assert size in (docs / "benchmarks.md").read_text()
+    page = (docs / "learning_curves.md").read_text()
+    assert size in page
+    assert f"Kendall's tau of the last epoch {held_out['final_kendall']:.2f}, " in page
+    assert f"error {held_out['final_rmse']:.1f} % (mean of all epochs" in page

@@ -98,7 +98,7 @@ def _short_default(rounds: int) -> dict[str, Any]:
     """The kinds of parts of the default, each of few rounds, for two members."""
     parameters = presets.SMALL_TREES | {"num_threads": 1}
     trees = regress_boosting.lightgbm(rounds, chain=False, **parameters)
-    return {"regressor": stacking.stacked(_mlp(rounds), trees), "members": 2}
+    return {"regressor": stacking.stacked(trees, _mlp(rounds)), "members": 2}
 
 
 def own_features(name: str) -> bool:
