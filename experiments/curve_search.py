@@ -80,7 +80,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
     folder = runs.open_folder(config, table, free=("methods",))
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
-    done = runs.run(config, table, folder, searches)
+    done = runs.run(config, table, folder, searches, methods.names())
     outcome.show(done, evaluations=config.evaluations, budget=config.budget)
     return done.arrays
 

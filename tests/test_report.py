@@ -9,7 +9,7 @@ import pytest
 
 from jaxnas import metrics
 from jaxnas.studies import figures
-from jaxnas.studies.comparison import summary
+from jaxnas.studies.comparison import fidelity_methods, methods, summary
 
 NAN = np.nan
 # Two runs: 4 evaluations, and 3 that come to 2 + 1 + 3, one of them failed.
@@ -114,3 +114,16 @@ def test_a_method_keeps_its_colour_when_others_are_added():
     styles = figures.line_styles(list(labels), batch, index)
     assert len({tuple(s.values()) for s in styles.values()}) == 4
     assert styles["a-x1"]["color"] == styles["a-x5"]["color"]
+
+
+def test_every_method_of_a_comparison_has_its_own_line():
+    for known in (methods.METHODS, fidelity_methods.names()):
+        order = methods.positions([*known, "new", "other"], known)
+        index = {label: number for label, (number, _) in order.items()}
+        assert list(index.values()) == list(range(len(known) + 2))
+        styles = figures.line_styles(list(index), index=index)
+        assert len(set(map(str, styles.values()))) == len(known) + 2
+    sizes = methods.positions(["kdpp-x8", "kdpp-x4", "mine-x4"], methods.BATCH_METHODS)
+    (kdpp, eight), four, mine = sizes.values()
+    assert (kdpp, eight, four) == (4, 8, (4, 4))
+    assert mine == (len(methods.BATCH_METHODS), 4)

@@ -29,7 +29,7 @@ LIGHT = tuple(
     (0.55 * red + 0.45, 0.55 * green + 0.45, 0.55 * blue + 0.45)
     for red, green, blue in map(to_rgb, COLOURS)
 )
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.", (0, (4, 1, 1, 1, 1, 1)))
 STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.spines.top": False,

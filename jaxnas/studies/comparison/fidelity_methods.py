@@ -28,6 +28,7 @@ from jaxnas.search.local_search import local_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.features import one_hot_encoder
+from jaxnas.studies.comparison import methods
 
 
 class FidelityTerms(NamedTuple):
@@ -124,13 +125,7 @@ def names() -> tuple[str, ...]:
 
 def validate_names(given: Sequence[str]) -> None:
     """Raises `ValueError` for no names, unknown ones, and those that are given twice."""
-    unknown = [name for name in given if name not in names()]
-    if unknown or not given:
-        raise ValueError(
-            f"no method {', '.join(unknown) or 'given'}: choose from {', '.join(names())}"
-        )
-    if twice := {name for name in given if given.count(name) > 1}:
-        raise ValueError(f"--methods names {', '.join(sorted(twice))} more than once")
+    methods.validate_methods(given, names())
 
 
 def make(name: str, space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:

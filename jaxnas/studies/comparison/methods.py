@@ -6,7 +6,7 @@ terms of the comparison; the searches themselves are `jaxnas.search.presets`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -195,25 +195,30 @@ MAIN_BATCH = ("random", "evolution", "top-ei", "quality-only", "kdpp")
 """Methods of the main comparison of batches."""
 
 
-def position(label: str, known: Mapping[str, Method] = METHODS) -> tuple[int, int]:
-    """The place of a result in tables and figures, whatever else was run.
+def positions(
+    labels: Collection[str], known: Collection[str] = tuple(METHODS)
+) -> dict[str, tuple[int, int]]:
+    """The order of results in tables and figures, and the index of their colours.
 
     Args:
-      label: METHOD, or METHOD-xBATCH.
-      known: the methods of the comparison.
+      labels: METHOD, or METHOD-xBATCH.
+      known: the methods of the comparison, whose indices do not depend on what was run.
 
-    Returns: the index of the method in `known`, or their number for any other search; and
-      the size of the batch, 0 if the label has none.
+    Returns: by label, the index of the method in `known`, or after them, in alphabetical
+      order, for any other; and the size of the batch, 0 if the label has none.
     """
-    method, _, size = label.rpartition("-x")
-    if label in known or not size.isdecimal():
-        method, size = label, "0"
-    names = list(known)
-    return names.index(method) if method in known else len(names), int(size)
+    parts = {}
+    for label in labels:
+        method, _, size = label.rpartition("-x")
+        batched = label not in known and size.isdecimal()
+        parts[label] = (method, int(size)) if batched else (label, 0)
+    others = sorted({method for method, _ in parts.values()} - {*known})
+    order = [*known, *others]
+    return {label: (order.index(name), size) for label, (name, size) in parts.items()}
 
 
 def validate_methods(
-    names: Sequence[str], known: Mapping[str, Method] = METHODS
+    names: Sequence[str], known: Collection[str] = tuple(METHODS)
 ) -> None:
     """Checks the names that a user gave.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ def run(
     opened: Opened,
     folder: RunFolder,
     searches: Mapping[str, Search],
-    known: Mapping[str, methods.Method] = methods.METHODS,
+    known: Collection[str] = tuple(methods.METHODS),
 ) -> Outcome:
     """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
@@ -94,7 +94,7 @@ def run(
         adapt=adapt,
     )
     runs |= seed_store.other_results(folder, labels, config.seeds, adapt, least=1)
-    order = {label: methods.position(label, known) for label in runs}
+    order = methods.positions(runs, known)
     runs = {label: runs[label] for label in sorted(runs, key=lambda n: order[n])}
     return _written(opened, folder, runs, {n: order[n][0] for n in runs})
 
