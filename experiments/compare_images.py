@@ -76,7 +76,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
     _validate(config)
     seeds = range(config.base_seed, config.base_seed + config.seeds)
     tasks = {seed: _task(config, seed) for seed in seeds}
-    folder = _claim_folder(config)
+    # A digest that does not depend on the seeds, which may be added later.
+    first = tasks[0] if 0 in tasks else _task(config, 0)
+    folder = _claim_folder(config, first.digest())
     console = Console(stderr=True)
 
     def report(method: str, seed: int, accuracy: float) -> None:
@@ -140,10 +142,11 @@ def _validate(config: Config) -> None:
         )
 
 
-def _claim_folder(config: Config) -> RunFolder:
+def _claim_folder(config: Config, images_sha256: str) -> RunFolder:
     """Makes the folder; seeds and methods may be added to it later."""
-    names = ("data", "minutes", "size", "channels")
-    identity = {"driver": "compare_images"} | {n: getattr(config, n) for n in names}
+    names = ("data", "minutes", "size", "channels", "together")
+    identity = {n: getattr(config, n) for n in names}
+    identity |= {"driver": "compare_images", "images_sha256": images_sha256}
     folder = seed_store.open_folder(config.out, identity)
     run_folder.create(folder)
     return folder
@@ -151,14 +154,14 @@ def _claim_folder(config: Config) -> RunFolder:
 
 def _task(config: Config, seed: int) -> Task:
     """The images, divided as search_images divides them with this seed."""
-    theirs = search_images.Config()
+    defaults = search_images.Config()
     return tasks.load_task(
         config.data,
         size=config.size,
         channels=config.channels,
-        cells_per_stage=theirs.cells_per_stage,
-        valid_share=theirs.valid_share,
-        test_share=theirs.test_share,
+        cells_per_stage=defaults.cells_per_stage,
+        valid_share=defaults.valid_share,
+        test_share=defaults.test_share,
         seed=seed,
     )
 

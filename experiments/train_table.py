@@ -40,6 +40,7 @@ from experiments.common.table_trainings import Curves, Job, train_all
 from jaxnas.benchmarks import table_files, trained
 from jaxnas.datasets import Images, opened
 from jaxnas.io import records
+from jaxnas.io.cache import array_digest
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
 from jaxnas.networks.nasbench201 import NetworkConfig
@@ -113,7 +114,7 @@ def main(config: Config) -> None:
     data, source = opened.training_data(config.images, config.size, counts, config.seed)
     network, recipe = _network(config, source), _recipe(config)
     runs.validate_training(network, recipe, archs, data)
-    identity = _identity(config)
+    identity = _identity(config, array_digest(*data[:6]))
     known = _known(config.known, identity, archs)
     folder = seed_store.open_folder(config.out, identity)
     clock, unit = CLOCKS[config.clock]
@@ -173,20 +174,28 @@ def _validate(config: Config) -> None:
         )
 
 
-def _identity(config: Config) -> dict[str, Any]:
-    """All settings that the trainings depend on, by name."""
+def _identity(config: Config, images_sha256: str) -> dict[str, Any]:
+    """All that the trainings depend on, by name.
+
+    Args:
+      config: the settings.
+      images_sha256: of the images that networks are trained and tested on.
+    """
     free = ("classes", "more", "seeds", "chunk", "known", "out", "export_only")
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     # The shipped trainings by wall-clock time were made before there was a choice.
     if config.clock == "wall":
         del identity["clock"]
-    return identity
+    return identity | {"driver": "train_table", "images_sha256": images_sha256}
 
 
 def _known(
     path: str | None, identity: dict[str, Any], archs: np.ndarray
 ) -> Sequence[Curves]:
     """Reads trainings of the same settings.
+
+    Files that were written before there was a digest of the images, such as the shipped
+    ones, are checked by their other settings.
 
     Args:
       path: a file, or the name of shipped trainings; None: no earlier trainings.
@@ -200,9 +209,12 @@ def _known(
         return ()
     known = trained.load(trained.SHIPPED.get(path, path))
     settings = known.manifest.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    added = ("driver", "images_sha256")
+    identity = {k: v for k, v in identity.items() if k in settings or k not in added}
     records.require_identity(
         f"--known {path}",
-        settings if isinstance(settings, dict) else {},
+        settings,
         identity,
         "wanted trainings of the same settings",
     )

@@ -134,6 +134,8 @@ def test_folders_of_others_are_left_alone(images, tmp_path, searches):
     # More seeds join those that are there.
     assert len(compare_images.main(dataclasses.replace(one, seeds=3))["fixed"]) == 3
     compare_images.main(one)
+    with pytest.raises(ValueError, match="together 1 there, 2 now"):
+        compare_images._claim_folder(dataclasses.replace(one, together=2), "")
     assert (out / "table.csv").read_bytes() == before
     (tmp_path / "table.csv").write_text("of another")
     with pytest.raises(ValueError, match="is not empty and not a result folder"):
@@ -141,6 +143,19 @@ def test_folders_of_others_are_left_alone(images, tmp_path, searches):
     assert (tmp_path / "table.csv").read_text() == "of another"
     with pytest.raises(ValueError, match="--out is empty"):
         compare_images.main(dataclasses.replace(one, out=""))
+
+
+def test_a_folder_belongs_to_the_images_of_a_file_not_to_its_name(
+    images, tmp_path, searches
+):
+    path = tmp_path / "images.npz"
+    first = dict(np.load(images))
+    np.savez(path, **first)
+    config = Config(str(path), methods=("fixed",), seeds=1, out=str(tmp_path / "out"))
+    compare_images.main(config)
+    np.savez(path, x=first["x"][::-1], y=first["y"])
+    with pytest.raises(ValueError, match="images_sha256 '.{8}…' there, '.{8}…' now"):
+        compare_images.main(dataclasses.replace(config, base_seed=1))
 
 
 @pytest.mark.parametrize(

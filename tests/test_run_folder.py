@@ -149,6 +149,18 @@ def test_differences_within_a_setting_are_named_by_entry():
     assert records.differences(old, old) == ""
 
 
+def test_digests_are_short_and_named_last():
+    one, other = "a1" * 32, "b2" * 32
+    says = records.differences(
+        {"images_sha256": one, "scores": {"snip": one}, "seed": 0},
+        {"images_sha256": other, "scores": {"snip": other}, "seed": 5},
+    )
+    assert says == (
+        "seed 0 there, 5 now; images_sha256 'a1a1a1a1…' there, 'b2b2b2b2…' now; "
+        "scores.snip 'a1a1a1a1…' there, 'b2b2b2b2…' now"
+    )
+
+
 def test_records_are_written_with_a_version(tmp_path):
     path = tmp_path / "ledger.json"
     records.write_record(path, {"spent": 1.5}, 4)

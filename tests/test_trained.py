@@ -134,6 +134,12 @@ def test_the_driver_goes_on_and_adds_functions(
         np.testing.assert_array_equal(second.columns[name][place], column)
     with pytest.raises(ValueError, match="made with other settings"):
         train_table.main(train_table.Config(classes=3, seed=1, **options))
+    with monkeypatch.context() as patch:
+        original = opened.training_data
+        darker = lambda *a: _darker(*original(*a))  # noqa: E731
+        patch.setattr(train_table.opened, "training_data", darker)
+        with pytest.raises(ValueError, match="[(]images_sha256 "):
+            train_table.main(train_table.Config(classes=3, **options))
     # In another folder the same, from what is known.
     known = tmp_path / "known.npz"
     (tmp_path / "out" / "trainings.npz").rename(known)
@@ -147,6 +153,10 @@ def test_the_driver_goes_on_and_adds_functions(
     options |= dict(out=str(tmp_path / "more"), lr=0.2)
     with pytest.raises(ValueError, match="known.npz was made with other settings"):
         train_table.main(train_table.Config(classes=3, **options))
+
+
+def _darker(data, source):
+    return data._replace(x=data.x - 1), source
 
 
 @pytest.fixture

@@ -219,9 +219,7 @@ def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path, capsys):
     sizes = {n.split("/")[0]: len(a) for n, a in tw_sequential.main(more).items()}
     assert sizes == {"random": 3, "evolution": 4}
     captured = capsys.readouterr()
-    assert f"random has 3 of these 4 runs, as long as these, in {tmp_path}" in (
-        captured.err
-    )
+    assert f"random has 3 of 4 runs of this length in {tmp_path}; add" in (captured.err)
     assert "of 3 to 4 runs" in captured.out
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert {(r["method"], r["runs"]) for r in rows} == {

@@ -6,7 +6,6 @@ from independent runs of its algorithms on the same columns, or are exact.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,12 @@ from rich.console import Console
 from experiments.zero_cost import reference_search
 from experiments.zero_cost.score_columns import Score
 from jaxnas.benchmarks import sources
-from jaxnas.io import files
+from jaxnas.io import files, records
 from jaxnas.studies import terminal
 
 # The names that the published tables have for the algorithms.
 PUBLISHED = {"random": "random", "aging": "aging", "aging-warmup": "aging_warmup128"}
-# A mean that is further off than so many standard errors is not the expected one.
+# Standard errors up to which a mean agrees with the expected one.
 FAR = 3.0
 
 
@@ -56,7 +55,7 @@ class SearchResult(NamedTuple):
 def published() -> dict:
     """Published and expected results; {} where the reference file is not installed."""
     path = sources.shared_folder() / "oracles" / "zero_cost_reference_tables.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return records.read_json(path) if path.is_file() else {}
 
 
 def summarise(

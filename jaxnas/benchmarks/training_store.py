@@ -10,7 +10,6 @@ finished.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ class Store(NamedTuple):
     def described(self, key: jax.Array) -> dict[str, Any]:
         """The manifest of a training from this key."""
         record = self.record | {"key": np.asarray(jax.random.key_data(key)).tolist()}
-        return json.loads(json.dumps(record))
+        return records.plain(record)
 
 
 def save(

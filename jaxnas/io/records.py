@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,28 @@ def require_identity(
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
     """Lists the settings that differ, as text; empty if none does.
 
+    Sha256 digests are cut to 8 digits, and named last.
+
     Args:
       existing: settings that results were made with, by name.
       requested: the settings of this run. Where both values are mappings, the entries
         that differ are listed, as NAME.ENTRY.
     """
-    pairs = _differing(existing, requested)
-    return "; ".join(
-        f"{name} {old!r:.80} there, {new!r:.80} now" for name, old, new in pairs
-    )
+    texts = [
+        f"{name} {_short(old)} there, {_short(new)} now"
+        for name, old, new in _differing(existing, requested)
+    ]
+    return "; ".join(sorted(texts, key=lambda text: "…" in text))
+
+
+def _short(value: Any) -> str:
+    """A setting as text of at most 80 characters."""
+    return re.sub("([0-9a-f]{8})[0-9a-f]{56}", r"\1…", repr(value))[:80]
+
+
+def plain(value: Any) -> Any:
+    """A value as it is read back from JSON: tuples are lists, and keys are strings."""
+    return json.loads(json.dumps(value))
 
 
 def _differing(

@@ -12,7 +12,6 @@ refuse a format that they do not know (`records`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ def open_folder(
       listed), is of another kind or format, holds other files, or cannot be used.
     """
     path = Path(path)
-    folder = RunFolder(path, json.loads(json.dumps(identity)), kind)
+    folder = RunFolder(path, records.plain(identity), kind)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -195,7 +194,7 @@ def _piece_path(folder: RunFolder, name: str) -> Path:
 
 def _manifest(folder: RunFolder, labels: Mapping[str, Any] | None) -> dict[str, Any]:
     manifest = {"identity": folder.identity, "labels": dict(labels or {})}
-    return json.loads(json.dumps(manifest))  # tuples are lists, as in the file
+    return records.plain(manifest)
 
 
 def _named(folder: RunFolder, path: str = "") -> str:

@@ -158,8 +158,8 @@ def other_results(
         if count < num_seeds:
             line = (
                 f"{method} {'has' if count >= least else 'is left out: it has'} {count} "
-                f"of these {num_seeds} runs, as long as these, in {folder.path}; name it "
-                "as well for the others"
+                f"of {num_seeds} runs of this length in {folder.path}; add it to --methods "
+                "to run the rest"
             )
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return results

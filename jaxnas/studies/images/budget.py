@@ -7,7 +7,6 @@ process works counts; what a killed process had not yet saved is lost.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -77,7 +76,7 @@ class TimeBudget:
         Returns: the decision, as JSON gives it back: tuples become lists.
         """
         if name not in self:
-            decision = json.loads(json.dumps(decide()))
+            decision = records.plain(decide())
             self._kept["decided"][name] = decision
             self.save()
         return self._kept["decided"][name]
