@@ -34,12 +34,14 @@ from experiments.curves.extrapolation import (
     METRICS,
     SETS,
     SHARES,
+    CurveData,
     trial,
 )
 from jaxnas.io import files, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.figures import COLOURS, STYLE, save
+from jaxnas.studies.progress import Counter, Progress
 
 # Metrics (splits, shares, metrics) by set and extrapolator.
 Trials = Mapping[str, Mapping[str, np.ndarray]]
@@ -68,23 +70,23 @@ def main(config: Config) -> dict[str, tables.Rows]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "splits", "slow_splits")
-    for name, given, known in (
-        ("set", config.sets, SETS),
-        ("method", config.methods, METHODS),
-    ):
-        if not given or (unknown := set(given) - set(known)):
-            wrong = repr(min(unknown)) if given else "none"
-            raise ValueError(f"{name} {wrong}: wanted some of {', '.join(known)}")
-    path = cli.named(config.out)
+    cli.require_names(config.sets, SETS, "set")
+    cli.require_names(config.methods, METHODS, "method")
     identity = {"splits": config.splits, "slow_splits": config.slow_splits}
-    folder = run_folder.open_or_create(path, identity)
-    trials = {name: _trials(config, folder, name) for name in config.sets}
-    found = {
+    identity["driver"] = "extrapolate_report"
+    folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
+    finished = [name for name in SETS if (folder.path / "trials" / name).is_dir()]
+    with Progress(Console(stderr=True)) as progress:
+        trials = {
+            name: _trials(config, folder, name, progress)
+            for name in dict.fromkeys((*config.sets, *finished))
+        }
+    report_tables = {
         "trials": _each(trials),
         "means": _means(trials),
         "paired": _paired(trials),
     }
-    for name, (header, lines) in found.items():
+    for name, (header, lines) in report_tables.items():
         files.write_csv(folder.path / f"{name}.csv", header, tables.rounded(lines))
     figure = folder.path / "spearman.png"
     _draw(figure, trials)
@@ -93,7 +95,9 @@ def main(config: Config) -> dict[str, tables.Rows]:
         "means": "Means over the splits",
         "paired": "Spearman's correlation minus that of the last value",
     }
-    shown = {heading: tables.formatted(found[n]) for n, heading in headings.items()}
+    shown = {
+        heading: tables.formatted(report_tables[n]) for n, heading in headings.items()
+    }
     title = "Extrapolation of learning curves"
     captions = {figure.name: "Spearman's correlation with the last value"}
     html_report.write(page, title, _INTRO, shown, folder.path, captions)
@@ -101,7 +105,7 @@ def main(config: Config) -> dict[str, tables.Rows]:
     for heading, (header, lines) in shown.items():
         terminal.show_rows(console, header, lines, heading)
     console.print(f"{page}", highlight=False, soft_wrap=True)
-    return found
+    return report_tables
 
 
 _INTRO = (
@@ -114,28 +118,40 @@ _INTRO = (
 
 
 def _trials(
-    config: Config, folder: run_folder.RunFolder, name: str
+    config: Config, folder: run_folder.RunFolder, name: str, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Metrics (splits, shares, metrics) of each extrapolator on a set."""
-    data, found = SETS[name](), {}
+    """Metrics (splits, shares, metrics) of each extrapolator on a set.
+
+    Those that the folder has from an earlier call follow the chosen ones.
+    """
+    data, results = SETS[name](), {}
     labels = {"data": array_digest(data.curves, data.features)}
-    for method in config.methods:
+    chosen = config.methods if name in config.sets else ()
+    for method in dict.fromkeys((*chosen, *METHODS)):
         piece = f"trials/{name}/{method.replace(', ', '-').replace(' ', '-')}"
         try:
-            found[method] = run_folder.load_piece(folder, piece, labels)["metrics"]
+            results[method] = run_folder.load_piece(folder, piece, labels)["metrics"]
         except ValueError:
-            line = f"{name}: {method}"
-            Console(stderr=True).print(line, highlight=False, soft_wrap=True)
-            chosen = METHODS[method]
-            num = min(
-                config.splits, config.slow_splits if chosen.slow else config.splits
-            )
-            found[method] = np.array(
-                [[trial(data, chosen, s, seed) for s in SHARES] for seed in range(num)]
-            )
-            pieces = {"metrics": found[method]}
-            run_folder.save_piece(folder, piece, pieces, labels)
-    return found
+            if method in chosen:
+                results[method] = _run(config, data, name, method, progress)
+                metrics = {"metrics": results[method]}
+                run_folder.save_piece(folder, piece, metrics, labels)
+    return results
+
+
+def _run(
+    config: Config, data: CurveData, name: str, method: str, progress: Progress
+) -> np.ndarray:
+    """Metrics (splits, shares, metrics) of one extrapolator on a set."""
+    extrapolator, num = METHODS[method], config.splits
+    if extrapolator.slow:
+        num = min(num, config.slow_splits)
+    progress.begin(f"{name}, {method}", Counter(num, "split"))
+    metrics = []
+    for seed in range(num):
+        metrics.append([trial(data, extrapolator, s, seed) for s in SHARES])
+        progress.advance(1)
+    return np.array(metrics)
 
 
 def _each(trials: Trials) -> tables.Rows:

@@ -79,11 +79,10 @@ def main(config: Config) -> list[Row]:
     cli.positive(config, "size", "most")
     cli.seed(config, "seed")
     extractors = _extractors(config)
-    out = cli.named(config.out)
     images, _ = opened.open_images(config.data, size=config.size)
     share = min(1.0, config.most / len(images.x))
     parts = datasets.split(images, (0.8 * share, 0.2 * share), seed=config.seed)
-    files.make_folder(out)
+    out = cli.folder(config.out, "feature_report")
     rows = [_measure(extractor, *parts) for extractor in extractors]
     names = ("features", "width", "accuracy", "milliseconds")
     cells = [
@@ -101,10 +100,7 @@ def _extractors(config: Config) -> list[Extractor]:
     kinds = config.kinds or [
         k for k in EXTRACTORS if k != "lite0" or lite0.weights_path()
     ]
-    if unknown := set(kinds) - set(EXTRACTORS):
-        raise ValueError(
-            f"no features {sorted(unknown)[0]!r}; available are {', '.join(EXTRACTORS)}"
-        )
+    cli.require_names(kinds, EXTRACTORS, "features")
     sides = {"hog": (32,), "pixels": (16,)}
     return [EXTRACTORS[k](s) for k in kinds for s in sides.get(k, config.sides)]
 
@@ -137,4 +133,5 @@ def _classifier() -> Any:
 
 
 if __name__ == "__main__":
-    cli.command(main, Config, cores=cli.use_one_core)
+    lost = "interrupted: table.csv was not written; the features made so far are cached"
+    cli.command(main, Config, interrupted=lost, cores=cli.use_one_core)

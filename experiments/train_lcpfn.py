@@ -24,7 +24,7 @@ from jaxnas.curves.extrapolate import pfn, pfn_training
 from jaxnas.curves.extrapolate.pfn_network import NetworkConfig
 from jaxnas.curves.extrapolate.pfn_training import TrainingConfig
 from jaxnas.io import checkpoints, files, run_folder
-from jaxnas.studies import cli
+from jaxnas.studies import cli, progress
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def main(config: Config) -> dict[str, Any]:
         network, config.steps, config.batch, config.learning_rate, seed=config.seed
     )
     identity = {n: getattr(config, n) for n in (*sizes, "learning_rate", "seed")}
+    identity["driver"] = "train_lcpfn"
     checkpoints.require_orbax()
-    folder = run_folder.open_or_create(cli.named(config.out), identity)
+    folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
     state, losses = _train(config, training, folder)
     files.write_csv(
         folder.path / "loss.csv", ["chunk", "loss"], list(enumerate(losses))
@@ -113,10 +114,9 @@ def _train(
         state, loss = pfn_training.advance(training, state, config.chunk)
         losses.append(float(np.mean(loss)))
         checkpoints.save(path, state, {"losses": losses})
-        rate = config.chunk * config.batch / (time.perf_counter() - begin)
-        line = (
-            f"step {state.step:,}: loss {losses[-1]:.3f}, {rate:,.0f} curves a second"
-        )
+        seconds = time.perf_counter() - begin
+        speed = progress.rate(config.chunk * config.batch, seconds, "curve")
+        line = f"step {state.step:,}: loss {losses[-1]:.3f}, {speed}"
         console.print(line, highlight=False, soft_wrap=True)
     return state, losses
 

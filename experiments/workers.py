@@ -53,7 +53,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     """Runs the comparison, chunk by chunk.
 
     Returns: regret (seeds, evaluations) in percent and time (seeds,), by
-      `METHOD-workers/NAME` and `METHOD-batches/NAME`.
+      `METHOD-workers/NAME` and `METHOD-batches/NAME`; those of methods that the folder
+      has from an earlier call, with as many seeds, are among them.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     cli.positive(config, "evaluations", "workers", "seeds", "chunk")
@@ -86,6 +87,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         chunk=config.chunk,
         work=(most, "evaluation"),
     )
+    runs |= seed_store.other_results(folder, list(searches), config.seeds)
     results = {f"{m}/{n}": a for m, run in runs.items() for n, a in run.items()}
     _show(config, results)
     return results
@@ -173,11 +175,14 @@ def _show(config: Config, results: dict[str, np.ndarray]) -> None:
     """Prints the table, and writes it to workers.csv.
 
     Args:
-      config: which methods, and after which evaluations.
+      config: after which evaluations.
       results: as `main` returns them.
     """
     rows = []
-    for name in config.methods:
+    finished = [label.removesuffix("/time") for label in results if "/time" in label]
+    for name in [n.removesuffix("-workers") for n in finished if "-workers" in n]:
+        if f"{name}-batches" not in finished:
+            continue
         workers, batches = (
             results[f"{name}-{way}/regret"] for way in ("workers", "batches")
         )

@@ -1,6 +1,7 @@
 """The report on extrapolators: splits, scores, resumption, and bad settings."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -50,6 +51,9 @@ def test_the_report_is_written_and_goes_on(tmp_path, monkeypatch):
     assert spearman["kernel ridge, arch", 0.05] > spearman["last value", 0.05] + 0.1
     monkeypatch.setattr(extrapolate_report, "trial", None)
     assert extrapolate_report.main(config)["means"] == found["means"]
+    # Extrapolators that the folder has stay in the report.
+    fewer = dataclasses.replace(config, methods=METHODS[2:])
+    assert sorted(extrapolate_report.main(fewer)["means"][1]) == sorted(rows)
     with (tmp_path / "r/trials.csv").open() as file:
         assert len(list(csv.reader(file))) == 1 + 2 * 2
     assert "Spearman" in (tmp_path / "r/report.html").read_text()
@@ -59,8 +63,8 @@ def test_the_report_is_written_and_goes_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sets": ("mnist",)}, "set 'mnist': wanted some of nb201"),
-        ({"methods": ()}, "method none: wanted some of last value"),
+        ({"sets": ("mnist",)}, "no set mnist: choose from nb201"),
+        ({"methods": ()}, "no method given: choose from last value"),
         ({"splits": 0}, "--splits"),
     ],
 )

@@ -1,5 +1,7 @@
 """Features of images: values against references, kinds, the cache, bad images."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from experiments import feature_report
 from jaxnas import datasets
 from jaxnas.datasets import features, hog, lite0
 from jaxnas.datasets.resample import resize_bicubic
-from jaxnas.io import npz
+from jaxnas.io import npz, run_folder
 from jaxnas.types import require_kind
 
 RNG = np.random.default_rng(0)
@@ -258,5 +260,9 @@ def test_the_report_compares_kinds_of_features(tmp_path):
     assert min(pixels.accuracy, histograms.accuracy) > 75
     lines = (tmp_path / "out/table.csv").read_text().splitlines()
     assert len(lines) == 3 and lines[2].startswith("hog-colour-32px,420,")
-    with pytest.raises(ValueError, match="no features 'sift'; available are lite0"):
+    # The table of another driver stays as it is.
+    run_folder.open_or_create(tmp_path / "other", {"driver": "table_report"})
+    with pytest.raises(ValueError, match="'table_report' there, 'feature_report' now"):
+        feature_report.main(dataclasses.replace(config, out=str(tmp_path / "other")))
+    with pytest.raises(ValueError, match="no features sift: choose from lite0"):
         feature_report.main(feature_report.Config(kinds=("sift",)))

@@ -11,7 +11,7 @@ from experiments import workers
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def test_workers_are_compared_with_batches(tmp_path):
+def test_workers_are_compared_with_batches(tmp_path, monkeypatch):
     config = workers.Config(
         benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
         methods=("gp-tw",), seeds=2, evaluations=16, init=8, workers=2, at=(8, 16),
@@ -33,6 +33,15 @@ def test_workers_are_compared_with_batches(tmp_path):
     again = workers.main(dataclasses.replace(config, at=(12,)))
     np.testing.assert_array_equal(again["gp-tw-workers/regret"], ours)
     assert chunks == {p: p.stat().st_mtime_ns for p in (tmp_path / "chunks").iterdir()}
+    # A method that is added joins those of the folder.
+    other = {"regret": ours, "time": np.ones(2)}
+    monkeypatch.setattr(workers, "_search", lambda *args: None)
+    monkeypatch.setattr(workers, "_run", lambda *args: other)
+    workers.main(dataclasses.replace(config, methods=("gp-path",)))
+    with open(tmp_path / "workers.csv") as file:
+        both = list(csv.DictReader(file))
+    assert [row["method"] for row in both] == ["gp-path", "gp-path", "gp-tw", "gp-tw"]
+    assert both[2:] == rows
     with pytest.raises(ValueError, match="other settings \\(workers 2 there, 4 now"):
         workers.main(dataclasses.replace(config, workers=4))
 
