@@ -26,7 +26,7 @@ trials of a changed library are not recognised: give them another --out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,12 @@ def main(config: Config) -> dict[str, tables.Rows]:
     for name, data in opened.items():
         if not any(variants.can_fit(v, data.curves.shape[1]) for v in chosen):
             raise ValueError(f"none of {', '.join(chosen)} can be fitted to {name}")
-    folder = run_folder.open_or_create(cli.named(config.out), _identity(config))
+    path = cli.named(config.out)
+    folder = run_folder.open_or_create(path, _identity(config), cli.OUT)
     done: dict[str, Any] = {}
     for name, data in opened.items():
         able = [v for v in chosen if variants.can_fit(v, data.curves.shape[1])]
-        for variant, split, trial in _trials(config, folder, name, data, able):
-            done.setdefault(name, {}).setdefault(variant, {})[split] = trial
+        done[name] = _trials(config, folder, name, data, able)
     report_tables = _tables(done, opened)
     for name, (header, lines) in report_tables.items():
         path = folder.path / f"{name}.csv"
@@ -130,26 +130,18 @@ _HEADINGS = {
 
 def _sets(config: Config) -> Sequence[str]:
     """The names of the sets, all of them known."""
-    if unknown := set(config.sets) - set(sets.SETS):
-        raise ValueError(
-            f"unknown set {min(unknown)!r}: wanted some of {', '.join(sets.SETS)}"
-        )
+    if config.sets:
+        return cli.require_names(config.sets, sets.SETS, "set")
     usual = (name for name, source in sets.SETS.items() if source.usual)
-    return config.sets or [name for name in usual if sets.available(name)]
+    return [name for name in usual if sets.available(name)]
 
 
 def _variants(config: Config) -> list[str]:
     """The names of the surrogates, all of them known, each once."""
     names = [*BOTH, *variants.names()]
+    cli.require_names(config.variants, [*names, ALL], "surrogate")
+    cli.require_names(config.noises, NOISES, "noise model")
     chosen = [n for v in config.variants for n in (names if v == ALL else [v])]
-    for name in chosen:
-        variants.settings(name)
-    if not chosen:
-        raise ValueError(f"--variants is empty: wanted some of {', '.join(names)}")
-    if unknown := set(config.noises) - set(NOISES):
-        raise ValueError(
-            f"unknown noise {min(unknown)!r}: wanted some of {', '.join(NOISES)}"
-        )
     return list(dict.fromkeys(chosen))
 
 
@@ -164,7 +156,8 @@ def _open(config: Config, name: str) -> CurveSet:
 def _identity(config: Config) -> dict[str, Any]:
     """What all trials of a folder depend on, besides their names and the curves."""
     names = ("limit", "rounds", "folds", "base_seed", "noises")
-    return {name: getattr(config, name) for name in names}
+    identity = {name: getattr(config, name) for name in names}
+    return identity | {"driver": "curve_report"}
 
 
 def _trials(
@@ -173,25 +166,40 @@ def _trials(
     name: str,
     data: CurveSet,
     chosen: Sequence[str],
-) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
-    """The trials of one set: those that are kept are read, the others run and kept."""
-    labels = {"data": data.digest}
+) -> dict[str, dict[int, dict[str, np.ndarray]]]:
+    """The trials of one set, by surrogate and split.
+
+    Those that are kept are read, the others run and kept. Surrogates of which earlier
+    calls have kept all splits follow the chosen ones.
+    """
+    labels, done = {"data": data.digest}, {}
     with Progress(Console(stderr=True)) as shown:
-        for variant in chosen:
-            splits = config.splits if variant in BOTH else 1
-            shown.begin(f"{name}, {variant}", Counter(splits, "split"))
-            for split in range(splits):
-                piece = f"trials/{name}/{variant}-{split}"
-                try:
-                    trial, computed = (
-                        run_folder.load_piece(folder, piece, labels),
-                        False,
-                    )
-                except ValueError:
-                    trial, computed = _run(config, name, data, variant, split), True
-                    run_folder.save_piece(folder, piece, trial, labels)
-                shown.advance(1, computed=computed)
-                yield variant, split, trial
+        for variant in dict.fromkeys((*chosen, *BOTH, *variants.names())):
+            num = config.splits if variant in BOTH else 1
+            pieces = [f"trials/{name}/{variant}-{split}" for split in range(num)]
+            kept = [_kept(folder, piece, labels) for piece in pieces]
+            if variant in chosen:
+                shown.begin(f"{name}, {variant}", Counter(num, "split"))
+                for split, trial in enumerate(kept):
+                    if trial is None:
+                        kept[split] = _run(config, name, data, variant, split)
+                        run_folder.save_piece(
+                            folder, pieces[split], kept[split], labels
+                        )
+                    shown.advance(1, computed=trial is None)
+            if None not in kept:
+                done[variant] = dict(enumerate(kept))
+    return done
+
+
+def _kept(
+    folder: run_folder.RunFolder, piece: str, labels: Mapping[str, str]
+) -> dict[str, np.ndarray] | None:
+    """A trial of an earlier call; None where there is none of these curves."""
+    try:
+        return run_folder.load_piece(folder, piece, labels)
+    except ValueError:
+        return None
 
 
 def _run(
