@@ -182,10 +182,8 @@ def _trials(
                 shown.begin(f"{name}, {variant}", Counter(num, "split"))
                 for split, trial in enumerate(kept):
                     if trial is None:
-                        kept[split] = _run(config, name, data, variant, split)
-                        run_folder.save_piece(
-                            folder, pieces[split], kept[split], labels
-                        )
+                        kept[split] = new = _run(config, name, data, variant, split)
+                        run_folder.save_piece(folder, pieces[split], new, labels)
                     shown.advance(1, computed=trial is None)
             if None not in kept:
                 done[variant] = dict(enumerate(kept))

@@ -72,7 +72,7 @@ def main(config: Config) -> dict[str, tables.Rows]:
     cli.positive(config, "splits", "slow_splits")
     cli.require_names(config.sets, SETS, "set")
     cli.require_names(config.methods, METHODS, "method")
-    identity = {"splits": config.splits, "slow_splits": config.slow_splits}
+    identity = {n: getattr(config, n) for n in ("splits", "slow_splits")}
     identity["driver"] = "extrapolate_report"
     folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
     finished = [name for name in SETS if (folder.path / "trials" / name).is_dir()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import search_images, tw_sequential
+from experiments import curve_search, search_images, tw_sequential
 
 ROOT = Path(__file__).parent.parent
 LIBRARY, DRIVERS = (str(ROOT / name) + "/" for name in ("jaxnas", "experiments"))
@@ -83,6 +83,19 @@ def test_the_main_driver_with_known_scores(shared, tmp_path, quick_compilation):
     assert calls == []
     tables = tables_read(reads, tmp_path)
     assert any("shared" in name for name in tables) and set(tables.values()) == {1}
+
+
+def test_searches_that_decide_how_long_to_train(tmp_path, quick_compilation):
+    config = curve_search.Config(
+        benchmark="fashion-curves", dataset="fashion-mnist", epochs=12, run="0",
+        methods=("random",), seeds=1, evaluations=4,
+        budget=None, init=2, min_epoch=1, few=3, out=str(tmp_path / "out"),
+    )  # fmt: skip
+    with watched() as (calls, reads):
+        curve_search.main(config)
+    assert calls == []
+    tables = tables_read(reads, tmp_path)
+    assert any("curves" in name for name in tables) and set(tables.values()) == {1}
 
 
 def test_the_search_on_images(tmp_path, quick_compilation):

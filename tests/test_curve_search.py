@@ -36,6 +36,9 @@ def done(tmp_path_factory):
 def test_only_complete_trainings_have_a_score_and_all_are_charged(done):
     out, arrays = done
     final = named.open_table("fashion-curves").columns["fashion-mnist/valid/12"][:, 0]
+    # The order, and so the colours, are those of all methods of this comparison.
+    order = list(dict.fromkeys(name.split("/")[0] for name in arrays))
+    assert order == ["hyperband", "evolution+last"]
     for method in SMALL.methods:
         score, row = arrays[f"{method}/score"], arrays[f"{method}/row"]
         complete = ~np.isnan(score)

@@ -90,8 +90,9 @@ def test_functions_are_trained_once():
         lambda a, m: a.update({"archs": a["archs"][:2]}),
         lambda a, m: a.update({"other": a["archs"]}),
         lambda a, m: m.pop("dataset"),
+        lambda a, m: m.update(format=2),
     ],
-    ids=["no cells", "no curve", "one axis", "too few cells", "more", "no name"],
+    ids=["no cells", "no curve", "one axis", "too few", "more", "no name", "format"],
 )
 def test_other_files_are_no_trainings(tmp_path, change):
     path = tmp_path / "trainings.npz"
@@ -101,7 +102,9 @@ def test_other_files_are_no_trainings(tmp_path, change):
     arrays, manifest = npz.load_arrays(path)
     change(arrays, manifest)
     npz.save_arrays(path, arrays, manifest)
-    with pytest.raises(ValueError, match="trainings.npz holds no trainings"):
+    with pytest.raises(
+        ValueError, match="trainings.npz (holds no trainings|has the format 2)"
+    ):
         trained.load(path)
 
 

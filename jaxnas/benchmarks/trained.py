@@ -18,13 +18,15 @@ import numpy as np
 
 from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.table_files import BenchmarkTable
-from jaxnas.io import npz
+from jaxnas.io import npz, records
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import NUM_CELLS, SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 
 CURVES = ("loss", "train", "valid", "test", "seconds")
 """The results of a training, (architectures, epochs) each."""
+
+_FORMAT = 1  # version of the file of trainings
 
 SHIPPED = {
     "fashion": Path(__file__).parent / "data" / "fashion.npz",
@@ -81,17 +83,21 @@ def save(path: str | os.PathLike, trainings: Trainings) -> None:
     arrays = {"archs": np.asarray(trainings.archs, np.int8)}
     for index, run in enumerate(trainings.runs):
         arrays |= {f"{index}/{name}": run[name] for name in CURVES}
-    manifest = {"dataset": trainings.dataset, "manifest": dict(trainings.manifest)}
+    manifest = {"format": _FORMAT, "dataset": trainings.dataset}
+    manifest["manifest"] = dict(trainings.manifest)
     npz.save_arrays(path, arrays, manifest)
 
 
 def load(path: str | os.PathLike) -> Trainings:
     """Reads what `save` wrote.
 
-    Raises: `ValueError` that names the file, if it is missing, damaged, or holds
-      something else.
+    Raises: `ValueError` that names the file, if it is missing, damaged, of another
+      version, or holds something else.
     """
     arrays, content = npz.load_arrays(path)
+    # The first files state no version.
+    version, remedy = content.get("format", _FORMAT), "make it again"
+    records.require_format(path, version, _FORMAT, remedy)
     archs, num_seeds = arrays.pop("archs", np.zeros(0)), len(arrays) // len(CURVES)
     names = {f"{seed}/{name}" for seed in range(num_seeds) for name in CURVES}
     shapes = {array.shape for array in arrays.values()}
