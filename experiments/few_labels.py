@@ -90,7 +90,7 @@ class Config:
     """Folder for the results."""
 
 
-class Result(NamedTuple):
+class Accuracy(NamedTuple):
     """One model on one dataset."""
 
     dataset: str
@@ -114,7 +114,7 @@ class Inputs(NamedTuple):
     accuracy: np.ndarray  # (n,) percent
 
 
-def main(config: Config) -> list[Result]:
+def main(config: Config) -> list[Accuracy]:
     """Ranks all cells with every model from every set of labels.
 
     Returns: a result for each dataset, model and number of labels.
@@ -136,7 +136,7 @@ def main(config: Config) -> list[Result]:
         console.print(f"{cells} have all the scores", highlight=False, soft_wrap=True)
         for name, labels, rho in _correlations(config, given):
             arrays[f"{dataset}/{name}/{labels}"] = rho
-            results.append(Result(dataset, name, labels, rho.mean(), rho.std()))
+            results.append(Accuracy(dataset, name, labels, rho.mean(), rho.std()))
             text = f"{dataset}, {labels} labels, {name}: Spearman "
             text += f"{rho.mean():.3f}"
             if len(rho) > 1:
@@ -147,7 +147,7 @@ def main(config: Config) -> list[Result]:
     manifest["scores_sha256"] = [table_files.digest(one) for one in score_tables]
     npz.save_arrays(out / "results.npz", arrays, manifest)
     lines = [[f"{x:.6g}" if isinstance(x, float) else x for x in r] for r in results]
-    files.write_csv(out / "table.csv", Result._fields, lines)
+    files.write_csv(out / "table.csv", Accuracy._fields, lines)
     return results
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas.curves.extrapolate import pfn, pfn_training
-from jaxnas.curves.extrapolate.pfn_network import NetworkConfig
+from jaxnas.curves.extrapolate.pfn_network import TransformerConfig
 from jaxnas.curves.extrapolate.pfn_training import TrainingConfig
 from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.studies import cli, progress
@@ -74,7 +74,7 @@ def main(config: Config) -> dict[str, Any]:
         raise ValueError(
             f"--steps {config.steps} must be a multiple of --chunk {config.chunk}"
         )
-    network = NetworkConfig(
+    network = TransformerConfig(
         *(config.width, config.layers, config.heads, config.hidden, config.bars)
     )
     training = TrainingConfig(

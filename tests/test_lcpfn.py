@@ -13,7 +13,7 @@ from jaxnas.curves.extrapolate import bars, pfn, pfn_network, pfn_prior, pfn_tra
 from jaxnas.io import npz
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-SMALL = pfn_network.NetworkConfig(16, 1, 2, 16, 20)
+SMALL = pfn_network.TransformerConfig(16, 1, 2, 16, 20)
 TRAINING = pfn_training.TrainingConfig(SMALL, 60, 16, 3e-3)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from jaxnas.benchmarks import synthetic
 from jaxnas.predictors.pool import make_pool
+from jaxnas.search import presets
 from jaxnas.search.evolution import regularized_evolution
-from jaxnas.search.fidelity.presets import gp_two_levels
 from jaxnas.search.fidelity.two_levels import (
     Rhythm,
     short_steps,
@@ -132,11 +132,11 @@ def test_stages_follow_those_of_the_search_inside():
 def test_the_preset_takes_the_first_level_from_5_percent_on():
     archs = base.every(nasbench201.SPACE)[::400]
     for epochs, low in (((12, 200), 12), (range(1, 201), 10), ((3, 8, 20, 100), 8)):
-        search = gp_two_levels(nasbench201.SPACE, archs, epochs=epochs)
+        search = presets.gp_two_levels(nasbench201.SPACE, archs, epochs=epochs)
         rhythm = search.stages.args[0]
         assert (rhythm.low, rhythm.last, rhythm.first) == (low, max(epochs), 100)
     with pytest.raises(ValueError, match="wanted a level from 5% of the last one"):
-        gp_two_levels(nasbench201.SPACE, archs, epochs=(1, 200))
+        presets.gp_two_levels(nasbench201.SPACE, archs, epochs=(1, 200))
 
 
 @pytest.mark.parametrize(

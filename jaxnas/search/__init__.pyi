@@ -15,7 +15,6 @@ from .fidelity.dehb import dehb as dehb
 from .fidelity.hyperband import hyperband as hyperband
 from .fidelity.hyperband import successive_halving as successive_halving
 from .fidelity.kde import kde_sampler as kde_sampler
-from .fidelity.presets import gp_two_levels as gp_two_levels
 from .fidelity.priorband import priorband_sampler as priorband_sampler
 from .fidelity.two_levels import two_levels as two_levels
 from .gp import selectors as selectors
@@ -26,4 +25,5 @@ from .loop import run as run
 from .loop import simulate as simulate
 from .neural_predictor import bananas as bananas
 from .ordered import in_order as in_order
+from .presets import gp_two_levels as gp_two_levels
 from .random import random_search as random_search

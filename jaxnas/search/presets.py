@@ -27,25 +27,36 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from jaxnas.acquisition import confidence_bound
-from jaxnas.kernels import distance_matrices, feature_maps, graph_distances
+from jaxnas.kernels import feature_maps
 from jaxnas.kernels.feature_maps import FeatureMap
-from jaxnas.kernels.graph_distances import GraphDistance
-from jaxnas.predictors.pool import Pool, make_pool
+from jaxnas.predictors.pool import Pool, index_of, make_pool
+from jaxnas.predictors.pool_gp import PoolGPState
 from jaxnas.search import neural_predictor
 from jaxnas.search.base import Search
+from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp import selectors
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.gp.sampled_search import bayesopt_sampled
-from jaxnas.spaces import nasbench201, nasbench201_classes
+from jaxnas.search.kernel_presets import Preset as Preset
+from jaxnas.search.kernel_presets import features_of, function_classes_of
+from jaxnas.search.kernel_presets import gp_fgw as gp_fgw
+from jaxnas.search.kernel_presets import gp_gw as gp_gw
+from jaxnas.search.kernel_presets import gp_gwot as gp_gwot
+from jaxnas.search.kernel_presets import gp_hamming as gp_hamming
+from jaxnas.search.kernel_presets import gp_nasbot as gp_nasbot
+from jaxnas.search.kernel_presets import gp_ot as gp_ot
+from jaxnas.search.kernel_presets import gp_otmann as gp_otmann
+from jaxnas.search.kernel_presets import gp_path as gp_path
+from jaxnas.search.kernel_presets import gp_sinkhorn as gp_sinkhorn
+from jaxnas.search.kernel_presets import gp_tw as gp_tw
+from jaxnas.search.kernel_presets import gp_tw2g as gp_tw2g
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
-
-SCALE = 0.6
-"""Prior median of the length-scales of the plain presets, in units of the prior of
-`make_pool`; shorter length-scales make the search explore more."""
 
 CLIP_BELOW = 2.0
 """Clipping of low scores, in distances from the median to the upper quartile below the
@@ -64,19 +75,8 @@ FEATURES: tuple[Callable[[Space], FeatureMap], ...] = (
 )
 """Feature maps of `gp_tw2g_plus`: tree-Wasserstein on 1- and 2-grams, and Hamming."""
 
-
-# (space, arch=None, *, init, batch, copies, extra, epoch) -> the search, see the module.
-Preset = Callable[..., Search]
-
-
-def function_classes_of(space: Space) -> Callable[[Array], Array] | None:
-    """The class function of a space whose architectures are redundant.
-
-    Returns: arch (d,) -> () int32 for NAS-Bench-201, None for every other space.
-    """
-    if space.name == nasbench201.SPACE.name:
-        return nasbench201_classes.function_class
-    return None
+LOW_SHARE = 0.05
+"""Share of a complete training that is the least of a short one in `gp_two_levels`."""
 
 
 def bananas(
@@ -98,6 +98,7 @@ def gp_tw2g_plus(
     extra: Sequence[FeatureMap] = (),
     epoch: int | None = None,
     select: selectors.Select = EXPLORE,
+    capacity: int | None = None,
 ) -> Search:
     """The best search of the published comparisons.
 
@@ -114,13 +115,37 @@ def gp_tw2g_plus(
       extra: further feature maps.
       epoch: the epoch to which every architecture is trained; default: the last one.
       select: how a batch is chosen, such as `selectors.kdpp()`.
+      capacity: evaluations that there is room for, for ask and tell from Python.
 
     Raises: `ValueError` for candidates that are not of the space.
     """
+    pool = _plus_pool(space, arch, copies=copies, extra=extra)
+    return _plus_search(
+        pool, init=init, batch=batch, select=select, epoch=epoch, capacity=capacity
+    )
+
+
+def _plus_pool(
+    space: Space,
+    arch: Array | np.ndarray | None = None,
+    *,
+    copies: bool = False,
+    extra: Sequence[FeatureMap] = (),
+) -> Pool:
+    """The candidates of `gp_tw2g_plus`, which has the same arguments."""
     same = None if copies else function_classes_of(space)
-    pool = make_pool(space, _features(space, FEATURES, extra), arch=arch, same=same)
-    options = {"select": select, "clip_below": CLIP_BELOW, "epoch": epoch}
-    return bayesopt(pool, init=init, batch=batch, **options)
+    return make_pool(space, features_of(space, FEATURES, extra), arch=arch, same=same)
+
+
+def _plus_search(
+    pool: Pool,
+    *,
+    init: int = INIT,
+    select: selectors.Select = EXPLORE,
+    **options: Any,
+) -> Search:
+    """`gp_tw2g_plus` over candidates of `_plus_pool`; `options` are those of `bayesopt`."""
+    return bayesopt(pool, init=init, select=select, clip_below=CLIP_BELOW, **options)
 
 
 def gp_tw2g_plus_sampled(
@@ -143,7 +168,7 @@ def gp_tw2g_plus_sampled(
       epoch: the epoch to which every architecture is trained; default: the last one.
     """
     same = None if copies else function_classes_of(space)
-    features = _features(space, FEATURES, extra)
+    features = features_of(space, FEATURES, extra)
     options = {
         "init": INIT,
         "batch": batch,
@@ -153,107 +178,47 @@ def gp_tw2g_plus_sampled(
     return bayesopt_sampled(space, features, same=same, epoch=epoch, **options)
 
 
-def expected_improvement(*features: Callable[[Space], FeatureMap]) -> Preset:
-    """A preset of a Gaussian process on these feature maps with expected improvement.
-
-    Args:
-      *features: each space -> feature map.
-    """
-
-    def make(space: Space, **options: Any) -> Pool:
-        extra = options.pop("extra")
-        return make_pool(space, _features(space, features, extra), **options)
-
-    return _over_pool(make)
+def _posterior_mean(pool: Pool, state: PoolGPState, arch: Array, score: Array) -> Array:
+    """The posterior mean (n,) of architectures (n, d), which is less noisy than `score`."""
+    del score
+    index = jax.vmap(index_of, (None, 0))(pool, arch)
+    return state.mean[pool.embeddings.column[index]]
 
 
-def from_distance_matrix(distance: Callable[[Space], GraphDistance]) -> Preset:
-    """The same for a graph distance without an embedding, by the matrix of all pairs.
-
-    The matrix takes up to several minutes, once: it is kept in the cache folder. None of
-    these distances is negative definite; negative eigenvalues are clipped.
-
-    Args:
-      distance: space -> graph distance, as in `kernels.graph_distances`.
-    """
-
-    def make(space: Space, **options: Any) -> Pool:
-        of_pairs = {"distance": distance(space), "same": options["same"]}
-        matrix = partial(
-            distance_matrices.distance_matrix, space, repair="clip", **of_pairs
-        )
-        features = options.pop("extra")
-        return make_pool(space, features, distance_matrices=[matrix], **options)
-
-    return _over_pool(make)
-
-
-def _over_pool(make: Callable[..., Pool]) -> Preset:
-    """A preset with expected improvement.
-
-    Args:
-      make: (space, arch=, same=, extra=, scale=) -> the pool.
-    """
-
-    def preset(
-        space: Space,
-        arch: Array | np.ndarray | None = None,
-        *,
-        init: int = 10,
-        batch: int = 1,
-        copies: bool = False,
-        extra: Sequence[FeatureMap] = (),
-        epoch: int | None = None,
-    ) -> Search:
-        same = None if copies else function_classes_of(space)
-        pool = make(space, arch=arch, same=same, extra=extra, scale=SCALE)
-        return bayesopt(pool, init=init, batch=batch, epoch=epoch)
-
-    return preset
-
-
-gp_hamming = expected_improvement(feature_maps.hamming_features)
-gp_path = expected_improvement(feature_maps.path_features)
-gp_nasbot = expected_improvement(feature_maps.nasbot_like_features)
-gp_ot = expected_improvement(feature_maps.operation_transport_features)
-gp_tw = expected_improvement(feature_maps.tree_wasserstein_features)
-gp_tw2g = expected_improvement(partial(feature_maps.tree_wasserstein_features, n=2))
-gp_sinkhorn = from_distance_matrix(graph_distances.sinkhorn_divergence)
-gp_gw = from_distance_matrix(graph_distances.gromov_wasserstein)
-gp_fgw = from_distance_matrix(graph_distances.fused_gromov_wasserstein)
-gp_gwot = from_distance_matrix(graph_distances.gromov_and_counts)
-gp_otmann = from_distance_matrix(graph_distances.otmann)
-
-
-def _document(preset: Any, name: str, distance: str) -> None:
-    """Gives a preset of `_over_pool` the name and docstring that `help` shows."""
-    preset.__name__ = preset.__qualname__ = name
-    preset.__doc__ = (
-        f"Gaussian process on {distance}, with expected improvement.\n\n"
-        "For the arguments see `Preset` and the module."
-    )
-
-
-for _preset, _name, _distance in (
-    (gp_hamming, "gp_hamming", "Hamming distances (White et al., 2020)"),
-    (gp_path, "gp_path", "path encodings (White et al., 2021)"),
-    (gp_nasbot, "gp_nasbot", "NASBOT-like distances (White et al., 2020)"),
-    (gp_ot, "gp_ot", "optimal transport of operations (Nguyen et al., 2021)"),
-    (gp_tw, "gp_tw", "tree-Wasserstein distances (Nguyen et al., 2021)"),
-    (gp_tw2g, "gp_tw2g", "2-gram tree-Wasserstein (Nguyen et al., 2021)"),
-    (gp_sinkhorn, "gp_sinkhorn", "Sinkhorn divergences (Feydy et al., 2019)"),
-    (gp_gw, "gp_gw", "Gromov-Wasserstein distances (Mémoli, 2011)"),
-    (gp_fgw, "gp_fgw", "fused Gromov-Wasserstein (Vayer et al., 2019)"),
-    (gp_gwot, "gp_gwot", "the GW+OT baseline (Nguyen et al., 2021)"),
-    (gp_otmann, "gp_otmann", "OTMANN, of NASBOT (Kandasamy et al., 2018)"),
-):
-    _document(_preset, _name, _distance)
-
-
-def _features(
+def gp_two_levels(
     space: Space,
-    maps: Sequence[Callable[[Space], FeatureMap]],
-    extra: Sequence[FeatureMap],
-) -> list[FeatureMap]:
-    """Feature maps of a space, then the `extra` ones."""
-    return [*(of_space(space) for of_space in maps), *extra]
+    arch: Array | np.ndarray | None = None,
+    *,
+    epochs: Sequence[int],
+    continues: bool = True,
+    batch: int = 1,
+    copies: bool = False,
+) -> Search:
+    """`gp_tw2g_plus` on short trainings, and complete trainings of the best of them.
+
+    Half of the cost, about, is spent on either after the first 100 short trainings, which
+    are of at least 5 % of a complete one; see `fidelity.two_levels`. The budget need not
+    be known, and no setting depends on the benchmark.
+
+    Args:
+      space: of the architectures.
+      arch: (n, d) int32 candidates; default: every architecture of the space.
+      epochs: of the levels of the benchmark, `[level.epoch for level in levels]`.
+      continues: whether a complete training goes on from a short one, or the levels are
+        trainings of their own.
+      batch: architectures in a step.
+      copies: whether cells that compute the same function are different candidates.
+
+    Raises: `ValueError` for levels of which none is between 5 % and all of the last one.
+    """
+    last = max(epochs, default=0)
+    low = min((e for e in epochs if LOW_SHARE * last <= e < last), default=None)
+    if low is None:
+        raise ValueError(
+            f"wanted a level from {LOW_SHARE:.0%} of the last one on and below it, found "
+            f"the levels {tuple(epochs)}"
+        )
+    pool = _plus_pool(space, arch, copies=copies)
+    search = _plus_search(pool, batch=batch)
+    rank = Partial(_posterior_mean, pool)
+    return two_levels(search, low, last=last, continues=continues, rank=rank)

@@ -19,7 +19,7 @@ import optax
 
 from jaxnas.curves.extrapolate import bars, pfn
 from jaxnas.curves.extrapolate.pfn import Model
-from jaxnas.curves.extrapolate.pfn_network import NetworkConfig, Transformer
+from jaxnas.curves.extrapolate.pfn_network import Transformer, TransformerConfig
 from jaxnas.curves.extrapolate.pfn_prior import EPOCHS, sample_prior
 from jaxnas.types import Array
 
@@ -31,7 +31,7 @@ _FOR_BORDERS = 10_000
 class TrainingConfig:
     """Settings of a training; the published models took 100,000 steps of 100 curves."""
 
-    network: NetworkConfig = NetworkConfig()
+    network: TransformerConfig = TransformerConfig()
     steps: int = 10_000
     batch: int = 100
     learning_rate: float = 1e-3

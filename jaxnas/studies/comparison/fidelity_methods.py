@@ -23,7 +23,6 @@ from jaxnas.search.fidelity.curve_gates import Gate
 from jaxnas.search.fidelity.dehb import dehb
 from jaxnas.search.fidelity.hyperband import hyperband, successive_halving
 from jaxnas.search.fidelity.kde import kde_sampler
-from jaxnas.search.fidelity.presets import gp_two_levels
 from jaxnas.search.local_search import local_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces.base import Space
@@ -81,7 +80,7 @@ HALVING: dict[str, FidelityMethod] = {
     "asha-stopping": lambda space, archs, terms: asynchronous.asynchronous_halving(
         space, terms.levels, eta=terms.eta, rule=asynchronous.stopping
     ),
-    "gp-two-levels": lambda space, archs, terms: gp_two_levels(
+    "gp-two-levels": lambda space, archs, terms: presets.gp_two_levels(
         space, archs, epochs=terms.points
     ),
 }

@@ -16,16 +16,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 from jaxnas.predictors import few_labels
-from jaxnas.predictors.pool import make_pool
 from jaxnas.search import drive, presets
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
 from jaxnas.search.gp import selectors
-from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.random import random_search
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import SPACE
@@ -109,22 +106,22 @@ def make_search_plan(
 def gp_search(scored: ScoredCells, plan: SearchPlan) -> Search:
     """Bayesian optimisation over the scored cells, with k-DPP batches.
 
-    The distance is that of `presets`, and one of the ranks of the scores.
+    The search is `presets.gp_tw2g_plus`, with a distance of the ranks of the scores.
 
     Args:
       scored: the pool.
       plan: of the search.
     """
     ranks = few_labels.ranked(np.stack(list(scored.scores.values()), 1))
-    parts: list[FeatureMap] = [feature(SPACE) for feature in presets.FEATURES]
-    parts.append(few_labels.features_by_architecture(SPACE, scored.arch, ranks))
+    features = few_labels.features_by_architecture(SPACE, scored.arch, ranks)
     evaluations = max(plan.steps * plan.batch, 2)
-    return bayesopt(
-        make_pool(SPACE, parts, arch=scored.arch, same=function_class),
+    return presets.gp_tw2g_plus(
+        SPACE,
+        scored.arch,
         init=min(presets.INIT, evaluations),
         batch=plan.batch,
+        extra=[features],
         select=selectors.kdpp(),
-        clip_below=presets.CLIP_BELOW,
         capacity=evaluations,
         epoch=plan.epochs,
     )
