@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.curves.extrapolate import bars
-from jaxnas.curves.extrapolate.pfn_network import NetworkConfig, Transformer
+from jaxnas.curves.extrapolate.pfn_network import Transformer, TransformerConfig
 from jaxnas.curves.extrapolate.pfn_prior import EPOCHS
 from jaxnas.curves.extrapolate.types import Extrapolator, check_target, observed
 from jaxnas.io import checkpoints
@@ -28,7 +28,7 @@ from jaxnas.types import Array, check_sizes
 class Model(NamedTuple):
     """A transformer and the bars whose probabilities it predicts."""
 
-    config: NetworkConfig
+    config: TransformerConfig
     params: Any  # of flax
     borders: Array  # (k + 1,)
 
@@ -91,7 +91,7 @@ def lc_pfn(
     return Extrapolator(fit, predict, 1, 0, target)
 
 
-def new_model(key: Array, config: NetworkConfig, borders: Array) -> Model:
+def new_model(key: Array, config: TransformerConfig, borders: Array) -> Model:
     """Initialises a model with bars between `borders` (k + 1,), ascending."""
     tokens = jnp.ones(2), jnp.zeros(2), jnp.ones(2, bool)
     return Model(config, Transformer(config).init(key, *tokens), borders)
@@ -121,7 +121,7 @@ def load(path: str | os.PathLike) -> Model:
     """
     sizes = checkpoints.manifest(path).get("network")
     try:
-        config = NetworkConfig(**sizes)  # pyright: ignore[reportCallIssue]
+        config = TransformerConfig(**sizes)  # pyright: ignore[reportCallIssue]
         check_sizes(**dataclasses.asdict(config))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint of an LC-PFN: {error}") from error

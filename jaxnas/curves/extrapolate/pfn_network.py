@@ -19,7 +19,7 @@ _ZEROS = nn.initializers.zeros_init()
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class TransformerConfig:
     """Sizes of the network; defaults are for a CPU, published 512, 12, 4, 1024, 1000."""
 
     width: int = 128
@@ -36,7 +36,7 @@ class Layer(nn.Module):
       config: sizes.
     """
 
-    config: NetworkConfig
+    config: TransformerConfig
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
@@ -57,7 +57,7 @@ class Transformer(nn.Module):
       config: sizes.
     """
 
-    config: NetworkConfig
+    config: TransformerConfig
 
     @nn.compact
     def __call__(self, epoch: Array, value: Array, observed: Array) -> Array:
