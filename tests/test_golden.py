@@ -1,7 +1,14 @@
-"""Golden traces: what every search and preset asks, with an exact key, across commits.
+"""Golden traces: what searches ask, with an exact key, across commits.
 
-One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs. A change
-that is meant to change bits writes them anew, and says so in its commit:
+Traced are the searches of SEQUENTIAL on the embedded table, the batch selectors of BATCHES,
+and local search, Hyperband, BOHB, DEHB and ASHA on a synthetic objective. The remaining
+presets over a pool differ from those traced in their distance, and the remaining selectors
+and searches (`curve_aware`, `two_levels`, PriorBand, sampled candidates) have tests of
+their own, but no trace.
+
+One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs, and for
+SYNTHETIC `epoch` (2, 30), to which they are trained. A change that is meant to change bits
+writes them anew, and says so in its commit:
 
     JAXNAS_GOLDEN=write python -m pytest tests/test_golden.py
 """
@@ -15,12 +22,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas.benchmarks import named, tabular
+from jaxnas.benchmarks import named, synthetic, tabular
 from jaxnas.io import npz
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
-from jaxnas.studies.comparison import methods
+from jaxnas.search.fidelity.curve_gates import paper
+from jaxnas.studies.comparison import fidelity_methods, methods
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,6 +39,8 @@ SEQUENTIAL = (
     "gp-tw2g-plus",
 )  # fmt: skip
 BATCHES = ("top-ei", "kdpp", "greedy-map", "thompson", "gp-bucb", "penalisation")
+SYNTHETIC = ("local", "hyperband", "bohb", "dehb", "asha")
+LEVELS = (1, 3, 9)
 
 
 @functools.cache
@@ -59,10 +69,31 @@ def test_a_trace_is_what_it_was(name):
     search, steps = preset(name)
     keys = jax.random.split(jax.random.key(7), 2)
     asked = simulate(keys, search, feedback(), steps).query.arch
-    rank = np.asarray(base.rank(SPACE, asked), np.int16).reshape(2, EVALUATIONS)
+    compare(name, rank=ranks(asked))
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_a_trace_on_a_synthetic_objective_is_what_it_was(name):
+    points = tuple(range(1, LEVELS[-1] + 1))
+    terms = fidelity_methods.FidelityTerms(LEVELS, 3, paper(3), points, init=5)
+    search = fidelity_methods.make(name, SPACE, base.every(SPACE)[:1], terms)
+    benchmark = synthetic.synthetic_benchmark(
+        jax.random.key(0), SPACE, epochs=LEVELS[-1]
+    )
+    keys = jax.random.split(jax.random.key(7), 2)
+    query = simulate(keys, search, benchmark, EVALUATIONS).query
+    epoch = np.minimum(query.epoch, LEVELS[-1]).astype(np.int16)
+    compare(name, rank=ranks(query.arch), epoch=epoch.reshape(2, EVALUATIONS))
+
+
+def ranks(arch):
+    return np.asarray(base.rank(SPACE, arch), np.int16).reshape(2, EVALUATIONS)
+
+
+def compare(name, **traced):
     path, version = FOLDER / f"{name}.npz", jax.__version__
     if os.environ.get("JAXNAS_GOLDEN") == "write":
-        npz.save_arrays(path, {"rank": rank}, {"name": name, "jax": version})
+        npz.save_arrays(path, traced, {"name": name, "jax": version})
         pytest.skip(f"wrote {path}")
     arrays, manifest = npz.load_arrays(path)
     if manifest["jax"] != version and name not in ("random", "evolution"):
@@ -71,10 +102,12 @@ def test_a_trace_is_what_it_was(name):
         )
         warnings.warn(says, stacklevel=1)  # pytest's summary shows it, and not the skip
         pytest.skip(f"{says}: rounding differs")
-    np.testing.assert_array_equal(rank, arrays["rank"])
+    assert sorted(arrays) == sorted(traced)
+    for array, values in traced.items():
+        np.testing.assert_array_equal(values, arrays[array])
 
 
 def test_there_is_a_trace_of_every_one_and_of_nothing_else():
-    wanted = {f"{name}.npz" for name in (*SEQUENTIAL, *BATCHES)}
+    wanted = {f"{name}.npz" for name in (*SEQUENTIAL, *BATCHES, *SYNTHETIC)}
     assert {path.name for path in FOLDER.iterdir()} == wanted
     assert wanted >= {f"{name}.npz" for name in methods.MAIN}

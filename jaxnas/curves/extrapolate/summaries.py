@@ -29,14 +29,3 @@ def values_and_differences(start: Array) -> Array:
     first = jnp.diff(start)
     ends = jnp.stack([start.mean(), start.std()])
     return jnp.concatenate([start, first, jnp.diff(first), ends])
-
-
-def means_and_deviations(start: Array) -> Array:
-    """Six numbers of (F,), F >= 3: means and deviations of values and of differences.
-
-    The compact inputs of the programs of Yan et al. (2021): mean and standard deviation
-    of the values, of the first and of the second differences.
-    """
-    first = jnp.diff(start)
-    parts = (start, first, jnp.diff(first))
-    return jnp.stack([f(part) for part in parts for f in (jnp.mean, jnp.std)])
