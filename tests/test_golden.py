@@ -24,10 +24,10 @@ import pytest
 
 from jaxnas.benchmarks import named, synthetic, tabular
 from jaxnas.io import npz
+from jaxnas.search.fidelity.curve_gates import paper
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
-from jaxnas.search.fidelity.curve_gates import paper
 from jaxnas.studies.comparison import fidelity_methods, methods
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -122,7 +122,10 @@ def _predict(ensemble: Ensemble, x: Array) -> Array:
 def _in_blocks(
     ensemble: Ensemble, function: Callable[[Array], Array], x: Array
 ) -> Array:
-    """`function` of columns (c, b) -> (b, ...), for inputs (n, f) in blocks of b."""
+    """`function` of columns (c, b) -> (b, ...), for inputs (n, f) in blocks of b.
+
+    Not by `batching.padded_blocks`: b is a multiple of `_LANES`.
+    """
     width = len(ensemble.columns.feature) + len(ensemble.columns.set_feature) + 1
     most = max(_LANES, min(_BLOCK, _BLOCK_VALUES // width))
     blocks = -(-len(x) // most)

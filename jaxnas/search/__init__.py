@@ -7,9 +7,11 @@ runs it from Python on real evaluations.
     search = presets.gp_tw2g_plus(benchmark.space)
     trace = simulate(keys, search, benchmark, num_steps=100)
 
-`presets` are tuned searches; `random_search`, `regularized_evolution`, `bananas`,
-`bayesopt` (over a pool), `bayesopt_sampled` (candidates sampled anew in each step) and
-`in_order` are the algorithms, which share the building blocks in `common`.
+`presets` are tuned searches. The algorithms are `random_search`, `local_search`,
+`regularized_evolution`, `bananas`, `bayesopt` (over a pool), `bayesopt_sampled`
+(candidates sampled anew in each step) and `in_order`, which share the building blocks in
+`common`; and those that decide how long to train, in `fidelity`: `successive_halving`,
+`hyperband`, `asynchronous_halving`, `dehb`, `curve_aware` and `two_levels`.
 """
 
 import lazy_loader

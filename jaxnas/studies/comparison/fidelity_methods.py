@@ -54,11 +54,19 @@ def _plain_gp(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
     return presets.gp_tw2g_plus(space, archs)
 
 
+def _evolution(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
+    """Evolution whose first population is the random evaluations at the start.
+
+    A tournament is half of it: set by hand, and not tuned.
+    """
+    del archs
+    tournament = max(1, terms.init // 2)
+    return regularized_evolution(space, population=terms.init, tournament=tournament)
+
+
 PLAIN: dict[str, FidelityMethod] = {
     "random": lambda space, archs, terms: random_search(space),
-    "evolution": lambda space, archs, terms: regularized_evolution(
-        space, population=terms.init, tournament=max(1, terms.init // 2)
-    ),
+    "evolution": _evolution,
     "local": lambda space, archs, terms: local_search(space, init=terms.init),
     "bananas": lambda space, archs, terms: presets.bananas(space, init=terms.init),
     "gp": _plain_gp,

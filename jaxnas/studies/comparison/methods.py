@@ -136,6 +136,11 @@ def _bananas(space: Space, archs: np.ndarray, terms: Terms) -> Search:
     return presets.bananas(space, init=terms.init, batch=terms.batch)
 
 
+BUCB_BETA = 4.0
+"""Squared weight of the standard deviation in GP-BUCB (Desautels et al., 2014), mean + 2
+standard deviations: set by hand, not the schedule of the paper, and not tuned."""
+
+
 def _batches(select: selectors.Select) -> Method:
     """`presets.gp_tw2g_plus` with batches that `select` chooses."""
     return _gaussian_process(partial(presets.gp_tw2g_plus, select=select))
@@ -180,7 +185,7 @@ BATCH_METHODS: dict[str, Method] = {
     "kdpp-no-quality": _batches(selectors.kdpp(quality=False)),
     "greedy-map": _batches(selectors.greedy_map()),
     "thompson": _batches(selectors.thompson()),
-    "gp-bucb": _batches(selectors.kriging_believer(confidence_bound(4.0))),
+    "gp-bucb": _batches(selectors.kriging_believer(confidence_bound(BUCB_BETA))),
     "believer": _batches(selectors.kriging_believer()),
     "liar": _batches(selectors.constant_liar(value="best")),
     "penalisation": _batches(selectors.local_penalisation()),
