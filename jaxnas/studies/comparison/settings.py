@@ -18,7 +18,7 @@ class Config:
 
     benchmark: str = "analog"
     """analog, fashion, fashion-curves or fashion-surrogate (embedded), nb201, nb101,
-    zerocost, jahs201, jahs201-seconds, or a file: a table, a surrogate, or curves (.csv)."""
+    zerocost, jahs201, jahs201-seconds, or a file: a table, a surrogate, curves (.csv)."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"

@@ -31,7 +31,6 @@ from jaxnas.studies.images.stages import FINALIST_FACTOR, SearchPlan
 from jaxnas.studies.images.tasks import Task
 
 LEVEL = 0.95  # of the confidence interval of the test accuracy
-BLOCK = 250  # images that are tested at once
 FORMAT = 1  # of result.json
 TEST_FIELDS = ("accuracy", "low", "high", "level", "hits", "images")
 
@@ -212,13 +211,8 @@ def _rounded(accuracy: float) -> float:
 def _hits(model: Path, task: Task) -> int:
     """Counts the test images that the network on disk classifies correctly."""
     predict = jaxnas.load(model)
-    x, num = task.test.x, len(task.test.x)
-    # Blocks of one size, so that one program serves all.
-    size = min(BLOCK, num)
-    padded = np.pad(x, ((0, -num % size), (0, 0), (0, 0), (0, 0)), mode="edge")
-    blocks = np.split(padded, len(padded) // size)
-    predicted = np.concatenate([np.asarray(predict(block)) for block in blocks])
-    return int(np.sum(np.argmax(predicted[:num], -1) == task.test.y))
+    predicted = np.asarray(predict(task.test.x))  # as many at a time as memory allows
+    return int(np.sum(np.argmax(predicted, -1) == task.test.y))
 
 
 def _read(folder: Path, names: list[str], epochs: int) -> dict[str, np.ndarray]:
