@@ -70,7 +70,7 @@ def decode(compression: Any, z: Array) -> Array:
 def importance(compression: Any) -> np.ndarray:
     """Root mean square change (k,) of a curve per standardised unit of each component.
 
-    Those of an auto-encoder count alike, as none is known to matter less.
+    Components of an auto-encoder have equal importance: their scale says nothing about it.
     """
     if not isinstance(compression, compress.Linear):
         return np.ones(compression.num_components)
