@@ -22,6 +22,7 @@ MODULES = sorted(
 # something is trained, and what the extra `experiments` brings in studies alone.
 NEEDS = {
     "jaxnas.benchmarks.training": {"optax"},
+    "jaxnas.curves.extrapolate.pfn": {"flax", "optax"},
     "jaxnas.curves.regress_mlp": {"flax", "optax"},
     "jaxnas.curves.vae": {"flax", "optax"},
     "jaxnas.datasets.opened": {"optax"},
