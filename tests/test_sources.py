@@ -470,7 +470,7 @@ def test_a_table_by_name_or_by_path(tmp_path, full):
     message = refused(named.open_table, "nb301")
     assert (
         "unknown benchmark 'nb301': wanted analog, fashion, fashion-curves, nb201, nb101, "
-        "zerocost, fashion-surrogate, or a file" in message
+        "jahs201, jahs201-seconds, zerocost, fashion-surrogate, or a file" in message
     )
     assert refused(named.open_table, path) == f"no such file: {path}"
     shutil.copy(full, path)
