@@ -28,6 +28,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 ROOT = Path(__file__).parent.parent
+_MAPS = Path("/proc/self/maps")
+_TESTS = pytest.StashKey[int]()
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +104,15 @@ def pytest_collection_modifyitems(items):
         name = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
         if name in slow or item.path.stem in slow:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_teardown(item):
+    """Drops compiled programs before a process has too many of them.
+
+    Each maps memory, and a process that has 65,530 mappings (Linux's default) dies in the
+    next compilation.
+    """
+    tests = item.session.stash[_TESTS] = item.session.stash.get(_TESTS, 0) + 1
+    if tests % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
+        gc.collect()
