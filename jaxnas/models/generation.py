@@ -111,9 +111,9 @@ def generate(
     features: ClassFeatures,
     num: int,
     *,
+    max_samples: int | None = None,
     num_images: int = 20,
     codec: Codec = CODEC,
-    max_samples: int | None = None,
 ) -> Generated:
     """Draws graphs until K distinct valid architectures have been drawn.
 
@@ -122,9 +122,9 @@ def generate(
       key: random key.
       features: of the dataset.
       num: K, number of architectures.
+      max_samples: largest number of samples; default: 100 K, at least 10,000.
       num_images: images of each class that a graph is conditioned on.
       codec: of the search space.
-      max_samples: largest number of samples; default: 100 K, at least 10,000.
 
     Returns: K different architectures.
     Raises: `ValueError` as `sample_graphs`, and if there are fewer than K among
