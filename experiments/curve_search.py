@@ -81,7 +81,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     folder = runs.open_folder(config, table, free=("methods",))
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
     done = runs.run(config, table, folder, searches, methods.names())
-    outcome.show(done, evaluations=config.evaluations, budget=config.budget)
+    outcome.show_by_cost(done)
     return done.arrays
 
 

@@ -47,6 +47,8 @@ def test_only_complete_trainings_have_a_score_and_all_are_charged(done):
         spent = np.nansum(arrays[f"{method}/cost"], 1)
         assert (spent > 0).all() and (spent <= 60).all()
     assert np.isnan(arrays["hyperband/score"][:, 0]).all()
+    # An evaluation is a part of a training here: nothing is drawn by their number.
+    assert (out / "curves_by_cost.png").exists() and not (out / "curves.png").exists()
     rows = list(csv.DictReader((out / "table_by_cost.csv").open()))
     assert {r["method"] for r in rows} == set(SMALL.methods)
     assert min(float(r["regret_mean"]) for r in rows if r["regret_mean"] != "nan") >= 0

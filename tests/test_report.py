@@ -1,11 +1,13 @@
 """Comparisons by cost: what is read off the runs, written as csv, and drawn."""
 
 import csv
+import io
 
 import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxnas import metrics
 from jaxnas.studies import figures
@@ -47,6 +49,20 @@ def test_the_csv_has_a_row_for_each_budget(tmp_path):
     assert {row["runs"] for row in rows} == {"2"}
 
 
+def test_the_table_by_cost_is_read_at_shares_of_the_largest_cost():
+    console = Console(record=True, width=120, file=io.StringIO())
+    budgets = np.array([1.0, 2, 4, 6, 10])
+    summary.show_by_cost(console, {"a": by_cost()}, budgets, "epochs", "x", "y")
+    lines = console.export_text().splitlines()
+    heads = [line.split() for line in lines if "after" in line]
+    assert heads == [["after", "epochs", "1", "2", "3", "5", "7", "10"]] * 2
+    reported, regret = (line.split()[1:] for line in lines if line.startswith(" a "))
+    # Before every run has an evaluation there is no mean.
+    assert reported[0] == regret[0] == "–"
+    assert regret[1::3] == ["15.00", "15.00", "15.00", "12.50", "2.50"]
+    assert reported[1::3] == ["96.50", "96.50", "96.50", "95.50", "94.50"]
+
+
 def colour_columns(image, index):
     """Where (width,) pixels of a colour are, on the left and on the right."""
     colour = matplotlib.colors.to_rgb(figures.COLOURS[index])
@@ -86,6 +102,20 @@ def test_a_figure_by_cost_shows_every_method(tmp_path):
     # In batches methods have a colour each, and the axis is still the cost.
     again = draw(tmp_path / "batch.png", batch={"a-x4": 4, "b-x4": 4})
     assert np.array_equal(image, again)
+
+
+def test_an_axis_of_cost_begins_at_the_first_value(tmp_path):
+    curve = np.array([9.0, 5, 2, 1, 0.5]), np.full(5, 0.1)
+    late = tuple(np.concatenate([[NAN, NAN], c]) for c in curve)
+    labels = {"title": "", "reported_label": "", "regret_label": ""}
+    for name, c, budgets in (
+        ("a", curve, BUDGETS),
+        ("b", late, np.concatenate([[0.1, 0.5], BUDGETS])),
+    ):
+        figures.search_curves(
+            tmp_path / f"{name}.png", {"m": c}, {"m": c}, budgets=budgets, **labels
+        )
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_curves_that_do_not_fit_the_budgets_are_refused(tmp_path):

@@ -92,6 +92,7 @@ def search_curves(
     """
     if budgets is not None:
         _require_budgets(budgets, reported, regret)
+        budgets, reported, regret = _from_first_value(budgets, reported, regret)
     by_steps = batch if budgets is None else None
     with matplotlib.rc_context(STYLE):
         rows = _legend_rows(list(reported), 8)
@@ -155,6 +156,16 @@ def _require_budgets(budgets: np.ndarray, *curves: Mapping[str, Curve]) -> None:
             f"wanted a positive budget for each value of a curve, not {len(budgets)} "
             f"from {budgets[0]} for curves of {sorted(lengths)}"
         )
+
+
+def _from_first_value(
+    budgets: np.ndarray, *curves: Mapping[str, Curve]
+) -> tuple[Any, ...]:
+    """Leaves out the budgets below the first one at which a curve has a value."""
+    means = np.array([mean for named in curves for mean, _ in named.values()], float)
+    first = int(np.argmax(np.isfinite(means).any(0)))
+    cut = ({n: (m[first:], e[first:]) for n, (m, e) in c.items()} for c in curves)
+    return budgets[first:], *cut
 
 
 def _mark_optimum(axis: Axes, optimum: float) -> None:

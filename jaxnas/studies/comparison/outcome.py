@@ -1,7 +1,9 @@
 """Results of a comparison of searches: the record, its figures and its tables.
 
 `runs.run` makes an `Outcome` and writes its arrays; `show` draws curves.png and
-curves_by_cost.png, and prints the tables. Errors and regrets are in percent and points.
+curves_by_cost.png, and prints the tables. `show_by_cost` leaves out what is by evaluations,
+for searches whose evaluations are parts of trainings. Errors and regrets are in percent and
+points.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ def show(
     Raises: `ValueError` if a figure cannot be written.
     """
     console = Console()
-    _draw(done, batch)
+    sizes = {_names(done)[n]: b for n, b in batch.items()} if batch else None
+    _draw(done, "curves.png", done.summaries, batch=sizes)
+    _draw_by_cost(done)
     summary.show(console, done.summaries, done.fed_back, done.reported)
     if budget is not None:
         _show_limits(console, done, evaluations, budget)
@@ -65,44 +69,63 @@ def show(
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def _draw(done: Outcome, batch: Mapping[str, int] | None) -> None:
-    """Draws curves.png, by evaluation, and curves_by_cost.png.
+def show_by_cost(done: Outcome) -> None:
+    """Draws curves_by_cost.png into the folder and prints the errors by cost.
+
+    Args:
+      done: the results.
+
+    Raises: `ValueError` if the figure cannot be written.
+    """
+    console = Console()
+    _draw_by_cost(done)
+    curves = done.by_cost, done.grid, done.unit
+    summary.show_by_cost(console, *curves, done.fed_back, done.reported)
+    line = f"{done.folder.path}: results.npz, table_by_cost.csv, curves_by_cost.png"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _names(done: Outcome) -> dict[str, str]:
+    """The names of methods in legends: with a mark if the best cell is no candidate."""
+    return {n: f"{n} *" if s.out_of_reach > 0 else n for n, s in done.summaries.items()}
+
+
+def _draw_by_cost(done: Outcome) -> None:
+    label = f"{done.unit} of training, one after another"
+    file = "curves_by_cost.png"
+    _draw(done, file, done.by_cost, budgets=done.grid, budget_label=label)
+
+
+def _draw(
+    done: Outcome, file: str, summaries: Mapping[str, summary.Summary], **axis: Any
+) -> None:
+    """Draws the errors and regrets of all methods.
 
     Args:
       done: the results. A method that cannot ask the best cell of the table has a mark in
         the legend, which the title explains.
-      batch: as for `show`.
+      file: name of the png in the folder.
+      summaries: by method, the curves.
+      **axis: arguments of `figures.search_curves` for the horizontal axes.
 
-    Raises: `ValueError` if a figure cannot be written.
+    Raises: `ValueError` if the figure cannot be written.
     """
     of = summary.which_numbers(done.fed_back, done.reported)
     title = f"{of}; mean of {summary.count_runs(done.summaries)}"
-    far = {n: s.out_of_reach for n, s in done.summaries.items() if s.out_of_reach > 0}
-    names = {n: f"{n} *" if n in far else n for n in done.summaries}
-    if far:
-        below = max(far.values())
+    below, names = max(s.out_of_reach for s in done.summaries.values()), _names(done)
+    if below > 0:
         title += f"\n* the best cell is no candidate: {below:.2f} points below it"
-    by_cost: dict[str, Any] = {
-        "budgets": done.grid,
-        "budget_label": f"{done.unit} of training, one after another",
-    }
-    sizes = {names[n]: b for n, b in batch.items()} if batch else None
-    by_evaluation: dict[str, Any] = {"batch": sizes}
-    for file, summaries, axis in (
-        ("curves.png", done.summaries, by_evaluation),
-        ("curves_by_cost.png", done.by_cost, by_cost),
-    ):
-        figures.search_curves(
-            done.folder.path / file,
-            {names[n]: s.reported for n, s in summaries.items()},
-            {names[n]: s.regret for n, s in summaries.items()},
-            title=title,
-            reported_label="reported error of the incumbent, %",
-            regret_label="regret by the accuracy fed back, %",
-            optimum=done.optimum,
-            index={names[n]: i for n, i in done.index.items()},
-            **axis,
-        )
+    figures.search_curves(
+        done.folder.path / file,
+        {names[n]: s.reported for n, s in summaries.items()},
+        {names[n]: s.regret for n, s in summaries.items()},
+        title=title,
+        reported_label="reported error of the incumbent, %",
+        regret_label="regret by the accuracy fed back, %",
+        optimum=done.optimum,
+        index={names[n]: i for n, i in done.index.items()},
+        **axis,
+    )
 
 
 def _show_limits(

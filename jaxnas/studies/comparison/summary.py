@@ -6,7 +6,7 @@ standard error over the seeds of what the incumbent has, by evaluation or by cos
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from jaxnas.studies.figures import Curve
 
 # Evaluations after which the curves are read off, as far as they reach.
 MARKS = (30, 50, 100, 150, 200, 300)
+# Shares of the largest cost at which the curves are read off.
+COST_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
 class Summary(NamedTuple):
@@ -110,11 +112,14 @@ def show(
     """
     console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
     of = f"mean ± standard error of {count_runs(summaries)}"
+    after = marks(len(next(iter(summaries.values())).regret[0]))
+    where = [m - 1 for m in after], ("after", *map(str, after))
     title = f"percent error of the best cell so far, {of}"
-    _show_curves(console, title, {n: s.fed_back for n, s in summaries.items()})
+    _show_curves(console, title, {n: s.fed_back for n, s in summaries.items()}, *where)
     if fed_back != reported:
+        curves = {n: s.reported for n, s in summaries.items()}
         title = f"percent error reported of that cell, {of}"
-        _show_curves(console, title, {n: s.reported for n, s in summaries.items()})
+        _show_curves(console, title, curves, *where)
     rows = [
         (name, _median(s), f"{np.isfinite(s.queries).mean():.0%}")
         for name, s in summaries.items()
@@ -131,16 +136,60 @@ def show(
             console.print(line, highlight=False, soft_wrap=True)
 
 
-def _show_curves(console: Console, title: str, curves: Mapping[str, Curve]) -> None:
-    at = marks(len(next(iter(curves.values()))[0]))
+def show_by_cost(
+    console: Console,
+    summaries: Mapping[str, Summary],
+    budgets: np.ndarray,
+    unit: str,
+    fed_back: str,
+    reported: str,
+) -> None:
+    """Prints the error and the regret of a comparison at shares of the largest cost.
+
+    Args:
+      console: where.
+      summaries: by method, with curves (g,) by budget.
+      budgets: (g,) cumulative costs, increasing.
+      unit: of the costs.
+      fed_back: the name of the accuracy that the searches saw.
+      reported: the name of the accuracy that is reported.
+    """
+    console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
+    of = f"mean ± standard error of {count_runs(summaries)}"
+    wanted = np.asarray(COST_SHARES) * budgets[-1]
+    at = np.maximum(np.searchsorted(budgets, wanted * (1 + 1e-9), side="right") - 1, 0)
+    heads = tuple(f"{cost:,.0f}" for cost in wanted)
+    for title, curves in (
+        (
+            "percent error reported of the incumbent",
+            {n: s.reported for n, s in summaries.items()},
+        ),
+        (
+            "regret by the accuracy fed back, points",
+            {n: s.regret for n, s in summaries.items()},
+        ),
+    ):
+        _show_curves(console, f"{title}, {of}", curves, at, (f"after {unit}", *heads))
+
+
+def _show_curves(
+    console: Console,
+    title: str,
+    curves: Mapping[str, Curve],
+    at: Sequence[int] | np.ndarray,
+    header: Sequence[str],
+) -> None:
+    """Prints curves at the given indices, a row for each method."""
     rows = [
-        (name, *(_plus_minus(mean[m - 1], error[m - 1]) for m in at))
+        (name, *(_plus_minus(mean[i], error[i]) for i in at))
         for name, (mean, error) in curves.items()
     ]
-    terminal.show_rows(console, ("after", *map(str, at)), rows, f"\n{title}")
+    terminal.show_rows(console, header, rows, f"\n{title}")
 
 
 def _plus_minus(mean: float, error: float) -> str:
+    if np.isnan(mean):
+        return "–"
     return f"{mean:.2f}" if np.isnan(error) else f"{mean:.2f} ± {error:.2f}"
 
 
