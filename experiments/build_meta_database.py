@@ -178,6 +178,7 @@ def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     # Paths may change, and the images may not.
     identity |= {"pools": [*pools], "unseen": [*map(pool_name, config.unseen)]}
+    identity["driver"] = "build_meta_database"
     identity["origins"] = {n: pool.origin[:2] for n, pool in pools.items()}
     recipe = Recipe(
         epochs=config.epochs,

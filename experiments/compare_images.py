@@ -33,7 +33,7 @@ from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import cli, seed_store, terminal
 from jaxnas.studies.images import tasks
 from jaxnas.studies.images.results import Results
-from jaxnas.studies.images.tasks import Task
+from jaxnas.studies.images.tasks import ImageTask
 
 SEARCHES = ("gp", "random", "fixed")
 PEERS = ("svc", "mlp")
@@ -152,7 +152,7 @@ def _claim_folder(config: Config, images_sha256: str) -> RunFolder:
     return folder
 
 
-def _task(config: Config, seed: int) -> Task:
+def _task(config: Config, seed: int) -> ImageTask:
     """The images, divided as search_images divides them with this seed."""
     defaults = search_images.Config()
     return tasks.load_task(
@@ -166,7 +166,7 @@ def _task(config: Config, seed: int) -> Task:
     )
 
 
-def peer(method: str, task: Task, seed: int) -> float:
+def peer(method: str, task: ImageTask, seed: int) -> float:
     """Trains a learner of scikit-learn, and tests it.
 
     Args:
@@ -197,7 +197,7 @@ def peer(method: str, task: Task, seed: int) -> float:
 def _search(
     config: Config,
     folder: Path,
-    tasks: dict[int, Task],
+    tasks: dict[int, ImageTask],
     job: tuple[str, int],
 ) -> float:
     """Runs search_images in a process of its own, or continues it.
@@ -237,7 +237,7 @@ def _search(
 def _write(
     accuracies: dict[str, np.ndarray],
     seeds: range,
-    task: Task,
+    task: ImageTask,
     config: Config,
     out: Path,
 ) -> None:

@@ -78,7 +78,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
-    folder = runs.open_folder(config, table, free=("methods",))
+    folder = runs.open_folder(config, table, driver="curve_search", free=("methods",))
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
     done = runs.run(config, table, folder, searches, methods.names())
     outcome.show_by_cost(done)

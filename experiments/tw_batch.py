@@ -60,7 +60,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
         copies=opened.count_copies(config),
     )
 
-    folder = runs.open_folder(config, table, free=("methods", "batches"))
+    free = ("methods", "batches")
+    folder = runs.open_folder(config, table, driver="tw_batch", free=free)
     searches = {
         label: methods.BATCH_METHODS[method](space, archs, terms._replace(batch=size))
         for label, (method, size) in kinds.items()

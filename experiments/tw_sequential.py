@@ -62,8 +62,13 @@ def main(config: Config) -> dict[str, np.ndarray]:
         extra=stored_scores.features,
     )
 
-    options = {"free": ("methods",), "digests": stored_scores.digests}
-    folder = runs.open_folder(config, table, **options)
+    folder = runs.open_folder(
+        config,
+        table,
+        driver="tw_sequential",
+        free=("methods",),
+        digests=stored_scores.digests,
+    )
     searches = {m: methods.METHODS[m](space, archs, terms) for m in config.methods}
     done = runs.run(config, table, folder, searches)
     outcome.show(done, evaluations=config.evaluations, budget=config.budget)

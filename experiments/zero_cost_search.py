@@ -188,6 +188,7 @@ def _settings(config: Config, inputs: Inputs) -> dict[str, Any]:
     free = ("out", "chunk", "seeds", "datasets", "scores", "scores_from", "algorithms")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     kept |= {"benchmark": inputs.benchmark, "run": "one" if inputs.one_run else "mean"}
+    kept["driver"] = "zero_cost_search"
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"
     return kept | inputs.digests | {"made_by": made_by}

@@ -89,7 +89,9 @@ def test_the_loss_falls(trained):
     assert np.isfinite(losses).all()
 
 
-def test_a_model_is_an_extrapolator_and_survives_its_file(trained, tmp_path):
+def test_a_model_is_an_extrapolator_and_survives_its_file(
+    trained, tmp_path, monkeypatch
+):
     state = trained[0]
     model = pfn.Model(SMALL, state.params, state.borders)
     pfn.save(tmp_path / "model", model, {})
@@ -105,6 +107,9 @@ def test_a_model_is_an_extrapolator_and_survives_its_file(trained, tmp_path):
     assert (np.asarray(first[1]) > 0).all() and np.isfinite(first).all()
     with pytest.raises(ValueError, match="scale must be positive"):
         pfn.lc_pfn(model, scale=-1)
+    monkeypatch.setattr(pfn, "_FORMAT", 2)
+    with pytest.raises(ValueError, match="has the format 1"):
+        pfn.load(tmp_path / "model")
 
 
 def test_a_training_that_was_interrupted_goes_on(trained, tmp_path):

@@ -260,7 +260,7 @@ def test_bad_settings_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_other_files_are_no_database(tmp_path, small, fake):
+def test_other_files_are_no_database(tmp_path, small, fake, monkeypatch):
     path = tmp_path / "other.npz"
     made = build_meta_database.main(replace(small, grid=0))
     damages = (
@@ -274,6 +274,10 @@ def test_other_files_are_no_database(tmp_path, small, fake):
             meta_database.load(path)
     np.savez(path, x=np.zeros(3))
     with pytest.raises(ValueError, match="other.npz"):
+        meta_database.load(path)
+    meta_database.save(path, made)
+    monkeypatch.setattr(meta_database, "_FORMAT", 2)
+    with pytest.raises(ValueError, match="other.npz has the format 1"):
         meta_database.load(path)
 
 

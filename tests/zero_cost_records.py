@@ -5,7 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.nasbench201 import Cells, Head, NetworkConfig, Params, Reduction
+from jaxnas.networks.nasbench201 import (
+    Head,
+    NetworkConfig,
+    Params,
+    Reduction,
+    StageConvs,
+)
 from jaxnas.spaces import nasbench201 as nb201
 
 
@@ -58,7 +64,7 @@ def load(arrays, index, tag):
                         for part, leaf in zip(parts, one, strict=False):
                             part[n, e] = leaf
             leaves[kind] = Conv(*parts)
-        return Cells(leaves[0], leaves[1])
+        return StageConvs(leaves[0], leaves[1])
 
     n = network.cells_per_stage
     stages = [stage(i * (n + 1), network.stem_channels * 2**i) for i in range(3)]

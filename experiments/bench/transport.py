@@ -30,7 +30,7 @@ FAST = {"center_dual": False, "check_marginals": False}
 STEPS = 200  # of POT's solvers, at most: some pairs of directed graphs never converge
 
 
-class Cells(NamedTuple):
+class PaddedCells(NamedTuple):
     """p cells of up to 8 vertices, padded, as arrays (p, ...)."""
 
     layers: layer_matching.Layers
@@ -47,8 +47,8 @@ class Costs(NamedTuple):
 class Problems(NamedTuple):
     """Random pairs of cells, prepared for all solvers."""
 
-    x: Cells
-    y: Cells
+    x: PaddedCells
+    y: PaddedCells
     costs: Costs
     graphs: tuple  # adjacency matrices (p, 8, 8) of x and y, and their masses (p, 8)
     compact: list[list[np.ndarray]]  # the first pairs as POT takes them: `_compact`
@@ -176,14 +176,14 @@ def _otmann(config: Config, problems: Problems) -> list[Measurement]:
     )
 
 
-def cells(arch: np.ndarray) -> Cells:
+def cells(arch: np.ndarray) -> PaddedCells:
     """Prepares architectures (p, 6) for the solvers."""
     gromov = graph_distances.gromov_wasserstein(SPACE)
     layers = in_chunks(layer_matching.cell_layers(SPACE), arch.astype(np.int32))
-    return Cells(layers, in_chunks(gromov.prepare, arch.astype(np.int32)))
+    return PaddedCells(layers, in_chunks(gromov.prepare, arch.astype(np.int32)))
 
 
-def between(x: Cells, y: Cells) -> Costs:
+def between(x: PaddedCells, y: PaddedCells) -> Costs:
     """Computes the costs of matching the vertices of pairs of cells."""
     costs = graph_distances.mismatch_costs(SPACE).astype(np.float32)
     labels = costs[x.layers.label[:, :, None], y.layers.label[:, None]]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxnas.benchmarks.importers.x11 import KINDS, Kind, Released
-from jaxnas.benchmarks.importers.x11_records import Kernel, Member
+from jaxnas.benchmarks.importers.x11_records import Kernel, ReleasedMember
 from jaxnas.curves import forest as forests
 from jaxnas.curves.forest import Forest
 from jaxnas.io import npz, records
@@ -155,7 +155,7 @@ def _member(
     index: int,
     num: int,
     entry: dict[str, str],
-) -> Member:
+) -> ReleasedMember:
     """One member.
 
     Args:
@@ -172,7 +172,7 @@ def _member(
             arrays[f"kernel/{index}/{name}"] for name in Kernel._fields
         )
         kernel = Kernel(rows, float(factor), covariance)
-    return Member(
+    return ReleasedMember(
         tuple(all_forests[index * k : (index + 1) * k]),
         *(arrays[name][index] for name in _MEMBER_ARRAYS),
         kernel=kernel,

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.datasets.tasks import PARTS, Task
-from jaxnas.io import npz
+from jaxnas.io import npz, records
 from jaxnas.models.features import ClassFeatures, join_classes
 from jaxnas.types import FeatureKind
 
+_FORMAT = 1  # version of the file
 _FEATURES = "features/"
 # The arrays of a file that are fields of `MetaDatabase`, with their types.
 _DTYPES = {
@@ -123,7 +124,8 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
     }
     for pool in pools:
         arrays[_FEATURES + pool] = database.features[pool].astype(np.float16)
-    manifest = {"kind": database.kind._asdict(), "manifest": dict(database.manifest)}
+    manifest = {"format": _FORMAT, "kind": database.kind._asdict()}
+    manifest["manifest"] = dict(database.manifest)
     npz.save_arrays(path, arrays, manifest)
 
 
@@ -131,9 +133,13 @@ def load(path: str | os.PathLike) -> MetaDatabase:
     """Reads what `save` wrote.
 
     Raises:
-      ValueError: naming the file, if it is missing, damaged or not a meta-database.
+      ValueError: naming the file, if it is missing, damaged, of another version or not
+        a meta-database.
     """
     arrays, content = npz.load_arrays(path)
+    if "kind" in content:
+        remedy = "write it again with `experiments.build_meta_database --export-only`"
+        records.require_format(path, content.get("format"), _FORMAT, remedy)
     try:
         database = _assembled(arrays, content)
     except (KeyError, TypeError, IndexError, ValueError) as error:

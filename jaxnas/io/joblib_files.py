@@ -37,7 +37,7 @@ _RECODED = (b"\xc2\x80", b"\xe2\x82\xac", b"\xef\xbb\xbf", b"\xef\xbf\xbd")
 _UNKNOWN = {b"\xfd7zXZ": "xz", b"\x5d\x00\x00": "lzma", b"\x04\x22\x4d\x18": "lz4"}
 
 
-class _ArrayRecord(pickles.Record):
+class _PickledArray(pickles.PickledObject):
     """joblib's `NumpyArrayWrapper`: an array of numbers, whose bytes follow.
 
     Attributes:
@@ -87,7 +87,7 @@ def _byte_array(content: Any = b"") -> bytes:
 
 ARRAYS: Admitted = {
     **pickles.ARRAYS,
-    ("joblib.numpy_pickle", "NumpyArrayWrapper"): _ArrayRecord,
+    ("joblib.numpy_pickle", "NumpyArrayWrapper"): _PickledArray,
     ("collections", "defaultdict"): _mapping,
     ("builtins", "dict"): None,
     ("builtins", "bytearray"): _byte_array,
@@ -97,19 +97,19 @@ ARRAYS: Admitted = {
 
 def array_of(value: Any) -> np.ndarray:
     """The array of a value that `load` returned; `ValueError` if it is not an array."""
-    if not isinstance(value, _ArrayRecord | pickles.ArrayState):
+    if not isinstance(value, _PickledArray | pickles.ArrayState):
         raise ValueError(f"wanted an array, found {printable(value)}")
     return value.array
 
 
 def records(*names: tuple[str, str]) -> Admitted:
-    """Admits classes, whose objects become `pickles.Record`s of their attributes.
+    """Admits classes, whose objects become `pickles.PickledObject`s of their attributes.
 
     Args:
       *names: module and name of each class.
     """
     return {
-        (module, name): functools.partial(pickles.Record, name)
+        (module, name): functools.partial(pickles.PickledObject, name)
         for module, name in names
     }
 

@@ -25,7 +25,7 @@ from jaxnas.io.pickle_opcodes import INSTRUCTIONS, check_keys
 from jaxnas.io.streams import ByteStream, printable
 
 
-class Record:
+class PickledObject:
     """An object of an admitted class, as data.
 
     Attributes:

@@ -33,7 +33,7 @@ from jax import lax
 from jaxnas.networks import layers
 from jaxnas.networks.blocks import Mode, convolution
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.nasbench201 import CellFunction, Cells
+from jaxnas.networks.nasbench201 import CellFunction, StageConvs
 from jaxnas.networks.taps import Tap, tap_values
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 from jaxnas.types import Array
@@ -65,7 +65,7 @@ def _incoming(target: int) -> list[tuple[int, int]]:
 # --- one architecture: a switch on each edge ----------------------------------------------
 
 # (the edge's weights, x, sum so far) -> (sum with this edge, tapped)
-_Branch = Callable[[Cells, Array, Array], tuple[Array, Array]]
+_Branch = Callable[[StageConvs, Array, Array], tuple[Array, Array]]
 
 
 def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
@@ -74,21 +74,21 @@ def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
     Each adds its output to the sum of the target node; what it taps has no lanes.
     """
 
-    def none(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
+    def none(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
         return total, tap_values(tap, ())
 
-    def skip(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
+    def skip(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
         return total + x, tap_values(tap, (), ("map", x, 1))
 
-    def conv1(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
+    def conv1(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
         y, tapped = checkpointed(weights.conv1, x, 1)
         return total + y, tapped
 
-    def conv3(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
+    def conv3(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
         y, tapped = checkpointed(weights.conv3, x, 3)
         return total + y, tapped
 
-    def pool(weights: Cells, x: Array, total: Array) -> tuple[Array, Array]:
+    def pool(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
         y = layers.average_pool(x)
         return total + y, tap_values(tap, (), ("map", y, 2))
 
@@ -113,7 +113,9 @@ def sequential_cell(arch: Array) -> CellFunction:
       (weights of one cell, x (b, h, w, c), mode, tap) -> y (b, h, w, c), tapped.
     """
 
-    def cell(weights: Cells, x: Array, mode: Mode, tap: Tap) -> tuple[Array, Array]:
+    def cell(
+        weights: StageConvs, x: Array, mode: Mode, tap: Tap
+    ) -> tuple[Array, Array]:
         branches = _branches(mode, tap)
         nodes, tapped = [x], tap_values(tap, ())
         for target in (1, 2, 3):
@@ -127,7 +129,9 @@ def sequential_cell(arch: Array) -> CellFunction:
             )
             total = jnp.zeros_like(x)
             for edge, source in _incoming(target):
-                conv = Cells(_edge(weights.conv1, edge), _edge(weights.conv3, edge))
+                conv = StageConvs(
+                    _edge(weights.conv1, edge), _edge(weights.conv3, edge)
+                )
                 total, tapped_edge = lax.switch(
                     arch[edge], branches, conv, nodes[source], total
                 )
@@ -224,7 +228,7 @@ def _select(conv: Conv, lanes: Array) -> Conv:
 
 
 def _edge_outputs(
-    plan: GroupPlan, weights: Cells, edge: int, x: Array, mode: Mode, tap: Tap
+    plan: GroupPlan, weights: StageConvs, edge: int, x: Array, mode: Mode, tap: Tap
 ) -> tuple[Array, Array]:
     """Computes one edge of every lane: y (a, b, h, w, c) and tapped (a, ...).
 
@@ -266,7 +270,9 @@ def grouped_cells(plan: GroupPlan) -> CellFunction:
       -> y (a, b, h, w, c), tapped (a, ...).
     """
 
-    def cell(weights: Cells, x: Array, mode: Mode, tap: Tap) -> tuple[Array, Array]:
+    def cell(
+        weights: StageConvs, x: Array, mode: Mode, tap: Tap
+    ) -> tuple[Array, Array]:
         lanes = x.shape[:1]
         nodes, tapped = [x], tap_values(tap, lanes)
         for target in (1, 2, 3):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxnas.networks.blocks import Head, Reduction
 from jaxnas.networks.layers import Conv
-from jaxnas.networks.nasbench201 import Cells, NetworkConfig, Params
+from jaxnas.networks.nasbench201 import NetworkConfig, Params, StageConvs
 from jaxnas.spaces.nasbench201 import EDGES
 from jaxnas.types import Array
 
@@ -96,7 +96,7 @@ def initialise(key: Array, network: NetworkConfig, scheme: str = "default") -> P
 
     lead = (network.cells_per_stage, len(EDGES))
     stem = conv(3, network.in_channels, widths[0])
-    cells = [Cells(conv(1, c, c, lead), conv(3, c, c, lead)) for c in widths]
+    cells = [StageConvs(conv(1, c, c, lead), conv(3, c, c, lead)) for c in widths]
     reductions = [
         Reduction(
             conv(3, c, 2 * c), conv(3, 2 * c, 2 * c), conv(1, c, 2 * c, (), False)

@@ -87,7 +87,7 @@ class NetworkConfig:
         return [self.stem_channels * 2**stage for stage in range(self.num_stages)]
 
 
-class Cells(NamedTuple):
+class StageConvs(NamedTuple):
     """The convolutions of a stage; leaves begin with (n, 6) after the lanes."""
 
     conv1: Conv  # 1 x 1 of each edge
@@ -98,13 +98,13 @@ class Params(NamedTuple):
     """Parameters of all architectures, or with lanes (a,) of each of several."""
 
     stem: Conv
-    cells: tuple[Cells, ...]  # of each stage
+    cells: tuple[StageConvs, ...]  # of each stage
     reductions: tuple[Reduction, ...]  # before each stage but the first
     head: Head
 
 
 # (one cell's weights, x, mode, tap) -> (y, tapped)
-CellFunction = Callable[[Cells, Array, Mode, Tap], tuple[Array, Array]]
+CellFunction = Callable[[StageConvs, Array, Mode, Tap], tuple[Array, Array]]
 # A cell or reduction with its weights: x -> (y, tapped).
 Block = Callable[[Array], tuple[Array, Array]]
 # (block, x, block input) -> (y, tapped, block output)
@@ -123,7 +123,7 @@ class Output(NamedTuple):
     block_outputs: list
 
 
-def _cells_first(cells: Cells) -> Cells:
+def _cells_first(cells: StageConvs) -> StageConvs:
     """Moves the axis of the n cells before the lanes, as `scan` needs it."""
 
     def move(conv: Conv) -> Conv:
@@ -135,7 +135,7 @@ def _cells_first(cells: Cells) -> Cells:
             )  # type: ignore[arg-type]
         )
 
-    return Cells(move(cells.conv1), move(cells.conv3))
+    return StageConvs(move(cells.conv1), move(cells.conv3))
 
 
 def _plain_block(block: Block, x: Array, extra: Any) -> tuple[Array, Array, None]:
@@ -181,7 +181,7 @@ def forward(
     for stage in range(num_stages):
 
         def step(
-            carry: tuple[Array, Array], scanned: tuple[Cells, Any]
+            carry: tuple[Array, Array], scanned: tuple[StageConvs, Any]
         ) -> tuple[tuple[Array, Array], Any]:
             (x, tapped), (weights, block_input) = carry, scanned
             y, tapped_cell, block_output = block_wrapper(

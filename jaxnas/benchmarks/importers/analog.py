@@ -49,7 +49,7 @@ _ANALOG_DRIFT = {
 
 
 _ADMITTED = {
-    ("analognasbench.data", name): functools.partial(pickles.Record, name)
+    ("analognasbench.data", name): functools.partial(pickles.PickledObject, name)
     for name in ("Architecture", "DriftMeasurement")
 }
 
@@ -167,7 +167,7 @@ def _analog_fields(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 def _is(value: Any, kind: str) -> bool:
     """Whether a value is a record of the class `kind`."""
-    return type(value) is pickles.Record and value.kind == kind
+    return type(value) is pickles.PickledObject and value.kind == kind
 
 
 def _field(name: str, values: list[Any]) -> np.ndarray:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnas.benchmarks.importers import x11_records
-from jaxnas.benchmarks.importers.x11_records import Member
+from jaxnas.benchmarks.importers.x11_records import ReleasedMember
 from jaxnas.curves import released_model
 from jaxnas.curves.forest import Forest
 from jaxnas.io import joblib_files
@@ -67,7 +67,7 @@ class Released(NamedTuple):
     kind: Kind
     num_features: int  # d
     model: str  # as the release calls it: svd_lgb, lgb_time ...
-    members: tuple[Member, ...]  # of a model of curves
+    members: tuple[ReleasedMember, ...]  # of a model of curves
     regressors: tuple[Forest, ...]  # of a model of one number
     num_files: int  # members in the folder, equal ones included
     config: dict[str, Any]  # hyper-parameters
@@ -195,7 +195,7 @@ def _read_curves(
     Raises: `ValueError` that names the file for one that is damaged, of another kind, or
       does not fit the first one.
     """
-    members: dict[str, Member] = {}
+    members: dict[str, ReleasedMember] = {}
     for path in paths:
         value, sources[str(path)] = joblib_files.load(path, _ADMITTED)
         with named_errors(path):
@@ -218,7 +218,7 @@ def _read_curves(
     )
 
 
-def _check_member(member: Member, model: str, config: dict[str, Any]) -> None:
+def _check_member(member: ReleasedMember, model: str, config: dict[str, Any]) -> None:
     """Checks that a member is of a known benchmark and as it was configured.
 
     Args:
@@ -246,7 +246,7 @@ def _check_member(member: Member, model: str, config: dict[str, Any]) -> None:
         )
 
 
-def _check_same(member: Member, first: Member) -> None:
+def _check_same(member: ReleasedMember, first: ReleasedMember) -> None:
     """Compares the sizes of a member with those of the first one.
 
     Raises: `ValueError` if features, components, epochs or having a kernel differ, as

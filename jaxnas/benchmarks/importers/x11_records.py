@@ -16,7 +16,7 @@ import numpy as np
 from jaxnas.curves import lightgbm_text, xgboost_json
 from jaxnas.curves.forest import Forest
 from jaxnas.io import joblib_files
-from jaxnas.io.pickles import Record
+from jaxnas.io.pickles import PickledObject
 from jaxnas.io.streams import printable
 
 # Module and name of each class, in the old and the new versions of its library.
@@ -51,7 +51,7 @@ class Kernel(NamedTuple):
     covariance: np.ndarray  # (e, e) of the rows, unbiased, times h^2
 
 
-class Member(NamedTuple):
+class ReleasedMember(NamedTuple):
     """One member of an ensemble: trees for k components of curves of e epochs."""
 
     chain: tuple[Forest, ...]  # k; forest j has d + j features
@@ -74,8 +74,8 @@ def fields_of(value: Any, kind: str, what: str) -> dict[str, Any]:
 
     Raises: `ValueError` for an object of another class, and for other values.
     """
-    if not isinstance(value, Record) or value.kind != kind:
-        actual = value.kind if isinstance(value, Record) else printable(value)
+    if not isinstance(value, PickledObject) or value.kind != kind:
+        actual = value.kind if isinstance(value, PickledObject) else printable(value)
         raise ValueError(f"{what}: wanted a {kind}, found {actual}")
     return value.fields
 
@@ -147,7 +147,7 @@ def forest(handle: str | bytes, what: str) -> Forest:
     return model
 
 
-def member(value: Any, members: dict[str, Member]) -> Member:
+def member(value: Any, members: dict[str, ReleasedMember]) -> ReleasedMember:
     """Checks the object of a surrogate file.
 
     Args:
@@ -175,7 +175,7 @@ def member(value: Any, members: dict[str, Member]) -> Member:
     same = members.get(digest)
     chain = same.chain if same else _chain(handles)
     library = _LIBRARY[type(handles[0])]
-    return Member(chain, mean, scale, singular, right, kernel, library, digest)
+    return ReleasedMember(chain, mean, scale, singular, right, kernel, library, digest)
 
 
 def _handles(value: Any) -> list[str | bytes]:

@@ -58,7 +58,7 @@ def to_surrogate(released: Released, runtime: Released | None = None) -> Surroga
     )
 
 
-def _member(member: x11_records.Member) -> Member:
+def _member(member: x11_records.ReleasedMember) -> Member:
     """One member: a curve is u diag(s) V^T, u = z scale + mean."""
     parts = (
         np.zeros(member.right.shape[1]),

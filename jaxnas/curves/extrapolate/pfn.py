@@ -21,8 +21,10 @@ from jaxnas.curves.extrapolate import bars
 from jaxnas.curves.extrapolate.pfn_network import Transformer, TransformerConfig
 from jaxnas.curves.extrapolate.pfn_prior import EPOCHS
 from jaxnas.curves.extrapolate.types import Extrapolator, check_target, observed
-from jaxnas.io import checkpoints
+from jaxnas.io import checkpoints, records
 from jaxnas.types import Array, check_sizes
+
+_FORMAT = 1  # version of the checkpoint
 
 
 class Model(NamedTuple):
@@ -103,12 +105,12 @@ def save(path: str | os.PathLike, model: Model, manifest: dict[str, Any]) -> Non
     Args:
       path: folder of the checkpoint, replaced if it exists.
       model: the model.
-      manifest: what else is recorded, such as the settings of the training. The sizes of
-        the network are added as "network".
+      manifest: what else is recorded, such as the settings of the training. The version of
+        the format and the sizes of the network are added as "format" and "network".
     """
     tree = {"params": model.params, "borders": model.borders}
-    sizes = {"network": dataclasses.asdict(model.config)}
-    checkpoints.save(path, tree, manifest | sizes)
+    sizes = dataclasses.asdict(model.config)
+    checkpoints.save(path, tree, manifest | {"format": _FORMAT, "network": sizes})
 
 
 def load(path: str | os.PathLike) -> Model:
@@ -117,9 +119,14 @@ def load(path: str | os.PathLike) -> Model:
     Args:
       path: folder of the checkpoint.
 
-    Raises: `ValueError` if it is missing, damaged, or not that of an LC-PFN.
+    Raises: `ValueError` if it is missing, damaged, of another version, or not that of an
+      LC-PFN.
     """
-    sizes = checkpoints.manifest(path).get("network")
+    manifest = checkpoints.manifest(path)
+    sizes = manifest.get("network")
+    if sizes is not None:
+        version = manifest.get("format")
+        records.require_format(path, version, _FORMAT, "train the model again")
     try:
         config = TransformerConfig(**sizes)  # pyright: ignore[reportCallIssue]
         check_sizes(**dataclasses.asdict(config))

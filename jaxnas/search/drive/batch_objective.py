@@ -11,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.search.drive.history import Evaluation
-from jaxnas.search.drive.workers import Task, empty_evaluation, with_score, worker_name
+from jaxnas.search.drive.workers import (
+    EvaluationTask,
+    empty_evaluation,
+    with_score,
+    worker_name,
+)
 from jaxnas.types import Array, Evaluate, Query, Result
 
 
@@ -40,7 +45,7 @@ def require_signature(objective: BatchObjective) -> None:
 
 
 def evaluate_tasks(
-    objective: BatchObjective, key: Array, query: Query, tasks: list[Task]
+    objective: BatchObjective, key: Array, query: Query, tasks: list[EvaluationTask]
 ) -> list[Evaluation]:
     """Evaluates the tasks of one query in one call.
 

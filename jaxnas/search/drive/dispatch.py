@@ -31,7 +31,7 @@ from jaxnas.search.drive.search_state import (
     require_curve_length,
     tell_all,
 )
-from jaxnas.search.drive.workers import Task, empty_evaluation
+from jaxnas.search.drive.workers import EvaluationTask, empty_evaluation
 from jaxnas.types import FULL_TRAINING
 
 SlotId = tuple[int, int]  # step, slot
@@ -50,7 +50,7 @@ class Job:
     num_steps: int  # queries in all, those of earlier calls included
     workers: int  # most queries in flight
     retries: int  # further attempts of a failed evaluation
-    started: dict[SlotId, Task] = field(default_factory=dict)
+    started: dict[SlotId, EvaluationTask] = field(default_factory=dict)
     attempts: Counter[SlotId] = field(default_factory=Counter)  # that failed
 
 
@@ -118,7 +118,7 @@ def _catch_up(job: Job, progress: SearchProgress | None) -> SearchProgress:
     return tell_all(job.plan, progress, record.tells, record.scale)
 
 
-def _tasks(job: Job, step: int) -> list[Task]:
+def _tasks(job: Job, step: int) -> list[EvaluationTask]:
     """Lists the evaluations of a query that are not done."""
     record = job.record
     if step not in record.open:
@@ -128,7 +128,7 @@ def _tasks(job: Job, step: int) -> list[Task]:
     for slot in open_slots(record, step):
         arch, epoch = query.arch[slot], int(query.epoch[slot])
         seed = int(seeds[slot])
-        task = Task(
+        task = EvaluationTask(
             step=step,
             slot=slot,
             arch=record.space.to_string(arch),
@@ -141,7 +141,7 @@ def _tasks(job: Job, step: int) -> list[Task]:
     return tasks
 
 
-def _start(job: Job, task: Task) -> None:
+def _start(job: Job, task: EvaluationTask) -> None:
     """Hands a task to the runner."""
     try:
         job.runner.start(task)

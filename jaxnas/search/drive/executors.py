@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from jaxnas.search.drive import clusters
 from jaxnas.search.drive.history import Evaluation
 from jaxnas.search.drive.workers import (
+    EvaluationTask,
     Objective,
     Parameters,
-    Task,
     Unusable,
     call,
     describe,
@@ -43,11 +43,11 @@ class Runner(NamedTuple):
     """Runs tasks, and returns their evaluations in any order."""
 
     # Starts a task. Raises `BrokenExecutor` if the workers are gone.
-    start: Callable[[Task], None]
+    start: Callable[[EvaluationTask], None]
     # Waits until one of the tasks has finished. Raises `BrokenExecutor` if workers are gone
     # and no result of others is left, `RuntimeError` if the executor is out of reach, and
     # `ValueError` if the objective cannot be used.
-    finished: Callable[[], tuple[Task, Evaluation]]
+    finished: Callable[[], tuple[EvaluationTask, Evaluation]]
     stop: Callable[[], None]  # cancels the tasks that are not running yet
 
 
@@ -58,25 +58,27 @@ def serial_runner(objective: Objective, parameters: Parameters) -> Runner:
       objective: called in `finished`.
       parameters: what it takes.
     """
-    waiting: deque[Task] = deque()
+    waiting: deque[EvaluationTask] = deque()
 
-    def finished() -> tuple[Task, Evaluation]:
+    def finished() -> tuple[EvaluationTask, Evaluation]:
         task = waiting.popleft()
         return task, _require_usable(call(objective, parameters, task))
 
     return Runner(waiting.append, finished, waiting.clear)
 
 
-def batch_runner(evaluate: Callable[[list[Task]], list[Evaluation]]) -> Runner:
+def batch_runner(
+    evaluate: Callable[[list[EvaluationTask]], list[Evaluation]],
+) -> Runner:
     """Runs all tasks that were started in one call, in this process.
 
     Args:
       evaluate: the evaluations of all tasks of a query, in their order.
     """
-    waiting: list[Task] = []
-    ready: deque[tuple[Task, Evaluation]] = deque()
+    waiting: list[EvaluationTask] = []
+    ready: deque[tuple[EvaluationTask, Evaluation]] = deque()
 
-    def finished() -> tuple[Task, Evaluation]:
+    def finished() -> tuple[EvaluationTask, Evaluation]:
         if not ready:
             ready.extend(zip(waiting, evaluate(list(waiting)), strict=True))
             waiting.clear()
@@ -96,13 +98,13 @@ def executor_runner(
       parameters: what it takes.
     """
     sent = clusters.portable(executor, objective)
-    running: dict[int, tuple[Any, Task]] = {}
+    running: dict[int, tuple[Any, EvaluationTask]] = {}
     reported: queue.SimpleQueue[int] = queue.SimpleQueue()
     silent: set[int] = set()  # futures without callbacks, which have to be polled
     broken: list[BrokenExecutor] = []
     numbers = itertools.count()
 
-    def start(task: Task) -> None:
+    def start(task: EvaluationTask) -> None:
         try:
             future = clusters.submit(executor, call, sent, parameters, task)
         except BrokenExecutor:
@@ -122,7 +124,7 @@ def executor_runner(
                 f"what the executor's submit returns has no done() and result(): {future!r}"
             )
 
-    def finished() -> tuple[Task, Evaluation]:
+    def finished() -> tuple[EvaluationTask, Evaluation]:
         while True:
             number = _next(running, reported, silent, block=not broken)
             if number is None:
@@ -177,7 +179,7 @@ def _require_usable(result: Evaluation | Unusable) -> Evaluation:
     return result
 
 
-def _outcome(future: Any, task: Task) -> Evaluation:
+def _outcome(future: Any, task: EvaluationTask) -> Evaluation:
     """The evaluation of a future that is done.
 
     Returns: what the worker returned; or a failed evaluation, without a worker, if the

@@ -34,7 +34,7 @@ Objective = Callable[..., Any]
 ARGUMENTS = ("arch", "epoch", "start", "folder", "seed")
 
 
-class Task(NamedTuple):
+class EvaluationTask(NamedTuple):
     """One evaluation to be done; the fields are those of `Evaluation`."""
 
     step: int
@@ -117,7 +117,7 @@ class Unusable(NamedTuple):
 
 
 def call(
-    objective: Objective | Pickled, parameters: Parameters, task: Task
+    objective: Objective | Pickled, parameters: Parameters, task: EvaluationTask
 ) -> Evaluation | Unusable:
     """Evaluates one architecture, in the process that calls this; raises nothing.
 
@@ -140,7 +140,9 @@ def call(
         return Unusable(str(error))
 
 
-def _evaluate(objective: Objective, parameters: Parameters, task: Task) -> Evaluation:
+def _evaluate(
+    objective: Objective, parameters: Parameters, task: EvaluationTask
+) -> Evaluation:
     """Calls the objective; `ValueError` if what it returns is not a number."""
     arguments = {name: getattr(task, name) for name in ARGUMENTS}
     begin, clock = time.time(), time.perf_counter()
@@ -164,7 +166,7 @@ def _evaluate(objective: Objective, parameters: Parameters, task: Task) -> Evalu
     return evaluation if error else _with_returned(evaluation, returned)
 
 
-def empty_evaluation(task: Task, error: str = "") -> Evaluation:
+def empty_evaluation(task: EvaluationTask, error: str = "") -> Evaluation:
     """Makes the evaluation of a task, with a NaN score.
 
     Args:

@@ -30,6 +30,7 @@ def open_folder(
     config: Config,
     opened: Opened,
     *,
+    driver: str,
     free: Sequence[str],
     digests: Mapping[str, str] | None = None,
 ) -> RunFolder:
@@ -38,13 +39,14 @@ def open_folder(
     Args:
       config: on which numbers, how long, and the folder.
       opened: the table of `config`.
+      driver: the name of the experiment.
       free: fields of `config` on which no single run depends.
       digests: sha256, by name, of further tables that the searches use.
 
     Raises: `ValueError` if the folder belongs to other settings or cannot be used.
     """
-    sha256 = {"table_sha256": opened.sha256, **(digests or {})}
-    return seed_store.open_folder(config.out, _identity(config, free, sha256))
+    added = {"driver": driver, "table_sha256": opened.sha256, **(digests or {})}
+    return seed_store.open_folder(config.out, _identity(config, free, added))
 
 
 def run(
@@ -239,17 +241,17 @@ def _compact(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"seed": runs["seed"], "score": score, "row": row, "cost": cost}
 
 
-def _identity(config: Config, free: Sequence[str], digests: dict[str, str]) -> dict:
+def _identity(config: Config, free: Sequence[str], added: dict[str, str]) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values.
 
     Args:
       config: the settings.
       free: further fields of `config` on which no single run depends.
-      digests: sha256 of the tables.
+      added: the name of the experiment, and sha256 of the tables.
     """
     # A run depends on its own seed alone, and a longer run begins with the same bits.
     free = ("out", "chunk", "seeds", "evaluations", "budget", *free)
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"
-    return kept | digests | {"made_by": made_by}
+    return kept | added | {"made_by": made_by}

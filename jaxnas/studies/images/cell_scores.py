@@ -21,7 +21,7 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.spaces import base, nasbench201, nasbench201_classes
 from jaxnas.studies.images import tasks
-from jaxnas.studies.images.tasks import Task
+from jaxnas.studies.images.tasks import ImageTask
 
 HOOK_IMAGES = 32  # images of the batch that hook_logdet sees
 HOOK_SIZE = 16  # pixels on each side to which they are scaled, at most
@@ -64,7 +64,7 @@ def candidates() -> np.ndarray:
 
 
 def score_cells(
-    task: Task,
+    task: ImageTask,
     folder: Path,
     *,
     hook: bool,
@@ -100,7 +100,7 @@ def score_cells(
 
 
 def _hook_logdet(
-    task: Task,
+    task: ImageTask,
     archs: np.ndarray,
     folder: Path,
     seed: int,

@@ -21,7 +21,7 @@ from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.stages import SEARCH_END, SearchPlan
-from jaxnas.studies.images.tasks import Task
+from jaxnas.studies.images.tasks import ImageTask
 
 MIN_PASSES = 30  # over all images, that a cell must have time for to be searched
 MAX_PASSES = 60  # over all images
@@ -38,7 +38,9 @@ class FinalPlan(NamedTuple):
     save_every: int  # epochs between checkpoints
 
 
-def requirements(task: Task, data: Data, budget: TimeBudget) -> tuple[float, float]:
+def requirements(
+    task: ImageTask, data: Data, budget: TimeBudget
+) -> tuple[float, float]:
     """Estimates the time of the final training and the length that it needs.
 
     Args:
@@ -57,7 +59,7 @@ def plan_final_training(
     history: list[Evaluation],
     data: Data,
     plan: SearchPlan,
-    task: Task,
+    task: ImageTask,
     recipe: Recipe,
     budget: TimeBudget,
 ) -> FinalPlan:
@@ -85,7 +87,7 @@ def train_final(
     arch: str,
     final: FinalPlan,
     data: Data,
-    task: Task,
+    task: ImageTask,
     recipe: Recipe,
     folder: Path,
     seed: int,

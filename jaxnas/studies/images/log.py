@@ -12,7 +12,7 @@ from jaxnas.search.drive import Evaluation
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.final_training import FinalPlan
 from jaxnas.studies.images.stages import SearchPlan
-from jaxnas.studies.images.tasks import Task
+from jaxnas.studies.images.tasks import ImageTask
 from jaxnas.studies.images.training_costs import TrainingCosts
 from jaxnas.studies.progress import Counter, Throttle, duration
 
@@ -41,7 +41,7 @@ class SearchLog:
         line = f"[{spent} of {whole}] {line}"
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def begin(self, task: Task, method: str, best: float) -> None:
+    def begin(self, task: ImageTask, method: str, best: float) -> None:
         """Logs the task and the method.
 
         Args:

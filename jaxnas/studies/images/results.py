@@ -28,7 +28,7 @@ from jaxnas.studies.images import cell_picture, figures
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.final_training import FinalPlan
 from jaxnas.studies.images.stages import FINALIST_FACTOR, SearchPlan
-from jaxnas.studies.images.tasks import Task
+from jaxnas.studies.images.tasks import ImageTask
 
 LEVEL = 0.95  # of the confidence interval of the test accuracy
 FORMAT = 1  # of result.json
@@ -38,7 +38,7 @@ TEST_FIELDS = ("accuracy", "low", "high", "level", "hits", "images")
 class Results:
     """Writes result.json, the figures, the curves and the network to a folder."""
 
-    def __init__(self, out: Path, task: Task, settings: dict[str, Any]):
+    def __init__(self, out: Path, task: ImageTask, settings: dict[str, Any]):
         """Opens the folder, without writing.
 
         Args:
@@ -189,7 +189,7 @@ def _require_fields(path: Path, content: dict[str, Any]) -> None:
         raise ValueError(f"cannot read {path}, without {lacks[0]}: {records.DAMAGED}")
 
 
-def _test(model: Path, task: Task) -> dict[str, Any]:
+def _test(model: Path, task: ImageTask) -> dict[str, Any]:
     """The test accuracy of the network on disk, with its confidence interval."""
     hits, num = _hits(model, task), len(task.test.x)
     low, high = (100 * end for end in metrics.wilson(hits, num, LEVEL))
@@ -208,7 +208,7 @@ def _rounded(accuracy: float) -> float:
     return round(float(accuracy), 4)
 
 
-def _hits(model: Path, task: Task) -> int:
+def _hits(model: Path, task: ImageTask) -> int:
     """Counts the test images that the network on disk classifies correctly."""
     predict = jaxnas.load(model)
     predicted = np.asarray(predict(task.test.x))  # as many at a time as memory allows

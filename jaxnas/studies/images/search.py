@@ -34,7 +34,7 @@ from jaxnas.studies.images.cell_scores import ScoredCells
 from jaxnas.studies.images.config import Config, validate
 from jaxnas.studies.images.log import SearchLog
 from jaxnas.studies.images.results import Results
-from jaxnas.studies.images.tasks import Task, default_data, load_task, subsample
+from jaxnas.studies.images.tasks import ImageTask, default_data, load_task, subsample
 from jaxnas.studies.images.training_costs import TrainingCosts, affordable
 from jaxnas.types import Evaluate
 
@@ -46,7 +46,7 @@ class Study(NamedTuple):
     """Settings and services that all stages of a search share."""
 
     config: Config  # with the name of the images filled in
-    task: Task  # all images, and the network
+    task: ImageTask  # all images, and the network
     data: Data  # images of a training of the search
     recipe: Recipe  # of one epoch
     out: Path  # the folder of all files
@@ -270,13 +270,14 @@ def _train_final(
     study.results.write(history, ranked, plan, final, trained, recipe, budget)
 
 
-def _claim_folder(config: Config, task: Task) -> Path:
+def _claim_folder(config: Config, task: ImageTask) -> Path:
     """Makes the folder for the results, which belongs to these settings and images.
 
     Raises: `ValueError` if it belongs to others, cannot be written, or its disk is full.
     """
     identity = dataclasses.asdict(config) | {"images_sha256": task.digest()}
     del identity["out"]
+    identity["driver"] = "search_images"
     folder = seed_store.open_folder(config.out, identity)
     out = folder.path
     try:

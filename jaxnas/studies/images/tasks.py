@@ -19,7 +19,7 @@ MAX_VALUES = {"size": 256, "channels": 512, "cells_per_stage": 50}
 DEFAULT_MAX_SIZE = 32  # pixels on each side, unless the user asks for more
 
 
-class Task(NamedTuple):
+class ImageTask(NamedTuple):
     """A classification task; images have the network's size, and pixels from 0 to 255."""
 
     network: NetworkConfig
@@ -74,7 +74,7 @@ def load_task(
     valid_share: float,
     test_share: float,
     seed: int,
-) -> Task:
+) -> ImageTask:
     """Loads images, divides them, and chooses the size of the network.
 
     Args:
@@ -120,7 +120,7 @@ def load_task(
         ):
             raise ValueError(f"{source.name}: the test images are of another kind")
         train, valid = datasets.split(source, (1 - valid_share, valid_share), seed=seed)
-    raw = Task(network, train, valid, tests, np.zeros(0), np.zeros(0))
+    raw = ImageTask(network, train, valid, tests, np.zeros(0), np.zeros(0))
     mean, std = datasets.normalisation_constants(raw.train_and_valid())
     return raw._replace(mean=mean, std=std)
 
