@@ -59,7 +59,7 @@ class Config(settings.Config):
     few: int = 20
     """Epochs after which curves are extrapolated."""
     quantile: float = 0.2
-    """Trainings go on if they are predicted to be among this share of the complete ones."""
+    """Best share of the complete trainings that a prediction must reach to continue."""
     target: int | None = None
     """Epoch whose value is predicted; default: the last one."""
     out: str = "results/curve_search"

@@ -1,16 +1,17 @@
-"""Workers that get the next architecture as soon as they are free, against batches.
+"""Asynchronous workers compared with batches in Bayesian optimisation.
 
     python -m experiments.workers
     python -m experiments.workers --benchmark nb201 --dataset cifar100 --split valid
         --epochs 12 --seeds 100 --base-seed 1000
 
-Every Gaussian process is run with simulated workers, which choose given predicted scores
-of the architectures in flight (kriging believer), and with batches, one architecture for
-each worker, which all have to finish before the next batch. Both make the same number of
-evaluations. Costs are the table's; where it has none, they are drawn log-uniformly from
-0.1 to 1 for each architecture. Prints and writes to --out workers.csv the mean
-regret with its standard error, the paired difference, and the simulated time. Finished
-chunks of runs are kept in --out; methods and seeds can be added.
+Every Gaussian process runs with simulated workers, each of which gets the next architecture
+as soon as it is free, given predicted scores of the architectures in flight (kriging
+believer); and with batches, one architecture for each worker, all of which finish before
+the next batch. Both make the same number of evaluations. Costs are the table's, or drawn
+log-uniformly from 0.1 to 1 for each architecture of a table without costs. Prints and
+writes to --out workers.csv the mean regret with its standard error, the paired difference,
+and the simulated time. Finished chunks of runs are kept in --out; methods and seeds can be
+added.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     """Runs the comparison, chunk by chunk.
 
     Returns: regret (seeds, evaluations) in percent and time (seeds,), by
-      `METHOD-workers/NAME` and `METHOD-batches/NAME`; those of methods that the folder
-      has from an earlier call, with as many seeds, are among them.
+      `METHOD-workers/NAME` and `METHOD-batches/NAME`; with methods of earlier calls in
+      the folder that have the same number of seeds.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     cli.positive(config, "evaluations", "workers", "seeds", "chunk")

@@ -3,13 +3,14 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnas.benchmarks import synthetic
 from jaxnas.search.fidelity import brackets
-from jaxnas.search.fidelity.dehb import dehb, population_sizes
-from jaxnas.search.fidelity.hyperband import hyperband, make_schedule
+from jaxnas.search.fidelity.dehb import dehb, population_sizes, to_point
+from jaxnas.search.fidelity.hyperband import DONE, hyperband, make_schedule
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.types import asked
@@ -84,6 +85,19 @@ def test_a_mutant_of_no_difference_is_a_member_of_the_pool():
     for seed in range(3):
         for arch, _, pool, i in populations(trace, seed):
             assert arch in pool, (seed, i)
+
+
+def test_a_mutant_of_equal_members_is_that_member():
+    search = dehb(SPACE, BRACKETS, crossover=1.0, factor=0.5)
+    state = search.init(jax.random.key(0))
+    arch = jnp.asarray([1, 1, 2], jnp.int32)
+    state = state._replace(
+        slots=state.slots._replace(status=jnp.full_like(state.slots.status, DONE)),
+        point=jnp.broadcast_to(to_point(SPACE, arch), state.point.shape),
+        count=jnp.full_like(state.count, 100),
+    )
+    query = jax.jit(search.ask)(jax.random.key(1), state)
+    np.testing.assert_array_equal(query.arch[0], arch)
 
 
 def test_workers_are_never_idle():

@@ -356,7 +356,7 @@ OTHER = base.product("other", (4,) * 3)
         ({"folder": None}, "the folder must have a name, not None"),
         (
             {"search": dataclasses.replace(evolution(), space=OTHER)},
-            "asks architectures of 5 choices, and those of its space other have 3",
+            "asks for architectures of 5 choices: its space other has 3",
         ),
         (
             {"search": dataclasses.replace(evolution(), space=None)},

@@ -665,7 +665,7 @@ def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):
     assert found[0].arch == "3,3,3,3,3"
     # A line that was asked, of a cell that the pool does not have.
     go(tmp_path / "other", make("random"), 6, function=costly)
-    with pytest.raises(ValueError, match="the search cannot be told "):
+    with pytest.raises(ValueError, match="the search does not accept "):
         go(tmp_path / "other", small, 6, function=sum_of)
 
 

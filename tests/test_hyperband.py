@@ -13,7 +13,12 @@ import pytest
 from jaxnas.benchmarks import synthetic
 from jaxnas.search import drive
 from jaxnas.search.fidelity import brackets, kde, priorband, samplers
-from jaxnas.search.fidelity.hyperband import hyperband, successive_halving
+from jaxnas.search.fidelity.hyperband import (
+    _room,
+    hyperband,
+    make_schedule,
+    successive_halving,
+)
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.types import asked
@@ -129,6 +134,14 @@ def test_side_by_side_every_rung_waits_for_the_one_before_and_nothing_is_idle(op
         best = sorted(first, key=lambda r: -r[3])[: sizes[0][1]]
         goes_on = [r[0] for r in rows if r[1:3] == (3, 1)][: sizes[0][1]]
         assert sorted(goes_on) == sorted(r[0] for r in best)
+
+
+@pytest.mark.parametrize("plan", [BRACKETS, BRACKETS[:1]])
+def test_there_is_room_if_no_evaluation_finishes(plan):
+    schedule = make_schedule(plan)
+    for steps in range(200):
+        opens = np.resize(schedule.opens, _room(plan, 4, steps))
+        assert opens.sum() >= 4 * (steps + 1)
 
 
 def test_a_budget_of_epochs_is_never_exceeded_and_nearly_spent():

@@ -3,12 +3,14 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnas.benchmarks import synthetic
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import presets
+from jaxnas.search.common import train_from_scratch
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.fidelity.two_levels import (
     Rhythm,
@@ -19,7 +21,7 @@ from jaxnas.search.fidelity.two_levels import (
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base, features, nasbench201
-from jaxnas.types import asked
+from jaxnas.types import Result, asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -74,6 +76,28 @@ def test_complete_trainings_are_of_the_best_of_the_short_ones():
     parts = set(zip(trace.query.start.ravel(), trace.query.epoch.ravel(), strict=True))
     assert parts == {(0, LOW), (LOW, LAST)}
     assert (trace.cost == trace.query.epoch - trace.query.start).all()
+
+
+def test_failed_trainings_are_completed_last_whatever_their_rank():
+    def earlier(inside, arch, score):
+        return -jnp.arange(len(score), dtype=float)
+
+    sizes = {"first": 4, "short": 4, "complete": 4}
+    search = two_levels(evolution(), LOW, rank=earlier, **sizes)
+    archs = jnp.asarray([[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 0, 4]], jnp.int32)
+    state = search.grow(search.init(jax.random.key(0)), 8)
+    ask, tell = jax.jit(search.ask), jax.jit(search.tell)
+    for arch, score in zip(archs, [jnp.nan, 0.1, jnp.nan, 0.2], strict=True):
+        query = train_from_scratch(arch[None], LOW)
+        scores = jnp.full(1, score)
+        result = Result(scores, scores[:, None], jnp.ones(1))
+        state = tell(state, query, result)
+    order = []
+    for _ in range(4):
+        query = ask(jax.random.key(1), state)
+        order.append(int(jnp.argmax((archs == query.arch).all(1))))
+        state = search.expect(state, query)
+    assert order == [1, 3, 0, 2]
 
 
 def test_the_search_inside_learns_from_short_trainings_alone():
@@ -135,7 +159,7 @@ def test_the_preset_takes_the_first_level_from_5_percent_on():
         search = presets.gp_two_levels(nasbench201.SPACE, archs, epochs=epochs)
         rhythm = search.stages.args[0]
         assert (rhythm.low, rhythm.last, rhythm.first) == (low, max(epochs), 100)
-    with pytest.raises(ValueError, match="wanted a level from 5% of the last one"):
+    with pytest.raises(ValueError, match="wanted a level between 5% of the last one"):
         presets.gp_two_levels(nasbench201.SPACE, archs, epochs=(1, 200))
 
 

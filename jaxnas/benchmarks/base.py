@@ -61,7 +61,7 @@ def bind(function: Callable[..., Any], setting: Hashable) -> Callable[..., Any]:
 
     Args:
       function: of a setting and further arguments, at the top level of its module.
-      setting: what is static: a space, say.
+      setting: the static argument, such as a space.
     """
     return functools.partial(function, setting)
 

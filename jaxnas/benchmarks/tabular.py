@@ -140,7 +140,7 @@ def table_identities(space: Space, table: BenchmarkTable) -> np.ndarray:
       architectures that are invalid, duplicated or missing.
     """
     if table.space != space.name or table.arch.shape[1] != len(space.choices):
-        # The space's identity would not fit the rows; the error needs no identities.
+        # Raises the error before an identity that is not defined for these rows.
         table_files.validate_rows(table, space, np.zeros(0, np.uint64))
     num = len(table.arch)
     words, valid = (np.asarray(x) for x in _identify(space, _padded(table.arch)))

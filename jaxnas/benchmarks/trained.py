@@ -125,7 +125,7 @@ def as_table(trainings: Trainings) -> BenchmarkTable:
     Returns: accuracies `<dataset>/<split>/<epochs>` (cells, runs), of the last epoch; of
       every epoch `curve/...`, `loss/...` and `time/...` (cells, runs, epochs), where a
       network that has diverged has an accuracy of 0; and `seconds/...`. Seconds are
-      what the manifest's `clock` says, by default wall-clock seconds.
+      in the unit of the manifest's `clock`, by default wall-clock seconds.
     Raises: `ValueError` if two of the cells compute the same function.
     """
     archs, runs, dataset, manifest = trainings

@@ -1,4 +1,4 @@
-"""Trainings on disk: curves of finished ones, checkpoints of those that can be resumed.
+"""Trainings on disk: curves of finished ones, checkpoints of unfinished ones.
 
 Each training of an architecture has its own files, `ARCH-EPOCHS` or `ARCH-EPOCHS-SEED`. A
 finished one is an npz of its curves. One that stopped before the end of its schedule is an

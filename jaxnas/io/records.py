@@ -1,8 +1,8 @@
-"""What a file belongs to: the version of its format, and its identity.
+"""The format and the identity of files of results.
 
-The identity of results is all that they depend on, as plain JSON values by name. A reader
-refuses another format, and results of another identity, with the names of what differs
-(`require_format`, `require_identity`); so do the records of a run, small JSON files of the
+The identity is every setting that the results depend on, as plain JSON values by name.
+Readers refuse another format, and another identity by the names of the settings that differ
+(`require_format`, `require_identity`). The records of a run are small JSON files of the
 form `{"format": 1, ...}` (`write_record`, `read_record`).
 """
 
@@ -28,9 +28,9 @@ def require_format(
 
     Args:
       path: the file, for the message.
-      existing: what the file states; None if it states nothing.
+      existing: the format in the file; None if it has none.
       supported: the one format that is read and written.
-      remedy: what the user can do about another one.
+      remedy: advice for the error message.
 
     Raises: `ValueError` unless both are equal.
     """
@@ -53,7 +53,7 @@ def require_identity(
       path: the file or folder of the results, for the message.
       existing: the settings that they were made with, by name.
       requested: the settings of this run.
-      remedy: what the user can do about others.
+      remedy: advice for the error message.
 
     Raises: `ValueError` that lists all settings that differ.
     """

@@ -53,7 +53,7 @@ def open_folder(
     Args:
       path: the folder; neither it nor its parents need exist.
       identity: all that the results depend on, by name, as JSON values.
-      kind: what the folder holds.
+      kind: of the content.
 
     Raises: `ValueError` if the folder was made with other settings (all of them are
       listed), is of another kind or format, holds other files, or cannot be used.
@@ -114,7 +114,7 @@ def open_or_create(
 
 
 def read_identity(path: str | Path, kind: Kind = RESULTS) -> dict[str, Any]:
-    """Reads what the results in a folder depend on.
+    """Reads the identity of the results in a folder.
 
     Raises: `ValueError` if there is no such folder, if it is of another kind or format,
       or if its record is damaged.
@@ -149,7 +149,7 @@ def save_piece(
       folder: where; the folder is made if it is missing.
       name: of the piece, which may be in a folder below: `chunks/first-0-10`.
       arrays: NumPy or JAX arrays by name.
-      labels: what the piece is, besides the identity of the folder, as JSON values.
+      labels: of the piece, besides the identity of the folder, as JSON values.
 
     Raises: `ValueError` if it cannot be written.
     """
@@ -166,7 +166,7 @@ def load_piece(
     Args:
       folder: where, with the identity that the piece must have.
       name: as for `save_piece`.
-      labels: those that the piece must have.
+      labels: of the piece, as for `save_piece`.
 
     Returns: the arrays by name.
     Raises: `ValueError`, naming the file, if the piece is missing or damaged, or has

@@ -97,7 +97,7 @@ class ByteStream:
         self.data, self.position, self.ended = b"", 0, False
 
     def read_more(self) -> None:
-        """Appends a piece to the buffer and drops what is before `position`."""
+        """Appends a piece to the buffer and drops the bytes before `position`."""
         piece = self._file.read(_CHUNK)
         self.ended = not piece
         self._before += self.position

@@ -10,7 +10,7 @@ runs it from Python on real evaluations.
 `presets` are tuned searches. The algorithms are `random_search`, `local_search`,
 `regularized_evolution`, `bananas`, `bayesopt` (over a pool), `bayesopt_sampled`
 (candidates sampled anew in each step) and `in_order`, which share the building blocks in
-`common`; and those that decide how long to train, in `fidelity`: `successive_halving`,
+`common`, and the multi-fidelity algorithms in `fidelity`: `successive_halving`,
 `hyperband`, `asynchronous_halving`, `dehb`, `curve_aware` and `two_levels`.
 """
 

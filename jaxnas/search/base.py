@@ -1,7 +1,7 @@
 """The search protocol: pure functions, and the stages in which a state grows.
 
-A search is asked for a `Query`, the query is evaluated, and the search is told the
-`Result`. `loop.run` does so within a compiled program, `drive` from Python with real
+`ask` of a search returns a `Query`, the query is evaluated, and `tell` receives the
+`Result`. `loop.run` does this within a compiled program, `drive` from Python with real
 evaluations. The arrays of a state have static sizes; a search whose state depends on the
 length of the run grows it between stages.
 """

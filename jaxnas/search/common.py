@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.search.base import Stage
+from jaxnas.search.base import Search, Stage
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.moves import sample
@@ -33,6 +33,35 @@ def train_from_scratch(arch: Array, epoch: int | None = None) -> Query:
     start = jnp.zeros(arch.shape[0], jnp.int32)
     epoch = FULL_TRAINING if epoch is None else epoch
     return Query(arch, start + epoch, start)
+
+
+def trainings(query: Query, slots: Array, epoch: int) -> Query:
+    """The query whose `slots` (b,) bool train from epoch 0 to `epoch`; others are idle."""
+    until = jnp.where(slots, epoch, 0).astype(jnp.int32)
+    return query._replace(epoch=until, start=jnp.zeros_like(until))
+
+
+def idle_query(ask: Callable[[], Query]) -> Query:
+    """A query of idle slots, of the shapes that `ask` returns; computes nothing."""
+    shapes = jax.eval_shape(ask)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def require_space(search: Search) -> Space:
+    """The space of a search; `ValueError` if it has none."""
+    if search.space is None:
+        raise ValueError("the search does not know its space: make it with space=...")
+    return search.space
+
+
+def query_shape(search: Search) -> tuple[int, int]:
+    """Slots b of the queries of a search, and positions d of their architectures."""
+
+    def arch(key: Array) -> Array:
+        return search.ask(key, search.init(key)).arch
+
+    batch, width = jax.eval_shape(arch, jax.eval_shape(lambda: jax.random.key(0))).shape
+    return batch, width
 
 
 def evaluation_key(key_run: Array) -> Array:

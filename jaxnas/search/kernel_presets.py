@@ -1,6 +1,6 @@
 """Gaussian processes on the distances of the literature, with expected improvement.
 
-They are exported by `presets`, whose module says what their arguments are.
+`presets` exports them and documents their arguments.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def over_features(
 
     Args:
       name: of the preset, as `help` shows it.
-      distance: what the features are a distance of, and its source.
+      distance: name of the distance that the features embed, and its source.
       *features: each space -> feature map.
     """
 
@@ -76,7 +76,7 @@ def over_graph_distance(
 
     Args:
       name: of the preset, as `help` shows it.
-      distance: what it is called, and its source.
+      distance: its name and its source.
       graph_distance: space -> graph distance, as in `kernels.graph_distances`.
     """
 
@@ -96,7 +96,7 @@ def _over_pool(name: str, distance: str, make: Callable[..., Pool]) -> Preset:
 
     Args:
       name: of the preset.
-      distance: what its kernel is of, for its docstring.
+      distance: of its kernel, for the docstring.
       make: (space, arch=, same=, extra=, scale=) -> the pool.
     """
 

@@ -1,7 +1,7 @@
-"""Local search (White et al., 2021): all neighbours of the best architecture, again.
+"""Local search (White et al., 2021): a descent over the neighbours of the incumbent.
 
-The state is the centre of the neighbourhood, the best architecture of this descent, and
-which neighbours have been evaluated.
+The state is the centre of the neighbourhood, the best architecture of this descent, and the
+neighbours that have been evaluated.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def local_search(
     The centre is the best of `init` random architectures. All of its neighbours are
     evaluated in random order. If one of them is better than the centre, the best is the
     next centre; otherwise the search restarts from one random architecture, which is
-    evaluated as every other.
+    evaluated like any other.
 
     Args:
       space: of the architectures, each of which must have a neighbour.
       init: random architectures at the start.
-      batch: architectures per step. Where fewer neighbours are left, or all that are left
-        are in flight, the rest of a step is random architectures.
+      batch: architectures per step. Random architectures fill a step for which too few
+        neighbours are left that are not in flight.
       epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for sizes below 1.
@@ -80,8 +80,10 @@ def local_search(
         return state._replace(visited=state.visited | same.any(1))
 
     def tell(state: LocalSearchState, query: Query, result: Result) -> LocalSearchState:
-        def one(state: LocalSearchState, told: tuple) -> tuple[LocalSearchState, None]:
-            arch, score, active = told
+        def one(
+            state: LocalSearchState, evaluation: tuple
+        ) -> tuple[LocalSearchState, None]:
+            arch, score, active = evaluation
             new = _tell(space, init, state, arch, nan_to_neg_inf(score))
             return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, state), None
 
@@ -96,7 +98,8 @@ def _tell(
     """The state after the score () of one architecture (d,), -inf if it failed."""
     near, valid = neighbours(space, state.centre)
     same = valid & (near == arch).all(-1) & (state.count >= init)
-    # Of what is not a neighbour, one is the restart; others compete for the best.
+    # Among random architectures the first one after the descent is the restart; others
+    # compete for the best.
     restarts = state.restart & ~same.any()
     better = restarts | (score > state.best_score)
     state = state._replace(

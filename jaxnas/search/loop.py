@@ -43,11 +43,11 @@ def run(
       evaluate: (key, Query) -> Result, such as a table, a surrogate or a training.
       num_steps: steps of the run, at least 1.
       budget: the largest total cost, in the benchmark's unit. An increment that does not
-        fit what is left is not started: its slot is idle. `metrics.cut_short`
-        tells whether the run reached its last step before that.
+        fit the rest is not started: its slot is idle. `metrics.cut_short` is True
+        for runs that reach their last step before that.
       workers: evaluations in flight at a time, each as long as its cost. They finish in
-        the order of the simulated clock, and a step is the end of one: its result is
-        told, and the next query is asked from a state that expects those in flight
+        the order of the simulated clock, and a step is the end of one: `tell` receives
+        its result, and the next query is asked from a state that expects those in flight
         (`Search.expect`). One worker is the sequential run. More than one is for searches
         that ask one architecture a step.
 

@@ -144,7 +144,7 @@ def _plus_search(
     select: selectors.Select = EXPLORE,
     **options: Any,
 ) -> Search:
-    """`gp_tw2g_plus` over candidates of `_plus_pool`; `options` are those of `bayesopt`."""
+    """`gp_tw2g_plus` over candidates of `_plus_pool`; `options` are for `bayesopt`."""
     return bayesopt(pool, init=init, select=select, clip_below=CLIP_BELOW, **options)
 
 
@@ -196,16 +196,16 @@ def gp_two_levels(
 ) -> Search:
     """`gp_tw2g_plus` on short trainings, and complete trainings of the best of them.
 
-    Half of the cost, about, is spent on either after the first 100 short trainings, which
-    are of at least 5 % of a complete one; see `fidelity.two_levels`. The budget need not
-    be known, and no setting depends on the benchmark.
+    After the first 100 short trainings, short and complete ones have about equal shares of
+    the cost. A short training has at least 5 % of the epochs of a complete one; see
+    `fidelity.two_levels`. No setting depends on the budget or the benchmark.
 
     Args:
       space: of the architectures.
       arch: (n, d) int32 candidates; default: every architecture of the space.
       epochs: of the levels of the benchmark, `[level.epoch for level in levels]`.
-      continues: whether a complete training goes on from a short one, or the levels are
-        trainings of their own.
+      continues: whether a complete training continues a short one, or starts from
+        epoch 0.
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
 
@@ -215,7 +215,7 @@ def gp_two_levels(
     low = min((e for e in epochs if LOW_SHARE * last <= e < last), default=None)
     if low is None:
         raise ValueError(
-            f"wanted a level from {LOW_SHARE:.0%} of the last one on and below it, found "
+            f"wanted a level between {LOW_SHARE:.0%} of the last one and the last one, not "
             f"the levels {tuple(epochs)}"
         )
     pool = _plus_pool(space, arch, copies=copies)

@@ -5,7 +5,7 @@ returns the carry after it; records are the account of the budget, the trace and
 several workers, the evaluations in flight.
 
 An evaluation of a simulated worker takes as long as it costs. A step of such a run is the
-end of one evaluation: the search is told the result, and the worker gets the next query.
+end of one evaluation: `tell` receives the result, and the worker gets the next query.
 With w workers, `ask` is w - 1 steps ahead of `tell`.
 """
 
@@ -157,7 +157,7 @@ def asynchronous(
         epoch = flight.query.epoch.at[free].set(flight.query.start[free])
         aware = search.expect(state, flight.query._replace(epoch=epoch))
         query, result = ask_and_answer(ask, answer, i, aware)
-        # Past the last step nothing is asked: every query that was asked is told.
+        # Past the last step nothing is asked, and the queries in flight finish.
         late = i >= num_steps
         query = query._replace(epoch=jnp.where(late, query.start, query.epoch))
         result = _mask_idle(query, result)

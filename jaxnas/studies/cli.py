@@ -40,7 +40,7 @@ def use_all_cores() -> None:
     """
     cores = num_cores()
     # The programs of all devices share one pool of threads: without one to spare, each
-    # of their small steps waits for those of the others, which takes twice the time.
+    # of their small steps waits for the others, which takes twice the time.
     _threads(cores + 1 if cores > 1 else 1)
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ
     if not chosen and "device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -82,7 +82,7 @@ def require_names(
     """Checks names that a flag takes.
 
     Args:
-      names: what the user asks for, at least one.
+      names: the values of the flag, at least one.
       available: the valid names, which the error lists.
       what: the noun for the error, such as "method".
 

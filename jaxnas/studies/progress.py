@@ -1,6 +1,6 @@
 """Progress of long runs: bars on a terminal, elsewhere a line every 15 seconds.
 
-`Counter` counts what is finished of a task and renders it, as "12 of 40 seeds,
+`Counter` counts the finished units of a task and renders them, as "12 of 40 seeds,
 3.1 evaluations/s, 2 min left". `Progress` shows counters, one task after another; a log
 with lines of its own prints the text of a `Counter` whenever `Throttle` says that a line
 is due.

@@ -21,10 +21,10 @@ from jaxnas.types import Array, Evaluate, Query, Result
 
 
 class BatchObjective(NamedTuple):
-    """An objective that is asked for a whole query at once.
+    """An objective that evaluates a whole query at once.
 
     It is the `evaluate` of a benchmark: architectures of a batch are, say, trained side by
-    side on one GPU. Slots of the query with `epoch <= start` ask for nothing.
+    side on one GPU. Slots of the query with `epoch <= start` are idle.
     """
 
     evaluate: Evaluate  # (key, Query) -> Result

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.search.base import Search
+from jaxnas.search.common import query_shape, require_space
 from jaxnas.search.drive import batch_objective, clusters
 from jaxnas.search.drive.batch_objective import BatchObjective
 from jaxnas.search.drive.search_state import Plan
@@ -36,7 +37,7 @@ def check_arguments(key: Any, search: Any, objective: Any, folder: Any) -> Argum
 
     Args:
       key: must be one typed PRNG key.
-      search: must know its space, and ask architectures of as many choices.
+      search: must know its space, and ask for architectures of its number of choices.
       objective: must be a function, or a `BatchObjective`, of a usable signature.
       folder: must be a path.
 
@@ -44,22 +45,20 @@ def check_arguments(key: Any, search: Any, objective: Any, folder: Any) -> Argum
     """
     if not isinstance(search, Search):
         raise ValueError(f"the search must be a Search, not {search!r}")
-    space = search.space
-    if space is None:
-        raise ValueError("the search does not know its space: make it with space=...")
+    space = require_space(search)
     parameters = _check_objective(objective)
     typed = jnp.issubdtype(getattr(key, "dtype", int), jax.dtypes.prng_key)
     if not typed or key.shape:
         raise ValueError(f"the key must be one of jax.random.key, not {key!r}")
     if not isinstance(folder, str | os.PathLike) or "\0" in str(folder):
         raise ValueError(f"the folder must have a name, not {folder!r}")
-    arch = jax.eval_shape(lambda key: search.ask(key, search.init(key)), key).arch
-    if arch.shape[-1] != len(space.choices):
+    batch, width = query_shape(search)
+    if width != len(space.choices):
         raise ValueError(
-            f"the search asks architectures of {arch.shape[-1]} choices, and those of "
-            f"its space {space.name} have {len(space.choices)}"
+            f"the search asks for architectures of {width} choices: its space "
+            f"{space.name} has {len(space.choices)}"
         )
-    return Arguments(space, arch.shape[0], parameters)
+    return Arguments(space, batch, parameters)
 
 
 def _check_objective(objective: Any) -> Parameters:
@@ -75,13 +74,14 @@ def _check_objective(objective: Any) -> Parameters:
 
 
 def queries_in_flight(executor: Any, objective: Any, workers: Any, batch: int) -> int:
-    """Checks the executor, and finds how many queries are in flight at a time.
+    """Checks the executor, and returns the largest number of queries in flight.
 
     Args:
       executor: None, or an object as `clusters` describes it.
-      objective: what it runs.
-      workers: most evaluations in flight; None: as many as the executor runs at a time.
-      batch: architectures of a query. With more than 1 the executor shares out the
+      objective: the function that it runs.
+      workers: largest number of evaluations in flight; None: the number that the
+        executor runs at a time.
+      batch: architectures of a query. With more than 1 the executor distributes the
         batch, and one query is in flight.
 
     Raises: `ValueError` for workers without an executor or for a search in batches, for a
@@ -99,8 +99,8 @@ def queries_in_flight(executor: Any, objective: Any, workers: Any, batch: int) -
     if batch > 1:
         if workers is not None:
             raise ValueError(
-                f"the search asks {batch} architectures at a time, which the executor "
-                "shares out: workers are for a search with a batch of 1"
+                f"the search asks for {batch} architectures at a time, which the executor "
+                "distributes: workers are for a search with a batch of 1"
             )
         return 1
     return workers or clusters.num_workers(executor)

@@ -1,8 +1,8 @@
 """The loop of a driven search: ask, start, wait, record.
 
-Several queries may be in flight. What finishes is recorded first; then the free worker
-gets the next query, which the search asks knowing those in flight. So queries depend on
-the key, the scores and the order in which evaluations finish, and on nothing else.
+Several queries may be in flight. A finished evaluation is recorded first; then the free
+worker gets the next query, for which the search takes the queries in flight into account.
+So queries depend on the key, the scores and the order in which evaluations finish alone.
 
 An executor that breaks cannot say which evaluation killed its worker. All evaluations in
 flight are recorded as suspects (`history.Died`), and the next call runs each suspect
@@ -39,15 +39,15 @@ SlotId = tuple[int, int]  # step, slot
 
 @dataclass(frozen=True)
 class Job:
-    """A search that is being driven, and what it is driven with."""
+    """A running search, and the functions that run it."""
 
     plan: Plan
     record: Record
     runner: Runner
-    write: Callable[[Event], None]  # to the disk and to the record
+    write: Callable[[Event], None]  # writes to disk and to the record
     folder_of: Callable[[np.ndarray, int], str]  # (architecture, seed) -> its folder
     on_evaluation: Callable[[Evaluation], object]  # called once it is written
-    num_steps: int  # queries in all, those of earlier calls included
+    num_steps: int  # queries in all, including earlier calls
     workers: int  # most queries in flight
     retries: int  # further attempts of a failed evaluation
     started: dict[SlotId, EvaluationTask] = field(default_factory=dict)
@@ -99,20 +99,20 @@ def _resume(job: Job) -> None:
 
 
 def _catch_up(job: Job, progress: SearchProgress | None) -> SearchProgress:
-    """Tells the search all that has finished since it was last told.
+    """Updates the search by all queries that have finished since its last `tell`.
 
     Args:
       job: with the record.
-      progress: the search as it was last told; None: it has not been told anything.
+      progress: the search after its last `tell`; None: `tell` has not been called.
 
-    Returns: the search, ready to ask. If float32 cannot tell the scores apart on the
-      present scale, a new one is recorded and the whole history told on it.
+    Returns: the search, ready to ask. If float32 cannot distinguish the scores on the
+      present scale, a new scale is recorded and the whole history is replayed on it.
     """
     record = job.record
     scale = fitting_scale(all_scores(record.tells), record.scale)
     if scale != record.scale:
         job.write(scale)
-        progress = None  # tell the whole history on the new scale
+        progress = None  # replay the whole history on the new scale
     if progress is None:
         progress = begin(job.plan)
     return tell_all(job.plan, progress, record.tells, record.scale)
@@ -122,7 +122,7 @@ def _tasks(job: Job, step: int) -> list[EvaluationTask]:
     """Lists the evaluations of a query that are not done."""
     record = job.record
     if step not in record.open:
-        return []  # the query asked for nothing
+        return []  # every slot of the query is idle
     query, seeds = record.asks[step], repetitions(record.asks[step])
     tasks = []
     for slot in open_slots(record, step):

@@ -72,23 +72,23 @@ def optimise(
         order. It returns a number, or a mapping with "score" and, optionally, "cost",
         "curve" (score by epoch) and further numbers, which the history keeps. A
         `BatchObjective` takes the query of a step.
-      num_steps: queries in all, those of earlier calls included.
+      num_steps: queries in all, including earlier calls.
       folder: where the history is kept; made if it is missing.
       executor: runs evaluations side by side: one of `concurrent.futures`, a
         `dask.distributed.Client`, submitit's, `ray_executor()`, or anything whose
         `submit(function, *args)` returns an object with `done()` and `result()`.
         Default: one after another, in this process.
       workers: evaluations in flight at a time, for a search that asks one architecture a
-        step: as soon as one is finished the next is asked, and the search knows which
-        are in flight. Default: as many as the executor runs at a time. A search that
-        asks batches has one batch in flight, and asks the next when all of it is done.
+        step: as soon as one is finished the next is asked, and the search takes those in
+        flight into account. Default: the number that the executor runs at a time. A
+        search that asks batches has one batch in flight.
       retries: how often a failed evaluation is repeated before it counts as failed.
       given: results from outside, such as `read` of another folder. They enter the
-        history once, and the search is told those that it accepts.
-      points: length of the learning curves that the search is told, padded with NaN.
+        history once; `tell` receives the results that the search accepts.
+      points: length of the learning curves that `tell` receives, padded with NaN.
         Default: the score alone.
-      on_evaluation: called with every new evaluation, once it is on disk. What it raises
-        ends the call; the history is whole.
+      on_evaluation: called with every new evaluation, once it is on disk. An exception
+        in it ends the call; the history is complete.
 
     Returns: the history in the order of finishing, and by slot within a batch.
     Raises: `ValueError` for a folder that holds something else, or the history of another
@@ -112,9 +112,7 @@ def optimise(
     start = search_state.prepare_next(plan, search_state.begin(plan))
     first_query = search_state.ask(plan, start, record)
     checks.require_epochs(first_query, parameters)
-    external = [_external(result, space) for result in given]
-    for result in external:
-        search_state.require_curve_length(result, points)
+    external = _external_results(given, space, points)
     path = Path(os.path.abspath(folder))
     journal.open_journal(path, _identity(key, space, batch))
     with journal.open_history(path) as (file, events), _explain_interrupt(path):
@@ -127,8 +125,7 @@ def optimise(
             journal.append(file, event, durable=isinstance(event, Evaluation))
             apply_event(record, event, lambda arch: True)
 
-        recorded = {_without_times(e) for e in record.external}
-        for result in (e for e in external if _without_times(e) not in recorded):
+        for result in _not_recorded(external, record):
             journal.append(file, result)
             apply_event(record, result, accepts)
         complete(
@@ -150,7 +147,7 @@ def optimise(
 
 
 def _accepts(search: Search) -> Accepts:
-    """Whether the search can be told of an architecture (d,)."""
+    """Whether `tell` of the search takes an architecture (d,)."""
     return lambda arch: bool(
         search_state.apply(search.accepts, np.asarray(arch, np.int32))
     )
@@ -168,10 +165,32 @@ def _lengthened(plan: Plan, record: Record, num_steps: int, workers: int) -> Pla
     return dataclasses.replace(plan, stages=stages, ahead=ahead)
 
 
+def _external_results(
+    given: Iterable[Evaluation], space: Space, points: int
+) -> list[Evaluation]:
+    """Results from outside as events; `ValueError` for one that the history cannot hold.
+
+    Args:
+      given: as in `optimise`.
+      space: of the architectures.
+      points: largest length of a learning curve, as in `Plan`.
+    """
+    external = [_external(result, space) for result in given]
+    for result in external:
+        search_state.require_curve_length(result, points)
+    return external
+
+
+def _not_recorded(external: list[Evaluation], record: Record) -> list[Evaluation]:
+    """The results from outside that an earlier call did not record."""
+    recorded = {_without_times(e) for e in record.external}
+    return [e for e in external if _without_times(e) not in recorded]
+
+
 def _external(result: Any, space: Space) -> Evaluation:
     """A result from outside as an event of the history; `ValueError` if it cannot be."""
     if not isinstance(result, Evaluation):
-        raise ValueError(f"what is given must be evaluations, not {result!r}")
+        raise ValueError(f"given must hold evaluations, not {result!r}")
     try:
         event = result._replace(step=None, slot=0, score=float(result.score))
         event = event if event.error else with_score(event, event.score)
@@ -238,7 +257,7 @@ def _explain_interrupt(folder: Path) -> Iterator[None]:
 
 
 def _identity(key: Array, space: Space, batch: int) -> dict[str, Any]:
-    """The identity of a history: with other values of these, other queries are asked."""
+    """The identity of a history: other values of these lead to other queries."""
     return {
         "space": space.name,
         "choices": [int(c) for c in space.choices],

@@ -59,7 +59,7 @@ class Asked(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """A change of scale: from here on the search is told (score - shift) / size.
+    """A change of scale: from here on `tell` receives (score - shift) / size.
 
     `scale.fitting_scale` chooses it; the history itself keeps scores as they are.
     """

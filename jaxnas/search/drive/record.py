@@ -2,8 +2,8 @@
 
 `apply_event` checks that an event follows on those before it and adds it to the `Record`;
 `replay` does so for a whole history. A query is open, that is in flight, until every slot
-that asked for something has an evaluation. Then, and only then, it becomes a `Tell`: what
-the search is told, in the order in which queries finished.
+that is not idle has an evaluation. Then it becomes a `Tell`: `tell` of the search receives
+these in the order in which queries finished.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from jaxnas.spaces import base
 from jaxnas.spaces.base import Space
 from jaxnas.types import FULL_TRAINING, Query, asked, seed_of
 
-# arch (d,) int32 -> whether the search can be told of it.
+# arch (d,) int32 -> whether `tell` of the search takes it.
 Accepts = Callable[[np.ndarray], bool]
 
 
 class Tell(NamedTuple):
-    """A query and its evaluations, of which the search is told in one call."""
+    """A query and its evaluations, the arguments of one call of `tell`."""
 
     query: Query  # NumPy arrays
-    done: list[Evaluation]  # of the slots that asked for something, by slot
+    done: list[Evaluation]  # of the slots that are not idle, by slot
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Record:
     batch: int  # architectures of a query
     notation: bool = True  # whether the space can read and write architectures
     asks: list[Query] = field(default_factory=list)  # by step
-    open: dict[int, int] = field(default_factory=dict)  # step -> lane among those open
+    open: dict[int, int] = field(default_factory=dict)  # step -> lane of an open query
     results: dict[int, dict[int, Evaluation]] = field(
         default_factory=dict
     )  # step of an open query -> slot -> its evaluation
@@ -68,7 +68,7 @@ def apply_event(record: Record, event: Event, accepts: Accepts) -> None:
     Args:
       record: after the events before this one.
       event: the next one.
-      accepts: whether the search can be told of an architecture.
+      accepts: whether `tell` of the search takes an architecture.
 
     Raises: `ValueError` if the event cannot follow on those before it.
     """
@@ -93,7 +93,7 @@ def replay(
     Args:
       record: an empty one.
       events: all events of the folder, one for each line of its history.
-      accepts: whether the search can be told of an architecture.
+      accepts: whether `tell` of the search takes an architecture.
       path: the folder.
 
     Raises: `ValueError` that names the line which does not follow on those before it.
@@ -106,13 +106,13 @@ def replay(
 
 
 def open_slots(record: Record, step: int) -> list[int]:
-    """Lists the slots of an open query that asked for something and are not evaluated."""
+    """Lists the slots of an open query that are neither idle nor evaluated."""
     active = np.flatnonzero(np.asarray(asked(record.asks[step])))
     return [int(slot) for slot in active if slot not in record.results[step]]
 
 
 def all_scores(tells: Sequence[Tell]) -> list[float]:
-    """Lists all scores that a search was told, in order; NaN for failed evaluations."""
+    """Lists all scores of the tells, in order; NaN for failed evaluations."""
     return [e.score for tell in tells for e in tell.done]
 
 
@@ -132,7 +132,7 @@ def _apply_query(record: Record, event: Asked, accepts: Accepts) -> None:
         base.as_choices(record.space, arch)
         if not accepts(arch):
             raise ValueError(
-                f"the search cannot be told {record.space.to_string(arch)}"
+                f"the search does not accept {record.space.to_string(arch)}"
             )
     taken = set(record.open.values())
     record.asks.append(query)
@@ -142,7 +142,7 @@ def _apply_query(record: Record, event: Asked, accepts: Accepts) -> None:
 
 
 def _apply_evaluation(record: Record, event: Evaluation) -> None:
-    """Adds the evaluation of an open slot, which must be of what the slot asked for."""
+    """Adds the evaluation of an open slot; its training must be that of the query."""
     step, slot = event.step, event.slot
     if step not in record.open or slot not in open_slots(record, step):
         raise ValueError(f"slot {slot} of query {step} is not in flight")
@@ -170,7 +170,7 @@ def _apply_external(record: Record, event: Evaluation, accepts: Accepts) -> None
     """Adds a result from outside, in a query of its own or beside the one before.
 
     Results that follow on each other share queries of the batch size of the search.
-    Those that the search cannot be told of stay in the history alone.
+    Results that the search does not accept are in the history alone.
     """
     arch = record.space.from_string(event.arch) if record.notation else None
     record.history.append(event)

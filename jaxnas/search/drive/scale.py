@@ -21,13 +21,13 @@ _ENOUGH = 3  # scores that differ from the median, below which no scale is chose
 
 
 def fitting_scale(scores: Sequence[float], now: Scale) -> Scale:
-    """Chooses a scale on which single precision tells scores apart.
+    """Chooses a scale on which single precision distinguishes scores.
 
     Args:
       scores: all scores so far, NaN for failed evaluations.
       now: the present scale.
 
-    Returns: `now` while it fits, or while there are too few scores to tell; else the first
+    Returns: `now` while it fits, or while there are too few scores; else the first
       that fits of: unscaled, divided, shifted, shifted and divided.
     """
     finite = sorted(x for x in scores if math.isfinite(x))

@@ -1,7 +1,7 @@
-"""The state of a search as a function of what it was told, in order.
+"""The state of a search as a function of its history.
 
-`ask` and `tell` are pure. So the state is never stored: a search that is resumed, or whose
-scores need another scale, is told its whole history once more (`tell_all`). The steps and
+`ask` and `tell` are pure, so the state is never stored: when a search is resumed, or its
+scores need another scale, its whole history is replayed (`tell_all`). The steps and
 their random numbers are those of `loop.run`: query number i draws from
 `fold_in(key_run, i)`, and the state grows and is refreshed as the stages of the search say.
 """
@@ -31,15 +31,15 @@ class Plan:
     key_init: Array  # () key of the initial state
     key_run: Array  # () key of the queries
     ahead: int  # queries in flight beside the one that is asked for
-    points: int  # length of the learning curves that the search is told; 0: as they are
+    points: int  # length of the learning curves that `tell` receives; 0: unchanged
 
 
 class SearchProgress(NamedTuple):
-    """A search that was told a part of its history."""
+    """The state of a search after a part of its history."""
 
     state: State
     tells: int  # number of tells in it
-    ready: bool  # whether the state has grown and been refreshed for what comes next
+    ready: bool  # whether the state has grown and been refreshed for the next step
 
 
 @jax.jit
@@ -53,7 +53,7 @@ def apply(function: Callable, *args: Any) -> Any:
 
 
 def begin(plan: Plan) -> SearchProgress:
-    """Initialises the search, before it is told anything."""
+    """Initialises the search."""
     return SearchProgress(apply(plan.search.init, plan.key_init), 0, False)
 
 
@@ -64,7 +64,7 @@ def prepare_next(plan: Plan, progress: SearchProgress) -> SearchProgress:
       plan: with the stages.
       progress: after any number of tells; it is returned as it is if it is ready.
 
-    Returns: the search, ready to ask and to be told.
+    Returns: the search, ready for `ask` and `tell`.
     """
     if progress.ready:
         return progress
@@ -83,13 +83,13 @@ def prepare_next(plan: Plan, progress: SearchProgress) -> SearchProgress:
 def tell_all(
     plan: Plan, progress: SearchProgress, tells: Sequence[Tell], scale: Scale
 ) -> SearchProgress:
-    """Tells a search what it has not been told yet.
+    """Calls `tell` for the rest of the history.
 
     Args:
       plan: of the search.
-      progress: a search that was told the first `progress.tells` of `tells`.
+      progress: the search after the first `progress.tells` of `tells`.
       tells: the whole history.
-      scale: on which scores are told; all tells so far must have been on the same one.
+      scale: of the scores, the same for all tells so far.
 
     Returns: the search after all tells, ready to ask.
     Raises: `ValueError` for a learning curve that is longer than `plan.points`.
@@ -108,8 +108,8 @@ def ask(plan: Plan, progress: SearchProgress, record: Record) -> Query:
     Args:
       plan: of the search.
       progress: the search, ready to ask.
-      record: what has happened, for the number of the query and the queries in flight,
-        of which the search knows without their scores (`Search.expect`).
+      record: gives the number of the query, and the queries in flight, which the search
+        takes into account without their scores (`Search.expect`).
 
     Returns: the query, as NumPy arrays.
     """
@@ -129,10 +129,10 @@ def _ask(
     state: State,
     flight: Query | None,
 ) -> Query:
-    """The query number `step` (), once the search knows what is in flight, if anything."""
+    """Asks query number `step` (), given the queries in flight, if any."""
     if flight is not None:
         state = expect(state, flight)
-    # As in `loop.run`, which has no use for the second key.
+    # As in `loop.run`, which does not use the second key.
     return ask(jax.random.split(jax.random.fold_in(key, step))[0], state)
 
 
@@ -141,7 +141,8 @@ def in_flight(record: Record, size: int) -> Query:
 
     Args:
       record: with the open queries.
-      size: most queries in flight. Each has the slot of its lane; others are idle.
+      size: largest number of queries in flight. Each has the slot of its lane; the other
+        slots are idle.
     """
     width, seeded = len(record.space.choices), False
     if record.asks:
@@ -157,12 +158,12 @@ def in_flight(record: Record, size: int) -> Query:
 
 
 def _result(tell: Tell, scale: Scale, points: int) -> Result:
-    """Makes the result that the search is told.
+    """Makes the result that `tell` receives.
 
     Args:
       tell: query and evaluations.
       scale: of the scores and curves.
-      points: length of the curves, padded with NaN; 0: that of the longest curve.
+      points: length of the curves, padded with NaN; 0: the length of the longest curve.
 
     Returns: a result of NumPy arrays, floats of JAX's default width.
     """
@@ -186,11 +187,11 @@ def _result(tell: Tell, scale: Scale, points: int) -> Result:
 
 
 def require_curve_length(evaluation: Evaluation, points: int) -> None:
-    """Raises `ValueError` for a curve that is longer than the search can be told.
+    """Raises `ValueError` for a curve that is longer than `points`.
 
     Args:
       evaluation: with its curve.
-      points: as in `Plan`; with 0 any length fits, with 1 the curve is not told at all.
+      points: as in `Plan`; with 0 any length fits, with 1 `tell` receives no curve.
     """
     if 1 < points < len(evaluation.curve):
         raise ValueError(

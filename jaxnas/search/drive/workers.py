@@ -1,9 +1,9 @@
 """Calling an objective for one architecture, wherever that runs.
 
-An objective takes as many arguments as it wants, and may return more than its score.
-`required_parameters` finds the former by its signature. `call` is what workers execute, in
-this process or another: it turns what the objective returns or raises into an
-`Evaluation`.
+An objective may take further arguments, and may return more than its score.
+`required_parameters` reads the arguments from its signature. Workers execute `call`, in
+this process or another: it converts the return value or the exception of the objective to
+an `Evaluation`.
 
 An exception is a failure of the architecture: it is recorded, and the search continues. An
 objective that returns something other than a number has a bug, and the search ends:
@@ -58,7 +58,7 @@ class Parameters(NamedTuple):
 
 
 def required_parameters(objective: Objective) -> Parameters:
-    """Finds what an objective must be called with, by its signature.
+    """Finds the arguments of an objective, by its signature.
 
     Parameters named epoch, start, folder or seed get these. Others without a default get,
     by position, the architecture, epoch, start and folder. A parameter that can only be
@@ -170,7 +170,7 @@ def empty_evaluation(task: EvaluationTask, error: str = "") -> Evaluation:
     """Makes the evaluation of a task, with a NaN score.
 
     Args:
-      task: what was to be evaluated.
+      task: the evaluation to be done.
       error: why it failed, if it did.
     """
     return Evaluation(
@@ -198,7 +198,7 @@ def with_score(evaluation: Evaluation, score: float) -> Evaluation:
 
 
 def _with_returned(evaluation: Evaluation, returned: Any) -> Evaluation:
-    """Fills in what the objective returned: a number, or a mapping with a score."""
+    """Fills in the return value of the objective: a number, or a mapping with a score."""
     if not isinstance(returned, Mapping):
         return with_score(evaluation, _number(evaluation.arch, "", returned))
     if not returned:

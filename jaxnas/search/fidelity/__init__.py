@@ -1,8 +1,8 @@
-"""Searches that decide how long to train: halving, its relatives, and learning curves.
+"""Multi-fidelity searches: successive halving, its relatives, and learning curves.
 
 `brackets` computes the schedules, `samplers` and `kde` choose new architectures, and
-`hyperband`, `asynchronous` and `dehb` are the searches. `curve_aware` wraps any search that
-trains to the last epoch.
+`hyperband`, `asynchronous` and `dehb` are the searches. `curve_aware` and `two_levels` wrap
+any search that trains to the last epoch.
 """
 
 import lazy_loader

@@ -1,9 +1,9 @@
 """Asynchronous successive halving (ASHA; Li et al., 2020).
 
-No rung waits to be complete: a free worker goes on with a training that is among the best
-of its rung so far, or begins a new one. Two rules say which trainings go on: `promotion`
-compares whenever a worker is free and may promote a training much later, `stopping`
-decides once, when a training reaches a rung, and goes on at once or never.
+No rung waits until it is complete: a free worker continues a training that is among the
+best of its rung so far, or begins a new one. Two rules select the trainings to continue:
+`promotion` compares whenever a worker is free and may promote a training much later,
+`stopping` decides once, when a training reaches a rung.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxnas.search.fidelity.samplers import Observations, Sampler, uniform_sampl
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result, asked, check_sizes
 
-# Added before rounding down, as in `brackets`.
+# Added before rounding down, as in `brackets`; larger, since this is single precision.
 _ROUNDING = 1e-4
 
 
@@ -36,8 +36,8 @@ class HalvingState(NamedTuple):
     count: Array  # () int32, trainings
 
 
-# Rule = (state, eta) -> (n,) bool, trainings that may go on; of these a free worker takes
-# the first at the highest level.
+# Rule = (state, eta) -> (n,) bool, trainings that may continue; a free worker continues the
+# first of those at the highest level.
 Rule = Callable[[HalvingState, float], Array]
 
 
@@ -82,13 +82,13 @@ def asynchronous_halving(
 ) -> Search:
     """Asynchronous successive halving (ASHA; Li et al., 2020).
 
-    Among trainings that may go on, those at the highest level come first; a new
-    architecture begins only if there are none. A failed training never goes on.
+    Of the trainings that may continue, one at the highest level is next; a new
+    architecture begins only if no training may continue. Failed trainings never do.
 
     Args:
       space: of the architectures.
       levels: epochs of the rungs, as from `brackets.geometric_levels`.
-      eta: about 1 / eta of a rung go on.
+      eta: about 1 / eta of the trainings of a rung continue.
       rule: `promotion`, as published, or `stopping`.
       sampler: of new architectures, `samplers.uniform_sampler` or `kde.kde_sampler`;
         default: uniform.
@@ -110,23 +110,23 @@ def asynchronous_halving(
     def ask(key: Array, state: HalvingState) -> Query:
         def one(state: HalvingState, key: Array) -> tuple[HalvingState, Query]:
             may = rule(state, eta)
-            row, goes_on = jnp.argmax(jnp.where(may, state.top, -1)), may.any()
+            row, continues = jnp.argmax(jnp.where(may, state.top, -1)), may.any()
             past = _observations(state, epochs)
             arch = jax.lax.cond(
-                goes_on,
+                continues,
                 lambda: state.arch[row],
                 lambda: draw(key, past, jnp.int32(0)),
             )
-            level = jnp.where(goes_on, state.top[row], -1)
-            start = jnp.where(goes_on, epochs[level], 0)
-            moving = state.moving.at[row].max(goes_on)
+            level = jnp.where(continues, state.top[row], -1)
+            start = jnp.where(continues, epochs[level], 0)
+            moving = state.moving.at[row].max(continues)
             return state._replace(moving=moving), Query(arch, epochs[level + 1], start)
 
         return jax.lax.scan(one, state, jax.random.split(key, batch))[1]
 
     def expect(state: HalvingState, query: Query) -> HalvingState:
-        def one(state: HalvingState, told: tuple) -> tuple[HalvingState, None]:
-            arch, start, active = told
+        def one(state: HalvingState, training: tuple) -> tuple[HalvingState, None]:
+            arch, start, active = training
             row = _row_of(state, rule(state, eta), epochs, arch, start)
             row = jnp.where(active & (start > 0), row, len(state.top))
             return state._replace(
@@ -136,12 +136,12 @@ def asynchronous_halving(
         return jax.lax.scan(one, state, (query.arch, query.start, asked(query)))[0]
 
     def tell(state: HalvingState, query: Query, result: Result) -> HalvingState:
-        def one(state: HalvingState, told: tuple) -> tuple[HalvingState, None]:
-            row = _row_of(state, rule(state, eta), epochs, *told[:2])
-            return _add(state, row, epochs, eta, *told), None
+        def one(state: HalvingState, evaluation: tuple) -> tuple[HalvingState, None]:
+            row = _row_of(state, rule(state, eta), epochs, *evaluation[:2])
+            return _add(state, row, epochs, eta, *evaluation), None
 
-        told = (query.arch, query.start, query.epoch, asked(query), result.score)
-        return jax.lax.scan(one, state, told)[0]
+        evaluations = (query.arch, query.start, query.epoch, asked(query), result.score)
+        return jax.lax.scan(one, state, evaluations)[0]
 
     def grow(state: HalvingState, end: int) -> HalvingState:
         more = max(0, end * batch - len(state.top))
@@ -193,10 +193,10 @@ def _among_best(
 def _row_of(
     state: HalvingState, may: Array, epochs: Array, arch: Array, start: Array
 ) -> Array:
-    """The training () of an architecture that goes on from epoch `start`; n if none does.
+    """The row () of the training of an architecture that waits at epoch `start`, or n.
 
-    Several trainings of one architecture are the same; it is one that may go on, (n,)
-    bool, or else the first.
+    Several trainings of one architecture are identical; one that may continue (`may`,
+    (n,) bool) is preferred to the first.
     """
     at_start = (state.top >= 0) & (epochs[state.top] == start)
     fits = at_start & ~state.moving & (state.arch == arch).all(-1)
@@ -219,17 +219,17 @@ def _add(
 
     Args:
       state: before it.
-      old: () row of the training that went on.
+      old: () row of the training that was continued.
       epochs: (k,) levels.
       eta: of the halving.
       arch: (d,) int32.
       start: () epoch from which it was trained; at 0 the training gets a new row.
-      epoch: () to which it was trained; if that is no level, nothing changes.
+      epoch: () to which it was trained; an epoch that is not a level changes nothing.
       active: () bool; False for an idle slot, which changes nothing.
       score: (), NaN if it failed.
 
-    Returns: the state after it. Whether the training `passed` is settled here, against
-      those that reached the level before it.
+    Returns: the state after it. `passed` compares the training with those that reached
+      the level before it, once.
     """
     size = len(state.top)
     level = jnp.argmax(epochs == epoch)

@@ -5,8 +5,8 @@ A bracket trains many architectures briefly and the best of them longer, rung by
     levels = geometric_levels(200, 12, 3)          # 22, 66, 200
     print(as_table(hyperband_brackets(levels, 3)))
 
-The epochs of a schedule are whole numbers, rounded down once, here: the searches train to
-exactly these epochs, and these are charged.
+Epochs are rounded down to whole numbers here and nowhere else: searches train to exactly
+these epochs, and benchmarks charge for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Rung(NamedTuple):
 
     size: int  # architectures
     epoch: int
-    start: int  # epoch that they have reached before; 0: untrained
+    start: int  # epoch that they were trained to before; 0: untrained
 
 
 Bracket = tuple[Rung, ...]
@@ -42,10 +42,10 @@ def geometric_levels(
       max_epoch: R, the largest epoch.
       min_epoch: r, the smallest epoch of a rung, at least 1.
       eta: ratio of two levels, above 1.
-      last: the last epoch of the benchmark, for a schedule that is laid out for more: all
-        levels are at most this. Default: `max_epoch`.
+      last: largest level, the last epoch of a benchmark that ends before `max_epoch`.
+        Default: `max_epoch`.
 
-    Returns: ascending, different epochs, the last of which is `max_epoch` or `last`.
+    Returns: strictly ascending epochs; the last is `max_epoch` or `last`.
     Raises: `ValueError` for a rung below one epoch, an `eta` of 1 or less, and a
       `max_epoch` below `min_epoch`.
     """
@@ -67,8 +67,8 @@ def hyperband_brackets(levels: Sequence[int], eta: float = 3) -> tuple[Bracket, 
     """Brackets of one iteration of Hyperband (Li et al., 2018, Algorithm 1).
 
     With k levels, the bracket that begins at level k - 1 - s has
-    ceil(k eta^s / (s + 1)) architectures, and each of its rungs the floor of that divided
-    by eta^i; the bracket of most rungs is the first.
+    n = ceil(k eta^s / (s + 1)) architectures, and its rung i has floor(n / eta^i). The
+    bracket with the most rungs is the first.
 
     Args:
       levels: epochs of the rungs, as from `geometric_levels`; or lengths of separate
@@ -96,7 +96,7 @@ def halving_bracket(size: int, levels: Sequence[int], eta: float = 3) -> Bracket
       levels: epochs of the rungs.
       eta: the best 1 / eta of a rung, rounded down, are in the next one.
 
-    Returns: the rungs that have an architecture.
+    Returns: the rungs.
     Raises: `ValueError` for levels that do not ascend from epoch 1, an `eta` of 1 or
       less, and a size too small for an architecture to reach the last level.
     """
@@ -119,12 +119,12 @@ def restarting(bracket: Bracket) -> Bracket:
 
 
 def total_epochs(bracket: Bracket) -> int:
-    """Epochs that a bracket trains in all, in a benchmark whose trainings continue."""
+    """Total epochs of a bracket, in a benchmark whose trainings continue."""
     return sum(rung.size * (rung.epoch - rung.start) for rung in bracket)
 
 
 def as_table(brackets: Sequence[Bracket]) -> str:
-    """One line for each bracket: architectures @ epoch of each rung, and all epochs."""
+    """One line for each bracket: architectures @ epoch of each rung, and total epochs."""
     lines = []
     for number, bracket in enumerate(brackets):
         rungs = ", ".join(f"{rung.size} @ {rung.epoch}" for rung in bracket)

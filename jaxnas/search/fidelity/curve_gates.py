@@ -1,4 +1,4 @@
-"""When curve-aware searches decide: the paper's settings and those of its program.
+"""Settings of the decisions of curve-aware searches: the paper's and its program's.
 
 search = curve_aware(regularized_evolution(space), last_value(), *paper(20))
 """
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 
 class Gate(NamedTuple):
-    """When a training is decided on, and what it must exceed, for `curve_aware`."""
+    """Epoch and threshold of the decision on a training; arguments of `curve_aware`."""
 
     epochs: int
     quantile: float
@@ -17,7 +17,7 @@ class Gate(NamedTuple):
 
 
 def paper(epochs: int) -> Gate:
-    """The gate that the paper describes: the last epoch, and the best 20 %.
+    """The gate of the paper: predictions of the last epoch, and the best 20 %.
 
     Args:
       epochs: of the decision, about 20 % of a training.
@@ -28,13 +28,13 @@ def paper(epochs: int) -> Gate:
 # Epochs of the decision, and the target, of the released program, by surrogate.
 _RELEASED_EPOCHS = {"nb111": 12, "nb201": 20, "nb211": 20, "nb311": 20, "nlp11": 10}
 _RELEASED_TARGETS = {"nb201": 100, "nb211": 100, "nb311": 48, "nlp11": 49}
-# Algorithms whose quantile is 0.5, by surrogate; on nb201 and nb211 all of them. Those of
-# nb111 have the last epoch as target, and the other ones 35.
+# Algorithms whose quantile is 0.5, by surrogate; on nb201 and nb211 all of them.
 _RELEASED_MEDIAN = {
     "nb111": {("evolution", "svr"), ("bananas", "svr")},
     "nb311": set(),
     "nlp11": {("evolution", "wpm"), ("bananas", "svr")},
 }
+# Algorithms whose target on nb111 is its last epoch, 107; the target of the others is 35.
 _LATE_TARGETS = {("evolution", "svr"), ("local", "svr")}
 _LATE_TARGETS |= {("bananas", "wpm"), ("bananas", "svr")}
 
@@ -48,7 +48,7 @@ def reference(
 
     Args:
       surrogate: nb111, nb201, nb211, nb311 or nlp11.
-      algorithm: that is wrapped.
+      algorithm: the wrapped search.
       extrapolator: the weighted probabilistic model, or support vector regression.
 
     Raises: `ValueError` for another name.

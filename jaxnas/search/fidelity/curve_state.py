@@ -1,4 +1,4 @@
-"""The state of a curve-aware search, and the decision whether a training goes on."""
+"""The state of a curve-aware search, and the decision whether a training continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from jaxnas.curves.extrapolate.types import Extrapolator
 from jaxnas.search.common import append_slots
 from jaxnas.types import Array, Query, Result, State
 
-# Status of a row: `PASSED` waits to go on, `MOVING` is in flight to its last epoch.
+# Status of a row: a `PASSED` training waits to continue, a `MOVING` one is in flight to its
+# last epoch.
 EMPTY, PASSED, MOVING, COMPLETE = range(4)
 
 
@@ -32,13 +33,13 @@ class Setting:
     memory: int
     refit: int
     features: Callable[[Array], Array] | None
-    tells_prediction: bool  # whether the search is told what was stopped
+    imputes_rejected: bool  # whether stopped trainings count with their predictions
     batch: int
     width: int  # positions of an architecture
 
 
 class CurveState(NamedTuple):
-    """The search inside, and the trainings that have passed or are complete."""
+    """The state of the wrapped search, and the trainings that passed or are complete."""
 
     inside: State
     arch: Array  # (n, d) int32
@@ -50,18 +51,18 @@ class CurveState(NamedTuple):
     params: Any  # of the extrapolator
 
 
-class Told(NamedTuple):
-    """The slots (b,) of a query by what they are, with their curves and values."""
+class Parts(NamedTuple):
+    """The parts of trainings in the slots (b,) of a query, with their curves and values."""
 
-    first: Array  # bool, the first part of a training, which is decided on
+    first: Array  # bool, the first part of a training, after which it may be stopped
     complete: Array  # bool, a training that has ended
-    continued: Array  # bool, whether it went on from the epoch of the decision
+    continued: Array  # bool, a complete training that passed the decision
     prefix: Array  # (b, k)
     value: Array  # (b,), at the target
 
 
 def validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
-    """Raises `ValueError` for an extrapolator that can predict no training.
+    """Raises `ValueError` for an extrapolator that cannot predict any training.
 
     Args:
       extrapolate: of the search.
@@ -72,7 +73,7 @@ def validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
             f"the extrapolator reads {extrapolate.min_epochs} values of a curve, of which "
             f"{columns} are known at the decision: wanted a later one, epochs="
         )
-    # What learns nothing from complete trainings sees no epoch after the decision.
+    # Without complete trainings it sees no epoch after the decision.
     if extrapolate.min_curves == 0 and extrapolate.target is None:
         raise ValueError(
             "the extrapolator does not learn which epoch it predicts: make it with "
@@ -83,7 +84,7 @@ def validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
 def empty_state(setting: Setting, inside: State, size: int) -> CurveState:
     """State of a search without trainings, with `size` rows.
 
-    The parameters are those of a fit to no curve at all, which gives them their shapes.
+    The extrapolator is fitted to no curves, which gives its parameters their shapes.
     """
     state = CurveState(
         inside=inside,
@@ -109,8 +110,8 @@ def grow_rows(state: CurveState, size: int) -> CurveState:
     )
 
 
-def classify(setting: Setting, query: Query, result: Result, active: Array) -> Told:
-    """Reads what a query and its result are for each slot.
+def classify(setting: Setting, query: Query, result: Result, active: Array) -> Parts:
+    """Classifies the slots of a query as first parts and complete trainings.
 
     Args:
       setting: of the search.
@@ -132,7 +133,7 @@ def classify(setting: Setting, query: Query, result: Result, active: Array) -> T
     value = result.score
     if setting.target is not None:
         value = result.curve[:, setting.target]
-    return Told(
+    return Parts(
         first=first,
         complete=active & ~first,
         continued=active & ~first & (query.start > 0),
@@ -144,7 +145,7 @@ def classify(setting: Setting, query: Query, result: Result, active: Array) -> T
 def decide(
     setting: Setting, state: CurveState, arch: Array, prefix: Array
 ) -> tuple[Array, Array]:
-    """Predicts the values of trainings and decides which of them go on.
+    """Predicts the values of trainings and decides which of them continue.
 
     Args:
       setting: of the search.
@@ -152,8 +153,8 @@ def decide(
       arch: (b, d) int32.
       prefix: (b, k) curves so far.
 
-    Returns: which predictions exceed the threshold, (b,) bool, none that is NaN; and the
-      predicted means (b,).
+    Returns: whether each prediction exceeds the threshold, (b,) bool, False for NaN; and
+      the predicted means (b,).
     """
 
     def predict(arch: Array, curve: Array) -> tuple[Array, Array]:
@@ -161,7 +162,7 @@ def decide(
         return setting.extrapolate.predict(state.params, curve, features)
 
     mean, std = jax.vmap(predict)(arch, prefix)
-    # Not 0 * inf, where too few curves are known for a deviation.
+    # Not 0 * inf: an extrapolator without enough curves has an infinite deviation.
     lowered = mean - setting.margin * std if setting.margin else mean
     return lowered > threshold(
         state.value, state.status == COMPLETE, setting.quantile
@@ -187,8 +188,8 @@ def threshold(value: Array, complete: Array, quantile: float) -> Array:
 def fit(setting: Setting, state: CurveState) -> Any:
     """Fits the extrapolator to the latest complete trainings, at most `memory`.
 
-    Failed ones do not count. The curves are those up to the epoch of the decision, so what
-    is fitted is what `decide` will ask.
+    Failed ones do not count. The curves end at the epoch of the decision, as the curves
+    that `decide` predicts from.
 
     Returns: parameters of the extrapolator, any pytree.
     """
@@ -206,27 +207,27 @@ def fit(setting: Setting, state: CurveState) -> Any:
     return setting.extrapolate.fit(state.prefix[row], value, valid, features)
 
 
-def put(state: CurveState, arch: Array, told: Told, passed: Array) -> CurveState:
+def put(state: CurveState, arch: Array, parts: Parts, passed: Array) -> CurveState:
     """Writes trainings that passed or ended to their rows.
 
     Args:
       state: before.
       arch: (b, d) int32.
-      told: what the slots are.
-      passed: (b,) bool, trainings that go on.
+      parts: the trainings in the slots.
+      passed: (b,) bool, trainings that continue.
 
-    Returns: the state with new rows for trainings that passed or were complete at once;
-      one that went on to its end keeps its row.
+    Returns: the state with new rows for trainings that passed or were complete at once; a
+      continued training keeps its row.
     """
     size = len(state.status)
-    new = passed | (told.complete & ~told.continued)
+    new = passed | (parts.complete & ~parts.continued)
     row = append_slots(state.count, new, size)
-    row = jnp.where(told.continued, row_of(state, arch), row)
-    value = jnp.where(told.complete, told.value, jnp.nan).astype(state.value.dtype)
+    row = jnp.where(parts.continued, row_of(state, arch), row)
+    value = jnp.where(parts.complete, parts.value, jnp.nan).astype(state.value.dtype)
     # The curve of the second part may not have the first epochs.
-    kept = jnp.where(told.continued, row, size)
+    kept = jnp.where(parts.continued, row, size)
     prefix = state.prefix.at[kept].get(mode="fill")
-    prefix = jnp.where(told.continued[:, None], prefix, told.prefix)
+    prefix = jnp.where(parts.continued[:, None], prefix, parts.prefix)
     status = jnp.where(passed, PASSED, COMPLETE).astype(jnp.int32)
     return state._replace(
         arch=state.arch.at[row].set(arch, mode="drop"),
@@ -234,14 +235,14 @@ def put(state: CurveState, arch: Array, told: Told, passed: Array) -> CurveState
         value=state.value.at[row].set(value, mode="drop"),
         status=state.status.at[row].set(status, mode="drop"),
         count=state.count + new.sum(dtype=jnp.int32),
-        begun=state.begun + (told.first | (new & ~passed)).sum(dtype=jnp.int32),
+        begun=state.begun + (parts.first | (new & ~passed)).sum(dtype=jnp.int32),
     )
 
 
 def row_of(state: CurveState, arch: Array) -> Array:
     """The rows (b,) of the trainings of architectures (b, d) that passed; n for others.
 
-    Of several trainings of one architecture it is the first; they are the same.
+    Several trainings of one architecture are identical: the first counts.
     """
     same = (state.arch == arch[:, None]).all(-1) & (state.status == PASSED)
     return jnp.where(same.any(1), jnp.argmax(same, 1), len(state.status))

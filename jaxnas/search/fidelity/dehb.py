@@ -43,8 +43,8 @@ class DehbState(NamedTuple):
 
     slots: HyperbandState
     point: Array  # (k, p, d), members by level; the largest population has p
-    score: Array  # (k, p), -inf for a failed training and for a member that is missing
-    told: Array  # (k,) int32, evaluations at each level so far
+    score: Array  # (k, p), -inf for failed trainings and in slots without a member
+    count: Array  # (k,) int32, evaluations at each level so far
     children: Array  # () int32, children so far
 
 
@@ -58,16 +58,16 @@ def dehb(
 ) -> Search:
     """DEHB (Awad et al., 2021, Algorithm 1).
 
-    A child of a bracket's first rung is bred from the population of its level, one of a
-    later rung from as many of the best of the level below as the rung has slots, or from
-    all populations where these are too few. Children are trained from epoch 0; only the
-    promotions of the first iteration continue a training.
+    A child of a bracket's first rung is bred from the population of its level, a child of
+    a later rung of m slots from the m best members of the level below, and from all
+    populations if these have fewer than three members. Children are trained from epoch 0;
+    only the promotions of the first iteration continue a training.
 
     Args:
       space: of the architectures. A child that is not valid is replaced by a random one.
       brackets: as from `brackets.hyperband_brackets`.
       factor: F, the weight of the difference of two members.
-      crossover: probability of a position to come from the mutant; one always does.
+      crossover: probability of a position to come from the mutant; at least one does.
       batch: architectures per step.
 
     Raises: `ValueError` for no brackets, a batch below 1, fewer than three evaluations in
@@ -106,29 +106,29 @@ def dehb(
         return jax.lax.scan(one, state, jax.random.split(key, batch))[1]
 
     def expect(state: DehbState, query: Query) -> DehbState:
-        def one(state: DehbState, told: tuple) -> tuple[DehbState, None]:
-            arch, epoch, start, active = told
+        def one(state: DehbState, training: tuple) -> tuple[DehbState, None]:
+            arch, epoch, start, active = training
             slot = slot_of(schedule, state.slots, arch, epoch, start)
             slots = fill_slot(state.slots, slot, arch, jnp.nan, active, TAKEN)
             child = active & (slot == len(state.slots.status))
-            told_at = state.told + (active & (jnp.asarray(schedule.epochs) == epoch))
+            count = state.count + (active & (jnp.asarray(schedule.epochs) == epoch))
             children = state.children + child
-            return state._replace(slots=slots, told=told_at, children=children), None
+            return state._replace(slots=slots, count=count, children=children), None
 
         return jax.lax.scan(one, state, (*query[:3], asked(query)))[0]
 
     def tell(state: DehbState, query: Query, result: Result) -> DehbState:
-        def one(state: DehbState, told: tuple) -> tuple[DehbState, None]:
-            return _tell(space, schedule, state, *told), None
+        def one(state: DehbState, evaluation: tuple) -> tuple[DehbState, None]:
+            return _tell(space, schedule, state, *evaluation), None
 
-        told = (*query[:3], asked(query), result.score)
-        return jax.lax.scan(one, state, told)[0]
+        evaluations = (*query[:3], asked(query), result.score)
+        return jax.lax.scan(one, state, evaluations)[0]
 
     return Search(init, ask, tell, expect=expect, space=space)
 
 
 def population_sizes(schedule: Schedule) -> np.ndarray:
-    """The size (k,) int32 of the population of each level: that of its largest rung.
+    """The size (k,) int32 of the population of each level: the size of its largest rung.
 
     Populations of smaller rungs are padded to the largest, which `_pool` masks.
     """
@@ -144,7 +144,7 @@ def _empty(space: Space, schedule: Schedule) -> DehbState:
         slots=empty_slots(schedule, width, len(schedule.epoch)),
         point=jnp.zeros((*shape, width)),
         score=jnp.full(shape, -jnp.inf),
-        told=jnp.zeros(len(sizes), jnp.int32),
+        count=jnp.zeros(len(sizes), jnp.int32),
         children=jnp.int32(0),
     )
 
@@ -152,9 +152,9 @@ def _empty(space: Space, schedule: Schedule) -> DehbState:
 def _first_iteration(
     space: Space, schedule: Schedule, key: Array, slots: HyperbandState, slot: Array
 ) -> Query:
-    """What Hyperband asks in a slot (): a random architecture, or a promoted one.
+    """The query of Hyperband in a slot (): a random architecture, or a promoted one.
 
-    Returns: a training () to the epoch of the slot, from that of the rung before.
+    Returns: a training () to the epoch of the slot, from the epoch of the rung before.
     """
     opens, epoch, start = (
         jnp.asarray(x)[slot] for x in (schedule.opens, schedule.epoch, schedule.start)
@@ -196,7 +196,7 @@ def _child(
     mutant = a + factor * (b - c)
     outside = (mutant < 0) | (mutant > 1)
     mutant = jnp.where(outside, jax.random.uniform(key_outside, mutant.shape), mutant)
-    parent = state.point[level, state.told[level] % sizes[level]]
+    parent = state.point[level, state.count[level] % sizes[level]]
     width = len(parent)
     takes = jax.random.uniform(key_cross, parent.shape) < crossover
     takes = takes.at[jax.random.randint(key_one, (), 0, width)].set(True)
@@ -208,7 +208,7 @@ def _child(
 def _pool(
     state: DehbState, sizes: Array, level: Array, opens: Array, size: Array
 ) -> Array:
-    """Members (k, p) bool of which a child of a level () is bred.
+    """Members (k, p) bool from which a child at a level () is bred.
 
     Args:
       state: with the populations.
@@ -218,13 +218,13 @@ def _pool(
       size: () slots of its rung.
     """
     num_levels, largest = state.score.shape
-    there = jnp.arange(largest) < jnp.minimum(state.told, sizes)[:, None]
+    filled = jnp.arange(largest) < jnp.minimum(state.count, sizes)[:, None]
     at = jnp.where(opens, level, level - 1)
-    order = jnp.argsort(-jnp.where(there[at], state.score[at], -jnp.inf), stable=True)
+    order = jnp.argsort(-jnp.where(filled[at], state.score[at], -jnp.inf), stable=True)
     rank = jnp.argsort(order)
-    chosen = there[at] & (opens | (rank < size))
+    chosen = filled[at] & (opens | (rank < size))
     pool = (jnp.arange(num_levels) == at)[:, None] & chosen
-    return jnp.where(pool.sum() >= _DONORS, pool, there)
+    return jnp.where(pool.sum() >= _DONORS, pool, filled)
 
 
 def to_arch(space: Space, point: Array) -> Array:
@@ -248,7 +248,7 @@ def _tell(
     active: Array,
     score: Array,
 ) -> DehbState:
-    """The state after one evaluation; one to an epoch that is no level changes nothing.
+    """The state after one evaluation; an epoch that is not a level changes nothing.
 
     Args:
       space: of the architectures.
@@ -266,17 +266,17 @@ def _tell(
     slots = fill_slot(state.slots, slot, arch, score, active, DONE)
     slots = promote(schedule, slots, slot, active)
     child = active & (slot == len(state.slots.status))
-    # The parent of the child that is told next, if they finish in the order of asking.
+    # `ask` took this member as the parent if evaluations finish in the order of asking.
     size = jnp.asarray(population_sizes(schedule))[level]
-    parent = state.told[level] % size
+    parent = state.count[level] % size
     new = nan_to_neg_inf(score).astype(state.score.dtype)
-    missing = state.told[level] < size
+    missing = state.count[level] < size
     wins = active & (missing | (new >= state.score[level, parent]))
     row = jnp.where(wins, level, len(of_level))
     return DehbState(
         slots=slots,
         point=state.point.at[row, parent].set(to_point(space, arch), mode="drop"),
         score=state.score.at[row, parent].set(new, mode="drop"),
-        told=state.told + (active & of_level),
+        count=state.count + (active & of_level),
         children=state.children + child,
     )

@@ -1,10 +1,10 @@
 """Successive halving and Hyperband on any schedule of brackets, with any sampler.
 
 The schedule is laid out as a line of slots, one for each evaluation, rung after rung and
-bracket after bracket, again and again. A slot of a first rung can be asked at any time;
-one of a later rung when the rung before it is complete. A search asks the first slots
-that can be asked: one after another that is the published order, and with several workers
-or in batches the next bracket begins while a rung waits for its last evaluations.
+bracket after bracket, repeated without end. A slot of a first rung is always ready; a slot
+of a later rung is ready when the rung before it is complete. A search asks for the first
+ready slots: this is the published order for one worker, and with several workers or in
+batches the next bracket begins while a rung waits for its last evaluations.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from jaxnas.search.fidelity.samplers import Observations, Sampler, uniform_sampl
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result, asked, check_sizes
 
-# Status of a slot: a slot of a later rung waits; `TAKEN` means in flight.
+# Status of a slot: a slot of a later rung is `WAITING`; `TAKEN` means in flight.
 WAITING, READY, TAKEN, DONE = range(4)
 
 
 class Schedule(NamedTuple):
-    """The slots of one iteration, that is of every bracket once, as NumPy arrays (t,)."""
+    """The slots of one iteration, which is every bracket once, as NumPy arrays (t,)."""
 
     epoch: np.ndarray  # int32, to which a slot trains
-    start: np.ndarray  # int32, from which it goes on
+    start: np.ndarray  # int32, from which it continues a training; 0: from scratch
     level: np.ndarray  # int32, index of `epoch` among all levels
     first: np.ndarray  # int32, the first slot of its rung
     size: np.ndarray  # int32, slots of its rung
@@ -48,7 +48,7 @@ class Schedule(NamedTuple):
 
 
 class HyperbandState(NamedTuple):
-    """The slots of as many iterations as there is room for."""
+    """The slots of whole iterations; `grow` appends more."""
 
     arch: Array  # (n, d) int32; of a ready slot only if it continues a training
     score: Array  # (n,), NaN where the evaluation failed
@@ -64,13 +64,14 @@ def successive_halving(
     sampler: Sampler | None = None,
     batch: int = 1,
 ) -> Search:
-    """Successive halving (Jamieson & Talwalkar, 2016), again and again.
+    """Successive halving (Jamieson & Talwalkar, 2016), one bracket after another.
 
     Args:
       space: of the architectures.
       levels: epochs of the rungs, as from `brackets.geometric_levels`.
-      size: architectures of the first rung; default: as many as leave one for the last.
-      eta: the best 1 / eta of a rung go on.
+      size: architectures of the first rung; default: the size at which the last rung has
+        one.
+      eta: the best 1 / eta of a rung are promoted.
       sampler: of new architectures; default: uniform.
       batch: architectures per step.
 
@@ -91,11 +92,12 @@ def hyperband(
     sampler: Sampler | None = None,
     batch: int = 1,
 ) -> Search:
-    """Hyperband (Li et al., 2018): the brackets one after another, again and again.
+    """Hyperband (Li et al., 2018): the brackets one after another, repeated.
 
     With `kde.kde_sampler` this is BOHB (Falkner et al., 2018), with
-    `priorband.priorband_sampler` PriorBand (Mallik et al., 2023). The best of a rung are
-    those of largest score, the earlier slot among equals, and failed trainings last.
+    `priorband.priorband_sampler` PriorBand (Mallik et al., 2023). The
+    trainings of largest score are promoted, the earlier slot among equals, and failed
+    ones last.
 
     Args:
       space: of the architectures.
@@ -129,24 +131,26 @@ def hyperband(
                 lambda: state.arch[number],
             )
 
-        # Not vmapped: a condition that is computes both of its branches.
+        # Not vmapped: under vmap a condition computes both branches.
         arch = jax.lax.map(one, (jax.random.split(key, batch), slots, index))
         epoch, start = (jnp.asarray(x)[index] for x in (schedule.epoch, schedule.start))
         return Query(arch, epoch, start)
 
     def tell(state: HyperbandState, query: Query, result: Result) -> HyperbandState:
-        def one(state: HyperbandState, told: tuple) -> tuple[HyperbandState, None]:
-            arch, epoch, start, active, score = told
+        def one(
+            state: HyperbandState, evaluation: tuple
+        ) -> tuple[HyperbandState, None]:
+            arch, epoch, start, active, score = evaluation
             slot = slot_of(schedule, state, arch, epoch, start)
             state = fill_slot(state, slot, arch, score, active, DONE)
             return promote(schedule, state, slot, active), None
 
-        told = (*query[:3], asked(query), result.score)
-        return jax.lax.scan(one, state, told)[0]
+        evaluations = (*query[:3], asked(query), result.score)
+        return jax.lax.scan(one, state, evaluations)[0]
 
     def expect(state: HyperbandState, query: Query) -> HyperbandState:
-        def one(state: HyperbandState, told: tuple) -> tuple[HyperbandState, None]:
-            arch, epoch, start, active = told
+        def one(state: HyperbandState, training: tuple) -> tuple[HyperbandState, None]:
+            arch, epoch, start, active = training
             slot = slot_of(schedule, state, arch, epoch, start)
             return fill_slot(state, slot, arch, jnp.nan, active, TAKEN), None
 
@@ -199,10 +203,10 @@ def observations(schedule: Schedule, state: HyperbandState) -> Observations:
 
 
 def _room(brackets: Sequence[Bracket], batch: int, steps: int) -> int:
-    """Slots among which there is one to ask after any `steps` steps.
+    """Number of slots with which one is ready after any `steps` steps.
 
-    A slot that waits is in a bracket whose first rung has been asked in full, so slots
-    that were passed over are bounded by those that were asked.
+    A waiting slot that was skipped is in a bracket whose first rung has been asked in
+    full, so the sizes of brackets bound the skipped slots by the asked ones.
     """
     ratio = max(sum(r.size for r in b) / b[0].size for b in brackets)
     iteration = sum(r.size for b in brackets for r in b)
@@ -211,7 +215,7 @@ def _room(brackets: Sequence[Bracket], batch: int, steps: int) -> int:
 
 
 def empty_slots(schedule: Schedule, width: int, size: int) -> HyperbandState:
-    """State of `size` slots, of which those of first rungs are ready."""
+    """State of `size` slots; the slots of first rungs are ready."""
     opens = np.resize(schedule.opens, size)
     return HyperbandState(
         jnp.zeros((size, width), jnp.int32),
@@ -231,10 +235,10 @@ def _grow(schedule: Schedule, state: HyperbandState, size: int) -> HyperbandStat
 def slot_of(
     schedule: Schedule, state: HyperbandState, arch: Array, epoch: Array, start: Array
 ) -> Array:
-    """The first slot () that is ready for this training; out of bounds if there is none.
+    """The first slot () that is ready for a training; out of bounds if no slot is.
 
-    The slots of first rungs of one level are exchangeable, as are those of one
-    architecture, so what is told needs no number.
+    Slots of first rungs at one level are exchangeable, and so are slots of one
+    architecture, so an evaluation does not have to state its slot.
     """
     size = len(state.score)
     epochs, starts, opens = (

@@ -22,7 +22,7 @@ from jaxnas.types import Array, check_sizes
 
 
 class Density(NamedTuple):
-    """A kernel density estimate over n rows, of which some count."""
+    """A kernel density estimate over the rows that count, of n."""
 
     arch: Array  # (n, d) int32
     counts: Array  # (n,) bool
@@ -41,8 +41,8 @@ def kde_sampler(
 ) -> Sampler:
     """The sampler of BOHB (Falkner et al., 2018, Algorithm 2).
 
-    The model is of the evaluations at the highest level that has enough of them. The good
-    ones are the best of these and the bad ones the rest; before any level has enough,
+    The model is fitted to the evaluations at the highest level that has enough of them,
+    the best of which are good and the others bad; before any level has enough,
     architectures are uniformly random.
 
     Args:
@@ -50,10 +50,10 @@ def kde_sampler(
       good: share of the evaluations that are good.
       candidates: architectures that are compared. Each is a good one in which every
         position is kept with probability 1 - h and else uniformly random.
-      random: share of the architectures that are uniformly random in any case.
-      min_points: evaluations that are good, and that are bad, at least; default: d + 1.
-      min_bandwidth: bandwidth at least.
-      memory: evaluations in the model at most, the latest.
+      random: share of the architectures that are always uniformly random.
+      min_points: smallest number of good and of bad evaluations; default: d + 1.
+      min_bandwidth: smallest bandwidth.
+      memory: largest number of evaluations in the model, the latest.
 
     Raises: `ValueError` for shares outside of [0, 1] and sizes below 1.
     """
@@ -86,7 +86,7 @@ def kde_sampler(
 def model_rows(observations: Observations, need: int) -> tuple[Array, Array]:
     """Finds the rows (n,) bool of the highest level with at least 2 `need` evaluations.
 
-    Returns: the rows, and whether there is such a level, () bool.
+    Returns: the rows, and whether such a level exists, () bool.
     """
     of_level = by_level(observations, observations.done)
     enough = of_level.sum(1) >= 2 * need
@@ -116,7 +116,7 @@ def fit_densities(
       score: (n,), NaN where the evaluation failed.
       rows: (n,) bool, the evaluations that count.
       good: share of them that are good.
-      need: good ones at least; the others are bad.
+      need: smallest number of good ones; the others are bad.
     """
     # The last key is the first to sort by: failed trainings come before other rows.
     order = jnp.lexsort((-nan_to_neg_inf(score), ~rows))
@@ -134,7 +134,7 @@ def bandwidths(space: Space, arch: Array, counts: Array) -> Array:
     """Normal-reference bandwidths 1.06 s n^(-1 / (4 + d)), as in the published program.
 
     s is the standard deviation of the codes of a position, although they have no order.
-    Above (c - 1) / c, where the kernel is uniform, they are cut off.
+    They are at most (c - 1) / c, at which the kernel is uniform.
 
     Args:
       space: of the architectures.
@@ -153,7 +153,7 @@ def bandwidths(space: Space, arch: Array, counts: Array) -> Array:
 def best_candidate(
     key: Array, space: Space, good: Density, bad: Density, candidates: int
 ) -> Array:
-    """Draws candidates near good rows and returns that of the largest density ratio.
+    """Draws candidates near good rows and returns the one of the largest density ratio.
 
     Returns: (d,) int32; a uniformly random architecture if no candidate is valid.
     """

@@ -33,14 +33,14 @@ def priorband_sampler(
     """The sampler of PriorBand (Mallik et al., 2023, Algorithm 2).
 
     A bracket that begins at level r draws uniformly with probability 1 / (1 + eta^r), and
-    else from the prior. Once a training has reached the last level, the prior's share is
-    divided between the prior and mutants of the incumbent, in proportion to how likely
-    either makes the best 1 / eta at the highest level with `eta` evaluations, in which
-    the best counts most.
+    otherwise from the prior. Once a training has reached the last level, the prior's share
+    is divided between the prior and mutants of the incumbent, in proportion to the
+    likelihood of the best 1 / eta of the highest level with `eta` evaluations, weighted by
+    rank.
 
     Args:
       space: of the architectures.
-      probabilities: the prior, for each of the d positions that of its choices.
+      probabilities: the prior, of the choices at each of the d positions.
       eta: of the brackets.
       mutation: probability of each position of the incumbent to change, to another
         choice.
@@ -94,7 +94,7 @@ def near_incumbent(inside: Array, arch: Array, mutation: float) -> Array:
 def shares(
     observations: Observations, near: Array, prior: Array, eta: int
 ) -> tuple[Array, Array]:
-    """Shares of mutants of the incumbent and of the prior in what is not uniform.
+    """Shares of mutants of the incumbent and of the prior in draws that are not uniform.
 
     Args:
       observations: so far.

@@ -1,4 +1,4 @@
-"""How multi-fidelity searches choose new architectures: uniformly, or from a prior.
+"""Samplers of new architectures in multi-fidelity searches: uniform, or from a prior.
 
 `kde.kde_sampler` learns from the evaluations (BOHB), and `priorband.priorband_sampler`
 mixes a prior with the incumbent (PriorBand).
@@ -38,13 +38,13 @@ Sampler = Callable[[Array, Observations, Array], Array]
 
 
 def by_level(observations: Observations, rows: Array) -> Array:
-    """Which of the rows (n,) bool are of each level, (k, n) bool."""
+    """The rows (n,) bool by level, (k, n) bool."""
     levels = jnp.arange(observations.epochs.shape[0])
     return rows & (observations.level == levels[:, None])
 
 
 def uniform_sampler(space: Space) -> Sampler:
-    """Uniformly random architectures, whatever has been observed."""
+    """Uniformly random architectures, independent of the observations."""
 
     def draw(key: Array, observations: Observations, level: Array) -> Array:
         del observations, level
@@ -58,7 +58,7 @@ def prior_sampler(space: Space, probabilities: Sequence[np.ndarray]) -> Sampler:
 
     Args:
       space: of the architectures.
-      probabilities: for each of the d positions, those of its choices.
+      probabilities: of the choices at each of the d positions.
 
     Raises: `ValueError` for probabilities that do not fit the space.
     """
@@ -76,7 +76,7 @@ def prior_logits(space: Space, probabilities: Sequence[np.ndarray]) -> np.ndarra
 
     Args:
       space: of d positions with at most c choices.
-      probabilities: for each position, those of its choices, in any scale.
+      probabilities: of the choices at each position, not necessarily normalised.
 
     Returns: (d, c) float32 logarithms of normalised probabilities; -inf in the padding.
     Raises: `ValueError` for a wrong number of positions or choices, for negative numbers
@@ -101,7 +101,7 @@ def prior_logits(space: Space, probabilities: Sequence[np.ndarray]) -> np.ndarra
 
 
 def choice_mask(space: Space) -> np.ndarray:
-    """Which entries (d, c) of a padded array are choices of the space."""
+    """Mask (d, c) bool of the choices of the space in a padded array."""
     return np.arange(max(space.choices)) < np.asarray(space.choices)[:, None]
 
 

@@ -3,9 +3,9 @@
     search = two_levels(presets.gp_tw2g_plus(space), low=10)
 
 Short trainings rank architectures well enough to find the region of the best ones, and
-not well enough to tell these apart. So the search inside learns from short trainings
-alone, and the architectures that were best there are trained to the end, a few at a time,
-between further short ones. The budget need not be known.
+not well enough to order these. So the wrapped search learns from short trainings alone, and
+the architectures with the best short trainings are trained to the end, in small groups
+between further short trainings. No setting depends on the budget.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from jax.tree_util import Partial
 
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import UNLIMITED, Search, Stage
-from jaxnas.search.common import append_slots, growing_stages
+from jaxnas.search.common import (
+    append_slots,
+    growing_stages,
+    idle_query,
+    query_shape,
+    require_space,
+    trainings,
+)
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, State, asked, check_sizes
 
 
 class TwoLevelState(NamedTuple):
-    """The search inside, and all short trainings in their order."""
+    """The state of the wrapped search, and all short trainings in their order."""
 
     inside: State
     arch: Array  # (n, d) int32
@@ -37,7 +44,7 @@ class TwoLevelState(NamedTuple):
     count: Array  # () int32, rows
 
 
-# Rank = (state of the search inside, architectures (n, d), their scores (n,) at the low
+# Rank = (state of the wrapped search, architectures (n, d), their scores (n,) at the low
 # level) -> (n,), higher for those to train to the end first.
 Rank = Callable[[State, Array, Array], Array]
 
@@ -83,7 +90,7 @@ def two_levels(
     continues: bool = True,
     rank: Rank = by_score,
 ) -> Search:
-    """Trains briefly what a search asks, and the best of it to the end.
+    """Trains the architectures of a search briefly, and the best of them to the end.
 
     Args:
       search: any; the epoch that it was made with is not used. It learns from the short
@@ -92,11 +99,11 @@ def two_levels(
       last: epoch of the complete ones; default: the last one.
       first: short trainings before the first complete one.
       short: short trainings between two groups of complete ones.
-      complete: complete trainings in a group: of the architectures that were best at the
-        low level and have not been trained to the end.
-      continues: whether a complete training goes on from a short one. Otherwise it is a
-        training of its own, from epoch 0.
-      rank: of the architectures that have been trained briefly, highest first; a
+      complete: complete trainings in a group, of the best architectures at the low level
+        that have not been trained to the end.
+      continues: whether a complete training continues a short one. Otherwise it starts
+        from epoch 0.
+      rank: order of the architectures after their short trainings, highest first; a
         `jax.tree_util.Partial` if it needs arrays.
 
     Returns: a search of the same space. Complete trainings of architectures whose short
@@ -107,10 +114,7 @@ def two_levels(
     last = FULL_TRAINING if last is None else last
     if last <= low:
         raise ValueError(f"last must be after low = {low}, not {last}")
-    if search.space is None:
-        raise ValueError("the search does not know its space: make it with space=...")
-    asks = lambda key: search.ask(key, search.init(key))  # noqa: E731
-    shape = jax.eval_shape(asks, jax.eval_shape(lambda: jax.random.key(0))).arch.shape
+    space, shape = require_space(search), query_shape(search)
     rhythm = Rhythm(low, last, first, short, complete, continues, *shape)
     functions = (_init, _ask, _tell, _grow, _refresh, _expect)
     # The search is an argument, so that its arrays are data and no constants.
@@ -122,7 +126,7 @@ def two_levels(
         accepts=search.accepts,
         candidates=search.candidates,
         stages=partial(_stages, rhythm, search.stages),
-        space=search.space,
+        space=space,
     )
 
 
@@ -146,7 +150,7 @@ def short_steps(rhythm: Rhythm, num_steps: int) -> int:
 def _stages(
     rhythm: Rhythm, inside: Callable[[int], tuple[Stage, ...]], num_steps: int
 ) -> tuple[Stage, ...]:
-    """The stages of the search inside, in steps of all trainings."""
+    """The stages of the wrapped search, counted in steps of all trainings."""
     stages: list[Stage] = []
     done = 0
     for end, every in inside(short_steps(rhythm, num_steps)):
@@ -162,7 +166,7 @@ def _stages(
 
 
 def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
-    """State without trainings, with rows for one step; `_grow` appends the others."""
+    """State without trainings, with rows for one step, to which `_grow` appends more."""
     size = rhythm.batch
     return TwoLevelState(
         inside=search.init(key),
@@ -190,7 +194,7 @@ def _grow(
 
 
 def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelState:
-    """Refreshes the search inside."""
+    """Refreshes the wrapped search."""
     del rhythm
     return state._replace(inside=search.refresh(state.inside))
 
@@ -198,21 +202,20 @@ def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelSt
 def _ask(
     rhythm: Rhythm, search: Search, rank: Rank, key: Array, state: TwoLevelState
 ) -> Query:
-    """Asks the search inside, or for complete trainings of the highest rank.
+    """Asks the wrapped search, or for complete trainings of the highest rank.
 
-    Returns: a query of b slots. Where fewer than b architectures are left, the other
-      slots of a group of complete trainings are idle.
+    Returns: a query of b slots. If fewer than b architectures are left for complete
+      trainings, the other slots are idle.
     """
     left = ~state.taken
     due = rhythm.due(state.short, state.complete) & left.any()
 
     def inside() -> Query:
         new = search.ask(key, state.inside)
-        epoch = jnp.where(asked(new), rhythm.low, 0).astype(jnp.int32)
-        return new._replace(epoch=epoch, start=jnp.zeros_like(epoch))
+        return trainings(new, asked(new), rhythm.low)
 
     def best() -> Query:
-        # Failed trainings come last, and rows that are taken not at all.
+        # Failed trainings come last of the rows that are not taken.
         value = rank(state.inside, state.arch, state.score)
         value = jnp.where(jnp.isnan(state.score), -jnp.inf, value)
         order = jnp.lexsort((-nan_to_neg_inf(value), state.taken))
@@ -220,23 +223,22 @@ def _ask(
         row = order[jnp.minimum(slots, len(order) - 1)]
         start = jnp.full(rhythm.batch, rhythm.low if rhythm.continues else 0, jnp.int32)
         epoch = jnp.where(slots < left.sum(), rhythm.last, start).astype(jnp.int32)
-        blank = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(inside)
+        return idle_query(inside)._replace(
+            arch=state.arch[row], epoch=epoch, start=start
         )
-        return blank._replace(arch=state.arch[row], epoch=epoch, start=start)
 
     return jax.lax.cond(due, best, inside)
 
 
 def _parts(rhythm: Rhythm, query: Query) -> tuple[Array, Array]:
-    """Which slots (b,) bool are short trainings, and which complete ones."""
+    """The slots (b,) bool with short trainings, and the slots with complete ones."""
     active = asked(query)
     short = active & (query.epoch == rhythm.low) & (query.start == 0)
     return short, active & ~short
 
 
 def _take(state: TwoLevelState, query: Query, complete: Array) -> TwoLevelState:
-    """Counts complete trainings (b,) bool and takes their architectures."""
+    """Counts complete trainings (b,) bool and marks their architectures as taken."""
     same = (state.arch[:, None] == query.arch).all(-1) & complete
     return state._replace(
         taken=state.taken | same.any(1),
@@ -244,18 +246,12 @@ def _take(state: TwoLevelState, query: Query, complete: Array) -> TwoLevelState:
     )
 
 
-def _short_query(rhythm: Rhythm, query: Query, short: Array) -> Query:
-    """The query with its short trainings (b,) bool alone."""
-    epoch = jnp.where(short, rhythm.low, 0).astype(jnp.int32)
-    return query._replace(epoch=epoch, start=jnp.zeros_like(epoch))
-
-
 def _expect(
     rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query
 ) -> TwoLevelState:
-    """Marks trainings in flight: short ones inside, architectures of others as taken."""
+    """Marks short trainings as in flight, and architectures of complete ones as taken."""
     short, complete = _parts(rhythm, query)
-    inside = search.expect(state.inside, _short_query(rhythm, query, short))
+    inside = search.expect(state.inside, trainings(query, short, rhythm.low))
     state = _take(state, query, complete)
     return state._replace(inside=inside, short=state.short + short.sum(dtype=jnp.int32))
 
@@ -263,10 +259,10 @@ def _expect(
 def _tell(
     rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query, result: Result
 ) -> TwoLevelState:
-    """Tells the search inside the short trainings, and appends their scores.
+    """Updates the wrapped search by the short trainings, and appends their scores.
 
-    Scores of complete trainings are not used: an architecture is trained to the end once,
-    and the search inside learns from one level alone.
+    Scores of complete trainings are not used: the wrapped search learns from one level,
+    and each architecture is trained to the end once.
     """
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
@@ -278,10 +274,10 @@ def _tell(
     repeat = (known & filled[:, None]).any(0) | earlier
     row = append_slots(state.count, short, len(state.score))
     score = result.score.astype(state.score.dtype)
-    told = _short_query(rhythm, query, short)
+    low = trainings(query, short, rhythm.low)
     inside = jax.lax.cond(
         short.any(),
-        lambda inside: search.tell(inside, told, result),
+        lambda inside: search.tell(inside, low, result),
         lambda inside: inside,
         state.inside,
     )

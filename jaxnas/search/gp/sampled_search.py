@@ -114,8 +114,9 @@ def bayesopt_sampled(
             posterior = sampled_gp.posterior_at(state, embed(arch))
             return arch[shortlists.select(rule, key_select, posterior, allowed, batch)]
 
-        fitted = state.fitted
-        arch = schedules.random_or_learned(schedule, state, fitted, random, learned)
+        arch = schedules.random_or_learned(
+            schedule, state, state.fitted, random, learned
+        )
         return train_from_scratch(arch, epoch)
 
     def tell(state: SampledGPState, query: Query, result: Result) -> SampledGPState:

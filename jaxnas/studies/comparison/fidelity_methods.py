@@ -110,7 +110,7 @@ MAIN = ("random", "evolution", "evolution+last", "local", "local+last", "hyperba
 MAIN = (*MAIN, "bohb", "dehb", "asha")
 """Methods of the main comparison; those with neural networks take minutes more."""
 
-# Searches that learn from all they are told, also from what was stopped.
+# Searches that fit a model, which also learn from the predictions of stopped trainings.
 _MODELS = ("bananas", "gp")
 # Extrapolators that read features of the architecture.
 _WITH_FEATURES = ("ridge", "svr")
@@ -131,7 +131,7 @@ def names() -> tuple[str, ...]:
 
 
 def validate_names(given: Sequence[str]) -> None:
-    """Raises `ValueError` for no names, unknown ones, and those that are given twice."""
+    """Raises `ValueError` for no names, unknown names, and names that are given twice."""
     methods.validate_methods(given, names())
 
 

@@ -207,7 +207,7 @@ def positions(
 
     Args:
       labels: METHOD, or METHOD-xBATCH.
-      known: the methods of the comparison, whose indices do not depend on what was run.
+      known: the methods of the comparison, whose indices are the same in every run.
 
     Returns: by label, the index of the method in `known`, or after them, in alphabetical
       order, for any other; and the size of the batch, 0 if the label has none.
@@ -231,7 +231,7 @@ def validate_methods(
       names: at least one.
       known: the methods of the comparison.
 
-    Raises: `ValueError` that lists unknown names, or those that are given twice.
+    Raises: `ValueError` that lists unknown names, or names that are given twice.
     """
     cli.require_names(names, known, "method")
     if twice := {name for name in names if names.count(name) > 1}:

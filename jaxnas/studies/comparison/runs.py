@@ -59,7 +59,7 @@ def run(
     """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
     Finished runs of other searches in the folder, from an earlier call, stay in the files
-    and in what is returned, if they are as long; those that are fewer are named.
+    and in the result if they are as long; methods with fewer runs are named.
 
     Args:
       config: on which numbers and how long.

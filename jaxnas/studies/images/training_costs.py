@@ -77,7 +77,7 @@ def measure(
 def affordable(seconds: np.ndarray, available: float, epochs: float) -> np.ndarray:
     """Selects the cells whose final training fits the time.
 
-    A cell that is better after as many epochs is worse if it gets a third of them.
+    A cell that is better after equal numbers of epochs is worse with a third of them.
 
     Args:
       seconds: (n,) of an epoch of each cell.
