@@ -9,13 +9,13 @@ before any task is drawn; pools of --unseen give tasks for tests alone. On every
 --cells cells of NAS-Bench-201 are trained, half of them uniform, half mutants of the best
 so far; one task in --repeat-every has a cell trained twice, which measures the noise of
 the labels. Then a grid of cells is trained on all tasks for tests, from two seeds: one to
-choose by, one to report. A test is on all images that a class has left, up to --most-test.
+choose by, one to report. The other images of a class, up to --max-test, are for tests.
 
-Every finished chunk is kept in --out: a run can be killed and started again, and
---export-only writes the database of what is finished so far, also while another process
-trains. Tasks are in an order of which any prefix has all parts. Writes database.npz, which
+Every finished chunk is kept in --out: the same command resumes a run that was killed, and
+--export-only writes the database of the finished trainings, also while another process
+trains. Tasks are ordered so that every prefix has all parts. Writes database.npz, which
 `jaxnas.datasets.meta_database` reads, and prints the noise of the labels and the
-correlation that it allows. docs/meta_database.md.
+correlation that it allows: docs/meta_database.md.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ EXTRACTORS = {
 
 @dataclass(frozen=True)
 class Config:
-    """Which images and tasks, and how cells are trained on them."""
+    """Images, tasks, and the training of cells on them."""
 
     pools: tuple[str, ...] = ("fashion-mnist",)
     """Images: digits, fashion-mnist, mnist-5000, folders of class folders, npz files; tasks
     of all parts come from them."""
     unseen: tuple[str, ...] = ("digits",)
-    """Images whose classes no task but those for tests has."""
+    """Images of held-out pools, whose tasks are for tests alone."""
     licence: str = "not stated"
-    """Licence of images that are own files, for the manifest."""
+    """Licence of images in your own files, for the manifest."""
     size: int = 16
     """Pixels on each side, a multiple of 4."""
     train: int = 40
     """Training images of a class."""
-    least_test: int = 20
+    min_test: int = 20
     """Classes with fewer images left for tests are not used."""
-    most_test: int = 200
+    max_test: int = 200
     """Largest number of test images of a class."""
     tasks: tuple[int, int, int, int] = (30, 1, 1, 20)
     """Tasks for meta-training, validation and test, and of unseen pools."""
@@ -72,7 +72,7 @@ class Config:
     cells: int = 6
     """Cells that are trained on each task."""
     repeat_every: int = 3
-    """One task in so many has a cell that is trained twice."""
+    """Of so many tasks, one has a cell that is trained twice."""
     grid: int = 200
     """Cells that are trained on all tasks for tests; 0: none."""
     channels: int = 8
@@ -90,7 +90,7 @@ class Config:
     seed: int = 0
     """Seed of divisions, tasks, cells and trainings."""
     export_only: bool = False
-    """Train nothing, and write the database of what is finished in --out."""
+    """Train nothing, and write the database of the finished trainings in --out."""
     out: str = "results/meta_database"
     """Folder for the results."""
 
@@ -141,14 +141,14 @@ def noise_lines(database: MetaDatabase) -> list[str]:
 
 
 def _validate(config: Config) -> None:
-    """Raises `ValueError` for settings that are wrong whatever the images are."""
-    names = ("size", "train", "least_test", "cells", "repeat_every", "chunk")
+    """Raises `ValueError` for settings that are invalid for any images."""
+    names = ("size", "train", "min_test", "cells", "repeat_every", "chunk")
     cli.positive(config, *names)
     cli.seed(config, "seed")
     if config.size % 4:
         raise ValueError(f"--size must be a multiple of 4, not {config.size}")
-    if config.most_test < config.least_test:
-        raise ValueError("--most-test must be at least --least-test")
+    if config.max_test < config.min_test:
+        raise ValueError("--max-test must be at least --min-test")
     if not 0 <= config.grid <= base.num_vectors(SPACE):
         raise ValueError(
             f"--grid must be 0 to {base.num_vectors(SPACE)}, not {config.grid}"
@@ -163,7 +163,7 @@ def _open_pools(config: Config) -> dict[str, Pool]:
     names = [pool_name(source) for source in sources]
     if len(set(names)) < len(names):
         raise ValueError(f"pools need different names, found {', '.join(names)}")
-    tests = config.least_test, config.most_test
+    tests = config.min_test, config.max_test
     return {
         name: open_pool(
             source, config.licence, config.size, config.train, tests, config.seed
@@ -205,21 +205,18 @@ def _grid(config: Config, drawn: list[tasks.Task]) -> Grid:
 def _export(
     config: Config, job: Job, extractor: datasets.Extractor, grid: Grid
 ) -> MetaDatabase:
-    """Collects what is finished, with the features of all pools.
+    """Collects the finished trainings and the features of all pools.
 
-    Raises: `ValueError` if no task is.
+    Raises: `ValueError` if no task is finished.
     """
     records = meta_records.finished_records(job)
     count = len(records["arch"])
-    again_cell = [
-        meta_records.repeated(job, n) if n % job.repeat_every == 0 else -1
-        for n in range(count)
-    ]
-    # The grid is begun when all records are finished.
+    repeat_cell = [meta_records.repeat_cell(job, number) for number in range(count)]
+    # The grid starts after the last record; an export may come before.
     rows = [row for row, number in enumerate(grid.tasks) if number < count]
     return MetaDatabase(
         tuple(job.tasks[:count]),
-        again_cell=np.array(again_cell),
+        repeat_cell=np.array(repeat_cell),
         grid_arch=grid.archs,
         grid_task=np.array(grid.tasks, np.int16)[rows],
         grid_test=meta_records.finished_grid(job, grid)[:, rows],

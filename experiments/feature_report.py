@@ -6,8 +6,7 @@
 Logistic regression is trained on the standardised features of four fifths of the images
 and tested on the rest, whose classes have equal shares; `pixels` are the images
 themselves at 16 pixels. Milliseconds are CPU time of an image, the median of five batches
-of 50 after one that compiles. On 5,000 images of CIFAR-10, with JAX_NUM_CPU_DEVICES=1 and
-NPROC=1: docs/images.md.
+of 50 after one that compiles. docs/images.md has results on 5,000 images of CIFAR-10.
 
 Writes table.csv to --out.
 """
@@ -45,7 +44,7 @@ _BATCH = 50
 
 @dataclass(frozen=True)
 class Config:
-    """Which images and which features."""
+    """Images, and kinds of features."""
 
     data: str = "fashion-mnist"
     """The images, as search_images takes them."""
@@ -55,7 +54,7 @@ class Config:
     """Features: lite0, untrained, hog, pixels; default: all that are installed."""
     sides: tuple[int, ...] = (64,)
     """Pixels to which lite0 and untrained resize images."""
-    most: int = 5000
+    max_images: int = 5000
     """Largest number of images, drawn at random."""
     seed: int = 0
     """Seed of the draw and of the division."""
@@ -76,11 +75,11 @@ def main(config: Config) -> list[Row]:
 
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
-    cli.positive(config, "size", "most")
+    cli.positive(config, "size", "max_images")
     cli.seed(config, "seed")
     extractors = _extractors(config)
     images, _ = opened.open_images(config.data, size=config.size)
-    share = min(1.0, config.most / len(images.x))
+    share = min(1.0, config.max_images / len(images.x))
     parts = datasets.split(images, (0.8 * share, 0.2 * share), seed=config.seed)
     out = cli.folder(config.out, "feature_report")
     rows = [_measure(extractor, *parts) for extractor in extractors]

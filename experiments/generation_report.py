@@ -4,14 +4,14 @@
     python -m experiments.generation_report --generator ckpt_400.pt
         --features cifar10bylabel.pt --predictor predictor.pt
 
-Draws --samples graphs and counts them before any selection: validity, uniqueness by
-strings and by functions, accuracy of the edges. Then draws --distinct different cells and
-predicts each on --draws subsets of the images, and prints the seconds of one core, once
-with and three times without compilation.
+Draws --samples graphs and prints their statistics before any selection: validity,
+uniqueness by strings and by functions, accuracy of the edges. Also generates --distinct
+different cells, predicts each on --draws subsets of the images, and prints the CPU seconds:
+of the first run, which compiles, and the median of three more.
 
-Weights are published checkpoints, files of torch.save. Without --predictor its weights are
-random, which does not change its time; without --features they are random numbers for
---classes classes of --images images, on which nothing about a dataset can be learned.
+Weights are published checkpoints, files of torch.save. Without --predictor the predictor
+has random weights, which take the same time. Without --features the features are random
+numbers for --classes classes of --images images, and describe no dataset.
 
 Takes about 20 seconds of one core. The published generator on random features gives
 uniqueness 0.74 to 0.79 and validity 0.999 or 1; 500 cells of 10 classes with 10
@@ -40,7 +40,7 @@ _ACCURACY = 71.5715, 6.6932
 
 @dataclass(frozen=True)
 class Config:
-    """Weights, images, and how many graphs."""
+    """Weights, images, and numbers of graphs."""
 
     generator: str
     """Checkpoint of a generator of NAS-Bench-201, a file of torch.save."""
@@ -51,9 +51,9 @@ class Config:
     classes: int = 10
     """Classes of the random features."""
     images: int = 5000
-    """Images of each of them."""
+    """Images of each class of the random features."""
     samples: int = 1000
-    """Graphs that are counted."""
+    """Graphs for the statistics."""
     distinct: int = 500
     """Different cells whose accuracies are predicted."""
     draws: int = 10
@@ -75,7 +75,7 @@ def main(config: Config) -> dict[str, float]:
         models.predict(predictor, key, features, cells, draws=config.draws)
         seconds.append(time.process_time() - start)
     samples = models.sample_graphs(generator, key_count, features, config.samples)
-    figures = models.statistics(generator, samples)._asdict()
+    figures = models.sample_statistics(generator, samples)._asdict()
     del figures["novelty"]  # the training set is not given
     figures["first_seconds"] = seconds[0]
     figures["seconds"] = float(np.median(seconds[1:]))
@@ -86,7 +86,10 @@ def main(config: Config) -> dict[str, float]:
 
 
 def _inputs(config: Config) -> tuple[Model, Model, ClassFeatures]:
-    """Generator, predictor and features; `ValueError` for files of another content."""
+    """Reads generator, predictor and features.
+
+    Raises: `ValueError` for files with other contents.
+    """
     generator = models.read_published(config.generator)
     key = jax.random.key(config.base_seed)
     if config.predictor is None:

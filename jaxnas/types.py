@@ -58,7 +58,7 @@ def check_shapes(**expected: tuple[Any, str]) -> None:
 
 
 class FeatureKind(NamedTuple):
-    """What computed the features of images; features of equal kinds are comparable."""
+    """The kind of image features; only features of one kind are comparable."""
 
     name: str  # of the extractor and the size of its images: "lite0-taps-64px"
     width: int  # F, numbers of an image

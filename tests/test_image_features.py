@@ -254,7 +254,7 @@ def test_untrained_networks_have_the_sizes_of_the_trained_one(installed):
 def test_the_report_compares_kinds_of_features(tmp_path):
     pytest.importorskip("sklearn")
     out, kinds = str(tmp_path / "out"), ("pixels", "hog")
-    config = feature_report.Config(data="digits", kinds=kinds, most=300, out=out)
+    config = feature_report.Config(data="digits", kinds=kinds, max_images=300, out=out)
     pixels, histograms = feature_report.main(config)
     assert (pixels.kind.name, histograms.kind.width) == ("pixels-16px", 420)
     assert min(pixels.accuracy, histograms.accuracy) > 75

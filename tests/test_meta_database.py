@@ -29,18 +29,18 @@ def pool_of(counts, name="pool"):
 
 def test_images_are_divided_by_class():
     images = pool_of([30, 9, 25, 40])
-    kept = tasks.divide_images(images, 10, least_test=5, most_test=20, seed=0)
+    kept = tasks.divide_images(images, 10, min_test=5, max_test=20, seed=0)
     assert kept.classes.tolist() == [0, 2, 3]
     assert kept.train.shape == (3, 10) and kept.test.shape == (3, 15)
     for label, train, test in zip(*kept, strict=True):
         assert (images.y[np.concatenate([train, test])] == label).all()
         assert len({*train, *test}) == 25
-    again = tasks.divide_images(images, 10, least_test=5, most_test=20, seed=1)
+    again = tasks.divide_images(images, 10, min_test=5, max_test=20, seed=1)
     assert (again.train != kept.train).any()
     with pytest.raises(
         ValueError, match="wanted at least 2 classes of 30 [+] 8 images"
     ):
-        tasks.divide_images(images, 30, least_test=8, most_test=9, seed=0)
+        tasks.divide_images(images, 30, min_test=8, max_test=9, seed=0)
 
 
 def test_classes_are_divided_before_tasks_are_drawn():
@@ -77,7 +77,7 @@ def test_all_tasks_are_drawn_and_no_more():
 
 def test_a_task_has_the_images_of_its_classes():
     images = pool_of([30, 9, 25, 40])._replace(class_names=("p", "q", "r", "s"))
-    kept = tasks.divide_images(images, 10, least_test=5, most_test=20, seed=0)
+    kept = tasks.divide_images(images, 10, min_test=5, max_test=20, seed=0)
     train, test = tasks.task_images(images, kept, tasks.Task(0, "pool", (1, 2)))
     assert train.class_names == ("r", "s") and train.num_classes == 2
     for part, indices in ((train, kept.train), (test, kept.test)):
@@ -89,7 +89,7 @@ def test_a_task_has_the_images_of_its_classes():
 
 SMALL = build_meta_database.Config(
     pools=("digits",), unseen=("drawings",), licence="CC0", size=8, train=6,
-    least_test=4, most_test=8, tasks=(4, 1, 1, 2), sizes=(2, 3), cells=4,
+    min_test=4, max_test=8, tasks=(4, 1, 1, 2), sizes=(2, 3), cells=4,
     repeat_every=2, grid=3, epochs=2, chunk=4, features="hog",
 )  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_a_database_says_what_was_trained(small, fake):
     made = build_meta_database.main(small)
     again = meta_database.load(f"{small.out}/database.npz")
     assert again.tasks == made.tasks and again.manifest == made.manifest
-    for name in ("arch", "test", "again", "grid_test", "again_cell", "grid_task"):
+    for name in ("arch", "test", "repeat", "grid_test", "repeat_cell", "grid_task"):
         np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
     assert made.arch.shape == (8, 4, 6) and made.test.shape == (8, 4, 2)
     # Half of the cells are mutants of the best before them, and no cell comes twice.
@@ -135,10 +135,10 @@ def test_a_database_says_what_was_trained(small, fake):
         for number in (2, 3):
             best = archs[np.argmax(test[:number])]
             assert (archs[number] != best).sum() in (1, 2)
-    twice = made.again_cell >= 0
+    twice = made.repeat_cell >= 0
     assert twice.tolist() == [True, False] * 4
-    assert (np.isfinite(made.again).all(1) == twice).all()
-    assert made.again_cell[[0, 2, 4, 6]].tolist() == [0, 1, 2, 3]
+    assert (np.isfinite(made.repeat).all(1) == twice).all()
+    assert made.repeat_cell[[0, 2, 4, 6]].tolist() == [0, 1, 2, 3]
     assert made.grid_test.shape == (2, 3, 3) and np.isfinite(made.grid_test).all()
     assert (made.grid_test[0] != made.grid_test[1]).all()
     parts = [made.tasks[number].part for number in made.grid_task]
@@ -206,7 +206,7 @@ def test_noise_of_labels_and_the_correlation_that_it_allows(small, fake):
     truth = 10 * RNG.normal(size=(4000, 1)) + 5 * RNG.normal(size=(4000, 4))
     first, second = truth + 2 * RNG.normal(size=(2, 4000, 4))
     database = made._replace(
-        test=first[..., None], again=second[:, :1], again_cell=np.zeros(4000, int)
+        test=first[..., None], repeat=second[:, :1], repeat_cell=np.zeros(4000, int)
     )
     noise = meta_database.label_noise(database)
     assert noise.pairs == 4000 and abs(noise.deviation - 2) < 0.1
@@ -216,7 +216,7 @@ def test_noise_of_labels_and_the_correlation_that_it_allows(small, fake):
     wanted = np.corrcoef(inner[0].ravel(), inner[1].ravel())[0, 1]
     assert abs(noise.ceiling_within - wanted) < 0.01
     assert "2.0" in build_meta_database.noise_lines(database)[0]
-    nothing = meta_database.label_noise(made._replace(again_cell=np.full(8, -1)))
+    nothing = meta_database.label_noise(made._replace(repeat_cell=np.full(8, -1)))
     assert nothing.pairs == 0 and np.isnan(nothing.ceiling)
 
 
@@ -227,14 +227,18 @@ def test_a_tiny_training_is_real(tmp_path, quick_compilation, monkeypatch):
         meta_records, "network_of", lambda *of: replace(whole(*of), num_stages=1)
     )
     config = build_meta_database.Config(
-        pools=(), unseen=("digits",), size=8, train=20, most_test=40, cells=2,
+        pools=(), unseen=("digits",), size=8, train=20, max_test=40, cells=2,
         tasks=(0, 0, 0, 1), sizes=(2,), repeat_every=1, grid=0, channels=4, epochs=3,
         batch=8, features="hog", out=str(tmp_path / "out"),
     )  # fmt: skip
     made = build_meta_database.main(config)
-    assert made.test.shape == (1, 2, 3) and made.again.shape == (1, 3)
+    assert made.test.shape == (1, 2, 3) and made.repeat.shape == (1, 3)
     assert ((made.test >= 0) & (made.test <= 100)).all()
-    assert (made.test[0, 0] != made.again[0]).any(), (made.arch, made.test, made.again)
+    assert (made.test[0, 0] != made.repeat[0]).any(), (
+        made.arch,
+        made.test,
+        made.repeat,
+    )
     assert made.manifest["hours"] > 0
 
 
@@ -243,7 +247,7 @@ def test_a_tiny_training_is_real(tmp_path, quick_compilation, monkeypatch):
     [
         ({"size": 10}, "--size must be a multiple of 4"),
         ({"cells": 0}, "--cells must be at least 1"),
-        ({"most_test": 3}, "--most-test must be at least --least-test"),
+        ({"max_test": 3}, "--max-test must be at least --min-test"),
         ({"grid": 20_000}, "--grid must be 0 to 15625"),
         ({"pools": (), "unseen": ()}, "no images are named"),
         ({"pools": ("digits",), "unseen": ("digits",)}, "different names"),

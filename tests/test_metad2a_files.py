@@ -289,7 +289,6 @@ def test_imported_models_and_wrong_folders(tmp_path):
     file = path / "manifest" / "metadata"
     manifest = json.loads(file.read_text())
     for change in (
-        {"format": 2},
         {"kind": "x"},
         {"config": {"a": 1}},
         {"split": 1},
@@ -297,6 +296,8 @@ def test_imported_models_and_wrong_folders(tmp_path):
     ):
         file.write_text(json.dumps(manifest | change))
         assert f"{path} is not a model of jaxnas" in refused(checkpoint.load, path)
+    file.write_text(json.dumps(manifest | {"format": 2}))
+    assert f"{path} has the format 2" in refused(checkpoint.load, path)
     huge = manifest["config"] | {"hidden": 10**5}
     file.write_text(json.dumps(manifest | {"config": huge, "collections": ["params"]}))
     assert "would unpack to" in refused(checkpoint.load, path)

@@ -22,8 +22,8 @@ from jaxnas.models.graph_decoder import ABSENT, graph_nll  # noqa: E402
 from jaxnas.models.graphs import adjacency, is_valid_dag  # noqa: E402
 from jaxnas.models.prediction import predict  # noqa: E402
 from jaxnas.models.predictor import Predictor  # noqa: E402
-from jaxnas.models.sample_statistics import statistics  # noqa: E402
 from jaxnas.models.set_encoder import SetEncoder  # noqa: E402
+from jaxnas.models.statistics import sample_statistics  # noqa: E402
 from jaxnas.spaces import nasbench201 as cells  # noqa: E402
 from jaxnas.types import FeatureKind  # noqa: E402
 
@@ -265,7 +265,7 @@ def test_distinct_architectures_are_generated():
     assert list(rows) == [tuple(row) for row in one.arch[: len(rows)].tolist()]
     message = refused(generation.generate, made, key, data, 10**6, max_samples=256)
     assert "distinct valid architectures among 256 samples" in message
-    counted = statistics(made, samples, trained_on=one.arch)
+    counted = sample_statistics(made, samples, trained_on=one.arch)
     assert counted.validity == samples.valid.mean()
     assert counted.uniqueness == len(rows) / samples.valid.sum()
     archs = np.array(list(rows))
@@ -278,7 +278,7 @@ def test_distinct_architectures_are_generated():
     right = (samples.adj == wanted)[:, :7, :7][:, *np.triu_indices(7, 1)]
     assert counted.edge_accuracy == pytest.approx(right.mean())
     none = samples._replace(valid=np.zeros(256, bool))
-    assert np.isnan(statistics(made, none).uniqueness)
+    assert np.isnan(sample_statistics(made, none).uniqueness)
 
 
 def test_other_features_and_models_are_refused():
@@ -349,7 +349,7 @@ def test_the_published_generator_makes_what_its_authors_count(shared):
     samples = generation.sample_graphs(
         made, jax.random.key(0), data, 1000, num_images=5
     )
-    counted = statistics(made, samples)
+    counted = sample_statistics(made, samples)
     assert counted.validity >= 0.995
     assert counted.uniqueness == pytest.approx(0.78, abs=0.04)
     assert counted.edge_accuracy > 0.99

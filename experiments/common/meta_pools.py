@@ -1,4 +1,4 @@
-"""Pools of classes for a meta-database: their images, and where they come from."""
+"""Pools of classes for a meta-database: images and their origin."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas.datasets import Images, opened, packaged
+from jaxnas.datasets import Images, features, opened, packaged
 from jaxnas.datasets.packaged import Origin
 from jaxnas.datasets.resample import resize_bicubic
 from jaxnas.datasets.tasks import Division, divide_images
 from jaxnas.io.cache import array_digest
 
-# Pixels to which picture files are scaled when they are read: what features are made of.
+# Pixels to which picture files are scaled when they are read; features see this size.
 _READ_SIZE = 64
 
 
@@ -34,7 +34,7 @@ def open_pool(
 
     Args:
       name: a source of `datasets.opened`; training and test images are one pool.
-      licence: of own files.
+      licence: of the images, if they are the user's own files.
       size: pixels on each side.
       train: training images of a class.
       tests: smallest and largest number of test images of a class.
@@ -47,16 +47,16 @@ def open_pool(
     if more is not None:
         x, y = (np.concatenate(pair) for pair in zip(images[:2], more[:2], strict=True))
         images = images._replace(x=x, y=y)
-    scale = np.float32(1 if images.x.max() > 1 else 255)
+    pixels = features.as_pixels(images.x)
     division = divide_images(
-        images, train, least_test=tests[0], most_test=tests[1], seed=seed
+        images, train, min_test=tests[0], max_test=tests[1], seed=seed
     )
-    originals = scale * images.x[division.train]
-    # Only what tasks use is resized: Fashion-MNIST has 70,000 images.
+    originals = pixels[division.train]
+    # Only images of tasks are resized: Fashion-MNIST has 70,000.
     used, inverse = np.unique(
         np.concatenate([division.train, division.test], 1), return_inverse=True
     )
-    x = resize_bicubic(scale * images.x[used], size)
+    x = resize_bicubic(pixels[used], size)
     x = np.broadcast_to(x, (*x.shape[:3], 3)) if x.shape[-1] == 1 else x
     inverse = inverse.reshape(len(division.classes), -1)
     division = Division(division.classes, *np.split(inverse, [train], axis=1))

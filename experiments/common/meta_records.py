@@ -1,8 +1,8 @@
 """The trainings of a meta-database: cells on tasks, in chunks that are kept.
 
 Tasks are method `records` of `seed_store`, whose "seeds" are the numbers of the tasks;
-the grid of cells on tasks is method `grid`, numbered by cell, seed and task. What is
-finished is kept and never trained again.
+the grid of cells on tasks is method `grid`, numbered by cell, seed and task. A finished
+training is kept and not repeated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from experiments.common.meta_pools import Pool
-from experiments.common.table_trainings import train_lanes
+from experiments.common.table_trainings import train_on_devices
 from jaxnas import datasets
 from jaxnas.datasets.tasks import Task, task_images
 from jaxnas.io.run_folder import RunFolder
@@ -23,6 +23,7 @@ from jaxnas.networks import runs
 from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
+from jaxnas.spaces import moves
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies import seed_store
 from jaxnas.types import Array
@@ -40,7 +41,7 @@ class Job(NamedTuple):
     recipe: Recipe
     channels: int  # of the stem
     cells: int  # of a task
-    repeat_every: int  # of so many tasks one has a cell that is trained twice
+    repeat_every: int  # of so many tasks, one has a cell that is trained twice
     chunk: int  # trainings between two saves
     seed: int
 
@@ -65,14 +66,14 @@ class Grid(NamedTuple):
 def train_records(job: Job) -> None:
     """Trains cells on every task.
 
-    Half of a task's cells are uniform; each other one is a mutant of the best of those
-    trained before it. Every `repeat_every`-th task has one cell trained again from another
-    seed, which measures the noise of the labels.
+    Half of a task's cells are uniform; each of the others is a mutant of the best cell
+    trained before it. Every `repeat_every`-th task has one cell trained from a second seed
+    too, which measures the noise of the labels.
     """
 
     def simulate(method: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         del method
-        # Surplus numbers of the last chunk are those of the last task.
+        # The last chunk is filled with the last task.
         numbers = np.minimum(indices, len(job.tasks) - 1)
         done = {
             number: _train_task(job, number) for number in np.unique(numbers).tolist()
@@ -87,8 +88,10 @@ def train_records(job: Job) -> None:
     )  # fmt: skip
 
 
-def repeated(job: Job, number: int) -> int:
-    """The cell of a task that is trained again, by the number of the task."""
+def repeat_cell(job: Job, number: int) -> int:
+    """The index of the cell of task `number` that is trained twice; -1: none."""
+    if number % job.repeat_every:
+        return -1
     return number // job.repeat_every % job.cells
 
 
@@ -97,59 +100,62 @@ def _train_task(job: Job, number: int) -> dict[str, np.ndarray]:
 
     Returns:
       `arch` (cells, 6); `train` and `test` (cells, epochs) percent, `seconds` (cells,);
-      `again` (epochs,), the test accuracy of cell `repeated` from the other seed, NaN if
-      there is none.
+      `repeat` (epochs,), the test accuracy of cell `repeat_cell` from a second seed, NaN
+      without one.
     """
     rng = np.random.default_rng((job.seed, 1, number))
     data = task_data(job, job.tasks[number])
     archs = rng.integers(0, SPACE.choices, ((job.cells + 1) // 2, 6), np.int32)
     curves = train_cells(job, number, archs, data, seed=0)
     while len(archs) < job.cells:
-        best = archs[np.nanargmax(np.nan_to_num(curves["valid"][:, -1]))]
-        mutant = mutate(rng, best, archs)[None]
+        best = archs[np.argmax(np.nan_to_num(curves["valid"][:, -1]))]
+        mutant = new_mutant(rng, best, archs)[None]
         new = train_cells(job, number, mutant, data, seed=0)
         archs = np.concatenate([archs, mutant])
         curves = {n: np.concatenate([curves[n], new[n]]) for n in curves}
-    again = np.full(job.recipe.epochs, np.nan, np.float32)
-    if number % job.repeat_every == 0:
-        chosen = archs[repeated(job, number)][None]
-        again = train_cells(job, number, chosen, data, seed=1)["valid"][0]
+    repeat, cell = (
+        np.full(job.recipe.epochs, np.nan, np.float32),
+        repeat_cell(job, number),
+    )
+    if cell >= 0:
+        repeat = train_cells(job, number, archs[[cell]], data, seed=1)["valid"][0]
     return {
         "arch": archs,
         "train": curves["train"],
         "test": curves["valid"],
         "seconds": curves["seconds"].sum(1),
-        "again": again,
+        "repeat": repeat,
     }
 
 
-def mutate(
+def new_mutant(
     rng: np.random.Generator, arch: np.ndarray, existing: np.ndarray
 ) -> np.ndarray:
-    """Changes one operation of a cell, and goes on until it is none of the existing.
+    """Mutates a cell, repeatedly until it differs from all existing cells.
 
     Args:
-      rng: of the changes.
-      arch: (6,).
+      rng: of the mutations.
+      arch: (6,), one of the existing cells.
       existing: (n, 6), fewer than all cells.
 
     Returns:
       (6,) int32.
     """
-    arch = arch.copy()
     while (existing == arch).all(1).any():
-        edge = rng.integers(len(arch))
-        arch[edge] = (arch[edge] + rng.integers(1, SPACE.choices[edge])) % (
-            SPACE.choices[edge]
-        )
+        arch = np.asarray(_mutate(jax.random.key(rng.integers(2**31)), arch))
     return arch
+
+
+@jax.jit
+def _mutate(key: Array, arch: Array) -> Array:
+    return moves.mutate(key, SPACE, arch)
 
 
 def train_grid(job: Job, grid: Grid) -> None:
     """Trains the same cells on several tasks, from two seeds each.
 
-    Both seeds of a cell on all tasks come before the next cell: what is finished at any
-    time is a smaller grid.
+    Both seeds of a cell on all tasks come before the next cell, so that the finished part
+    is a smaller grid at any time.
     """
 
     def simulate(method: str, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -157,14 +163,14 @@ def train_grid(job: Job, grid: Grid) -> None:
         indices = np.minimum(indices, grid.size - 1)
         cell, seed, row = np.unravel_index(indices, grid.shape)
         test = np.zeros(len(indices), np.float32)
-        for one in np.unique(row * SEEDS + seed):
-            mine = row * SEEDS + seed == one
-            number = grid.tasks[one // SEEDS]
-            # A cell that is asked for twice, at the end of the last chunk, is trained once.
-            cells, inverse = np.unique(cell[mine], return_inverse=True)
+        pairs = row * SEEDS + seed
+        for pair in np.unique(pairs):
+            number = grid.tasks[pair // SEEDS]
+            # The last cell, which fills the last chunk, is trained once.
+            cells, inverse = np.unique(cell[pairs == pair], return_inverse=True)
             data, archs = task_data(job, job.tasks[number]), grid.archs[cells]
-            curves = train_cells(job, number, archs, data, seed=one % SEEDS)
-            test[mine] = curves["valid"][inverse, -1]
+            curves = train_cells(job, number, archs, data, seed=pair % SEEDS)
+            test[pairs == pair] = curves["valid"][inverse, -1]
         return {"test": test}
 
     seed_store.run_chunks(
@@ -173,9 +179,9 @@ def train_grid(job: Job, grid: Grid) -> None:
 
 
 def finished_records(job: Job) -> dict[str, np.ndarray]:
-    """Reads what `train_records` has finished, up to the first missing task.
+    """Reads the finished tasks of `train_records`, up to the first missing one.
 
-    Raises: `ValueError` if there is nothing.
+    Raises: `ValueError` if no task is finished.
     """
     done = seed_store.finished(job.folder, RECORDS, len(job.tasks))
     if not done:
@@ -184,7 +190,7 @@ def finished_records(job: Job) -> dict[str, np.ndarray]:
 
 
 def finished_grid(job: Job, grid: Grid) -> np.ndarray:
-    """Reads what `train_grid` has finished.
+    """Reads the finished trainings of `train_grid`.
 
     Returns:
       (2, tasks, cells) test accuracy in percent of the last epoch; NaN where missing.
@@ -199,14 +205,14 @@ def finished_grid(job: Job, grid: Grid) -> np.ndarray:
 def train_cells(
     job: Job, number: int, archs: np.ndarray, data: Data, *, seed: int
 ) -> dict[str, np.ndarray]:
-    """Trains cells on one task, spread over the devices.
+    """Trains cells on one task, on all devices.
 
     Args:
       job: what the trainings share.
       number: of the task; its cells share their initial weights.
       archs: (a, 6).
       data: of the task.
-      seed: number of the repetition.
+      seed: index of the repetition.
 
     Returns:
       `runs.Curves`, (a, epochs) each; `valid` is the test accuracy of the task.
@@ -218,7 +224,7 @@ def train_cells(
     def train_group(group: np.ndarray, device: Any) -> runs.Curves:
         return runs.train(key, network, job.recipe, group, data, device=device).curves
 
-    return train_lanes(train_group, archs)
+    return train_on_devices(train_group, archs)
 
 
 def network_of(job: Job, data: Data) -> NetworkConfig:

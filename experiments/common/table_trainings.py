@@ -89,7 +89,7 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
         if devices[0].platform == "cpu":
             indices, inverse = np.unique(indices, return_inverse=True)
         new = archs[indices[indices >= num_known]]
-        curves = [train_lanes(train_group, new)] if len(new) else []
+        curves = [train_on_devices(train_group, new)] if len(new) else []
         if known:
             old = indices[indices < num_known]
             curves.insert(0, {name: known[name][old] for name in trained.CURVES})
@@ -101,12 +101,12 @@ def _train(job: Job, run: int, archs: np.ndarray, known: Curves | None) -> Curve
     )[label]
 
 
-def train_lanes(
+def train_on_devices(
     train_group: Callable[[np.ndarray, Any], Curves], archs: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Trains architectures on all devices: on CPUs one by one, else side by side.
+    """Trains architectures on all devices: side by side, but on CPUs one by one.
 
-    On a CPU each thus has seconds of its own.
+    On a CPU the time of each architecture is thus its own.
 
     Args:
       train_group: (architectures (g, 6), device) -> their curves.

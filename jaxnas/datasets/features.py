@@ -25,7 +25,7 @@ from jaxnas.io import npz
 from jaxnas.io.cache import array_digest, cached
 from jaxnas.types import FeatureKind, Features
 
-# Raise it when features of the same name change.
+# Increase it when features of the same name change.
 _VERSION = 1
 # Images that are computed at once: few enough for the cache of a core.
 _BLOCK = 64
@@ -40,7 +40,7 @@ class Extractor(NamedTuple):
 
     kind: FeatureKind
     side: int  # pixels to which images are resized
-    # (b, side, side, 3) float32 from 0 to 255 -> (b, width); of each image by itself.
+    # (b, side, side, 3) float32 from 0 to 255 -> (b, width), each image independently.
     compute: Callable[[np.ndarray], np.ndarray]
 
 
@@ -103,11 +103,11 @@ def image_features(
     """Computes features of images, or reads them from the cache.
 
     Images are resized to squares as Pillow does, bicubically and to 8 bits; an image that
-    is not square is squeezed. The features of an image do not depend on the others.
+    is not square is distorted. The features of an image do not depend on the others.
 
     Args:
       pixels: (m, h, w, c) or (m, h, w), of any size; one channel is grey, three are RGB.
-        Values are from 0 to 255; floats of which none is above 1 are from 0 to 1.
+        Values are from 0 to 255; floats that are all at most 1 are from 0 to 1.
       extractor: default: `default_extractor()`.
       cache: whether to keep features of these images in the cache folder.
 
@@ -118,7 +118,7 @@ def image_features(
       ValueError: for other shapes, types and values, such as NaN or normalised images, and
         for weights that are damaged.
     """
-    pixels = as_rgb(pixels)
+    pixels = as_pixels(pixels)
     extractor = default_extractor() if extractor is None else extractor
     kind = extractor.kind
     if not cache:
@@ -141,8 +141,8 @@ def image_features(
     return Features(x, kind)
 
 
-def as_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Checks images, and brings them to three channels and 0 to 255.
+def as_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Checks images, and converts them to values from 0 to 255.
 
     Args:
       pixels: as for `image_features`.
@@ -174,8 +174,8 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
     low, high = x.min(), x.max()
     if low < 0 or high > 255:
         raise ValueError(
-            f"wanted pixels from 0 to 255, found {low:g} to {high:g}: features are of "
-            "images that are not normalised"
+            f"wanted pixels from 0 to 255, found {low:g} to {high:g}: features are "
+            "computed from images before normalisation"
         )
     if x.dtype == np.uint8:
         return x
@@ -186,7 +186,7 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
 
 def _computed(pixels: np.ndarray, extractor: Extractor) -> np.ndarray:
     """Computes features (m, width) in blocks of one size."""
-    # Few sizes of blocks, as each is compiled; the last is filled with black images.
+    # Every size of a block is compiled: black images fill the last one.
     size = min(_BLOCK, 1 << (len(pixels) - 1).bit_length())
     parts = []
     for first in range(0, len(pixels), size):
@@ -198,15 +198,15 @@ def _computed(pixels: np.ndarray, extractor: Extractor) -> np.ndarray:
 
 
 def _stage_means(weights: lite0.Lite0, pixels: np.ndarray) -> np.ndarray:
-    # Accelerators multiply with fewer digits by default.
+    # Accelerators multiply in reduced precision by default.
     with jax.default_matmul_precision("float32"):
         return np.asarray(lite0.stage_means(weights, pixels))
 
 
-def _require_side(side: int, least: int, multiple: int) -> None:
-    """Raises `ValueError` unless the side is a multiple, and at least the least."""
+def _require_side(side: int, minimum: int, multiple: int) -> None:
+    """Raises `ValueError` unless the side is a multiple and at least the minimum."""
     if isinstance(side, bool) or not isinstance(side, int):
         raise ValueError(f"side must be a whole number of pixels, not {side!r}")
-    if side < least or side % multiple:
+    if side < minimum or side % multiple:
         suffix = f" and a multiple of {multiple}" if multiple > 1 else ""
-        raise ValueError(f"side must be at least {least} pixels{suffix}, not {side}")
+        raise ValueError(f"side must be at least {minimum} pixels{suffix}, not {side}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 CELL, BLOCK, DIRECTIONS = 8, 2, 9
-_LARGEST = 0.2  # part of a normalised block (Lowe, 2004)
+_CLIP = 0.2  # of a normalised block (Lowe, 2004)
 _EPSILON = 1e-5
 
 
@@ -72,7 +72,7 @@ def _histograms(x: np.ndarray) -> np.ndarray:
 
 
 def _normalised_blocks(cells: np.ndarray) -> np.ndarray:
-    """Normalises every block of 2 x 2 cells: by length, cut at 0.2, and again.
+    """Normalises each block of 2 x 2 cells to length 1, clips it and normalises it anew.
 
     Args:
       cells: (b, rows, columns, 9).
@@ -82,7 +82,7 @@ def _normalised_blocks(cells: np.ndarray) -> np.ndarray:
     """
     windows = np.lib.stride_tricks.sliding_window_view(cells, (BLOCK, BLOCK), (1, 2))
     blocks = np.moveaxis(windows, 3, -1)
-    blocks = np.minimum(_unit_length(blocks), _LARGEST)
+    blocks = np.minimum(_unit_length(blocks), _CLIP)
     return _unit_length(blocks)
 
 

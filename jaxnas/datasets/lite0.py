@@ -102,12 +102,12 @@ def read(path: Path) -> Lite0:
       path: of the published file, whose SHA-256 begins with `SHA256`.
 
     Raises:
-      ValueError: naming the file, if it is missing, damaged or another one.
+      ValueError: naming the file, if it is missing, damaged or a different file.
     """
     contents = torch_files.load(path)
     if not contents.sha256.startswith(SHA256):
         raise ValueError(
-            f"{path} is damaged or another file: its SHA-256 begins with "
+            f"{path} is damaged or a different file: its SHA-256 begins with "
             f"{contents.sha256[:8]}, not {SHA256}"
         )
     state = {name: tensor.numpy() for name, tensor in contents.value.items()}
@@ -176,7 +176,7 @@ def stage_means(network: Lite0, pixels: Array) -> Array:
     stem = lax.conv_general_dilated(
         x, network.stem.weight, (2, 2), padding, dimension_numbers=axes
     )
-    x, means = relu6(stem + network.stem.bias), []
+    x, means = jax.nn.relu6(stem + network.stem.bias), []
     for index, (block, stride) in enumerate(zip(network.blocks, STRIDES, strict=True)):
         if index == 0 or stride == 2:
             means.append(x.mean((1, 2)))
@@ -186,8 +186,9 @@ def stage_means(network: Lite0, pixels: Array) -> Array:
 
 def _apply_block(block: Block, x: Array, stride: int) -> Array:
     """Expands, filters each channel and projects (b, h, w, c), with a shortcut."""
-    y = x if block.expand is None else relu6(_pointwise(block.expand, x))
-    y = _pointwise(block.project, relu6(depthwise(block.depthwise, y, stride)))
+    y = x if block.expand is None else jax.nn.relu6(_pointwise(block.expand, x))
+    y = jax.nn.relu6(depthwise(block.depthwise, y, stride))
+    y = _pointwise(block.project, y)
     return x + y if y.shape == x.shape and block.expand is not None else y
 
 
@@ -225,6 +226,3 @@ def _same(length: int, size: int, stride: int) -> tuple[int, int]:
 
 def _pointwise(layer: Layer, x: Array) -> Array:
     return x @ layer.weight[0, 0] + layer.bias
-
-
-relu6 = jax.nn.relu6

@@ -29,8 +29,8 @@ _DTYPES = {
     "train": np.float32,
     "test": np.float32,
     "seconds": np.float32,
-    "again": np.float32,
-    "again_cell": np.int8,
+    "repeat": np.float32,
+    "repeat_cell": np.int8,
     "grid_arch": np.int8,
     "grid_task": np.int16,
     "grid_test": np.float32,
@@ -45,8 +45,10 @@ class MetaDatabase(NamedTuple):
     train: np.ndarray  # (t, n, epochs) accuracy in percent; NaN from divergence on
     test: np.ndarray  # (t, n, epochs)
     seconds: np.ndarray  # (t, n) of a training
-    again: np.ndarray  # (t, epochs) test accuracy of one cell from another seed, or NaN
-    again_cell: np.ndarray  # (t,) its number; -1: none was trained again
+    repeat: (
+        np.ndarray
+    )  # (t, epochs) test accuracy of one cell from another seed, or NaN
+    repeat_cell: np.ndarray  # (t,) number of that cell; -1: none was trained twice
     grid_arch: np.ndarray  # (c, 6)
     grid_task: np.ndarray  # (g,) numbers of tasks
     grid_test: np.ndarray  # (2, g, c) test accuracy by seed; NaN where it is missing
@@ -87,9 +89,9 @@ def label_noise(database: MetaDatabase) -> LabelNoise:
     Args:
       database: without such cells all estimates are NaN.
     """
-    rows = np.flatnonzero(database.again_cell >= 0)
+    rows = np.flatnonzero(database.repeat_cell >= 0)
     last = database.test[..., -1]
-    first, second = last[rows, database.again_cell[rows]], database.again[rows, -1]
+    first, second = last[rows, database.repeat_cell[rows]], database.repeat[rows, -1]
     sound = np.isfinite(first) & np.isfinite(second)
     if not sound.any():
         return LabelNoise(0, np.nan, np.nan, np.nan)
@@ -109,8 +111,8 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
       ValueError: if the file cannot be written.
     """
     pools = sorted(database.features)
-    most = max((len(task.classes) for task in database.tasks), default=0)
-    classes = np.full((len(database.tasks), most), -1, np.int16)
+    width = max((len(task.classes) for task in database.tasks), default=0)
+    classes = np.full((len(database.tasks), width), -1, np.int16)
     for row, task in zip(classes, database.tasks, strict=True):
         row[: len(task.classes)] = task.classes
     arrays = {name: getattr(database, name) for name in _DTYPES}
@@ -155,8 +157,11 @@ def _assembled(
     Raises:
       KeyError, TypeError, IndexError, ValueError: for contents that do not fit together.
     """
-    prefix = len(_FEATURES)
-    features = {n[prefix:]: a for n, a in arrays.items() if n.startswith(_FEATURES)}
+    features = {
+        name.removeprefix(_FEATURES): array
+        for name, array in arrays.items()
+        if name.startswith(_FEATURES)
+    }
     pools, kind = sorted(features), FeatureKind(**content["kind"])
     rows = zip(
         *(arrays[f"task_{name}"].tolist() for name in ("part", "pool", "classes")),
@@ -170,7 +175,7 @@ def _assembled(
     count, cells = fields["test"].shape[:2]
     grid = 2, len(fields["grid_task"]), len(fields["grid_arch"])
     if fields["arch"].shape != (count, cells, 6) or len(tasks) != count:
-        raise ValueError("cells, accuracies and tasks are not equally many")
+        raise ValueError("numbers of tasks or cells differ between arrays")
     if fields["grid_test"].shape != grid or not isinstance(content["manifest"], dict):
         raise ValueError("the grid or the manifest is damaged")
     for task in tasks:

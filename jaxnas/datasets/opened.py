@@ -47,14 +47,14 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
     if not name:
         raise ValueError(f"no images are named: wanted {HELP}")
     path = Path(name)
-    if name not in ("digits", "fashion-mnist", "mnist-5000") and not path.exists():
-        raise ValueError(f"no such file or folder {name!r}: wanted {HELP}")
     if name == "digits":
         return datasets.digits(), None
     if name == "fashion-mnist":
         return datasets.fashion_mnist(), datasets.fashion_mnist(train=False)
     if name == "mnist-5000":
         return packaged.mnist_5000(), None
+    if not path.exists():
+        raise ValueError(f"no such file or folder {name!r}: wanted {HELP}")
     if path.suffix == ".npz":
         return datasets.from_npz(path), None
     if path.is_dir() and any(p.is_dir() for p in path.iterdir()):

@@ -34,7 +34,7 @@ def origin(name: str) -> Origin | None:
       name: of the source.
 
     Returns:
-      None for the user's own files.
+      the origin; None for the user's own files.
     """
     if name == "fashion-mnist":
         package = "dataset-fashion-mnist"

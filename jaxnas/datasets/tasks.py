@@ -1,6 +1,6 @@
 """Classification tasks drawn from pools of classes, for learning across datasets.
 
-    division = divide_images(images, 40, least_test=20, most_test=200, seed=0)
+    division = divide_images(images, 40, min_test=20, max_test=200, seed=0)
     parts = {"digits": divide_classes(10, name="digits", seed=0), "glyphs": all_unseen(40)}
     tasks = draw_tasks(parts, (100, 20, 20, 5), seed=0)
     train, test = task_images(images, division, tasks[0])  # if tasks[0].pool == "digits"
@@ -23,7 +23,7 @@ import numpy as np
 from jaxnas.datasets.images import Images
 
 PARTS = ("train", "validation", "test", "unseen")
-"""Purposes of classes and tasks: of meta-learning, and `unseen` of pools held out."""
+"""Parts of the classes and tasks; `unseen` is for the classes of held-out pools."""
 FRACTIONS = (0.6, 0.15, 0.25)  # of the classes of a pool, of the first three parts
 
 
@@ -44,30 +44,30 @@ class Division(NamedTuple):
 
 
 def divide_images(
-    images: Images, train: int, *, least_test: int, most_test: int, seed: int
+    images: Images, train: int, *, min_test: int, max_test: int, seed: int
 ) -> Division:
     """Divides the images of each class into those for training and those for tests.
 
-    All classes of a pool have as many test images as the smallest of them has left.
+    All classes of a pool get the same number of test images, which the smallest has left.
 
     Args:
       images: of the pool.
       train: training images of a class.
-      least_test: classes with fewer images than these and `train` are left out.
-      most_test: largest number of test images of a class.
-      seed: of the division, which is one for each class.
+      min_test: classes with fewer than `train + min_test` images are left out.
+      max_test: largest number of test images of a class.
+      seed: of the division; each class is shuffled by itself.
 
     Raises:
       ValueError: if fewer than two classes have enough images.
     """
     counts = np.bincount(images.y, minlength=images.num_classes)
-    classes = np.flatnonzero(counts >= train + least_test)
+    classes = np.flatnonzero(counts >= train + min_test)
     if len(classes) < 2:
         raise ValueError(
-            f"{images.name}: wanted at least 2 classes of {train} + {least_test} images; "
+            f"{images.name}: wanted at least 2 classes of {train} + {min_test} images; "
             f"the largest classes have {np.sort(counts)[::-1][:2].tolist()}"
         )
-    test = min(most_test, counts[classes].min() - train)
+    test = min(max_test, counts[classes].min() - train)
     chosen = [
         np.random.default_rng((seed, label)).permutation(
             np.flatnonzero(images.y == label)
@@ -86,7 +86,7 @@ def divide_classes(
       num_classes: of the pool.
       name: of the pool; the division depends on no other pool.
       seed: of the division.
-      fractions: of the parts train, validation and test, 1 together.
+      fractions: of the parts train, validation and test, with sum 1.
 
     Returns:
       (num_classes,) indices of `PARTS`.
@@ -97,7 +97,7 @@ def divide_classes(
 
 
 def all_unseen(num_classes: int) -> np.ndarray:
-    """Keeps the classes of a pool for tests on unseen pools: (num_classes,) of 3."""
+    """Assigns all classes of a pool to `unseen`: (num_classes,) indices of `PARTS`."""
     return np.full(num_classes, PARTS.index("unseen"))
 
 
@@ -108,15 +108,15 @@ def draw_tasks(
     sizes: Sequence[int] = (2, 3, 5, 10, 20),
     seed: int,
 ) -> list[Task]:
-    """Draws different tasks of each part, in an order of which any prefix has all parts.
+    """Draws different tasks of each part, so ordered that every prefix has all parts.
 
-    For each task a pool is drawn, then the number of classes, then the classes, from those
-    of which there are tasks left.
+    For each task a pool is drawn, then the number of classes, then the classes; pools and
+    numbers whose tasks are all drawn are left out.
 
     Args:
       parts: by pool, the part of each class, as `divide_classes` returns it.
       numbers: of tasks, for each of `PARTS`.
-      sizes: possible numbers of classes; few, as each needs a program of its own.
+      sizes: possible numbers of classes; a training program is compiled for each.
       seed: of the draw.
 
     Returns:

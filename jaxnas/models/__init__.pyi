@@ -33,8 +33,8 @@ from .prediction import predict as predict
 from .predictor import Predictor as Predictor
 from .published import read_published as read_published
 from .published import write_published as write_published
-from .sample_statistics import Statistics as Statistics
-from .sample_statistics import statistics as statistics
 from .set_encoder import SetEncoder as SetEncoder
 from .state_dicts import from_state_dict as from_state_dict
 from .state_dicts import to_state_dict as to_state_dict
+from .statistics import SampleStatistics as SampleStatistics
+from .statistics import sample_statistics as sample_statistics

@@ -53,7 +53,7 @@ class Mab(nn.Module):
 
     Attributes:
       width: d of the output, a multiple of `num_heads`.
-      num_heads: of the attention; each has a contiguous part of the width.
+      num_heads: number of heads; each takes a contiguous part of the width.
       layer_norm: whether both sums are normalised.
     """
 
@@ -82,7 +82,7 @@ class Mab(nn.Module):
         logits = jnp.einsum("...qhc,...khc->...hqk", heads(query), heads(key))
         logits /= self.width**0.5
         if mask is not None:
-            # Not -inf, of which a set without keys would make NaN.
+            # Not -inf: the softmax of a set without keys would be NaN.
             lowest = jnp.finfo(logits.dtype).min
             logits = jnp.where(mask[..., None, None, :], logits, lowest)
         attended = jnp.einsum(

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxnas.io import checkpoints
+from jaxnas.io import checkpoints, records
 from jaxnas.models.config import ModelConfig
 from jaxnas.models.generator import Generator
 from jaxnas.models.model import Model, init
@@ -41,7 +41,7 @@ class Progress(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The content of a folder."""
+    """The contents of a checkpoint folder."""
 
     model: Model
     progress: Progress | None
@@ -97,8 +97,8 @@ def load(
 
     Args:
       path: of a folder that `save` wrote.
-      config: that the model must have; default: any.
-      optimizer: that the saved progress belongs to; default: `adam()`.
+      config: the configuration that the model must have; default: any.
+      optimizer: of the saved progress; default: `adam()`.
 
     Returns: the model, and the progress if there is one.
     Raises: `ValueError`, in one line that names the path, for a folder that is missing,
@@ -120,7 +120,7 @@ def load(
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:
-    """Progress as a tree of arrays; float64 keeps the host's numbers."""
+    """Converts progress to a tree of arrays that keeps every bit of the host's floats."""
     rate, best, bad = progress.plateau
     return {
         "opt_state": progress.opt_state,
@@ -131,7 +131,7 @@ def _arrays(progress: Progress) -> dict[str, Any]:
 
 
 def _words(values: list[float]) -> np.ndarray:
-    """Doubles (n,) as uint32 (n, 2), which need no 64-bit mode of JAX."""
+    """Packs floats (n,) as uint32 (n, 2), since JAX may lack its 64-bit mode."""
     return np.array(values, np.float64).view(np.uint32).reshape(-1, 2)
 
 
@@ -169,9 +169,9 @@ def _parse(
 
     Raises: `ValueError` naming the path, for a manifest that is not of a model.
     """
+    remedy = "wanted a model that this version of jaxnas saved"
+    records.require_format(path, manifest.get("format"), FORMAT, remedy)
     try:
-        if manifest.get("format") != FORMAT:
-            raise ValueError(f"wanted format {FORMAT}, not {manifest.get('format')!r}")
         features = FeatureKind(**manifest["config"]["features"])
         config = ModelConfig(**manifest["config"] | {"features": features})
         network = _KINDS[manifest["kind"]](config)

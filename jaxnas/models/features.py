@@ -34,7 +34,7 @@ class ClassFeatures:
     Attributes:
       x: (n, F) float; may be on the host, on a device, or a memory-mapped file.
       starts: (C + 1,) int32, the first row of each class, and n.
-      kind: of the features; models accept their own kind alone.
+      kind: of the features; a model accepts only the kind it was trained on.
     """
 
     x: Any
@@ -51,7 +51,7 @@ def class_features(features: Features, labels: Any) -> ClassFeatures:
     """Sorts features by class.
 
     Args:
-      features: of n images, such as those of `datasets.image_features`.
+      features: of n images, from `datasets.image_features` for instance.
       labels: (n,) integers, the class of each image, from 0 to C - 1.
 
     Raises: `ValueError` for labels that are not one integer from 0 for each image, and
@@ -65,7 +65,7 @@ def class_features(features: Features, labels: Any) -> ClassFeatures:
         )
     if labels.size and labels.min() < 0:
         raise ValueError(f"classes are counted from 0; a label is {labels.min()}")
-    # A label above the number of images leaves a class empty, and is never counted up to.
+    # A label above the number of images implies an empty class; the loop stays short.
     num_classes = min(int(labels.max(initial=-1)), len(labels)) + 1
     classes = [features.x[labels == label] for label in range(num_classes)]
     return join_classes(classes, features.kind)

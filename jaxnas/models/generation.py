@@ -4,7 +4,7 @@
 
 Each graph is decoded from the posterior mean of a random subset of the images, as in the
 published code, without masking, repair or temperature. `sample_graphs` returns the samples
-before any selection, of which `statistics` are computed.
+before any selection, for `sample_statistics`.
 """
 
 from __future__ import annotations
@@ -145,10 +145,10 @@ def generate(
         samples = sample_graphs(model, key_batch, features, BATCH, **shared)
         arch = samples.arch[samples.valid]
         total, valid = total + BATCH, valid + len(arch)
-        distinct.update(dict.fromkeys(rows(arch)))
+        distinct.update(dict.fromkeys(as_tuples(arch)))
     return Generated(np.array(list(distinct)[:num], np.int32), total, valid)
 
 
-def rows(arch: np.ndarray) -> list[tuple[int, ...]]:
+def as_tuples(arch: np.ndarray) -> list[tuple[int, ...]]:
     """Converts architectures (n, d) to tuples."""
     return list(map(tuple, np.asarray(arch).tolist()))

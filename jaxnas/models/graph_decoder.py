@@ -11,8 +11,7 @@ a scan over vertices with a scan over edges in it, of fixed lengths (`sample`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,11 +20,11 @@ import numpy as np
 
 from jaxnas.models.attention import Linear
 from jaxnas.models.config import ModelConfig
-from jaxnas.models.graph_layers import Gru, Message, parameter_dtype
+from jaxnas.models.graph_layers import Gru, Message, parameter_dtype, scan_vertices
 from jaxnas.types import Array
 
 INPUT, OUTPUT, ABSENT = 0, 1, -1
-"""Types of vertices; those from 2 on are operations."""
+"""Vertex types; types from 2 on are operations."""
 
 
 class Logits(NamedTuple):
@@ -43,7 +42,7 @@ class Uniforms(NamedTuple):
 
 
 class _Partial(NamedTuple):
-    """A partial graph, during sampling."""
+    """A partial graph during sampling."""
 
     states: Array  # (N, h)
     messages: Array  # (N, h)
@@ -71,8 +70,8 @@ class GraphDecoder(nn.Module):
     def logits(self, z: Array, types: Array, adj: Array) -> Logits:
         """Scores the decisions that make a given graph (teacher forcing).
 
-        At an absent vertex the type is decided from the last vertex, and the state that
-        edges are decided from is zero.
+        The type of an absent vertex is scored from the state of the last vertex, and its
+        edges from a zero state.
 
         Args:
           z: (z,).
@@ -85,7 +84,7 @@ class GraphDecoder(nn.Module):
         vertices = jnp.arange(num)
         first, messages = self._input(z)
         inputs = vertices[1:], types[1:], adj.T[1:].astype(first.dtype)
-        _, partial = _scan(GraphDecoder._given_vertex)(self, messages, inputs)
+        _, partial = scan_vertices(GraphDecoder._given_vertex)(self, messages, inputs)
         states = jnp.concatenate([first[None], partial[:, 0]])
         last = (types >= 0).sum() - 1
         previous = states[jnp.minimum(vertices[:-1], last)]
@@ -120,7 +119,7 @@ class GraphDecoder(nn.Module):
             choices = None, jnp.full((num - 1, num - 1), 0.5)
         else:
             choices = uniforms.types[1:], uniforms.edges[1:, :-1]
-        step = _scan(GraphDecoder._drawn_vertex)
+        step = scan_vertices(GraphDecoder._drawn_vertex)
         graph, types = step(self, graph, (jnp.arange(1, num), *choices))
         types = jnp.concatenate([jnp.array([INPUT]), types]).astype(jnp.int32)
         return types, graph.adj
@@ -188,7 +187,7 @@ class GraphDecoder(nn.Module):
             return (received, self.gru(kind, received)), accepted
 
         carry = zero, self.gru(kind, zero)
-        (_, state), drawn = _scan(edge, reverse=True)(self, carry, inner)
+        (_, state), drawn = scan_vertices(edge, reverse=True)(self, carry, inner)
         ends = ~graph.adj.any(1) & earlier
         sources = jnp.where(kind == OUTPUT, ends, jnp.append(drawn, False))
         extended = _Partial(
@@ -198,12 +197,6 @@ class GraphDecoder(nn.Module):
             graph.done | (kind == OUTPUT),
         )
         return extended, jnp.where(graph.done, ABSENT, kind)
-
-
-def _scan(step: Callable[..., Any], reverse: bool = False) -> Callable[..., Any]:
-    """`lax.scan` of a step (module, carry, inputs) that uses the module's parameters."""
-    shared = {"variable_broadcast": "params", "split_rngs": {"params": False}}
-    return nn.scan(step, reverse=reverse, **shared)
 
 
 def _pick(logits: Array, uniform: Array | None) -> Array:

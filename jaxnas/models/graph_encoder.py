@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from jaxnas.models.attention import Linear
 from jaxnas.models.config import ModelConfig
-from jaxnas.models.graph_layers import Gru, Message, parameter_dtype
+from jaxnas.models.graph_layers import Gru, Message, parameter_dtype, scan_vertices
 from jaxnas.types import Array
 
 
 class _Vertex(nn.Module):
-    """One step of a sweep, for `nn.scan`; attributes as for `GraphEncoder`."""
+    """One step of a sweep; attributes as for `GraphEncoder`."""
 
     config: ModelConfig
 
@@ -49,12 +49,8 @@ class GraphEncoder(nn.Module):
     config: ModelConfig
 
     def setup(self):
-        def sweep(reverse: bool) -> type[_Vertex]:
-            shared = {"variable_broadcast": "params", "split_rngs": {"params": False}}
-            return nn.scan(_Vertex, reverse=reverse, **shared)
-
-        self.forward = sweep(False)(self.config)
-        self.backward = sweep(True)(self.config)
+        self.forward = scan_vertices(_Vertex)(self.config)
+        self.backward = scan_vertices(_Vertex, reverse=True)(self.config)
         self.unify = Linear(self.config.hidden)
 
     def states(self, types: Array, adj: Array) -> tuple[Array, Array]:

@@ -7,6 +7,8 @@ Zhang et al. (2019), section 3.1, with the vertex number joined to the state. Gr
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,17 @@ def parameter_dtype(module: nn.Module) -> jnp.dtype:
     """The dtype of a module's parameters; float32 while they are initialised."""
     leaves = jax.tree.leaves(module.variables.get("params", {}))
     return jnp.result_type(*leaves) if leaves else jnp.dtype(jnp.float32)
+
+
+def scan_vertices(step: Any, reverse: bool = False) -> Any:
+    """Lifts a step to `lax.scan` over vertices, with the same parameters at each.
+
+    Args:
+      step: a module, or a function (module, carry, inputs) -> (carry, outputs).
+      reverse: whether to scan from the last vertex to the first.
+    """
+    shared = {"variable_broadcast": "params", "split_rngs": {"params": False}}
+    return nn.scan(step, reverse=reverse, **shared)
 
 
 class Gru(nn.Module):
@@ -40,7 +53,7 @@ class Gru(nn.Module):
         """Computes states of a vertex.
 
         Args:
-          kind: () int32, its type; -1 has the parameters of type 0.
+          kind: () int32, its type; -1 uses the parameters of type 0.
           message: (..., h), sum of the messages that it receives.
 
         Returns: (..., h) state.
@@ -48,9 +61,9 @@ class Gru(nn.Module):
         init, wide = uniform(self.hidden**-0.5), 3 * self.hidden
         from_kind = self.param("wi", init, (self.num_types, wide))
         from_message = self.param("wh", init, (self.hidden, wide))
-        x = jnp.asarray(from_kind)[jnp.maximum(kind, 0)] + self.param(
-            "bi", init, (wide,)
-        )
+        # A tracer cannot index the NumPy arrays of an imported model.
+        x = jnp.asarray(from_kind)[jnp.maximum(kind, 0)]
+        x = x + self.param("bi", init, (wide,))
         y = message @ from_message + self.param("bh", init, (wide,))
         (x_r, x_u, x_n), (y_r, y_u, y_n) = (jnp.split(a, 3, -1) for a in (x, y))
         reset, update = jax.nn.sigmoid(x_r + y_r), jax.nn.sigmoid(x_u + y_u)

@@ -40,13 +40,13 @@ def adjacency(name: str, num_vertices: int) -> np.ndarray:
     """Looks up the edges that all graphs of a space share.
 
     Args:
-      name: `line10`, the line graph of a NAS-Bench-201 cell; `line15`, what the published
-        generator was trained on; `chain11`, the graphs of the re-published table of the
-        predictor; or `chain`, 0 -> 1 -> ... of any length.
+      name: `line10`, the line graph of a NAS-Bench-201 cell; `line15`, the graphs that
+        the published generator was trained on; `chain11`, the graphs of the re-published
+        table of the predictor; or `chain`, 0 -> 1 -> ... of any length.
       num_vertices: N; 8 for the graphs of NAS-Bench-201.
 
     Returns: (N, N) bool; [u, v] is the edge u -> v.
-    Raises: `ValueError` for another name, or one of another size.
+    Raises: `ValueError` for an unknown name, and for graphs of another size.
     """
     if name == "chain":
         return np.eye(num_vertices, k=1, dtype=bool)

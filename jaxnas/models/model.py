@@ -21,8 +21,8 @@ class Model(NamedTuple):
     """A network with its variables, collections of arrays by name.
 
     `params` are the parameters. `accuracy`, of a predictor, has `mean` and `std` () of
-    the accuracies in percent that it was trained on. `unused`, of an imported model, has
-    those tensors of the published file that influence no output.
+    the accuracies in percent that it was trained on. `unused`, of an imported model, holds
+    the tensors of the published file that influence no output.
     """
 
     network: Network  # static

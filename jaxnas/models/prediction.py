@@ -66,8 +66,8 @@ def predict(
 ) -> Predictions:
     """Predicts accuracies as means over random subsets of the images.
 
-    All architectures share the subsets: each is embedded once, and predictions do not
-    differ because their subsets do.
+    All architectures share the subsets. So each subset is embedded once, and differences
+    between predictions are not due to the draw of images.
 
     Args:
       model: a predictor with `accuracy`.

@@ -27,7 +27,7 @@ def read_published(
 
     Args:
       path: of a state dict; its shapes give the kind of the model and its sizes.
-      features: that the model was trained on; default: those of the published models.
+      features: kind that the model was trained on; default: those of the published models.
       graph: name of the adjacency that it was trained on; default: that of the
         published generator of the space.
 

@@ -1,6 +1,6 @@
 """State dicts of the published PyTorch models: names, shapes, and import and export.
 
-A published generator has 99 tensors, a predictor 82. Those that influence no output (the
+A published generator has 99 tensors, a predictor 82. Tensors that influence no output (the
 graph encoder of a generator, `set_fc`, `hv_unify`, and `fc2` of a predictor) are kept in
 the collection `unused`, so that reading and writing a file preserves all of its tensors.
 """
@@ -29,7 +29,9 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]  # in the state dict, where kernels are transposed
 
 
-def _linear(name: str, path: str, out: int, inputs: int, bias: bool = True):
+def _linear(
+    name: str, path: str, out: int, inputs: int, bias: bool = True
+) -> Iterator[Entry]:
     """The tensors of a dense layer."""
     yield Entry(f"{name}.weight", f"{path}/kernel", (out, inputs))
     if bias:
@@ -68,13 +70,13 @@ def _messages(path: str, c: ModelConfig) -> Iterator[Entry]:
 def _set_pool(name: str, path: str, inputs: int, c: ModelConfig) -> Iterator[Entry]:
     """The tensors of a `SetPool`."""
     for block, wide in (("enc.0", inputs), ("enc.1", c.latent), ("dec.0", c.latent)):
-        here = f"{path}/{block.replace('.', '_')}"
+        module = f"{path}/{block.replace('.', '_')}"
         if block == "dec.0":
-            yield Entry(f"{name}.{block}.S", f"{here}/S", (1, 1, c.latent))
+            yield Entry(f"{name}.{block}.S", f"{module}/S", (1, 1, c.latent))
         for layer in ("fc_q", "fc_k", "fc_v", "fc_o"):
             width = c.latent if layer == "fc_o" else wide
-            one = f"{name}.{block}.mab.{layer}", f"{here}/mab/{layer}"
-            yield from _linear(*one, c.latent, width)
+            names = f"{name}.{block}.mab.{layer}", f"{module}/mab/{layer}"
+            yield from _linear(*names, c.latent, width)
     yield from _linear(f"{name}.dec.1", f"{path}/dec_1", c.latent, c.latent)
 
 
@@ -142,11 +144,11 @@ def from_state_dict(
     features: FeatureKind = RESNET18_32,
     graph: str | None = None,
 ) -> Model:
-    """Makes a model of a published state dict; shapes give its kind and sizes.
+    """Converts a published state dict to a model; shapes give its kind and sizes.
 
     Args:
       tensors: float arrays by name.
-      features: that it was trained on.
+      features: kind that it was trained on.
       graph: name of the adjacency that it was trained on; default: that of the
         published generator of the space.
 
@@ -174,7 +176,7 @@ def from_state_dict(
 
 
 def to_state_dict(model: Model) -> dict[str, np.ndarray]:
-    """Writes a model in the names and shapes of the published code.
+    """Converts a model to tensors with the names and shapes of the published code.
 
     Args:
       model: the model; unused tensors that it lacks are written as zeros.

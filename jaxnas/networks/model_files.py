@@ -110,8 +110,8 @@ class Predictor:
     def __call__(self, images: Any) -> Array:
         """Predicts class probabilities.
 
-        Images are normalised here, and not resized. Many images are predicted in batches
-        whose values between layers take at most `BATCH_BYTES`, or those of one image.
+        Images are normalised here, and not resized. Many images are predicted in batches,
+        of one image at least, whose activations take at most `BATCH_BYTES`.
 
         Args:
           images: (m, *image_shape), of any number type, in the units of the training
@@ -198,8 +198,8 @@ def _parse(
     Raises:
       ValueError: naming the path, for a manifest of something else.
     """
-    again = "wanted a network that this version of jaxnas saved"
-    records.require_format(path, manifest.get("format"), FORMAT, again)
+    remedy = "wanted a network that this version of jaxnas saved"
+    records.require_format(path, manifest.get("format"), FORMAT, remedy)
     try:
         network = NetworkConfig(**manifest["network"])
         arch = nasbench201.from_string(manifest["arch"])

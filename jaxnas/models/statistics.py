@@ -6,31 +6,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas.models.generation import Samples, rows
+from jaxnas.models.generation import Samples, as_tuples
 from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.model import Model
 from jaxnas.models.nasbench201 import CODEC
 
 
-class Statistics(NamedTuple):
-    """Figures of independent samples; NaN where nothing can be counted."""
+class SampleStatistics(NamedTuple):
+    """Statistics of independent samples; NaN where there is nothing to count."""
 
     validity: float  # valid graphs / graphs
     uniqueness: float  # distinct architectures / valid graphs
     functional_uniqueness: float  # distinct functions of architectures / valid graphs
     novelty: float  # distinct architectures outside the training set / distinct ones
-    # Decisions on edges, those to the output left out, that agree with the training graphs.
+    # Share of edge decisions that agree with the training graphs.
     edge_accuracy: float
 
 
-def statistics(
+def sample_statistics(
     model: Model,
     samples: Samples,
     *,
     trained_on: np.ndarray | None = None,
     codec: Codec = CODEC,
-) -> Statistics:
-    """Computes the figures of independent samples.
+) -> SampleStatistics:
+    """Computes statistics of independent samples.
 
     Args:
       model: the generator, whose configuration names the edges that it was trained on.
@@ -40,15 +40,15 @@ def statistics(
       codec: of the search space.
     """
     arch = samples.arch[samples.valid]
-    distinct, functions = set(rows(arch)), np.unique(codec.functions(arch))
+    distinct, functions = set(as_tuples(arch)), np.unique(codec.functions(arch))
     novelty = np.nan
     if trained_on is not None and distinct:
-        novelty = len(distinct - set(rows(trained_on))) / len(distinct)
+        novelty = len(distinct - set(as_tuples(trained_on))) / len(distinct)
     num = codec.num_vertices
     expected = adjacency(model.network.config.adjacency, num)
     u, v = np.triu_indices(num - 1, 1)
     per_valid = 1 / len(arch) if len(arch) else np.nan
-    return Statistics(
+    return SampleStatistics(
         float(samples.valid.mean()),
         len(distinct) * per_valid,
         len(functions) * per_valid,
