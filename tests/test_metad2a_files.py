@@ -1,5 +1,6 @@
 """Files of MetaD2A's models: published weights, features by class, checkpoints."""
 
+import dataclasses
 import json
 import pickletools
 import zipfile
@@ -98,6 +99,13 @@ def test_weights_of_all_published_models_come_back(network, tensors, parameters)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), theirs) == own
 
 
+def test_a_model_is_read_with_the_features_and_graphs_that_are_stated(tmp_path):
+    given = dicts.from_state_dict(random_tensors(Predictor(SMALL)), features=TINY)
+    published.write_published(tmp_path / "x.pt", given)
+    back = published.read_published(tmp_path / "x.pt", features=TINY, graph="line10")
+    assert back.network.config == dataclasses.replace(SMALL, adjacency="line10")
+
+
 def test_names_are_those_of_the_reference(shared):
     for name in ("nb201_predictor", "mbv3_predictor", "mbv3_generator"):
         arrays = npz.read_npz(shared / f"oracles/metad2a_{name}.npz")
@@ -127,6 +135,7 @@ def test_the_published_file_is_written_again(shared, tmp_path):
 
 def test_storages_are_aligned_and_plain(tmp_path):
     arrays = {"a": np.arange(3, dtype=np.int64), "b": np.ones((2, 3), np.float16).T}
+    arrays["c"] = np.arange(30, dtype=np.float32).reshape(2, 3, 5)
     arrays |= {"scalar": np.float64(2.5), "empty": np.zeros((0, 4), np.float32)}
     path = tmp_path / "x.pt"
     torch_writer.save(path, arrays)

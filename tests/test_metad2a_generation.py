@@ -16,7 +16,14 @@ pytest.importorskip("flax", reason="flax is in the extra models")
 from experiments import generation_report  # noqa: E402
 from jaxnas import models  # noqa: E402
 from jaxnas.io import npz  # noqa: E402
-from jaxnas.models import config, features, generation, nasbench201, state_dicts  # noqa: E402
+from jaxnas.models import (  # noqa: E402
+    config,
+    features,
+    generation,
+    nasbench201,
+    prediction,
+    state_dicts,
+)
 from jaxnas.models.generator import Generator, generator_losses  # noqa: E402
 from jaxnas.models.graph_decoder import ABSENT, graph_nll  # noqa: E402
 from jaxnas.models.graphs import adjacency, is_valid_dag  # noqa: E402
@@ -169,8 +176,19 @@ def test_the_latent_noise_has_its_scale(x64):
         return generator_losses(network, variables, key, *example).types
 
     mean = losses(1.0, None)
-    moved = [abs(losses(s, jax.random.key(1)) - mean) for s in (0.01, 1.0)]
-    assert 0 < 5 * moved[0] < moved[1]
+    key = jax.random.key(1)
+    noised = [losses(scale, key) for scale in (0.01, 1.0)]
+    assert 0 < 5 * abs(noised[0] - mean) < abs(noised[1] - mean)
+
+    # Scale 1 is a sample of the posterior N(mu, exp(logvar)).
+    @jax.jit
+    def sampled(key):
+        bound = Generator(noisy).bind(variables)
+        mu, logvar = bound.encode(*example[:2])
+        z = mu + jnp.sqrt(jnp.exp(logvar)) * jax.random.normal(key, mu.shape, mu.dtype)
+        return graph_nll(bound.logits(z, *example[2:]), *example[2:])[0]
+
+    np.testing.assert_allclose(noised[1], sampled(key), rtol=1e-6)
 
 
 # --- graphs and codecs ----------------------------------------------------------------
@@ -313,7 +331,7 @@ def test_datasets_of_any_number_of_classes(sizes):
     assert graphs.types.shape == (3, 8) and graphs.arch.shape == (3, 6)
 
 
-def test_predictions_are_means_over_subsets():
+def test_predictions_are_means_over_subsets(monkeypatch):
     made = random_model(Predictor(SMALL))
     made = models.with_accuracy(made, 70.0, 5.0)
     archs = np.random.default_rng(0).integers(0, 5, (5, 6))
@@ -333,6 +351,11 @@ def test_predictions_are_means_over_subsets():
     np.testing.assert_allclose(said.mean, wanted.mean(1), rtol=1e-5)
     np.testing.assert_allclose(said.std, wanted.std(1), rtol=1e-2)
     assert said.std.min() > 0
+    # Blocks of two architectures and three subsets, of 96 bytes each, give the same.
+    monkeypatch.setattr(prediction, "BLOCK", 2)
+    monkeypatch.setattr(features, "BLOCK_BYTES", 3 * 96)
+    blocks = predict(made, key, data, archs, draws=4, num_images=2)
+    np.testing.assert_allclose(blocks, said, rtol=1e-3)
 
 
 def test_the_published_generator_makes_what_its_authors_count(shared):

@@ -96,6 +96,23 @@ def test_a_small_folder_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
         jaxnas.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("stored", "declared", "affordable"),
+    [(10, 2**26, True), (10, 2**26 + 4, False), (2**24, 2**28, True),
+     (2**24, 2**28 + 4, False)],
+)  # fmt: skip
+def test_a_folder_must_be_large_enough_for_its_arrays(
+    monkeypatch, stored, declared, affordable
+):
+    monkeypatch.setattr(checkpoints, "stored_bytes", lambda path: stored)
+    shapes = {"x": jax.ShapeDtypeStruct((declared // 4,), np.float32)}
+    if affordable:
+        checkpoints.check_affordable("folder", shapes)
+    else:
+        with pytest.raises(ValueError, match=f"would unpack to {declared}"):
+            checkpoints.check_affordable("folder", shapes)
+
+
 @pytest.mark.parametrize("num", [0, 1, 3, 4, 7])
 def test_predictions_in_batches_are_those_of_all_at_once(saved, monkeypatch, num):
     x = np.random.default_rng(0).uniform(0, 255, (num, 8, 8, 1)).astype(np.float32)
