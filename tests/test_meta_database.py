@@ -11,6 +11,7 @@ import pytest
 
 from experiments import build_meta_database
 from experiments.common import meta_records
+from experiments.common.meta_pools import open_pool
 from jaxnas.datasets import meta_database, opened, packaged, tasks
 from jaxnas.datasets.images import Images
 from jaxnas.networks import runs
@@ -83,6 +84,13 @@ def test_a_task_has_the_images_of_its_classes():
     for part, indices in ((train, kept.train), (test, kept.test)):
         np.testing.assert_array_equal(part.x, images.x[indices[1:].ravel()])
         np.testing.assert_array_equal(part.y, images.y[indices[1:].ravel()] - 2)
+
+
+def test_the_resized_images_of_a_pool_keep_their_parts():
+    pytest.importorskip("sklearn")
+    pool = open_pool("digits", "", 8, 6, (4, 8), seed=0)
+    resized = pool.images.x[pool.division.train]
+    np.testing.assert_allclose(resized[..., :1], pool.originals, atol=0.51)
 
 
 # --- the driver -----------------------------------------------------------------------
