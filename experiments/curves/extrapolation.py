@@ -1,4 +1,4 @@
-"""Extrapolators on sets of complete curves: what they are, and how they are scored.
+"""Extrapolators of the report, its sets of complete curves, and the metrics.
 
 A trial fits an extrapolator to complete curves of some architectures and predicts the last
 values of others from the beginning of their curves.
@@ -15,11 +15,10 @@ import numpy as np
 from scipy import stats
 
 from experiments.curves import sets
+from experiments.curves.sets import read_arrays
 from jaxnas.batching import in_chunks
-from jaxnas.benchmarks import sources
 from jaxnas.curves import accuracy, extrapolate
 from jaxnas.curves.extrapolate import Extrapolator, equal_weights, families
-from jaxnas.io import npz
 from jaxnas.spaces import encodings
 
 METRICS = ("spearman", "log_likelihood", "mse", "cover50", "cover90", "seconds")
@@ -40,7 +39,7 @@ class CurveData(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An extrapolator by the number of epochs that it reads, and what it is given."""
+    """An extrapolator as a function of the epochs that it reads, and its inputs."""
 
     make: Callable[[int, float], Extrapolator]  # of epochs and scale
     features: bool = False
@@ -80,9 +79,9 @@ METHODS: dict[str, Method] = {
 def nb201() -> CurveData:
     """200 cells of NAS-Bench-201, CIFAR-10 validation in percent, means over seeds."""
     names = ("uid", "val_acc", "train_acc")
-    arrays = _read("nb201_curves_cifar10valid_200archs.npz", *names)
-    cells = _read("nb201_accuracy.npz", "ops")["ops"][arrays["uid"]].astype(np.int32)
-    features = in_chunks(encodings.nb201_one_hot, cells)
+    arrays = read_arrays("nb201_curves_cifar10valid_200archs.npz", *names)
+    cells = read_arrays("nb201_accuracy.npz", "ops")["ops"][arrays["uid"]]
+    features = in_chunks(encodings.nb201_one_hot, cells.astype(np.int32))
     curves, training = (arrays[name].astype(float) for name in names[1:])
     return CurveData(curves, features, np.arange(len(curves)), 100.0, training)
 
@@ -96,7 +95,7 @@ def metaqnn() -> CurveData:
 def recurrent() -> CurveData:
     """341 trainings of NAS-Bench-NLP, 100 minus the validation loss in nats."""
     found = sets.recurrent(False)
-    arrays = _read("nasbench_nlp_wikitext2_345.npz", "val_loss", "train_loss")
+    arrays = read_arrays("nasbench_nlp_wikitext2_345.npz", "val_loss", "train_loss")
     complete = np.isfinite(arrays["val_loss"]).all(1)
     training = -arrays["train_loss"][complete].astype(float)
     return CurveData(found.curves, found.features.own, found.groups, 100.0, training)
@@ -109,13 +108,9 @@ def resnets() -> CurveData:
     """
     start = "deep_resnets_cifar10__"
     names = [start + name for name in ("curve", "num_params", "lr")]
-    curve, params, rate = _read("curves_baker.npz", *names).values()
+    curve, params, rate = read_arrays("curves_baker.npz", *names).values()
     features = np.stack([np.log(params), np.log(rate)], 1)
     return CurveData(100 * curve.astype(float), features, np.arange(len(curve)), 100.0)
-
-
-def _read(name: str, *arrays: str) -> dict[str, np.ndarray]:
-    return npz.read_npz(sources.reference_file(name), arrays)
 
 
 SETS: dict[str, Callable[[], CurveData]] = {
@@ -130,7 +125,7 @@ def split(seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows to fit on, NUM_TRAINING of them, and rows of other architectures.
 
     The number of the latter is the same for every seed, so that programs are compiled
-    once: as many as the largest architecture leaves at least.
+    once: the minimum, reached when the boundary divides the largest architecture.
     """
     names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))[index]
@@ -143,7 +138,8 @@ def split(seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def trial(data: CurveData, method: Method, share: float, seed: int) -> np.ndarray:
     """The METRICS of a method at a share of the epochs, on the split of a seed.
 
-    Returns: (m,), NaN where the method needs more epochs or what the set lacks.
+    Returns: (m,); NaN if the method reads more epochs than are observed, or training
+      curves that the set lacks.
     """
     curves = data.training if method.training else data.curves
     num = data.curves.shape[1]

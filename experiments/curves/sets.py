@@ -52,13 +52,13 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Learning curves of n trainings, and what a surrogate can know of each.
+    """Learning curves of n trainings, and the features of their architectures.
 
     Attributes:
       features: of the n architectures.
       curves: (n, E), more is better.
       groups: (n,) rows of one number are trainings of one architecture.
-      info: what the numbers mean.
+      info: metadata of the curves.
       truth: (n, E) curves that predictions are compared with, if not those that were
         fitted: another seed's.
       seeds: (n, r, E) curves of r trainings of the row's architecture, the one in
@@ -116,11 +116,11 @@ def nb201() -> CurveSet:
     cells that may also be in the part that is fitted on, with the stand-in's curve.
     """
     names = ("valid_acc", "uid", "ops_naslib")
-    arrays = _read("nb201_jahs_surrogate_curves.npz", *names)
+    arrays = read_arrays("nb201_jahs_surrogate_curves.npz", *names)
     operations = arrays["ops_naslib"].astype(np.int32)
     # The published model takes one-hot operations, those of dead edges included.
     features = _cells(in_chunks(encodings.from_naslib201, operations), False)
-    real = _read("nb201_curves_cifar10valid_200archs.npz", "uid", "val_acc")
+    real = read_arrays("nb201_curves_cifar10valid_200archs.npz", "uid", "val_acc")
     curves = arrays["valid_acc"].astype(float).clip(0, 100)
     place = np.searchsorted(arrays["uid"], real["uid"])
     return CurveSet(
@@ -143,8 +143,8 @@ def finals(column: str, by_class: bool) -> CurveSet:
       by_class: whether cells that compute one function are in one part.
     """
     name = f"{column}_val_seeds"
-    seeds = _read("nb201_val_seeds.npz", name)[name].astype(float)
-    cells = _read("nb201_accuracy.npz", "ops", "iso_id")
+    seeds = read_arrays("nb201_val_seeds.npz", name)[name].astype(float)
+    cells = read_arrays("nb201_accuracy.npz", "ops", "iso_id")
     # Those that were run, in their order: some cells have two seeds of the three.
     order = np.argsort(np.isnan(seeds), axis=1, kind="stable")
     first, second = np.take_along_axis(seeds, order, 1)[:, :2, None].transpose(1, 0, 2)
@@ -196,7 +196,7 @@ def recurrent(with_start: bool) -> CurveSet:
     Args:
       with_start: whether the first three epochs are features too.
     """
-    arrays = _read("nasbench_nlp_wikitext2_345.npz", "recipe", "val_loss")
+    arrays = read_arrays("nasbench_nlp_wikitext2_345.npz", "recipe", "val_loss")
     curves = 100 - arrays["val_loss"].astype(float)
     complete = np.isfinite(curves).all(1)
     curves, recipes = curves[complete], arrays["recipe"][complete]
@@ -239,7 +239,7 @@ def _pairs(groups: np.ndarray, curves: np.ndarray) -> np.ndarray:
 def convolutional() -> CurveSet:
     """Curves of 1,000 networks of MetaQNN on CIFAR-10 (Baker et al., 2018), in percent."""
     names = (f"metaqnn_cifar10__{name}" for name in ("net", "curve"))
-    texts, curves = _read("curves_baker.npz", *names).values()
+    texts, curves = read_arrays("curves_baker.npz", *names).values()
     networks = [metaqnn.parse(str(text)) for text in texts]
     places = max(map(len, networks))
     layers = np.stack([metaqnn.ordinal(network, places) for network in networks])
@@ -287,5 +287,6 @@ def available(name: str) -> bool:
     return all((folder / file).is_file() for file in _FILES.get(name, ()))
 
 
-def _read(name: str, *arrays: str) -> dict[str, np.ndarray]:
+def read_arrays(name: str, *arrays: str) -> dict[str, np.ndarray]:
+    """Reads arrays of a file of the reference data."""
     return npz.read_npz(sources.reference_file(name), arrays)
