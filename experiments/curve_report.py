@@ -154,7 +154,7 @@ def _open(config: Config, name: str) -> CurveSet:
 
 
 def _identity(config: Config) -> dict[str, Any]:
-    """What all trials of a folder depend on, besides their names and the curves."""
+    """Settings shared by all trials of a folder."""
     names = ("limit", "rounds", "folds", "base_seed", "noises")
     identity = {name: getattr(config, name) for name in names}
     return identity | {"driver": "curve_report"}
@@ -169,8 +169,8 @@ def _trials(
 ) -> dict[str, dict[int, dict[str, np.ndarray]]]:
     """The trials of one set, by surrogate and split.
 
-    Those that are kept are read, the others run and kept. Surrogates of which earlier
-    calls have kept all splits follow the chosen ones.
+    Saved trials are read; missing ones are run and saved. Other surrogates of which all
+    splits were saved by earlier calls follow the chosen ones.
     """
     labels, done = {"data": data.digest}, {}
     with Progress(Console(stderr=True)) as shown:
@@ -193,7 +193,7 @@ def _trials(
 def _kept(
     folder: run_folder.RunFolder, piece: str, labels: Mapping[str, str]
 ) -> dict[str, np.ndarray] | None:
-    """A trial of an earlier call; None where there is none of these curves."""
+    """A trial of an earlier call; None if there is none, or it is of other curves."""
     try:
         return run_folder.load_piece(folder, piece, labels)
     except ValueError:

@@ -11,8 +11,8 @@ files are those of the reference data, which JAXNAS_SHARED names.
 
 Writes to --out: trials.csv (every metric of every split), means.csv, paired.csv
 (Spearman's correlation minus that of the last value, with its standard error), a figure,
-and all of it as one page, report.html. Trials are kept there, and the same command goes on
-after an interruption.
+and all of it as one page, report.html. Trials are saved there, and the same command
+resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _trials(
 ) -> dict[str, np.ndarray]:
     """Metrics (splits, shares, metrics) of each extrapolator on a set.
 
-    Those that the folder has from an earlier call follow the chosen ones.
+    Other extrapolators with saved trials follow the chosen ones.
     """
     data, results = SETS[name](), {}
     labels = {"data": array_digest(data.curves, data.features)}

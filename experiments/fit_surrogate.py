@@ -61,8 +61,8 @@ class Config:
     rounds: int | None = None
     """Trees of each component instead of the preset's regressor, for a fit of seconds."""
     noise: Literal["residuals", "seeds"] = "residuals"
-    """Noise of drawn curves: what predictions leave of held-out curves, or what trainings
-    of one architecture differ by, where the table has several."""
+    """Noise of drawn curves: residuals of held-out curves, or differences between
+    trainings of one architecture, where the table has several."""
     seed: int = 0
     """Of the fit."""
     out: str = "surrogate.npz"
@@ -127,7 +127,7 @@ def _options(config: Config) -> dict[str, Any]:
 
 
 def small(rounds: int = 100) -> dict[str, Any]:
-    """Settings of a surrogate of less than a megabyte, which needs no flax.
+    """Settings of a surrogate of less than a megabyte, without perceptrons.
 
     Args:
       rounds: trees of each component of each member.
@@ -149,7 +149,7 @@ PRESETS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def _num_folds(groups: np.ndarray) -> int:
-    """Ten folds for the noise, or as many as there are architectures."""
+    """Number of folds for the noise: 10, or the number of architectures if smaller."""
     num = len(np.unique(groups))
     if num < 2:
         raise ValueError(

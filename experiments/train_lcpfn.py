@@ -5,9 +5,9 @@
       --steps 100000 --learning-rate 1e-4
 
 The sizes of the second are the smaller of the two published models (Adriaensen et al.,
-2023), which needs an accelerator. No data is read. A run can be killed and started again:
-it goes on from the last chunk of steps, with the same draws. Writes to --out the state of
-the training, loss.csv, and at the end model, which `extrapolate.pfn.load` reads.
+2023), which needs an accelerator. No data is read. An interrupted run resumes from the
+last chunk of steps with the same draws. Writes to --out the state of the training,
+loss.csv, and at the end model, which `extrapolate.pfn.load` reads.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Config:
     chunk: int = 500
     """Steps between two saves."""
     stop_after: int | None = None
-    """Steps after which this run ends; the same command without it goes on."""
+    """Steps after which this run stops; the same command without it resumes."""
     out: str = "results/lcpfn"
     """Folder for the training."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Makes the steps that are missing, and writes the model.
+    """Runs the remaining steps, and writes the model.
 
     Returns: the number of the last step, and the mean loss of each chunk.
     Raises: `ValueError` for bad input, before anything is computed or written.
@@ -98,7 +98,7 @@ def main(config: Config) -> dict[str, Any]:
 def _train(
     config: Config, training: TrainingConfig, folder: run_folder.RunFolder
 ) -> tuple[pfn_training.State, list[float]]:
-    """The last state and the mean losses of all chunks, those of earlier runs included."""
+    """The last state, and the mean losses of all chunks, including earlier runs."""
     path = folder.path / "state"
     console = Console(stderr=True)
     losses: list[float] = []

@@ -1,1 +1,1 @@
-"""What the report on learning-curve surrogates is made of."""
+"""Parts of the reports on learning-curve surrogates and extrapolators."""

@@ -62,7 +62,7 @@ def read(
       epochs: the training schedule; None: the only one.
 
     Raises: `ValueError` for a column that the table does not have, more than one choice
-      of what is not given, and a column without a complete curve.
+      for an argument that is None, and a column without a complete curve.
     """
     table = named.open_table(benchmark, curves=None)
     space = named.library_space(table)
@@ -105,7 +105,7 @@ def read(
 
 
 def seed_residuals(curves: Curves) -> np.ndarray:
-    """What runs of one architecture differ by.
+    """Residuals of runs from the mean of the runs of their architecture.
 
     Args:
       curves: some of them of equal features.
@@ -138,7 +138,7 @@ def _selection(
 
 
 def _only(flag: str, given: Any, choices: set) -> Any:
-    """The value of a flag, or the only choice that there is."""
+    """The value of a flag, or the only choice."""
     if given is None and len(choices) > 1:
         names = ", ".join(map(str, sorted(choices)))
         raise ValueError(f"--{flag} must be one of {names}")

@@ -80,7 +80,7 @@ def paired(trials: Trials, first: str = DEFAULT, second: str = RELEASE) -> Rows:
     """Differences between two surrogates on the same splits.
 
     Args:
-      trials: all that there are.
+      trials: all trials.
       first: the surrogate that may not be worse.
       second: the one that it is compared with.
 
@@ -173,7 +173,7 @@ def noise_names(trial: Trial) -> list[str]:
 
 
 def noise_of(trial: Trial, name: str) -> dict[str, np.ndarray]:
-    """What a trial has of one noise model, as `trials.run` names it."""
+    """The arrays of one noise model in a trial, as `trials.run` names them."""
     start = f"noise/{name}/"
     return {n.removeprefix(start): x for n, x in trial.items() if n.startswith(start)}
 

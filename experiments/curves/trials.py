@@ -1,4 +1,4 @@
-"""One surrogate fitted on one split: what it predicts of the curves that are left out.
+"""One surrogate fitted on one split, and its metrics on the held-out curves.
 
 A trial is a dictionary of arrays, small enough to be kept for each surrogate and split.
 Metrics are by epoch, (E,). Those on further curves are called NAME/metric, and what a

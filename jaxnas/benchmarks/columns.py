@@ -151,7 +151,7 @@ def true_values(
 
     Args:
       table: the numbers.
-      values: what the search is fed with.
+      values: feedback of the search.
       selection: dataset, split, epochs and seed of `values`.
       changes: those that differ for the column of true values. Default: the last level
         of `values`.

@@ -37,7 +37,7 @@ def released_ensemble(released: Released, key: Array, reference: bool) -> CurveE
     """A published surrogate behind the interface of its package.
 
     Args:
-      released: what the files say: benchmark, unit, members, sources.
+      released: the surrogate on the host.
       key: of the noise.
       reference: noise as the published program draws it, see `load_ensemble`.
     """

@@ -68,10 +68,10 @@ def save(path: str | os.PathLike, released: Released) -> None:
 
 
 def is_released(path: str | os.PathLike) -> bool:
-    """Whether `load` is the function for a file, by its manifest.
+    """Whether `load` reads a file, by its manifest.
 
     Args:
-      path: the file; of one that cannot be read, `load` says why.
+      path: the file; True if it is unreadable, as `load` then raises the precise error.
     """
     try:
         _, manifest = npz.load_arrays(path, skip=lambda name: name != npz.MANIFEST)
@@ -162,7 +162,7 @@ def _member(
       arrays: of the file.
       all_forests: the forests of all members, one after another.
       index: of the member.
-      num: how many members there are.
+      num: number of members.
       entry: of the member in the manifest.
     """
     k = len(all_forests) // num

@@ -14,7 +14,7 @@ from jaxnas.curves.packing import round_down
 from jaxnas.io.streams import printable
 from jaxnas.spaces import darts_features, darts_text, encodings, nasbench201
 
-# Of each space: what its name may contain, the first as the release calls it.
+# Accepted names of each space, the first as in the release.
 SEARCH_SPACES = {
     "darts": ("darts", "nb301", "nb311"),
     "nasbench201": ("nb201", "nasbench201", "nb211"),
@@ -22,7 +22,7 @@ SEARCH_SPACES = {
     "nlp": ("nlp",),
 }
 VECTOR = "vector"
-# The programs that search pass vectors under this name, where the space has no other.
+# Name of vectors in search programs, for spaces without another notation.
 _NAMED_COMPACT = "compact"
 _surrogate_vector = jax.jit(darts_features.surrogate_vector)
 
@@ -141,7 +141,7 @@ def _nasbench201(config: Any) -> np.ndarray:
 
 
 def read_vector(config: Any, num_features: int) -> np.ndarray:
-    """Features that are given as they are.
+    """Features that are passed as a vector.
 
     Args:
       config: (d,) or (1, d) numbers.

@@ -28,7 +28,7 @@ Encode = Callable[[Array], Array]
 
 
 class _Setting(NamedTuple):
-    """What does not change between queries; hashable."""
+    """Static settings of a benchmark; hashable."""
 
     space: Space
     encode: Encode
@@ -53,8 +53,8 @@ def surrogate_benchmark(
       space: the space of its architectures.
       encode: arch (d,) -> features (f,), the encoding that it was fitted with.
       noise: "none" for mean curves; "draws" for curves with noise, drawn from the key of
-        `evaluate` for each architecture and repetition: asked again, the same training
-        has the same curve.
+        `evaluate` for each architecture and repetition: repeated queries of one training
+        have the same curve.
 
     Returns: a benchmark whose truth is the last value of the mean curve. The optimum is
       not known.
@@ -128,7 +128,7 @@ def evaluate(
     Args:
       setting: of the benchmark.
       surrogate: the model.
-      key: draws the noise, if there is any.
+      key: of the noise.
       query: b slots.
 
     Returns: score (b,), curve (b, e) and cost (b,) of the increment from `start`; NaN, at

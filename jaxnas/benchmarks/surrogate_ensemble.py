@@ -68,7 +68,7 @@ class CurveEnsemble:
     """The interface of the published package: one architecture at a time.
 
     Attributes:
-      model: what was loaded: an `x11.Released` or a `Surrogate`.
+      model: an `x11.Released` or a `Surrogate`.
       encode: (config, representation, search_space) -> features (d,), as for `predict`.
       answer: (features (1, d), with_noise, components) -> what `predict` returns.
     """

@@ -34,7 +34,7 @@ from jaxnas.types import Array
 
 # The columns of a table of predictions, as notes of a surrogate's file name them.
 _SELECTION = ("dataset", "split", "epochs")
-# What the published surrogates predict.
+# Columns of predictions of the published surrogates.
 _RELEASED = {"dataset": "cifar10", "split": "valid"}
 
 
@@ -75,8 +75,8 @@ def require_encoding(info: Info) -> Encode:
     Args:
       info: of the surrogate.
 
-    Raises: `ValueError` for one that is not the library's; `surrogate_benchmark` takes
-      any encoding that is given to it.
+    Raises: `ValueError` for an encoding that the library does not have;
+      `surrogate_benchmark` takes any function.
     """
     encode = encoding_of(info)
     if encode is None:

@@ -28,15 +28,15 @@ from jaxnas.curves.residuals import Residuals
 from jaxnas.curves.surrogate import Info, Surrogate, Time
 from jaxnas.types import Array, check_shapes, check_sizes
 
-# The rows that the members of the default ensemble are fitted on together: few curves are
-# cheap, and gain the most.
+# Total number of rows of the members of the default ensemble: more members are cheap for
+# few curves, which gain the most from them.
 MEMBER_ROWS = 25_000
 MOST_MEMBERS = 5
 DEFAULT_NOISE = noises.kernel_density()
 
 
 class Fitted(NamedTuple):
-    """A surrogate, and how well it agrees with the curves that it was fitted on."""
+    """A surrogate, its errors on the training curves, and held-out residuals."""
 
     surrogate: Surrogate
     rmse: np.ndarray  # (n,) root mean square error over epochs of each training curve
@@ -46,7 +46,7 @@ class Fitted(NamedTuple):
 
 
 class _Recipe(NamedTuple):
-    """What the predictor of a surrogate is fitted by."""
+    """Settings of the predictor of a surrogate."""
 
     compression: Compress
     regressor: Regress
@@ -72,11 +72,10 @@ def fit_surrogate(
 ) -> Fitted:
     """Fits a surrogate to learning curves.
 
-    Each of several members is fitted on its own draw of the groups, without replacement.
-    The noise is fitted on residuals of the whole predictor: each curve is predicted by
-    the members that were not fitted on it. For a single member, by a predictor of the
-    same settings that is fitted on the other folds; if one fold has enough curves, that
-    predictor is the surrogate, and they are left out of its fit.
+    Each of several members is fitted to its own subsample of the groups. The noise is
+    fitted to out-of-bag residuals of the ensemble. A single member has residuals of a
+    cross-validation; if one fold has enough curves, the predictor fitted to the other
+    folds is the surrogate itself.
 
     Args:
       key: random key.
@@ -87,11 +86,11 @@ def fit_surrogate(
       regressor: from `regress_boosting`, `regress_mlp` or `stacking`; default:
         `presets.default_regressor`.
       noise: from `noise`; None: without noise, and fitted on all rows.
-      members: of the ensemble; default: as many as are fitted on `MEMBER_ROWS` rows
-        together, 2 to `MOST_MEMBERS`.
+      members: number of members; default: `MEMBER_ROWS` divided by n, between 2 and
+        `MOST_MEMBERS`.
       bagging: share of the rows that each of several members is fitted on.
-      folds: number of parts of the rows for the residuals of a single member; as many of
-        them are held out as give `residuals.MIN_RESIDUALS` rows.
+      folds: number of folds for the residuals of a single member, which are held out
+        until there are `residuals.MIN_RESIDUALS` residuals.
       groups: (n,) rows of one group are in one fold, and in one bag: trainings of one
         architecture with other seeds. Default: rows of equal features.
       seconds: (n,) of each full training; None: not known.
@@ -141,7 +140,7 @@ def _with_residuals(
     recipe: _Recipe,
     folds: int | None,
 ) -> tuple[Surrogate, Residuals]:
-    """Fits the predictor, and predicts curves that it was not fitted on.
+    """Fits the predictor, and computes residuals of held-out curves.
 
     Args:
       key: random key.
@@ -158,7 +157,7 @@ def _with_residuals(
         predictor, bags = fit(key_fit, *data)
         return predictor, residuals_.out_of_bag(predictor, bags, *data)
     rest, predictors = residuals_.held_out(key_held, *data, fit, folds)
-    # If one fold was enough, its predictor is the one whose residuals are known.
+    # If one fold was enough, its predictor is the surrogate, and is not fitted again.
     alone = len(predictors) == 1
     return (predictors[0] if alone else fit(key_fit, *data)[0]), rest
 

@@ -70,7 +70,7 @@ def decode(compression: Any, z: Array) -> Array:
 def importance(compression: Any) -> np.ndarray:
     """Root mean square change (k,) of a curve per standardised unit of each component.
 
-    Components of an auto-encoder have equal importance: their scale says nothing about it.
+    Components of an auto-encoder have equal importance, as their scale is arbitrary.
     """
     if not isinstance(compression, compress.Linear):
         return np.ones(compression.num_components)

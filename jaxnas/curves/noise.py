@@ -1,4 +1,4 @@
-"""Noise of learning curves: what a prediction leaves of a curve that was not seen.
+"""Noise of learning curves: generative models of the residuals of held-out curves.
 
 A model is fitted on residuals (m, E), held-out curves minus their predictions, and draws
 noise (E,) that is added to a prediction. The papers' residuals are those of the compression
@@ -20,7 +20,7 @@ from jaxnas.types import Array
 
 # Modes of the covariance below this share of the largest are rounding.
 _RANK = 1e-10
-# LightGBM's parameters for the deviation of noise, of which one curve says little.
+# LightGBM's parameters for the deviation of noise, which is estimated from one curve.
 _SHALLOW = {"num_leaves": 8, "learning_rate": 0.05, "min_data_in_leaf": 20}
 
 
@@ -121,8 +121,8 @@ def window_std(
     a window around each epoch, from the architecture and its predicted components. Here
     the target is the logarithm of their root mean square, compressed to a few components,
     and predictions are scaled at each epoch to the variance of all residuals. The scale
-    is found on each half of the residuals by a regressor of the other half: its own
-    residuals a regressor predicts too well.
+    is estimated by two-fold cross-validation, as deviations predicted for the training
+    curves are overfitted.
 
     Args:
       half_width: w; a window has the 2 w + 1 epochs around its own, and fewer at the ends.

@@ -16,8 +16,8 @@ _TREES = {
     "num_threads": 1,
     "force_col_wise": True,
 }
-# LightGBM's parameters of the default's trees: small ones for few and noisy curves, larger
-# ones for many.
+# LightGBM's parameters of the default's trees: small trees for few and noisy curves,
+# larger ones for many.
 SMALL_TREES = _TREES | {"num_leaves": 15}
 LARGE_TREES = _TREES | {"num_leaves": 31, "feature_fraction": 0.5}
 
@@ -34,9 +34,9 @@ def release() -> dict[str, Any]:
 def default_regressor() -> Regress:
     """Small trees, perceptrons, and more and larger trees, stacked.
 
-    The first suit few trainings with their noise, and stay alone where rows are too few
-    to tell that another is better; the second suit curves that are smooth in the
-    features, as those of another surrogate are, and the last many trainings.
+    The first suit few, noisy trainings, and are used alone unless the stack is
+    significantly better; the second suit curves that are smooth in the features, such as
+    predictions of another surrogate; the last suit many trainings.
     """
     from jaxnas.curves import regress_mlp  # networks alone need flax
 

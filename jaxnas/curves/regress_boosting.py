@@ -58,7 +58,7 @@ class Heads(NamedTuple):
 
 
 class FitTask(NamedTuple):
-    """What the regressors of m members are fitted to."""
+    """Training data of the regressors of m members."""
 
     features: np.ndarray  # (n, d)
     targets: list[np.ndarray]  # m arrays (n, k), the components of each member

@@ -100,7 +100,7 @@ def mlp(
       hidden: width of the hidden layers.
       num_layers: hidden layers.
       epochs: passes over the rows.
-      batch: rows of a step; as many as there are if that is less.
+      batch: rows of a step, at most the number of rows.
       learning_rate: at the beginning of the cosine schedule.
       weight_decay: of AdamW.
       min_steps: steps that are made at least, so that few rows are enough.
@@ -179,7 +179,7 @@ def batches(key: Array, num: int, steps: int, batch: int) -> Array:
 
     Args:
       key: random key.
-      num: rows that there are.
+      num: number of rows.
       steps: steps of the training.
       batch: rows of a step, at most `num`.
 

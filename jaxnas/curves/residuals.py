@@ -1,8 +1,8 @@
-"""Residuals of curves that a predictor was not fitted on, to fit the noise to.
+"""Residuals of held-out curves, to which the noise is fitted.
 
-Residuals of the training curves themselves would be far too small. Each bagged member of
-an ensemble is tested on the curves that are not in its bag, which costs no further fit; a
-single member has a cross-validation.
+Residuals of the training curves themselves would be far too small. Bagged members of an
+ensemble predict the curves that are not in their bags, which costs no further fit; for a
+single member there is cross-validation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.surrogate import Surrogate
 from jaxnas.types import Array
 
-# As many folds are held out as give at least so many residuals.
+# Folds are held out until there are at least this many residuals.
 MIN_RESIDUALS = 300
 _CHUNK = 2048
 _predict_chunk = jax.jit(surrogates.predict)
@@ -54,7 +54,7 @@ def held_out(
       curves: (n, E).
       groups: (n, ...) curves of one group are held out together.
       fit: fits a predictor to the other folds.
-      folds: parts of the curves; `MIN_RESIDUALS` says how many of them are held out.
+      folds: number of folds, which are held out until there are `MIN_RESIDUALS` residuals.
 
     Returns: the residuals, and the predictor of each fold that was held out.
     """
@@ -80,10 +80,12 @@ def out_of_bag(
     curves: np.ndarray,
     groups: np.ndarray,
 ) -> Residuals:
-    """Residuals of curves by the members that were not fitted on them.
+    """Computes out-of-bag residuals.
 
-    A mean of q members has more error than one of all m. The variance of a member, v,
-    is estimated from curves with several such members, and residuals are scaled at each
+    The mean of the q out-of-bag members of a curve has more error than the mean of all m.
+    For given training curves the bags are independent draws, so that the mean of q has
+    the variance v / q around the mean over all bags, although bags overlap. The variance
+    v of a member is estimated from curves with q >= 2, and residuals are scaled at each
     epoch by the square root of 1 - v (1 / q - 1 / m) / s, with their mean square s.
 
     Args:
@@ -93,7 +95,7 @@ def out_of_bag(
       curves: (n, E).
       groups: (n,) a member tests curves whose group is not in its bag.
 
-    Returns: the residuals of the curves that a member was not fitted on.
+    Returns: the residuals of the curves that are out of at least one bag.
     """
     unseen = np.stack([~np.isin(groups, groups[bag]) for bag in bags])
     count = unseen.sum(0)
@@ -109,7 +111,7 @@ def out_of_bag(
     residual = curves[rows] - np.clip(mean, predictor.info.low, predictor.info.high)
     more = (1 / count[rows]).mean() - 1 / len(bags)
     total = np.maximum((residual**2).mean(0), np.finfo(float).tiny)
-    # Not below a half: where members differ by all that residuals are, it says little.
+    # At least one half: the ratio of two estimates from few curves may be far off.
     scale = np.sqrt(np.maximum(1 - variance * more / total, 0.25))
     return Residuals(rows, residual * scale)
 
@@ -122,7 +124,7 @@ def predict(predictor: Surrogate, features: np.ndarray) -> np.ndarray:
 def _chunked(
     function: Callable, predictor: Surrogate, features: np.ndarray, axis: int = 0
 ) -> np.ndarray:
-    """The results for all features, those of chunks joined along an axis."""
+    """Applies a function to chunks of features and concatenates along an axis."""
     num = len(features)
     size = _CHUNK if num > _CHUNK // 8 else _CHUNK // 8
     padded = np.pad(features, ((0, -num % size), (0, 0)), mode="edge")

@@ -73,7 +73,7 @@ def _parts(key: Array, num: int, shares: Sequence[float]) -> np.ndarray:
 
 
 def _numbered(groups: np.ndarray) -> tuple[np.ndarray, int]:
-    """Groups (n, ...) as numbers (n,) from 0 in sorted order, and how many there are."""
+    """Numbers (n,) of groups (n, ...), from 0 in sorted order, and their count."""
     groups = np.asarray(groups)
     flat = groups.reshape(len(groups), -1)
     _, number = np.unique(flat, axis=0, return_inverse=True)
@@ -143,8 +143,8 @@ def leave_one_optimiser_out(
 ) -> Iterator[LeftOut]:
     """Splits by the search that proposed each architecture, leaving each out once.
 
-    A surrogate is used by searches that it was not fitted on; this tests it on
-    architectures of such a search (Siems et al., 2020, section 4.3).
+    This tests a surrogate on architectures of a search whose data it was not fitted to
+    (Siems et al., 2020, section 4.3).
 
     Args:
       key: random key.

@@ -1,10 +1,10 @@
-"""Stacking: weights of several regressors by the rows that they were not fitted on.
+"""Stacking: regressors weighted by their errors on out-of-bag rows.
 
-Smooth functions suit perceptrons, few and noisy curves suit trees; the rows that bagged
-members were not fitted on tell which, for each component (Breiman, 1996, Stacked
-Regressions). Few rows tell little: the first regressor stays alone unless the stack is
-better by more than the rows' chance, in the manner of the one-standard-error rule
-(Breiman et al., 1984, Classification and Regression Trees, section 3.4.3).
+Perceptrons suit smooth functions, trees suit few and noisy curves. The weights of each
+component minimise the error on out-of-bag rows (Breiman, 1996, Stacked Regressions). To
+avoid overfitting them to few rows, the first regressor is used alone unless the stack is
+significantly better, similar to the one-standard-error rule (Breiman et al., 1984,
+Classification and Regression Trees, section 3.4.3).
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from jaxnas.curves import members
 from jaxnas.curves.regress_boosting import FitTask, Regress
 from jaxnas.types import Array
 
-# Smaller weights are dropped: their parts cost time and change little.
+# Smaller weights are dropped: their regressors cost time and change little.
 _LEAST_WEIGHT = 0.1
-# Standard errors by which a stack has to be better than its first part.
+# Minimum gain of a stack over its first regressor, in standard errors.
 _LEAST_GAIN = 2.0
 
 
 def stacked(*regressors: Regress) -> Regress:
     """Combines several regressors, with weights for each component.
 
-    Weights are not negative and add up to 1; they minimise the squared error of the rows
-    that each member was not fitted on, over all members together: few curves leave too
-    few rows to each. Where they gain less than two standard errors over the first
-    regressor, that one is taken alone. Members that were fitted on all rows weigh their
-    parts alike.
+    Weights are non-negative and sum to 1. They minimise the squared error on out-of-bag
+    rows, pooled over all members because each member has few. A component on which the
+    stack gains less than two standard errors over the first regressor uses that regressor
+    alone. Members without out-of-bag rows have equal weights.
 
     Args:
-      *regressors: at least one; the first is the one to trust where rows are few.
+      *regressors: at least one; the first is the one that is used alone.
 
     Returns: a function that fits `members.Mean`.
     Raises: `ValueError` for no regressor.
@@ -59,18 +58,18 @@ def stacked(*regressors: Regress) -> Regress:
 def _unseen(
     parts: list[tuple], task: FitTask
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions of rows that members were not fitted on.
+    """Computes out-of-bag predictions.
 
-    Targets are cut off at the range of the rows that the member was fitted on: what lies
-    beyond it no part could learn, and a single diverged training, whose components may
-    be a hundred times those of all others, would decide the weights by chance.
+    Targets are clipped to the range of the rows that the member was fitted on. Otherwise
+    a single diverged training, whose components may be a hundred times larger than all
+    others, would determine the weights.
 
     Args:
       parts: p regressors of each of m members.
-      task: what they were fitted to.
+      task: their training data.
 
-    Returns: (p, r, k) predictions, (r, k) targets and the rows (r,), of all members one
-      after another.
+    Returns: (p, r, k) predictions, (r, k) targets and the rows (r,), concatenated over
+      members.
     """
     predictions, targets, unseen = [], [], []
     for member, (rows, target) in enumerate(zip(task.rows, task.targets, strict=True)):
@@ -89,17 +88,16 @@ def _unseen(
 def weights(
     predictions: np.ndarray, target: np.ndarray, rows: np.ndarray | None = None
 ) -> np.ndarray:
-    """Weights (p, k) of p predictions, by least squares without negative weights.
+    """Computes weights (p, k) of p predictions by non-negative least squares.
 
     Args:
       predictions: (p, r, k) predictions.
-      target: (r, k) what they should be.
-      rows: (r,) those of one number are one row, predicted by several members. Default:
-        all are different.
+      target: (r, k) true values.
+      rows: (r,) int; equal numbers mark predictions of one row by several members.
+        Default: all are different.
 
-    Returns: weights of which those of each component add up to 1; 0 for parts that would
-      have little, 1 for the first where the gain over it may be chance, and equal ones
-      without rows.
+    Returns: weights that sum to 1 for each component. Weights below 0.1 are set to 0; the
+      first is 1 where the gain over it is not significant; all are equal if r = 0.
     """
     size, num, outputs = predictions.shape
     if not num:
@@ -117,11 +115,11 @@ def weights(
 
 
 def _is_clear(gain: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Whether the mean of gains (r, k) is more than their chance, for each component.
+    """Whether the mean gain of each component is significant, (k,) bool.
 
     Args:
-      gain: what each prediction gains.
-      rows: (r,) gains of one row are not independent, so that their sum counts as one.
+      gain: (r, k) decrease of the squared error of each prediction.
+      rows: (r,) gains of one row are dependent, so that their sum counts once.
     """
     centred = gain - gain.mean(0)
     sums = np.zeros((rows.max() + 1, gain.shape[1]))
@@ -132,7 +130,7 @@ def _is_clear(gain: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _weights(predictions: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Weights (p,) of predictions (r, p) of a target (r,), which add up to 1."""
-    # A heavy row holds the sum near 1, so that what is left out shrinks nothing.
+    # A row of large weight enforces a sum near 1, so that dropped weights shrink nothing.
     heavy = 1e3 * np.abs(predictions).max(initial=1.0)
     a = np.concatenate([predictions, np.full((1, predictions.shape[1]), heavy)])
     weight = nnls(a, np.append(target, heavy))[0]

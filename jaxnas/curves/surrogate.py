@@ -26,7 +26,7 @@ from jaxnas.types import Array
 
 @dataclass(frozen=True)
 class Info:
-    """What the numbers of a surrogate mean; static, so that it is hashable.
+    """Metadata of a surrogate; static and hashable.
 
     Attributes:
       space: name of the space of the architectures.
@@ -70,7 +70,7 @@ class Surrogate:
       members: of the ensemble, at least one.
       noise: a model of `noise`; None: curves cannot be sampled.
       time: of a full training; None: not known.
-      info: what the numbers mean.
+      info: metadata.
     """
 
     members: tuple[Member, ...]

@@ -150,7 +150,7 @@ def vae(
       encoder_layers: hidden layers of the encoder, besides the first.
       decoder_layers: hidden layers of the decoder, besides the first.
       epochs: passes over the curves.
-      batch: curves of a step; as many as there are if that is less.
+      batch: curves of a step, at most the number of curves.
       learning_rate: of Adam.
       dropout: rate.
       min_steps: steps that are made at least, so that few curves are enough.

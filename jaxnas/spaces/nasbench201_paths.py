@@ -35,7 +35,7 @@ NUM_SEQUENCES = sum(len(_KINDS) ** length for length in range(_LONGEST + 1))
 
 
 def path_counts(arch: Array) -> Array:
-    """Counts what the paths of a cell consist of.
+    """Counts the paths of a cell, and the operations on them.
 
     Args:
       arch: (6,) cell of NAS-Bench-201.

@@ -1,4 +1,4 @@
-"""Features of what a NAS-Bench-NLP cell computes, read backwards from its first output.
+"""Features of the paths of a NAS-Bench-NLP cell, from its first output backwards.
 
 The vectors of `nlp_features` number the nodes of a cell, so that a change of one node
 moves many columns. These features do not depend on the order of nodes.
@@ -20,8 +20,8 @@ from jaxnas.spaces.nlp_formats import (
 from jaxnas.types import Array
 
 _LEVELS = 4
-# Where there is no path: beyond any path's fewest nodes, and before the longest path. Trees
-# split such cells off as they do distant ones.
+# Lengths without any path: above every shortest and below every longest path, so that
+# trees split off such cells like distant ones.
 _FAR, _NONE = 20.0, -1.0
 
 

@@ -37,7 +37,7 @@ _FURTHER = (_SEED, _SECONDS)
 
 
 class _Header(NamedTuple):
-    """What the columns of a file are."""
+    """Columns of a file."""
 
     names: tuple[str, ...]
     space: Space
@@ -59,7 +59,7 @@ def read(path: str | os.PathLike, spaces: Mapping[str, Space]) -> BenchmarkTable
 
     Args:
       path: the file, UTF-8.
-      spaces: those that architectures can be of, by name.
+      spaces: supported search spaces by name.
 
     Returns: a table of accuracies (n, runs) and curves (n, runs, e), and the mean seconds
       (n,) if the file has any.
@@ -129,8 +129,8 @@ def _training(
     """Architecture (d,), curve (e,), seed and seconds of a line.
 
     Args:
-      row: its fields.
-      header: what they are.
+      row: fields of the line.
+      header: columns of the file.
       number: of the line, for messages.
     """
     with named_errors(f"line {number}"):
@@ -155,7 +155,7 @@ def _training(
 
 
 def _number(text: str, what: str) -> float:
-    """A finite number; `ValueError` that says `what` it is otherwise."""
+    """Parses a finite number; `ValueError` that begins with `what` for other text."""
     try:
         value = float(text)
     except ValueError:

@@ -1,10 +1,10 @@
-"""Learning curves in the raw forms that NAS-Bench-x11's program trains its surrogates on.
+"""Learning curves in the raw formats of NAS-Bench-x11's training program.
 
 * NAS-Bench-201: `nb201_cifar10_full_training.pickle`, a dict by cell.
 * NAS-Bench-NLP: `nb_nlp.pickle`, a dict by compact cell.
 * NAS-Bench-301: folders of `results_*.json`, one folder for each optimiser.
 * NAS-Bench-111: folders `HASH/repeat_1/results.json`, and the file of NAS-Bench-101,
-  which says what cell a hash is.
+  which maps hashes to cells.
 
 Pickles are read as data (see `jaxnas.io.pickles`). The importers were written from the
 program that reads these files and tested on files of the same form, not on the published
@@ -36,13 +36,12 @@ class CurveLogs(NamedTuple):
     """Learning curves of n trained architectures."""
 
     space: str
-    arch: (
-        np.ndarray
-    )  # (n, d) int32; of DARTS in canonical form, of NLP as the file has it
+    # (n, d) int32; of DARTS in canonical form, of NLP as the file has it
+    arch: np.ndarray
     curves: np.ndarray  # (n, e) float64, the value after 1 to e epochs
     unit: str  # of the curves
     further: np.ndarray  # (n, a) float64, measured features that the surrogate takes
-    stratum: np.ndarray  # (n,) text, where the architecture was found; "" if unknown
+    stratum: np.ndarray  # (n,) text, the search that proposed it; "" if unknown
     seconds: np.ndarray  # (n,) of the whole training; NaN if unknown
     skipped: dict[str, int]  # how many trainings were left out, by reason
     sha256: str  # of the file, or of the names and the SHA-256s of all files

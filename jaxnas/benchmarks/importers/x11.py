@@ -35,7 +35,7 @@ _MAX_JSON, _MAX_MEMBERS = 2**24, 1000
 
 
 class Kind(NamedTuple):
-    """What a surrogate predicts."""
+    """Kind of a surrogate's predictions."""
 
     name: str  # of the benchmark: nb111, nb211, nb311, nlp11; nb301 for one number
     space: str  # the search space
@@ -59,7 +59,7 @@ _NUMBER_KINDS = {
 
 
 class Released(NamedTuple):
-    """A published surrogate on the host: what its files say, each distinct member once.
+    """A published surrogate as its files have it, each distinct member once.
 
     One of `members` and `regressors` is empty.
     """

@@ -17,11 +17,11 @@ GRID_SIZE, _SIDE = 256, 16
 
 
 class Constants(NamedTuple):
-    """What differs between k families, as arrays for a loop over them."""
+    """Constants of k families, as arrays for a loop over them."""
 
     index: Array  # (k,) int, position of the family
     grid: Array  # (k, 2, g) starting points
-    low: Array  # (k, 2) bounds of the coordinates, equal where there is none
+    low: Array  # (k, 2) bounds of the coordinates, equal for unused ones
     high: Array  # (k, 2)
     sign: Array  # (k,) of the factor, 0: any
     intercept: Array  # (k,) 0 or 1: whether it is fitted

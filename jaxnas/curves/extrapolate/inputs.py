@@ -22,7 +22,7 @@ from jaxnas.types import Array
 
 
 class Inputs(NamedTuple):
-    """Inputs of a regression, by what they describe."""
+    """Inputs of a regression: of the curve, and of the architecture."""
 
     curve: Array  # (..., 5) `levels_and_slope` of the first epochs
     arch: Array  # (..., f) features of the architecture, f = 0 without any

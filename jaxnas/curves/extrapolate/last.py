@@ -18,7 +18,7 @@ class Growth(NamedTuple):
 
 
 def last_value(growth: bool = True) -> Extrapolator:
-    """Predicts that a curve goes on as completed ones did on average.
+    """Predicts the last observed value plus the mean growth of completed curves.
 
     The mean is the last value v plus the mean growth from that epoch to the target; the
     standard deviation is that of the growth. Curves of one length are ranked by v, as

@@ -100,10 +100,10 @@ def solve(
 
 
 def _directions(state: _State, bound: Array) -> tuple[Array, Array, Array]:
-    """What raising or lowering each entry of a and a* would do.
+    """Computes the directional derivatives of the objective and the feasible directions.
 
-    Returns: the decrease (2, n) of the objective per unit that an entry is raised, and
-      (2, n) bool each whether it can be raised and lowered.
+    Returns: the decrease (2, n) of the objective per unit increase of each entry of a and
+      a*, and whether each can be increased and decreased, (2, n) bool each.
     """
     descent = jnp.stack([state.residual, -state.residual])
     return descent, state.alpha < bound, state.alpha > 0

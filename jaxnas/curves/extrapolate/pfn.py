@@ -105,8 +105,8 @@ def save(path: str | os.PathLike, model: Model, manifest: dict[str, Any]) -> Non
     Args:
       path: folder of the checkpoint, replaced if it exists.
       model: the model.
-      manifest: what else is recorded, such as the settings of the training. The version of
-        the format and the sizes of the network are added as "format" and "network".
+      manifest: metadata, such as the settings of the training. The version of the format
+        and the sizes of the network are added as "format" and "network".
     """
     tree = {"params": model.params, "borders": model.borders}
     sizes = dataclasses.asdict(model.config)

@@ -93,10 +93,7 @@ def _kernel(a: Inputs, b: Inputs, scales: Array) -> Array:
 
 
 def _parts(a: Inputs, b: Inputs) -> Array:
-    """What the scales act on, (3, n, m).
-
-    Squared distances of curves and of features, and products of features.
-    """
+    """Squared distances of curves and of features, and products of features, (3, n, m)."""
     squares = [((x[:, None] - y[None]) ** 2).sum(-1) for x, y in zip(a, b, strict=True)]
     return jnp.stack([*squares, a.arch @ b.arch.T])
 

@@ -29,8 +29,8 @@ from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
 
 FOLDS = 3
-# Largest number of solver steps for each design. Half of the designs need fewer than 150;
-# those that need more than this are hardly ever the best.
+# Largest number of solver steps for each design. Half of the designs converge within 150;
+# designs that need more than this are hardly ever the best.
 _STEPS = 1000
 # Ranges of C and gamma, log-uniform. C is in the unit of the targets.
 _RELEASED = {"cost": (1e-5, 10.0), "gamma": (1e-5, 10.0)}

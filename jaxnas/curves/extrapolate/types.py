@@ -121,7 +121,7 @@ def _check_observed(name: str, curves: np.ndarray, min_epochs: int) -> None:
     """Refuses curves that are too short or have a gap.
 
     Args:
-      name: what the message calls a curve.
+      name: of a curve in the message.
       curves: (n, e).
       min_epochs: smallest number of epochs.
 
