@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 from test_extrapolate import cut, saturating
 
 from jaxnas.curves import extrapolate
@@ -96,12 +96,63 @@ def test_four_starts_are_as_good_as_scipy_with_many():
             assert found.square[k, i] <= 1.01 * best
 
 
+def test_the_laplace_approximation_is_that_of_the_linear_model(x64):
+    """Evidence and prediction against the dense Gaussian of the linearised families."""
+    both, num, target = (families.POW3, families.ILOG2), 15, 40
+    x = np.arange(1.0, num + 1)
+    noise = np.random.default_rng(0).normal(0, 0.01, num)
+    y = 1 - 0.4 * x**-0.7 + noise
+    fits = FIT(both, y[None], np.ones((1, num), bool), 4, 30)
+    # `weigh` gets the log evidences.
+    found = mixture.predict_mixture(y[None], target, both, lambda evidence: evidence)
+    c, s, rate = fits.intercept[:, 0], fits.factor[:, 0], np.exp(fits.z[0, 0, 0])
+    power = lambda x: np.stack(  # noqa: E731
+        [x**0, s[0] * (x**-rate - 1), -s[0] * rate * np.log(x) * x**-rate], 1
+    )
+    inverse_log = lambda x: np.stack([x**0, s[1] / np.log(x + 1)], 1)  # noqa: E731
+    # Variances of intercept, factor, and a uniform distribution on the box of z.
+    prior = (np.diag([1, 4, 9**2 / 12]), np.diag([1.0, 4]))
+    for k, jacobian in enumerate((power, inverse_log)):
+        of_curve, (of_target,) = jacobian(x), jacobian(np.array([float(target)]))
+        variance = (fits.square[k, 0] + 0.005**2) / (num - len(prior[k]))
+        gram = of_curve @ prior[k] @ of_curve.T + variance * np.eye(num)
+        residual = y - of_curve[:, :2] @ [c[k], 1]
+        cross = of_curve @ prior[k] @ of_target
+        left = of_target @ prior[k] @ of_target - cross @ np.linalg.solve(gram, cross)
+        mean, std = c[k] + of_target[1], np.sqrt(left + variance)
+        mass = np.diff(stats.norm.cdf([y[0], 1], mean, std))[0]
+        evidence = -0.5 * (
+            np.linalg.slogdet(gram)[1] + residual @ np.linalg.solve(gram, residual)
+        )
+        np.testing.assert_allclose(found.mean[0, k], mean, atol=1e-4)
+        np.testing.assert_allclose(found.std[0, k], std, rtol=1e-3)
+        np.testing.assert_allclose(
+            found.weight[0, k], evidence + np.log(mass), atol=0.01
+        )
+    assert mixture.equal_weights(found.weight[0]).tolist() == [0.5, 0.5]
+
+
+def test_the_log_mass_is_that_of_scipy_in_both_tails():
+    low, high = np.array([-9.0, -1, 6, 12]), np.array([-8.5, 2, 7, 13])
+    found = mixture._log_mass(low, high)
+    # By the survival function, in the tail where it is small.
+    flip = low > 0
+    ends = np.where(flip, -high, low), np.where(flip, -low, high)
+    want = np.log(stats.norm.cdf(ends[1]) - stats.norm.cdf(ends[0]))
+    np.testing.assert_allclose(found, want, rtol=1e-4)
+
+
 def test_epochs_that_are_not_observed_change_nothing():
     curves = saturating(5, 12)
     padded = np.concatenate([curves, np.full((5, 20), np.nan)], 1)
     alone = FIT(FEW, curves, np.ones(curves.shape, bool))
     found = FIT(FEW, padded, np.isfinite(padded))
     np.testing.assert_allclose(found.square, alone.square, rtol=1e-3)
+    # POW3 has a factor with a sign: falling curves are fitted by constants.
+    falling = FIT(FEW, curves[:, ::-1], np.ones(curves.shape, bool))
+    assert (falling.factor[0] < 0).all() and np.allclose(
+        falling.factor[0], 0, atol=1e-3
+    )
 
 
 @pytest.fixture(scope="module")

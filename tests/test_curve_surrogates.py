@@ -537,7 +537,7 @@ class TestFiles:
         ],
     )
     def test_unsound_content_is_refused(self, tmp_path, content, ending, change, words):
-        """Whoever writes a file can write its sums, too."""
+        """A file with wrong content may have matching checksums."""
         arrays, manifest = dict(content[0]), content[1]
         name = next(n for n in arrays if n.endswith(ending))
         arrays[name] = change(arrays[name])

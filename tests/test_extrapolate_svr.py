@@ -137,15 +137,16 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
     found = extrapolate.kernel_ridge(6)
     fit, predict = jax.jit(found.fit), jax.jit(found.predict)
     damaged = jnp.where(valid[:, None], curves, jnp.nan).at[3, 2].set(jnp.nan)
-    params = fit(damaged, curves[:, -1], valid, features)
-    assert params.training.used.sum() == 19
-    rows = [*range(3), *range(4, 20)]
+    final = jnp.asarray(curves[:, -1]).at[5].set(jnp.nan)
+    params = fit(damaged, final, valid, features)
+    assert params.training.used.sum() == 18
+    rows = [*range(3), 4, *range(6, 20)]
     raw = inputs.raw_inputs(curves[:, :6], features)
     scores = np.concatenate(
         [
             np.stack(
                 [
-                    stats.norm.ppf((stats.rankdata(column) - 0.5) / 19)
+                    stats.norm.ppf((stats.rankdata(column) - 0.5) / 18)
                     for column in np.asarray(part)[rows].T
                 ],
                 1,
@@ -160,11 +161,40 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
     gaps = [((p[:, None] - p[None]) ** 2).sum(-1) for p in parts]
     kernel = np.exp(-0.5 * (gaps[0] / first**2 + gaps[1] / second**2))
     kernel += parts[0] @ parts[0].T + parts[1] @ parts[1].T / third**2
-    y = stats.norm.ppf((stats.rankdata(curves[rows, -1]) - 0.5) / 19)
-    fitted = kernel @ np.linalg.solve(kernel + params.hyper.noise * np.eye(19), y)
+    y = stats.norm.ppf((stats.rankdata(curves[rows, -1]) - 0.5) / 18)
+    fitted = kernel @ np.linalg.solve(kernel + params.hyper.noise * np.eye(18), y)
     small = params.hyper._replace(amplitude=1e-12)
     mean, _ = predict(params._replace(hyper=small), curves[7], features[7])
     want = normal_scores.to_values(params.training.target, fitted[rows.index(7)])
     assert mean == pytest.approx(float(want), abs=1e-3)
+    at = rows.index(7)
+    noisy = kernel + params.hyper.noise * np.eye(18)
+    left = noisy[at, at] - kernel[at] @ np.linalg.solve(noisy, kernel[at])
+    score_std = jnp.sqrt(params.hyper.amplitude * left)
+    _, want = normal_scores.value_moments(params.training.target, fitted[at], score_std)
+    assert predict(params, curves[7], features[7])[1] == pytest.approx(
+        float(want), 1e-3
+    )
     damaged = jnp.asarray(curves[7]).at[2].set(jnp.nan)
     assert np.isnan(predict(params, damaged, features[7])).all()
+
+
+def test_levels_and_slope_of_a_start():
+    start = jnp.array([3.0, 1, 4, 1, 5, 9, 2, 6])
+    found = summaries.levels_and_slope(start)
+    np.testing.assert_allclose(found, [6, 4, 31 / 8, 9, 4 - 7])
+    np.testing.assert_allclose(summaries.levels_and_slope(start[:1]), [3, 3, 3, 3, 0])
+
+
+def test_the_released_machine_has_raw_inputs_and_contiguous_folds():
+    curves, features = featured(12)
+    found, valid = extrapolate.released_lc_svr(4, draws=1), np.arange(12) < 9
+    machine = jax.jit(found.fit)(curves, curves[:, -1], valid, features)
+    starts = jax.vmap(summaries.values_and_differences)(jnp.asarray(curves[:, :4]))
+    rows = np.concatenate([features, starts], 1)[:9]
+    np.testing.assert_allclose(machine.rows[:9], rows, rtol=1e-5, atol=1e-6)
+    squares = ((rows[:, None] - rows[None]) ** 2).sum(-1)
+    fold, design = jnp.arange(9) // 3, svr._designs(1, **svr._RELEASED)[0]
+    used = jnp.ones(9, bool)
+    _, want = jax.jit(svr.held_out)(squares, curves[:9, -1], used, fold, design)
+    assert machine.std == pytest.approx(float(want), rel=1e-3)

@@ -9,18 +9,24 @@ from test_extrapolate import cut, saturating
 
 from jaxnas.curves import extrapolate
 from jaxnas.curves.extrapolate import kronecker
+from jaxnas.curves.extrapolate.normal_scores import (
+    score_columns,
+    to_scores,
+    value_moments,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+FOUND = extrapolate.curve_gp(4)
+FIT = jax.jit(FOUND.fit)
 
 
 def test_it_is_the_dense_process(x64):
     rng = np.random.default_rng(0)
     curves = saturating(9, 6, seed=2)
     features = rng.normal(size=(9, 2))
-    found = extrapolate.curve_gp(4)
     valid = np.arange(9) != 7
     valid[8] = False
-    params = jax.jit(found.fit)(curves, curves[:, -1], valid, features)
+    params = FIT(curves, curves[:, -1], valid, features)
     hyper = params.hyper
     row = params.features[:1] + 0.3
     mean, cov = kronecker._new_curve(params, row[0])
@@ -46,6 +52,36 @@ def test_it_is_the_dense_process(x64):
         *eigen, jnp.asarray(y).reshape(7, -1), jnp.ones(7, bool), hyper.noise
     )
     assert evidence == pytest.approx(-0.5 * (size * np.log(amplitude) + logdet))
+    # Rows that do not count change nothing.
+    padded = params.left, params.right, targets, params.used, hyper.noise
+    assert kronecker._evidence(*padded)[0] == pytest.approx(float(evidence))
+
+
+def test_a_curve_is_conditioned_on_its_own_epochs(x64):
+    curves, rng = saturating(9, 6, seed=2), np.random.default_rng(1)
+    features = rng.normal(size=(9, 2))
+    params = FIT(curves, curves[:, -1], np.ones(9, bool), features)
+    # Bins of equal width in the logarithm: epochs 1, 2, 3, and 4 to 6.
+    _, position = kronecker._bins(6, 4)
+    logs = np.log(np.arange(1, 7))
+    np.testing.assert_allclose(position, [*logs[:3], logs[3:].mean(), logs[5]])
+    new = np.array([0.2, 0.3, np.nan, 0.4, 0.44, np.nan])
+    seen, given = [0, 1, 3], np.array([0.2, 0.3, 0.42])
+    scores = [
+        float(to_scores(jax.tree.map(lambda p, i=i: p[i], params.bins), value))
+        for i, value in zip(seen, given, strict=True)
+    ]
+    row = score_columns(params.arch, features[:1])[0]
+    mean, cov = map(np.asarray, kronecker._new_curve(params, row))
+    noise = float(params.hyper.noise)
+    cross = cov[seen, 4]
+    gain = np.linalg.solve(cov[np.ix_(seen, seen)] + noise * np.eye(3), cross)
+    centre = mean[4] + gain @ (scores - mean[seen])
+    variance = float(params.amplitude) * (cov[4, 4] - gain @ cross + noise)
+    target = jax.tree.map(lambda part: part[-1], params.bins)
+    want = value_moments(target, jnp.asarray(centre), jnp.sqrt(variance))
+    predicted = jax.jit(FOUND.predict)(params, jnp.asarray(new), features[0])
+    np.testing.assert_allclose(predicted, want, rtol=1e-5)
 
 
 def test_one_fit_predicts_from_any_number_of_epochs():

@@ -17,6 +17,14 @@ SMALL = pfn_network.TransformerConfig(16, 1, 2, 16, 20)
 TRAINING = pfn_training.TrainingConfig(SMALL, 60, 16, 3e-3)
 
 
+def random_model():
+    """A model with random parameters; in a new one attention adds nothing."""
+    model = pfn.new_model(jax.random.key(1), SMALL, jnp.linspace(0, 1, 21))
+    rng = np.random.default_rng(0)
+    noisy = lambda p: p + rng.normal(0, 0.3, p.shape)  # noqa: E731
+    return model._replace(params=jax.tree.map(noisy, model.params))
+
+
 def test_the_prior_is_that_of_an_independent_sampler(shared):
     oracle = npz.read_npz(shared / "oracles/lcpfn_prior.npz")
     draw = jax.jit(pfn_prior.sample_prior, static_argnums=1)
@@ -61,11 +69,44 @@ def test_bars_are_a_density():
     assert bars.probability_below(logits, borders, 0.0) == pytest.approx(first / 2)
 
 
+def test_borders_of_repeated_values_are_apart():
+    values = jnp.array([0.0, 0.0, 0.0, 0.0, 0.5, 1.0])
+    borders = bars.equal_mass_borders(values, 5)
+    assert (jnp.diff(borders) > 0).all()
+    np.testing.assert_allclose(borders, [0, 0, 0, 0, 0.5, 1], atol=1e-5)
+
+
+def test_the_loss_is_of_the_values_past_the_cut():
+    model, cut = random_model(), 3
+
+    @jax.jit
+    def losses(curve):
+        targets = jnp.arange(cut + 1, 7)
+        predict = lambda target: pfn.predict_logits(model, curve, cut, target)  # noqa: E731
+        each = jax.vmap(bars.log_density, (0, None, 0))
+        want = each(jax.vmap(predict)(targets), model.borders, curve[cut:]).mean()
+        return pfn_training.log_densities(model, curve[None], cut)[0], want
+
+    found, want = losses(jnp.array([0.2, 0.31, 0.38, 0.44, 0.46, 0.5]))
+    assert found == pytest.approx(float(want), rel=1e-4)
+
+
+def test_epochs_of_long_curves_are_in_the_range_of_the_prior():
+    model = random_model()
+
+    @jax.jit
+    def both(curve):
+        epochs, value = jnp.array([0.5, 1.0, 100.0]), jnp.append(curve[:2], 0.5)
+        network = pfn_network.Transformer(SMALL)
+        want = network.apply(model.params, epochs, value, jnp.arange(3) < 2)[-1]
+        return pfn.predict_logits(model, curve, 2, jnp.array(200)), want
+
+    found, want = both(jnp.full(200, jnp.nan).at[:2].set(jnp.array([0.2, 0.3])))
+    np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-5)
+
+
 def test_queries_do_not_see_each_other_and_all_see_the_observed():
-    model = pfn.new_model(jax.random.key(1), SMALL, jnp.linspace(0, 1, 21))
-    # Zero at the start: what attention adds must be seen.
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda p: p + rng.normal(0, 0.3, p.shape), model.params)
+    params = random_model().params
     network = pfn_network.Transformer(SMALL)
     epoch, seen = jnp.arange(1, 7.0), jnp.arange(6) < 3
     value = jnp.linspace(0.2, 0.7, 6)
@@ -104,6 +145,8 @@ def test_a_model_is_an_extrapolator_and_survives_its_file(
         for m in (model, loaded)
     )
     np.testing.assert_array_equal(first, second)
+    fractions = extrapolate.apply(pfn.lc_pfn(model), none, curves / 100)
+    np.testing.assert_allclose(first, 100 * np.array(fractions), rtol=1e-4)
     assert (np.asarray(first[1]) > 0).all() and np.isfinite(first).all()
     with pytest.raises(ValueError, match="scale must be positive"):
         pfn.lc_pfn(model, scale=-1)
@@ -112,7 +155,7 @@ def test_a_model_is_an_extrapolator_and_survives_its_file(
         pfn.load(tmp_path / "model")
 
 
-def test_a_training_that_was_interrupted_goes_on(trained, tmp_path):
+def test_an_interrupted_training_resumes(trained, tmp_path):
     config = train_lcpfn.Config(
         width=16, layers=1, heads=2, hidden=16, bars=20, steps=60, batch=16,
         learning_rate=3e-3, chunk=30, out=str(tmp_path / "run"),
