@@ -412,6 +412,9 @@ def test_out_of_bag_residuals_have_the_spread_of_an_ensembles_error(monkeypatch)
     scale = ratio[row] / alone
     np.testing.assert_allclose(scale, scale[0])
     assert 0.9 < scale[0] < 1
+    share = (1 / unseen.sum(0)[found.rows]).mean()
+    want = np.sqrt(1 - (share - 1 / m) / (4 + share))
+    assert scale[0] == pytest.approx(want, abs=0.004)
 
 
 @pytest.mark.parametrize(
