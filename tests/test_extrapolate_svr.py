@@ -92,6 +92,9 @@ def test_normal_scores_are_van_der_waerdens_and_have_an_inverse():
     ranks = (stats.rankdata(values[:5]) - 0.5) / 5
     scores = normal_scores.to_scores(found, values[:5])
     np.testing.assert_allclose(scores, stats.norm.ppf(ranks), atol=1e-5)
+    # As far beyond an end as that is from the median doubles the score.
+    beyond = normal_scores.to_scores(found, np.array([0.0, 18.0]))
+    np.testing.assert_allclose(beyond, 2 * stats.norm.ppf([0.1, 0.9]), rtol=1e-5)
     more = np.array([-4.0, 1.5, 2.5, 30, 31])
     scores = normal_scores.to_scores(found, more)
     assert (np.diff(scores) > 0).all()
