@@ -113,7 +113,7 @@ def test_families_of_curves_need_a_value_after_every_epoch():
         ({"methods": ("random", "random")}, "random more than once"),
         ({"min_epoch": 0}, "min_epoch must be at least 1"),
         ({"eta": 1}, "eta must be a number above 1"),
-        ({"few": 13}, "epochs = 13 is none of the levels"),
+        ({"few": 13}, "epochs = 13 is not one of the levels"),
         (
             {"few": 2, "methods": ("random+wpm",)},
             "reads 3 values of a curve, of which 2",

@@ -358,7 +358,7 @@ def test_what_shows_only_when_something_is_submitted(tmp_path):
     [
         (dict(workers=2), "2 workers need an executor"),
         (dict(workers=0, threads=True), "workers must be a whole number from 1, not 0"),
-        (dict(workers=2, threads=True, batch=3), "asks 3 architectures at a time"),
+        (dict(workers=2, threads=True, batch=3), "asks for 3 architectures at a time"),
         (dict(retries=-1), "retries must be a whole number from 0, not -1"),
         (dict(retries=1.5), "retries must be a whole number from 0, not 1.5"),
         (dict(retries=None), "retries must be a whole number from 0, not None"),
@@ -377,12 +377,15 @@ def test_numbers_that_do_not_fit(tmp_path, options, words):
 
 def test_as_many_in_flight_as_the_executor_has_workers(tmp_path):
     running, most, lock = [0], [], threading.Lock()
+    first = threading.Barrier(3)  # which a busy machine cannot pass one by one
 
     def watched(text, epoch):
         with lock:
             running[0] += 1
             most.append(running[0])
-        time.sleep(0.01)
+            early = len(most) <= 3
+        if early:
+            first.wait(60)
         with lock:
             running[0] -= 1
         return objective(text, epoch)
@@ -672,7 +675,7 @@ def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):
 @pytest.mark.parametrize(
     ("one", "words"),
     [
-        (("0,0,0,0,0", 1.0), "must be evaluations, not"),
+        (("0,0,0,0,0", 1.0), "must hold evaluations, not"),
         (drive.Evaluation("0,0,0", 1.0), "cannot take Evaluation.*'0,0,0'"),
         (drive.Evaluation("0,0,0,0,0", "high"), "cannot take .*high"),
         (drive.Evaluation("0,0,0,0,0", 1.0, epoch=-1), "-1 is not a whole number"),
