@@ -1,4 +1,5 @@
 from . import checkpoint as checkpoint
+from . import mobilenetv3 as mobilenetv3
 from . import nasbench201 as nasbench201
 from . import plateau as plateau
 from .attention import SetPool as SetPool

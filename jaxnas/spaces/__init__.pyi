@@ -3,6 +3,9 @@ from . import darts_features as darts_features
 from . import darts_formats as darts_formats
 from . import darts_text as darts_text
 from . import encodings as encodings
+from . import mobilenetv3 as mobilenetv3
+from . import mobilenetv3_counts as mobilenetv3_counts
+from . import mobilenetv3_formats as mobilenetv3_formats
 from . import nasbench101 as nasbench101
 from . import nasbench201 as nasbench201
 from . import nasbench201_paths as nasbench201_paths
