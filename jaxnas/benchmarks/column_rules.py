@@ -20,6 +20,8 @@ CURVE = re.compile(rf"(curve|loss|time|elapsed)/{ACCURACY.pattern}")
 """`<what>/<dataset>/<split>/<epochs>`, the columns of three axes."""
 SCORE = re.compile(rf"score/({_NAME})/({_NAME})")
 """`score/<what>/<dataset>`, of a zero-cost proxy."""
+DEVICE = re.compile(rf"device/({_NAME})/({_NAME})")
+"""`device/<quantity>/<device>`, what was measured on a device."""
 _SCORING = re.compile(rf"scoring/({_NAME})/({_NAME})")
 _SECONDS = re.compile(rf"seconds/({_NAME})/({_EPOCHS})")
 _RUN = re.compile(rf"(latency|total)/({_NAME})/({_EPOCHS})")
@@ -33,13 +35,14 @@ def is_name(text: str) -> bool:
 
 def is_accuracy(name: str) -> bool:
     """Whether a column has the values of a target, `<dataset>/<split>/<epochs>`."""
-    others = (_SECONDS, _RUN, CURVE, _SIZE, SCORE, _SCORING)
+    others = (_SECONDS, _RUN, CURVE, _SIZE, SCORE, _SCORING, DEVICE)
     return not any(p.fullmatch(name) for p in others) and bool(ACCURACY.fullmatch(name))
 
 
 def dataset_of(name: str) -> str:
-    """The dataset of a column that holds accuracies, costs or details."""
-    detail = CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name)
+    """The dataset of a column of accuracies, costs or details; the quantity of a device's."""
+    details = (CURVE, _RUN, _SIZE, DEVICE)
+    detail = any(pattern.fullmatch(name) for pattern in details)
     return name.split("/")[1 if detail else 0]
 
 
@@ -57,6 +60,8 @@ def validate_column(name: str, column: np.ndarray, num: int, target: Target) -> 
     """
     if SCORE.fullmatch(name) or _SCORING.fullmatch(name):
         _validate_score(name, column, num)
+    elif DEVICE.fullmatch(name):
+        _validate_device(name, column, num)
     elif CURVE.fullmatch(name) or _RUN.fullmatch(name) or _SIZE.fullmatch(name):
         _validate_detail(name, column, num, target)
     elif _SECONDS.fullmatch(name):
@@ -76,6 +81,19 @@ def _validate_score(name: str, column: np.ndarray, num: int) -> None:
     if np.isposinf(high) or (cost and low < 0):
         rule = "seconds of at least 0" if cost else "less than infinity"
         raise ValueError(f"column {name} holds {low}..{high}, wanted {rule}")
+
+
+def _validate_device(name: str, column: np.ndarray, num: int) -> None:
+    """Measurements are finite; some rows may be NaN, and -1 may not stand for it."""
+    _require_form(name, column, column.shape == (num,), f"({num},)", "float32")
+    if np.isnan(column).all():
+        raise ValueError(f"column {name} is NaN for all of {num} rows")
+    low, high = np.nanmin(column), np.nanmax(column)
+    if low < 0 or np.isinf(high):
+        raise ValueError(
+            f"column {name} holds {low}..{high}, wanted numbers of at least 0, and NaN "
+            "where nothing was measured"
+        )
 
 
 def _validate_detail(name: str, column: np.ndarray, num: int, target: Target) -> None:

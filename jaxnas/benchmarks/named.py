@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnas.benchmarks import (
+    devices,
     jahs,
+    ofa,
     reference_scores,
     sources,
     surrogate_tables,
@@ -29,8 +31,9 @@ from jaxnas.benchmarks.surrogate import surrogate_benchmark
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.benchmarks.tabular import tabular_benchmark
 from jaxnas.io import files
-from jaxnas.spaces import darts, nasbench101, nasbench201, nlp
+from jaxnas.spaces import darts, mobilenetv3, nasbench101, nasbench201, nlp
 from jaxnas.spaces.base import Space
+from jaxnas.spaces.block_chains import FBNET, MNASNET
 
 NAMES: dict[str, Callable[[], BenchmarkTable]] = {
     "analog": analog.analog_table,
@@ -41,11 +44,20 @@ NAMES: dict[str, Callable[[], BenchmarkTable]] = {
     "jahs201": jahs.jahs201_table,
     "jahs201-seconds": partial(jahs.jahs201_table, seconds=True),
     "zerocost": reference_scores.zero_cost_table,
+    "nb201-devices": devices.nasbench201_devices_table,
+    "ofa": ofa.subnet_table,
+    "ofa-latency": devices.ofa_latency_table,
+    "fbnet-latency": devices.fbnet_latency_table,
+    "mnasnet": devices.mnasnet_table,
 }
 """Opener of each named table."""
 
 SPACES: dict[str, Space] = {
-    module.SPACE.name: module.SPACE for module in (nasbench101, nasbench201, darts, nlp)
+    space.name: space
+    for space in (
+        *(module.SPACE for module in (nasbench101, nasbench201, darts, nlp)),
+        *(mobilenetv3.SPACE, mobilenetv3.SPACE_WITH_RESOLUTION, FBNET, MNASNET),
+    )
 }
 """The spaces of tables, by `Space.name`."""
 

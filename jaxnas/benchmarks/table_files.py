@@ -38,7 +38,7 @@ A table file is an npz (`numpy.load(path, allow_pickle=False)` reads it) of
   `{"wikitext": {"name": "loss", "unit": "nats", "direction": "minimise"}}`; the other
   direction is "maximise".
 
-A table has accuracies, scores, or both.
+A table has accuracies, scores, measurements on devices, or several of them.
 
 `save` writes this, `load` reads it, and both refuse a table that breaks a rule. Columns
 with three axes are large: `load` leaves them unread unless it is asked for them.
@@ -52,7 +52,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnas.benchmarks.column_rules import ACCURACY, CURVE, SCORE, is_accuracy, is_name
+from jaxnas.benchmarks.column_rules import (
+    ACCURACY,
+    CURVE,
+    DEVICE,
+    SCORE,
+    is_accuracy,
+    is_name,
+)
 from jaxnas.benchmarks.table_rules import (
     BenchmarkTable,
     target,
@@ -67,6 +74,8 @@ __all__ = [
     "validate_table",
     "validate_rows",
     "curves",
+    "device_column",
+    "devices",
     "digest",
     "is_name",
     "load",
@@ -122,6 +131,40 @@ def scoring_seconds(
 ) -> np.ndarray | None:
     """The time (n,) that scoring takes in seconds; None if the table lacks it."""
     return table.columns.get(f"scoring/{what}/{dataset}")
+
+
+def devices(table: BenchmarkTable, quantity: str) -> dict[str, np.ndarray]:
+    """The measurements (n,) of a quantity, such as `latency`, by device."""
+    matches = {c: DEVICE.fullmatch(c) for c in table.columns}
+    named = {m[2]: c for c, m in matches.items() if m and m[1] == quantity}
+    return {device: table.columns[column] for device, column in named.items()}
+
+
+def device_column(table: BenchmarkTable, quantity: str, device: str) -> np.ndarray:
+    """Reads what was measured on one device.
+
+    Args:
+      table: the numbers.
+      quantity: such as `latency`, `energy` or `throughput`; `target(table, quantity)` has
+        its unit and direction.
+      device: its name in the table.
+
+    Returns: (n,) float32 by row of the table, NaN where nothing was measured.
+    Raises: `ValueError` that lists the quantities, or the devices, that the table has.
+    """
+    available = devices(table, quantity)
+    if device in available:
+        return available[device]
+    if available:
+        raise ValueError(
+            f"{table.name} has no {quantity} of {device!r}: choose from "
+            f"{', '.join(available)}"
+        )
+    quantities = sorted({m[1] for c in table.columns if (m := DEVICE.fullmatch(c))})
+    raise ValueError(
+        f"{table.name} has no {quantity!r} of devices: it has "
+        f"{', '.join(quantities) or 'nothing that was measured on devices'}"
+    )
 
 
 def save(path: str | os.PathLike, table: BenchmarkTable) -> None:

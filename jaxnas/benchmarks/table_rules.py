@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnas.benchmarks.base import PERCENT, Target
 from jaxnas.benchmarks.column_rules import (
+    DEVICE,
     SCORE,
     dataset_of,
     is_accuracy,
@@ -90,10 +91,10 @@ def validate_table(table: BenchmarkTable) -> BenchmarkTable:
         raise ValueError(
             f"wanted arch as (n, d) int8 or int32, found {arch.shape} {arch.dtype}"
         )
-    if not any(is_accuracy(c) or SCORE.fullmatch(c) for c in table.columns):
+    if not any(map(_is_main, table.columns)):
         raise ValueError(
-            "wanted a column <dataset>/<split>/<epochs> or score/<what>/<dataset>, "
-            "found none"
+            "wanted a column <dataset>/<split>/<epochs>, score/<what>/<dataset> or "
+            "device/<quantity>/<device>, found none"
         )
     targets = _targets(table.manifest)
     for name, column in table.columns.items():
@@ -102,6 +103,11 @@ def validate_table(table: BenchmarkTable) -> BenchmarkTable:
         of_dataset = targets.get(dataset_of(name), PERCENT)
         validate_column(name, column, len(arch), of_dataset)
     return table
+
+
+def _is_main(name: str) -> bool:
+    """Whether a column is of a kind that a table can consist of."""
+    return is_accuracy(name) or any(p.fullmatch(name) for p in (SCORE, DEVICE))
 
 
 def _validate_manifest(manifest: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from jaxnas.types import Array, Graph
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
 DEPTHS = (2, 3, 4)
-RESOLUTIONS = (160, 176, 192, 208, 224)
+RESOLUTIONS = tuple(range(128, 225, 4))
 """Input resolutions of the 46th position, in pixels."""
 STAGES, LAYERS = 5, 20
 LENGTH = 2 * LAYERS + STAGES
@@ -148,8 +148,8 @@ def _with_resolution_from_string(text: str) -> np.ndarray:
     arch = from_string(layers)
     if pixels not in map(str, RESOLUTIONS):
         raise ValueError(
-            f"{text!r} has the resolution {pixels!r}: wanted '@' and one of "
-            f"{', '.join(map(str, RESOLUTIONS))} at the end"
+            f"{text!r} has the resolution {pixels!r}: wanted '@' and a multiple "
+            f"of 4 from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]} at the end"
         )
     return np.append(arch, np.int32(RESOLUTIONS.index(int(pixels))))
 
