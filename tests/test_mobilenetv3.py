@@ -45,10 +45,7 @@ def rows(shared):
 
 @pytest.fixture(scope="module")
 def measured(rows):
-    each = zip(rows["ks"], rows["e"], rows["d"], strict=True)
-    return np.stack(
-        [formats.from_ofa({"ks": k, "e": e, "d": d, "r": [224]}) for k, e, d in each]
-    )
+    return formats.from_ofa(rows)
 
 
 @jax.jit
@@ -265,8 +262,7 @@ def test_the_graph_is_the_chain_of_active_layers():
 
 def test_the_codec_is_that_of_the_reference(shared):
     arrays = npz.read_npz(shared / "oracles/metad2a_mbv3_generator.npz")
-    each = zip(arrays["in/ks"], arrays["in/e"], arrays["in/d"], strict=True)
-    archs = np.stack([formats.from_ofa({"ks": k, "e": e, "d": d}) for k, e, d in each])
+    archs = formats.from_ofa({name: arrays[f"in/{name}"] for name in ("ks", "e", "d")})
     np.testing.assert_array_equal(in_chunks(codec.types_of, archs), arrays["in/types"])
     chain = jnp.asarray(arrays["in/adj"], bool)
     np.testing.assert_array_equal(chain, adjacency("chain", 22))

@@ -8,7 +8,9 @@ A `Benchmark` (`base`) evaluates queries and knows its space, fidelity levels an
 `training_benchmark` trains networks, `surrogate_benchmark` predicts learning curves.
 `open_table` opens a table and `open_surrogate` a surrogate, by name or file (`named`):
 `table_files` and `table_rules` define the file format, `columns` selects numbers from it,
-`sources`, `reference_scores`, `trained` and `importers` are where tables come from.
+`sources`, `reference_scores`, `devices`, `ofa`, `trained` and `importers` are where tables
+come from. `predicted_accuracy_benchmark` and `fit_latency` are accuracy and latency of
+once-for-all networks as functions.
 `load_ensemble` loads published surrogates of learning curves (`released`).
 """
 

@@ -6,9 +6,15 @@ from .base import as_value as as_value
 from .base import continued_levels as continued_levels
 from .base import separate_levels as separate_levels
 from .base import true_scores as true_scores
+from .latency import FittedLatency as FittedLatency
+from .latency import fit_latency as fit_latency
+from .latency import latency_function as latency_function
 from .named import open_benchmark as open_benchmark
 from .named import open_surrogate as open_surrogate
 from .named import open_table as open_table
+from .ofa import accuracy_predictor as accuracy_predictor
+from .ofa import predicted_accuracy as predicted_accuracy
+from .ofa import predicted_accuracy_benchmark as predicted_accuracy_benchmark
 from .released import load_ensemble as load_ensemble
 from .surrogate import surrogate_benchmark as surrogate_benchmark
 from .synthetic import synthetic_benchmark as synthetic_benchmark

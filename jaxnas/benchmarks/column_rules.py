@@ -40,7 +40,7 @@ def is_accuracy(name: str) -> bool:
 
 
 def dataset_of(name: str) -> str:
-    """The dataset of a column of accuracies, costs or details; the quantity of a device's."""
+    """The dataset of a column, or the quantity of one `device/<quantity>/<device>`."""
     details = (CURVE, _RUN, _SIZE, DEVICE)
     detail = any(pattern.fullmatch(name) for pattern in details)
     return name.split("/")[1 if detail else 0]

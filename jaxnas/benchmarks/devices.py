@@ -86,10 +86,9 @@ def ofa_latency_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     names = [f"ofa_{name}" for name in ("ks", "e", "d", "r", "devices", "latency")]
     path, arrays, sha256 = _read(_HELP_FILE, path, names)
     *settings, pixels, devices, latency = arrays.values()
-    each = zip(*settings, strict=True)
-    archs = [from_ofa(dict(zip(("ks", "e", "d"), one, strict=True))) for one in each]
+    archs = from_ofa(dict(zip(("ks", "e", "d"), settings, strict=True)))
     index = np.searchsorted(mobilenetv3.RESOLUTIONS, pixels)
-    archs = np.concatenate([np.stack(archs), index[:, None]], 1)
+    archs = np.concatenate([archs, index[:, None]], 1)
     columns = _device_columns("latency", devices, latency)
     space = mobilenetv3.SPACE_WITH_RESOLUTION
     return _table(path, "ofa-latency", space, archs, columns, _HELP, sha256)
@@ -126,7 +125,11 @@ def mnasnet_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     names = ["arch", "arch_columns", "val_top1", "val_top5", "train_time"]
     names += ["macs", "params", "perf", "perf_columns"]
     path, arrays, sha256 = _read("accel_nasbench_5k.npz", path, names)
-    archs, rows = np.unique(_mnasnet_choices(arrays["arch"], arrays["arch_columns"]), axis=0, return_inverse=True)
+    archs, rows = np.unique(
+        _mnasnet_choices(arrays["arch"], arrays["arch_columns"]),
+        axis=0,
+        return_inverse=True,
+    )
     rows = rows.reshape(-1)
     columns = {
         "imagenet/valid/1": mean_by(rows, arrays["val_top1"]),

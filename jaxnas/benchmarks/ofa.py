@@ -55,7 +55,9 @@ def accuracy_predictor(path: str | os.PathLike | None = None) -> AccuracyPredict
     path = sources.reference_file("ofa_mbv3_acc_predictor.npz", path)
     names = [f"{i}.{what}" for i in _LAYERS for what in ("weight", "bias")]
     arrays = npz.read_npz(path, names)
-    sizes = [s for i, o in zip(_WIDTHS, _WIDTHS[1:], strict=False) for s in ((o, i), (o,))]
+    sizes = [
+        s for i, o in zip(_WIDTHS, _WIDTHS[1:], strict=False) for s in ((o, i), (o,))
+    ]
     for name, size in zip(names, sizes, strict=True):
         if arrays[name].shape != size:
             raise ValueError(f"{path}: wanted {name} {size}, not {arrays[name].shape}")
@@ -164,10 +166,9 @@ def subnet_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
     path = sources.reference_file("ofa_mbv3_dynast.npz", path)
     names = ("ks", "e", "d", "top1", "macs", "params")
     arrays, sha256 = npz.read_npz_and_digest(path, names)
-    *settings, accuracy, macs, params = arrays.values()
+    accuracy, macs, params = (arrays.pop(name) for name in names[3:])
     try:
-        each = [dict(zip(names[:3], one, strict=True)) for one in zip(*settings, strict=True)]
-        archs = np.stack([mobilenetv3_formats.from_ofa(one) for one in each])
+        archs = mobilenetv3_formats.from_ofa(arrays)
     except ValueError as error:
         raise ValueError(f"{path} holds no subnets: {error}") from error
     archs = in_chunks(mobilenetv3.canonical, archs)
@@ -186,7 +187,9 @@ def subnet_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
         "columns": dict.fromkeys(columns, "subnets with the weights of the supernet"),
     }
     archs, space = archs[first].astype(np.int8), mobilenetv3.SPACE.name
-    return sources.validated(path, BenchmarkTable("ofa", space, archs, columns, manifest))
+    return sources.validated(
+        path, BenchmarkTable("ofa", space, archs, columns, manifest)
+    )
 
 
 class Calibration(NamedTuple):

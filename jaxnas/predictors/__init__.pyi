@@ -1,5 +1,8 @@
 from .ensemble import mlp_ensemble as mlp_ensemble
+from .few_labels import RidgeModel as RidgeModel
 from .few_labels import features_by_architecture as features_by_architecture
+from .few_labels import fit_ridge as fit_ridge
+from .few_labels import predict_ridge as predict_ridge
 from .few_labels import ridge as ridge
 from .few_labels import savage_scores as savage_scores
 from .pool import Pool as Pool

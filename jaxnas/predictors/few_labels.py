@@ -2,7 +2,8 @@
 
 Features that are nearly free, such as zero-cost scores of untrained networks, help a model
 more than many labels do. `gaussian_process` takes them as parts of its distance, beside
-others; `ridge` is linear in them. `ranked` and `savage_scores` turn raw scores into
+others; `ridge` is linear in them (`fit_ridge` returns
+the linear function). `ranked` and `savage_scores` turn raw scores into
 features, `normal_scores` turns labels into targets.
 
     features = [
@@ -14,6 +15,8 @@ features, `normal_scores` turns labels into targets.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,21 +136,28 @@ def gaussian_process(
     return unit.mean + unit.std * mean[column], unit.std * std[column]
 
 
-def ridge(feature: Array, labelled: Array, score: Array) -> Array:
-    """Ridge regression (Hoerl and Kennard, 1970), penalty by leave-one-out error.
+class RidgeModel(NamedTuple):
+    """A linear function of f features: centre + (feature - mean) / scale . weight."""
+
+    mean: Array  # (f,)
+    scale: Array  # (f,)
+    weight: Array  # (f,)
+    centre: Array  # ()
+
+
+def fit_ridge(feature: Array, score: Array) -> RidgeModel:
+    """Fits ridge regression (Hoerl and Kennard, 1970), penalty by leave-one-out error.
 
     The error is exact and needs one fit (Golub, Heath and Wahba, 1979, eq. 1.3).
 
     Args:
-      feature: (n, f) of all architectures.
-      labelled: (m,) int32 rows of `feature` that have a label.
+      feature: (m, f).
       score: (m,) labels, finite.
 
-    Returns: (n,) predictions.
+    Returns: the model, whose inputs are features on their own scale.
     """
-    x = feature[labelled]
-    mean, scale = x.mean(0), jnp.maximum(x.std(0), 1e-6)
-    x, centre = (x - mean) / scale, score.mean()
+    mean, scale = feature.mean(0), jnp.maximum(feature.std(0), 1e-6)
+    x, centre = (feature - mean) / scale, score.mean()
     left, size, right = jnp.linalg.svd(x, full_matrices=False)
     projected = left.T @ (score - centre)
 
@@ -160,5 +170,23 @@ def ridge(feature: Array, labelled: Array, score: Array) -> Array:
 
     penalties = jnp.asarray(_PENALTIES, x.dtype) * score.shape[0]
     penalty = penalties[jnp.argmin(jax.vmap(error)(penalties))]
-    weights = right.T @ (size / (size**2 + penalty) * projected)
-    return centre + (feature - mean) / scale @ weights
+    weight = right.T @ (size / (size**2 + penalty) * projected)
+    return RidgeModel(mean, scale, weight, centre)
+
+
+def predict_ridge(model: RidgeModel, feature: Array) -> Array:
+    """Predictions (...) of a linear model for features (..., f)."""
+    return model.centre + (feature - model.mean) / model.scale @ model.weight
+
+
+def ridge(feature: Array, labelled: Array, score: Array) -> Array:
+    """Ridge regression from the labels of a part of the architectures; see `fit_ridge`.
+
+    Args:
+      feature: (n, f) of all architectures.
+      labelled: (m,) int32 rows of `feature` that have a label.
+      score: (m,) labels, finite.
+
+    Returns: (n,) predictions.
+    """
+    return predict_ridge(fit_ridge(feature[labelled], score), feature)

@@ -18,6 +18,8 @@ from .base import every as every
 from .base import product as product
 from .base import rank as rank
 from .base import unrank as unrank
+from .block_chains import FBNET as FBNET
+from .block_chains import MNASNET as MNASNET
 from .moves import mutate as mutate
 from .moves import neighbours as neighbours
 from .moves import sample as sample

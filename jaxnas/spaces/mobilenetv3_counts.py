@@ -69,17 +69,30 @@ def multiply_adds(arch: Array, resolution: Array | int | None = None) -> Array:
             f"the resolution must be 1 to {MAX_RESOLUTION} pixels, not {resolution}"
         )
     sides = _sides(mobilenetv3.resolution(arch) if resolution is None else resolution)
+    stem = (27 * _STEM + 9 * _STEM + _STEM**2) * sides[0] ** 2
+    head = _WIDTHS[-1] * _HEAD * sides[-1] ** 2 + _HEAD * _FEATURES
+    layers = layer_multiply_adds(arch, resolution).sum()
+    return stem + layers + head + _FEATURES * _CLASSES
+
+
+def layer_multiply_adds(arch: Array, resolution: Array | int | None = None) -> Array:
+    """Counts the multiply-adds of each layer, 0 for inactive ones.
+
+    Args:
+      arch: (d,) int32.
+      resolution: as for `multiply_adds`.
+
+    Returns: (20,) int32.
+    """
+    sides = _sides(mobilenetv3.resolution(arch) if resolution is None else resolution)
     out = sides[1:][_STAGE] ** 2
     into = jnp.where(_FIRST, sides[:-1][_STAGE] ** 2, out)
     counts = _layer_counts()
-    layers = (
+    return (
         _of_layers(counts.expand, arch) * into
         + _of_layers(counts.project, arch) * out
         + _of_layers(counts.squeeze, arch)
     )
-    stem = (27 * _STEM + 9 * _STEM + _STEM**2) * sides[0] ** 2
-    head = _WIDTHS[-1] * _HEAD * sides[-1] ** 2 + _HEAD * _FEATURES
-    return stem + layers.sum() + head + _FEATURES * _CLASSES
 
 
 def _sides(resolution: Array | int) -> Array:

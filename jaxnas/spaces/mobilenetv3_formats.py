@@ -39,24 +39,26 @@ def to_ofa(arch: Array | np.ndarray) -> dict[str, list[int]]:
 
 
 def from_ofa(settings: Mapping[str, Any]) -> np.ndarray:
-    """Converts once-for-all's settings to an architecture; inverts `to_ofa`.
+    """Converts once-for-all's settings to architectures; inverts `to_ofa`.
 
     Args:
-      settings: with `ks`, `e` and `d`; what else there is, such as `r`, is ignored.
+      settings: with `ks` (..., 20), `e` (..., 20) and `d` (..., 5); other entries, such as
+        the resolution `r`, are ignored.
 
-    Returns: (45,) int32, with the settings of inactive layers as they are.
+    Returns: (..., 45) int32, with the settings of inactive layers as they are.
     Raises: `ValueError` for a setting that is missing, of another length, or has a value
       that the space lacks.
     """
-    return np.concatenate([_indices(settings, *setting) for setting in _SETTINGS])
+    parts = [_indices(settings, *setting) for setting in _SETTINGS]
+    return np.concatenate(parts, -1)
 
 
 def _indices(
     settings: Mapping[str, Any], name: str, values: Sequence[int], length: int
 ) -> np.ndarray:
-    """The values of one setting as indices (length,) int32."""
+    """The values of one setting as indices (..., length) int32."""
     given = np.asarray(settings.get(name, ()))
-    if given.shape != (length,) or not np.isin(given, values).all():
+    if given.shape[-1:] != (length,) or not np.isin(given, values).all():
         raise ValueError(
             f"settings of once-for-all need {name} as {length} numbers from "
             f"{', '.join(map(str, values))}, not {settings.get(name)!r}"
