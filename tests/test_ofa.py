@@ -30,10 +30,10 @@ def subnets(shared):
 
 @pytest.fixture(scope="module")
 def latencies(shared):
-    """Of 1,000 networks, so that fits are quick."""
+    """Of 600 networks, so that fits are quick."""
     table = named.open_table("ofa-latency")
-    columns = {name: column[:1000] for name, column in table.columns.items()}
-    return dataclasses.replace(table, arch=table.arch[:1000], columns=columns)
+    columns = {name: column[:600] for name, column in table.columns.items()}
+    return dataclasses.replace(table, arch=table.arch[:600], columns=columns)
 
 
 def random_vectors(num, length=45, seed=0):

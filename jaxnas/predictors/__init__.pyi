@@ -1,3 +1,5 @@
+from .device_transfer import device_features as device_features
+from .device_transfer import transfer_to_device as transfer_to_device
 from .ensemble import mlp_ensemble as mlp_ensemble
 from .few_labels import RidgeModel as RidgeModel
 from .few_labels import features_by_architecture as features_by_architecture
