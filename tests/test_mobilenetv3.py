@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnas import kernels
 from jaxnas.batching import in_chunks
 from jaxnas.io import npz
 from jaxnas.models import mobilenetv3 as codec
@@ -283,3 +284,34 @@ def test_the_codec_counts_networks_not_vectors():
     arch[2, 0] = 1
     numbers = codec.CODEC.functions(arch)
     assert numbers[0] == numbers[1] != numbers[2]
+
+
+def test_distances_are_of_active_layers():
+    """By definition: Hamming, and the steps between choices in an order."""
+    one, two = random_vectors(300), random_vectors(300, seed=1)
+    two[:100, 40:] = one[:100, 40:]
+    used = [in_chunks(mbv3.active, archs) for archs in (one, two)]
+    # What is not used comes before the first choice.
+    steps = [np.where(u, a, -1) for u, a in zip(used, (one, two), strict=True)]
+    both = lambda a: (  # noqa: E731
+        kernels.hamming_features(SPACE)(a),
+        kernels.ordinal_features(SPACE, mbv3.PARTS)(a),
+    )
+    embedded = [in_chunks(both, archs) for archs in (one, two)]
+    hamming, ordinal = (
+        [np.abs(x - y).sum(1) for x, y in zip(*maps, strict=True)]
+        for maps in zip(*embedded, strict=True)
+    )
+    np.testing.assert_array_equal(hamming[0], (steps[0] != steps[1]).sum(1))
+    difference = np.abs(steps[0] - steps[1])
+    for distance, part in zip(ordinal, mbv3.PARTS, strict=True):
+        np.testing.assert_array_equal(distance, difference[:, part].sum(1))
+
+
+def test_parts_of_a_distance_that_leave_a_position_out():
+    with pytest.raises(
+        ValueError, match="position of mobilenetv3, 0 to 44, must be in"
+    ):
+        kernels.ordinal_features(SPACE, mbv3.PARTS[:2])
+    with pytest.raises(ValueError, match="must be in one part"):
+        kernels.ordinal_features(SPACE, (*mbv3.PARTS, [44]))

@@ -6,6 +6,7 @@ from .feature_maps import (
 )
 from .feature_maps import nasbot_like_features as nasbot_like_features
 from .feature_maps import operation_transport_features as operation_transport_features
+from .feature_maps import ordinal_features as ordinal_features
 from .feature_maps import path_encoder as path_encoder
 from .feature_maps import path_features as path_features
 from .feature_maps import tree_wasserstein_features as tree_wasserstein_features

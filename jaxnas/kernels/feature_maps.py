@@ -11,9 +11,10 @@ et al., 2020). Distances without an L1 embedding are in `graph_distances`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnas.kernels import op_trees
 from jaxnas.spaces import features
@@ -86,8 +87,58 @@ def operation_transport_features(space: Space) -> FeatureMap:
 
 
 def hamming_features(space: Space) -> FeatureMap:
-    """Half one-hot encoding: its L1 distance counts the positions that differ."""
-    return lambda arch: (features.one_hot(space.choices, arch) / 2,)
+    """Half one-hot encoding: its L1 distance counts the positions that differ.
+
+    A position that one of two architectures does not use (`Space.active`) differs, and one
+    that neither uses does not.
+    """
+
+    def feature_map(arch: Array) -> tuple[Array]:
+        chosen = features.one_hot(space.choices, arch)
+        if space.active is not None:
+            used = space.active(arch)
+            repeats = np.repeat(np.arange(len(space.choices)), space.choices)
+            chosen = jnp.concatenate([chosen * used[repeats], ~used])
+        return (chosen / 2,)
+
+    return feature_map
+
+
+def ordinal_features(
+    space: Space, parts: Sequence[Sequence[int]] | None = None
+) -> FeatureMap:
+    """Unary encoding: its L1 distance adds up the differences of choices.
+
+    For choices with an order, such as kernel sizes and depths: choices i and j differ by
+    |i - j|. A position that an architecture does not use (`Space.active`) comes before the
+    first choice, from which it differs by 1.
+
+    Args:
+      space: of d positions.
+      parts: the positions of each part of the distance, which has a length-scale of its
+        own; for `mobilenetv3` its `PARTS`. Default: all positions are one part.
+
+    Raises: `ValueError` unless each position is in one part.
+    """
+    parts = [range(len(space.choices))] if parts is None else parts
+    positions = sorted(p for part in parts for p in part)
+    if positions != list(range(len(space.choices))):
+        raise ValueError(
+            f"each position of {space.name}, 0 to {len(space.choices) - 1}, must be in "
+            f"one part, not {[list(part) for part in parts]}"
+        )
+    # For each part its pairs of position and choice.
+    pairs = [
+        np.array([(p, c) for p in part for c in range(space.choices[p])]).T
+        for part in parts
+    ]
+
+    def feature_map(arch: Array) -> tuple[Array, ...]:
+        used = jnp.ones(len(arch), bool) if space.active is None else space.active(arch)
+        reached = jnp.where(used, arch, -1)
+        return tuple((reached[p] >= c).astype(float) for p, c in pairs)
+
+    return feature_map
 
 
 def path_features(space: Space) -> FeatureMap:

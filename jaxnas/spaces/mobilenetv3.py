@@ -32,6 +32,8 @@ RESOLUTIONS = tuple(range(128, 225, 4))
 """Input resolutions of the 46th position, in pixels."""
 STAGES, LAYERS = 5, 20
 LENGTH = 2 * LAYERS + STAGES
+PARTS = (range(LAYERS), range(LAYERS, 2 * LAYERS), range(2 * LAYERS, LENGTH))
+"""Positions of kernels, expansions and depths."""
 LABELS = tuple(f"conv_k{k}_e{e}" for k in KERNELS for e in EXPANSIONS)
 _PER_STAGE = LAYERS // STAGES
 # A stage of depth d has 9^d settings.
