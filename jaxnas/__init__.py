@@ -7,7 +7,9 @@ Layers, each of which imports only from those above it (`tests/test_layers.py`):
                              pivoted factorisations
     gp, dpp, acquisition, metrics, ranks, transport
                              mathematics on arrays
-    spaces, ensembles        architectures as int32 vectors, their identity and graphs
+    spaces, ensembles, pareto
+                             architectures as int32 vectors, their identity and graphs;
+                             several objectives
     kernels, networks, curves, models
                              distances; the networks searched over; learning curves;
                              networks that generate and score architectures

@@ -11,6 +11,7 @@ from . import kernels as kernels
 from . import metrics as metrics
 from . import models as models
 from . import networks as networks
+from . import pareto as pareto
 from . import pivoting as pivoting
 from . import predictors as predictors
 from . import proxies as proxies

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -104,6 +104,44 @@ class Graph(NamedTuple):
     mask: Array  # (v,) bool, the vertices of the graph; the rest is padding
 
 
+Direction = Literal["maximise", "minimise"]
+_DIRECTIONS: tuple[Direction, ...] = ("maximise", "minimise")
+Values = TypeVar("Values", Array, np.ndarray, float)
+
+
+class Target(NamedTuple):
+    """The quantity that is optimised; its values are any finite numbers."""
+
+    name: str  # such as "accuracy", "loss", "SSIM"
+    unit: str  # such as "percent", "nats", "seconds"; "1" for a number without one
+    direction: Direction = "maximise"
+
+    def validated(self) -> Target:
+        """Returns itself; `ValueError` for a wrong direction, an empty name or unit."""
+        for what, text in (("name", self.name), ("unit", self.unit)):
+            if not isinstance(text, str) or not text:
+                raise ValueError(f"a target needs a {what}, found {text!r}")
+        if self.direction not in _DIRECTIONS:
+            expected = " or ".join(_DIRECTIONS)
+            raise ValueError(
+                f"the direction of {self.name} must be {expected}, not {self.direction!r}"
+            )
+        return self
+
+
+PERCENT = Target("accuracy", "percent")
+
+
+def as_score(target: Target, values: Values) -> Values:
+    """Converts values of a target to scores: higher is better."""
+    return -values if target.direction == "minimise" else values
+
+
+def as_value(target: Target, scores: Values) -> Values:
+    """Converts scores to values of the target, for display; inverse of `as_score`."""
+    return as_score(target, scores)
+
+
 class Query(NamedTuple):
     """What to train: each architecture from epoch `start` (0: untrained) to `epoch`.
 
@@ -138,6 +176,8 @@ class Result(NamedTuple):
     """The answer to a query.
 
     Idle slots have a NaN score and cost 0, failed evaluations a NaN score at their cost.
+    Benchmarks of several objectives also return the score of each, the first of which is
+    `score`: `pareto.Objective` has their names, directions and bounds.
     """
 
     score: Array  # (b,), higher is better; NaN, at cost 0, if no epoch is recorded
@@ -145,6 +185,8 @@ class Result(NamedTuple):
     cost: (
         Array  # (b,), of the training from `start` to `epoch`, in the benchmark's unit
     )
+    # (b, m), score of each objective; NaN for one that failed or was not measured
+    objectives: Array | None = None
 
 
 class Trace(NamedTuple):
@@ -156,6 +198,7 @@ class Trace(NamedTuple):
     # (steps, b), when each evaluation finished on the simulated clock, in units of the
     # cost: the slots of a step run side by side, and so do several workers.
     time: Array
+    objectives: Array | None = None  # (steps, b, m), of benchmarks that have several
 
 
 # Evaluate = (key, Query) -> Result: a table, a surrogate and a training alike. A run has

@@ -18,7 +18,7 @@ LAYERS = (
     {"types"},
     {"batching", "io", "pivoting"},
     {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
-    {"spaces", "ensembles"},
+    {"spaces", "ensembles", "pareto"},
     {"kernels", "networks", "curves", "models"},
     {"proxies", "datasets", "predictors"},
     {"benchmarks"},

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,35 +22,12 @@ import numpy as np
 from jax.tree_util import Partial
 
 from jaxnas.spaces.base import Space
+from jaxnas.types import PERCENT as PERCENT
 from jaxnas.types import Array, Query, Result
-
-Direction = Literal["maximise", "minimise"]
-_DIRECTIONS: tuple[Direction, ...] = ("maximise", "minimise")
-Values = TypeVar("Values", Array, np.ndarray, float)
-
-
-class Target(NamedTuple):
-    """The quantity that is optimised; its values are any finite numbers."""
-
-    name: str  # such as "accuracy", "loss", "SSIM"
-    unit: str  # such as "percent", "nats", "seconds"; "1" for a number without one
-    direction: Direction = "maximise"
-
-    def validated(self) -> Target:
-        """Returns itself; `ValueError` for a wrong direction, an empty name or unit."""
-        for what, text in (("name", self.name), ("unit", self.unit)):
-            if not isinstance(text, str) or not text:
-                raise ValueError(f"a target needs a {what}, found {text!r}")
-        if self.direction not in _DIRECTIONS:
-            expected = " or ".join(_DIRECTIONS)
-            raise ValueError(
-                f"the direction of {self.name} must be {expected}, not {self.direction!r}"
-            )
-        return self
-
-
-PERCENT = Target("accuracy", "percent")
-
+from jaxnas.types import Direction as Direction
+from jaxnas.types import Target as Target
+from jaxnas.types import as_score as as_score
+from jaxnas.types import as_value as as_value
 
 @functools.cache
 def bind(function: Callable[..., Any], setting: Hashable) -> Callable[..., Any]:
@@ -137,16 +114,6 @@ class Benchmark:
     def __call__(self, key: Array, query: Query) -> Result:
         """`evaluate`."""
         return self.evaluate(key, query)
-
-
-def as_score(target: Target, values: Values) -> Values:
-    """Converts values of a target to scores: higher is better."""
-    return -values if target.direction == "minimise" else values
-
-
-def as_value(target: Target, scores: Values) -> Values:
-    """Converts scores to values of the target, for display; inverse of `as_score`."""
-    return as_score(target, scores)
 
 
 def true_scores(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:

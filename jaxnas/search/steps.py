@@ -68,10 +68,12 @@ def ask_and_answer(
 def _mask_idle(query: Query, result: Result) -> Result:
     """Sets idle slots to NaN at cost 0, whatever the evaluator returned for them."""
     active = asked(query)
+    several = result.objectives
     return Result(
         jnp.where(active, result.score, jnp.nan),
         jnp.where(active[:, None], result.curve, jnp.nan),
         jnp.where(active, result.cost, 0),
+        None if several is None else jnp.where(active[:, None], several, jnp.nan),
     )
 
 
@@ -88,7 +90,7 @@ def _within_budget(
 
 def empty_trace(query: Query, result: Result, num_steps: int) -> Trace:
     """Trace of zeros for `num_steps` steps with queries and results of these shapes."""
-    one = Trace(query, result.score, result.cost, result.cost)
+    one = Trace(query, result.score, result.cost, result.cost, result.objectives)
     return jax.tree.map(lambda x: jnp.zeros((num_steps, *x.shape), x.dtype), one)
 
 
@@ -97,7 +99,7 @@ def _write(
 ) -> Trace:
     """Writes one step to a trace; `time` (b,) is when each slot finished."""
     put = jax.lax.dynamic_update_index_in_dim
-    new = Trace(query, result.score, result.cost, time)
+    new = Trace(query, result.score, result.cost, time, result.objectives)
     return jax.tree.map(lambda all, one: put(all, one, step, 0), trace, new)
 
 
