@@ -6,6 +6,8 @@ from .base import as_value as as_value
 from .base import continued_levels as continued_levels
 from .base import separate_levels as separate_levels
 from .base import true_scores as true_scores
+from .hardware import hardware_column as hardware_column
+from .hardware import hardware_devices as hardware_devices
 from .latency import FittedLatency as FittedLatency
 from .latency import fit_latency as fit_latency
 from .latency import latency_function as latency_function
@@ -16,6 +18,8 @@ from .ofa import accuracy_predictor as accuracy_predictor
 from .ofa import predicted_accuracy as predicted_accuracy
 from .ofa import predicted_accuracy_benchmark as predicted_accuracy_benchmark
 from .released import load_ensemble as load_ensemble
+from .several import objective_scores as objective_scores
+from .several import with_objectives as with_objectives
 from .surrogate import surrogate_benchmark as surrogate_benchmark
 from .synthetic import synthetic_benchmark as synthetic_benchmark
 from .table_rules import BenchmarkTable as BenchmarkTable

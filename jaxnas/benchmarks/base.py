@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from jaxnas.pareto.objectives import Objective
 from jaxnas.spaces.base import Space
 from jaxnas.types import PERCENT as PERCENT
 from jaxnas.types import Array, Query, Result
@@ -28,6 +29,7 @@ from jaxnas.types import Direction as Direction
 from jaxnas.types import Target as Target
 from jaxnas.types import as_score as as_score
 from jaxnas.types import as_value as as_value
+
 
 @functools.cache
 def bind(function: Callable[..., Any], setting: Hashable) -> Callable[..., Any]:
@@ -65,7 +67,14 @@ def separate_levels(epochs: Iterable[int]) -> tuple[Level, ...]:
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["evaluate", "truth", "optimum", "archs"],
-    meta_fields=["space", "levels", "target", "cost_unit", "description"],
+    meta_fields=[
+        "space",
+        "levels",
+        "target",
+        "cost_unit",
+        "description",
+        "objectives",
+    ],
 )
 @dataclass(frozen=True, eq=False)
 class Benchmark:
@@ -86,6 +95,7 @@ class Benchmark:
       optimum: () the best true score; None if it is not known.
       archs: (n, d) int32, the known architectures; None if every one of the space is.
       description: one line for every result to print.
+      objectives: of `Result.objectives`; empty if results have one score alone.
 
     Raises: `ValueError` for levels that do not ascend from epoch 1, and a wrong target.
     """
@@ -99,6 +109,7 @@ class Benchmark:
     optimum: Array | None = None
     archs: Array | np.ndarray | None = None
     description: str = field(default="", kw_only=True)
+    objectives: tuple[Objective, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self):
         epochs = [0, *(level.epoch for level in self.levels)]

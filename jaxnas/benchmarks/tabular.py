@@ -173,8 +173,8 @@ def _identify(space: Space, archs: Array) -> tuple[Array, Array]:
     return jax.lax.map(one, archs.astype(jnp.int32), batch_size=_CHUNK)
 
 
-def _find_row(space: Space, table: LookupTable, arch: Array) -> Array:
-    """The row () int32 of an architecture (d,), -1 if the table does not have it."""
+def find_row(space: Space, table: LookupTable, arch: Array) -> Array:
+    """Finds the row () int32 of an architecture (d,), -1 if the table lacks it."""
     index = identity.find(table.identity, space.identity(arch))
     in_table = contains(space, arch) & (index >= 0)
     return jnp.where(in_table, table.row[index], -1)
@@ -189,19 +189,26 @@ def table_rows(benchmark: Benchmark, archs: Array | np.ndarray) -> Array:
 
     Returns: (...) int32 rows of the table; -1 for an architecture that it lacks.
     """
-    (table,) = benchmark.evaluate.args
-    return _find_rows(benchmark.space, table, jnp.asarray(archs))
+    return _find_rows(benchmark.space, lookup_table(benchmark), jnp.asarray(archs))
+
+
+def lookup_table(benchmark: Benchmark) -> LookupTable:
+    """The table of a benchmark, also within one of several objectives."""
+    part = benchmark.evaluate
+    while not isinstance(part, LookupTable):
+        part = part.args[0]
+    return part
 
 
 def least_cost(benchmark: Benchmark) -> Array:
     """The smallest cost () of a training from scratch, in a benchmark of a table."""
-    return jnp.nanmin(benchmark.evaluate.args[0].cost)
+    return jnp.nanmin(lookup_table(benchmark).cost)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _find_rows(space: Space, table: LookupTable, archs: Array) -> Array:
     flat = archs.reshape(-1, archs.shape[-1])
-    find = functools.partial(_find_row, space, table)
+    find = functools.partial(find_row, space, table)
     if len(flat) <= _CHUNK:
         rows = jax.vmap(find)(flat)
     else:
@@ -228,7 +235,7 @@ def lookup(space: Space, table: LookupTable, key: Array, query: Query) -> Result
       cost. Epochs before the first level are charged when that is reached; between
       levels that continue, costs are interpolated.
     """
-    row = jax.vmap(functools.partial(_find_row, space, table))(query.arch)
+    row = jax.vmap(functools.partial(find_row, space, table))(query.arch)
     runs = table.score[row]  # (b, s, e)
     seed = jnp.zeros_like(row)
     if table.score.shape[1] > 1:
@@ -285,5 +292,5 @@ def _increment(table: LookupTable, spent: Array, start: Array, epoch: Array) -> 
 
 
 def _truth(space: Space, table: LookupTable, true: Array, arch: Array) -> Array:
-    row = _find_row(space, table, arch)
+    row = find_row(space, table, arch)
     return jnp.where(row >= 0, true[row], jnp.nan)

@@ -2,9 +2,6 @@ from .dominance import constrained_rank as constrained_rank
 from .dominance import crowding_distance as crowding_distance
 from .dominance import domination_rank as domination_rank
 from .dominance import non_dominated as non_dominated
-from .hypervolume import hypervolume as hypervolume
-from .hypervolume import hypervolume_so_far as hypervolume_so_far
-from .hypervolume import reference_point as reference_point
 from .improvement import (
     expected_hypervolume_improvement as expected_hypervolume_improvement,
 )
@@ -19,3 +16,6 @@ from .objectives import optimised as optimised
 from .objectives import score_bounds as score_bounds
 from .objectives import validate_objectives as validate_objectives
 from .objectives import violation as violation
+from .volume import hypervolume as hypervolume
+from .volume import hypervolume_so_far as hypervolume_so_far
+from .volume import reference_point as reference_point

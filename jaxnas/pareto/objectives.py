@@ -19,9 +19,9 @@ from jaxnas.types import Array, Direction, Target, as_score
 class Objective(NamedTuple):
     """A quantity with a direction, a bound, or both.
 
-        Objective("accuracy", "percent")
-        Objective("latency", "milliseconds", "minimise", bound=20.0)
-        Objective("parameters", "millions", "minimise", bound=1.5, optimised=False)
+    Objective("accuracy", "percent")
+    Objective("latency", "milliseconds", "minimise", bound=20.0)
+    Objective("parameters", "millions", "minimise", bound=1.5, optimised=False)
     """
 
     name: str

@@ -1,4 +1,5 @@
 from . import drive as drive
+from . import multi_objective as multi_objective
 from . import presets as presets
 from .base import Search as Search
 from .base import Stage as Stage

@@ -133,7 +133,23 @@ def sample_new(key: Array, space: Space, num: int, known: Array, valid: Array) -
     """
     keys = jax.random.split(key, (num, MAX_RESAMPLES))
     archs = jax.vmap(jax.vmap(lambda key: sample(key, space)))(keys)
-    ids = jax.vmap(jax.vmap(space.identity))(archs)  # (num, MAX_RESAMPLES, 2)
+    return first_new(space, archs, known, valid)
+
+
+def first_new(space: Space, archs: Array, known: Array, valid: Array) -> Array:
+    """Chooses one of several proposals for each slot, so that no choice is a repeat.
+
+    Args:
+      space: two architectures of equal `identity` are the same.
+      archs: (num, k, d), k proposals for each slot.
+      known: (n, 2) identities of the known architectures.
+      valid: (n,) bool, rows of `known` that count.
+
+    Returns: (num, d) int32, the first proposal of each slot that is neither known nor
+      chosen for an earlier slot; the first one where there is none.
+    """
+    num = len(archs)
+    ids = jax.vmap(jax.vmap(space.identity))(archs)  # (num, k, 2)
     old = identity.member(ids, known, valid)
 
     def choose(chosen: Array, i: Array) -> tuple[Array, Array]:

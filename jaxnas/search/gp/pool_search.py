@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
 # CandidateMask = (key, Pool, PoolGPState) -> (n,) bool, the candidates of a step.
 CandidateMask = Callable[[Array, Pool, PoolGPState], Array]
+S = TypeVar("S")
 
 
 def unseen(key: Array, pool: Pool, state: PoolGPState) -> Array:
@@ -112,7 +114,7 @@ def bayesopt(
     """
     epoch = FULL_TRAINING if epoch is None else epoch
     num = pool.arch.shape[0]
-    _validate_sizes(num, init, batch, capacity, epoch)
+    validate_sizes(num, init, batch, capacity, epoch)
     rule = selectors.maximise() if select is None else select
     schedule = schedules.make_schedule(init, batch, capacity)
 
@@ -155,7 +157,7 @@ def bayesopt(
     def expect(pool: Pool, state: PoolGPState, query: Query) -> PoolGPState:
         return _expect(schedule, pool, state, query)
 
-    functions = (initial, ask, tell, grow, refresh, expect, _accepts)
+    functions = (initial, ask, tell, grow, refresh, expect, accepts)
     return Search(
         *(Partial(f, pool) for f in functions),
         candidates=pool.arch,
@@ -164,7 +166,7 @@ def bayesopt(
     )
 
 
-def _validate_sizes(
+def validate_sizes(
     num: int, init: int, batch: int, capacity: int | None, epoch: int
 ) -> None:
     """Raises `ValueError` for sizes that a pool of `num` architectures does not allow."""
@@ -200,30 +202,30 @@ def _observe(
     schedule: Schedule, pool: Pool, state: PoolGPState, query: Query, score: Array
 ) -> PoolGPState:
     """Appends the scores (b,) of a query, slot by slot, and conditions on each."""
-    index, active = _slots(pool, query)
+    index, active = slots(pool, query)
 
     def one(i: Array | int, state: PoolGPState) -> PoolGPState:
         state = pool_gp.append(pool, state, index[i], score[i], active[i])
         fitted = state.count > schedule.num_random
         return pool_gp.condition(pool, state, fitted, active[i])
 
-    return _for_each_slot(one, len(index), state)
+    return for_each_slot(one, len(index), state)
 
 
 def _expect(
     schedule: Schedule, pool: Pool, state: PoolGPState, query: Query
 ) -> PoolGPState:
     """Conditions on the expected scores of a query in flight, slot by slot."""
-    index, active = _slots(pool, query)
+    index, active = slots(pool, query)
     fitted = _is_fitted(schedule, state)
 
     def one(i: Array | int, state: PoolGPState) -> PoolGPState:
         return pool_gp.expect(pool, state, index[i], fitted, active[i])
 
-    return _for_each_slot(one, len(index), state)
+    return for_each_slot(one, len(index), state)
 
 
-def _slots(pool: Pool, query: Query) -> tuple[Array, Array]:
+def slots(pool: Pool, query: Query) -> tuple[Array, Array]:
     """Pool index (b,) of each slot, and which slots are observed, (b,) bool.
 
     Idle slots and architectures outside of the pool are not.
@@ -232,11 +234,11 @@ def _slots(pool: Pool, query: Query) -> tuple[Array, Array]:
     return jnp.maximum(index, 0), asked(query) & (index >= 0)
 
 
-def _for_each_slot(one: Callable, num: int, state: PoolGPState) -> PoolGPState:
+def for_each_slot(one: Callable, num: int, state: S) -> S:
     """Folds `one` (i, state) -> state over `num` slots, without a loop for one."""
     return jax.lax.fori_loop(0, num, one, state) if num > 1 else one(0, state)
 
 
-def _accepts(pool: Pool, arch: Array) -> Array:
+def accepts(pool: Pool, arch: Array) -> Array:
     """Whether the pool holds an architecture (d,), () bool."""
     return index_of(pool, arch) >= 0

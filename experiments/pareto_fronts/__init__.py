@@ -1,0 +1,1 @@
+"""Parts of `experiments.pareto`: panels, runs and their summary, figures."""

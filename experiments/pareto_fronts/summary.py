@@ -1,0 +1,152 @@
+"""What runs with several objectives attain: hypervolume and distance to the true front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from experiments.pareto_fronts.panels import Panel
+from jaxnas import metrics, pareto
+from jaxnas.io import files
+from jaxnas.studies import terminal
+from jaxnas.studies.figures import Curve
+
+# Evaluations at which tables read curves, as far as they reach.
+MARKS = (20, 40, 60, 80, 100, 150, 200, 300)
+LEVELS = (0.25, 0.5, 0.75)
+
+
+class Summary(NamedTuple):
+    """One method on one panel, over all its runs."""
+
+    share: (
+        np.ndarray
+    )  # (seeds, t) hypervolume after each evaluation, of the true front's
+    reported: np.ndarray  # (seeds,) at the end, of the same cells by what is reported
+    distance: np.ndarray  # (seeds,) IGD+ at the end, axes scaled by the true front
+    feasible: np.ndarray  # (seeds,) share of the evaluations that meet the bounds
+
+
+@jax.jit
+def _shares(scores: jax.Array, front: jax.Array, reference: jax.Array) -> jax.Array:
+    """Share (seeds, t) of the hypervolume of a front that runs (seeds, t, m) attain."""
+    volumes = jax.lax.map(
+        lambda run: pareto.hypervolume_so_far(run, reference), scores, batch_size=16
+    )
+    return volumes / pareto.hypervolume(front, reference)
+
+
+def summarise(panel: Panel, row: np.ndarray) -> Summary:
+    """Judges runs by the true front of the feasible cells.
+
+    Args:
+      panel: the table.
+      row: (seeds, t) table rows in the order of evaluation.
+
+    Returns: the summary.
+    """
+    bounds = pareto.score_bounds(panel.benchmark.objectives)
+    goals = pareto.optimised(panel.benchmark.objectives)
+    feasible = np.asarray(pareto.violation(panel.seen, bounds)) <= 0
+
+    def scores_of(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (seeds, t, g) of the runs and (f, g) of the true front."""
+        scores = np.where(feasible[:, None], scores[:, goals], np.nan)
+        return scores[row], true_front(scores)
+
+    (runs, front), (judged, judged_front) = map(scores_of, (panel.seen, panel.reported))
+    share = _shares(runs, front, panel.reference[goals])
+    reported = _shares(judged, judged_front, panel.reference_reported[goals])[:, -1]
+    unit = np.ptp(front, axis=0)
+    unit = jnp.where(unit > 0, unit, 1.0)
+    distance = jax.vmap(pareto.igd_plus, (0, None))(runs / unit, front / unit)
+    return Summary(*map(np.asarray, (share, reported, distance)), feasible[row].mean(1))
+
+
+def true_front(scores: np.ndarray) -> np.ndarray:
+    """The front (f, m) of scores (n, m), in ascending order of the first."""
+    complete = scores[~np.isnan(scores).any(1)]
+    front = np.unique(complete[np.asarray(pareto.non_dominated(complete))], axis=0)
+    return front
+
+
+def marks(evaluations: int) -> list[int]:
+    """Evaluations at which tables read curves: those of `MARKS` in reach, and the last."""
+    return sorted({m for m in MARKS if m < evaluations} | {evaluations})
+
+
+def share_curve(summaries: Mapping[str, Summary]) -> Curve:
+    """Mean (t,) over panels of the mean over runs, and the standard error of it."""
+    curves = [metrics.mean_and_sem(s.share) for s in summaries.values()]
+    mean, error = (np.stack(part) for part in zip(*curves, strict=True))
+    return mean.mean(0), np.sqrt((error**2).sum(0)) / len(error)
+
+
+def show(console: Console, summaries: Mapping[str, Mapping[str, Summary]]) -> None:
+    """Prints the tables of a comparison.
+
+    Args:
+      console: where.
+      summaries: by panel, and by method within each.
+    """
+    by_method = _by_method(summaries)
+    first = next(iter(by_method.values()))
+    num, length = (set(s.share.shape for s in first.values())).pop()
+    at = marks(length)
+    several = len(summaries) > 1
+    over = f", mean of {len(summaries)} panels" if several else ""
+    rows = []
+    for method, of_panels in by_method.items():
+        mean, error = share_curve(of_panels)
+        cells = [f"{mean[m - 1]:.3f} ± {error[m - 1]:.3f}" for m in at]
+        lowest = min(of_panels, key=lambda p: of_panels[p].share[:, -1].mean())
+        low = of_panels[lowest].share[:, -1].mean()
+        cells += [f"{low:.3f} ({lowest})"] if several else []
+        shown = ("reported", "distance", "feasible")
+        values = {
+            n: np.mean([getattr(s, n) for s in of_panels.values()]) for n in shown
+        }
+        cells += [f"{values[n]:.3f}" for n in shown]
+        rows.append((method, *cells))
+    title = (
+        f"share of the hypervolume of the true front{over}, {num} runs; then of the same "
+        "cells by the accuracy reported, IGD+, and the share of feasible evaluations"
+    )
+    header = ("after", *map(str, at), *(["lowest panel"] if several else []))
+    terminal.show_rows(console, (*header, "reported", "IGD+", "feasible"), rows, title)
+
+
+def _by_method(
+    summaries: Mapping[str, Mapping[str, Summary]],
+) -> dict[str, dict[str, Summary]]:
+    """The summaries by method, and by panel within each."""
+    methods = next(iter(summaries.values()))
+    return {m: {panel: s[m] for panel, s in summaries.items()} for m in methods}
+
+
+def write_csv(path: str | Path, summaries: Mapping[str, Mapping[str, Summary]]) -> None:
+    """Writes a csv file with a row for each panel, method and mark, atomically.
+
+    Args:
+      path: the file; its folder must exist.
+      summaries: by panel, and by method within each.
+
+    Raises: `ValueError` if the file cannot be written.
+    """
+    header = ["panel", "method", "evaluations", "share_mean", "share_standard_error"]
+    header += ["reported_mean", "igd_plus_mean", "feasible_mean", "runs"]
+    rows = []
+    for panel, methods in summaries.items():
+        for method, s in methods.items():
+            mean, error = metrics.mean_and_sem(s.share)
+            last = [f"{x.mean():.6g}" for x in (s.reported, s.distance, s.feasible)]
+            for m in marks(len(mean)):
+                values = f"{mean[m - 1]:.6g}", f"{error[m - 1]:.6g}"
+                rows.append([panel, method, m, *values, *last, len(s.share)])
+    files.write_csv(path, header, rows)

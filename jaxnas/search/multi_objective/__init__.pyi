@@ -1,0 +1,5 @@
+from .evolution import regularized_evolution as regularized_evolution
+from .gaussian_process import bayesopt as bayesopt
+from .genetic import nsga2 as nsga2
+from .ordering import preference as preference
+from .presets import gp_pareto as gp_pareto

@@ -1,0 +1,153 @@
+"""Benchmarks of several objectives, and the driver that compares searches on them."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import pareto as driver
+from experiments.pareto_fronts import panels, summary
+from jaxnas import pareto
+from jaxnas.benchmarks import hardware, named, several, tabular
+from jaxnas.networks import counting
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.pareto import Objective
+from jaxnas.search import common
+from jaxnas.spaces.nasbench201 import SPACE
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SIZE = Objective("size", "millions", "minimise")
+SMALL = driver.Config(
+    methods=("random", "nsga2"), costs=("macs",), seeds=2, evaluations=14
+)
+
+
+@pytest.fixture(scope="module")
+def accuracy():
+    which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+    return tabular.tabular_benchmark(SPACE, named.open_table("analog"), **which)
+
+
+@pytest.fixture(scope="module")
+def size(accuracy):
+    return counting.parameters(NetworkConfig(), np.asarray(accuracy.archs)) / 1e6
+
+
+def test_results_have_every_objective_as_a_score(accuracy, size):
+    archs, rows = jnp.asarray(accuracy.archs), np.array([7, 15_000, 3])
+    count = Objective("zeros", direction="minimise")
+    zeros = lambda arch: (arch == 0).sum()  # noqa: E731
+    both = several.with_objectives(accuracy, {SIZE: size, count: zeros})
+    query = common.train_from_scratch(archs[rows])
+    result = both.evaluate(None, query)
+    expected = np.stack(
+        [result.score, -size[rows], -(accuracy.archs[rows] == 0).sum(1)], 1
+    )
+    np.testing.assert_allclose(result.objectives, expected, rtol=1e-6)
+    scores = several.objective_scores(both)
+    np.testing.assert_allclose(scores[rows], expected, rtol=1e-6)
+    np.testing.assert_array_equal(tabular.table_rows(both, archs[rows]), rows)
+    assert [o.name for o in both.objectives] == ["accuracy", "size", "zeros"]
+
+
+def altered(size, value, rows=4699):
+    return np.where(np.arange(len(size)) < rows, value, size)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda size: altered(size, -1), "size is -1 in 4,699 of 15,625 rows"),
+        (lambda size: altered(size, np.nan), "size is NaN in 4,699 of 15,625 rows"),
+        (lambda size: altered(size, np.inf, 2), "size is infinite in 2 rows"),
+        (lambda size: size[1:], "a value for each of 15625 rows, not .15624"),
+    ],
+)
+def test_columns_that_cannot_be_objectives_are_refused(accuracy, size, change, message):
+    with pytest.raises(ValueError, match=message):
+        several.with_objectives(accuracy, {SIZE: change(size)})
+
+
+def test_objectives_that_cannot_be_met_or_come_twice_are_refused(accuracy, size):
+    closest = f"size at most 0.01: the closest has size {size.min():g}"
+    with pytest.raises(ValueError, match=closest):
+        several.with_objectives(accuracy, {SIZE._replace(bound=0.01): size})
+    with pytest.raises(ValueError, match="accuracy at least 101: the closest has"):
+        several.with_objectives(accuracy, {SIZE: size}, bound=101.0)
+    with pytest.raises(ValueError, match="accuracy is given 2 times"):
+        several.with_objectives(accuracy, {Objective("accuracy"): size})
+    missing = several.with_objectives(
+        accuracy, {SIZE: altered(size, np.nan)}, missing=True
+    )
+    assert np.isnan(several.objective_scores(missing)[:4699, 1]).all()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("done") / "out"
+    return out, driver.main(dataclasses.replace(SMALL, out=str(out)))
+
+
+def test_runs_and_what_they_attain_are_saved(done):
+    out, arrays = done
+    assert set(arrays) == {"macs/random", "macs/nsga2"}
+    assert all(row.shape == (2, 14) for row in arrays.values())
+    which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+    panel = panels.open_panels("analog", which, which, ["macs"])["macs"]
+    attained = summary.summarise(panel, arrays["macs/random"])
+    scores = panel.seen[arrays["macs/random"][1]]
+    share = pareto.hypervolume(scores, panel.reference)
+    share /= pareto.hypervolume(panel.seen, panel.reference)
+    assert attained.share[1, -1] == pytest.approx(float(share), rel=1e-5)
+    assert attained.reported == pytest.approx(attained.share[:, -1], rel=1e-5)
+    lines = (out / "table.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[1].startswith("macs,random,14,")
+    for name in ("fronts.png", "hypervolume.png"):
+        assert matplotlib.image.imread(out / name)[..., :3].std() > 0.01
+
+
+def test_the_same_command_goes_on_where_it_was(done):
+    out, arrays = done
+    config = dataclasses.replace(SMALL, seeds=3, methods=("random",), out=str(out))
+    again = driver.main(config)["macs/random"]
+    np.testing.assert_array_equal(again[:2], arrays["macs/random"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("sms",)}, "no method sms: choose from random, evolution"),
+        ({"costs": ()}, "--costs needs the name of a cost"),
+        ({"bounds": (1.0, 2.0)}, "macs has 1 costs, and --bounds 2"),
+        ({"bounds": (1.0,)}, "nothing has macs at most 1: the closest has macs"),
+        ({"costs": ("macs+macs",)}, "a cost of macs.macs is given twice"),
+        ({"init": 1}, "--init must be between 2 and --evaluations = 14, not 1"),
+        ({"benchmark": "nb101"}, "nb101|nasbench101"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, change, message):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=message) as caught:
+        driver.main(dataclasses.replace(SMALL, out=str(out), **change))
+    assert "\n" not in str(caught.value) and not out.exists()
+
+
+def test_hardware_is_read_by_name(shared):
+    devices = hardware.hardware_devices()
+    assert len(devices) == 27 and devices[0] == "1080ti_1"
+    objective, values = hardware.hardware_column("1080ti_1")
+    assert objective == ("latency", "milliseconds", "minimise", None, True)
+    assert values.shape == (15_625,) and values[0] == pytest.approx(10.754371)
+    objective, _ = hardware.hardware_column("pi5_onnx_cifar100_energy_mj")
+    assert objective.name == "energy"
+    with pytest.raises(ValueError, match="no costs of 'abacus' on cifar10: wanted"):
+        hardware.hardware_column("abacus")
+
+
+def test_a_column_that_was_not_measured_is_refused_by_the_driver(shared, tmp_path):
+    config = dataclasses.replace(SMALL, costs=("edgetpu_latency",), out=str(tmp_path))
+    with pytest.raises(ValueError, match="latency is -1 in 4,699 of 15,625 rows"):
+        driver.main(dataclasses.replace(config, benchmark="nb201", split="valid"))
