@@ -13,7 +13,7 @@ their own, see `predictors.pool_gp`, and share the other parts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxnas.types import Array, check_shapes
 
 # correlation(distances (c, ...), scales (c,)) -> (...): 1 at distance 0.
 Correlation = Callable[[Array, Array], Array]
+T = TypeVar("T")
 
 
 class Posterior(NamedTuple):
@@ -190,28 +191,48 @@ def fit(
     Returns: the most probable hyperparameters of the design; the amplitude is the best
       one for them.
     """
-    num_scales = distances.shape[0]
     medians = jnp.append(prior.scales, prior.noise)
-    spread = jnp.stack([prior.spread] * num_scales + [prior.noise_spread])
-    design = jnp.asarray(_normal_design(32, num_scales + 1))
+    spread = jnp.stack([prior.spread] * distances.shape[0] + [prior.noise_spread])
 
-    def log_posterior(deviation: Array) -> tuple[Array, Array]:
-        value = medians * jnp.exp(spread * deviation)
+    def evidence(value: Array) -> tuple[Array, Array]:
         gram = correlation(distances, value[:-1])
-        evidence, amplitude = profile_log_marginal(gram, y, seen, value[-1])
-        evidence = evidence - 0.5 * jnp.sum(deviation**2)
-        return jnp.where(jnp.isfinite(evidence), evidence, -jnp.inf), amplitude
+        return profile_log_marginal(gram, y, seen, value[-1])
 
-    def narrow(centre: Array, width: Array) -> tuple[Array, Array]:
+    value, amplitude = most_probable(evidence, medians, spread)
+    return Hyperparameters(value[:-1], value[-1], amplitude)
+
+
+def most_probable(
+    evidence: Callable[[Array], tuple[Array, T]], medians: Array, spread: Array
+) -> tuple[Array, T]:
+    """Maximises evidence times independent log-normal priors over the design of `fit`.
+
+    Args:
+      evidence: hyperparameters (d,) -> their log likelihood () and further arrays.
+      medians: (d,) of the priors, positive.
+      spread: (d,) standard deviations of the logarithms.
+
+    Returns: the most probable hyperparameters (d,) of the design, and the further arrays
+      of `evidence` there.
+    """
+    num = medians.shape[0]
+    design = jnp.asarray(_normal_design(32, num))
+
+    def log_posterior(deviation: Array) -> tuple[Array, T]:
+        value, further = evidence(medians * jnp.exp(spread * deviation))
+        value = value - 0.5 * jnp.sum(deviation**2)
+        return jnp.where(jnp.isfinite(value), value, -jnp.inf), further
+
+    def narrow(centre: Array, width: Array) -> tuple[Array, T]:
         points = jnp.concatenate([centre[None], centre + width * design])
-        evidence, amplitude = jax.lax.map(log_posterior, points)
-        best = jnp.argmax(evidence)
-        return points[best], amplitude[best]
+        value, further = jax.lax.map(log_posterior, points)
+        best = jnp.argmax(value)
+        return points[best], jax.tree.map(lambda x: x[best], further)
 
     widths = jnp.array([1.0, 0.4])
-    deviation, amplitudes = jax.lax.scan(narrow, jnp.zeros(num_scales + 1), widths)
-    value = medians * jnp.exp(spread * deviation)
-    return Hyperparameters(value[:-1], value[-1], amplitudes[-1])
+    deviation, further = jax.lax.scan(narrow, jnp.zeros(num), widths)
+    last = jax.tree.map(lambda x: x[-1], further)
+    return medians * jnp.exp(spread * deviation), last
 
 
 def low_discrepancy(num: int, dimension: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from jaxnas import gp
 from jaxnas.batching import in_chunks
 from jaxnas.kernels import gram
 from jaxnas.kernels.feature_maps import FeatureMap
+from jaxnas.predictors import prior_mean
 from jaxnas.spaces import base
 from jaxnas.spaces import identity as identities
 from jaxnas.spaces.base import Space, every
@@ -40,7 +41,7 @@ from jaxnas.types import Array
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["identity", "arch", "embeddings", "prior"],
+    data_fields=["identity", "arch", "embeddings", "prior", "mean"],
     meta_fields=["space", "same"],
 )
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Pool:
       prior: of the hyperparameters of a Gaussian process over the pool.
       space: of the architectures.
       same: class function that `make_pool` was given; None: each counts for itself.
+      mean: (u,) float32, prior mean of each column from scores on other tasks, in the
+        units of `prior_mean.task_units`; None: 0, in units of standardised scores.
     """
 
     identity: Array
@@ -62,6 +65,7 @@ class Pool:
     prior: gp.HyperparameterPrior
     space: Space
     same: Callable[[Array], Array] | None
+    mean: Array | None = None
 
     def __repr__(self) -> str:
         """The space and the shape of the architectures, without the arrays."""
@@ -77,6 +81,7 @@ def make_pool(
     same: Callable[[Array], Array] | None = None,
     distance_matrices: Sequence[Callable[[np.ndarray], gram.DistanceMatrix]] = (),
     scale: float = 1.0,
+    prior_scores: FeatureMap | None = None,
 ) -> Pool:
     """Embeds architectures of `space`, on the host.
 
@@ -96,11 +101,15 @@ def make_pool(
         distances without an L1 embedding; see `kernels.distance_matrices`.
       scale: prior median of each length-scale, in units of the part's mean distance times
         the number of parts.
+      prior_scores: function arch (d,) -> ((k,) array,) of scores on k other tasks, measured
+        or predicted, higher is better; see `prior_mean`. They are the prior mean, and a
+        part of the distance. Default: a prior mean of 0.
 
     Returns: the pool, in ascending order of identity.
     Raises: `ValueError` for architectures that are no choices of the space or not valid
-      in it, for a space of more than 2^20 vectors without `arch`, and for embeddings
-      that `gram.compress_embeddings` refuses.
+      in it, for a space of more than 2^20 vectors without `arch`, for embeddings that
+      `gram.compress_embeddings` refuses, and for scores that `prior_mean.task_units`
+      refuses.
     """
     arch = every(space) if arch is None else _validated(space, np.asarray(arch))
     arch = arch[np.lexsort(arch.T[::-1])]
@@ -109,10 +118,19 @@ def make_pool(
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
     matrices = [matrix_of(arch) for matrix_of in distance_matrices]
+    mean = None
+    if prior_scores is not None:
+        (scores,) = in_chunks(prior_scores, arch)
+        parts.append(prior_mean.task_units(scores) / scores.shape[1])
+        mean = parts[-1].sum(1)
     embeddings = gram.compress_embeddings([*parts, *matrices])
     prior = default_prior(embeddings, scale)
+    if mean is not None:
+        first = np.unique(embeddings.column, return_index=True)[1]
+        mean = jnp.asarray(mean[first], jnp.float32)
+        prior = prior_mean.residual_prior(prior, len(embeddings.parts) - len(matrices) - 1)
     identity = jnp.asarray(identities.from_uint64(keys))
-    return Pool(identity, jnp.asarray(arch), embeddings, prior, space, same)
+    return Pool(identity, jnp.asarray(arch), embeddings, prior, space, same, mean)
 
 
 def default_prior(

@@ -21,6 +21,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxnas import gp
 from jaxnas.kernels import gram
+from jaxnas.predictors import prior_mean
 from jaxnas.predictors.pool import Pool
 from jaxnas.types import Array
 
@@ -64,7 +65,7 @@ def empty(pool: Pool, size: int) -> PoolGPState:
         white_cross=zeros((size, distinct)),
         newest=zeros(distinct),
         white_target=zeros(size),
-        mean=zeros(distinct),
+        mean=zeros(distinct) if pool.mean is None else pool.mean,
         variance_reduction=zeros(distinct),
     )
 
@@ -179,7 +180,7 @@ def condition(
     # Where there is nothing to condition on, a row of zeros adds nothing.
     use = fitted & active
     new = jnp.where(use, (new - old @ white_cross) / size, 0.0)
-    z = gp.standardise(state.standardisation, state.score[last])
+    z = _target(pool, state.standardisation, state.score[last], column)
     weight = jnp.where(use, (z - old @ state.white_target) / size, 0.0)
     kept = jnp.where(active, weight, state.white_target[last])
     return state._replace(
@@ -212,6 +213,14 @@ def expect(
     return state._replace(expected=state.expected + active)
 
 
+def _target(
+    pool: Pool, standardisation: gp.Standardisation, score: Array, column: Array
+) -> Array:
+    """Targets (...) of scores (...) of columns (...), less the prior mean."""
+    z = gp.standardise(standardisation, score)
+    return z if pool.mean is None else z - pool.mean[column]
+
+
 def refit(pool: Pool, state: PoolGPState, clip_below: float) -> PoolGPState:
     """Fits standardisation and hyperparameters, and rebuilds the posterior from scratch.
 
@@ -225,9 +234,17 @@ def refit(pool: Pool, state: PoolGPState, clip_below: float) -> PoolGPState:
     seen = jnp.arange(state.index.shape[0]) < state.count
     columns = pool.embeddings.column[state.index]
     standardisation = gp.fit_standardisation(state.score, seen, clip_below)
-    z = jnp.where(seen, gp.standardise(standardisation, state.score), 0.0)
     distances = state.distances[:, :, columns]
-    hyper = gp.fit(gram.laplace, distances, z, seen, pool.prior)
+    z = jnp.where(seen, gp.standardise(standardisation, state.score), 0.0)
+    if pool.mean is None:
+        hyper = gp.fit(gram.laplace, distances, z, seen, pool.prior)
+    else:
+        hyper, scale = prior_mean.fit(
+            gram.laplace, distances, z, pool.mean[columns], seen, pool.prior
+        )
+        standardisation = prior_mean.rescale(standardisation, scale)
+        z = _target(pool, standardisation, state.score, columns)
+        z = jnp.where(seen, z, 0.0)
     correlation = gram.laplace(distances, hyper.scales)
     matrix = gp.padded_covariance(correlation, seen, hyper.noise)
     # A wide triangular solve is slow where a matrix product is fast: invert the factor.
@@ -238,13 +255,14 @@ def refit(pool: Pool, state: PoolGPState, clip_below: float) -> PoolGPState:
     cross = gram.laplace(state.distances, hyper.scales)
     cross = jnp.where(seen[:, None], cross, 0.0)
     white_cross, white_target = whiten @ cross, whiten @ z
+    mean = white_target @ white_cross
     new = state._replace(
         hyper=hyper,
         standardisation=standardisation,
         white_cross=white_cross,
         newest=white_cross[state.count - 1],
         white_target=white_target,
-        mean=white_target @ white_cross,
+        mean=mean if pool.mean is None else mean + pool.mean,
         variance_reduction=jnp.sum(white_cross**2, axis=0),
     )
     # The fit may promote: keep the precision of the pool.

@@ -65,6 +65,9 @@ median: how badly a network failed to train carries no information."""
 INIT = 5
 """Random evaluations of `gp_tw2g_plus`; few, as its priors follow the distances."""
 
+GUIDED_INIT = 2
+"""Evaluations of `gp_tw2g_plus` in the order of the prior scores, before the first fit."""
+
 EXPLORE = selectors.maximise(confidence_bound(2.25))
 """Mean + 1.5 standard deviations (Srinivas et al., 2010, with beta = 2.25). Expected
 improvement stops exploring as soon as the model is confident."""
@@ -92,12 +95,13 @@ def gp_tw2g_plus(
     space: Space,
     arch: Array | np.ndarray | None = None,
     *,
-    init: int = INIT,
+    init: int | None = None,
     batch: int = 1,
     copies: bool = False,
     extra: Sequence[FeatureMap] = (),
+    prior: FeatureMap | None = None,
     epoch: int | None = None,
-    select: selectors.Select = EXPLORE,
+    select: selectors.Select | None = None,
     capacity: int | None = None,
 ) -> Search:
     """The best search of the published comparisons.
@@ -119,7 +123,7 @@ def gp_tw2g_plus(
 
     Raises: `ValueError` for candidates that are not of the space.
     """
-    pool = _plus_pool(space, arch, copies=copies, extra=extra)
+    pool = _plus_pool(space, arch, copies=copies, extra=extra, prior=prior)
     return _plus_search(
         pool, init=init, batch=batch, select=select, epoch=epoch, capacity=capacity
     )
@@ -131,20 +135,27 @@ def _plus_pool(
     *,
     copies: bool = False,
     extra: Sequence[FeatureMap] = (),
+    prior: FeatureMap | None = None,
 ) -> Pool:
     """The candidates of `gp_tw2g_plus`, which has the same arguments."""
     same = None if copies else function_classes_of(space)
-    return make_pool(space, features_of(space, FEATURES, extra), arch=arch, same=same)
+    features = features_of(space, FEATURES, extra)
+    return make_pool(space, features, arch=arch, same=same, prior_scores=prior)
 
 
 def _plus_search(
     pool: Pool,
     *,
-    init: int = INIT,
-    select: selectors.Select = EXPLORE,
+    init: int | None = None,
+    select: selectors.Select | None = None,
     **options: Any,
 ) -> Search:
     """`gp_tw2g_plus` over candidates of `_plus_pool`; `options` are for `bayesopt`."""
+    guided = pool.mean is not None
+    if init is None:
+        init = GUIDED_INIT if guided else INIT
+    if select is None and not guided:
+        select = EXPLORE
     return bayesopt(pool, init=init, select=select, clip_below=CLIP_BELOW, **options)
 
 

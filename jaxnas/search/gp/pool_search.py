@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from jaxnas.acquisition import confidence_bound
 from jaxnas.predictors import pool_gp
 from jaxnas.predictors.pool import Pool, index_of
 from jaxnas.predictors.pool_gp import PoolGPState
@@ -80,6 +81,10 @@ def _is_repeat(index: Array) -> Array:
     return jnp.tril(index[:, None] == index, -1).any(1)
 
 
+greedy = selectors.maximise(confidence_bound(0.0))
+"""The largest posterior mean: before the first fit, that of the prior."""
+
+
 def bayesopt(
     pool: Pool,
     *,
@@ -115,7 +120,9 @@ def bayesopt(
     epoch = FULL_TRAINING if epoch is None else epoch
     num = pool.arch.shape[0]
     validate_sizes(num, init, batch, capacity, epoch)
-    rule = selectors.maximise() if select is None else select
+    guided = pool.mean is not None
+    if select is None:
+        select = greedy if guided else selectors.maximise()
     schedule = schedules.make_schedule(init, batch, capacity)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:
@@ -128,17 +135,17 @@ def bayesopt(
     def ask(pool: Pool, key: Array, state: PoolGPState) -> Query:
         key_pool, key_select, key_random = jax.random.split(key, 3)
 
-        def random() -> Array:
-            uniform = selectors.uniform
-            return _select(uniform, key_random, pool, state, ~state.seen, batch)
+        def unfitted() -> Array:
+            first = greedy if guided else selectors.uniform
+            return _select(first, key_random, pool, state, ~state.seen, batch)
 
         def learned() -> Array:
             allowed = candidates(key_pool, pool, state)
             allowed = jnp.where(allowed.sum() >= batch, allowed, ~state.seen)
-            return _select(rule, key_select, pool, state, allowed, batch)
+            return _select(select, key_select, pool, state, allowed, batch)
 
         fitted = _is_fitted(schedule, state)
-        chosen = schedules.random_or_learned(schedule, state, fitted, random, learned)
+        chosen = schedules.random_or_learned(schedule, state, fitted, unfitted, learned)
         return train_from_scratch(pool.arch[chosen], epoch)
 
     def tell(
