@@ -469,8 +469,9 @@ def test_a_table_by_name_or_by_path(tmp_path, full):
     path = tmp_path / "mine.npz"
     message = refused(named.open_table, "nb301")
     assert (
-        "unknown benchmark 'nb301': wanted analog, fashion, fashion-curves, nb201, nb101, "
-        "jahs201, jahs201-seconds, zerocost, fashion-surrogate, or a file" in message
+        "unknown benchmark 'nb301': wanted analog, fashion, fashion-curves, nb201, "
+        "nb201-seeds, nb101, jahs201, jahs201-seconds, zerocost, fashion-surrogate, or a "
+        "file" in message
     )
     assert refused(named.open_table, path) == f"no such file: {path}"
     shutil.copy(full, path)

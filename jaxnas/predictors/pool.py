@@ -118,17 +118,12 @@ def make_pool(
     arch = arch[first].astype(np.int32)
     parts = [part for f in features for part in in_chunks(f, arch)]
     matrices = [matrix_of(arch) for matrix_of in distance_matrices]
-    mean = None
     if prior_scores is not None:
-        (scores,) = in_chunks(prior_scores, arch)
-        parts.append(prior_mean.task_units(scores) / scores.shape[1])
-        mean = parts[-1].sum(1)
+        parts.append(prior_mean.task_units(*in_chunks(prior_scores, arch)))
     embeddings = gram.compress_embeddings([*parts, *matrices])
-    prior = default_prior(embeddings, scale)
-    if mean is not None:
-        first = np.unique(embeddings.column, return_index=True)[1]
-        mean = jnp.asarray(mean[first], jnp.float32)
-        prior = prior_mean.residual_prior(prior, len(embeddings.parts) - len(matrices) - 1)
+    prior, mean = default_prior(embeddings, scale), None
+    if prior_scores is not None:
+        prior, mean = prior_mean.from_scores(parts[-1], embeddings, prior)
     identity = jnp.asarray(identities.from_uint64(keys))
     return Pool(identity, jnp.asarray(arch), embeddings, prior, space, same, mean)
 

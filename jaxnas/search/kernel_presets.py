@@ -25,7 +25,8 @@ SCALE = 0.6
 """Prior median of the length-scales of the plain presets, in units of the prior of
 `make_pool`; shorter length-scales make the search explore more."""
 
-# (space, arch=None, *, init, batch, copies, extra, epoch) -> the search, see the module.
+# (space, arch=None, *, init, batch, copies, extra, prior, epoch) -> the search, see the
+# module.
 Preset = Callable[..., Search]
 
 
@@ -97,7 +98,7 @@ def _over_pool(name: str, distance: str, make: Callable[..., Pool]) -> Preset:
     Args:
       name: of the preset.
       distance: of its kernel, for the docstring.
-      make: (space, arch=, same=, extra=, scale=) -> the pool.
+      make: (space, arch=, same=, extra=, prior_scores=, scale=) -> the pool.
     """
 
     def preset(
@@ -108,10 +109,12 @@ def _over_pool(name: str, distance: str, make: Callable[..., Pool]) -> Preset:
         batch: int = 1,
         copies: bool = False,
         extra: Sequence[FeatureMap] = (),
+        prior: FeatureMap | None = None,
         epoch: int | None = None,
     ) -> Search:
-        same = None if copies else function_classes_of(space)
-        pool = make(space, arch=arch, same=same, extra=extra, scale=SCALE)
+        options = {"extra": extra, "prior_scores": prior, "scale": SCALE}
+        options["same"] = None if copies else function_classes_of(space)
+        pool = make(space, arch=arch, **options)
         return bayesopt(pool, init=init, batch=batch, epoch=epoch)
 
     preset.__name__ = preset.__qualname__ = name

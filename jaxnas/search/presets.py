@@ -10,7 +10,8 @@ NAS-Bench-201 table from `--base-seed 0`, and the published figures are of other
 All Gaussian-process presets share these arguments:
 
   * `arch`: (n, d) int32 candidates; default: every architecture of the space.
-  * `init`: random evaluations before the first fit, at least 2.
+  * `init`: random evaluations before the first fit, at least 2; with `prior` they are
+    the best by it.
   * `batch`: architectures in a step.
   * `copies`: whether cells of NAS-Bench-201 that compute the same function are different
     candidates. By default they count once, as a search that cannot tell them apart
@@ -18,6 +19,13 @@ All Gaussian-process presets share these arguments:
   * `extra`: further feature maps, such as scores of untrained networks
     (`few_labels.features_by_architecture`), each of whose arrays is a part of the
     distance.
+  * `prior`: a feature map of accuracies on other datasets, measured or predicted, one
+    each. They are the prior mean (`predictors.prior_mean`), the first evaluations are
+    in their order, and after them the largest posterior mean is asked:
+
+        prior = features_by_architecture(SPACE, arch, accuracies)  # (n, d), (n, datasets)
+        search = presets.gp_tw2g_plus(SPACE, prior=prior)
+
   * `epoch`: the epoch to which every architecture is trained; default: the last one.
 """
 
@@ -66,7 +74,7 @@ INIT = 5
 """Random evaluations of `gp_tw2g_plus`; few, as its priors follow the distances."""
 
 GUIDED_INIT = 2
-"""Evaluations of `gp_tw2g_plus` in the order of the prior scores, before the first fit."""
+"""Evaluations of `gp_tw2g_plus` with a prior before the first fit, the best by it."""
 
 EXPLORE = selectors.maximise(confidence_bound(2.25))
 """Mean + 1.5 standard deviations (Srinivas et al., 2010, with beta = 2.25). Expected
@@ -113,15 +121,18 @@ def gp_tw2g_plus(
     Args:
       space: of the architectures.
       arch: (n, d) int32 candidates; default: every architecture of the space.
-      init: random evaluations before the first fit.
+      init: evaluations before the first fit; default: 5, or 2 with a prior.
       batch: architectures in a step.
       copies: whether cells that compute the same function are different candidates.
       extra: further feature maps.
+      prior: feature map of accuracies on other datasets.
       epoch: the epoch to which every architecture is trained; default: the last one.
-      select: how a batch is chosen, such as `selectors.kdpp()`.
+      select: how a batch is chosen, such as `selectors.kdpp()`; default: `EXPLORE`, or
+        the largest posterior mean with a prior.
       capacity: evaluations that there is room for, for ask and tell from Python.
 
-    Raises: `ValueError` for candidates that are not of the space.
+    Raises: `ValueError` for candidates that are not of the space, and for a prior that is
+      not finite for all of them.
     """
     pool = _plus_pool(space, arch, copies=copies, extra=extra, prior=prior)
     return _plus_search(

@@ -101,10 +101,12 @@ def bayesopt(
     Args:
       pool: the candidate pool, from `make_pool`.
       init: evaluations of uniformly random architectures at the start, at least 2; the
-        last step of them is a whole batch.
+        last step of them is a whole batch. Where the pool has a prior mean, they are the
+        largest of it.
       batch: architectures in each step.
       select: rule for the next batch, see `selectors`. Default: the largest log expected
-        improvement, ties broken by the key.
+        improvement, or the largest posterior mean where the pool has a prior mean; ties
+        are broken by the key.
       candidates: which architectures may be asked after the random ones; all unseen ones
         where these are fewer than a batch.
       clip_below: where to cut off bad scores before standardising, see

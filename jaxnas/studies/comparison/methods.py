@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -17,10 +17,13 @@ from jaxnas.acquisition import confidence_bound
 from jaxnas.batching import in_chunks
 from jaxnas.kernels import distance_matrices
 from jaxnas.kernels.feature_maps import FeatureMap
+from jaxnas.predictors import few_labels
+from jaxnas.predictors.pool import make_pool
 from jaxnas.search import presets
 from jaxnas.search.base import Search
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.gp import selectors
+from jaxnas.search.ordered import in_order
 from jaxnas.search.presets import Preset
 from jaxnas.search.random import random_search
 from jaxnas.spaces.base import Space
@@ -35,6 +38,7 @@ class Terms(NamedTuple):
     batch: int = 1  # architectures in a step
     copies: bool = False  # whether cells of the same function are different candidates
     extra: tuple[FeatureMap, ...] = ()  # feature maps beside a Gaussian process's own
+    prior: FeatureMap | None = None  # accuracies on other datasets
 
 
 # (space, candidates (n, d) int32, terms) -> the search.
@@ -64,6 +68,12 @@ def require_candidates(space: Space, archs: np.ndarray, terms: Terms) -> int:
     return num
 
 
+def _pool_options(terms: Terms) -> dict[str, Any]:
+    """The terms that every preset over a pool takes."""
+    names = "batch", "copies", "extra", "prior"
+    return {name: getattr(terms, name) for name in names}
+
+
 def _gaussian_process(preset: Preset, *, copies: bool | None = None) -> Method:
     """The method of a preset.
 
@@ -76,8 +86,7 @@ def _gaussian_process(preset: Preset, *, copies: bool | None = None) -> Method:
         if copies is not None:
             terms = terms._replace(copies=copies)
         require_candidates(space, archs, terms)
-        shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
-        return preset(space, archs, init=terms.init, **shared)
+        return preset(space, archs, init=terms.init, **_pool_options(terms))
 
     return method
 
@@ -106,12 +115,13 @@ def _from_matrix(preset: Preset) -> Method:
 def _plus(space: Space, archs: np.ndarray, terms: Terms) -> Search:
     """`presets.gp_tw2g_plus`, which has its own number of random evaluations."""
     require_candidates(space, archs, terms)
-    shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
-    return presets.gp_tw2g_plus(space, archs, **shared)
+    return presets.gp_tw2g_plus(space, archs, **_pool_options(terms))
 
 
 def _plus_sampled(space: Space, archs: np.ndarray, terms: Terms) -> Search:
     """`presets.gp_tw2g_plus_sampled`, whose candidates are of the whole space."""
+    if terms.prior is not None:
+        raise ValueError("gp-tw2g-plus-sampled takes no --prior: use gp-tw2g-plus")
     require_candidates(space, archs, terms)
     shared = {"batch": terms.batch, "copies": terms.copies, "extra": terms.extra}
     return presets.gp_tw2g_plus_sampled(space, **shared)
@@ -134,6 +144,21 @@ def _bananas(space: Space, archs: np.ndarray, terms: Terms) -> Search:
     """BANANAS (White et al., 2021)."""
     del archs
     return presets.bananas(space, init=terms.init, batch=terms.batch)
+
+
+def _prior_order(space: Space, archs: np.ndarray, terms: Terms) -> Search:
+    """The candidates of Gaussian processes in the order of summed Savage scores.
+
+    A control of searches with a prior, which learns nothing.
+    """
+    if terms.prior is None:
+        raise ValueError("prior-order needs --prior")
+    require_candidates(space, archs, terms)
+    same = None if terms.copies else presets.function_classes_of(space)
+    candidates = np.asarray(make_pool(space, [terms.prior], arch=archs, same=same).arch)
+    scores = few_labels.savage_scores(in_chunks(terms.prior, candidates)[0])
+    order = np.argsort(-scores.sum(1), kind="stable")
+    return in_order(space, candidates[order], batch=terms.batch)
 
 
 BUCB_BETA = 4.0
@@ -164,6 +189,7 @@ METHODS: dict[str, Method] = {
     "gp-fgw": _from_matrix(presets.gp_fgw),
     "gp-gwot": _from_matrix(presets.gp_gwot),
     "gp-otmann": _from_matrix(presets.gp_otmann),
+    "prior-order": _prior_order,
 }
 """Methods of sequential comparisons, in the order of tables, legends and colours."""
 

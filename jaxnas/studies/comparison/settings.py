@@ -17,8 +17,9 @@ class Config:
     """The accuracies to search by and to report, and the length and number of runs."""
 
     benchmark: str = "analog"
-    """analog, fashion, fashion-curves or fashion-surrogate (embedded), nb201, nb101,
-    zerocost, jahs201, jahs201-seconds, or a file: a table, a surrogate, curves (.csv)."""
+    """analog, fashion, fashion-curves or fashion-surrogate (embedded), nb201, nb201-seeds,
+    nb101, zerocost, jahs201, jahs201-seconds, or a file: a table, a surrogate, curves
+    (.csv)."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"
