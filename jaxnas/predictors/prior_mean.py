@@ -34,8 +34,6 @@ _AMPLITUDE, _AMPLITUDE_SPREAD, _NOISE = 0.25, 2.0, 0.1
 _SCALE = 2.0
 # Median length-scale of the mean distance between scores, in the same units.
 _SCORE_SCALE = 1.0
-
-
 # Candidates of largest prior mean that are smoothed, and by how much.
 _SMOOTHED, _SHRINKAGE = 1000, 0.3
 
@@ -191,8 +189,10 @@ def profile_scale(
     centred_z, centred_mean = (x - one * (one @ x) / size for x in (z, mean))
     a, b, free = centred_z @ centred_z, centred_z @ centred_mean, seen.sum() - 1
     varies = a > 1e-9
-    a = jnp.where(varies, a, 1.0)
-    unit = jnp.where(varies, (b + jnp.sqrt(b**2 + 4 * a * free)) / (2 * a), 1.0)
+    root = jnp.sqrt(b**2 + 4 * a * free)
+    # Of the two forms of the root, the one in which no digits cancel.
+    unit = jnp.where(b > 0, (b + root) / (2 * a), 2 * free / (root - b))
+    unit = jnp.where(varies, unit, 1.0)
     offset = one @ (mean - unit * z) / size
     residual = unit * centred_z - centred_mean
     log_det = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * jnp.log(size)
