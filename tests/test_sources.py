@@ -346,6 +346,24 @@ def test_nas_bench_201_agrees_with_complete_records(nb201, shared):
             np.testing.assert_allclose(found, mean(uid, *args), atol=2e-3, err_msg=name)
 
 
+def test_validation_runs_of_nas_bench_201(nb201):
+    runs = named.open_table("nb201-seeds")
+    order, theirs = (np.argsort(rank201(t.arch)) for t in (runs, nb201))
+    assert runs.columns.keys() == {
+        f"{d}/valid/200" for d in ("cifar10-valid", "cifar100", "ImageNet16-120")
+    }
+    for name, values in runs.columns.items():
+        count = (~np.isnan(values)).sum(1)
+        assert {*count} == {2, 3}
+        mean = np.nanmean(values, 1)[order]
+        expected = nb201.columns[name].reshape(-1)[theirs]
+        assert np.argmax(mean) == np.argmax(expected)
+        # Nearly all means of the other file are of the same runs.
+        complete = (count == 3)[order]
+        close = np.abs(mean - expected)[complete] < 0.02
+        assert close.mean() > 0.97
+
+
 def test_seeds_of_nas_bench_201(nb201):
     given = {"dataset": "cifar10-seeds", "split": "test", "epochs": 200}
     mean = columns.column(nb201, **given, seed="mean")[:, 0]
