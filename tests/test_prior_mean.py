@@ -96,6 +96,15 @@ def test_the_best_unit_against_a_search_of_the_likelihood(x64, sign):
     np.testing.assert_allclose(scale.offset, offset, rtol=1e-8)
 
 
+def test_a_rescaled_standardisation_ends_in_units_of_the_prior():
+    plain = gp.Standardisation(*map(jnp.float32, (-9.0, 80.0, 4.0)))
+    scale = prior_mean.TargetScale(*map(jnp.float32, (0.5, 3.0)))
+    score = jnp.array([60.0, 90.0])
+    expected = 0.5 * gp.standardise(plain, score) + 3
+    found = gp.standardise(prior_mean.rescale(plain, scale), score)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_targets_that_do_not_vary_keep_their_unit():
     same = jnp.full(4, 3.0)
     _, scale = jax.jit(prior_mean.profile_scale)(

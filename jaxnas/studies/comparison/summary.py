@@ -121,10 +121,10 @@ def show(
         title = f"percent error reported of that cell, {of}"
         _show_curves(console, title, curves, *where)
     rows = [
-        (name, _median(s), f"{np.isfinite(s.queries).mean():.0%}")
+        (name, _median(s), _tail(s), f"{np.isfinite(s.queries).mean():.0%}")
         for name, s in summaries.items()
     ]
-    header = ("evaluations until it", "median", "runs that found it")
+    header = ("evaluations until it", "median", "90th percentile", "runs that found it")
     best = "\nthe best cell of the table, by the number fed back"
     terminal.show_rows(console, header, rows, best)
     for name, s in summaries.items():
@@ -194,8 +194,16 @@ def _plus_minus(mean: float, error: float) -> str:
 
 
 def _median(summary: Summary) -> str:
-    median = float(metrics.median(summary.queries))
-    return f"{median:g}" if np.isfinite(median) else f"> {len(summary.regret[0])}"
+    return _count(summary, float(metrics.median(summary.queries)))
+
+
+def _tail(summary: Summary) -> str:
+    return _count(summary, np.quantile(summary.queries, 0.9, method="higher"))
+
+
+def _count(summary: Summary, queries: float) -> str:
+    """A number of evaluations as text, inf as more than there were."""
+    return f"{queries:g}" if np.isfinite(queries) else f"> {len(summary.regret[0])}"
 
 
 def write_csv(path: str | Path, summaries: Mapping[str, Summary]) -> None:
