@@ -488,8 +488,8 @@ def test_a_table_by_name_or_by_path(tmp_path, full):
     message = refused(named.open_table, "nb301")
     assert (
         "unknown benchmark 'nb301': wanted analog, fashion, fashion-curves, nb201, "
-        "nb201-seeds, nb101, jahs201, jahs201-seconds, zerocost, fashion-surrogate, or a "
-        "file" in message
+        "nb201-seeds, nb101, jahs201, jahs201-seconds, zerocost, nb201-devices, ofa, "
+        "ofa-latency, fbnet-latency, mnasnet, fashion-surrogate, or a file" in message
     )
     assert refused(named.open_table, path) == f"no such file: {path}"
     shutil.copy(full, path)
