@@ -28,6 +28,11 @@ def test_the_best_candidate_is_likely_among_the_good_and_not_among_the_bad():
     good, bad = density(1, 1, 0, 0), density(0, 1, 1, 0)
     best = kde.best_candidate(jax.random.key(0), SPACE, good, bad, 32)
     np.testing.assert_array_equal(best, ARCH[0])
+    # A single candidate is a good row, each of them equally often.
+    draw = jax.vmap(lambda key: kde.best_candidate(key, SPACE, good, bad, 1))
+    drawn = np.asarray(draw(jax.random.split(jax.random.key(1), 200)))
+    first, second = ((drawn == row).all(1).sum() for row in np.asarray(ARCH[:2]))
+    assert first + second == 200 and 70 < first < 130
 
 
 def test_the_memory_holds_the_latest_rows():

@@ -118,9 +118,9 @@ def fit_densities(
       good: share of them that are good.
       need: smallest number of good ones; the others are bad.
     """
-    # The last key is the first to sort by: failed trainings come before other rows.
-    order = jnp.lexsort((-nan_to_neg_inf(score), ~rows))
-    rank = jnp.argsort(order)
+    # Failed trainings come after all other rows that count.
+    order = jnp.argsort(jnp.where(rows, -nan_to_neg_inf(score), jnp.nan))
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
     num_good = jnp.maximum(need, jnp.floor(good * rows.sum()).astype(jnp.int32))
     best = rows & (rank < num_good)
     densities = [
@@ -158,8 +158,8 @@ def best_candidate(
     Returns: (d,) int32; a uniformly random architecture if no candidate is valid.
     """
     key_row, key_keep, key_new, key_uniform = jax.random.split(key, 4)
-    logits = jnp.where(good.counts, 0.0, -jnp.inf)
-    near = good.arch[jax.random.categorical(key_row, logits, shape=(candidates,))]
+    num, counts = len(good.counts), good.counts.astype(float)
+    near = good.arch[jax.random.choice(key_row, num, (candidates,), p=counts)]
     keep = jax.random.uniform(key_keep, near.shape) >= good.bandwidth
     choices = jnp.asarray(space.choices, jnp.int32)
     new = jax.random.randint(key_new, near.shape, 0, choices, jnp.int32)
