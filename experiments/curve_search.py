@@ -16,14 +16,18 @@ and curves_by_cost.png to --out. Every run can be killed and started again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import numpy as np
 
+from experiments.common import peer_searches
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.curve_gates import Gate
-from jaxnas.studies import cli
+from jaxnas.studies import cli, seed_store
 from jaxnas.studies.comparison import fidelity_methods as methods
 from jaxnas.studies.comparison import opened, outcome, runs, settings
+from jaxnas.types import Trace
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Config(settings.Config):
     """Which methods, in which order: random, evolution, local, bananas, gp, halving,
     hyperband, bohb, dehb, asha, asha-stopping, gp-two-levels; or one of the first five
     and an extrapolator of last, ridge, svr, wpm, as evolution+last."""
+    peers: tuple[str, ...] = ()
+    """Searches of other packages beside them: optuna-random, optuna-tpe, dehb-package."""
     min_epoch: int = 12
     """Smallest epoch of a rung."""
     max_epoch: int | None = None
@@ -74,13 +80,17 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     methods.validate_names(config.methods)
+    peer_searches.require_installed(config.peers)
     table = opened.open_table(config, curves=True)
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
-    folder = runs.open_folder(config, table, driver="curve_search", free=("methods",))
+    folder = runs.open_folder(
+        config, table, driver="curve_search", free=("methods", "peers")
+    )
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
-    done = runs.run(config, table, folder, searches, methods.names())
+    peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
+    done = runs.run(config, table, folder, searches, methods.names(), peers)
     outcome.show_by_cost(done)
     return done.arrays
 
@@ -97,6 +107,38 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
         points=tuple(level.epoch for level in table.benchmark.levels),
         init=config.init,
     )
+
+
+def _peer_runs(
+    config: Config, table: opened.Opened, name: str, seeds: np.ndarray
+) -> Trace:
+    """Runs a search of another package, one seed after another.
+
+    Args:
+      config: the settings.
+      table: of the comparison.
+      name: one of `peer_searches.PEERS`.
+      seeds: (s,) of the runs.
+
+    Returns: NumPy arrays (s, steps, 1, ...).
+    """
+    terms, keys = (
+        make_terms(config, table),
+        seed_store.seed_keys(config.base_seed, seeds),
+    )
+    limits = config.evaluations, np.inf if config.budget is None else config.budget
+    traces = []
+    for seed, key in zip(seeds, keys, strict=True):
+        # Another base seed gives other runs, as of the methods.
+        number = int(
+            np.random.SeedSequence([config.base_seed, seed]).generate_state(1)[0]
+        )
+        setting = peer_searches.Setting(
+            table.benchmark.space.choices, terms.levels, terms.eta, number
+        )
+        search = peer_searches.PEERS[name](setting)
+        traces.append(peer_searches.run_peer(search, table.benchmark, key, *limits))
+    return jax.tree.map(lambda *parts: np.stack(parts), *traces)
 
 
 def _require_bracket(

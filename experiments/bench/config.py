@@ -25,6 +25,9 @@ PACKAGES = {
 # Sections whose peer is PyTorch.
 TORCH = {"proxies", "training"}
 
+# Packages of the section `suggestions`.
+SEARCHES = {"optuna": "optuna", "DEHB": "dehb"}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -40,6 +43,7 @@ class Config:
             "memory",
             "proxies",
             "training",
+            "suggestions",
         ],
         ...,
     ] = (
@@ -50,7 +54,7 @@ class Config:
         "trees",
     )
     """Which parts, in which order; memory is the peak of the main comparison; proxies and
-    training need PyTorch, of the extra `torch`."""
+    training need PyTorch, of the extra `torch`, suggestions Optuna and DEHB."""
     ngrams: tuple[int, ...] = (1, 2)
     """Orders of the operation n-grams of the tree-Wasserstein distance."""
     candidates: int = SPACE.size
@@ -91,6 +95,8 @@ class Config:
     """Images in the batch that they are scored on."""
     steps: int = 8
     """Training steps of each cell."""
+    suggestions: int = 600
+    """Suggestions of each multi-fidelity search."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -114,7 +120,7 @@ def validate(config: Config) -> None:
     )
     cli.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
     cli.positive(config, "transport_pairs", "networks", "images", "trees")
-    cli.positive(config, "steps")
+    cli.positive(config, "steps", "suggestions")
     if config.memory_methods:
         methods.validate_methods(config.memory_methods)
     if not 1 <= config.subset <= config.items:
@@ -137,13 +143,18 @@ def validate(config: Config) -> None:
     if not config.sections:
         raise ValueError(
             "--sections needs one of search, distances, transport, dpp, trees, memory, "
-            "proxies, training"
+            "proxies, training, suggestions"
         )
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
     if not TORCH.isdisjoint(config.sections) and not find_spec("torch"):
         raise ValueError(
             f"torch not installed: --sections {' and '.join(sorted(TORCH))} need the "
             "extra torch"
+        )
+    if "suggestions" in config.sections and not all(map(find_spec, SEARCHES.values())):
+        raise ValueError(
+            f"{' and '.join(SEARCHES)} not installed: --sections suggestions needs them, "
+            "see docs/multi_fidelity.md"
         )
     if not config.cells_per_stage or min(config.cells_per_stage) < 1:
         raise ValueError(

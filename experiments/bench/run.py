@@ -8,7 +8,7 @@ from dataclasses import asdict
 from rich.console import Console
 
 from experiments.bench import timing
-from experiments.bench.config import PACKAGES, TORCH, Config, validate
+from experiments.bench.config import PACKAGES, SEARCHES, TORCH, Config, validate
 from experiments.bench.timing import Measurement
 from jaxnas.io import files
 from jaxnas.studies import cli
@@ -25,7 +25,8 @@ def main(config: Config) -> list[Measurement]:
     from experiments.bench import distances, dpp, memory, search, transport, trees
 
     out = cli.folder(config.out, "bench")
-    machine, rows, console = timing.machine(tuple(PACKAGES)), [], Console()
+    packages = PACKAGES | (SEARCHES if "suggestions" in config.sections else {})
+    machine, rows, console = timing.machine(tuple(packages)), [], Console()
     console.print(machine, highlight=False, soft_wrap=True)
     sections = {
         "search": search.search,
@@ -42,6 +43,10 @@ def main(config: Config) -> list[Measurement]:
             "proxies": proxies.proxies,
             "training": training.steps,
         }
+    if "suggestions" in config.sections:
+        from experiments.bench import suggestions
+
+        sections["suggestions"] = suggestions.suggestions
     for name in config.sections:
         with console.status(f"measuring: {name}"), timing.compiling():
             rows += sections[name](config)

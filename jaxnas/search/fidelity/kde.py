@@ -157,17 +157,19 @@ def best_candidate(
 
     Returns: (d,) int32; a uniformly random architecture if no candidate is valid.
     """
-    key_row, key_keep, key_new, key_uniform = jax.random.split(key, 4)
+    key_row, key_change, key_uniform = jax.random.split(key, 3)
     num, counts = len(good.counts), good.counts.astype(float)
     near = good.arch[jax.random.choice(key_row, num, (candidates,), p=counts)]
-    keep = jax.random.uniform(key_keep, near.shape) >= good.bandwidth
-    choices = jnp.asarray(space.choices, jnp.int32)
-    new = jax.random.randint(key_new, near.shape, 0, choices, jnp.int32)
-    archs = jnp.where(keep, near, new)
+    # One uniform number decides whether a position changes, u < h, and to what: u / h is
+    # uniform again.
+    u = jax.random.uniform(key_change, near.shape)
+    choices, h = jnp.asarray(space.choices), good.bandwidth
+    new = jnp.floor(u / jnp.maximum(h, 1e-12) * choices).astype(jnp.int32)
+    archs = jnp.where(u < h, jnp.minimum(new, choices - 1), near)
     valid = jax.vmap(space.is_valid)(archs)
     ratio = log_density(space, good, archs) - log_density(space, bad, archs)
     best = archs[jnp.argmax(jnp.where(valid, ratio, -jnp.inf))]
-    return jnp.where(valid.any(), best, sample(key_uniform, space))
+    return jax.lax.cond(valid.any(), lambda: best, lambda: sample(key_uniform, space))
 
 
 def log_density(space: Space, density: Density, arch: Array) -> Array:
@@ -177,7 +179,12 @@ def log_density(space: Space, density: Density, arch: Array) -> Array:
     # A bandwidth of 0 would make an architecture impossible that has not been seen.
     stay = jnp.log(jnp.maximum(1 - h, 1e-12))
     move = jnp.log(jnp.maximum(h / others, 1e-12))
-    same = arch[:, None] == density.arch  # (m, n, d)
-    kernel = jnp.where(same, stay, move).sum(-1)
-    total = jax.nn.logsumexp(jnp.where(density.counts, kernel, -jnp.inf), axis=1)
+    # The number of equal positions, weighted, as a product of one-hot vectors: faster than
+    # to compare all pairs of architectures.
+    one, other = (jax.nn.one_hot(x, max(space.choices)) for x in (arch, density.arch))
+    gain = (one * (stay - move)[:, None]).reshape(len(arch), -1)
+    equal = jnp.matmul(gain, other.reshape(len(other), -1).T, precision="highest")
+    total = jax.nn.logsumexp(
+        jnp.where(density.counts, move.sum() + equal, -jnp.inf), axis=1
+    )
     return total - jnp.log(density.counts.sum())

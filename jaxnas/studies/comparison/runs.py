@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,7 @@ def run(
     folder: RunFolder,
     searches: Mapping[str, Search],
     known: Collection[str] = tuple(methods.METHODS),
+    peers: Mapping[str, Callable[[np.ndarray], Trace]] | None = None,
 ) -> Outcome:
     """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
@@ -68,22 +69,29 @@ def run(
       searches: by the labels of their results.
       known: the methods of the comparison, whose order is that of the results; other
         searches follow.
+      peers: further searches by the labels of their results, as functions of seeds (s,)
+        that return the trace of as many runs; they can ask for all of the table.
 
     Raises: `ValueError` for sizes that a search cannot have, before anything is written,
       and after the runs if the budget paid for none of their evaluations.
     """
-    labels = tuple(searches)
+    peers = peers or {}
+    labels = (*searches, *peers)
     steps = {
         label: _steps(config, search, opened.benchmark)
         for label, search in searches.items()
     }
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, Any]:
+        if label in peers:
+            return _arrays(
+                config, opened, float(opened.truth.max()), peers[label](seeds)
+            )
         keys, search = seed_store.seed_keys(config.base_seed, seeds), searches[label]
         trace = loop.simulate(
             keys, search, opened.benchmark, steps[label], budget=config.budget
         )
-        return _arrays(config, opened, search, trace)
+        return _arrays(config, opened, opened.reachable(search), trace)
 
     adapt = functools.partial(_as_long, config)
     runs = seed_store.run_chunks(
@@ -102,9 +110,15 @@ def run(
 
 
 def _arrays(
-    config: Config, opened: Opened, search: Search, trace: Trace
+    config: Config, opened: Opened, reachable: float, trace: Trace
 ) -> dict[str, Any]:
     """The arrays of a chunk of runs.
+
+    Args:
+      config: how long the runs are.
+      opened: the table.
+      reachable: best truth that the search can reach.
+      trace: of the runs.
 
     Returns: score (NaN before the last epoch), row (the table row; -1 in an idle slot),
       cost and asked, each (seeds, evaluations) with idle slots among them; and, once for
@@ -118,7 +132,7 @@ def _arrays(
     score = np.where(complete, trace.score, np.nan)
     kept = {"score": score, "row": row, "cost": trace.cost, "asked": asked}
     flat = {n: x.reshape(num, -1)[:, : config.evaluations] for n, x in kept.items()}
-    one = {"budget": _limit(config), "reachable": opened.reachable(search)}
+    one = {"budget": _limit(config), "reachable": reachable}
     return flat | {name: np.full(num, value) for name, value in one.items()}
 
 
