@@ -51,8 +51,8 @@ class Config(settings.Config):
     curves are extrapolated."""
     methods: tuple[str, ...] = methods.MAIN
     """Which methods, in which order: random, evolution, local, bananas, gp, halving,
-    hyperband, bohb, dehb, asha, asha-stopping, gp-two-levels; or one of the first five
-    and an extrapolator of last, ridge, svr, wpm, as evolution+last."""
+    hyperband, bohb, bohb-plus, dehb, asha, asha-stopping, gp-two-levels; or one of the
+    first five and an extrapolator of last, ridge, svr, wpm, as evolution+last."""
     peers: tuple[str, ...] = ()
     """Searches of other packages beside them: optuna-random, optuna-tpe, dehb-package."""
     min_epoch: int = 12

@@ -222,11 +222,13 @@ def evaluations(num=60, seed=0):
 def test_densities_are_the_mean_of_products_of_kernels():
     seen = evaluations()
     rows = seen.done & (seen.level == 1)
-    good, bad = kde.fit_densities(SPACE, seen.arch, seen.score, rows, 0.15, 4)
+    counts, bad = kde.split(seen.score, rows, 0.15, 4)
+    widths = kde.normal_reference(SPACE, seen.arch, counts)
+    good = kde.Density(seen.arch, counts, widths)
     scores = np.where(rows & ~jnp.isnan(seen.score), seen.score, -np.inf)
     best = np.argsort(-scores)[:4]
-    np.testing.assert_array_equal(np.flatnonzero(good.counts), np.sort(best))
-    assert (good.counts ^ bad.counts == rows).all()
+    np.testing.assert_array_equal(np.flatnonzero(counts), np.sort(best))
+    assert (counts ^ bad == rows).all()
     arch, h = np.asarray(seen.arch)[best], np.asarray(good.bandwidth)
     np.testing.assert_allclose(
         h, np.minimum(1.06 * arch.std(0) * 4 ** (-1 / 7), [3 / 4, 2 / 3, 4 / 5]), 1e-5
@@ -250,13 +252,20 @@ def test_the_model_is_of_the_highest_level_with_enough_evaluations():
 
 
 def test_the_sampler_of_bohb_prefers_what_was_good():
-    def share(random):
-        draw = kde.kde_sampler(SPACE, random=random)
+    def draws(**options):
+        draw = kde.kde_sampler(SPACE, **options)
         keys = jax.random.split(jax.random.key(0), 200)
-        archs = jax.jit(jax.vmap(draw, (0, None, None)))(keys, evaluations(), 0)
-        return np.mean(archs[:, 0] == 3)
+        return np.asarray(
+            jax.jit(jax.vmap(draw, (0, None, None)))(keys, evaluations(), 0)
+        )
 
-    assert share(0.0) > 0.6 and 0.1 < share(1.0) < 0.4
+    best = lambda archs: np.mean(archs[:, 0] == 3)  # noqa: E731
+    archs = draws(random=0.0)
+    assert best(archs) > 0.6 and 0.1 < best(draws(random=1.0)) < 0.4
+    seen = {tuple(a) for a in np.asarray(evaluations().arch)[:50].tolist()}
+    assert any(tuple(a) in seen for a in archs.tolist())
+    new = draws(random=0.0, repeats=False)
+    assert best(new) > 0.6 and not any(tuple(a) in seen for a in new.tolist())
 
 
 def test_priorband_mixes_uniform_prior_and_incumbent():

@@ -25,14 +25,30 @@ def observations(score, level, done):
 
 def test_the_best_candidate_is_likely_among_the_good_and_not_among_the_bad():
     # Bandwidths of 0: every candidate is one of the good rows.
-    good, bad = density(1, 1, 0, 0), density(0, 1, 1, 0)
-    best = kde.best_candidate(jax.random.key(0), SPACE, good, bad, 32)
-    np.testing.assert_array_equal(best, ARCH[0])
+    densities = density(1, 1, 0, 0), density(0, 1, 1, 0)
+
+    def draw(key, candidates):
+        return kde.best_candidate(key, SPACE, *densities, candidates, SPACE.is_valid)
+
+    np.testing.assert_array_equal(draw(jax.random.key(0), 32), ARCH[0])
     # A single candidate is a good row, each of them equally often.
-    draw = jax.vmap(lambda key: kde.best_candidate(key, SPACE, good, bad, 1))
-    drawn = np.asarray(draw(jax.random.split(jax.random.key(1), 200)))
-    first, second = ((drawn == row).all(1).sum() for row in np.asarray(ARCH[:2]))
-    assert first + second == 200 and 70 < first < 130
+    drawn = jax.vmap(lambda key: draw(key, 1))(jax.random.split(jax.random.key(1), 200))
+    equal = (np.asarray(drawn)[:, None] == np.asarray(ARCH[:2])).all(-1)
+    assert equal.any(1).all() and 70 < equal[:, 0].sum() < 130
+
+
+def test_shrinkage_is_the_james_stein_weight_of_the_uniform_distribution():
+    arch = np.random.default_rng(0).integers(0, [2, 3, 5], (30, 3))
+    arch[:, 1] = 1  # certain
+    counts = np.arange(30) < 20
+    expected = []
+    for position, num in enumerate(SPACE.choices):
+        p = np.bincount(arch[counts, position], minlength=num) / 20
+        weight = (p * (1 - p)).sum() / 19 / ((p - 1 / num) ** 2).sum()
+        expected.append(min(weight, 1) * (num - 1) / num)
+    widths = kde.shrinkage(SPACE, jnp.asarray(arch), jnp.asarray(counts))
+    np.testing.assert_allclose(widths, expected, 1e-5)
+    assert widths[1] == 0 < widths[0]
 
 
 def test_the_memory_holds_the_latest_rows():

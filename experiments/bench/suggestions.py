@@ -12,6 +12,7 @@ from experiments.bench import timing
 from experiments.bench.config import Config
 from experiments.bench.timing import Measurement
 from experiments.common import peer_searches
+from jaxnas.search import presets
 from jaxnas.search.base import Search
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.dehb import dehb
@@ -29,13 +30,14 @@ def suggestions(config: Config) -> list[Measurement]:
     Args:
       config: the number of suggestions of each search, one after another.
 
-    Returns: three searches of jaxnas, each its own program; Optuna without and with a
+    Returns: searches of jaxnas, each compiled by itself; Optuna without and with a
       model; and DEHB.
     """
     plan = brackets.hyperband_brackets(LEVELS, eta=3)
     setting = peer_searches.Setting(SPACE.choices, LEVELS)
     ours = {
         "jaxnas: BOHB": hyperband(SPACE, plan, sampler=kde_sampler(SPACE)),
+        "jaxnas: bohb_plus": presets.bohb_plus(SPACE, plan),
         "jaxnas: Hyperband": hyperband(SPACE, plan),
         "jaxnas: DEHB": dehb(SPACE, plan),
     }

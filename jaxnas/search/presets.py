@@ -46,6 +46,9 @@ from jaxnas.predictors.pool import Pool, index_of, make_pool
 from jaxnas.predictors.pool_gp import PoolGPState
 from jaxnas.search import neural_predictor
 from jaxnas.search.base import Search
+from jaxnas.search.fidelity.brackets import Bracket
+from jaxnas.search.fidelity.hyperband import hyperband
+from jaxnas.search.fidelity.kde import kde_sampler, shrinkage
 from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp import selectors
 from jaxnas.search.gp.pool_search import bayesopt
@@ -97,6 +100,24 @@ def bananas(
     encode = feature_maps.path_encoder(space)
     options = {"init": init, "batch": batch, "clip_below": CLIP_BELOW, "epoch": epoch}
     return neural_predictor.bananas(space, encode, **options)
+
+
+def bohb_plus(space: Space, brackets: Sequence[Bracket], *, batch: int = 1) -> Search:
+    """BOHB (Falkner et al., 2018) for architectures.
+
+    It differs from the published one in three settings of `kde_sampler`: bandwidths that
+    do not depend on the order of the choices, no repeated architectures, and no random
+    ones besides the model's. Chosen on the embedded surrogate of learning curves.
+
+    Args:
+      space: of the architectures.
+      brackets: as from `fidelity.brackets.hyperband_brackets`.
+      batch: architectures in a step.
+
+    Raises: `ValueError` for no brackets, and for a batch below 1.
+    """
+    sampler = kde_sampler(space, random=0.0, bandwidths=shrinkage, repeats=False)
+    return hyperband(space, brackets, sampler=sampler, batch=batch)
 
 
 def gp_tw2g_plus(

@@ -8,6 +8,7 @@ two densities.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,10 @@ class Density(NamedTuple):
     bandwidth: Array  # (d,), from 0 to (c - 1) / c, at which the kernel is uniform
 
 
+# Bandwidths = (space, architectures (n, d), counts (n,) bool) -> (d,), see `Density`.
+Bandwidths = Callable[[Space, Array, Array], Array]
+
+
 def kde_sampler(
     space: Space,
     *,
@@ -36,8 +41,10 @@ def kde_sampler(
     candidates: int = 64,
     random: float = 1 / 3,
     min_points: int | None = None,
+    bandwidths: Bandwidths | None = None,
     min_bandwidth: float = 1e-3,
     memory: int = 256,
+    repeats: bool = True,
 ) -> Sampler:
     """The sampler of BOHB (Falkner et al., 2018, Algorithm 2).
 
@@ -52,8 +59,11 @@ def kde_sampler(
         position is kept with probability 1 - h and else uniformly random.
       random: share of the architectures that are always uniformly random.
       min_points: smallest number of good and of bad evaluations; default: d + 1.
+      bandwidths: of a density; default: `normal_reference`, as published.
       min_bandwidth: smallest bandwidth.
       memory: largest number of evaluations in the model, the latest.
+      repeats: whether the model may choose an architecture that has been evaluated at any
+        level, as published.
 
     Raises: `ValueError` for shares outside of [0, 1] and sizes below 1.
     """
@@ -63,20 +73,29 @@ def kde_sampler(
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be a share between 0 and 1, not {share}")
 
+    bandwidths = normal_reference if bandwidths is None else bandwidths
+
     def draw(key: Array, observations: Observations, level: Array) -> Array:
         del level
         key_choice, key_model, key_uniform = jax.random.split(key, 3)
         rows, enough = model_rows(observations, need)
         learned = enough & (jax.random.uniform(key_choice) >= random)
 
+        def usable(arch: Array) -> Array:
+            seen = (arch == observations.arch).all(-1) & observations.done
+            return space.is_valid(arch) & (repeats | ~seen.any())
+
         def from_model() -> Array:
             arch, score, valid = _latest(observations, rows, memory)
-            densities = fit_densities(space, arch, score, valid, good, need)
             best, rest = (
-                d._replace(bandwidth=jnp.maximum(d.bandwidth, min_bandwidth))
-                for d in densities
+                Density(
+                    arch,
+                    part,
+                    jnp.maximum(bandwidths(space, arch, part), min_bandwidth),
+                )
+                for part in split(score, valid, good, need)
             )
-            return best_candidate(key_model, space, best, rest, candidates)
+            return best_candidate(key_model, space, best, rest, candidates, usable)
 
         return jax.lax.cond(learned, from_model, lambda: sample(key_uniform, space))
 
@@ -105,32 +124,26 @@ def _latest(
     return observations.arch[index], observations.score[index], valid
 
 
-def fit_densities(
-    space: Space, arch: Array, score: Array, rows: Array, good: float, need: int
-) -> tuple[Density, Density]:
-    """Fits the densities of the good and the bad evaluations.
+def split(score: Array, rows: Array, good: float, need: int) -> tuple[Array, Array]:
+    """Splits evaluations into good and bad ones.
 
     Args:
-      space: of the architectures.
-      arch: (n, d) int32.
       score: (n,), NaN where the evaluation failed.
       rows: (n,) bool, the evaluations that count.
       good: share of them that are good.
       need: smallest number of good ones; the others are bad.
+
+    Returns: two masks (n,) bool.
     """
     # Failed trainings come after all other rows that count.
     order = jnp.argsort(jnp.where(rows, -nan_to_neg_inf(score), jnp.nan))
     rank = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
     num_good = jnp.maximum(need, jnp.floor(good * rows.sum()).astype(jnp.int32))
     best = rows & (rank < num_good)
-    densities = [
-        Density(arch, part, bandwidths(space, arch, part))
-        for part in (best, rows & ~best)
-    ]
-    return densities[0], densities[1]
+    return best, rows & ~best
 
 
-def bandwidths(space: Space, arch: Array, counts: Array) -> Array:
+def normal_reference(space: Space, arch: Array, counts: Array) -> Array:
     """Normal-reference bandwidths 1.06 s n^(-1 / (4 + d)), as in the published program.
 
     s is the standard deviation of the codes of a position, although they have no order.
@@ -150,12 +163,50 @@ def bandwidths(space: Space, arch: Array, counts: Array) -> Array:
     return jnp.minimum(width, (choices - 1) / choices)
 
 
+def shrinkage(space: Space, arch: Array, counts: Array) -> Array:
+    """Bandwidths that minimise an estimate of the squared error of each position.
+
+    The kernel mixes the frequencies of the choices with the uniform distribution. The
+    weight of the latter is the James-Stein estimate of Hausser & Strimmer (2009). Unlike
+    the normal reference, it depends neither on the order nor on the names of choices.
+
+    Args:
+      space: of the architectures.
+      arch: (n, d) int32.
+      counts: (n,) bool, the rows that count, at least one.
+
+    Returns: (d,).
+    """
+    choices = np.asarray(space.choices, float)
+    inside = np.arange(max(space.choices)) < choices[:, None]
+    num = counts.sum()
+    one_hot = jax.nn.one_hot(arch, max(space.choices))
+    share = jnp.einsum("n,ndc->dc", counts.astype(one_hot.dtype), one_hot) / num
+    apart = jnp.where(inside, (share - 1 / choices[:, None]) ** 2, 0).sum(1)
+    # The variance of the shares, and their squared distance from uniform ones.
+    weight = (1 - (share**2).sum(1)) / jnp.maximum((num - 1) * apart, 1e-9)
+    return jnp.clip(weight, 0, 1) * (choices - 1) / choices
+
+
 def best_candidate(
-    key: Array, space: Space, good: Density, bad: Density, candidates: int
+    key: Array,
+    space: Space,
+    good: Density,
+    bad: Density,
+    candidates: int,
+    usable: Callable[[Array], Array],
 ) -> Array:
     """Draws candidates near good rows and returns the one of the largest density ratio.
 
-    Returns: (d,) int32; a uniformly random architecture if no candidate is valid.
+    Args:
+      key: PRNG key.
+      space: of the architectures.
+      good: density of the good evaluations.
+      bad: density of the others.
+      candidates: that are compared.
+      usable: architecture (d,) -> () bool, whether it may be returned.
+
+    Returns: (d,) int32; a uniformly random architecture if no candidate is usable.
     """
     key_row, key_change, key_uniform = jax.random.split(key, 3)
     num, counts = len(good.counts), good.counts.astype(float)
@@ -166,7 +217,7 @@ def best_candidate(
     choices, h = jnp.asarray(space.choices), good.bandwidth
     new = jnp.floor(u / jnp.maximum(h, 1e-12) * choices).astype(jnp.int32)
     archs = jnp.where(u < h, jnp.minimum(new, choices - 1), near)
-    valid = jax.vmap(space.is_valid)(archs)
+    valid = jax.vmap(usable)(archs)
     ratio = log_density(space, good, archs) - log_density(space, bad, archs)
     best = archs[jnp.argmax(jnp.where(valid, ratio, -jnp.inf))]
     return jax.lax.cond(valid.any(), lambda: best, lambda: sample(key_uniform, space))

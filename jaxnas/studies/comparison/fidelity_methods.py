@@ -81,6 +81,7 @@ HALVING: dict[str, FidelityMethod] = {
     "bohb": lambda space, archs, terms: hyperband(
         space, _brackets(terms), sampler=kde_sampler(space)
     ),
+    "bohb-plus": lambda space, archs, terms: presets.bohb_plus(space, _brackets(terms)),
     "dehb": lambda space, archs, terms: dehb(space, _brackets(terms)),
     "asha": lambda space, archs, terms: asynchronous.asynchronous_halving(
         space, terms.levels, eta=terms.eta
