@@ -14,6 +14,7 @@ import pytest
 from scipy.optimize import check_grad
 
 from experiments import tw_sequential
+from experiments.bench import config as config_module
 from experiments.bench import (
     distances,
     dpp,
@@ -153,9 +154,28 @@ def test_transport_is_measured_and_compared():
     assert all(", rank " in r.what for r in rows if r.what.startswith("jaxnas"))
 
 
+def test_suggestions_are_measured_beside_other_packages():
+    for package in config_module.SEARCHES.values():
+        pytest.importorskip(package, reason="of the extra `peers`")
+    from experiments.bench import suggestions
+
+    rows = suggestions.suggestions(dataclasses.replace(TINY, suggestions=2))
+    ours = [r.what.startswith("jaxnas") for r in rows]
+    assert ours == [True] * 4 + [False] * 3 and all(r.cpu > 0 for r in rows)
+
+
+def test_packages_of_suggestions_are_required(monkeypatch, tmp_path):
+    missing = lambda name: None if name == "dehb" else object()  # noqa: E731
+    monkeypatch.setattr(config_module, "find_spec", missing)
+    config = dataclasses.replace(TINY, sections=("suggestions",), out=str(tmp_path))
+    with pytest.raises(ValueError, match="optuna and DEHB not installed: --sections"):
+        run.main(config)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
+        ({"suggestions": 0}, "--suggestions must be at least 1"),
         ({"repeats": 0}, "--repeats must be at least 1"),
         ({"candidates": 15626}, "15625"),
         ({"evaluations": 60}, "--evaluations < --candidates"),
