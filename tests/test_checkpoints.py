@@ -10,6 +10,7 @@ import resource
 import struct
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -241,6 +242,20 @@ def test_pytrees_on_a_disk_that_becomes_full(tmp_path, caplog):
     np.testing.assert_array_equal(checkpoints.restore(path, old)["a"], old["a"])
     assert "not JSON" in refused(checkpoints.save, path, old, {"x": float("inf")})
     assert checkpoints.manifest(path) == {"step": 1}
+
+
+def test_threads_save_at_the_same_time(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    trees = [{"x": np.full(3, i, np.float32)} for i in range(6)]
+
+    def save(i):
+        checkpoints.save(tmp_path / f"{i}", trees[i], {"number": i})
+        return checkpoints.restore(tmp_path / f"{i}", trees[i])
+
+    with ThreadPoolExecutor(4) as executor:
+        for tree, again in zip(trees, executor.map(save, range(6)), strict=True):
+            np.testing.assert_array_equal(tree["x"], again["x"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(map(str, range(6)))
 
 
 def test_every_name_that_a_file_can_have_is_written(tmp_path):

@@ -19,6 +19,7 @@ import math
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ Tree = TypeVar("Tree")
 _STATE, _MANIFEST = "state", "manifest"
 # Weights hardly compress, while zeros compress to a thousandth.
 MAX_BYTES, MAX_RATIO = 2**26, 16
+# Orbax fails if several threads save at once, even to different folders.
+_LOCK = threading.Lock()
 
 
 def require_orbax() -> Any:
@@ -44,16 +47,20 @@ def require_orbax() -> Any:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
-    """The orbax package, and a checkpointer that does not log errors."""
+    """The orbax package, and a checkpointer that does not log errors.
+
+    One thread of the process at a time has one.
+    """
     orbax = require_orbax()
     # Orbax logs what it raises, with the stacks of all of its threads.
     log, drop = logging.getLogger("absl"), lambda record: record.levelno < logging.ERROR
-    log.addFilter(drop)
-    try:
-        with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
-            yield orbax, checkpointer
-    finally:
-        log.removeFilter(drop)
+    with _LOCK:
+        log.addFilter(drop)
+        try:
+            with orbax.Checkpointer(orbax.CompositeCheckpointHandler()) as checkpointer:
+                yield orbax, checkpointer
+        finally:
+            log.removeFilter(drop)
 
 
 def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> None:
