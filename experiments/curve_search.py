@@ -10,11 +10,14 @@
 The comparison of Yan et al. (2021): random search, Hyperband and BOHB against evolution,
 local search and BANANAS, each plain and with its learning curves extrapolated. Regret is
 that of the best network trained to the last epoch. Writes results.npz, table_by_cost.csv
-and curves_by_cost.png to --out. Every run can be killed and started again.
+and curves_by_cost.png, with a colour for each family of searches, to --out. Every run can
+be killed and started again.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +27,7 @@ import numpy as np
 from experiments.common import peer_searches
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.curve_gates import Gate
-from jaxnas.studies import cli, seed_store
+from jaxnas.studies import cli, figures, seed_store
 from jaxnas.studies.comparison import fidelity_methods as methods
 from jaxnas.studies.comparison import opened, outcome, runs, settings
 from jaxnas.types import Trace
@@ -91,7 +94,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
     peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
     done = runs.run(config, table, folder, searches, methods.names(), peers)
-    outcome.show_by_cost(done)
+    outcome.show_by_cost(done._replace(index=style_index(tuple(done.summaries))))
     return done.arrays
 
 
@@ -107,6 +110,31 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
         points=tuple(level.epoch for level in table.benchmark.levels),
         init=config.init,
     )
+
+
+def style_index(labels: Sequence[str]) -> dict[str, int]:
+    """The index of the line of each method, as `figures.line_styles` takes it.
+
+    A search and its forms with extrapolators share a colour and differ in their dashes,
+    and so do searches by brackets, and those without. Searches of other packages have the
+    first lines that are left.
+    """
+    num, suffixes = (
+        len(figures.COLOURS),
+        ("", *(f"+{c}" for c in methods.EXTRAPOLATORS)),
+    )
+    families = [[plain + suffix for suffix in suffixes] for plain in methods.PLAIN]
+    halving = list(methods.HALVING)
+    end = halving.index("dehb") + 1
+    families += [halving[:end], halving[end:]]
+    index = {
+        name: colour + num * dash
+        for colour, family in enumerate(families)
+        for dash, name in enumerate(family)
+        if name in labels
+    }
+    left = (i for i in itertools.count() if i not in {*index.values()})
+    return {name: index[name] if name in index else next(left) for name in labels}
 
 
 def _peer_runs(

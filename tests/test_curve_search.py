@@ -8,6 +8,7 @@ import pytest
 
 from experiments import curve_search
 from jaxnas.benchmarks import named
+from jaxnas.studies import figures
 from jaxnas.studies.comparison import fidelity_methods
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -52,6 +53,22 @@ def test_only_complete_trainings_have_a_score_and_all_are_charged(done):
     rows = list(csv.DictReader((out / "table_by_cost.csv").open()))
     assert {r["method"] for r in rows} == set(SMALL.methods)
     assert min(float(r["regret_mean"]) for r in rows if r["regret_mean"] != "nan") >= 0
+
+
+def test_a_family_has_a_colour_and_every_method_a_line_of_its_own():
+    labels = ("evolution", "evolution+wpm", "hyperband", "bohb", "asha", "optuna-tpe")
+    styles = figures.line_styles(list(labels), index=curve_search.style_index(labels))
+    colour = {name: style["color"] for name, style in styles.items()}
+    assert colour["evolution"] == colour["evolution+wpm"] != colour["hyperband"]
+    assert colour["bohb"] == colour["hyperband"] != colour["asha"]
+    names = (*fidelity_methods.names(), "optuna-tpe")
+    styles = figures.line_styles(list(names), index=curve_search.style_index(names))
+    assert len({tuple(style.values()) for style in styles.values()}) == len(names)
+    # The line of a method does not depend on the others.
+    assert (
+        curve_search.style_index(("bohb",))["bohb"]
+        == curve_search.style_index(names)["bohb"]
+    )
 
 
 def test_all_names_make_a_search():
