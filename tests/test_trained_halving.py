@@ -78,8 +78,8 @@ def search_images(folder):
 
 
 def go(folder, objective, executor):
-    key = jax.random.key(1)
-    return drive.optimise(key, halving(), objective, STEPS, folder, executor=executor)
+    key, options = jax.random.key(1), {"executor": executor, "workers": WORKERS}
+    return drive.optimise(key, halving(), objective, STEPS, folder, **options)
 
 
 class InOrder:
