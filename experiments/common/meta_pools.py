@@ -33,7 +33,7 @@ def open_pool(
     """Opens a pool, resizes its images to RGB squares and divides them.
 
     Args:
-      name: a source of `datasets.opened`; training and test images are one pool.
+      name: a source of `datasets.opened`; its test images, if it has any, are those of tasks.
       licence: of the images, if they are the user's own files.
       size: pixels on each side.
       train: training images of a class.
@@ -44,13 +44,15 @@ def open_pool(
       ValueError: if the source cannot be read or has too few images.
     """
     images, more = opened.open_images(name, size=_READ_SIZE)
+    num_train = None if more is None else len(images.x)
     if more is not None:
         x, y = (np.concatenate(pair) for pair in zip(images[:2], more[:2], strict=True))
         images = images._replace(x=x, y=y)
     pixels = features.as_pixels(images.x)
     division = divide_images(
-        images, train, min_test=tests[0], max_test=tests[1], seed=seed
-    )
+        images, train, min_test=tests[0], max_test=tests[1], seed=seed,
+        num_train=num_train,
+    )  # fmt: skip
     originals = pixels[division.train]
     # Only images of tasks are resized: Fashion-MNIST has 70,000.
     used, inverse = np.unique(

