@@ -44,6 +44,25 @@ def test_images_are_divided_by_class():
         tasks.divide_images(images, 30, min_test=8, max_test=9, seed=0)
 
 
+def test_test_images_of_a_source_stay_test_images():
+    images = pool_of([12, 12, 12])
+    rng = np.random.default_rng(1)
+    images = images._replace(y=np.concatenate([rng.permutation(images.y)] * 2))
+    kept = tasks.divide_images(
+        images, 10, min_test=9, max_test=11, seed=0, num_train=36
+    )
+    assert (kept.train < 36).all() and (kept.test >= 36).all()
+    assert kept.train.shape == (3, 10) and kept.test.shape == (3, 11)
+    for label, train, test in zip(*kept, strict=True):
+        assert (images.y[np.concatenate([train, test])] == label).all()
+    # Test images do not make up for training images, nor the other way round.
+    for train, min_test in ((13, 1), (1, 13)):
+        with pytest.raises(ValueError, match="the largest classes have .* 12"):
+            tasks.divide_images(
+                images, train, min_test=min_test, max_test=20, seed=0, num_train=36
+            )
+
+
 def test_classes_are_divided_before_tasks_are_drawn():
     parts = {n: tasks.divide_classes(20, name=n, seed=0) for n in ("a", "b")}
     assert np.bincount(parts["a"]).tolist() == [12, 3, 5]
@@ -157,6 +176,28 @@ def test_a_database_says_what_was_trained(small, fake):
     grid = [classes[number] for number in made.grid_task for _ in range(6)]
     assert [c for c, _ in fake[: len(wanted)]] == wanted
     assert sorted(c for c, _ in fake[len(wanted) :]) == sorted(grid)
+
+
+def test_each_task_and_seed_has_initial_weights_of_its_own(small, monkeypatch):
+    keys = []
+
+    def train(key, *rest, **_):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+        raise InterruptedError
+
+    monkeypatch.setattr(meta_records.runs, "train", train)
+    job = meta_records.Job(None, {}, [], None, 4, 1, 1, 1, seed=3)  # type: ignore
+    data = meta_records.Data(*np.zeros((7, 2, 4, 4, 3)))
+    for job_, number, seed in (
+        (job, 0, 0),
+        (job, 0, 0),
+        (job, 1, 0),
+        (job, 0, 1),
+        (job._replace(seed=4), 0, 0),
+    ):
+        with pytest.raises(InterruptedError):
+            meta_records.train_cells(job_, number, np.zeros((1, 6)), data, seed=seed)
+    assert keys[0] == keys[1] and len(set(keys)) == 4
 
 
 def test_features_and_origins_are_those_of_the_pools(small, fake):

@@ -69,12 +69,12 @@ def glyphs() -> tuple[Images, Images]:
     Raises:
       ValueError: if fewer than 5 faces have all characters, and without Pillow.
     """
-    pillow = _pillow()
+    _require_pillow()
     faces = [
         pictures
         for package in font_packages()
         for path in _faces(package)
-        if (pictures := _characters(pillow, path)) is not None
+        if (pictures := _characters(path)) is not None
     ]
     if len(faces) < _MIN_FACES:
         raise ValueError(
@@ -87,7 +87,7 @@ def glyphs() -> tuple[Images, Images]:
         character: [faces[face][number] for face in order]
         for number, character in enumerate(CHARACTERS)
     }
-    return _drawn(pillow, classes, "glyphs", _GLYPH_SIDE, coloured=False)
+    return _drawn(classes, "glyphs", _GLYPH_SIDE, coloured=False)
 
 
 def noto_emoji() -> tuple[Images, Images]:
@@ -102,16 +102,16 @@ def noto_emoji() -> tuple[Images, Images]:
     Raises:
       ValueError: if a package is missing or damaged, and without Pillow.
     """
-    pillow = _pillow()
-    font = _font(pillow, EMOJI_FONT, 109)  # the size of its bitmaps
+    _require_pillow()
+    font = _font(EMOJI_FONT, 109)  # the size of its bitmaps
     classes = {
-        name: [_bitmap(pillow, font, character) for character in characters]
+        name: [_bitmap(font, character) for character in characters]
         for name, characters in emoji_subgroups().items()
         if len(characters) >= MIN_EMOJI
     }
     rng = np.random.default_rng(0)
     shuffled = {n: [c[i] for i in rng.permutation(len(c))] for n, c in classes.items()}
-    return _drawn(pillow, shuffled, "noto-emoji", _EMOJI_SIDE, coloured=True)
+    return _drawn(shuffled, "noto-emoji", _EMOJI_SIDE, coloured=True)
 
 
 def font_packages() -> list[FontPackage]:
@@ -145,18 +145,17 @@ def emoji_subgroups() -> dict[str, list[str]]:
     return groups
 
 
-def _pillow() -> Any:
-    """Imports the modules of Pillow, or raises `ValueError`."""
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise ValueError("fonts are rendered by Pillow: install it") from error
-    return Image, ImageDraw, ImageFont
+def _require_pillow() -> None:
+    """Raises `ValueError` without Pillow, which other functions import."""
+    if importlib.util.find_spec("PIL") is None:
+        raise ValueError("fonts are rendered by Pillow: install it")
 
 
-def _font(pillow: Any, path: str, size: int) -> Any:
+def _font(path: str, size: int) -> Any:
+    from PIL import ImageFont
+
     try:
-        return pillow[2].truetype(path, size)
+        return ImageFont.truetype(path, size)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read the font {path}: {error}") from error
 
@@ -170,32 +169,35 @@ def _faces(package: FontPackage) -> list[str]:
     return sorted(str(p) for p in paths)
 
 
-def _characters(pillow: Any, path: str) -> list[Any] | None:
+def _characters(path: str) -> list[Any] | None:
     """Renders all characters in one face, black and transparent; None if it lacks one."""
-    font = _font(pillow, path, _GLYPH_SIDE - 8)
+    from PIL import Image, ImageDraw
+
+    font = _font(path, _GLYPH_SIDE - 8)
     missing = bytes(font.getmask("\uffff"))
     masks = [bytes(font.getmask(character)) for character in CHARACTERS]
     if missing in masks or len(set(masks)) < len(masks):
         return None
     side, pictures = 2 * _GLYPH_SIDE, []
-    large = _font(pillow, path, int(1.8 * _GLYPH_SIDE))
+    large = _font(path, int(1.8 * _GLYPH_SIDE))
     for character in CHARACTERS:
-        picture = pillow[0].new("RGBA", (side, side))
+        picture = Image.new("RGBA", (side, side))
         middle = side // 2, side // 2
-        pillow[1].Draw(picture).text(middle, character, "black", large, "mm")
+        ImageDraw.Draw(picture).text(middle, character, "black", large, "mm")
         pictures.append(picture)
     return pictures
 
 
-def _bitmap(pillow: Any, font: Any, character: str) -> Any:
+def _bitmap(font: Any, character: str) -> Any:
     """Renders one emoji, 128 x 128."""
-    picture = pillow[0].new("RGBA", (136, 128))
-    pillow[1].Draw(picture).text((0, 0), character, font=font, embedded_color=True)
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGBA", (136, 128))
+    ImageDraw.Draw(picture).text((0, 0), character, font=font, embedded_color=True)
     return picture.resize((128, 128))
 
 
 def _drawn(
-    pillow: Any,
     classes: Mapping[str, Sequence[Any]],
     name: str,
     side: int,
@@ -205,7 +207,6 @@ def _drawn(
     """Divides the pictures of each class, and makes images of both parts.
 
     Args:
-      pillow: its modules.
       classes: RGBA pictures by class, shuffled.
       name: of the images.
       side: pixels of an image.
@@ -218,8 +219,7 @@ def _drawn(
         parts = pictures[num_test:], pictures[:num_test]
         for images, part, count in zip(x, parts, (TRAIN, TEST), strict=True):
             images += [
-                _varied(pillow, rng, part[i % len(part)], side, coloured)
-                for i in range(count)
+                _varied(rng, part[i % len(part)], side, coloured) for i in range(count)
             ]
     labels = (np.repeat(np.arange(len(classes)), n) for n in (TRAIN, TEST))
     train, test = (
@@ -231,9 +231,11 @@ def _drawn(
 
 
 def _varied(
-    pillow: Any, rng: np.random.Generator, picture: Any, side: int, coloured: bool
+    rng: np.random.Generator, picture: Any, side: int, coloured: bool
 ) -> np.ndarray:
     """Sets a picture, turned, scaled and shifted, on paper: (side, side, 3) uint8."""
+    from PIL import Image
+
     angle = np.deg2rad(rng.uniform(-_TURN, _TURN))
     # Pixels of the picture for one pixel of the image.
     step = picture.width / side / rng.uniform(*_SCALE)
@@ -243,7 +245,7 @@ def _varied(
     centre = side / 2 + rng.uniform(-_SHIFT, _SHIFT, 2) * side
     offset = picture.width / 2 - turn @ centre
     matrix = np.column_stack([turn, offset]).ravel().tolist()
-    how = pillow[0].Transform.AFFINE, matrix, pillow[0].Resampling.BILINEAR
+    how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
     placed = np.asarray(picture.transform((side, side), *how)).astype(np.float32)
     paper, ink = rng.uniform(150, 256, 3), rng.uniform(0, 106, 3)
     colour = placed[..., :3] if coloured else ink
