@@ -1,7 +1,7 @@
 """Makes a meta-database from images: tasks, cells trained on them, features of the images.
 
     python -m experiments.build_meta_database --pools photos drawings --unseen digits
-    python -m experiments.build_meta_database --pools fashion-mnist --tasks 20 4 4 4
+    python -m experiments.build_meta_database --pools fashion-mnist glyphs --tasks 20 4 4 4
         --unseen digits --grid 50 --out results/small
 
 The classes of each pool are divided into those for meta-training, validation and test
@@ -51,8 +51,8 @@ class Config:
     """Images, tasks, and the training of cells on them."""
 
     pools: tuple[str, ...] = ("fashion-mnist",)
-    """Images: digits, fashion-mnist, mnist-5000, folders of class folders, npz files; tasks
-    of all parts come from them."""
+    """Images: digits, fashion-mnist, mnist-5000, glyphs, openclipart, noto-emoji, folders of
+    class folders, npz files; tasks of all parts come from them."""
     unseen: tuple[str, ...] = ("digits",)
     """Images of held-out pools, whose tasks are for tests alone."""
     licence: str = "not stated"
@@ -87,6 +87,8 @@ class Config:
     """Trainings between two saves."""
     features: Literal["default", "lite0", "hog"] = "default"
     """Features of the images; default: lite0 where its weights are installed."""
+    feature_images: int = 0
+    """Images of each class whose features are written; 0: all training images."""
     seed: int = 0
     """Seed of divisions, tasks, cells and trainings."""
     export_only: bool = False
@@ -145,6 +147,11 @@ def _validate(config: Config) -> None:
     names = ("size", "train", "min_test", "cells", "repeat_every", "chunk")
     cli.positive(config, *names)
     cli.seed(config, "seed")
+    if not 0 <= config.feature_images <= config.train:
+        raise ValueError(
+            f"--feature-images must be 0 to --train {config.train}, not "
+            f"{config.feature_images}"
+        )
     if config.size % 4:
         raise ValueError(f"--size must be a multiple of 4, not {config.size}")
     if config.max_test < config.min_test:
@@ -174,7 +181,8 @@ def _open_pools(config: Config) -> dict[str, Pool]:
 
 def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job:
     """Collects what the trainings share, and checks --out."""
-    free = ("chunk", "grid", "features", "export_only", "out", "licence")
+    free = ("chunk", "grid", "features", "feature_images", "export_only", "out",
+            "licence")  # fmt: skip
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     # Paths may change, and the images may not.
     identity |= {"pools": [*pools], "unseen": [*map(pool_name, config.unseen)]}
@@ -220,7 +228,10 @@ def _export(
         grid_arch=grid.archs,
         grid_task=np.array(grid.tasks, np.int16)[rows],
         grid_test=meta_records.finished_grid(job, grid)[:, rows],
-        features={n: _features(pool, extractor) for n, pool in job.pools.items()},
+        features={
+            name: _features(pool, extractor)[:, : config.feature_images or None]
+            for name, pool in job.pools.items()
+        },
         kind=extractor.kind,
         manifest=_manifest(config, job, float(records["seconds"].sum()) / 3600),
         **records,

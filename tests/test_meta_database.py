@@ -218,6 +218,18 @@ def test_features_and_origins_are_those_of_the_pools(small, fake):
     assert drawings["classes"] == ["0", "1", "2", "3"] and drawings["test_images"] == 8
 
 
+def test_features_are_written_of_some_images_and_rounded(small, fake):
+    made = build_meta_database.main(replace(small, grid=0))
+    few = build_meta_database.main(replace(small, grid=0, feature_images=2))
+    read = meta_database.load(f"{small.out}/database.npz")
+    for name, whole in made.features.items():
+        np.testing.assert_array_equal(few.features[name], whole[:, :2])
+        # Numbers of 7 bits: half a unit of the last of them.
+        np.testing.assert_allclose(read.features[name], whole[:, :2], rtol=2**-7)
+        mantissa, _ = np.frexp(read.features[name].astype(float))
+        assert (mantissa * 2**7 % 1 == 0).all() and (mantissa * 2**6 % 1 != 0).any()
+
+
 def test_a_run_goes_on_and_any_prefix_is_exported(small, fake, monkeypatch):
     whole = build_meta_database.main(replace(small, out=small.out + "-whole"))
     with pytest.raises(ValueError, match="has no finished trainings"):
@@ -296,6 +308,7 @@ def test_a_tiny_training_is_real(tmp_path, quick_compilation, monkeypatch):
     [
         ({"size": 10}, "--size must be a multiple of 4"),
         ({"cells": 0}, "--cells must be at least 1"),
+        ({"feature_images": 7}, "--feature-images must be 0 to --train 6, not 7"),
         ({"max_test": 3}, "--max-test must be at least --min-test"),
         ({"grid": 20_000}, "--grid must be 0 to 15625"),
         ({"pools": (), "unseen": ()}, "no images are named"),
