@@ -51,23 +51,23 @@ class Config:
     """Images, tasks, and the training of cells on them."""
 
     pools: tuple[str, ...] = ("fashion-mnist",)
-    """Images: digits, fashion-mnist, mnist-5000, glyphs, openclipart, noto-emoji, folders of
-    class folders, npz files; tasks of all parts come from them."""
+    """Images: digits, fashion-mnist, mnist-5000, glyphs, openclipart, noto-emoji, folders
+    of class folders, npz files; tasks of all parts come from them."""
     unseen: tuple[str, ...] = ("digits",)
     """Images of held-out pools, whose tasks are for tests alone."""
     licence: str = "not stated"
     """Licence of images in your own files, for the manifest."""
     size: int = 16
     """Pixels on each side, a multiple of 4."""
-    train: int = 40
+    train: int = 32
     """Training images of a class."""
-    min_test: int = 20
+    min_test: int = 28
     """Classes with fewer images left for tests are not used."""
-    max_test: int = 200
+    max_test: int = 50
     """Largest number of test images of a class."""
     tasks: tuple[int, int, int, int] = (30, 1, 1, 20)
     """Tasks for meta-training, validation and test, and of unseen pools."""
-    sizes: tuple[int, ...] = (2, 3, 5, 10, 20)
+    sizes: tuple[int, ...] = (2, 3, 5, 10)
     """Possible numbers of classes of a task."""
     cells: int = 6
     """Cells that are trained on each task."""
@@ -79,11 +79,11 @@ class Config:
     """Channels of the first stage."""
     epochs: int = 12
     """Passes over the training images."""
-    batch: int = 32
+    batch: int = 16
     """Images in a step."""
     lr: float = 0.1
     """Highest learning rate."""
-    chunk: int = 12
+    chunk: int = 24
     """Trainings between two saves."""
     features: Literal["default", "lite0", "hog"] = "default"
     """Features of the images; default: lite0 where its weights are installed."""

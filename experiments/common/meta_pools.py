@@ -33,7 +33,7 @@ def open_pool(
     """Opens a pool, resizes its images to RGB squares and divides them.
 
     Args:
-      name: a source of `datasets.opened`; its test images, if it has any, are those of tasks.
+      name: a source of `datasets.opened`; its test images, if it has any, are for tests.
       licence: of the images, if they are the user's own files.
       size: pixels on each side.
       train: training images of a class.

@@ -15,6 +15,9 @@ from .images import require_varied as require_varied
 from .images import resize as resize
 from .images import split as split
 from .images import validate_images as validate_images
+from .packaged import openclipart as openclipart
+from .rendered import glyphs as glyphs
+from .rendered import noto_emoji as noto_emoji
 from .sources import digits as digits
 from .sources import fashion_mnist as fashion_mnist
 from .sources import from_cifar as from_cifar

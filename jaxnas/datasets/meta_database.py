@@ -25,8 +25,8 @@ from jaxnas.types import FeatureKind
 SHIPPED = "free-images"
 """The meta-database that is part of the library, a folder of `checkpoints/`."""
 _FORMAT = 1  # version of the file
-# Significant bits of features in files; of the 11 of half precision, the last four are noise
-# that does not compress.
+# Significant bits of features in files. Half precision has 11, of which the last do not
+# compress.
 _BITS = 7
 _FEATURES = "features/"
 # The arrays of a file that are fields of `MetaDatabase`, with their types.

@@ -104,8 +104,8 @@ def openclipart(size: int = 64) -> Images:
     """Reads the pictures of the Debian package openclipart-png by folder.
 
     A class is a folder with at least `MIN_CLIPART` pictures of its own; of larger ones,
-    `MAX_CLIPART` are drawn. Links, and pictures of more than `pictures.MAX_PIXELS`, are left
-    out.
+    `MAX_CLIPART` are drawn at random, by the name of the folder. Links, and pictures of
+    more than `pictures.MAX_PIXELS`, are left out.
 
     Args:
       size: pixels on each side, to which pictures are squeezed.

@@ -3,10 +3,11 @@
     train, test = glyphs()  # one class for each character
     train, test = noto_emoji()  # one class for each subgroup of Unicode's emoji
 
-Each image is one picture (a character in one face, or an emoji) that is turned, scaled,
-shifted and set on paper of a random light colour. The pictures of a class are divided before that:
-no face and no emoji of a test image occurs in a training image. The images depend on the
-installed fonts alone. Pillow (the extra `images`) renders them.
+Each image is one picture (a character in one face, or an emoji) that is rotated, scaled and
+shifted at random, over a random light background; characters have a random dark colour. The
+pictures of a class are divided before that: no face and no emoji of a test image occurs in
+a training image. The images depend on the installed fonts alone. Pillow (the extra `images`)
+renders them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from jaxnas.datasets.images import Images, validate_images
 from jaxnas.io import files
 
-# Letters and signs of which no two look alike but for their size, and few even then.
+# No two are the same shape in most faces, as A and the Greek capital alpha would be.
 CHARACTERS = (
     "23456789ABDEFGHJKLMNPQRTUYabdefghijkmnqrty#%&?@+=$"
     "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθλμξπφψωБДЖИЛЦЧШЫЭЮЯбджилцчшыэюя"
@@ -32,13 +33,15 @@ EMOJI_LIST = "/usr/share/unicode/emoji/emoji-test.txt"
 MIN_EMOJI = 12  # of a subgroup
 TRAIN, TEST = 60, 100  # images of a class
 _TEST_SHARE = 0.4  # of the pictures of a class
-_MIN_FACES = 5
+_MIN_FACES = 5  # of glyphs: three for training and two for tests
+_BITMAP_SIZE = 109  # points at which the emoji font has its bitmaps of 136 x 128 pixels
 _GLYPH_SIDE, _EMOJI_SIDE = 32, 64  # pixels of an image
-_TURN, _SCALE, _SHIFT = 15.0, (0.8, 1.15), 0.08  # degrees; factors; part of the side
+# Degrees, factors, and parts of the side.
+_ROTATION, _SCALE, _SHIFT = 15.0, (0.8, 1.15), 0.08
 
 
 class FontPackage(NamedTuple):
-    """A package with faces that have all of `CHARACTERS`, and others."""
+    """An openly licensed package of fonts, some of which have all of `CHARACTERS`."""
 
     name: str
     folder: str  # of its faces; "" for the Python package matplotlib
@@ -103,7 +106,7 @@ def noto_emoji() -> tuple[Images, Images]:
       ValueError: if a package is missing or damaged, and without Pillow.
     """
     _require_pillow()
-    font = _font(EMOJI_FONT, 109)  # the size of its bitmaps
+    font = _font(EMOJI_FONT, _BITMAP_SIZE)
     classes = {
         name: [_bitmap(font, character) for character in characters]
         for name, characters in emoji_subgroups().items()
@@ -152,6 +155,7 @@ def _require_pillow() -> None:
 
 
 def _font(path: str, size: int) -> Any:
+    """Opens a face in one size, or raises `ValueError` that names the file."""
     from PIL import ImageFont
 
     try:
@@ -161,7 +165,7 @@ def _font(path: str, size: int) -> Any:
 
 
 def _faces(package: FontPackage) -> list[str]:
-    """Lists the font files of a package: regular text faces, by file name."""
+    """Lists the font files of a package by file name; none if it is not installed."""
     folder = Path(package.folder)
     if not package.folder or not folder.is_dir():
         return []
@@ -170,7 +174,15 @@ def _faces(package: FontPackage) -> list[str]:
 
 
 def _characters(path: str) -> list[Any] | None:
-    """Renders all characters in one face, black and transparent; None if it lacks one."""
+    """Renders all characters in one face, black and transparent.
+
+    Args:
+      path: of the font file.
+
+    Returns:
+      an RGBA picture of each character; None if the face lacks one, or has one glyph for
+      several, as faces of placeholders do.
+    """
     from PIL import Image, ImageDraw
 
     font = _font(path, _GLYPH_SIDE - 8)
@@ -189,7 +201,7 @@ def _characters(path: str) -> list[Any] | None:
 
 
 def _bitmap(font: Any, character: str) -> Any:
-    """Renders one emoji, 128 x 128."""
+    """Renders one emoji: RGBA, 128 x 128."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGBA", (136, 128))
@@ -206,11 +218,16 @@ def _drawn(
 ) -> tuple[Images, Images]:
     """Divides the pictures of each class, and makes images of both parts.
 
+    Each picture of a part gives as many images as the others, or one more.
+
     Args:
-      classes: RGBA pictures by class, shuffled.
+      classes: square RGBA pictures by class, shuffled: the first are for tests.
       name: of the images.
       side: pixels of an image.
       coloured: whether the pictures have colours; black ones get a random colour.
+
+    Returns:
+      training images, `TRAIN` of a class, and test images, `TEST` of a class.
     """
     x: tuple[list, list] = [], []
     for label, pictures in enumerate(classes.values()):
@@ -233,21 +250,32 @@ def _drawn(
 def _varied(
     rng: np.random.Generator, picture: Any, side: int, coloured: bool
 ) -> np.ndarray:
-    """Sets a picture, turned, scaled and shifted, on paper: (side, side, 3) uint8."""
+    """Applies a random affine map to a picture, and composes it over a random colour.
+
+    Args:
+      rng: of the map and the colours.
+      picture: RGBA, square.
+      side: pixels of the image.
+      coloured: whether to keep the picture's colours, not a random dark one.
+
+    Returns:
+      (side, side, 3) uint8.
+    """
     from PIL import Image
 
-    angle = np.deg2rad(rng.uniform(-_TURN, _TURN))
+    angle = np.deg2rad(rng.uniform(-_ROTATION, _ROTATION))
     # Pixels of the picture for one pixel of the image.
     step = picture.width / side / rng.uniform(*_SCALE)
-    turn = step * np.array(
+    linear = step * np.array(
         [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     )
     centre = side / 2 + rng.uniform(-_SHIFT, _SHIFT, 2) * side
-    offset = picture.width / 2 - turn @ centre
-    matrix = np.column_stack([turn, offset]).ravel().tolist()
+    offset = picture.width / 2 - linear @ centre
+    # Pillow maps pixels of the image to those of the picture.
+    matrix = np.column_stack([linear, offset]).ravel().tolist()
     how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
     placed = np.asarray(picture.transform((side, side), *how)).astype(np.float32)
-    paper, ink = rng.uniform(150, 256, 3), rng.uniform(0, 106, 3)
+    background, ink = rng.uniform(150, 256, 3), rng.uniform(0, 106, 3)
     colour = placed[..., :3] if coloured else ink
     alpha = placed[..., 3:] / 255
-    return (alpha * colour + (1 - alpha) * paper).astype(np.uint8)
+    return (alpha * colour + (1 - alpha) * background).astype(np.uint8)
