@@ -259,9 +259,12 @@ def test_checkpoints_are_found_by_name(wheel, tmp_path, installed):
     folder = root / "jaxnas/checkpoints"
     if not installed:  # in a checkout they are beside the package
         folder = folder.rename(root / "checkpoints")
-    message = "no checkpoint 'x'; available are fashion-surrogate"
+    ours = sorted(p.name for p in (ROOT / "checkpoints").iterdir() if p.is_dir())
+    assert {"fashion-surrogate", "free-images"} <= {*ours}
+    message = f"no checkpoint 'x'; available are {', '.join(ours)}"
     assert _shipped(root, "x", cwd=tmp_path) == message
-    shutil.rmtree(folder / "fashion-surrogate")
+    for name in ours:
+        shutil.rmtree(folder / name)
     assert _shipped(root, "x", cwd=tmp_path) == "no checkpoint 'x'; none ship yet"
     for name in ("small", "large"):
         (folder / name).mkdir()
@@ -272,7 +275,7 @@ def test_checkpoints_are_found_by_name(wheel, tmp_path, installed):
 
 def test_the_wheel_has_what_the_library_needs(wheel):
     names = {str(p.relative_to(wheel)) for p in wheel.rglob("*")}
-    ours = ("README.md", "fashion-surrogate/surrogate.npz")
+    ours = "README.md", "fashion-surrogate/surrogate.npz", "free-images/database.npz"
     assert {f"jaxnas/checkpoints/{name}" for name in ours} <= names
     assert {"jaxnas/py.typed", "jaxnas/search/__init__.pyi"} <= names
     assert {"jaxnas/benchmarks/data/fashion.npz"} <= names

