@@ -89,6 +89,9 @@ class Config:
     """Features of the images; default: lite0 where its weights are installed."""
     feature_images: int = 0
     """Images of each class whose features are written; 0: all training images."""
+    add_records: tuple[str, ...] = ()
+    """Files (database.npz) whose records are added to those written, made with the
+    same settings except --tasks and --grid."""
     seed: int = 0
     """Seed of divisions, tasks, cells and trainings."""
     export_only: bool = False
@@ -121,6 +124,8 @@ def main(config: Config) -> MetaDatabase:
         if grid.size:
             meta_records.train_grid(job, grid)
     database = _export(config, job, extractor, grid)
+    for path in config.add_records:
+        database = meta_database.join(database, meta_database.load(path))
     path = job.folder.path / "database.npz"
     meta_database.save(path, database)
     console = Console(stderr=True)
@@ -181,8 +186,8 @@ def _open_pools(config: Config) -> dict[str, Pool]:
 
 def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job:
     """Collects what the trainings share, and checks --out."""
-    free = ("chunk", "grid", "features", "feature_images", "export_only", "out",
-            "licence")  # fmt: skip
+    free = ("chunk", "grid", "features", "feature_images", "add_records",
+            "export_only", "out", "licence")  # fmt: skip
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     # Paths may change, and the images may not.
     identity |= {"pools": [*pools], "unseen": [*map(pool_name, config.unseen)]}

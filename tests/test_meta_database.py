@@ -230,6 +230,29 @@ def test_features_are_written_of_some_images_and_rounded(small, fake):
         assert (mantissa * 2**7 % 1 == 0).all() and (mantissa * 2**6 % 1 != 0).any()
 
 
+def test_records_of_further_tasks_are_added(small, fake):
+    other = replace(small, tasks=(7, 1, 0, 0), grid=0, out=small.out + "-other")
+    more = build_meta_database.main(other)
+    path = f"{other.out}/database.npz"
+    both = build_meta_database.main(replace(small, add_records=(path, path)))
+    read = meta_database.load(f"{small.out}/database.npz")
+    assert read.tasks == both.tasks and both.tasks[8:] == more.tasks * 2
+    for name in ("arch", "test", "train", "seconds", "repeat", "repeat_cell"):
+        np.testing.assert_array_equal(getattr(both, name)[8:16], getattr(more, name))
+        assert len(getattr(read, name)) == 8 + 2 * 8
+    assert max(both.grid_task) < 8 and np.isfinite(both.grid_test).all()
+    added = {"tasks": [7, 1, 0, 0], "hours": more.manifest["hours"]}
+    assert read.manifest["added"] == [added] * 2
+    other = build_meta_database.main(replace(other, lr=0.2, out=small.out + "-third"))
+    with pytest.raises(ValueError, match="the databases differ in lr$"):
+        meta_database.join(both, other)
+    pools = {**more.manifest["pools"], "digits": {"version": "0"}}
+    with pytest.raises(ValueError, match="the databases differ in digits$"):
+        meta_database.join(
+            both, more._replace(manifest=more.manifest | {"pools": pools})
+        )
+
+
 def test_a_run_goes_on_and_any_prefix_is_exported(small, fake, monkeypatch):
     whole = build_meta_database.main(replace(small, out=small.out + "-whole"))
     with pytest.raises(ValueError, match="has no finished trainings"):

@@ -29,14 +29,17 @@ _FORMAT = 1  # version of the file
 # compress.
 _BITS = 7
 _FEATURES = "features/"
-# The arrays of a file that are fields of `MetaDatabase`, with their types.
-_DTYPES = {
+# The arrays of a file that are fields of `MetaDatabase`, with their types: with an axis of
+# tasks, and of the grid.
+_RECORDS = {
     "arch": np.int8,
     "train": np.float32,
     "test": np.float32,
     "seconds": np.float32,
     "repeat": np.float32,
     "repeat_cell": np.int8,
+}
+_DTYPES = _RECORDS | {
     "grid_arch": np.int8,
     "grid_task": np.int16,
     "grid_test": np.float32,
@@ -108,6 +111,39 @@ def label_noise(database: MetaDatabase) -> LabelNoise:
         for v in (np.nanvar(last), within)
     ]
     return LabelNoise(int(sound.sum()), float(np.sqrt(noise)), *ceilings)
+
+
+def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
+    """Adds the records of a second database to the first, after its own.
+
+    Features and grid remain those of the first; its manifest lists what was `added`.
+
+    Args:
+      first: a database.
+      second: one of the same pools and settings except the numbers of tasks. Both divide the
+        classes alike: a class of a test task of one is in no training task of the other.
+
+    Raises:
+      ValueError: naming a setting that differs.
+    """
+    ours, theirs = (
+        {**d.manifest["settings"], **d.manifest["pools"]} for d in (first, second)
+    )
+    differing = [
+        k for k in ours | theirs if k != "tasks" and ours.get(k) != theirs.get(k)
+    ]
+    if differing:
+        raise ValueError(f"the databases differ in {', '.join(sorted(differing))}")
+    records = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])
+        for name in _RECORDS
+    }
+    added = {
+        "tasks": second.manifest["settings"]["tasks"], "hours": second.manifest["hours"]
+    }  # fmt: skip
+    manifest = {**first.manifest, "added": [*first.manifest.get("added", ()), added]}
+    tasks = first.tasks + second.tasks
+    return first._replace(tasks=tasks, manifest=manifest, **records)
 
 
 def save(path: str | os.PathLike, database: MetaDatabase) -> None:
