@@ -139,12 +139,20 @@ def noise_lines(database: MetaDatabase) -> list[str]:
     noise = meta_database.label_noise(database)
     if not noise.pairs:
         return ["no cell was trained twice: the noise of the labels is unknown"]
-    return [
+    lines = [
         f"an accuracy differs between seeds by a standard deviation of "
         f"{noise.deviation:.2f} percent ({noise.pairs} cells trained twice)",
         f"which allows correlations up to {noise.ceiling:.3f} over all records and "
         f"{noise.ceiling_within:.3f} within tasks",
     ]
+    reliability = meta_database.grid_reliability(database)
+    reliability = reliability[np.isfinite(reliability)]
+    if len(reliability):
+        lines.append(
+            f"the seeds of the grid correlate by {reliability.mean():.3f} within a task on "
+            f"average, by {reliability.min():.3f} to {reliability.max():.3f}"
+        )
+    return lines
 
 
 def _validate(config: Config) -> None:

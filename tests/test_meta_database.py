@@ -304,6 +304,24 @@ def test_noise_of_labels_and_the_correlation_that_it_allows(small, fake):
     assert nothing.pairs == 0 and np.isnan(nothing.ceiling)
 
 
+def test_the_seeds_of_the_grid_agree_by_task(small, fake):
+    made = build_meta_database.main(small)
+    cells = RNG.normal(size=(3, 2000)) * [[1.0], [3.0], [0.0]]
+    grid = (cells + RNG.normal(size=(2, 3, 2000))).astype(np.float32)
+    grid[0, 0, :1000], grid[:, 2] = np.nan, 50.0
+    database = made._replace(grid_test=grid)
+    reliability = meta_database.grid_reliability(database)
+    np.testing.assert_allclose(reliability, [1 / 2, 9 / 10, np.nan], atol=0.06)
+    line = build_meta_database.noise_lines(database)[-1]
+    assert f"by {np.mean(reliability[:2]):.3f} within a task" in line
+    missing = made._replace(grid_test=np.full((2, 3, 3), np.nan))
+    assert np.isnan(meta_database.grid_reliability(missing)).all()
+    assert len(build_meta_database.noise_lines(missing)) == 2
+    assert (
+        len(meta_database.grid_reliability(made._replace(grid_test=grid[:, :0]))) == 0
+    )
+
+
 def test_a_tiny_training_is_real(tmp_path, quick_compilation, monkeypatch):
     pytest.importorskip("sklearn")
     whole = meta_records.network_of

@@ -113,6 +113,29 @@ def label_noise(database: MetaDatabase) -> LabelNoise:
     return LabelNoise(int(sound.sum()), float(np.sqrt(noise)), *ceilings)
 
 
+def grid_reliability(database: MetaDatabase) -> np.ndarray:
+    """Correlates the two seeds of the grid over cells, on each task.
+
+    Its square root is the ceiling of a correlation with one seed's accuracies on that task.
+    It tells tasks on which cells differ from those on which all do equally well.
+
+    Returns:
+      (g,) of the cells trained from both seeds; NaN without two different accuracies.
+    """
+    both = np.isfinite(database.grid_test).all(0)
+    pairs = [
+        seeds[:, rows]
+        for seeds, rows in zip(database.grid_test.swapaxes(0, 1), both, strict=True)
+    ]
+    constant = [x.shape[1] < 2 or (x.std(1) == 0).any() for x in pairs]
+    return np.array(
+        [
+            np.nan if skip else np.corrcoef(x)[0, 1]
+            for x, skip in zip(pairs, constant, strict=True)
+        ]
+    )
+
+
 def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
     """Adds the records of a second database to the first, after its own.
 
@@ -120,8 +143,8 @@ def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
 
     Args:
       first: a database.
-      second: one of the same pools and settings except the numbers of tasks. Both divide the
-        classes alike: a class of a test task of one is in no training task of the other.
+      second: one of the same pools and settings except the numbers of tasks. Both divide
+        classes alike: no class of a test task of one is in a training task of the other.
 
     Raises:
       ValueError: naming a setting that differs.
