@@ -149,8 +149,9 @@ def noise_lines(database: MetaDatabase) -> list[str]:
     reliability = reliability[np.isfinite(reliability)]
     if len(reliability):
         lines.append(
-            f"the seeds of the grid correlate by {reliability.mean():.3f} within a task on "
-            f"average, by {reliability.min():.3f} to {reliability.max():.3f}"
+            f"the seeds of the grid order cells alike by a rank correlation of "
+            f"{reliability.mean():.3f} on average over tasks, {reliability.min():.3f} to "
+            f"{reliability.max():.3f}"
         )
     return lines
 

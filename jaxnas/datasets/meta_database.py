@@ -114,23 +114,26 @@ def label_noise(database: MetaDatabase) -> LabelNoise:
 
 
 def grid_reliability(database: MetaDatabase) -> np.ndarray:
-    """Correlates the two seeds of the grid over cells, on each task.
+    """Computes the rank correlation of the grid's two seeds over cells, on each task.
 
-    Its square root is the ceiling of a correlation with one seed's accuracies on that task.
-    It tells tasks on which cells differ from those on which all do equally well.
+    It tells tasks on which cells differ from those on which all do equally well. The linear
+    correlation would not: it is near 1 wherever a few cells have no path to the output.
 
     Returns:
-      (g,) of the cells trained from both seeds; NaN without two different accuracies.
+      (g,) Spearman's correlation over the cells trained from both seeds; NaN without two
+      different accuracies.
     """
+    from scipy.stats import spearmanr  # slow to import
+
     both = np.isfinite(database.grid_test).all(0)
     pairs = [
-        seeds[:, rows]
-        for seeds, rows in zip(database.grid_test.swapaxes(0, 1), both, strict=True)
+        seeds[:, cells]
+        for seeds, cells in zip(database.grid_test.swapaxes(0, 1), both, strict=True)
     ]
-    constant = [x.shape[1] < 2 or (x.std(1) == 0).any() for x in pairs]
+    constant = [x.shape[1] < 2 or (np.ptp(x, axis=1) == 0).any() for x in pairs]
     return np.array(
         [
-            np.nan if skip else np.corrcoef(x)[0, 1]
+            np.nan if skip else spearmanr(*x).statistic
             for x, skip in zip(pairs, constant, strict=True)
         ]
     )
