@@ -1,0 +1,1 @@
+"""Parts of the report on predictors of accuracy over tasks and architectures."""
