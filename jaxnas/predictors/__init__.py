@@ -3,8 +3,9 @@
 `pool` embeds the candidate pool; `pool_gp` keeps the posterior of a Gaussian process over
 it, one observation at a time. `few_labels` predicts a whole pool from a small labelled
 sample, `device_transfer` predicts latencies on a new device, and `ensemble` trains the
-neural networks of BANANAS. Searches build on these predictors, which know nothing of
-searches.
+neural networks of BANANAS. `tasks` has kernels between classification tasks, and
+`regimes` predicts labels that two procedures collected. Searches build on these
+predictors, which know nothing of searches.
 """
 
 import lazy_loader

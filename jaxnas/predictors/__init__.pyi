@@ -1,3 +1,4 @@
+from . import regimes as regimes
 from .device_transfer import device_features as device_features
 from .device_transfer import transfer_to_device as transfer_to_device
 from .ensemble import mlp_ensemble as mlp_ensemble
@@ -10,3 +11,5 @@ from .few_labels import savage_scores as savage_scores
 from .pool import Pool as Pool
 from .pool import index_of as index_of
 from .pool import make_pool as make_pool
+from .tasks import TaskKernels as TaskKernels
+from .tasks import task_kernels as task_kernels

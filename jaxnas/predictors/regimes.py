@@ -77,7 +77,8 @@ def fit(
 ) -> Mixture:
     """Assigns regimes to labels and fits both processes and the gate.
 
-    The first assignment divides the labels themselves (`two_levels`). O(n^3) a step.
+    The first assignment divides the labels themselves (`two_levels`), so the levels must
+    differ by more than labels of one regime do: EM may keep a poor division. O(n^3) a step.
 
     Args:
       covariances: (n, n) each; unseen rows hold anything finite.
