@@ -64,7 +64,7 @@ def reference_step(covariances, y, low):
 
 
 def test_a_fit_is_that_of_a_loop_over_the_labels():
-    covariances, y, _ = two_regimes(num=40)
+    covariances, y, _ = two_regimes(num=40, seed=5, gap=6.0)
     train, test = np.arange(30), np.arange(30, 40)
     among, cross = cut(covariances, train, train), cut(covariances, test, train)
     steps, low = [], y[:30] < (y[:30].max() + y[:30].min()) / 2
