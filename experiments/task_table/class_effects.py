@@ -56,7 +56,7 @@ def class_effects(embeddings: np.ndarray, num: int, samples: int) -> list[ClassE
         "classifier rows": (embeddings[known], effect[known]),
         f"mean of {_IMAGES} images": (taps, effect[tiny["label"][shared] - 1]),
     }
-    return [_evaluate(name, *xy, num, samples) for name, xy in inputs.items()]
+    return [_evaluate(name, x, y, num, samples) for name, (x, y) in inputs.items()]
 
 
 def cross_validated(gram: Array, y: np.ndarray, seed: int) -> np.ndarray:

@@ -74,7 +74,8 @@ def metrics(
     # Without a pair of records of one task there is nothing to order.
     total = np.where(by_pair.sum(1) > 0, by_pair.sum(1), np.nan)
     values = [pearson(predicted, accuracy, counts), spearman, by_pair @ correct / total]
-    return np.stack(values, 1)[0 if weights is None else ...]
+    stacked = np.stack(values, 1)
+    return stacked[0] if weights is None else stacked
 
 
 def bootstrap_by_task(task: np.ndarray, num: int, seed: int) -> np.ndarray:
@@ -102,6 +103,7 @@ def pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
       weights: (b, n) how many times each counts.
     """
     total = weights.sum(1, keepdims=True)
-    u, v = (z - weights @ z[:, None] / total for z in (np.float64(x), np.float64(y)))
+    values = [np.asarray(z, np.float64) for z in (x, y)]
+    u, v = (z - weights @ z[:, None] / total for z in values)
     covariance = (weights * u * v).sum(1)
     return covariance / np.sqrt((weights * u**2).sum(1) * (weights * v**2).sum(1))

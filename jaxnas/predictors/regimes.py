@@ -165,7 +165,7 @@ def _fit(
     covariances: Covariances, y: Array, seen: Array, settings: Settings, steps: int
 ) -> Mixture:
     y = jnp.where(seen, y, 0.0)
-    gate = gp.padded_covariance(covariances.gate, seen, settings.gate_noise)
+    gate = _with_noise(covariances.gate, seen, settings.gate_noise)
     gate_inverse = _inverse(gate)
 
     def step(low: Array, _: None) -> tuple[Array, None]:
@@ -174,8 +174,7 @@ def _fit(
     low, _ = jax.lax.scan(step, two_levels(y, seen), None, length=steps)
     z, mean, std = _standardised(y, seen, low)
     factor = jnp.linalg.cholesky(_labels(covariances, seen, low, settings))
-    share = _mean(low, seen)
-    indicator = jnp.where(seen, low - share, 0.0)
+    share, indicator = _indicator(seen, low)
     weights, gate_weights = cho_solve((factor, True), z), gate_inverse @ indicator
     return Mixture(low, weights, mean, std, gate_weights, share, settings)
 
@@ -190,6 +189,25 @@ def _assign(
 ) -> Array:
     """The more probable regime (n,) of each label, given the regimes of all others."""
     z, mean, std = _standardised(y, seen, low)
+    z_by_regime = _left_out(covariances, z, seen, low, settings)
+    error = (y[:, None] - mean - std * z_by_regime) ** 2
+    members = seen & ~low, seen & low
+    variance = jnp.stack([_mean(error[:, k], of) for k, of in enumerate(members)])
+    # A regime without members keeps the log finite.
+    variance = jnp.maximum(variance, 1e-6 * jnp.maximum(std**2, 1e-6))
+    share, indicator = _indicator(seen, low)
+    change = (gate_inverse @ indicator) / jnp.diagonal(gate_inverse)
+    # Bounded, so that no label is excluded from a regime by its gate alone.
+    prior = jnp.clip(share + indicator - change, 0.01, 0.99)
+    prior = jnp.stack([1 - prior, prior], 1)
+    log_density = jnp.log(prior) - 0.5 * (error / variance + jnp.log(variance))
+    return seen & (log_density[:, 1] > log_density[:, 0])
+
+
+def _left_out(
+    covariances: Covariances, z: Array, seen: Array, low: Array, settings: Settings
+) -> Array:
+    """Predicted target (n, 2) of each label in each regime, from all other labels."""
     inverse = _inverse(_labels(covariances, seen, low, settings))
     weights = inverse @ z
     # Without a label its weight vanishes, and those of the others change by this
@@ -199,21 +217,13 @@ def _assign(
     opposite = _correlated(covariances, low[:, None] != low, settings)
     opposite = jnp.where(seen, opposite, 0.0)
     other = opposite @ weights - change * (opposite * inverse).sum(1)
-    z_by_regime = jnp.stack([jnp.where(low, other, own), jnp.where(low, own, other)], 1)
-    error = (y[:, None] - mean - std * z_by_regime) ** 2
-    members = jnp.stack([seen & ~low, seen & low], 1)
-    variance = jnp.stack([_mean(error[:, k], members[:, k]) for k in (0, 1)])
-    # A regime without members keeps the log finite.
-    variance = jnp.maximum(variance, 1e-6 * jnp.maximum(std**2, 1e-6))
+    return jnp.stack([jnp.where(low, other, own), jnp.where(low, own, other)], 1)
 
+
+def _indicator(seen: Array, low: Array) -> tuple[Array, Array]:
+    """Share () of the low regime, and its centred indicator (n,), 0 where unseen."""
     share = _mean(low, seen)
-    indicator = jnp.where(seen, low - share, 0.0)
-    gate_change = (gate_inverse @ indicator) / jnp.diagonal(gate_inverse)
-    # Bounded, so that no label is excluded from a regime by its architecture alone.
-    prior = jnp.clip(share + indicator - gate_change, 0.01, 0.99)
-    prior = jnp.stack([1 - prior, prior], 1)
-    log_density = jnp.log(prior) - 0.5 * (error / variance + jnp.log(variance))
-    return seen & (log_density[:, 1] > log_density[:, 0])
+    return share, jnp.where(seen, low - share, 0.0)
 
 
 def _standardised(y: Array, seen: Array, low: Array) -> tuple[Array, Array, Array]:
@@ -231,7 +241,7 @@ def _labels(
 ) -> Array:
     """Covariance (n, n) of the targets; unit rows where unseen."""
     gram = _correlated(covariances, low[:, None] == low, settings)
-    return gp.padded_covariance(gram, seen, settings.noise)
+    return _with_noise(gram, seen, settings.noise)
 
 
 def _correlated(covariances: Covariances, same: Array, settings: Settings) -> Array:
@@ -239,6 +249,10 @@ def _correlated(covariances: Covariances, same: Array, settings: Settings) -> Ar
     are equal."""
     shared = jnp.where(same, 1.0, settings.correlation) * covariances.shared
     return shared + jnp.where(same, covariances.separate, 0.0)
+
+
+def _with_noise(gram: Array, seen: Array, noise: float) -> Array:
+    return gp.padded_covariance(gram, seen, jnp.asarray(noise, gram.dtype))
 
 
 def _inverse(matrix: Array) -> Array:
