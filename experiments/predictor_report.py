@@ -10,9 +10,10 @@ files are those of the reference data, which JAXNAS_SHARED names. Schemes: `publ
 
 Prints Pearson's and Spearman's correlations and the share of pairs of records of one task
 that are in the right order, with bootstrap errors by task, differences from the control,
-and correlations of predicted effects of unseen classes. docs/metad2a.md explains the
-predictors. Writes predictions.csv, differences.csv and classes.csv to --out, where the
-predictions of each division are kept: the same command resumes after an interruption.
+and correlations of predicted effects of unseen classes. docs/task_accuracies.md explains
+the predictors and the two parts of the records. Writes predictions.csv, differences.csv
+and classes.csv to --out, where the predictions of each division are kept: the same command
+resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -84,9 +85,10 @@ def main(config: Config) -> dict[str, list[list]]:
                 name: _predict(records, name, parts, folder, progress)
                 for name in config.predictors
             }
-            new = compare(records, parts, predicted, config.samples)
-            predictions += [[scheme, *row] for row in new[0]]
-            differences += [[scheme, *row] for row in new[1]]
+            for part, chosen in parts_of(records).items():
+                new = compare(records, parts, predicted, config.samples, chosen)
+                predictions += [[scheme, part, *row] for row in new[0]]
+                differences += [[scheme, part, *row] for row in new[1]]
     effects = class_effects.class_effects(records.embeddings, 10, config.samples)
     tables = {
         "predictions": predictions,
@@ -102,10 +104,19 @@ def main(config: Config) -> dict[str, list[list]]:
 
 _WITH_ERRORS = [name for metric in METRICS for name in (metric, "error")]
 _HEADERS = {
-    "predictions": ["scheme", "predictor", *_WITH_ERRORS],
-    "differences": ["scheme", f"difference from {CONTROL}", *_WITH_ERRORS],
+    "predictions": ["scheme", "records", "predictor", *_WITH_ERRORS],
+    "differences": ["scheme", "records", f"minus {CONTROL}", *_WITH_ERRORS],
     "classes": list(class_effects.ClassEffects._fields),
 }
+
+
+def parts_of(records: Records) -> dict[str, np.ndarray]:
+    """Records (n,) bool that metrics are computed of, by name.
+
+    Accuracies of the second procedure are so much lower that correlations over all records
+    measure above all whether a predictor tells the procedures apart.
+    """
+    return {"all": np.ones(len(records.second), bool), "first part": ~records.second}
 
 
 def divisions(records: Records, scheme: str, partitions: int) -> list[Division]:
@@ -186,6 +197,7 @@ def compare(
     parts: list[Division],
     predicted: Mapping[str, list[np.ndarray]],
     samples: int,
+    chosen: np.ndarray,
 ) -> tuple[list[list], list[list]]:
     """Metrics of each predictor, and differences from the control, with their errors.
 
@@ -196,19 +208,17 @@ def compare(
       parts: divisions of a scheme.
       predicted: predictions (m,) for each division, by predictor.
       samples: of the bootstrap.
+      chosen: (n,) bool, the records that count.
     """
-    used = parts[0].fold >= 0
-    rows = parts[0].among[used] if len(parts) == 1 else parts[0].among
+    used = (parts[0].fold >= 0) & chosen[parts[0].among]
+    rows = parts[0].among[used]
     accuracy, task = records.accuracy[rows], records.task[rows]
     weights = evaluation.bootstrap_by_task(task, samples, seed=0)
     # The first row of weights is the sample itself.
     weights = np.concatenate([np.ones((1, len(rows))), weights])
     values = {
         name: np.mean(
-            [
-                evaluation.metrics(p[np.isfinite(p)], accuracy, task, weights)
-                for p in each
-            ],
+            [evaluation.metrics(p[used], accuracy, task, weights) for p in each],
             0,
         )
         for name, each in predicted.items()
