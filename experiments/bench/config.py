@@ -36,6 +36,7 @@ class Config:
     sections: tuple[
         Literal[
             "search",
+            "objectives",
             "distances",
             "transport",
             "dpp",
@@ -142,8 +143,8 @@ def validate(config: Config) -> None:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
         raise ValueError(
-            "--sections needs one of search, distances, transport, dpp, trees, memory, "
-            "proxies, training, suggestions"
+            "--sections needs one of search, objectives, distances, transport, dpp, "
+            "trees, memory, proxies, training, suggestions"
         )
     missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
     if not TORCH.isdisjoint(config.sections) and not find_spec("torch"):

@@ -22,7 +22,15 @@ def main(config: Config) -> list[Measurement]:
     """
     validate(config)
     # These load libraries that read the environment, which `cli.command` sets first.
-    from experiments.bench import distances, dpp, memory, search, transport, trees
+    from experiments.bench import (
+        distances,
+        dpp,
+        memory,
+        objectives,
+        search,
+        transport,
+        trees,
+    )
 
     out = cli.folder(config.out, "bench")
     packages = PACKAGES | (SEARCHES if "suggestions" in config.sections else {})
@@ -30,6 +38,7 @@ def main(config: Config) -> list[Measurement]:
     console.print(machine, highlight=False, soft_wrap=True)
     sections = {
         "search": search.search,
+        "objectives": objectives.objectives,
         "distances": distances.distances,
         "dpp": dpp.kdpp,
         "transport": transport.transport,

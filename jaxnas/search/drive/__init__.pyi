@@ -4,5 +4,6 @@ from .driver import optimise as optimise
 from .history import Evaluation as Evaluation
 from .reports import Status as Status
 from .reports import best as best
+from .reports import front as front
 from .reports import read as read
 from .reports import status as status

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.pareto.objectives import Objective
 from jaxnas.search.drive.history import Evaluation
 from jaxnas.search.drive.workers import (
     EvaluationTask,
@@ -17,7 +18,7 @@ from jaxnas.search.drive.workers import (
     with_score,
     worker_name,
 )
-from jaxnas.types import Array, Evaluate, Query, Result
+from jaxnas.types import Array, Evaluate, Query, Result, as_value
 
 
 class BatchObjective(NamedTuple):
@@ -45,7 +46,11 @@ def require_signature(objective: BatchObjective) -> None:
 
 
 def evaluate_tasks(
-    objective: BatchObjective, key: Array, query: Query, tasks: list[EvaluationTask]
+    objective: BatchObjective,
+    key: Array,
+    query: Query,
+    tasks: list[EvaluationTask],
+    objectives: tuple[Objective, ...] = (),
 ) -> list[Evaluation]:
     """Evaluates the tasks of one query in one call.
 
@@ -54,11 +59,12 @@ def evaluate_tasks(
       key: () PRNG key of the run, the same for every query of it.
       query: of b slots, as the search asked it.
       tasks: of the slots that are not evaluated yet; the others are made idle.
+      objectives: of `Result.objectives`, whose values become metrics of the evaluations.
 
     Returns: their evaluations, in the order of `tasks`. Each has the time of the whole
       call as its begin and end.
     Raises: `ValueError` if the function returns something other than a `Result` of
-      scores (b,), finite costs (b,) and curves (b, points).
+      scores (b,), finite costs (b,) and curves (b, points), and objectives (b, m).
     """
     slots = [task.slot for task in tasks]
     start = np.array(query.epoch)
@@ -72,18 +78,39 @@ def evaluate_tasks(
     _require_shapes(score, cost, curve, len(start))
     if not np.isfinite(cost[slots]).all():
         raise ValueError(f"the evaluation returned costs {cost.tolist()}")
+    metrics = _values(result.objectives, objectives, len(start))
     evaluations = []
     for task in tasks:
         slot, has_curve = task.slot, curve.shape[1] > 1
         evaluation = empty_evaluation(task)._replace(
             cost=float(cost[slot]),
             curve=tuple(curve[slot].tolist()) if has_curve else (),
+            metrics=metrics[slot],
             worker=worker_name(),
             begin=begin,
             end=end,
         )
         evaluations.append(with_score(evaluation, float(score[slot])))
     return evaluations
+
+
+def _values(
+    scores: Any, objectives: tuple[Objective, ...], num: int
+) -> list[dict[str, float]]:
+    """The values of the objectives of each of `num` slots, by name."""
+    if not objectives:
+        return [{} for _ in range(num)]
+    scores = np.asarray(np.nan if scores is None else scores, float)
+    if scores.shape != (num, len(objectives)):
+        names = ", ".join(objective.name for objective in objectives)
+        raise ValueError(
+            f"the evaluation returned objectives {scores.shape}: wanted {num} of {names}"
+        )
+    pairs = [(o.name, o.target) for o in objectives]
+    return [
+        {n: float(as_value(t, x)) for (n, t), x in zip(pairs, row, strict=True)}
+        for row in scores
+    ]
 
 
 def _as_arrays(result: Any) -> list[np.ndarray]:

@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.pareto.objectives import Objective, validate_objectives
 from jaxnas.search.base import Search
 from jaxnas.search.common import query_shape, require_space
 from jaxnas.search.drive import batch_objective, clusters
 from jaxnas.search.drive.batch_objective import BatchObjective
-from jaxnas.search.drive.search_state import Plan
-from jaxnas.search.drive.workers import Parameters, required_parameters
+from jaxnas.search.drive.search_state import Plan, SearchProgress
+from jaxnas.search.drive.workers import RESERVED, Parameters, required_parameters
 from jaxnas.spaces.base import Space
-from jaxnas.types import FULL_TRAINING, Array, Query, asked
+from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 
 
 class Arguments(NamedTuple):
@@ -71,6 +72,40 @@ def _check_objective(objective: Any) -> Parameters:
         return required_parameters(function)
     batch_objective.require_signature(objective)
     return Parameters(("query",), ())
+
+
+def named_objectives(objectives: Any) -> tuple[Objective, ...]:
+    """Checks the named objectives of a search; none for a search with one score.
+
+    Raises: `ValueError` as `validate_objectives` does, and for a name that the mapping of
+      an objective function has another meaning for.
+    """
+    if not objectives:
+        return ()
+    for objective in validate_objectives(objectives):
+        if objective.name in RESERVED:
+            raise ValueError(
+                f"an objective cannot be called {objective.name}: {', '.join(RESERVED)} "
+                "have meanings of their own"
+            )
+    return validate_objectives(objectives)
+
+
+def require_told(plan: Plan, progress: SearchProgress, query: Query) -> None:
+    """Fails early if `tell` of the search refuses the named objectives of the results.
+
+    Args:
+      plan: with the objectives.
+      progress: the search before its first `tell`.
+      query: the first one of the search.
+    """
+    if plan.points == 0:
+        return  # the length of its curves is known once a batch is evaluated
+    num, dtype = len(query.epoch), jnp.zeros(0).dtype
+    columns = [(num,), (num, plan.points), (num,)]
+    columns += [(num, len(plan.objectives))] if plan.objectives else []
+    result = Result(*(jax.ShapeDtypeStruct(shape, dtype) for shape in columns))
+    jax.eval_shape(plan.search.tell, progress.state, query, result)
 
 
 def queries_in_flight(executor: Any, objective: Any, workers: Any, batch: int) -> int:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxnas.pareto.objectives import Objective as NamedObjective
 from jaxnas.search.base import Search, checked_stages
 from jaxnas.search.common import evaluation_key
 from jaxnas.search.drive import (
@@ -52,6 +53,7 @@ def optimise(
     retries: int = 0,
     given: Iterable[Evaluation] = (),
     points: int = 1,
+    objectives: Sequence[NamedObjective] = (),
     on_evaluation: Callable[[Evaluation], object] = lambda evaluation: None,
 ) -> list[Evaluation]:
     """Runs a search of `num_steps` queries, or resumes the one in `folder`.
@@ -87,6 +89,9 @@ def optimise(
         history once; `tell` receives the results that the search accepts.
       points: length of the learning curves that `tell` receives, padded with NaN.
         Default: the score alone.
+      objectives: those of the search, with their directions and bounds. The objective
+        then returns a mapping with a value for each by name, NaN or none where it is
+        missing, in place of "score", which is that of the first.
       on_evaluation: called with every new evaluation, once it is on disk. An exception
         in it ends the call; the history is complete.
 
@@ -100,21 +105,24 @@ def optimise(
       and is recorded as failed if its worker dies again.
     """
     space, batch, parameters = checks.check_arguments(key, search, objective, folder)
+    objectives = checks.named_objectives(objectives)
+    parameters = parameters._replace(objectives=objectives)
     in_flight = checks.queries_in_flight(executor, objective, workers, batch)
     retries = checks.whole_number("retries", retries, 0)
     points = checks.whole_number("points", points, 1)
     points = 0 if isinstance(objective, BatchObjective) else points
     key_init, key_run = jax.random.split(key)
     stages = checked_stages(search, num_steps)
-    plan = Plan(search, stages, key_init, key_run, in_flight - 1, points)
+    plan = Plan(search, stages, key_init, key_run, in_flight - 1, points, objectives)
     checks.require_capacity(key, plan)
     record = Record(space, batch)
     start = search_state.prepare_next(plan, search_state.begin(plan))
     first_query = search_state.ask(plan, start, record)
     checks.require_epochs(first_query, parameters)
+    checks.require_told(plan, start, first_query)
     external = _external_results(given, space, points)
     path = Path(os.path.abspath(folder))
-    journal.open_journal(path, _identity(key, space, batch))
+    journal.open_journal(path, _identity(key, space, batch, objectives))
     with journal.open_history(path) as (file, events), _explain_interrupt(path):
         accepts = _accepts(search)
         replay(record, events, accepts, path)
@@ -237,7 +245,11 @@ def _runner(
     if isinstance(objective, BatchObjective):
         return executors.batch_runner(
             lambda tasks: batch_objective.evaluate_tasks(
-                objective, key, record.asks[tasks[0].step], tasks
+                objective,
+                key,
+                record.asks[tasks[0].step],
+                tasks,
+                parameters.objectives,
             )
         )
     if executor is None:
@@ -256,9 +268,12 @@ def _explain_interrupt(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _identity(key: Array, space: Space, batch: int) -> dict[str, Any]:
+def _identity(
+    key: Array, space: Space, batch: int, objectives: tuple[NamedObjective, ...]
+) -> dict[str, Any]:
     """The identity of a history: other values of these lead to other queries."""
-    return {
+    several = {"objectives": [list(o) for o in objectives]} if objectives else {}
+    return several | {
         "space": space.name,
         "choices": [int(c) for c in space.choices],
         "key": np.asarray(jax.random.key_data(key)).tolist(),

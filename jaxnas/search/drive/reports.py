@@ -13,11 +13,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.pareto.dominance import non_dominated
+from jaxnas.pareto.objectives import (
+    Objective,
+    optimised,
+    score_bounds,
+    validate_objectives,
+    violation,
+)
 from jaxnas.search.drive import journal
 from jaxnas.search.drive import record as records
 from jaxnas.search.drive.history import Asked, Evaluation, Event
 from jaxnas.search.drive.record import Record
 from jaxnas.spaces.base import Space
+from jaxnas.types import as_score
 
 
 class Status(NamedTuple):
@@ -80,6 +92,48 @@ def best(evaluations: Sequence[Evaluation]) -> Evaluation:
         why = f": {evaluations[0].error}" if evaluations else ""
         raise ValueError(f"none of {len(evaluations)} evaluations has a score{why}")
     return max(scored, key=lambda e: e.score)
+
+
+def front(
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective]
+) -> list[Evaluation]:
+    """Finds the evaluations that no other feasible one dominates.
+
+    Args:
+      evaluations: as from `read` or `optimise`.
+      objectives: as `optimise` was given them.
+
+    Returns: the front in ascending order of the score of the first objective that is
+      optimised. Evaluations that lack an objective are not in it.
+    Raises: `ValueError` for objectives that `validate_objectives` refuses, and if no
+      evaluation has all objectives within their bounds, with the closest.
+    """
+    objectives = validate_objectives(objectives)
+    values = [
+        [e.metrics.get(o.name, math.nan) for o in objectives] for e in evaluations
+    ]
+    scores = np.array(values, float).reshape(-1, len(objectives))
+    scores *= [as_score(o.target, 1.0) for o in objectives]
+    complete = np.flatnonzero(np.isfinite(scores).all(1))
+    if not len(complete):
+        names = " and ".join(o.name for o in objectives)
+        raise ValueError(f"none of {len(evaluations)} evaluations has {names}")
+    beyond = np.asarray(violation(jnp.asarray(scores), score_bounds(objectives)))
+    beyond = beyond[complete]
+    if beyond.min() > 0:
+        closest = evaluations[complete[np.argmin(beyond)]]
+        bounded = [o for o in objectives if o.bound is not None]
+        has = " and ".join(
+            f"{o.name} {closest.metrics[o.name]:g} (bound {o.bound:g})" for o in bounded
+        )
+        raise ValueError(f"no evaluation is feasible: the closest has {has}")
+    feasible = complete[beyond <= 0]
+    goals = scores[feasible][:, optimised(objectives)]
+    # Their order, which single precision keeps: the values may differ by less.
+    goals = [np.unique(column, return_inverse=True)[1] for column in goals.T]
+    index = feasible[np.asarray(non_dominated(np.stack(goals, 1)))]
+    first = scores[index, optimised(objectives)[0]]
+    return [evaluations[i] for i in index[np.argsort(first, kind="stable")]]
 
 
 def _checked(folder: Path) -> tuple[dict[str, Any], list[Event], Record]:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.pareto.objectives import Objective, as_scores
 from jaxnas.search.base import Search, Stage
 from jaxnas.search.drive.history import MAX_SCORE, Evaluation, Scale, numpy_query
 from jaxnas.search.drive.record import Record, Tell
@@ -32,6 +33,7 @@ class Plan:
     key_run: Array  # () key of the queries
     ahead: int  # queries in flight beside the one that is asked for
     points: int  # length of the learning curves that `tell` receives; 0: unchanged
+    objectives: tuple[Objective, ...] = ()  # of the results; empty: one score
 
 
 class SearchProgress(NamedTuple):
@@ -96,7 +98,7 @@ def tell_all(
     """
     for tell in tells[progress.tells :]:
         progress = prepare_next(plan, progress)
-        query, result = tell.query, _result(tell, scale, plan.points)
+        query, result = tell.query, _result(tell, scale, plan)
         state = apply(plan.search.tell, progress.state, query, result)
         progress = SearchProgress(state, progress.tells + 1, False)
     return prepare_next(plan, progress)
@@ -157,20 +159,20 @@ def in_flight(record: Record, size: int) -> Query:
     return together
 
 
-def _result(tell: Tell, scale: Scale, points: int) -> Result:
+def _result(tell: Tell, scale: Scale, plan: Plan) -> Result:
     """Makes the result that `tell` receives.
 
     Args:
       tell: query and evaluations.
       scale: of the scores and curves.
-      points: length of the curves, padded with NaN; 0: the length of the longest curve.
+      plan: with the length of the curves, which are padded with NaN, and the objectives.
 
     Returns: a result of NumPy arrays, floats of JAX's default width.
     """
     slots = np.flatnonzero(np.asarray(asked(tell.query)))
     num, dtype = len(tell.query.epoch), jnp.zeros(0).dtype
     score, cost = np.full(num, np.nan), np.zeros(num)
-    points = points or max([1, *(len(e.curve) for e in tell.done)])
+    points = plan.points or max([1, *(len(e.curve) for e in tell.done)])
     curve = np.full((num, points), np.nan)
     for slot, e in zip(slots, tell.done, strict=True):
         score[slot], cost[slot] = e.score, e.cost
@@ -183,7 +185,20 @@ def _result(tell: Tell, scale: Scale, points: int) -> Result:
         for x in (score, curve)
     ]
     parts.append(cost.astype(dtype))
+    if plan.objectives:
+        parts.append(_objective_scores(tell, plan.objectives))
     return Result(*parts)
+
+
+def _objective_scores(tell: Tell, objectives: tuple[Objective, ...]) -> np.ndarray:
+    """Scores (b, m) of the named objectives; NaN in idle slots and where missing."""
+    values = np.full((len(tell.query.epoch), len(objectives)), np.nan)
+    slots = np.flatnonzero(np.asarray(asked(tell.query)))
+    for slot, e in zip(slots, tell.done, strict=True):
+        values[slot] = [e.metrics.get(o.name, np.nan) for o in objectives]
+    values = np.where(np.isfinite(values), values, np.nan)
+    values = np.clip(values, -MAX_SCORE, MAX_SCORE)
+    return np.asarray(as_scores(objectives, values))
 
 
 def require_curve_length(evaluation: Evaluation, points: int) -> None:

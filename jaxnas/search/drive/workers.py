@@ -25,13 +25,17 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxnas.pareto.objectives import Objective as NamedObjective
 from jaxnas.search.drive.history import MAX_SCORE, Evaluation
+from jaxnas.types import as_score
 
 # (architecture[, epoch[, start[, folder]]]) -> a score, higher is better, or a mapping
 # with "score", and perhaps "cost", "curve" and metrics of other names.
 Objective = Callable[..., Any]
 # Possible arguments of an objective, in this order, or by these names in any order.
 ARGUMENTS = ("arch", "epoch", "start", "folder", "seed")
+# Names in a returned mapping that are not metrics.
+RESERVED = ("score", "cost", "curve")
 
 
 class EvaluationTask(NamedTuple):
@@ -51,6 +55,7 @@ class Parameters(NamedTuple):
 
     positional: tuple[str, ...]  # in order
     keyword: tuple[str, ...]
+    objectives: tuple[NamedObjective, ...] = ()  # that it returns; empty: one score
 
     def __contains__(self, name: object) -> bool:
         """Whether the objective takes an argument of this name."""
@@ -163,7 +168,11 @@ def _evaluate(
         end=begin + seconds,
         error=error,
     )
-    return evaluation if error else _with_returned(evaluation, returned)
+    if error:
+        return evaluation
+    if parameters.objectives:
+        returned = _with_first(evaluation.arch, returned, parameters.objectives)
+    return _with_returned(evaluation, returned)
 
 
 def empty_evaluation(task: EvaluationTask, error: str = "") -> Evaluation:
@@ -197,6 +206,29 @@ def with_score(evaluation: Evaluation, score: float) -> Evaluation:
     return evaluation._replace(error=f"the score is {score}")
 
 
+def _with_first(
+    arch: str, returned: Any, objectives: tuple[NamedObjective, ...]
+) -> dict[str, Any]:
+    """Adds the first of several objectives as "score"; NaN where it is missing.
+
+    Raises: `ValueError` if what the objective returned has none of them.
+    """
+    names = ", ".join(objective.name for objective in objectives)
+    if not isinstance(returned, Mapping):
+        raise ValueError(
+            f"the objective returned {type(returned).__name__} for {arch}: wanted a "
+            f"mapping with {names}"
+        )
+    if not any(objective.name in returned for objective in objectives):
+        given = ", ".join(map(str, returned)) or "nothing"
+        raise ValueError(
+            f"the objective returned {given} for {arch}: wanted a mapping with {names}"
+        )
+    first = objectives[0]
+    value = _number(arch, f" as {first.name}", returned.get(first.name, math.nan))
+    return {**returned, "score": as_score(first.target, value)}
+
+
 def _with_returned(evaluation: Evaluation, returned: Any) -> Evaluation:
     """Fills in the return value of the objective: a number, or a mapping with a score."""
     if not isinstance(returned, Mapping):
@@ -211,11 +243,10 @@ def _with_returned(evaluation: Evaluation, returned: Any) -> Evaluation:
             f"the objective returned a mapping without 'score' for {evaluation.arch}, only "
             f"{', '.join(map(str, returned))}"
         )
-    named = ("score", "cost", "curve")
     metrics = {
         str(name): _number(evaluation.arch, f" as {name}", value)
         for name, value in returned.items()
-        if name not in named
+        if name not in RESERVED
     }
     cost = _number(evaluation.arch, " as cost", returned.get("cost", evaluation.cost))
     if not 0 <= cost < math.inf:

@@ -32,7 +32,12 @@ class ObjectivesState(NamedTuple):
 
 
 def empty(pools: Pools, size: int) -> ObjectivesState:
-    """Returns the prior of all objectives, with room for `size` evaluations."""
+    """Returns the prior of all objectives.
+
+    Args:
+      pools: of the objectives, which hold the same architectures.
+      size: evaluations that there is room for.
+    """
     models = tuple(pool_gp.empty(pool, size) for pool in pools)
     first = models[0]
     scores = jnp.full((size, len(pools)), jnp.nan, first.score.dtype)
@@ -42,7 +47,12 @@ def empty(pools: Pools, size: int) -> ObjectivesState:
 
 
 def grow(state: ObjectivesState, size: int) -> ObjectivesState:
-    """Pads the arrays of a state to a capacity of at least `size` evaluations."""
+    """Pads the arrays of a state.
+
+    Args:
+      state: of any capacity.
+      size: evaluations that there is room for afterwards, at least.
+    """
     more = max(0, size - len(state.index))
     return state._replace(
         index=jnp.pad(state.index, (0, more)),
@@ -52,9 +62,9 @@ def grow(state: ObjectivesState, size: int) -> ObjectivesState:
 
 
 def refit(pools: Pools, state: ObjectivesState) -> ObjectivesState:
-    """Fits the hyperparameters of every objective anew.
+    """Fits standardisation and hyperparameters of every objective anew.
 
-    No score is clipped: how bad the worst ones are counts towards the hypervolume.
+    Takes O(t^3) for each objective, see `pool_gp.refit`. No score is clipped: how bad the worst ones are counts towards the hypervolume.
     """
     pairs = zip(pools, state.models, strict=True)
     fitted = tuple(pool_gp.refit(pool, model, jnp.inf) for pool, model in pairs)
@@ -105,7 +115,18 @@ def observe(
 def expect(
     pools: Pools, state: ObjectivesState, index: Array, fitted: Array, active: Array
 ) -> ObjectivesState:
-    """Conditions every objective on its posterior mean at an architecture in flight."""
+    """Conditions every objective on its posterior mean at an architecture in flight.
+
+    The kriging believer (Ginsbourger et al., 2010). The means also enter the history, so
+    that what is in flight counts as a point of the front.
+
+    Args:
+      pools: of the objectives.
+      state: with room for one more evaluation.
+      index: () int32, pool index of the architecture.
+      fitted: () bool, as for `observe`.
+      active: () bool, as for `observe`.
+    """
     believed, models = [], []
     for pool, model in zip(pools, state.models, strict=True):
         centre, unit = model.standardisation.mean, model.standardisation.std

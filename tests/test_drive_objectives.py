@@ -1,0 +1,144 @@
+"""`optimise` with several objectives: the same queries, resumed, in batches, and the front."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from jaxnas.pareto import Objective
+from jaxnas.search import drive, multi_objective, random_search, simulate
+from jaxnas.search.drive.history import Evaluation
+from jaxnas.spaces import base
+from jaxnas.types import Result
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SPACE = base.product("toy", (3,) * 3)
+BOTH = (Objective("gain"), Objective("price", "euros", "minimise"))
+KEY = jax.random.key(3)
+SEARCH = multi_objective.nsga2(SPACE, BOTH, population=4)
+
+
+def values(arch):
+    return {
+        "gain": float(arch @ [1, 2, 3]),
+        "price": float(arch @ [2, 1, 2]),
+        "other": 1,
+    }
+
+
+def objective(arch):
+    return values(np.array([int(c) for c in arch.split(",")]))
+
+
+def scores_of(history):
+    return [[e.metrics["gain"], -e.metrics["price"]] for e in history]
+
+
+def in_table(key, query):
+    del key
+    gain, price = query.arch @ jnp.array([1, 2, 3]), query.arch @ jnp.array([2, 1, 2])
+    scores = jnp.stack([gain, -price], 1).astype(float)
+    return Result(scores[:, 0], scores[:, :1], jnp.ones(len(gain)), scores)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate(KEY[None], SEARCH, Partial(in_table), 14).objectives[0, :, 0]
+
+
+def test_the_queries_are_those_of_a_simulation_also_when_resumed(tmp_path, simulated):
+    for steps in (6, 14):
+        history = drive.optimise(
+            KEY, SEARCH, objective, steps, tmp_path / "run", objectives=BOTH
+        )
+    np.testing.assert_array_equal(scores_of(history), simulated)
+    assert [e.score for e in history] == [e.metrics["gain"] for e in history]
+    assert history == drive.read(tmp_path / "run")
+    batch = drive.BatchObjective(in_table)
+    again = drive.optimise(KEY, SEARCH, batch, 14, tmp_path / "b", objectives=BOTH)
+    np.testing.assert_array_equal(scores_of(again), simulated)
+
+
+def test_workers_take_several_objectives(tmp_path):
+    with ThreadPoolExecutor(2) as executor:
+        history = drive.optimise(
+            KEY, SEARCH, objective, 10, tmp_path, executor=executor, objectives=BOTH
+        )
+    assert len({e.arch for e in history}) == 10
+
+
+def test_another_bound_is_another_search(tmp_path):
+    search = random_search(SPACE)
+    drive.optimise(KEY, search, objective, 1, tmp_path, objectives=BOTH)
+    bounded = (BOTH[0], BOTH[1]._replace(bound=3.0))
+    with pytest.raises(ValueError, match="objectives"):
+        drive.optimise(KEY, search, objective, 1, tmp_path, objectives=bounded)
+
+
+def evaluations(*pairs):
+    return [
+        Evaluation(str(i), metrics=dict(zip(("gain", "price"), pair, strict=True)))
+        for i, pair in enumerate(pairs)
+    ]
+
+
+def test_the_front_of_a_history():
+    history = evaluations((1, 1), (5, 9), (3, 4), (2, 4), (3, 4), (9, math.nan))
+    assert [e.arch for e in drive.front(history, BOTH)] == ["0", "2", "4", "1"]
+    bounded = (BOTH[0], BOTH[1]._replace(bound=4.0))
+    assert [e.arch for e in drive.front(history, bounded)] == ["0", "2", "4"]
+    alone = (BOTH[0], BOTH[1]._replace(bound=4.0, optimised=False))
+    assert [e.arch for e in drive.front(history, alone)] == ["2", "4"]
+    tight = (BOTH[0], BOTH[1]._replace(bound=0.5))
+    with pytest.raises(ValueError, match=r"the closest has price 1 \(bound 0.5\)"):
+        drive.front(history, tight)
+    with pytest.raises(ValueError, match="none of 1 evaluations has gain and price"):
+        drive.front(history[-1:], BOTH)
+
+
+def test_values_closer_than_single_precision_are_told_apart():
+    history = evaluations((1e8, 1), (1e8 + 1, 1))
+    assert [e.arch for e in drive.front(history, BOTH)] == ["1"]
+
+
+def test_a_missing_objective_and_a_failure_leave_the_search_going(tmp_path):
+    def partly(arch):
+        both = objective(arch)
+        if arch.startswith("1"):
+            return {"price": both["price"]}
+        if arch.startswith("2"):
+            raise RuntimeError("out of memory")
+        return both
+
+    history = drive.optimise(KEY, SEARCH, partly, 16, tmp_path, objectives=BOTH)
+    for e in history:
+        measured = {"0": {"gain", "price"}, "1": {"price"}, "2": set()}[e.arch[0]]
+        assert {n for n in ("gain", "price") if n in e.metrics} == measured
+    assert len(history) == 16 and drive.front(history, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("returned", "objectives", "message"),
+    [
+        (3.0, BOTH, "returned float for .*: wanted a mapping with gain, price"),
+        (
+            {"cost": 3.0},
+            BOTH,
+            "returned cost for .*: wanted a mapping with gain, price",
+        ),
+        ({"gain": "much"}, BOTH, "returned str as gain"),
+        ({}, (), "gain, price, and its results have one score"),
+        ({}, (*BOTH, BOTH[0]), "gain is given 2 times"),
+        ({}, (Objective("cost"), *BOTH), "an objective cannot be called cost"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path, returned, objectives, message):
+    with pytest.raises(ValueError, match=message):
+        drive.optimise(
+            KEY, SEARCH, lambda arch: returned, 3, tmp_path, objectives=objectives
+        )
