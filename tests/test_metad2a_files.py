@@ -269,11 +269,21 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     assert made.network == network
     state = checkpoint.adam().init(made.variables["params"])
     plateau, key = plateaus.Plateau(1e-5, np.inf, 4), jax.random.key(7)
-    progress = checkpoint.Progress(state, 12, plateau, key)
-    checkpoint.save(tmp_path / "x", made, progress=progress, split="abc")
+    curve = ((0.1 + 0.2, 1 / 3), (1e-300, 2.0))
+    best = jax.tree.map(lambda x: x + 1, made.variables["params"])
+    progress = checkpoint.Progress(state, 12, plateau, key, best, curve)
+    origin = {"pools": {"digits": "CC BY 4.0"}}
+    checkpoint.save(
+        tmp_path / "x", made, progress=progress, split="abc", origin=origin
+    )
     back = checkpoint.load(tmp_path / "x", config=SMALL)
-    assert back.split == "abc" and back.model.network == made.network
-    for a, b in ((back.model.variables, made.variables), (back.progress[0], state)):
+    assert (back.split, back.origin) == ("abc", origin)
+    assert back.progress.curve == curve and back.model.network == made.network
+    for a, b in (
+        (back.model.variables, made.variables),
+        (back.progress[0], state),
+        (back.progress.best, best),
+    ):
         jax.tree.map(np.testing.assert_array_equal, a, b)
     assert back.progress[1:3] == (12, plateau)
     assert (jax.random.key_data(back.progress.key) == jax.random.key_data(key)).all()
@@ -301,12 +311,14 @@ def test_imported_models_and_wrong_folders(tmp_path):
         {"kind": "x"},
         {"config": {"a": 1}},
         {"split": 1},
+        {"origin": []},
+        {"curve": [1.0]},
         WIDE,
     ):
         file.write_text(json.dumps(manifest | change))
         assert f"{path} is not a model of jaxnas" in refused(checkpoint.load, path)
-    file.write_text(json.dumps(manifest | {"format": 2}))
-    assert f"{path} has the format 2" in refused(checkpoint.load, path)
+    file.write_text(json.dumps(manifest | {"format": 1}))
+    assert f"{path} has the format 1" in refused(checkpoint.load, path)
     huge = manifest["config"] | {"hidden": 10**5}
     file.write_text(json.dumps(manifest | {"config": huge, "collections": ["params"]}))
     assert "would unpack to" in refused(checkpoint.load, path)

@@ -3,14 +3,15 @@
     save("generator", model)
     model = load("generator").model
 
-A folder holds the variables of a model, with `accuracy` of a predictor, and its
-configuration. With `Progress` an interrupted training continues.
+A folder holds the variables of a model, with `accuracy` of a predictor, its configuration
+and what it was trained on. With `Progress` an interrupted training continues.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from jaxnas.models.predictor import Predictor
 from jaxnas.models.state_dicts import unused_shapes
 from jaxnas.types import Array, FeatureKind
 
-FORMAT = 1
+FORMAT = 2
 _KINDS = {"generator": Generator, "predictor": Predictor}
 _COLLECTIONS = {"params", "unused", "accuracy"}
 
@@ -38,6 +39,8 @@ class Progress(NamedTuple):
     step: int  # number of optimiser steps so far
     plateau: Plateau  # learning rate and its rule
     key: Array  # () random key
+    best: Any  # parameters of the epoch with the lowest validation loss
+    curve: tuple[tuple[float, float], ...]  # loss and validation loss of each epoch
 
 
 class Checkpoint(NamedTuple):
@@ -46,6 +49,7 @@ class Checkpoint(NamedTuple):
     model: Model
     progress: Progress | None
     split: str  # digest of the division of the data, or ""
+    origin: Mapping[str, Any]  # what the model was trained on, as JSON values
 
 
 def adam(rate: float = 1e-4) -> optax.GradientTransformation:
@@ -59,6 +63,7 @@ def save(
     *,
     progress: Progress | None = None,
     split: str = "",
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a model, atomically.
 
@@ -67,6 +72,7 @@ def save(
       model: the model.
       progress: of its training; None: the model alone.
       split: digest of the division of the data into training and validation.
+      origin: what the model was trained on, JSON values by name.
 
     Raises: `ValueError` that names the folder and the cause if it cannot be written.
     """
@@ -78,7 +84,8 @@ def save(
         | {"features": network.config.features._asdict()},
         "collections": sorted(_COLLECTIONS & set(model.variables)),
         "split": split,
-        "trains": progress is not None,
+        "origin": dict(origin or {}),
+        "curve": None if progress is None else progress.curve,
     }
     variables = {name: model.variables[name] for name in manifest["collections"]}
     tree = {"variables": jax.tree.map(np.asarray, variables)}
@@ -108,15 +115,18 @@ def load(
     if config is not None and network.config != config:
         raise ValueError(f"{path}: wanted {config}, found {network.config}")
     shapes: dict[str, Any] = {"variables": _shapes(network, manifest["collections"])}
-    if manifest["trains"]:
+    if manifest["curve"] is not None:
         optimizer = adam() if optimizer is None else optimizer
         shapes["progress"] = jax.eval_shape(
             lambda: _initial(optimizer, shapes["variables"]["params"])
         )
     checkpoints.check_affordable(path, shapes)
     tree = checkpoints.restore(path, shapes)
-    progress = _progress(tree["progress"]) if manifest["trains"] else None
-    return Checkpoint(Model(network, tree["variables"]), progress, manifest["split"])
+    model = Model(network, tree["variables"])
+    progress = None
+    if manifest["curve"] is not None:
+        progress = _progress(tree["progress"], manifest["curve"])
+    return Checkpoint(model, progress, manifest["split"], manifest["origin"])
 
 
 def _arrays(progress: Progress) -> dict[str, Any]:
@@ -127,6 +137,7 @@ def _arrays(progress: Progress) -> dict[str, Any]:
         "step": np.int32(progress.step),
         "plateau": _words([rate, best, bad]),
         "key": jax.random.key_data(progress.key),
+        "best": progress.best,
     }
 
 
@@ -139,16 +150,18 @@ def _initial(optimizer: optax.GradientTransformation, params: Any) -> dict[str, 
     """The tree of `_arrays` before the first step, for its shapes."""
     params = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), params)
     state, key = optimizer.init(params), jax.random.key(0)
-    return _arrays(Progress(state, 0, Plateau(0.0, 0.0, 0), key))
+    return _arrays(Progress(state, 0, Plateau(0.0, 0.0, 0), key, params, ()))
 
 
-def _progress(tree: dict[str, Any]) -> Progress:
-    """Inverts `_arrays`."""
+def _progress(tree: dict[str, Any], curve: list[list[float]]) -> Progress:
+    """Inverts `_arrays`, and adds the losses of the manifest."""
     words = np.ascontiguousarray(np.asarray(tree["plateau"]))
     rate, best, bad = words.view(np.float64).ravel().tolist()
     key = jax.random.wrap_key_data(tree["key"])
     plateau = Plateau(rate, best, int(bad))
-    return Progress(tree["opt_state"], int(tree["step"]), plateau, key)
+    losses = tuple((loss, valid) for loss, valid in curve)
+    state, step = tree["opt_state"], int(tree["step"])
+    return Progress(state, step, plateau, key, tree["best"], losses)
 
 
 def _shapes(network: Generator | Predictor, collections: list[str]) -> dict[str, Any]:
@@ -177,8 +190,10 @@ def _parse(
         network = _KINDS[manifest["kind"]](config)
         if not {"params"} <= set(manifest["collections"]) <= _COLLECTIONS:
             raise ValueError(f"collections {manifest['collections']}")
-        if type(manifest["split"]) is not str or type(manifest["trains"]) is not bool:
+        if type(manifest["split"]) is not str or not isinstance(manifest["origin"], dict):
             raise ValueError("entries of other types")
+        for loss, valid in manifest["curve"] or ():
+            float(loss), float(valid)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a model of jaxnas: {reason}") from error

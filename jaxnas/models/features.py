@@ -135,10 +135,7 @@ def _only_tensor(value: Any) -> np.ndarray:
 def draw_images(
     key: Array, starts: Array | np.ndarray, num_images: int
 ) -> tuple[Array, Array]:
-    """Draws images from each class, without replacement (Floyd's algorithm).
-
-    All subsets of a class are equally probable; a class with fewer images gives all of
-    them, and the rest is masked.
+    """Draws images from each class of a dataset; see `draw_rows`.
 
     Args:
       key: random key.
@@ -148,7 +145,25 @@ def draw_images(
     Returns: (C, S) int32 rows of the features, and (C, S) bool, False for padding.
     """
     starts = jnp.asarray(starts)
-    counts = starts[1:] - starts[:-1]
+    return draw_rows(key, starts[:-1], starts[1:] - starts[:-1], num_images)
+
+
+def draw_rows(
+    key: Array, first: Array, counts: Array, num_images: int
+) -> tuple[Array, Array]:
+    """Draws rows from blocks of rows, without replacement (Floyd's algorithm).
+
+    All subsets of a class are equally probable; a class with fewer images gives all of
+    them, and the rest is masked.
+
+    Args:
+      key: random key.
+      first: (C,) int32, the first row of each class.
+      counts: (C,) int32, rows of each class; 0 for padding.
+      num_images: S.
+
+    Returns: (C, S) int32 rows, and (C, S) bool, False for padding.
+    """
     slots = jnp.arange(num_images)
 
     def step(chosen: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
@@ -166,7 +181,7 @@ def draw_images(
     few = (counts <= num_images)[:, None]
     mask = slots < counts[:, None]
     chosen = jnp.where(few, jnp.where(mask, slots, 0), chosen)
-    return starts[:-1, None] + chosen, mask
+    return first[:, None] + chosen, mask
 
 
 def embed_subsets(
