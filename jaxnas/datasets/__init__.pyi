@@ -2,6 +2,7 @@ from .features import Extractor as Extractor
 from .features import FeatureKind as FeatureKind
 from .features import Features as Features
 from .features import default_extractor as default_extractor
+from .features import extractor_of as extractor_of
 from .features import hog_extractor as hog_extractor
 from .features import image_features as image_features
 from .features import lite0_extractor as lite0_extractor

@@ -12,6 +12,7 @@ and refuse those of another kind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +96,30 @@ def hog_extractor(side: int = 32) -> Extractor:
 def default_extractor() -> Extractor:
     """Returns `lite0_extractor()` if its weights are installed, else `hog_extractor()`."""
     return hog_extractor() if lite0.weights_path() is None else lite0_extractor()
+
+
+def extractor_of(kind: FeatureKind) -> Extractor:
+    """Makes the extractor of a kind of features, which a model names.
+
+    Args:
+      kind: of `Extractor.kind`.
+
+    Raises:
+      ValueError: for a kind that no extractor has, and if weights are not installed.
+    """
+    forms = (
+        (r"lite0-taps-(\d+)px", lambda side: lite0_extractor(side)),
+        (r"untrained(\d+)-taps-(\d+)px", lambda seed, side: untrained_extractor(side, seed)),
+        (r"hog-colour-(\d+)px", lambda side: hog_extractor(side)),
+    )
+    for pattern, make in forms:
+        if match := re.fullmatch(pattern, kind.name):
+            extractor = make(*map(int, match.groups()))
+            if extractor.kind == kind:
+                return extractor
+    raise ValueError(
+        f"no extractor computes features {kind.name!r} of width {kind.width} from images"
+    )
 
 
 def image_features(
