@@ -80,12 +80,13 @@ def train(
     Raises: `ValueError` if a loss is not finite, and for a checkpoint that is damaged or
       of another model.
     """
-    state = start(model, training.rate, key)
     if folder is not None and checkpoints.exists(folder):
         saved = checkpoint.load(folder, config=model.network.config)
         if saved.progress is None:
             raise ValueError(f"{folder} has no progress of a training")
         model, state = saved.model, saved.progress
+    else:
+        state = start(model, training.rate, key)
     while not finished(state, training):
         if stop_after is not None and len(state.curve) >= stop_after:
             break

@@ -1,0 +1,97 @@
+"""What trained models say of the tasks of a meta-database.
+
+    predicted = predict_tasks(predictor, key, examples(database, "test"))
+    nats = type_nll(generator, key, examples(database, "validation"))
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.models.generator import Generator, generator_losses
+from jaxnas.models.graphs import adjacency
+from jaxnas.models.meta_data import MetaData, TaskBatch, draw_task
+from jaxnas.models.model import Model, Network
+from jaxnas.models.predictor import denormalise_accuracy
+from jaxnas.types import Array
+
+
+def predict_tasks(
+    model: Model, key: Array, data: MetaData, *, draws: int = 10, num_images: int = 20
+) -> np.ndarray:
+    """Predicts the accuracies of the graphs of all tasks, in percent.
+
+    Args:
+      model: a predictor with `accuracy`.
+      key: random key of the images.
+      data: of t tasks with n graphs each.
+      draws: subsets of the images that a prediction is the mean of.
+      num_images: images of each class in a subset.
+
+    Returns: (t, n), also for graphs that are not present.
+    """
+    output = _over_tasks(model.network, draws, num_images)(model.variables, key, data)
+    accuracy = model.variables["accuracy"]
+    return np.asarray(
+        denormalise_accuracy(output, accuracy["mean"], accuracy["std"])
+    )
+
+
+def type_nll(
+    model: Model, key: Array, data: MetaData, *, draws: int = 10, num_images: int = 20
+) -> np.ndarray:
+    """Computes negative log-likelihoods of the vertex types of graphs, in nats.
+
+    Args:
+      model: a generator; latent vectors are posterior means.
+      key: random key of the images.
+      data: of t tasks with n graphs each.
+      draws: subsets of the images that a value is the mean of.
+      num_images: images of each class in a subset.
+
+    Returns: (t, n), also for graphs that are not present.
+    """
+    program = _over_tasks(model.network, draws, num_images)
+    return np.asarray(program(model.variables, key, data))
+
+
+@functools.cache
+def _over_tasks(network: Network, draws: int, num_images: int) -> Callable:
+    """Compiles (variables, key, data) -> (t, n) means over subsets of the images."""
+    config = network.config
+    edges = jnp.asarray(adjacency(config.adjacency, config.num_vertices))
+
+    def nll(variables: Any, tasks: TaskBatch) -> Array:
+        def of_graph(features: Array, mask: Array, types: Array) -> Array:
+            inputs = network, variables, None, features, mask, types, edges
+            return generator_losses(*inputs).types
+
+        of_graphs = jax.vmap(of_graph, (None, None, 0))
+        return jax.vmap(of_graphs)(tasks.features, tasks.mask, tasks.types)
+
+    def score(variables: Any, tasks: TaskBatch) -> Array:
+        bound = network.bind({"params": variables["params"]})
+        datasets = jax.vmap(bound.dataset)(tasks.features, tasks.mask)
+        graphs = jax.vmap(lambda types: bound.graph(types, edges))(tasks.types[0])
+        pairs = jax.vmap(jax.vmap(bound.score, (None, 0)), (0, None))
+        return pairs(datasets, graphs)
+
+    values = nll if isinstance(network, Generator) else score
+
+    @jax.jit
+    def program(variables: Any, key: Array, data: MetaData) -> Array:
+        def of_task(number: Array) -> Array:
+            keys = jax.random.split(jax.random.fold_in(key, number), draws)
+            draw = functools.partial(draw_task, data=data, number=number)
+            tasks = jax.vmap(lambda key: draw(key, num_images=num_images))(keys)
+            return values(variables, tasks).mean(0)
+
+        return jax.lax.map(of_task, jnp.arange(len(data.types)))
+
+    return program
