@@ -38,6 +38,7 @@ from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_training import Training
 from jaxnas.models.model import Model
 from jaxnas.models.nasbench201 import CODEC
+from jaxnas.models.standardise import feature_scale, fold, standardised
 from jaxnas.studies import cli, progress
 
 NETWORKS = {"generator": models.Generator, "predictor": models.Predictor}
@@ -65,7 +66,7 @@ class Config:
     """Tasks of a step."""
     images: int = 20
     """Images of each class that a step draws."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """Of Adam, until the loss stops falling."""
     epochs: int = 400
     """Largest number of epochs."""
@@ -96,14 +97,20 @@ def main(config: Config) -> dict[str, float]:
         features=database.kind,
         eps_scale=config.eps_scale,
     )
-    inputs = [_inputs(config, name, sizes, parts) for name in config.models]
     digest = array_digest(*(array for data in parts for array in data))
+    scale = feature_scale(parts[0])
+    parts = [standardised(data, scale) for data in parts]
+    inputs = [_inputs(config, name, sizes, parts) for name in config.models]
     checkpoints.require_orbax()
     folder = _open(config, digest)
     origin = {"sha256": digest, **_origin(parts[0], database)}
     losses = {}
     for name, (model, training) in zip(config.models, inputs, strict=True):
-        losses[name] = _train(config, name, model, training, folder, origin)
+        model, state = _train(config, name, model, training, folder)
+        losses[name] = min(valid for _, valid in state.curve)
+        if meta_training.finished(state, training):
+            model = fold(model, scale)
+            _write(config, name, model, training, state, folder, origin)
     return losses
 
 
@@ -165,14 +172,9 @@ def _origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
 
 
 def _train(
-    config: Config,
-    name: str,
-    model: Model,
-    training: Training,
-    folder: Path,
-    origin: dict[str, Any],
-) -> float:
-    """Trains a model to its end or to --stop-after, and writes it when it is finished.
+    config: Config, name: str, model: Model, training: Training, folder: Path
+) -> tuple[Model, checkpoint.Progress]:
+    """Trains a model to its end or to --stop-after, and writes its losses.
 
     Args:
       config: settings.
@@ -180,9 +182,6 @@ def _train(
       model: with initial parameters.
       training: data and settings.
       folder: of the models.
-      origin: what the model is trained on.
-
-    Returns: the lowest validation loss.
     """
     console, throttle = Console(stderr=True), progress.Throttle(progress.SECONDS)
 
@@ -202,20 +201,38 @@ def _train(
         report=report,
     )
     rows = [(n, *losses) for n, losses in enumerate(state.curve, 1)]
-    header = ["epoch", "training", "validation"]
-    files.write_csv(folder / f"{name}.csv", header, rows)
-    loss = min(valid for _, valid in state.curve)
-    if meta_training.finished(state, training):
-        result = {"validation_loss": loss, "epoch": meta_training.best_epoch(state)}
-        if name == "generator":
-            result["cells"] = _cells(training.data)
-        checkpoint.save(
-            folder / name,
-            model,
-            split=origin["sha256"],
-            origin=origin | result | {"settings": dataclasses.asdict(config)},
-        )
-    return loss
+    files.write_csv(folder / f"{name}.csv", ["epoch", "training", "validation"], rows)
+    return model, state
+
+
+def _write(
+    config: Config,
+    name: str,
+    model: Model,
+    training: Training,
+    state: checkpoint.Progress,
+    folder: Path,
+    origin: dict[str, Any],
+) -> None:
+    """Writes a trained model, and in its manifest what it was trained on.
+
+    Args:
+      config: settings.
+      name: of the model.
+      model: the best one.
+      training: whose records a generator imitates.
+      state: of the training.
+      folder: of the models.
+      origin: of the database.
+    """
+    best = meta_training.best_epoch(state)
+    origin = origin | {"epoch": best, "validation_loss": state.curve[best - 1][1]}
+    if name == "generator":
+        origin |= {"cells": _cells(training.data)}
+    free = ("database", "out", "stop_after")
+    settings = dataclasses.asdict(config)
+    origin |= {"settings": {k: v for k, v in settings.items() if k not in free}}
+    checkpoint.save(folder / name, model, split=origin["sha256"], origin=origin)
 
 
 def _cells(data: MetaData) -> list[list[int]]:

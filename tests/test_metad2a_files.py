@@ -273,9 +273,7 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     best = jax.tree.map(lambda x: x + 1, made.variables["params"])
     progress = checkpoint.Progress(state, 12, plateau, key, best, curve)
     origin = {"pools": {"digits": "CC BY 4.0"}}
-    checkpoint.save(
-        tmp_path / "x", made, progress=progress, split="abc", origin=origin
-    )
+    checkpoint.save(tmp_path / "x", made, progress=progress, split="abc", origin=origin)
     back = checkpoint.load(tmp_path / "x", config=SMALL)
     assert (back.split, back.origin) == ("abc", origin)
     assert back.progress.curve == curve and back.model.network == made.network

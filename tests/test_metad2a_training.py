@@ -49,12 +49,16 @@ def test_examples_are_the_records_of_a_part(made):
         count = len(task.classes)
         assert data.counts[row].tolist() == [5] * count + [0] * (3 - count)
         for first, label in zip(data.first[row], task.classes, strict=False):
-            np.testing.assert_allclose(data.x[first : first + 5], made.features["b"][label])
+            np.testing.assert_allclose(
+                data.x[first : first + 5], made.features["b"][label]
+            )
     assert data.present.sum() == 35 and not data.present[1, 2]
     np.testing.assert_allclose(data.accuracy[0], made.test[0, :, 0])
     mean, std = meta_data.moments(data)
     wanted = np.delete(made.test[:12].ravel(), 5)
-    np.testing.assert_allclose((mean, std), (wanted.mean(), wanted.std(ddof=1)), rtol=1e-6)
+    np.testing.assert_allclose(
+        (mean, std), (wanted.mean(), wanted.std(ddof=1)), rtol=1e-6
+    )
     best = meta_data.best_graphs(data, 2)
     for row in range(12):
         order = np.argsort(-np.nan_to_num(made.test[row, :, 0], nan=-1))[:2]
@@ -121,7 +125,10 @@ def linear(made, monkeypatch):
 
     def objective_of(network):
         def objective(variables, key, task):
-            w, seen = variables["params"], jnp.where(task.mask[..., None], task.features, 0)
+            w, seen = (
+                variables["params"],
+                jnp.where(task.mask[..., None], task.features, 0),
+            )
             noise = 0 if key is None else jax.random.normal(key, (3,))
             output = w[0] * seen.sum() + w[1] * task.types.sum(-1) + 0.1 * noise
             return (output - task.accuracy / 60) ** 2
@@ -245,7 +252,13 @@ def path(made, tmp_path_factory):
 
 
 def config(path, out, **change):
-    settings = {"hidden": 8, "latent": 8, "batch": 2, "images": 3, "learning_rate": 0.02}
+    settings = {
+        "hidden": 8,
+        "latent": 8,
+        "batch": 2,
+        "images": 3,
+        "learning_rate": 0.02,
+    }
     return train_metad2a.Config(str(path), out=str(out), **settings | change)
 
 
@@ -293,7 +306,10 @@ def test_a_killed_training_ends_with_the_same_bits(path, made, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"models": ("decoder",)}, "no model decoder: choose from generator, predictor"),
+        (
+            {"models": ("decoder",)},
+            "no model decoder: choose from generator, predictor",
+        ),
         ({"models": ()}, "no model given"),
         ({"hidden": 0}, "hidden must be at least 1"),
         ({"latent": 6}, "latent must be a multiple of 4 heads"),

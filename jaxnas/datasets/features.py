@@ -109,7 +109,10 @@ def extractor_of(kind: FeatureKind) -> Extractor:
     """
     forms = (
         (r"lite0-taps-(\d+)px", lambda side: lite0_extractor(side)),
-        (r"untrained(\d+)-taps-(\d+)px", lambda seed, side: untrained_extractor(side, seed)),
+        (
+            r"untrained(\d+)-taps-(\d+)px",
+            lambda seed, side: untrained_extractor(side, seed),
+        ),
         (r"hog-colour-(\d+)px", lambda side: hog_extractor(side)),
     )
     for pattern, make in forms:

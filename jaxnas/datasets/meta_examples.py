@@ -1,7 +1,7 @@
 """Tasks of a meta-database as the data that MetaD2A's models are trained on.
 
-    data = examples(database, "train")
-    validation = examples(database, "validation")
+data = examples(database, "train")
+validation = examples(database, "validation")
 """
 
 from __future__ import annotations

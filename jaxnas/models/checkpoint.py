@@ -190,7 +190,9 @@ def _parse(
         network = _KINDS[manifest["kind"]](config)
         if not {"params"} <= set(manifest["collections"]) <= _COLLECTIONS:
             raise ValueError(f"collections {manifest['collections']}")
-        if type(manifest["split"]) is not str or not isinstance(manifest["origin"], dict):
+        if type(manifest["split"]) is not str or not isinstance(
+            manifest["origin"], dict
+        ):
             raise ValueError("entries of other types")
         for loss, valid in manifest["curve"] or ():
             float(loss), float(valid)

@@ -1,8 +1,8 @@
 """Records of many tasks as arrays: what the models of MetaD2A are meta-trained on.
 
-    data = jaxnas.datasets.meta_examples.examples(database, "train")
-    pairs = best_graphs(data, 1)  # what a generator imitates
-    task = draw_task(key, data, 0, 20)
+data = jaxnas.datasets.meta_examples.examples(database, "train")
+pairs = best_graphs(data, 1)  # what a generator imitates
+task = draw_task(key, data, 0, 20)
 """
 
 from __future__ import annotations

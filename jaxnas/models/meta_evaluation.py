@@ -1,7 +1,7 @@
 """What trained models say of the tasks of a meta-database.
 
-    predicted = predict_tasks(predictor, key, examples(database, "test"))
-    nats = type_nll(generator, key, examples(database, "validation"))
+predicted = predict_tasks(predictor, key, examples(database, "test"))
+nats = type_nll(generator, key, examples(database, "validation"))
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ def predict_tasks(
     """
     output = _over_tasks(model.network, draws, num_images)(model.variables, key, data)
     accuracy = model.variables["accuracy"]
-    return np.asarray(
-        denormalise_accuracy(output, accuracy["mean"], accuracy["std"])
-    )
+    return np.asarray(denormalise_accuracy(output, accuracy["mean"], accuracy["std"]))
 
 
 def type_nll(

@@ -112,7 +112,9 @@ def _images(config: Config, name: str, side: int) -> Images:
     images, tests = opened.open_images(name, size=side)
     if config.minutes is None or tests is not None:
         return images
-    train, valid = datasets.split(images, (*_TRAIN_AND_VALID, 0.2), seed=config.seed)[:2]
+    train, valid = datasets.split(images, (*_TRAIN_AND_VALID, 0.2), seed=config.seed)[
+        :2
+    ]
     x, y = (np.concatenate(pair) for pair in zip(train[:2], valid[:2], strict=True))
     return images._replace(x=x, y=y)
 

@@ -1,0 +1,125 @@
+"""Search on the grid of a meta-database: cells in an order that was decided beforehand.
+
+The cells of the grid were trained from two seeds on every task: by the accuracies of the
+first a cell is chosen, those of the second are reported.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import comb
+
+from jaxnas.models.meta_data import MetaData
+
+
+def one_hot(data: MetaData) -> np.ndarray:
+    """Operations (t, n, 30) of the graphs of cells."""
+    return np.eye(5)[data.types[..., 1:-1] - 2].reshape(*data.types.shape[:2], 30)
+
+
+def additive_ridge(data: MetaData, penalty: float = 10.0) -> np.ndarray:
+    """Fits the effects of operations on accuracies within tasks, with equal weights.
+
+    Args:
+      data: for meta-training.
+      penalty: of the squared effects.
+
+    Returns: (30,) percent, of the operations at each position.
+    """
+    weight = data.present[..., None] / data.present.sum(1)[:, None, None]
+    x, y = one_hot(data), data.accuracy[..., None]
+    x, y = (a - (weight * a).sum(1, keepdims=True) for a in (x, y))
+    x, y = (a[data.present] for a in (x, y))
+    return np.linalg.solve(x.T @ x + penalty * np.eye(30), x.T @ y)[:, 0]
+
+
+def frequencies(data: MetaData, smoothing: float) -> np.ndarray:
+    """Shares (30,) of the operations at each position.
+
+    Args:
+      data: of the cells that are counted.
+      smoothing: is added to every count.
+    """
+    counts = one_hot(data)[data.present].sum(0).reshape(6, 5) + smoothing
+    return (counts / counts.sum(1, keepdims=True)).ravel()
+
+
+def task_ridge(train: MetaData, data: MetaData, penalty: float = 10.0) -> np.ndarray:
+    """Predicts accuracies by a ridge regression on cells and tasks: a control.
+
+    The inputs are operations, logarithm and reciprocal of the number of classes, and mean
+    features of the images, standardised over the tasks for training; scales and penalty are
+    fixed.
+
+    Args:
+      train: what it is fitted to.
+      data: of the tasks that are predicted.
+      penalty: of the squared coefficients.
+
+    Returns: (t, n).
+    """
+    means = [_mean_features(part) for part in (train, data)]
+    centre, scale = means[0].mean(0), means[0].std(0).mean()
+    inputs = []
+    for part, mean in zip((train, data), means, strict=True):
+        count = (part.counts > 0).sum(1, keepdims=True)
+        task = [5 * np.log(count), 5 / count, (mean - centre) / scale / 3]
+        wide = np.concatenate(task, 1)[:, None].repeat(part.types.shape[1], 1)
+        inputs.append(np.concatenate([one_hot(part), wide], 2))
+    x, y = inputs[0][train.present], train.accuracy[train.present]
+    shift, level = x.mean(0), y.mean()
+    kernel = (x - shift) @ (x - shift).T + penalty * np.eye(len(x))
+    weights = (x - shift).T @ np.linalg.solve(kernel, y - level)
+    return (inputs[1] - shift) @ weights + level
+
+
+def _mean_features(data: MetaData) -> np.ndarray:
+    """Mean features (t, F) of the classes of each task."""
+    return np.stack(
+        [
+            np.mean(
+                [data.x[i : i + n].mean(0) for i, n in zip(*rows, strict=True) if n], 0
+            )
+            for rows in zip(data.first, data.counts, strict=True)
+        ]
+    )
+
+
+def best_of(order: np.ndarray, choose: np.ndarray, report: np.ndarray) -> np.ndarray:
+    """Trains the first cells of an order, and reports the one chosen among them.
+
+    Args:
+      order: (t, k) cells of each task.
+      choose: (t, c) accuracies by which one of the k is chosen.
+      report: (t, c) accuracies from the other seed.
+
+    Returns: (t,) reported accuracies.
+    """
+    chosen = np.take_along_axis(choose, order, 1).argmax(1)[:, None]
+    return np.take_along_axis(report, np.take_along_axis(order, chosen, 1), 1)[:, 0]
+
+
+def random_search(choose: np.ndarray, report: np.ndarray, count: int) -> np.ndarray:
+    """Expects the reported accuracy of the best of `count` different random cells.
+
+    Args:
+      choose: (t, c) accuracies by which the best is chosen.
+      report: (t, c) accuracies from the other seed.
+      count: of cells, at most c.
+
+    Returns: (t,).
+    """
+    cells = choose.shape[1]
+    # The best of the sample has rank r (from 0) if all others rank behind it.
+    rank = np.arange(cells)
+    weight = comb(cells - 1 - rank, count - 1) / comb(cells, count)
+    order = np.argsort(-choose, 1, kind="stable")
+    return np.take_along_axis(report, order, 1) @ weight
+
+
+def paired(value: np.ndarray, control: np.ndarray) -> tuple[float, float]:
+    """Mean difference from a control over tasks (t,), and its standard error."""
+    difference = value - control
+    return float(difference.mean()), float(
+        difference.std(ddof=1) / np.sqrt(len(difference))
+    )
