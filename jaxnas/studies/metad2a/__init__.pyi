@@ -1,2 +1,2 @@
 from .config import Config as Config
-from .propose import propose as propose
+from .proposal import propose as propose

@@ -13,8 +13,8 @@ class Config:
 
     data: str | None = None
     """Images: a folder of class folders with PNG, JPEG or WebP files of any size, an npz of
-    x and y, digits, fashion-mnist (Debian: dataset-fashion-mnist), a folder of idx files, or
-    a batch of CIFAR."""
+    x and y, digits, fashion-mnist (Debian: dataset-fashion-mnist), idx files, or
+    batches of CIFAR."""
     features: str | None = None
     """Features of images by class in place of --data, NAMEbylabel.pt."""
     generator: str | None = None
