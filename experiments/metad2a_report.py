@@ -1,6 +1,6 @@
 """Quality of MetaD2A's models on the tasks of a meta-database, beside controls.
 
-    python -m experiments.metad2a_report --database results/meta/database.npz
+    python -m experiments.metad2a_report
     python -m experiments.metad2a_report --database results/meta/database.npz
         --generator results/metad2a/generator --out results/metad2a_report
 
@@ -52,8 +52,8 @@ Rows = dict[str, dict[str, float]]
 class Config:
     """The database and the models."""
 
-    database: str
-    """database.npz of `experiments.build_meta_database`."""
+    database: str = "free-images"
+    """free-images, or database.npz of `experiments.build_meta_database`."""
     generator: str | None = None
     """Folder of a generator; default: the one that ships."""
     predictor: str | None = None

@@ -1,10 +1,10 @@
 """Meta-trains MetaD2A's generator and predictor on a meta-database.
 
-    python -m experiments.train_metad2a --database results/meta/database.npz
+    python -m experiments.train_metad2a
     python -m experiments.train_metad2a --database results/meta/database.npz
         --models predictor --hidden 512 --out results/metad2a_512
 
-`experiments.build_meta_database` makes the database. The generator imitates the best cells
+`free-images` is part of the library, and `experiments.build_meta_database` makes others. The generator imitates the best cells
 of each task for meta-training, the predictor learns the accuracies of all of them; each
 step draws the images anew. A training ends after --patience epochs without a lower loss on
 the tasks for validation, whose classes are others, and keeps the parameters of the lowest.
@@ -48,8 +48,8 @@ NETWORKS = {"generator": models.Generator, "predictor": models.Predictor}
 class Config:
     """Data, sizes of the models, and the training."""
 
-    database: str
-    """database.npz of `experiments.build_meta_database`."""
+    database: str = "free-images"
+    """free-images, or database.npz of `experiments.build_meta_database`."""
     models: tuple[str, ...] = ("generator", "predictor")
     """Which models to train: generator, predictor."""
     hidden: int = 128

@@ -25,8 +25,11 @@ from jaxnas.models import checkpoint, meta_data, standardise, state_dicts  # noq
 from jaxnas.models.meta_evaluation import predict_tasks, type_nll  # noqa: E402
 from jaxnas.spaces import nasbench201  # noqa: E402
 from jaxnas.studies import images as image_studies  # noqa: E402
-from jaxnas.studies.metad2a import inputs, ranking  # noqa: E402
-from jaxnas.studies.metad2a import proposal  # noqa: E402
+from jaxnas.studies.metad2a import (  # noqa: E402
+    inputs,
+    proposal,  # noqa: E402
+    ranking,
+)
 from jaxnas.types import FeatureKind  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -177,14 +180,6 @@ def test_images_of_any_form_or_an_error_in_words(config, tmp_path):
     alone = replace(given(x, [0, 0, 0, 0, 0, 1]), minutes=1.0)
     assert "images of class 1 are too few" in refused(metad2a.main, alone)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_thousand_classes(folder):
-    model = random_generator(SIZES)
-    rng = np.random.default_rng(0)
-    features = models.join_classes(rng.random((1000, 2, HOG.width)), HOG)
-    samples = models.sample_graphs(model, jax.random.key(0), features, 2, num_images=2)
-    assert samples.types.shape == (2, 8)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Architectures for the user's own images by MetaD2A, in seconds and without a search.
 
-`propose` is the program, in `proposal`, with the settings of a `Config`. It opens the models and the
-features of the images (`inputs`), generates cells, ranks them by predicted accuracy, and
-writes the files (`results`).
+`propose` (`proposal`) is the program, with the settings of a `Config`. It opens the models
+and the features of the images (`inputs`), generates cells, ranks them by predicted accuracy
+(`ranking`), and writes the files (`results`).
 """
 
 import lazy_loader
