@@ -4,10 +4,12 @@
     python -m experiments.train_metad2a --database results/meta/database.npz
         --models predictor --hidden 512 --out results/metad2a_512
 
-`free-images` is part of the library, and `experiments.build_meta_database` makes others. The generator imitates the best cells
-of each task for meta-training, the predictor learns the accuracies of all of them; each
-step draws the images anew. A training ends after --patience epochs without a lower loss on
-the tasks for validation, whose classes are others, and keeps the parameters of the lowest.
+`free-images` is part of the library; `experiments.build_meta_database` makes others. The
+predictor learns the accuracies of the recorded cells. The generator imitates, on each task,
+the best of --candidates random cells by the prediction of the predictor in --out, as Lee et
+al. made their pairs for MobileNetV3. Each step draws the images anew. A training ends after
+--patience epochs without a lower loss on the tasks for validation, whose classes are
+others, and keeps the parameters of the lowest.
 
 Every --chunk epochs the state is saved: the same command resumes a run that was killed,
 and ends with the same bits. Writes to --out a folder for each model, which
@@ -35,13 +37,18 @@ from jaxnas.io.cache import array_digest
 from jaxnas.models import checkpoint, meta_data, meta_training
 from jaxnas.models.graphs import adjacency
 from jaxnas.models.meta_data import MetaData
+from jaxnas.models.meta_evaluation import predicted_best
 from jaxnas.models.meta_training import Training
 from jaxnas.models.model import Model
 from jaxnas.models.nasbench201 import CODEC
 from jaxnas.models.standardise import feature_scale, fold, standardised
+from jaxnas.spaces import base
+from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies import cli, progress
+from jaxnas.types import FeatureKind
 
-NETWORKS = {"generator": models.Generator, "predictor": models.Predictor}
+# In the order of their trainings.
+NETWORKS = {"predictor": models.Predictor, "generator": models.Generator}
 
 
 @dataclass(frozen=True)
@@ -50,22 +57,29 @@ class Config:
 
     database: str = "free-images"
     """free-images, or database.npz of `experiments.build_meta_database`."""
-    models: tuple[str, ...] = ("generator", "predictor")
-    """Which models to train: generator, predictor."""
+    models: tuple[str, ...] = ("predictor", "generator")
+    """Which models to train: predictor, generator."""
     hidden: int = 128
-    """Width of the states of vertices; 512 in the published predictor."""
+    """Width of the predictor's states of vertices; 512 in the published one."""
+    generator_hidden: int = 56
+    """The same of the generator, as in the published one."""
     latent: int = 56
     """Width of the embeddings of datasets and graphs, a multiple of 4."""
     eps_scale: float = 0.01
     """Latent noise of the generator; 1: a variational auto-encoder."""
     adjacency: str = "line15"
     """Edges of the graphs: line10, line15 or chain11."""
-    best: int = 1
+    candidates: int = 200
+    """Random cells that the predictor ranks on each task, for the generator; 0: it imitates
+    the best of the recorded cells."""
+    best: int = 5
     """Cells of each task that the generator imitates, the best ones."""
     batch: int = 8
     """Tasks of a step."""
     images: int = 20
     """Images of each class that a step draws."""
+    order_weight: float = 4.0
+    """Weight of the order within tasks in the loss of the predictor; 0 as published."""
     learning_rate: float = 3e-4
     """Of Adam, until the loss stops falling."""
     epochs: int = 400
@@ -91,26 +105,22 @@ def main(config: Config) -> dict[str, float]:
     _validate(config)
     database = meta_database.load(config.database)
     parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
-    sizes = models.ModelConfig(
-        *(CODEC.num_vertices, CODEC.num_types, config.hidden, config.latent),
-        adjacency=config.adjacency,
-        features=database.kind,
-        eps_scale=config.eps_scale,
-    )
+    networks = {name: _network(config, name, database.kind) for name in NETWORKS}
     digest = array_digest(*(array for data in parts for array in data))
     scale = feature_scale(parts[0])
-    parts = [standardised(data, scale) for data in parts]
-    inputs = [_inputs(config, name, sizes, parts) for name in config.models]
     checkpoints.require_orbax()
     folder = _open(config, digest)
     origin = {"sha256": digest, **_origin(parts[0], database)}
     losses = {}
-    for name, (model, training) in zip(config.models, inputs, strict=True):
+    for name in sorted(config.models, key=list(NETWORKS).index):
+        made = _targets(config, name, parts, folder)
+        made = [standardised(data, scale) for data in made]
+        model, training = _inputs(config, networks[name], made)
         model, state = _train(config, name, model, training, folder)
         losses[name] = min(valid for _, valid in state.curve)
-        if meta_training.finished(state, training):
-            model = fold(model, scale)
-            _write(config, name, model, training, state, folder, origin)
+        if not meta_training.finished(state, training):
+            break
+        _write(config, name, fold(model, scale), training, state, folder, origin)
     return losses
 
 
@@ -121,22 +131,70 @@ def _validate(config: Config) -> None:
     cli.positive(config, *names)
     cli.seed(config, "seed")
     adjacency(config.adjacency, CODEC.num_vertices)
+    if not 0 <= config.candidates <= base.num_vectors(SPACE):
+        raise ValueError(
+            f"--candidates must be 0 to {base.num_vectors(SPACE)}, not {config.candidates}"
+        )
     if not 0 < config.learning_rate < 1:
         raise ValueError(
             f"--learning-rate must be between 0 and 1, not {config.learning_rate}"
         )
-    if not 0 <= config.eps_scale < np.inf:
-        raise ValueError(f"--eps-scale must be at least 0, not {config.eps_scale}")
+    for flag in ("eps_scale", "order_weight"):
+        if not 0 <= (value := getattr(config, flag)) < np.inf:
+            name = flag.replace("_", "-")
+            raise ValueError(f"--{name} must be at least 0, not {value}")
+
+
+def _targets(
+    config: Config, name: str, parts: list[MetaData], folder: Path
+) -> list[MetaData]:
+    """Chooses the records that a model learns: all, or good cells for a generator.
+
+    Raises: `ValueError` if a generator needs a predictor and the folder has none.
+    """
+    if name == "predictor":
+        return parts
+    if not config.candidates:
+        return [meta_data.best_graphs(data, config.best) for data in parts]
+    path = folder / "predictor"
+    if not checkpoints.exists(path):
+        raise ValueError(
+            f"{path} is missing, which ranks the candidates of the generator: train it "
+            "too, or give --candidates 0"
+        )
+    predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
+    cells = np.random.default_rng(config.seed).permutation(base.num_vectors(SPACE))
+    cells = base.every(SPACE)[cells[: config.candidates]]
+    types = np.asarray(jax.vmap(CODEC.types_of)(cells))
+    return [
+        predicted_best(
+            predictor, key, data, types, config.best, num_images=config.images
+        )
+        for data in parts
+    ]
+
+
+def _network(config: Config, name: str, kind: FeatureKind) -> Any:
+    """The network of a model, for features of a kind."""
+    return NETWORKS[name](
+        models.ModelConfig(
+            CODEC.num_vertices,
+            CODEC.num_types,
+            hidden=config.hidden if name == "predictor" else config.generator_hidden,
+            latent=config.latent,
+            adjacency=config.adjacency,
+            features=kind,
+            eps_scale=config.eps_scale,
+        )
+    )
 
 
 def _inputs(
-    config: Config, name: str, sizes: models.ModelConfig, parts: list[MetaData]
+    config: Config, network: Any, parts: list[MetaData]
 ) -> tuple[Model, Training]:
     """Draws the initial parameters of a model, and prepares its data."""
-    model = models.init(NETWORKS[name](sizes), jax.random.key(config.seed))
-    if name == "generator":
-        parts = [meta_data.best_graphs(data, config.best) for data in parts]
-    else:
+    model = models.init(network, jax.random.key(config.seed))
+    if isinstance(network, models.Predictor):
         mean, std = meta_data.moments(parts[0])
         # Outputs are deviations from the mean in units of std; in the published network
         # they are hundredths of these, which Adam resolves less well.
@@ -148,6 +206,7 @@ def _inputs(
         rate=config.learning_rate,
         epochs=config.epochs,
         patience=config.patience,
+        order_weight=config.order_weight,
     )
     return model, training
 
@@ -174,15 +233,7 @@ def _origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
 def _train(
     config: Config, name: str, model: Model, training: Training, folder: Path
 ) -> tuple[Model, checkpoint.Progress]:
-    """Trains a model to its end or to --stop-after, and writes its losses.
-
-    Args:
-      config: settings.
-      name: of the model.
-      model: with initial parameters.
-      training: data and settings.
-      folder: of the models.
-    """
+    """Trains a model to its end or to --stop-after, and writes its losses."""
     console, throttle = Console(stderr=True), progress.Throttle(progress.SECONDS)
 
     def report(state: checkpoint.Progress) -> None:
@@ -214,17 +265,7 @@ def _write(
     folder: Path,
     origin: dict[str, Any],
 ) -> None:
-    """Writes a trained model, and in its manifest what it was trained on.
-
-    Args:
-      config: settings.
-      name: of the model.
-      model: the best one.
-      training: whose records a generator imitates.
-      state: of the training.
-      folder: of the models.
-      origin: of the database.
-    """
+    """Writes a trained model, and in its manifest what it was trained on."""
     best = meta_training.best_epoch(state)
     origin = origin | {"epoch": best, "validation_loss": state.curve[best - 1][1]}
     if name == "generator":

@@ -99,10 +99,12 @@ def test_the_losses_of_a_task_are_those_of_its_graphs(name, made):
     model = models.init(network, jax.random.key(1))
     if name == "predictor":
         model = models.with_accuracy(model, 60.0, 0.05)
+        made.test[1, 2] = np.nan
     task = meta_data.draw_task(
         jax.random.key(0), examples(made, "train"), jnp.array(1), 3
     )
-    objective = jax.jit(objective_of(network))
+    made.test[1, 2] = 60.0
+    objective = jax.jit(objective_of(network, 3.0))
     losses = objective(model.variables, jax.random.key(2), task)
     inputs, variables = (task.features, task.mask), model.variables
 
@@ -112,8 +114,14 @@ def test_the_losses_of_a_task_are_those_of_its_graphs(name, made):
         if name == "generator":
             return total_loss(SMALL, generator_losses(network, variables, key, *rest))
         output = network.apply({"params": variables["params"]}, *rest)
-        return (output - (accuracy - 60) / 5) ** 2
+        return output - (accuracy - 60) / 5
 
+    if name == "predictor":
+        errors = [wanted(None, task.types[g], task.accuracy[g]) for g in range(2)]
+        centred = np.array(errors) - np.mean(errors)
+        values = np.square(errors) + 3 * centred**2
+        np.testing.assert_allclose(losses[:2], values, rtol=1e-4)
+        return
     for graph, key in enumerate(jax.random.split(jax.random.key(2), 3)):
         loss = wanted(key, task.types[graph], task.accuracy[graph])
         np.testing.assert_allclose(losses[graph], loss, rtol=1e-4)
@@ -123,7 +131,7 @@ def test_the_losses_of_a_task_are_those_of_its_graphs(name, made):
 def linear(made, monkeypatch):
     """A linear model in place of the networks, and the data of its training."""
 
-    def objective_of(network):
+    def objective_of(network, order_weight):
         def objective(variables, key, task):
             w, seen = (
                 variables["params"],
@@ -151,7 +159,7 @@ def losses_of(linear, data, params, key, number, noisy):
     model, _ = linear
     key_images, key_noise = jax.random.split(key)
     task = meta_data.draw_task(key_images, data, number, 3)
-    objective = meta_training.objective_of(model.network)
+    objective = meta_training.objective_of(model.network, 0)
     losses = objective({"params": params}, key_noise if noisy else None, task)
     return jnp.where(task.present, losses, 0).sum(), task.present.sum()
 

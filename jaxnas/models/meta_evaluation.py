@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxnas.models.generator import Generator, generator_losses
 from jaxnas.models.graphs import adjacency
-from jaxnas.models.meta_data import MetaData, TaskBatch, draw_task
-from jaxnas.models.model import Model, Network
+from jaxnas.models.meta_data import MetaData, TaskBatch, best_graphs, draw_task
+from jaxnas.models.model import Model
 from jaxnas.models.predictor import denormalise_accuracy
 from jaxnas.types import Array
 
@@ -41,6 +41,42 @@ def predict_tasks(
     return np.asarray(denormalise_accuracy(output, accuracy["mean"], accuracy["std"]))
 
 
+def predicted_best(
+    model: Model,
+    key: Array,
+    data: MetaData,
+    types: np.ndarray,
+    count: int,
+    *,
+    draws: int = 10,
+    num_images: int = 20,
+) -> MetaData:
+    """Replaces the records of each task by the candidates of the best predictions.
+
+    Lee et al. (2021) so made the pairs of their generator for MobileNetV3.
+
+    Args:
+      model: a predictor with `accuracy`.
+      key: random key of the images.
+      data: of the tasks.
+      types: (c, N) int32 graphs, candidates for every task.
+      count: graphs of a task.
+      draws: subsets of the images that a prediction is the mean of.
+      num_images: images of each class in a subset.
+
+    Returns: data with `count` graphs a task and their predicted accuracies.
+    """
+    shape = len(data.types), len(types)
+    wide = data._replace(
+        types=np.broadcast_to(types, (len(data.types), *types.shape)),
+        accuracy=np.zeros(shape, np.float32),
+        present=np.ones(shape, bool),
+    )
+    options = {"draws": draws, "num_images": num_images}
+    accuracy = predict_tasks(model, key, wide, **options)
+    return best_graphs(wide._replace(accuracy=accuracy), count)
+
+
 def type_nll(
     model: Model, key: Array, data: MetaData, *, draws: int = 10, num_images: int = 20
 ) -> np.ndarray:
@@ -60,7 +96,7 @@ def type_nll(
 
 
 @functools.cache
-def _over_tasks(network: Network, draws: int, num_images: int) -> Callable:
+def _over_tasks(network: Any, draws: int, num_images: int) -> Callable:
     """Compiles (variables, key, data) -> (t, n) means over subsets of the images."""
     config = network.config
     edges = jnp.asarray(adjacency(config.adjacency, config.num_vertices))

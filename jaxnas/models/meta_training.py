@@ -43,6 +43,7 @@ class Training(NamedTuple):
     rate: float = 1e-4  # learning rate of Adam before the first reduction
     epochs: int = 400  # at most
     patience: int = 60  # epochs without a lower validation loss until the end
+    order_weight: float = 0  # of a predictor's loss, as `objectives.objective_of`
 
 
 class _Sizes(NamedTuple):
@@ -52,6 +53,7 @@ class _Sizes(NamedTuple):
     batch: int
     num_images: int
     draws: int
+    order_weight: float
 
 
 def train(
@@ -118,7 +120,8 @@ def run_epoch(
 
     Raises: `ValueError` if a loss is not finite.
     """
-    sizes = _Sizes(model.network, training.batch, training.num_images, training.draws)
+    counts = training.batch, training.num_images, training.draws
+    sizes = _Sizes(model.network, *counts, training.order_weight)
     epoch, validate = _programs(sizes)
     number, state = len(progress.curve) + 1, progress.opt_state
     rate = jnp.asarray(progress.plateau.rate, jnp.float32)
@@ -156,13 +159,14 @@ def finished(progress: Progress, training: Training) -> bool:
 
 
 @functools.cache
-def _programs(sizes: _Sizes) -> tuple[Callable, Callable]:
+def _programs(sizes: Any) -> tuple[Callable, Callable]:
     """Compiles the epoch and the validation of a network.
 
     Returns: (variables, optimiser's state, key, data) -> (variables, state, loss), and
       (variables, data) -> loss; losses are means over the records.
     """
-    objective, optimizer = objective_of(sizes.network), adam()
+    objective = objective_of(sizes.network, sizes.order_weight)
+    optimizer = adam()
 
     @jax.jit
     def epoch(variables: Any, state: Any, key: Array, data: MetaData) -> Any:

@@ -50,8 +50,8 @@ def summary(
         "cells": [
             {
                 "architecture": nasbench201.to_string(ranked.arch[i]),
-                "predicted": _number(ranked.predicted[i], 3),
-                "spread": _number(ranked.spread[i], 3),
+                "predicted": _number(float(ranked.predicted[i]), 3),
+                "spread": _number(float(ranked.spread[i]), 3),
             }
             for i in best
         ],
@@ -65,7 +65,7 @@ def summary(
 
 def _number(value: float, digits: int) -> float | None:
     """Rounds a number for JSON, which has no NaN."""
-    return None if math.isnan(value) else round(float(value), digits)
+    return None if math.isnan(value) else round(value, digits)
 
 
 def write(out: Path, result: Mapping[str, Any], ranked: Ranked) -> None:
