@@ -21,6 +21,7 @@ from jaxnas.datasets.meta_examples import examples  # noqa: E402
 from jaxnas.models import checkpoint, meta_data, meta_training, plateau  # noqa: E402
 from jaxnas.models.generator import generator_losses, total_loss  # noqa: E402
 from jaxnas.models.graphs import adjacency  # noqa: E402
+from jaxnas.models.meta_evaluation import predict_tasks  # noqa: E402
 from jaxnas.models.objectives import objective_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -311,12 +312,37 @@ def test_a_killed_training_ends_with_the_same_bits(path, made, tmp_path, monkeyp
     )
 
 
+def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tmp_path):
+    parts = [examples(made, part) for part in ("train", "validation")]
+    settings = config(path, tmp_path, candidates=0, best=1)
+    data, _ = train_metad2a._targets(settings, "generator", parts, tmp_path)
+    best = made.arch[np.arange(12), made.test[:12, :, 0].argmax(1)]
+    equal(data.types[:, 0, 1:-1] - 2, best)
+    equal(np.array(train_metad2a._cells(data)), np.unique(best, axis=0))
+    ranked = dataclasses.replace(settings, candidates=9, best=2, seed=1)
+    says = refused(train_metad2a._targets, ranked, "generator", parts, tmp_path)
+    assert "train it too, or give --candidates 0" in says
+    predictor = models.init(models.Predictor(SMALL), jax.random.key(0))
+    predictor = models.with_accuracy(predictor, 60, 0.1)
+    checkpoint.save(tmp_path / "predictor", predictor)
+    _, data = train_metad2a._targets(ranked, "generator", parts, tmp_path)
+    assert data.types.shape == (4, 2, 8) and data.present.all()
+    order = np.random.default_rng(1).permutation(15625)[:9]
+    cells = np.array(np.unravel_index(order, (5,) * 6)).T
+    types = np.pad(cells + 2, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1)))
+    wide = parts[1]._replace(types=np.broadcast_to(types, (4, 9, 8)))
+    values = predict_tasks(predictor, jax.random.key(1), wide, num_images=3)
+    np.testing.assert_allclose(data.accuracy, -np.sort(-values, 1)[:, :2], rtol=1e-5)
+    first = types[values.argmax(1)]
+    equal(data.types[:, 0], first)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (
             {"models": ("decoder",)},
-            "no model decoder: choose from generator, predictor",
+            "no model decoder: choose from predictor, generator",
         ),
         ({"models": ()}, "no model given"),
         ({"hidden": 0}, "hidden must be at least 1"),
@@ -324,6 +350,8 @@ def test_a_killed_training_ends_with_the_same_bits(path, made, tmp_path, monkeyp
         ({"batch": 0}, "--batch must be at least 1"),
         ({"adjacency": "ring"}, "no adjacency 'ring'"),
         ({"learning_rate": 0.0}, "--learning-rate must be between 0 and 1"),
+        ({"order_weight": -1.0}, "--order-weight must be at least 0"),
+        ({"candidates": -1}, "--candidates must be 0 to 15625"),
         ({"eps_scale": -1.0}, "--eps-scale must be at least 0"),
         ({"seed": -1}, "--seed must be"),
         ({"database": "missing.npz"}, "missing.npz"),
