@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import refused
-from meta_samples import TINY, database
+from meta_samples import TINY, database, random_tensors
 
 pytest.importorskip("flax", reason="flax is in the extra models")
 pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
@@ -18,7 +18,13 @@ from experiments import train_metad2a  # noqa: E402
 from jaxnas import models  # noqa: E402
 from jaxnas.datasets import meta_database  # noqa: E402
 from jaxnas.datasets.meta_examples import examples  # noqa: E402
-from jaxnas.models import checkpoint, meta_data, meta_training, plateau  # noqa: E402
+from jaxnas.models import (  # noqa: E402
+    checkpoint,
+    meta_data,
+    meta_training,
+    plateau,
+    state_dicts,
+)
 from jaxnas.models.generator import generator_losses, total_loss  # noqa: E402
 from jaxnas.models.graphs import adjacency  # noqa: E402
 from jaxnas.models.meta_evaluation import predict_tasks  # noqa: E402
@@ -97,7 +103,7 @@ def test_images_of_the_classes_are_drawn_and_padding_is_masked(made):
 def test_the_losses_of_a_task_are_those_of_its_graphs(name, made):
     """With one noise for each graph, and targets in standard deviations."""
     network = train_metad2a.NETWORKS[name](SMALL)
-    model = models.init(network, jax.random.key(1))
+    model = state_dicts.from_state_dict(random_tensors(network), features=TINY)
     if name == "predictor":
         model = models.with_accuracy(model, 60.0, 0.05)
         made.test[1, 2] = np.nan
@@ -322,7 +328,8 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
     ranked = dataclasses.replace(settings, candidates=9, best=2, seed=1)
     says = refused(train_metad2a._targets, ranked, "generator", parts, tmp_path)
     assert "train it too, or give --candidates 0" in says
-    predictor = models.init(models.Predictor(SMALL), jax.random.key(0))
+    tensors = random_tensors(models.Predictor(SMALL))
+    predictor = state_dicts.from_state_dict(tensors, features=TINY)
     predictor = models.with_accuracy(predictor, 60, 0.1)
     checkpoint.save(tmp_path / "predictor", predictor)
     _, data = train_metad2a._targets(ranked, "generator", parts, tmp_path)

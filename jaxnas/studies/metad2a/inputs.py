@@ -52,7 +52,7 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
       and for a predictor of other features than the generator.
     """
     if generator is None:
-        generator = os.fspath(files.shipped_checkpoint(SHIPPED) / "generator")
+        generator = os.fspath(_shipped() / "generator")
     path = Path(generator)
     made, trained_on = _open_model(path)
     if predictor is None and checkpoints.exists(path.with_name("predictor")):
@@ -69,6 +69,17 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
             f"{kinds[1].name!r}: wanted models of the same features"
         )
     return Models(made, ranks, trained_on)
+
+
+def _shipped() -> Path:
+    """The folder of the models that ship; `ValueError` with a remedy if none do."""
+    try:
+        return files.shipped_checkpoint(SHIPPED)
+    except ValueError as error:
+        raise ValueError(
+            "no generator ships with this version: train one by "
+            "`python -m experiments.train_metad2a`, and give it by --generator"
+        ) from error
 
 
 def _open_model(path: Path) -> tuple[Model, dict[str, Any]]:
