@@ -226,6 +226,7 @@ def _origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
         "records": int(data.present.sum()),
         "pools": database.manifest.get("pools", {}),
         "trainings": database.manifest.get("settings", {}),
+        "added": database.manifest.get("added", []),
         "jaxnas": jaxnas.__version__,
     }
 

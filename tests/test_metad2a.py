@@ -19,7 +19,7 @@ from experiments.metad2a import Config  # noqa: E402
 from jaxnas import datasets, models  # noqa: E402
 from jaxnas.datasets import lite0, meta_database  # noqa: E402
 from jaxnas.datasets.meta_examples import examples, grid_examples  # noqa: E402
-from jaxnas.io import torch_writer  # noqa: E402
+from jaxnas.io import files, torch_writer  # noqa: E402
 from jaxnas.models import checkpoint, meta_data, standardise, state_dicts  # noqa: E402
 from jaxnas.models.meta_evaluation import predict_tasks, type_nll  # noqa: E402
 from jaxnas.spaces import nasbench201  # noqa: E402
@@ -286,7 +286,7 @@ def test_folding_a_scale_keeps_all_outputs():
 
 
 def test_the_report_has_models_beside_their_controls(folder, tmp_path):
-    made = database((6, 0, 3, 0), kind=HOG)
+    made = database((12, 0, 3, 0), kind=HOG, cells=6, noise=0.0)
     path = str(tmp_path / "database.npz")
     meta_database.save(path, made)
     config = metad2a_report.Config(
@@ -342,3 +342,28 @@ def test_search_on_a_grid_by_enumeration():
     np.testing.assert_allclose(counts.sum(1), 1)
     zeros = (best.types[:, 0, 1] == 2).sum()
     np.testing.assert_allclose(counts[0, 0], (zeros + 1) / (12 + 5))
+
+
+# --- what ships -----------------------------------------------------------------------
+
+FREE = ("MIT", "OFL", "public domain", "CC BY", "CC0", "Bitstream Vera")
+
+
+def test_shipped_models_are_small_and_of_free_images():
+    folder = files.shipped_checkpoint(inputs.SHIPPED)
+    shipped = inputs.open_models(None, None)
+    assert shipped.predictor is not None and shipped.trained_on["cells"]
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    assert size < 3e6
+    for name in ("generator", "predictor"):
+        loaded = checkpoint.load(folder / name)
+        assert loaded.model.network.config.hidden <= 128 and loaded.progress is None
+        assert loaded.split == loaded.origin["sha256"]
+        pools = loaded.origin["pools"]
+        assert set(pools) == {
+            "digits", "fashion-mnist", "glyphs", "noto-emoji", "openclipart"
+        }  # fmt: skip
+        for pool in pools.values():
+            licences = pool["licence"].split(", ")
+            assert pool["package"] and pool["version"]
+            assert all(licence.startswith((*FREE, "STIX")) for licence in licences)

@@ -7,6 +7,7 @@ validation = examples(database, "validation")
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.datasets.meta_database import MetaDatabase
@@ -56,7 +57,7 @@ def _records(
         images = database.features[pool].shape[1]
         first[row, : len(classes)] = starts[pool] + images * np.array(classes)
         counts[row, : len(classes)] = images
-    types = np.asarray(jax.vmap(jax.vmap(types_of))(arch))
+    types = np.asarray(jax.vmap(jax.vmap(types_of))(jnp.asarray(arch)))
     present = np.isfinite(accuracy)
     return MetaData(x, first, counts, types, np.where(present, accuracy, 0), present)
 

@@ -74,7 +74,7 @@ def moments(data: MetaData) -> tuple[float, float]:
 
     Raises: `ValueError` for records without variation.
     """
-    accuracy = np.float64(data.accuracy[data.present])
+    accuracy = data.accuracy[data.present].astype(np.float64)
     if len(accuracy) < 2 or not (std := accuracy.std(ddof=1)) > 0:
         raise ValueError("the accuracies of the training records are all the same")
     return float(accuracy.mean()), float(std)

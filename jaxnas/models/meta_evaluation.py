@@ -36,7 +36,8 @@ def predict_tasks(
 
     Returns: (t, n), also for graphs that are not present.
     """
-    output = _over_tasks(model.network, draws, num_images)(model.variables, key, data)
+    network: Any = model.network
+    output = _over_tasks(network, draws, num_images)(model.variables, key, data)
     accuracy = model.variables["accuracy"]
     return np.asarray(denormalise_accuracy(output, accuracy["mean"], accuracy["std"]))
 
@@ -91,7 +92,8 @@ def type_nll(
 
     Returns: (t, n), also for graphs that are not present.
     """
-    program = _over_tasks(model.network, draws, num_images)
+    network: Any = model.network
+    program = _over_tasks(network, draws, num_images)
     return np.asarray(program(model.variables, key, data))
 
 
