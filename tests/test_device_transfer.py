@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 
 from experiments import latency_transfer as driver
+from experiments import network_distances
 from jaxnas.predictors import device_features, transfer_to_device
 from jaxnas.predictors import device_transfer as module
 
@@ -205,4 +206,16 @@ def test_bad_input_of_the_driver(shared, change, words, tmp_path):
     config = driver.Config(sets=("fbnet",), out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match=words):
         driver.main(dataclasses.replace(config, **change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_on_distances_refuses_bad_input(tmp_path):
+    for change, words in (
+        ({"distances": ("euclid",)}, "no distance euclid: choose from canonical, ham"),
+        ({"labels": (1,)}, "--labels must be 2 to 98, not"),
+        ({"sets": 0}, "--sets must be at least 1"),
+    ):
+        config = network_distances.Config(networks=100, out=str(tmp_path / "out"))
+        with pytest.raises(ValueError, match=words):
+            network_distances.main(dataclasses.replace(config, **change))
     assert not (tmp_path / "out").exists()
