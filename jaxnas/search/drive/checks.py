@@ -104,8 +104,8 @@ def require_told(plan: Plan, progress: SearchProgress, query: Query) -> None:
     num, dtype = len(query.epoch), jnp.zeros(0).dtype
     columns = [(num,), (num, plan.points), (num,)]
     columns += [(num, len(plan.objectives))] if plan.objectives else []
-    result = Result(*(jax.ShapeDtypeStruct(shape, dtype) for shape in columns))
-    jax.eval_shape(plan.search.tell, progress.state, query, result)
+    shapes: list[Any] = [jax.ShapeDtypeStruct(shape, dtype) for shape in columns]
+    jax.eval_shape(plan.search.tell, progress.state, query, Result(*shapes))
 
 
 def queries_in_flight(executor: Any, objective: Any, workers: Any, batch: int) -> int:
