@@ -1,4 +1,4 @@
-"""`optimise` with several objectives: the same queries, resumed, in batches, and the front."""
+"""`optimise` with several objectives: its queries, resumed and in batches; the front."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor

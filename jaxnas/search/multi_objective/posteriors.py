@@ -64,7 +64,8 @@ def grow(state: ObjectivesState, size: int) -> ObjectivesState:
 def refit(pools: Pools, state: ObjectivesState) -> ObjectivesState:
     """Fits standardisation and hyperparameters of every objective anew.
 
-    Takes O(t^3) for each objective, see `pool_gp.refit`. No score is clipped: how bad the worst ones are counts towards the hypervolume.
+    Takes O(t^3) for each objective, see `pool_gp.refit`. No score is clipped: how bad the
+    worst ones are counts towards the hypervolume.
     """
     pairs = zip(pools, state.models, strict=True)
     fitted = tuple(pool_gp.refit(pool, model, jnp.inf) for pool, model in pairs)
