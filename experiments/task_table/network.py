@@ -1,0 +1,76 @@
+"""MetaD2A's network as a predictor of the records; a class is a set of one row.
+
+The published network sees features of 20 images of each class, which are not published.
+Here it sees the classifier row of each class, reduced to its principal components.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.task_table.records import Records
+from jaxnas import models
+from jaxnas.models import meta_evaluation, meta_training, nasbench201
+from jaxnas.models.meta_data import MetaData, moments
+from jaxnas.types import Array, FeatureKind
+
+NAME = "MetaD2A's network"
+_WIDTH = 128  # principal components
+_SIZES = {"hidden": 64, "latent": 56}
+_VALIDATION = 10  # one in so many training records stops the training
+_TRAINING = {"batch": 32, "num_images": 1, "draws": 1, "rate": 1e-3}
+_LENGTH = {"epochs": 40, "patience": 12}
+
+
+def network(records: Records):
+    """Predictor by the network of Lee et al. (2021), see `predictors.Predictor`."""
+    data = as_data(records)
+    kind = FeatureKind("lite0-classifier-rows", data.x.shape[1])
+    config = models.ModelConfig(8, 7, features=kind, **_SIZES)
+    key_model, key_training, key_images = jax.random.split(jax.random.key(0), 3)
+
+    def fit(rows: Array, seen: Array) -> Array:
+        rows = np.asarray(rows)[np.asarray(seen)]
+        last = np.arange(len(rows)) % _VALIDATION == 0
+        train, validation = (take(data, rows[chosen]) for chosen in (~last, last))
+        model = models.init(models.Predictor(config), key_model)
+        model = models.with_accuracy(model, *moments(train))
+        training = meta_training.Training(train, validation, **_TRAINING, **_LENGTH)
+        model, _ = meta_training.train(key_training, model, training)
+        values = meta_evaluation.predict_tasks(
+            model, key_images, data, draws=1, num_images=1
+        )
+        return jnp.asarray(values[:, 0])
+
+    return fit
+
+
+def as_data(records: Records) -> MetaData:
+    """The records as n tasks of one graph each."""
+    classes = records.classes[records.task].astype(np.int32)
+    arch = records.operations.reshape(-1, 6, 5).argmax(-1)[records.arch]
+    types = np.asarray(jax.vmap(nasbench201.types_of)(arch))[:, None]
+    present = np.ones((len(classes), 1), bool)
+    rows = principal_components(records.embeddings, _WIDTH)
+    counts = np.ones_like(classes)
+    return MetaData(
+        jnp.asarray(rows), classes, counts, types, records.accuracy[:, None], present
+    )
+
+
+def take(data: MetaData, tasks: np.ndarray) -> MetaData:
+    """Some of the tasks, with all features."""
+    return MetaData(data.x, *(jnp.asarray(array[tasks]) for array in data[1:]))
+
+
+def principal_components(x: np.ndarray, num: int) -> np.ndarray:
+    """Projects rows (k, f) on the directions of largest variance: (k, at most num).
+
+    Scaled so that the mean square of an entry is 1.
+    """
+    centred = x - x.mean(0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    projected = (left * size)[:, :num]
+    return (projected / np.sqrt(np.mean(projected**2))).astype(np.float32)
