@@ -11,7 +11,13 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from experiments import predictor_report as driver
-from experiments.task_table import class_effects, evaluation, predictors, records
+from experiments.task_table import (
+    class_effects,
+    evaluation,
+    network,
+    predictors,
+    records,
+)
 from jaxnas.predictors.tasks import task_kernels
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -198,3 +204,20 @@ def test_the_published_records(shared):
     assert (np.diff(table.task[second][:100]) > 0).all()
     gap = table.accuracy[~second].mean() - table.accuracy[second].mean()
     assert gap == pytest.approx(16.6, abs=0.1)
+
+
+def test_the_network_sees_each_record_as_a_task(small):
+    data = network.as_data(small)
+    assert data.types.shape == (60, 1, 8)
+    operations = data.types[:, 0, 1:7] - 2
+    expected = small.operations.reshape(-1, 6, 5).argmax(-1)[small.arch]
+    np.testing.assert_array_equal(operations, expected)
+    np.testing.assert_array_equal(data.first, small.classes[small.task])
+    some = network.take(data, np.array([3, 5]))
+    np.testing.assert_array_equal(some.accuracy[:, 0], small.accuracy[[3, 5]])
+    # All components keep the angles between centred rows.
+    centred = small.embeddings - small.embeddings.mean(0)
+    gram = np.asarray(data.x) @ np.asarray(data.x).T
+    ratio = gram / (centred @ centred.T)
+    np.testing.assert_allclose(ratio, np.full_like(ratio, ratio[0, 0]), rtol=1e-3)
+    assert network.principal_components(small.embeddings, 2).shape == (9, 2)

@@ -6,6 +6,8 @@ Here it sees the classifier row of each class, reduced to its principal componen
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,26 +20,35 @@ from jaxnas.types import Array, FeatureKind
 
 NAME = "MetaD2A's network"
 _WIDTH = 128  # principal components
-_SIZES = {"hidden": 64, "latent": 56}
+_HIDDEN = 64
 _VALIDATION = 10  # one in so many training records stops the training
-_TRAINING = {"batch": 32, "num_images": 1, "draws": 1, "rate": 1e-3}
-_LENGTH = {"epochs": 40, "patience": 12}
+_RATE, _EPOCHS, _PATIENCE = 1e-3, 60, 12
 
 
-def network(records: Records):
+def network(records: Records) -> Callable[[Array, Array], Array]:
     """Predictor by the network of Lee et al. (2021), see `predictors.Predictor`."""
     data = as_data(records)
     kind = FeatureKind("lite0-classifier-rows", data.x.shape[1])
-    config = models.ModelConfig(8, 7, features=kind, **_SIZES)
+    config = models.ModelConfig(8, 7, hidden=_HIDDEN, features=kind)
     key_model, key_training, key_images = jax.random.split(jax.random.key(0), 3)
 
     def fit(rows: Array, seen: Array) -> Array:
-        rows = np.asarray(rows)[np.asarray(seen)]
-        last = np.arange(len(rows)) % _VALIDATION == 0
-        train, validation = (take(data, rows[chosen]) for chosen in (~last, last))
+        records_used = np.asarray(rows)[np.asarray(seen)]
+        held_out = np.arange(len(records_used)) % _VALIDATION == 0
+        train = take(data, records_used[~held_out])
+        validation = take(data, records_used[held_out])
         model = models.init(models.Predictor(config), key_model)
         model = models.with_accuracy(model, *moments(train))
-        training = meta_training.Training(train, validation, **_TRAINING, **_LENGTH)
+        training = meta_training.Training(
+            train,
+            validation,
+            batch=32,
+            num_images=1,
+            draws=1,
+            rate=_RATE,
+            epochs=_EPOCHS,
+            patience=_PATIENCE,
+        )
         model, _ = meta_training.train(key_training, model, training)
         values = meta_evaluation.predict_tasks(
             model, key_images, data, draws=1, num_images=1
@@ -62,7 +73,7 @@ def as_data(records: Records) -> MetaData:
 
 def take(data: MetaData, tasks: np.ndarray) -> MetaData:
     """Some of the tasks, with all features."""
-    return MetaData(data.x, *(jnp.asarray(array[tasks]) for array in data[1:]))
+    return MetaData(data.x, *(np.asarray(array)[tasks] for array in data[1:]))
 
 
 def principal_components(x: np.ndarray, num: int) -> np.ndarray:

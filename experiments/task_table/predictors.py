@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.task_table import network
 from experiments.task_table.records import Records, cell_kernel
 from jaxnas import gp
 from jaxnas.predictors import regimes
@@ -195,4 +196,6 @@ PREDICTORS: dict[str, Predictor] = {
     "ridge, op pairs + one image": ridge(joined(operation_pairs, mean_images)),
     "ridge, classes": ridge(class_indicators),
     "ridge, op pairs": ridge(operation_pairs),
+    network.NAME: network.network,
 }
+PUBLISHED_ONLY = (network.NAME,)  # too slow for many folds
