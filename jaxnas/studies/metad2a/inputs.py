@@ -52,7 +52,7 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
       and for a predictor of other features than the generator.
     """
     if generator is None:
-        generator = os.fspath(_shipped() / "generator")
+        generator = os.fspath(_shipped_generator())
     path = Path(generator)
     made, trained_on = _open_model(path)
     if predictor is None and checkpoints.exists(path.with_name("predictor")):
@@ -71,15 +71,15 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
     return Models(made, ranks, trained_on)
 
 
-def _shipped() -> Path:
-    """The folder of the models that ship; `ValueError` with a remedy if none do."""
-    try:
-        return files.shipped_checkpoint(SHIPPED)
-    except ValueError as error:
+def _shipped_generator() -> Path:
+    """The folder of the generator that ships; `ValueError` with a remedy if none does."""
+    path = files.shipped_checkpoint(SHIPPED) / "generator"
+    if not checkpoints.exists(path):
         raise ValueError(
             "no generator ships with this version: train one by "
             "`python -m experiments.train_metad2a`, and give it by --generator"
-        ) from error
+        )
+    return path
 
 
 def _open_model(path: Path) -> tuple[Model, dict[str, Any]]:
