@@ -194,8 +194,7 @@ def _parse(
             manifest["origin"], dict
         ):
             raise ValueError("entries of other types")
-        for loss, valid in manifest["curve"] or ():
-            float(loss), float(valid)
+        np.asarray(manifest["curve"] or (), float).reshape(-1, 2)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a model of jaxnas: {reason}") from error

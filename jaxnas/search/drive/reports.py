@@ -131,7 +131,7 @@ def front(
     goals = scores[feasible][:, optimised(objectives)]
     # Their order, which single precision keeps: the values may differ by less.
     goals = [np.unique(column, return_inverse=True)[1] for column in goals.T]
-    index = feasible[np.asarray(non_dominated(np.stack(goals, 1)))]
+    index = feasible[np.asarray(non_dominated(jnp.stack(goals, 1)))]
     first = scores[index, optimised(objectives)[0]]
     return [evaluations[i] for i in index[np.argsort(first, kind="stable")]]
 
