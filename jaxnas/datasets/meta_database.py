@@ -125,7 +125,7 @@ def grid_reliability(database: MetaDatabase) -> np.ndarray:
     """
     from scipy.stats import spearmanr  # slow to import
 
-    both = np.isfinite(database.grid_test).all(0)
+    both = np.logical_and(*np.isfinite(database.grid_test))
     pairs = [
         seeds[:, cells]
         for seeds, cells in zip(database.grid_test.swapaxes(0, 1), both, strict=True)
@@ -133,7 +133,7 @@ def grid_reliability(database: MetaDatabase) -> np.ndarray:
     constant = [x.shape[1] < 2 or (np.ptp(x, axis=1) == 0).any() for x in pairs]
     return np.array(
         [
-            np.nan if skip else spearmanr(*x).statistic
+            np.nan if skip else np.asarray(spearmanr(*x))[0]
             for x, skip in zip(pairs, constant, strict=True)
         ]
     )
