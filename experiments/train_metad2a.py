@@ -69,10 +69,10 @@ class Config:
     """Latent noise of the generator; 1: a variational auto-encoder."""
     adjacency: str = "line15"
     """Edges of the graphs: line10, line15 or chain11."""
-    candidates: int = 200
+    candidates: int = 50
     """Random cells that the predictor ranks on each task, for the generator; 0: it imitates
     the best of the recorded cells."""
-    best: int = 5
+    best: int = 10
     """Cells of each task that the generator imitates, the best ones."""
     batch: int = 8
     """Tasks of a step."""
@@ -163,15 +163,29 @@ def _targets(
             "too, or give --candidates 0"
         )
     predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
-    cells = np.random.default_rng(config.seed).permutation(base.num_vectors(SPACE))
-    cells = base.every(SPACE)[cells[: config.candidates]]
-    types = np.asarray(jax.vmap(CODEC.types_of)(cells))
-    return [
-        predicted_best(
-            predictor, key, data, types, config.best, num_images=config.images
+    types = np.asarray(jax.vmap(CODEC.types_of)(base.every(SPACE)))
+    rng = np.random.default_rng(config.seed)
+    chosen = []
+    for data in parts:
+        # Cells of its own for each task: those that are best of all are few, and a
+        # generator of these few would have nothing else to propose.
+        drawn = np.stack(
+            [
+                rng.choice(len(types), config.candidates, replace=False)
+                for _ in data.types
+            ]
         )
-        for data in parts
-    ]
+        chosen.append(
+            predicted_best(
+                predictor,
+                key,
+                data,
+                types[drawn],
+                config.best,
+                num_images=config.images,
+            )
+        )
+    return chosen
 
 
 def _network(config: Config, name: str, kind: FeatureKind) -> Any:

@@ -334,14 +334,16 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
     checkpoint.save(tmp_path / "predictor", predictor)
     _, data = train_metad2a._targets(ranked, "generator", parts, tmp_path)
     assert data.types.shape == (4, 2, 8) and data.present.all()
-    order = np.random.default_rng(1).permutation(15625)[:9]
-    cells = np.array(np.unravel_index(order, (5,) * 6)).T
-    types = np.pad(cells + 2, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1)))
-    wide = parts[1]._replace(types=np.broadcast_to(types, (4, 9, 8)))
+    rng = np.random.default_rng(1)
+    tasks = sum(len(part.types) for part in parts)
+    order = [rng.choice(15625, 9, replace=False) for _ in range(tasks)][-4:]
+    cells = np.moveaxis(np.unravel_index(order, (5,) * 6), 0, -1)  # (4, 9, 6)
+    ends = ((0, 0), (0, 0), (1, 1))
+    types = np.pad(cells + 2, ends, constant_values=((0, 0), (0, 0), (0, 1)))
+    wide = parts[1]._replace(types=types)
     values = predict_tasks(predictor, jax.random.key(1), wide, num_images=3)
     np.testing.assert_allclose(data.accuracy, -np.sort(-values, 1)[:, :2], rtol=1e-5)
-    first = types[values.argmax(1)]
-    equal(data.types[:, 0], first)
+    equal(data.types[:, 0], types[np.arange(4), values.argmax(1)])
 
 
 @pytest.mark.parametrize(

@@ -60,16 +60,16 @@ def predicted_best(
       model: a predictor with `accuracy`.
       key: random key of the images.
       data: of the tasks.
-      types: (c, N) int32 graphs, candidates for every task.
+      types: (t, c, N) int32 graphs, the candidates of each task.
       count: graphs of a task.
       draws: subsets of the images that a prediction is the mean of.
       num_images: images of each class in a subset.
 
     Returns: data with `count` graphs a task and their predicted accuracies.
     """
-    shape = len(data.types), len(types)
+    shape = types.shape[:2]
     wide = data._replace(
-        types=np.broadcast_to(types, (len(data.types), *types.shape)),
+        types=types,
         accuracy=np.zeros(shape, np.float32),
         present=np.ones(shape, bool),
     )
