@@ -6,9 +6,10 @@ the accuracy that is reported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnas import pareto
@@ -19,6 +20,7 @@ from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.pareto import Objective
 from jaxnas.spaces import nasbench201
+from jaxnas.types import Array
 
 # Costs by formula, of the networks of NAS-Bench-201, in millions.
 FORMULAS = {"parameters": counting.parameters, "macs": counting.macs}
@@ -79,7 +81,10 @@ def _panel(
     """The panel of costs joined by "+"."""
     parts = [_cost(part, table, dataset) for part in name.split("+")]
     if bounds and len(bounds) != len(parts):
-        raise ValueError(f"{name} has {len(parts)} costs, and --bounds {len(bounds)}")
+        raise ValueError(
+            f"--bounds must have a value for each cost of {name}, not {len(bounds)} for "
+            f"{len(parts)}"
+        )
     if bounds:
         pairs = zip(parts, bounds, strict=True)
         parts = [(o._replace(bound=bound), column) for (o, column), bound in pairs]
@@ -102,7 +107,10 @@ def _panel(
 
 def _reference(scores: np.ndarray) -> np.ndarray:
     """Ideal + 1.1 (nadir - ideal) of the true front."""
-    return np.asarray(pareto.reference_point(scores))
+    return np.asarray(_reference_point(scores))
+
+
+_reference_point: Callable[..., Array] = jax.jit(pareto.reference_point)
 
 
 def _cost(

@@ -25,9 +25,7 @@ LEVELS = (0.25, 0.5, 0.75)
 class Summary(NamedTuple):
     """One method on one panel, over all its runs."""
 
-    share: (
-        np.ndarray
-    )  # (seeds, t) hypervolume after each evaluation, of the true front's
+    share: np.ndarray  # (seeds, t) hypervolume so far, of the true front's
     reported: np.ndarray  # (seeds,) at the end, of the same cells by what is reported
     distance: np.ndarray  # (seeds,) IGD+ at the end, axes scaled by the true front
     feasible: np.ndarray  # (seeds,) share of the evaluations that meet the bounds
@@ -40,6 +38,11 @@ def _shares(scores: jax.Array, front: jax.Array, reference: jax.Array) -> jax.Ar
         lambda run: pareto.hypervolume_so_far(run, reference), scores, batch_size=16
     )
     return volumes / pareto.hypervolume(front, reference)
+
+
+_distances = jax.jit(jax.vmap(pareto.igd_plus, (0, None)))
+# Of all cells, so that one program serves every panel, method and bound.
+_on_front = jax.jit(pareto.non_dominated)
 
 
 def summarise(panel: Panel, row: np.ndarray) -> Summary:
@@ -65,15 +68,14 @@ def summarise(panel: Panel, row: np.ndarray) -> Summary:
     reported = _shares(judged, judged_front, panel.reference_reported[goals])[:, -1]
     unit = np.ptp(front, axis=0)
     unit = jnp.where(unit > 0, unit, 1.0)
-    distance = jax.vmap(pareto.igd_plus, (0, None))(runs / unit, front / unit)
+    distance = _distances(runs / unit, front / unit)
     return Summary(*map(np.asarray, (share, reported, distance)), feasible[row].mean(1))
 
 
 def true_front(scores: np.ndarray) -> np.ndarray:
     """The front (f, m) of scores (n, m), in ascending order of the first."""
-    complete = scores[~np.isnan(scores).any(1)]
-    front = np.unique(complete[np.asarray(pareto.non_dominated(complete))], axis=0)
-    return front
+    complete = ~np.isnan(scores).any(1)
+    return np.unique(scores[np.asarray(_on_front(scores, complete))], axis=0)
 
 
 def marks(evaluations: int) -> list[int]:
