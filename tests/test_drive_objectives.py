@@ -95,7 +95,7 @@ def test_the_front_of_a_history():
     alone = (BOTH[0], BOTH[1]._replace(bound=4.0, optimised=False))
     assert [e.arch for e in drive.front(history, alone)] == ["2", "4"]
     tight = (BOTH[0], BOTH[1]._replace(bound=0.5))
-    with pytest.raises(ValueError, match=r"the closest has price 1 \(bound 0.5\)"):
+    with pytest.raises(ValueError, match=r"the closest, 0, has price 1 \(bound 0.5\)"):
         drive.front(history, tight)
     with pytest.raises(ValueError, match="none of 1 evaluations has gain and price"):
         drive.front(history[-1:], BOTH)
@@ -120,6 +120,15 @@ def test_a_missing_objective_and_a_failure_leave_the_search_going(tmp_path):
         measured = {"0": {"gain", "price"}, "1": {"price"}, "2": set()}[e.arch[0]]
         assert {n for n in ("gain", "price") if n in e.metrics} == measured
     assert len(history) == 16 and drive.front(history, BOTH)
+
+
+def test_an_infinity_is_a_missing_value_also_before_it_is_stored(tmp_path):
+    function = lambda arch: {"gain": 1.0, "price": math.inf}  # noqa: E731
+    history = drive.optimise(
+        KEY, random_search(SPACE), function, 2, tmp_path, objectives=BOTH
+    )
+    stored = drive.read(tmp_path)
+    assert all(math.isnan(e.metrics["price"]) for e in (*history, *stored))
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,9 @@ def front(
         has = " and ".join(
             f"{o.name} {closest.metrics[o.name]:g} (bound {o.bound:g})" for o in bounded
         )
-        raise ValueError(f"no evaluation is feasible: the closest has {has}")
+        raise ValueError(
+            f"no evaluation is feasible: the closest, {closest.arch}, has {has}"
+        )
     feasible = complete[beyond <= 0]
     goals = scores[feasible][:, optimised(objectives)]
     # Their order, which single precision keeps: the values may differ by less.

@@ -243,21 +243,18 @@ def _with_returned(evaluation: Evaluation, returned: Any) -> Evaluation:
             f"the objective returned a mapping without 'score' for {evaluation.arch}, only "
             f"{', '.join(map(str, returned))}"
         )
+    arch = evaluation.arch
     metrics = {
-        str(name): _number(evaluation.arch, f" as {name}", value)
+        str(name): _finite(_number(arch, f" as {name}", value))
         for name, value in returned.items()
         if name not in RESERVED
     }
-    cost = _number(evaluation.arch, " as cost", returned.get("cost", evaluation.cost))
+    cost = _number(arch, " as cost", returned.get("cost", evaluation.cost))
     if not 0 <= cost < math.inf:
-        raise ValueError(
-            f"the objective returned a cost of {cost} for {evaluation.arch}"
-        )
-    curve = _curve(evaluation.arch, returned.get("curve", ()))
+        raise ValueError(f"the objective returned a cost of {cost} for {arch}")
+    curve = _curve(arch, returned.get("curve", ()))
     evaluation = evaluation._replace(cost=cost, curve=curve, metrics=metrics)
-    return with_score(
-        evaluation, _number(evaluation.arch, " as score", returned["score"])
-    )
+    return with_score(evaluation, _number(arch, " as score", returned["score"]))
 
 
 def _curve(arch: str, values: Any) -> tuple[float, ...]:
@@ -271,7 +268,7 @@ def _curve(arch: str, values: Any) -> tuple[float, ...]:
             f"the objective returned {type(values).__name__} as the curve of {arch}: "
             "wanted a list of numbers"
         ) from None
-    return tuple(_number(arch, " in its curve", x) for x in listed)
+    return tuple(_finite(_number(arch, " in its curve", x)) for x in listed)
 
 
 def _number(arch: str, where: str, value: Any) -> float:
@@ -283,6 +280,11 @@ def _number(arch: str, where: str, value: Any) -> float:
             f"the objective returned {type(value).__name__}{where} for {arch}: wanted a "
             "number, or a mapping of names to numbers with a 'score'"
         ) from None
+
+
+def _finite(value: float) -> float:
+    """The value, or NaN for an infinity: as a resumed search reads it from its history."""
+    return value if math.isfinite(value) else math.nan
 
 
 def describe(error: BaseException) -> str:
