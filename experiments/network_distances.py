@@ -95,9 +95,12 @@ def main(config: Config) -> list[Accuracy]:
     cli.positive(config, "sets")
     cli.seed(config)
     cli.require_names(config.distances, DISTANCES, "distance")
+    if config.networks < 4:
+        raise ValueError(f"--networks must be at least 4, not {config.networks}")
     most = min(config.networks, 2162) - 2
-    if not all(2 <= n <= most for n in config.labels):
-        raise ValueError(f"--labels must be 2 to {most}, not {config.labels}")
+    if not config.labels or not all(2 <= n <= most for n in config.labels):
+        given = ", ".join(map(str, config.labels)) or "empty"
+        raise ValueError(f"--labels must be 2 to {most}, not {given}")
     table, predictor = named.open_table("ofa"), accuracy_predictor()
     out = cli.folder(config.out, "network_distances")
     drawn = np.random.default_rng(config.base_seed).integers(
@@ -112,6 +115,7 @@ def main(config: Config) -> list[Accuracy]:
             results += _accuracies(config, networks, distance, *given)
     lines = [[f"{x:.6g}" if isinstance(x, float) else x for x in r] for r in results]
     files.write_csv(out / "table.csv", Accuracy._fields, lines)
+    Console().print(f"{out}: table.csv", highlight=False, soft_wrap=True)
     return results
 
 

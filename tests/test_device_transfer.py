@@ -213,7 +213,9 @@ def test_the_report_on_distances_refuses_bad_input(tmp_path):
     for change, words in (
         ({"distances": ("euclid",)}, "no distance euclid: choose from canonical, ham"),
         ({"labels": (1,)}, "--labels must be 2 to 98, not"),
+        ({"labels": ()}, "--labels must be 2 to 98, not empty"),
         ({"sets": 0}, "--sets must be at least 1"),
+        ({"networks": -5}, "--networks must be at least 4, not -5"),
     ):
         config = network_distances.Config(networks=100, out=str(tmp_path / "out"))
         with pytest.raises(ValueError, match=words):
