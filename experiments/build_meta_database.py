@@ -117,15 +117,17 @@ def main(config: Config) -> MetaDatabase:
         for name, pool in pools.items()
     }
     drawn = tasks.draw_tasks(parts, config.tasks, sizes=config.sizes, seed=config.seed)
+    more = [meta_database.load(path) for path in config.add_records]
     job = _job(config, pools, drawn)
+    _require_joinable(config, job, more)
     grid = _grid(config, drawn)
     if not config.export_only:
         meta_records.train_records(job)
         if grid.size:
             meta_records.train_grid(job, grid)
     database = _export(config, job, extractor, grid)
-    for path in config.add_records:
-        database = meta_database.join(database, meta_database.load(path))
+    for other in more:
+        database = meta_database.join(database, other)
     path = job.folder.path / "database.npz"
     meta_database.save(path, database)
     console = Console(stderr=True)
@@ -158,7 +160,7 @@ def noise_lines(database: MetaDatabase) -> list[str]:
 
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are invalid for any images."""
-    names = ("size", "train", "min_test", "cells", "repeat_every", "chunk")
+    names = ("size", "train", "min_test", "repeat_every", "chunk", "channels")
     cli.positive(config, *names)
     cli.seed(config, "seed")
     if not 0 <= config.feature_images <= config.train:
@@ -173,6 +175,10 @@ def _validate(config: Config) -> None:
     if not 0 <= config.grid <= base.num_vectors(SPACE):
         raise ValueError(
             f"--grid must be 0 to {base.num_vectors(SPACE)}, not {config.grid}"
+        )
+    if not 1 <= config.cells <= base.num_vectors(SPACE):
+        raise ValueError(
+            f"--cells must be 1 to {base.num_vectors(SPACE)}, not {config.cells}"
         )
     if not config.pools and not config.unseen:
         raise ValueError("no images are named: give --pools")
@@ -214,6 +220,16 @@ def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job
         folder, pools, drawn, recipe, config.channels, config.cells,
         config.repeat_every, config.chunk, config.seed,
     )  # fmt: skip
+
+
+def _require_joinable(config: Config, job: Job, more: list[MetaDatabase]) -> None:
+    """Raises `ValueError` for --add-records of other settings, before trainings start."""
+    ours = _manifest(config, job, 0.0)
+    for path, other in zip(config.add_records, more, strict=True):
+        try:
+            meta_database.require_same_settings(ours, other.manifest)
+        except ValueError as error:
+            raise ValueError(f"--add-records {path}: {error}") from error
 
 
 def _grid(config: Config, drawn: list[tasks.Task]) -> Grid:

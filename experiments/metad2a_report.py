@@ -145,10 +145,8 @@ def likelihoods(
         control = values["frequencies"][best.present]
         for name, value in values.items():
             nats = value[best.present]
-            difference, error = meta_search.paired(nats, control)
-            rows[f"{part}: {name}"] = {
-                "nats": float(nats.mean()), "difference": difference, "error": error,
-            }  # fmt: skip
+            row = {"nats": float(nats.mean())}
+            rows[f"{part}: {name}"] = row | meta_search.paired(nats, control)
     return rows
 
 
@@ -187,10 +185,8 @@ def search(
     fixed = values["fixed order (ridge), first"]
     rows: Rows = {}
     for name, value in values.items():
-        difference, error = meta_search.paired(value, fixed)
-        rows[name] = {
-            "accuracy": float(value.mean()), "difference": difference, "error": error,
-        }  # fmt: skip
+        row = {"accuracy": float(value.mean())}
+        rows[name] = row | meta_search.paired(value, fixed)
     rows["tasks"] = {"accuracy": float(len(choose))}
     return rows
 
@@ -210,20 +206,22 @@ def _exchanged(data: MetaData) -> MetaData:
 
 
 def _agreement(predicted: np.ndarray, data: MetaData) -> dict[str, float]:
-    """Correlations over all records, and pairs within tasks in the right order."""
-    present, accuracy = data.present, data.accuracy
+    """Correlations over all records, and pairs within tasks in the right order.
+
+    Without two different values there is no correlation, nor a share of no pairs.
+    """
+    present, accuracy = data.present, np.asarray(data.accuracy)
     x, y = predicted[present], accuracy[present]
-    signs = [
-        np.sign(a[:, :, None] - a[:, None]) for a in (predicted, np.asarray(accuracy))
-    ]
+    signs = [np.sign(a[:, :, None] - a[:, None]) for a in (predicted, accuracy)]
     pairs = present[:, :, None] & present[:, None] & (signs[1] > 0)
     right = (signs[0] > 0)[pairs] + 0.5 * (signs[0] == 0)[pairs]
-    return {
-        "pearson": float(np.corrcoef(x, y)[0, 1]),
-        "spearman": float(ranks.spearman(ranks.ordinal(x), ranks.ordinal(y))),
-        "pairs within tasks": float(right.mean()),
-        "number of pairs": float(pairs.sum()),
-    }
+    row = {"number of pairs": float(pairs.sum())}
+    if np.ptp(x) > 0 and np.ptp(y) > 0:
+        row["pearson"] = float(np.corrcoef(x, y)[0, 1])
+        row["spearman"] = float(ranks.spearman(ranks.ordinal(x), ranks.ordinal(y)))
+    if len(right):
+        row["pairs within tasks"] = float(right.mean())
+    return row
 
 
 def _held_out(database: MetaDatabase) -> dict[str, MetaData]:

@@ -13,8 +13,8 @@ others, and keeps the parameters of the lowest.
 
 Every --chunk epochs the state is saved: the same command resumes a run that was killed,
 and ends with the same bits. Writes to --out a folder for each model, which
-`jaxnas.models.checkpoint.load` and `experiments.metad2a --models` read, and its losses as
-csv.
+`jaxnas.models.checkpoint.load` and `experiments.metad2a --generator` read, and its
+losses as csv.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ def main(config: Config) -> dict[str, float]:
     database = meta_database.load(config.database)
     parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
     networks = {name: _network(config, name, database.kind) for name in NETWORKS}
+    if "predictor" in config.models:
+        meta_data.moments(parts[0])  # raises for records that teach nothing
     digest = array_digest(*(array for data in parts for array in data))
     scale = feature_scale(parts[0])
     checkpoints.require_orbax()
@@ -130,6 +132,8 @@ def _validate(config: Config) -> None:
     names = ("best", "batch", "images", "epochs", "patience", "chunk")
     cli.positive(config, *names)
     cli.seed(config, "seed")
+    if config.stop_after is not None:
+        cli.positive(config, "stop_after")
     adjacency(config.adjacency, CODEC.num_vertices)
     if not 0 <= config.candidates <= base.num_vectors(SPACE):
         raise ValueError(

@@ -236,16 +236,32 @@ def test_records_of_further_tasks_are_added(small, fake):
     path = f"{other.out}/database.npz"
     both = build_meta_database.main(replace(small, add_records=(path, path)))
     read = meta_database.load(f"{small.out}/database.npz")
-    assert read.tasks == both.tasks and both.tasks[8:] == more.tasks * 2
+    # Trainings that are in both, and those of a file that is given twice, count once.
+    keys = [(t, a.tobytes()) for t, a in zip(both.tasks, both.arch, strict=True)]
+    others = [(t, a.tobytes()) for t, a in zip(more.tasks, more.arch, strict=True)]
+    new = [n for n, key in enumerate(others) if key not in keys[:8]]
+    assert len(set(keys)) == len(keys) == 8 + len(new) and 0 < len(new) < 8
+    assert read.tasks == both.tasks
+    assert both.tasks[8:] == tuple(more.tasks[n] for n in new)
     for name in ("arch", "test", "train", "seconds", "repeat", "repeat_cell"):
-        np.testing.assert_array_equal(getattr(both, name)[8:16], getattr(more, name))
-        assert len(getattr(read, name)) == 8 + 2 * 8
+        np.testing.assert_array_equal(getattr(both, name)[8:], getattr(more, name)[new])
+        assert len(getattr(read, name)) == len(keys)
     assert max(both.grid_task) < 8 and np.isfinite(both.grid_test).all()
     added = {"tasks": [7, 1, 0, 0], "hours": more.manifest["hours"]}
     assert read.manifest["added"] == [added] * 2
     other = build_meta_database.main(replace(other, lr=0.2, out=small.out + "-third"))
     with pytest.raises(ValueError, match="the databases differ in lr$"):
         meta_database.join(both, other)
+    # Not after hours of trainings.
+    for wrong, says in (
+        (f"{small.out}-third/database.npz", "in lr$"),
+        ("none", "none"),
+    ):
+        trainings = len(fake)
+        fresh = replace(small, add_records=(wrong,), out=small.out + "-fresh")
+        with pytest.raises(ValueError, match=says):
+            build_meta_database.main(fresh)
+        assert len(fake) == trainings
     pools = {**more.manifest["pools"], "digits": {"version": "0"}}
     with pytest.raises(ValueError, match="the databases differ in digits$"):
         meta_database.join(
@@ -350,7 +366,8 @@ def test_a_tiny_training_is_real(tmp_path, quick_compilation, monkeypatch):
     ("change", "says"),
     [
         ({"size": 10}, "--size must be a multiple of 4"),
-        ({"cells": 0}, "--cells must be at least 1"),
+        ({"cells": 0}, "--cells must be 1 to 15625"),
+        ({"channels": 0}, "--channels must be at least 1"),
         ({"feature_images": 7}, "--feature-images must be 0 to --train 6, not 7"),
         ({"max_test": 3}, "--max-test must be at least --min-test"),
         ({"grid": 20_000}, "--grid must be 0 to 15625"),

@@ -311,6 +311,17 @@ def test_the_report_has_models_beside_their_controls(folder, tmp_path):
     )
 
 
+def test_figures_that_are_not_defined_are_left_out():
+    made = database((1, 0, 0, 0), cells=3)
+    made.test[:] = 50.0
+    data = examples(made, "train")
+    assert metad2a_report._agreement(np.arange(3.0)[None], data) == {
+        "number of pairs": 0.0
+    }
+    one = np.array([3.0])
+    assert meta_search.paired(one, one - 1) == {"difference": 1.0}
+
+
 def test_search_on_a_grid_by_enumeration():
     rng = np.random.default_rng(0)
     choose, report = rng.random((2, 3, 6))

@@ -363,6 +363,7 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
         ({"candidates": -1}, "--candidates must be 0 to 15625"),
         ({"eps_scale": -1.0}, "--eps-scale must be at least 0"),
         ({"seed": -1}, "--seed must be"),
+        ({"stop_after": 0}, "--stop-after must be at least 1, not 0"),
         ({"database": "missing.npz"}, "missing.npz"),
     ],
 )
@@ -371,4 +372,13 @@ def test_bad_settings_are_refused_before_anything_is_written(
 ):
     given = dataclasses.replace(config(path, tmp_path / "out"), **change)
     assert says in refused(train_metad2a.main, given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_records_without_variation_claim_no_folder(tmp_path):
+    flat = database()
+    flat.test[:] = 50.0
+    path = str(tmp_path / "flat.npz")
+    meta_database.save(path, flat)
+    assert "all the same" in refused(train_metad2a.main, config(path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()

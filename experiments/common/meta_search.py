@@ -117,9 +117,13 @@ def random_search(choose: np.ndarray, report: np.ndarray, count: int) -> np.ndar
     return np.take_along_axis(report, order, 1) @ weight
 
 
-def paired(value: np.ndarray, control: np.ndarray) -> tuple[float, float]:
-    """Mean difference from a control over tasks (t,), and its standard error."""
+def paired(value: np.ndarray, control: np.ndarray) -> dict[str, float]:
+    """Mean difference from a control over tasks (t,), and its standard error.
+
+    One task has no standard error.
+    """
     difference = value - control
-    return float(difference.mean()), float(
-        difference.std(ddof=1) / np.sqrt(len(difference))
-    )
+    row, count = {"difference": float(difference.mean())}, len(difference)
+    if count > 1:
+        row["error"] = float(difference.std(ddof=1) / np.sqrt(count))
+    return row

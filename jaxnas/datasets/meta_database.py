@@ -37,7 +37,7 @@ _RECORDS = {
     "test": np.float32,
     "seconds": np.float32,
     "repeat": np.float32,
-    "repeat_cell": np.int8,
+    "repeat_cell": np.int16,
 }
 _DTYPES = _RECORDS | {
     "grid_arch": np.int8,
@@ -142,7 +142,9 @@ def grid_reliability(database: MetaDatabase) -> np.ndarray:
 def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
     """Adds the records of a second database to the first, after its own.
 
-    Features and grid remain those of the first; its manifest lists what was `added`.
+    Features and grid remain those of the first; its manifest lists what was `added`. Tasks
+    of the second whose classes and cells the first has too are left out: they are the same
+    trainings.
 
     Args:
       first: a database.
@@ -152,24 +154,43 @@ def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
     Raises:
       ValueError: naming a setting that differs.
     """
-    ours, theirs = (
-        {**d.manifest["settings"], **d.manifest["pools"]} for d in (first, second)
-    )
-    differing = [
-        k for k in ours | theirs if k != "tasks" and ours.get(k) != theirs.get(k)
-    ]
-    if differing:
-        raise ValueError(f"the databases differ in {', '.join(sorted(differing))}")
+    require_same_settings(first.manifest, second.manifest)
+    trained = set(_trainings(first))
+    new = [row for row, key in enumerate(_trainings(second)) if key not in trained]
     records = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)])
+        name: np.concatenate([getattr(first, name), getattr(second, name)[new]])
         for name in _RECORDS
     }
     added = {
         "tasks": second.manifest["settings"]["tasks"], "hours": second.manifest["hours"]
     }  # fmt: skip
     manifest = {**first.manifest, "added": [*first.manifest.get("added", ()), added]}
-    tasks = first.tasks + second.tasks
+    tasks = first.tasks + tuple(second.tasks[row] for row in new)
     return first._replace(tasks=tasks, manifest=manifest, **records)
+
+
+def _trainings(database: MetaDatabase) -> list[tuple[Task, bytes]]:
+    """What identifies the trainings of each task: its classes, and its cells in order."""
+    cells = [np.asarray(arch, np.int8).tobytes() for arch in database.arch]
+    return list(zip(database.tasks, cells, strict=True))
+
+
+def require_same_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Requires that two databases can be joined.
+
+    Args:
+      first: manifest of a database.
+      second: manifest of another one.
+
+    Raises:
+      ValueError: naming a pool or setting, other than the numbers of tasks, that differs.
+    """
+    ours, theirs = ({**m["settings"], **m["pools"]} for m in (first, second))
+    differing = [
+        k for k in ours | theirs if k != "tasks" and ours.get(k) != theirs.get(k)
+    ]
+    if differing:
+        raise ValueError(f"the databases differ in {', '.join(sorted(differing))}")
 
 
 def save(path: str | os.PathLike, database: MetaDatabase) -> None:
