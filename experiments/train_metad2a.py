@@ -37,7 +37,7 @@ from jaxnas.io.cache import array_digest
 from jaxnas.models import checkpoint, meta_data, meta_training
 from jaxnas.models.graphs import adjacency
 from jaxnas.models.meta_data import MetaData
-from jaxnas.models.meta_evaluation import predicted_best
+from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
 from jaxnas.models.meta_training import Training
 from jaxnas.models.model import Model
 from jaxnas.models.nasbench201 import CODEC
@@ -160,8 +160,7 @@ def _targets(
         return parts
     if not config.candidates:
         return [meta_data.best_graphs(data, config.best) for data in parts]
-    path = folder / "predictor"
-    if not checkpoints.exists(path):
+    if not checkpoints.exists(path := folder / "predictor"):
         raise ValueError(
             f"{path} is missing, which ranks the candidates of the generator: train it "
             "too, or give --candidates 0"
@@ -169,27 +168,13 @@ def _targets(
     predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
     types = np.asarray(jax.vmap(CODEC.types_of)(base.every(SPACE)))
     rng = np.random.default_rng(config.seed)
-    chosen = []
-    for data in parts:
-        # Cells of its own for each task: those that are best of all are few, and a
-        # generator of these few would have nothing else to propose.
-        drawn = np.stack(
-            [
-                rng.choice(len(types), config.candidates, replace=False)
-                for _ in data.types
-            ]
-        )
-        chosen.append(
-            predicted_best(
-                predictor,
-                key,
-                data,
-                types[drawn],
-                config.best,
-                num_images=config.images,
-            )
-        )
-    return chosen
+    num, best = config.candidates, config.best
+
+    def ranked(data: MetaData) -> MetaData:
+        own, images = draw_graphs(rng, types, len(data.types), num), config.images
+        return predicted_best(predictor, key, data, own, best, num_images=images)
+
+    return [ranked(data) for data in parts]
 
 
 def _network(config: Config, name: str, kind: FeatureKind) -> Any:

@@ -81,6 +81,7 @@ def test_what_an_objective_takes(function, places, names):
     assert workers.required_parameters(function) == (
         tuple(places.split()),
         tuple(names.split()),
+        (),  # objectives
     )
 
 

@@ -278,7 +278,8 @@ def config(path, out, **change):
 
 
 def test_a_killed_training_ends_with_the_same_bits(path, made, tmp_path, monkeypatch):
-    full = config(path, tmp_path / "whole", models=("predictor",), epochs=9, chunk=9)
+    settings = {"models": ("predictor",), "order_weight": 0.0, "epochs": 9, "chunk": 9}
+    full = config(path, tmp_path / "whole", **settings)
     losses = train_metad2a.main(full)
     part = dataclasses.replace(full, out=str(tmp_path / "part"), stop_after=2, chunk=5)
     train_metad2a.main(part)

@@ -25,12 +25,14 @@ NEEDS = {
     "jaxnas.curves.extrapolate.pfn": {"flax", "optax"},
     "jaxnas.curves.regress_mlp": {"flax", "optax"},
     "jaxnas.curves.vae": {"flax", "optax"},
+    "jaxnas.datasets.meta_examples": {"flax", "optax"},
     "jaxnas.datasets.opened": {"optax"},
     "jaxnas.models": {"flax", "optax"},
     "jaxnas.networks": {"optax"},
     "jaxnas.predictors.ensemble": {"optax"},
     "jaxnas.search": {"optax"},
     "jaxnas.studies": {"matplotlib", "optax", "rich", "tyro"},
+    "jaxnas.studies.metad2a": {"flax"},
 }
 ABSENT = (
     "optax",

@@ -42,6 +42,25 @@ def predict_tasks(
     return np.asarray(denormalise_accuracy(output, accuracy["mean"], accuracy["std"]))
 
 
+def draw_graphs(
+    rng: np.random.Generator, types: np.ndarray, tasks: int, count: int
+) -> np.ndarray:
+    """Draws graphs for each task, as candidates of `predicted_best`.
+
+    Candidates that tasks share would leave few different graphs to imitate.
+
+    Args:
+      rng: generator of random numbers.
+      types: (n, N) graphs.
+      tasks: t, number of tasks.
+      count: c, graphs of a task, all different.
+
+    Returns: (t, c, N).
+    """
+    draws = [rng.choice(len(types), count, replace=False) for _ in range(tasks)]
+    return types[np.stack(draws)]
+
+
 def predicted_best(
     model: Model,
     key: Array,
