@@ -12,9 +12,8 @@ al. made their pairs for MobileNetV3. Each step draws the images anew. A trainin
 others, and keeps the parameters of the lowest.
 
 Every --chunk epochs the state is saved: the same command resumes a run that was killed,
-and ends with the same bits. Writes to --out a folder for each model, which
-`jaxnas.models.checkpoint.load` and `experiments.metad2a --generator` read, and its
-losses as csv.
+and ends with the same bits. Writes a folder for each model to --out, which
+`checkpoint.load` and `experiments.metad2a --generator` read, and its losses as csv.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -143,10 +143,9 @@ def _validate(config: Config) -> None:
         raise ValueError(
             f"--learning-rate must be between 0 and 1, not {config.learning_rate}"
         )
-    for flag in ("eps_scale", "order_weight"):
-        if not 0 <= (value := getattr(config, flag)) < np.inf:
-            name = flag.replace("_", "-")
-            raise ValueError(f"--{name} must be at least 0, not {value}")
+    for flag in ("eps-scale", "order-weight"):
+        if not 0 <= (value := getattr(config, flag.replace("-", "_"))) < np.inf:
+            raise ValueError(f"--{flag} must be at least 0, not {value}")
 
 
 def _targets(
@@ -166,7 +165,7 @@ def _targets(
             "too, or give --candidates 0"
         )
     predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
-    types = np.asarray(jax.vmap(CODEC.types_of)(base.every(SPACE)))
+    types = np.asarray(jax.vmap(CODEC.types_of)(jnp.asarray(base.every(SPACE))))
     rng = np.random.default_rng(config.seed)
     num, best = config.candidates, config.best
 
@@ -282,7 +281,7 @@ def _write(
 
 def _cells(data: MetaData) -> list[list[int]]:
     """The distinct cells of records, by which the novelty of others is counted."""
-    cells = jax.vmap(CODEC.architecture)(data.types[data.present])
+    cells = jax.vmap(CODEC.architecture)(jnp.asarray(data.types[data.present]))
     return np.unique(np.asarray(cells), axis=0).tolist()
 
 
