@@ -21,10 +21,7 @@ from jaxnas.studies.metad2a import propose as main
 
 __all__ = ["Config", "main"]
 
+INTERRUPTED = "interrupted: the same command starts anew, and resumes a training"
+
 if __name__ == "__main__":
-    cli.command(
-        main,
-        Config,
-        description=__doc__,
-        interrupted="interrupted: the same command starts anew, and resumes a training",
-    )
+    cli.command(main, Config, description=__doc__, interrupted=INTERRUPTED)

@@ -143,14 +143,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
         }
 
     labels = [f"{m}-on-{name}" for m in config.methods for name in opened]
-    runs = seed_store.run_chunks(
-        folder,
-        labels,
-        config.seeds,
-        simulate,
-        chunk=config.chunk,
-        work=(config.evaluations, "evaluation"),
-    )
+    each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}
+    runs = seed_store.run_chunks(folder, labels, config.seeds, simulate, **each)
     rows = {n: {m: runs[f"{m}-on-{n}"]["row"] for m in config.methods} for n in opened}
     arrays = {f"{n}/{m}": row for n, of in rows.items() for m, row in of.items()}
     npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
