@@ -61,8 +61,8 @@ def read(
       split: "train", "valid" or "test".
       epochs: the training schedule; None: the only one.
 
-    Raises: `ValueError` for a column that the table does not have, more than one choice
-      for an argument that is None, and a column without a complete curve.
+    Raises: `ValueError` for a column that the table does not have, an argument left
+      at None where the table has several choices, and a column without a complete curve.
     """
     table = named.open_table(benchmark, curves=None)
     space = named.library_space(table)

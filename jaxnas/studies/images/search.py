@@ -122,7 +122,7 @@ def _open(config: Config) -> Study:
 
 
 def _score(study: Study) -> ScoredCells:
-    """Scores untrained cells, as many as there is time for.
+    """Scores untrained cells until their share of the time is spent.
 
     Below `HOOK_SECONDS` for the scores only the closed form is computed.
     """
