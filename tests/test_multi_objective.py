@@ -124,6 +124,17 @@ def test_an_idle_slot_changes_no_state(name):
     assert int(state.age if name == "evolution" else state.count) == 1
 
 
+def test_a_population_that_ages_holds_the_last_evaluations():
+    search, told = make("evolution"), base.every(SPACE)[:11]
+    state, tell = search.init(keys()[0]), jax.jit(search.tell)
+    for age, arch in enumerate(told, 1):
+        query = Query(jnp.asarray(arch)[None], jnp.array([1]), jnp.zeros(1, jnp.int32))
+        state = tell(state, query, evaluate(jnp.asarray(table()), None, query))
+        # The rows of members are the first ones, from which tournaments are drawn.
+        held = {tuple(row) for row in np.asarray(state.arch[: min(age, 8)]).tolist()}
+        assert held == {tuple(row) for row in told[max(age - 8, 0) : age].tolist()}
+
+
 @every_search
 def test_bounds_lead_to_feasible_architectures(name):
     trace = runs(name, ONE)
