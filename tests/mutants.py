@@ -1,57 +1,78 @@
-"""Draws small changes of the code with a stated seed, and counts those that no test sees.
+"""Mutation testing: small changes of the code, drawn with a stated seed, against the tests.
 
     python tests/mutants.py --num 150 --seed 1 --out experiments/measured/mutants.csv
 
-Works on a copy of the tree, a mutant at a time, each against the test files of its module.
-A run that is killed goes on where it was. Not part of the suite: it takes hours.
+Works on a copy of the tree. Each mutant is run against the tests of its module's test files
+that execute the changed statement, those that take least time first, until one fails: a test
+that does not execute a statement cannot fail because of it. Which tests these are is
+measured first, once for each test file (results/mutants). A run that was killed goes on
+where it was. Not part of the suite: it takes an hour.
 """
 
 from __future__ import annotations
 
 import ast
 import csv
+import json
 import os
 import random
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import conftest  # noqa: F401  sets XLA's flags, before jax is imported
+import jax
+import pytest
 import tyro
 
 ROOT = Path(__file__).parent.parent
-# Test files of each module, those that fail soonest first.
 SEARCH = ("test_search", "test_loop", "test_golden")
+COMPARISON = ("test_tw_sequential", "test_tw_batch")
+FIDELITY = ("test_hyperband", "test_samplers", "test_golden")
+# Test files of each module.
 TESTS = {
+    "jaxnas/search/base.py": SEARCH,
+    "jaxnas/search/common.py": SEARCH,
+    "jaxnas/search/evolution.py": (*SEARCH, "test_hyperband"),
+    "jaxnas/search/local_search.py": ("test_local_search", "test_golden"),
+    "jaxnas/search/loop.py": ("test_loop", "test_hyperband", "test_search"),
     "jaxnas/search/neural_predictor.py": ("test_bananas", "test_golden", "test_loop"),
     "jaxnas/search/neural_queue.py": ("test_bananas", "test_golden", "test_loop"),
-    "jaxnas/search/base.py": SEARCH,
-    "jaxnas/search/gp/pool_search.py": ("test_bayesopt", "test_golden", "test_loop"),
-    "jaxnas/predictors/ensemble.py": ("test_bananas", "test_golden"),
-    "jaxnas/search/evolution.py": (*SEARCH, "test_hyperband"),
-    "jaxnas/predictors/few_labels.py": ("test_few_labels",),
     "jaxnas/search/ordered.py": ("test_in_order",),
-    "jaxnas/search/loop.py": ("test_loop", "test_hyperband", "test_search"),
-    "jaxnas/search/common.py": SEARCH,
-    "jaxnas/predictors/pool.py": ("test_bayesopt", "test_identity", "test_golden"),
-    "jaxnas/predictors/pool_gp.py": ("test_bayesopt", "test_selectors", "test_loop"),
-    "jaxnas/search/gp/proposals.py": ("test_sampled",),
+    "jaxnas/search/presets.py": ("test_golden", "test_bayesopt"),
     "jaxnas/search/random.py": (*SEARCH, "test_identity"),
-    "jaxnas/search/gp/sampled_search.py": ("test_sampled",),
-    "jaxnas/search/gp/sampled_gp.py": ("test_sampled",),
-    "experiments/zero_cost/reference_search.py": ("test_score_search",),
-    "jaxnas/search/gp/schedule.py": ("test_bayesopt", "test_sampled", "test_loop"),
     "jaxnas/search/steps.py": ("test_loop", "test_hyperband", "test_search"),
+    "jaxnas/search/gp/pool_search.py": ("test_bayesopt", "test_golden", "test_loop"),
+    "jaxnas/search/gp/proposals.py": ("test_sampled",),
+    "jaxnas/search/gp/sampled_gp.py": ("test_sampled",),
+    "jaxnas/search/gp/sampled_search.py": ("test_sampled",),
+    "jaxnas/search/gp/schedule.py": ("test_bayesopt", "test_sampled", "test_loop"),
     "jaxnas/search/gp/selectors.py": ("test_selectors", "test_golden"),
     "jaxnas/search/gp/shortlists.py": ("test_selectors", "test_golden", "test_sampled"),
+    "jaxnas/search/fidelity/brackets.py": FIDELITY,
+    "jaxnas/search/fidelity/hyperband.py": FIDELITY,
+    "jaxnas/search/fidelity/kde.py": FIDELITY,
+    "jaxnas/search/fidelity/priorband.py": FIDELITY,
+    "jaxnas/search/fidelity/samplers.py": FIDELITY,
+    "jaxnas/predictors/ensemble.py": ("test_bananas", "test_golden"),
+    "jaxnas/predictors/few_labels.py": ("test_few_labels",),
+    "jaxnas/predictors/pool.py": ("test_bayesopt", "test_identity", "test_golden"),
+    "jaxnas/predictors/pool_gp.py": ("test_bayesopt", "test_selectors", "test_loop"),
     "jaxnas/benchmarks/tabular.py": (
         "test_benchmarks", "test_table_curves", "test_evaluators",
     ),
-    "jaxnas/studies/comparison/runs.py": (
-        "test_tw_sequential", "test_tw_batch", "test_golden",
-    ),
+    "jaxnas/studies/comparison/methods.py": COMPARISON,
+    "jaxnas/studies/comparison/outcome.py": COMPARISON,
+    "jaxnas/studies/comparison/runs.py": (*COMPARISON, "test_golden"),
+    "jaxnas/studies/comparison/settings.py": COMPARISON,
+    "jaxnas/studies/comparison/summary.py": COMPARISON,
+    "experiments/zero_cost/reference_search.py": ("test_score_search",),
 }  # fmt: skip
 SWAPS = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=",
@@ -59,112 +80,272 @@ SWAPS = {
     ast.FloorDiv: "/", ast.Mod: "//", ast.BitAnd: "|", ast.BitOr: "&", ast.And: "or",
     ast.Or: "and", ast.MatMult: "*", ast.Pow: "*",
 }  # fmt: skip
+TIMEOUT = 300  # seconds; a mutant may be a loop that does not end
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A replacement of one stretch of one line."""
+    """A replacement of one stretch of one line, and the lines of its statement."""
 
     file: str
     line: int
     start: int
     end: int
     new: str
+    lines: tuple[int, int]
 
 
 def sites(file: str) -> list[Mutant]:
     """Every change of an operator, a number or a condition outside of annotations."""
     text = (ROOT / file).read_text()
-    lines, found = text.splitlines(), []
+    lines, mutants = text.splitlines(), []
 
-    def add(line: int, start: int, end: int, new: str) -> None:
-        found.append(Mutant(file, line, start, end, new))
+    def add(statement: ast.stmt, line: int, start: int, end: int, new: str) -> None:
+        span = (statement.lineno, statement.end_lineno or statement.lineno)
+        mutants.append(Mutant(file, line, start, end, new, span))
 
-    def between(left: ast.expr, right: ast.expr, new: str) -> None:
+    def between(
+        statement: ast.stmt, left: ast.expr, right: ast.expr, new: str
+    ) -> None:
         if left.end_lineno == right.lineno:
-            start, end = left.end_col_offset, right.col_offset
+            start, end = left.end_col_offset or 0, right.col_offset
             part = lines[right.lineno - 1][start:end]
             word = part.strip(" ()")
             if word:
                 at = start + part.index(word)
-                add(right.lineno, at, at + len(word), new)
+                add(statement, right.lineno, at, at + len(word), new)
 
-    def visit(node: ast.AST) -> None:
+    def visit(node: ast.AST, statement: ast.stmt) -> None:
         if isinstance(node, ast.Raise | ast.JoinedStr):
             return  # the words of errors
+        statement = node if isinstance(node, ast.stmt) else statement
         if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
-            between(node.left, node.comparators[0], SWAPS[type(node.ops[0])])
+            swap = SWAPS[type(node.ops[0])]
+            between(statement, node.left, node.comparators[0], swap)
         elif isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
-            between(node.left, node.right, SWAPS[type(node.op)])
+            between(statement, node.left, node.right, SWAPS[type(node.op)])
         elif isinstance(node, ast.BoolOp):
-            between(*node.values[:2], SWAPS[type(node.op)])
+            between(statement, *node.values[:2], SWAPS[type(node.op)])
         elif isinstance(node, ast.UnaryOp) and isinstance(
             node.op, ast.Not | ast.Invert
         ):
             gap = node.operand.col_offset - node.col_offset
-            add(node.lineno, node.col_offset, node.col_offset + gap, "")
+            add(statement, node.lineno, node.col_offset, node.col_offset + gap, "")
         elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
             value = node.value
             new = str(not value) if isinstance(value, bool) else repr(value + 1)
-            add(node.lineno, node.col_offset, node.end_col_offset or 0, new)
+            add(statement, node.lineno, node.col_offset, node.end_col_offset or 0, new)
         for name, child in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list"):
                 continue
             for one in child if isinstance(child, list) else [child]:
                 if isinstance(one, ast.AST):
-                    visit(one)
+                    visit(one, statement)
 
-    visit(ast.parse(text))
-    return found
+    for statement in ast.parse(text).body:
+        visit(statement, statement)
+    return mutants
 
 
-def run(copy: Path, mutant: Mutant) -> str:
-    """killed, survived or slow, which is killed too: a loop that does not end."""
+class Coverage:
+    """A pytest plugin: the CPU seconds of each test and the lines that it executes.
+
+    Lines that a fixture executes count for every test that uses the fixture. Programs are
+    traced anew in each test, as a test alone would.
+    """
+
+    def __init__(self, copy: Path):
+        self.files = {str(copy / file): file for file in TESTS}
+        self.lines: set[str] = set()
+        self.fixtures: dict[int, set[str]] = {}
+        self.tests: dict[str, dict] = {}
+
+    def trace(self, frame, event, _):
+        """For sys.settrace: notes the lines of the files that have mutants."""
+        file = self.files.get(frame.f_code.co_filename)
+        if file is None:
+            return None
+        if event == "line":
+            self.lines.add(f"{file}:{frame.f_lineno}")
+        return self.trace
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef):
+        outer, self.lines = self.lines, set()
+        try:
+            return (yield)
+        finally:
+            self.fixtures[id(fixturedef)] = self.lines
+            self.lines |= outer
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        jax.clear_caches()
+        start, self.lines = time.process_time(), set()
+        sys.settrace(self.trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            used = item._fixtureinfo.name2fixturedefs.values()
+            for definition in (one for several in used for one in several):
+                self.lines |= self.fixtures.get(id(definition), set())
+            seconds = time.process_time() - start
+            self.tests[item.nodeid] = {"seconds": seconds, "lines": sorted(self.lines)}
+
+
+class Ordered:
+    """A pytest plugin: runs these tests alone, in this order, and names the first failure."""
+
+    def __init__(self, tests: list[str], report: Path):
+        self.place = {test: number for number, test in enumerate(tests)}
+        self.report = report
+
+    def pytest_collection_modifyitems(self, items):
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.place),
+            key=lambda item: self.place[item.nodeid],
+        )
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.report.write_text(report.nodeid)
+
+
+def forked(copy: Path, work: Callable[[], int], timeout: float) -> tuple[str, float]:
+    """Runs work in a fork of this process, which has imported jax but nothing of the copy.
+
+    Returns: "0", its other exit code or "slow", and its CPU seconds.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        os.chdir(copy)
+        sys.path[:0] = [str(copy), str(copy / "tests")]
+        os.environ["PYTHONPATH"] = str(copy)
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        code = 70
+        try:
+            code = int(work())
+        finally:
+            os._exit(code)
+    end, status = time.monotonic() + timeout, "slow"
+    while time.monotonic() < end:
+        if (ended := os.waitpid(child, os.WNOHANG))[0]:
+            status = str(os.waitstatus_to_exitcode(ended[1]))
+            break
+        time.sleep(0.05)
+    else:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return status, sum(after[:2]) - sum(before[:2])
+
+
+def measure(copy: Path, name: str, folder: Path) -> dict[str, dict]:
+    """The seconds and lines of each test of a file, read from `folder` if it has them.
+
+    Raises:
+      RuntimeError: a test fails without any mutant.
+    """
+    path = folder / f"{name}.json"
+
+    def work() -> int:
+        plugin = Coverage(copy)
+        code = pytest.main(["-p", "no:cacheprovider", f"tests/{name}.py"], [plugin])
+        (path.with_suffix(".part")).write_text(json.dumps(plugin.tests))
+        return code
+
+    if not path.exists():
+        status, _ = forked(copy, work, 10 * TIMEOUT)
+        if status != "0":
+            raise RuntimeError(f"{name} fails without a mutant: {status}")
+        path.with_suffix(".part").rename(path)
+    return json.loads(path.read_text())
+
+
+def covering(mutant: Mutant, tests: dict[str, dict]) -> list[str]:
+    """The tests that execute a line of the mutant's statement, quick ones first."""
+    first, last = mutant.lines
+    wanted = {f"{mutant.file}:{line}" for line in range(first, last + 1)}
+    if not any(wanted & set(test["lines"]) for test in tests.values()):
+        # A constant of a module: every test that executes anything of it.
+        wanted = {line for test in tests.values() for line in test["lines"]}
+        wanted = {line for line in wanted if line.startswith(mutant.file + ":")}
+    chosen = [name for name, test in tests.items() if wanted & set(test["lines"])]
+    return sorted(chosen, key=lambda name: tests[name]["seconds"])
+
+
+def run(copy: Path, mutant: Mutant, tests: dict[str, dict]) -> tuple[str, str, float]:
+    """killed, survived or slow (a loop that does not end, killed too); by which test; seconds."""
     path = copy / mutant.file
     text = path.read_text()
     lines = text.splitlines(keepends=True)
     line = lines[mutant.line - 1]
     lines[mutant.line - 1] = line[: mutant.start] + mutant.new + line[mutant.end :]
+    chosen = covering(mutant, tests)
+    files = sorted({name.split("::")[0] for name in chosen})
+    report = copy / "first_failure.txt"
+    report.unlink(missing_ok=True)
+
+    def work() -> int:
+        options = ["-x", "-p", "no:cacheprovider", *files]
+        return pytest.main(options, [Ordered(chosen, report)])
+
+    if not chosen:
+        return "survived", "no test executes it", 0.0
     path.write_text("".join(lines))
-    files = [f"tests/{name}.py" for name in TESTS[mutant.file]]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     try:
-        done = subprocess.run(
-            [*command, *files],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy)},
-            capture_output=True,
-            timeout=900,
-        )
-        return "survived" if done.returncode == 0 else "killed"
-    except subprocess.TimeoutExpired:
-        return "slow"
+        status, seconds = forked(copy, work, TIMEOUT)
     finally:
         path.write_text(text)
+    outcome = {"0": "survived", "slow": "slow"}.get(status, "killed")
+    by = report.read_text() if report.exists() else ""
+    return outcome, by or {"killed": "import"}.get(outcome, ""), seconds
 
 
-def main(num: int = 150, seed: int = 1, out: Path = Path("mutants.csv")) -> None:
+def main(
+    num: int = 150,
+    seed: int = 1,
+    out: Path = Path("mutants.csv"),
+    work: Path = ROOT / "results/mutants",
+) -> None:
     """Runs the mutants that are not in the csv yet, and prints how many survived.
 
     Args:
       num: how many mutants are drawn.
       seed: of the draw.
       out: the csv, a line for each mutant.
+      work: the folder of what each test executes.
     """
+    sys.dont_write_bytecode = True
+    work.mkdir(parents=True, exist_ok=True)
     everything = [mutant for file in TESTS for mutant in sites(file)]
     drawn = random.Random(seed).sample(everything, num)
     done = list(csv.reader(out.open())) if out.exists() else []
+    # Programs that a mutant leaves as they are, however small, are compiled once for all.
+    jax.config.update("jax_compilation_cache_dir", str(work.resolve() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    os.environ.setdefault("JAXNAS_SHARED", str(ROOT.parent / "shared"))
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "jaxnas"
+        copy = Path(folder).resolve() / "jaxnas"
         ignored = shutil.ignore_patterns(".venv*", ".git", "results", ".*cache*")
         shutil.copytree(ROOT, copy, ignore=ignored)
-        shared = os.environ.setdefault("JAXNAS_SHARED", str(ROOT.parent / "shared"))
-        del shared
+        names = sorted({name for files in TESTS.values() for name in files})
+        of_file = {name: measure(copy, name, work) for name in names}
         for mutant in drawn[len(done) :]:
-            outcome = run(copy, mutant)
-            was = (ROOT / mutant.file).read_text().splitlines()[mutant.line - 1]
-            old = was[mutant.start : mutant.end]
-            row = [outcome, mutant.file, mutant.line, was.strip(), old, mutant.new]
+            tests = {}
+            for name in TESTS[mutant.file]:
+                tests |= of_file[name]
+            outcome, by, seconds = run(copy, mutant, tests)
+            line = (ROOT / mutant.file).read_text().splitlines()[mutant.line - 1]
+            old = line[mutant.start : mutant.end]
+            row = [outcome, mutant.file, mutant.line, line.strip(), old, mutant.new]
+            row += [by, f"{seconds:.1f}"]
             with out.open("a") as file:
                 csv.writer(file, lineterminator="\n").writerow(row)
             done.append(list(map(str, row)))
