@@ -10,7 +10,7 @@ compared as well: `svc`, support vectors whose C is chosen by the validation ima
 `mlp`, two hidden layers of 256. All are trained on the images of training and validation in
 the end, and each seed divides the images differently. Prints accuracies on test images, and
 writes them as table.csv to --out. The searches are kept there, and the same command
-resumes them.
+resumes them, or continues finished ones if it has more --minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,11 +86,15 @@ def main(config: Config) -> dict[str, np.ndarray]:
 
     def keep(method: str, seed: int, accuracy: float) -> None:
         piece = f"accuracies/{method}-{seed}"
-        run_folder.save_piece(folder, piece, {"accuracy": np.array(accuracy)})
+        arrays, labels = {"accuracy": np.array(accuracy)}, _labels(config, method)
+        run_folder.save_piece(folder, piece, arrays, labels)
         report(method, seed, accuracy)
 
     missing = [
-        (m, s) for s in seeds for m in config.methods if _stored(folder, m, s) is None
+        (method, seed)
+        for seed in seeds
+        for method in config.methods
+        if _stored(config, folder, method, seed) is None
     ]
     # Those of scikit-learn first: they have no clock that others could disturb.
     for method, seed in (job for job in missing if job[0] in PEERS):
@@ -100,26 +103,33 @@ def main(config: Config) -> dict[str, np.ndarray]:
     run = partial(_search, config, searches, tasks)
     jobs = [job for job in missing if job[0] in SEARCHES]
     cores.run_on_cores(run, jobs, config.together, keep)
-    accuracies = _accuracies(folder, config.methods, seeds)
+    accuracies = _accuracies(config, folder, seeds)
     _write(accuracies, seeds, tasks[seeds[0]], config, folder.path)
     return accuracies
 
 
-def _stored(folder: RunFolder, method: str, seed: int) -> float | None:
+def _labels(config: Config, method: str) -> dict[str, float]:
+    """What an accuracy depends on beside the folder: of a search, its minutes."""
+    return {"minutes": config.minutes} if method in SEARCHES else {}
+
+
+def _stored(config: Config, folder: RunFolder, method: str, seed: int) -> float | None:
     """The test accuracy in percent that was kept, or None."""
+    name, labels = f"accuracies/{method}-{seed}", _labels(config, method)
     try:
-        piece = run_folder.load_piece(folder, f"accuracies/{method}-{seed}")
+        piece = run_folder.load_piece(folder, name, labels)
     except ValueError:
         return None
     return float(piece["accuracy"])
 
 
 def _accuracies(
-    folder: RunFolder, methods: Sequence[str], seeds: range
+    config: Config, folder: RunFolder, seeds: range
 ) -> dict[str, np.ndarray]:
-    """Percent (seeds,) of `methods`, and of the folder's others that have all seeds."""
-    others = [m for m in SEARCHES + PEERS if m not in methods]
-    stored = {m: [_stored(folder, m, s) for s in seeds] for m in (*methods, *others)}
+    """Percent (seeds,) of the methods, and of the folder's others with all seeds."""
+    others = [m for m in SEARCHES + PEERS if m not in config.methods]
+    methods = (*config.methods, *others)
+    stored = {m: [_stored(config, folder, m, s) for s in seeds] for m in methods}
     complete = {m: v for m, v in stored.items() if None not in v}
     return {m: np.array(v, float) for m, v in complete.items()}
 
@@ -143,8 +153,8 @@ def _validate(config: Config) -> None:
 
 
 def _claim_folder(config: Config, images_sha256: str) -> RunFolder:
-    """Makes the folder; seeds and methods may be added to it later."""
-    names = ("data", "minutes", "size", "channels", "together")
+    """Makes the folder; seeds, methods and minutes may be added to it later."""
+    names = ("data", "size", "channels", "together")
     identity = {n: getattr(config, n) for n in names}
     identity |= {"driver": "compare_images", "images_sha256": images_sha256}
     folder = seed_store.open_folder(config.out, identity)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 from typing import Any, cast
 
 import jax
@@ -20,12 +21,14 @@ from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
+from jaxnas.search import drive
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import (
     cell_picture,
     cell_scores,
     log,
     results,
+    stages,
     tasks,
     training_costs,
 )
@@ -132,6 +135,37 @@ class Killed(BaseException):
     pass
 
 
+def test_a_finished_run_is_continued_with_more_minutes(
+    done, images, tmp_path, monkeypatch
+):
+    out = shutil.copytree(done[0], tmp_path / "out")
+    ledger = json.loads((out / "budget.json").read_text())
+    (out / "budget.json").write_text(json.dumps(ledger | {"spent": 0.0}))
+    before, longer = drive.read(out / "search"), config(images, out, minutes=0.2)
+    monkeypatch.setattr(stages, "MAX_EVALUATIONS", 6)
+    train = runs.train
+
+    def dies(key, network, recipe, archs, data, **options):
+        if "final" in str(options.get("folder")):
+            raise Killed
+        return train(key, network, recipe, archs, data, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(runs, "train", dies)
+        search_images.main(longer)
+    # The tested network stays until there is another.
+    assert json.loads((out / "result.json").read_text()) == {"format": 1, **done[1]}
+    result = search_images.main(longer)
+    history = drive.read(out / "search")
+    assert history[:3] == before and result["searched cells"] == len(history) == 6
+    assert result["settings"]["minutes"] == 0.2
+    assert result["plan"]["epochs"] == done[1]["plan"]["epochs"]
+    with pytest.raises(
+        ValueError, match="was given 0.2 minutes, and can be given more"
+    ):
+        search_images.main(config(images, out))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -148,7 +182,7 @@ class Killed(BaseException):
 def test_a_damaged_result_is_refused(tmp_path, content, words):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(ValueError, match=words):
-        results.Results(tmp_path, cast(Any, None), {}).finished()
+        results.Results(tmp_path, cast(Any, None), {}).finished(1.0)
     assert (tmp_path / "result.json").read_text() == content
 
 
@@ -213,6 +247,13 @@ def test_a_gaussian_process_searches_what_scores_best(images, tmp_path, monkeypa
         for name in result["finalists"]
     ]
     assert min(live_macs) > np.quantile(kept["live_macs"], 0.9)
+    # With more minutes other cells are affordable; those that were trained stay.
+    before = drive.read(tmp_path / "out/search")
+    trained = [cells.index(tuple(nasbench201.from_string(e.arch))) for e in before]
+    others = ~np.isin(np.arange(len(cells)), trained)
+    monkeypatch.setattr(image_search, "affordable", lambda *_: others)
+    search_images.main(config(images, tmp_path / "out", method="gp", minutes=0.0011))
+    assert drive.read(tmp_path / "out/search")[:3] == before
 
 
 def test_cells_that_the_minutes_are_too_few_for_are_left_out(
@@ -289,6 +330,10 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
     best = scored.best(0.1, 1000)
     assert len(best.arch) == 200 and len(scored.best(0.1, 4).arch) == 80
     assert best.total().shape == (200,)
+    last = scored.arch[np.argmin(scored.total())]
+    name = nasbench201.to_string(last)
+    assert scored.best(0.1, 4, [name]).among([name]).sum() == 1
+    assert not scored.best(0.1, 4).among([name]).any()
     work = [s.scores["live_macs"].mean() for s in (best, scored)]
     assert work[0] > work[1]
     again = score(lambda done, total: 1 / 0)  # read
@@ -472,6 +517,13 @@ def test_a_ledger_outlives_the_process(tmp_path):
     second = TimeBudget(tmp_path / "budget.json", 60.0)
     assert second.once("plan", lambda: 1 / 0) == {"a": 1} and "plan" in second
     assert second.spent() >= spent and second.left(0.5) <= 30 - spent
+    second.once("costs", lambda: 2.5)
+    longer = TimeBudget(tmp_path / "budget.json", 90.0)
+    assert "plan" not in longer and longer.once("costs", lambda: 1 / 0) == 2.5
+    assert longer.spent() >= spent
+    longer.save()
+    with pytest.raises(ValueError, match="was given 1.5 minutes, .* --minutes is 1$"):
+        TimeBudget(tmp_path / "budget.json", 60.0)
     (tmp_path / "budget.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read"):
         TimeBudget(tmp_path / "budget.json", 60.0)

@@ -2,7 +2,8 @@
 
 Decisions that depend on the clock, such as how many epochs there is time for, are made
 once and kept, so that a resumed run follows them. Only the time in which a
-process works counts; what a killed process had not yet saved is lost.
+process works counts; what a killed process had not yet saved is lost. A larger budget than
+that of the file continues its run: decisions that ended a stage are made again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 from jaxnas.io import records
 
-FORMAT = 1  # of the file
+FORMAT = 2  # of the file
+# Decisions about the length of a stage, which a larger budget makes again.
+LENGTHS = ("plan", "searched", "finalists", "final")
 
 
 class TimeBudget:
@@ -29,23 +32,45 @@ class TimeBudget:
 
         Args:
           path: the JSON file; its folder must exist before `save`.
-          seconds: the whole budget.
+          seconds: the whole budget, at least that of the file.
 
-        Raises: `ValueError` for a damaged file.
+        Raises: `ValueError` for a damaged file, and for a smaller budget than it has.
         """
         self._path, self.seconds = path, seconds
-        self._kept: dict[str, Any] = {"spent": 0.0, "decided": {}}
+        self._kept: dict[str, Any] = {
+            "spent": 0.0,
+            "seconds": seconds,
+            "decided": {},
+        }
         self._lock = threading.Lock()
         if path.exists():
             content = records.read_record(path, FORMAT)
             try:
                 self._kept = {
                     "spent": float(content["spent"]),
+                    "seconds": float(content["seconds"]),
                     "decided": dict(content["decided"]),
                 }
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"cannot read {path}: {records.DAMAGED}") from error
+        self._lengthen()
         self._before, self._begun = self._kept["spent"], time.monotonic()
+
+    def _lengthen(self) -> None:
+        """Forgets how long the stages were to be under a smaller budget."""
+        before, decided = self._kept["seconds"], self._kept["decided"]
+        if self.seconds < before:
+            raise ValueError(
+                f"{self._path.parent} was given {before / 60:g} minutes, and can be given "
+                f"more but not less: --minutes is {self.seconds / 60:g}"
+            )
+        if self.seconds > before:
+            self._kept["seconds"] = self.seconds
+            self._kept["decided"] = {
+                name: decision
+                for name, decision in decided.items()
+                if name not in LENGTHS
+            }
 
     def spent(self) -> float:
         """Returns the seconds spent, those of earlier processes included."""

@@ -7,7 +7,7 @@ sum of log ranks decides (AZ-NAS, Lee and Ham, 2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,17 +39,28 @@ class ScoredCells(NamedTuple):
         """Returns the sum (n,) of the log ranks of all scores."""
         return ensembles.log_rank_sum(list(self.scores.values()))
 
-    def best(self, share: float, trainings: int) -> ScoredCells:
+    def best(
+        self, share: float, trainings: int, searched: Sequence[str] = ()
+    ) -> ScoredCells:
         """Returns the cells with the best totals, in their order.
 
         Args:
           share: of all cells, at most; in (0, 1].
           trainings: of the search; of few trainings it gets fewer cells, but never less
             than `MIN_CELLS`.
+          searched: names of cells that are kept whatever their totals are.
         """
         most = CELLS_PER_TRAINING * trainings
         count = max(min(int(share * len(self.arch)), most), MIN_CELLS)
-        return self.only(np.sort(np.argsort(-self.total(), kind="stable")[:count]))
+        kept = self.among(searched)
+        kept[np.argsort(-self.total(), kind="stable")[:count]] = True
+        return self.only(kept)
+
+    def among(self, names: Sequence[str]) -> np.ndarray:
+        """Returns the mask (n,) of the cells with these names."""
+        archs = [nasbench201.from_string(name) for name in names]
+        ranks = [int(base.rank(nasbench201.SPACE, arch)) for arch in archs]
+        return np.isin(base.rank(nasbench201.SPACE, self.arch), ranks)
 
     def only(self, which: np.ndarray) -> ScoredCells:
         """Returns a subset of the cells: indices (m,), or a mask (n,) of bool."""

@@ -61,18 +61,31 @@ class Results:
         _require_fields(self._path, content)
         return content
 
-    def finished(self) -> bool:
-        """Returns whether the search of this folder is complete."""
-        return self.read().get("state") == "finished"
+    def finished(self, minutes: float) -> bool:
+        """Returns whether the search of this folder is complete.
+
+        Args:
+          minutes: that it was to take, at least.
+        """
+        content = self.read()
+        of_settings = content.get("settings", {})
+        return (
+            content.get("state") == "finished"
+            and of_settings.get("minutes", 0.0) >= minutes
+        )
 
     def save_incumbent(self, new: Evaluation) -> None:
         """Saves the incumbent, so that an interrupted search still leaves a result.
 
         Args:
           new: an evaluation; nothing is written unless it is better than all before it.
+            The tested result of a shorter search stays until this one is finished.
         """
-        before = self.read().get("validation accuracy", -math.inf)
-        if not math.isnan(new.score) and _rounded(new.score) > before:
+        content = self.read()
+        before = content.get("validation accuracy", -math.inf)
+        if content.get("state") == "finished" or math.isnan(new.score):
+            return
+        if _rounded(new.score) > before:
             self._save(
                 {
                     "state": "searching: the best so far",

@@ -21,7 +21,7 @@ from jaxnas.networks.data import Data
 from jaxnas.networks.recipes import Recipe, epoch_steps
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
-from jaxnas.spaces import nasbench201
+from jaxnas.spaces import base, nasbench201
 from jaxnas.studies import seed_store
 from jaxnas.studies.images import (
     cell_scores,
@@ -61,7 +61,7 @@ def search_images(config: Config) -> dict[str, Any]:
     The stages: scores of untrained cells, costs of trainings and the plan, the search
     with short trainings, longer trainings of its finalists, and the final training with
     the test. What a stage has finished is kept in the folder, so that the same call goes
-    on after a kill.
+    on after a kill, and one with more minutes after the end.
 
     Args:
       config: the images, the minutes, the sizes and the folder.
@@ -73,7 +73,7 @@ def search_images(config: Config) -> dict[str, Any]:
     """
     study = _open(config)
     config, results, log = study.config, study.results, study.log
-    if results.finished():
+    if results.finished(config.minutes):
         return log.finished(results.read(), study.out)
     method = config.method if config.arch is None else "the cell that was given"
     log.begin(study.task, method, results.read().get("validation accuracy", -1.0))
@@ -155,6 +155,7 @@ def _plan(
       are decided once for the folder.
     """
     config, task, budget = study.config, study.task, study.budget
+    history = stages.read_history(study.out / "search")
 
     def measure() -> dict[str, Any]:
         study.log.compiling("a training of the search")
@@ -170,7 +171,8 @@ def _plan(
     else:
         seconds = costs.of(task.network, scored.arch)
         needed = final_training.requirements(task, study.data, budget)
-        allowed = affordable(seconds, *needed)
+        # What a shorter run has trained stays in the pool.
+        allowed = affordable(seconds, *needed) | scored.among([e.arch for e in history])
         study.log.affordable(int(allowed.sum()), len(allowed))
         scored = scored.only(allowed)
         archs = scored.best(config.keep, stages.MAX_EVALUATIONS).arch
@@ -178,7 +180,8 @@ def _plan(
     steps, _ = epoch_steps(study.recipe, len(study.data.x))
 
     def decide() -> dict[str, Any]:
-        return stages.make_search_plan(costs, typical, steps, budget)._asdict()
+        inputs = costs, typical, steps, budget, history
+        return stages.make_search_plan(*inputs)._asdict()
 
     plan = stages.SearchPlan(**budget.once("plan", decide))
     study.log.planned(costs, plan)
@@ -198,7 +201,7 @@ def _search(
     Returns: the evaluations, in the order of the search.
     """
     config, budget = study.config, study.budget
-    evaluate = _trainings(study, plan.epochs)
+    evaluate, folder = _trainings(study, plan.epochs), study.out / "search"
     if config.arch is not None:
         return [stages.train_given(config.arch, evaluate, plan)]
 
@@ -206,14 +209,14 @@ def _search(
         if scored is None:
             return stages.random_baseline(plan)
         trainings = plan.steps * plan.batch
-        return stages.gp_search(scored.best(config.keep, trainings), plan)
+        searched = [e.arch for e in stages.read_history(folder)]
+        return stages.gp_search(scored.best(config.keep, trainings, searched), plan)
 
     def on_evaluation(new: Evaluation) -> None:
         budget.save()
         study.log.evaluated(new)
         study.results.save_incumbent(new)
 
-    folder = study.out / "search"
     return stages.run_search(
         make, evaluate, plan, budget, folder, config.seed, on_evaluation
     )
@@ -263,7 +266,9 @@ def _train_final(
     warmup = min(1.0, final.epochs / 8)
     recipe = dataclasses.replace(study.recipe, epochs=final.epochs, warmup=warmup)
     study.log.final_training(ranked[0], final, len(data.x))
-    folder, seed = study.out / "final", study.config.seed
+    # Checkpoints of one length of the training, which larger budgets change.
+    rank = int(base.rank(nasbench201.SPACE, nasbench201.from_string(arch)))
+    folder, seed = study.out / f"final/{rank}-{final.epochs}", study.config.seed
     trained = final_training.train_final(
         arch, final, data, task, recipe, folder, seed, report
     )
@@ -276,7 +281,8 @@ def _claim_folder(config: Config, task: ImageTask) -> Path:
     Raises: `ValueError` if it belongs to others, cannot be written, or its disk is full.
     """
     identity = dataclasses.asdict(config) | {"images_sha256": task.digest()}
-    del identity["out"]
+    # A search can be given more minutes, as `TimeBudget` checks.
+    del identity["out"], identity["minutes"]
     identity["driver"] = "search_images"
     folder = seed_store.open_folder(config.out, identity)
     out = folder.path

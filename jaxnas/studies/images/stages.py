@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +80,11 @@ def training_recipe(
 
 
 def make_search_plan(
-    costs: TrainingCosts, typical: float, steps: float, budget: TimeBudget
+    costs: TrainingCosts,
+    typical: float,
+    steps: float,
+    budget: TimeBudget,
+    history: Sequence[Evaluation] = (),
 ) -> SearchPlan:
     """Divides the time of the search into evaluations and epochs.
 
@@ -92,15 +96,22 @@ def make_search_plan(
       typical: seconds of an epoch of a typical cell of the pool.
       steps: optimiser steps of an epoch.
       budget: the time that is left for the search.
+      history: the evaluations of the search under a smaller budget, which is continued:
+        its trainings keep their epochs.
     """
     available = max(budget.left(SEARCH_END), 0.0) / typical * costs.parallel  # epochs
     # Running statistics need several steps, unless there is no time for one batch then.
     least = min(MIN_STEPS / steps, available / costs.batch)
     epochs = max(min(0.4 * math.sqrt(available), MAX_EPOCHS), least, 1)
-    epochs = round(epochs)
-    evaluations = min(available / epochs, MAX_EVALUATIONS)
-    rounds = max(1, int(evaluations / costs.batch))
+    epochs = (history[0].epoch if history else None) or round(epochs)
+    evaluations = min(len(history) + available / epochs, MAX_EVALUATIONS)
+    rounds = max(1, int(evaluations / costs.batch), -(-len(history) // costs.batch))
     return SearchPlan(epochs, rounds, costs.batch, typical, costs.parallel)
+
+
+def read_history(folder: Path) -> list[Evaluation]:
+    """Reads the evaluations of the search in a folder; none if it has not begun."""
+    return drive.read(folder) if folder.exists() else []
 
 
 def gp_search(scored: ScoredCells, plan: SearchPlan) -> Search:
