@@ -11,8 +11,8 @@ Scores the untrained cells of NAS-Bench-201; searches the best-scored ones that 
 trained in time by a Gaussian process, in batches of a k-DPP, with short trainings; trains
 the best of these for longer; and trains the best of all on the images of training and
 validation, and tests it once. Everything is kept in --out: the same command resumes a run
-that was killed, and continues a finished one if it has more --minutes. Writes result.json, cell.png, curves.png, curves.npz and the network,
-model/:
+that was killed, and continues a finished one if it has more --minutes. Writes result.json,
+cell.png, curves.png, curves.npz and the network, model/:
 
     predict = jaxnas.load("results/search_images/model")
 """

@@ -2,11 +2,11 @@
 
     python tests/mutants.py --num 150 --seed 1 --out experiments/measured/mutants.csv
 
-Works on a copy of the tree. Each mutant is run against the tests of its module's test files
-that execute the changed statement, those that take least time first, until one fails: a test
-that does not execute a statement cannot fail because of it. Which tests these are is
-measured first, once for each test file (results/mutants). A run that was killed goes on
-where it was. Not part of the suite: it takes an hour.
+Works on a copy of the tree. Each mutant is run against those tests of its module's test
+files that execute the changed statement, the quickest first, until one fails: a test that
+does not execute a statement cannot fail because of it. Which tests do is measured first,
+once for each test file (results/mutants). A run that was killed goes on where it was. Not
+part of the suite: it takes an hour.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def sites(file: str) -> list[Mutant]:
         span = (statement.lineno, statement.end_lineno or statement.lineno)
         mutants.append(Mutant(file, line, start, end, new, span))
 
-    def between(
-        statement: ast.stmt, left: ast.expr, right: ast.expr, new: str
-    ) -> None:
+    def between(statement: ast.stmt, left: ast.expr, right: ast.expr, new: str) -> None:
         if left.end_lineno == right.lineno:
             start, end = left.end_col_offset or 0, right.col_offset
             part = lines[right.lineno - 1][start:end]
@@ -195,7 +193,7 @@ class Coverage:
 
 
 class Ordered:
-    """A pytest plugin: runs these tests alone, in this order, and names the first failure."""
+    """A pytest plugin: runs these tests, in this order, and names the first failure."""
 
     def __init__(self, tests: list[str], report: Path):
         self.place = {test: number for number, test in enumerate(tests)}
@@ -280,7 +278,11 @@ def covering(mutant: Mutant, tests: dict[str, dict]) -> list[str]:
 
 
 def run(copy: Path, mutant: Mutant, tests: dict[str, dict]) -> tuple[str, str, float]:
-    """killed, survived or slow (a loop that does not end, killed too); by which test; seconds."""
+    """Runs the tests of a mutant.
+
+    Returns: "killed", "survived", or "slow", a loop that does not end, which is killed too;
+      the test that failed; and CPU seconds.
+    """
     path = copy / mutant.file
     text = path.read_text()
     lines = text.splitlines(keepends=True)

@@ -8,9 +8,11 @@ import os
 import resource
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drive_toy import SPACE, events, evolution, go, objective, same
 from hypothesis import given, settings
@@ -135,6 +137,15 @@ def test_every_event_is_read_as_it_was_written(event):
             e._replace(metrics=sorted(e.metrics.items())) for e in (found, event)
         )
     assert repr(found) == repr(event)  # repr, as NaN is not NaN
+
+
+def test_queries_of_earlier_histories_have_no_seconds():
+    arrays = history.numpy_query(np.ones((1, 2), np.int32), *np.zeros((3, 1), np.int32))
+    line = history.encode(history.Asked(0, arrays, 5.0, 2.5))
+    fields = json.loads(line)
+    del fields["seconds"]
+    event = history.decode(changed(json.dumps(fields)))
+    assert isinstance(event, history.Asked) and event.seconds == 0.0
 
 
 JSON = st.recursive(
@@ -306,7 +317,9 @@ def test_status_of_a_running_search_and_of_a_read_only_folder(tmp_path):
         assert drive.read(tmp_path) == drive.read(tmp_path)
         return objective(text, epoch)
 
+    begin = time.perf_counter()
     found = go(tmp_path, function=watched)
+    wall = time.perf_counter() - begin
     assert [s.done + s.failed for s in seen] == list(range(20))
     assert {s.in_flight for s in seen} == {1}
     os.chmod(tmp_path, 0o500)
@@ -317,6 +330,10 @@ def test_status_of_a_running_search_and_of_a_read_only_folder(tmp_path):
     assert status.failed == sum(math.isnan(e.score) for e in found) > 0
     assert status.best == drive.best(found)
     assert status.seconds == pytest.approx(sum(e.end - e.begin for e in found))
+    # The search itself: what it chose so far, apart from the evaluations.
+    overheads = [s.overhead for s in seen]
+    assert overheads == sorted(overheads) and overheads[0] > 0
+    assert overheads[-1] == status.overhead <= wall - status.seconds
     assert status.last == max(e.end for e in found)
     assert status.settings["space"] == "toy" and status.settings["batch"] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == before

@@ -27,7 +27,13 @@ ROOT = Path(__file__).parent.parent
 SMALL = tw_sequential.Config(
     methods=("random", "evolution"), seeds=3, evaluations=24, init=6, chunk=2
 )
-FILES = ["results.npz", "settings.json", "table.csv", "table_by_cost.csv"]
+FILES = [
+    "results.npz",
+    "settings.json",
+    "table.csv",
+    "table_by_cost.csv",
+    "overhead.csv",
+]
 FILES += ["curves.png", "curves_by_cost.png"]
 
 
@@ -55,6 +61,12 @@ def test_the_files_say_what_was_returned(done):
     for name, array in arrays.items():
         np.testing.assert_array_equal(stored[name], array)
     assert manifest["fed_back"] == "analog cifar10/test/200, seed mean"
+    for row, name in zip(
+        csv.DictReader((out / "overhead.csv").open()), SMALL.methods, strict=True
+    ):
+        assert (
+            row["method"] == name and 0 < 24 * 3 * float(row["overhead_seconds"]) < 60
+        )
     rows = list(csv.DictReader((out / "table.csv").open()))
     assert [(r["method"], r["evaluations"]) for r in rows] == [
         (method, "24") for method in SMALL.methods

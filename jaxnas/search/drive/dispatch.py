@@ -68,11 +68,8 @@ def complete(job: Job) -> None:
         _resume(job)
         while True:
             while len(record.open) < job.workers and len(record.asks) < job.num_steps:
-                progress = _catch_up(job, progress)
-                query = ask(job.plan, progress, record)
-                step = len(record.asks)
-                job.write(Asked(step, query, time.time()))
-                for task in _tasks(job, step):
+                progress = _ask_next(job, progress)
+                for task in _tasks(job, len(record.asks) - 1):
                     _start(job, task)
             if not job.started:
                 return
@@ -96,6 +93,23 @@ def _resume(job: Job) -> None:
     for task in tasks:
         if task not in suspects:
             _start(job, task)
+
+
+def _ask_next(job: Job, progress: SearchProgress | None) -> SearchProgress:
+    """Asks the next query and records it, with the seconds that the search took.
+
+    Args:
+      job: with the record, which gets the query.
+      progress: as for `_catch_up`.
+
+    Returns: the search after all queries that have finished.
+    """
+    begin = time.perf_counter()
+    progress = _catch_up(job, progress)
+    query = ask(job.plan, progress, job.record)
+    seconds = time.perf_counter() - begin
+    job.write(Asked(len(job.record.asks), query, time.time(), seconds))
+    return progress
 
 
 def _catch_up(job: Job, progress: SearchProgress | None) -> SearchProgress:

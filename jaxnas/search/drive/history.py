@@ -56,6 +56,7 @@ class Asked(NamedTuple):
     step: int
     query: Query  # NumPy arrays
     time: float  # seconds since 1970
+    seconds: float = 0.0  # taken by `tell` of all that had finished, and by `ask`
 
 
 class Scale(NamedTuple):
@@ -163,6 +164,7 @@ def _asked_fields(asked: Asked) -> dict[str, Any]:
         "start": np.asarray(query.start).tolist(),
         "seed": None if query.seed is None else np.asarray(query.seed).tolist(),
         "time": asked.time,
+        "seconds": asked.seconds,
     }
 
 
@@ -238,7 +240,12 @@ def _read_asked(fields: dict[str, Any]) -> Asked:
     ):
         raise ValueError("its lists differ in length")
     arrays = [np.array(x, np.int32) for x in (arch, *columns)]
-    return Asked(_whole(fields["step"]), numpy_query(*arrays), _number(fields["time"]))
+    return Asked(
+        _whole(fields["step"]),
+        numpy_query(*arrays),
+        _number(fields["time"]),
+        _number(fields.get("seconds", 0.0)),  # histories of 0.1.0 may lack it
+    )
 
 
 def _read_scale(fields: dict[str, Any]) -> Scale:

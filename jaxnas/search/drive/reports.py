@@ -40,6 +40,9 @@ class Status(NamedTuple):
     in_flight: int  # asked for and not finished, whether or not a process runs
     best: Evaluation | None  # the incumbent: the evaluation of highest score
     seconds: float  # wall-clock time of all evaluations, summed
+    # Wall-clock seconds of the search itself, in `tell` and `ask`: their compilation, and
+    # the replay of the history after a restart, included.
+    overhead: float
     last: float | None  # seconds since 1970 of the last event
     settings: dict[str, Any]  # `space`, `choices`, `key` and `batch` of the search
 
@@ -63,6 +66,7 @@ def status(folder: str | os.PathLike) -> Status:
         in_flight=sum(len(records.open_slots(record, step)) for step in record.open),
         best=max(scored, key=lambda e: e.score, default=None),
         seconds=sum(e.end - e.begin for e in evaluations),
+        overhead=sum(q.seconds for q in queries),
         last=max(times, default=None),
         settings=settings,
     )

@@ -18,7 +18,10 @@ from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import figures
 from jaxnas.studies.comparison import summary
 
-FILES = "results.npz, table.csv, table_by_cost.csv, curves.png, curves_by_cost.png"
+FILES = (
+    "results.npz, table.csv, table_by_cost.csv, overhead.csv, curves.png, "
+    "curves_by_cost.png"
+)
 
 
 class Outcome(NamedTuple):
@@ -37,6 +40,7 @@ class Outcome(NamedTuple):
     fed_back: str  # name of the accuracy that the searches saw
     reported: str  # name of the accuracy that is reported
     optimum: float  # percent error reported of the best cell of the table
+    overhead: dict[str, float]  # by method, seconds of the search itself an evaluation
     index: dict[str, int]  # of the method of each label among all; selects its colour
 
 
@@ -65,6 +69,7 @@ def show(
     summary.show(console, done.summaries, done.fed_back, done.reported)
     if budget is not None:
         _show_limits(console, done, evaluations, budget)
+    _show_overhead(console, done)
     line = f"{done.folder.path}: {FILES}"
     console.print(line, highlight=False, soft_wrap=True)
 
@@ -81,7 +86,9 @@ def show_by_cost(done: Outcome) -> None:
     _draw_by_cost(done)
     curves = done.by_cost, done.grid, done.unit
     summary.show_by_cost(console, *curves, done.fed_back, done.reported)
-    line = f"{done.folder.path}: results.npz, table_by_cost.csv, curves_by_cost.png"
+    _show_overhead(console, done)
+    files = "results.npz, table_by_cost.csv, overhead.csv, curves_by_cost.png"
+    line = f"{done.folder.path}: {files}"
     console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -126,6 +133,15 @@ def _draw(
         index={names[n]: i for n, i in done.index.items()},
         **axis,
     )
+
+
+def _show_overhead(console: Console, done: Outcome) -> None:
+    """Prints the seconds of each search itself, apart from the cost of evaluations."""
+    measured = {n: s for n, s in done.overhead.items() if np.isfinite(s)}
+    texts = [f"{name} {1000 * seconds:.2g}" for name, seconds in measured.items()]
+    if texts:
+        line = "milliseconds of the search itself for an evaluation, compilation included: "
+        console.print(line + ", ".join(texts), highlight=False, soft_wrap=True)
 
 
 def _show_limits(

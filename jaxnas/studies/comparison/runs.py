@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -83,15 +84,17 @@ def run(
     }
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, Any]:
+        begin = time.perf_counter()
         if label in peers:
-            return _arrays(
-                config, opened, float(opened.truth.max()), peers[label](seeds)
-            )
-        keys, search = seed_store.seed_keys(config.base_seed, seeds), searches[label]
-        trace = loop.simulate(
-            keys, search, opened.benchmark, steps[label], budget=config.budget
-        )
-        return _arrays(config, opened, opened.reachable(search), trace)
+            reachable, trace = float(opened.truth.max()), peers[label](seeds)
+        else:
+            keys = seed_store.seed_keys(config.base_seed, seeds)
+            search, given = searches[label], (opened.benchmark, steps[label])
+            reachable = opened.reachable(search)
+            trace = loop.simulate(keys, search, *given, budget=config.budget)
+        trace = jax.block_until_ready(trace)
+        seconds = time.perf_counter() - begin
+        return _arrays(config, opened, reachable, trace, seconds)
 
     adapt = functools.partial(_as_long, config)
     runs = seed_store.run_chunks(
@@ -110,7 +113,7 @@ def run(
 
 
 def _arrays(
-    config: Config, opened: Opened, reachable: float, trace: Trace
+    config: Config, opened: Opened, reachable: float, trace: Trace, seconds: float
 ) -> dict[str, Any]:
     """The arrays of a chunk of runs.
 
@@ -119,10 +122,12 @@ def _arrays(
       opened: the table.
       reachable: best truth that the search can reach.
       trace: of the runs.
+      seconds: that they took.
 
     Returns: score (NaN before the last epoch), row (the table row; -1 in an idle slot),
       cost and asked, each (seeds, evaluations) with idle slots among them; and, once for
-      each seed (seeds,), the budget and the best truth that the search can reach.
+      each seed (seeds,), the budget, the best truth that the search can reach, and the
+      seconds of the search itself for each evaluation: reading the table takes none.
     """
     num = len(trace.score)
     asked = types.asked(trace.query)
@@ -132,7 +137,8 @@ def _arrays(
     score = np.where(complete, trace.score, np.nan)
     kept = {"score": score, "row": row, "cost": trace.cost, "asked": asked}
     flat = {n: x.reshape(num, -1)[:, : config.evaluations] for n, x in kept.items()}
-    one = {"budget": _limit(config), "reachable": reachable}
+    overhead = seconds / max(int(asked.sum()), 1)
+    one = {"budget": _limit(config), "reachable": reachable, "overhead": overhead}
     return flat | {name: np.full(num, value) for name, value in one.items()}
 
 
@@ -156,6 +162,7 @@ def _written(
       index: of the method of each label, among all methods.
     """
     reachable = {label: float(r["reachable"][0]) for label, r in runs.items()}
+    overhead = {label: float(r["overhead"].mean()) for label, r in runs.items()}
     runs = {label: _compact(r) for label, r in runs.items()}
 
     def summaries_of(**budgets: np.ndarray) -> dict[str, summary.Summary]:
@@ -189,6 +196,7 @@ def _written(
         fed_back=opened.fed_back_name,
         reported=opened.reported_name,
         optimum=100 - float(opened.reported.max()),
+        overhead=overhead,
         index=index,
     )
     names = {"fed_back": done.fed_back, "reported": done.reported}
@@ -196,6 +204,7 @@ def _written(
     npz.save_arrays(folder.path / "results.npz", done.arrays, manifest)
     summary.write_csv(folder.path / "table.csv", done.summaries)
     summary.write_cost_csv(folder.path / "table_by_cost.csv", done.by_cost, grid)
+    summary.write_overhead(folder.path / "overhead.csv", overhead)
     return done
 
 
@@ -237,7 +246,8 @@ def _as_long(
     if not same or score.ndim != 2 or score.shape[1] < config.evaluations:
         return None
     cut = {n: x[:, : config.evaluations] for n, x in part.items() if x.ndim == 2}
-    return part | cut
+    # Chunks of earlier versions have no overhead.
+    return {"overhead": np.full(len(score), np.nan)} | part | cut
 
 
 def _compact(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -246,6 +246,20 @@ def write_cost_csv(
     files.write_csv(path, header, rows)
 
 
+def write_overhead(path: str | Path, overhead: Mapping[str, float]) -> None:
+    """Writes a csv file with a row for each method, atomically.
+
+    Args:
+      path: the file; its folder must exist.
+      overhead: by method, wall-clock seconds of the search itself for an evaluation, its
+        compilation included; NaN where they were not measured.
+
+    Raises: `ValueError` if the file cannot be written.
+    """
+    rows = [[name, f"{seconds:.6g}"] for name, seconds in overhead.items()]
+    files.write_csv(path, ["method", "overhead_seconds"], rows)
+
+
 _CURVE_COLUMNS = [
     f"{curve}_{what}"
     for curve in ("fed_back", "reported", "regret")

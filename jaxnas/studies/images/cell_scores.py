@@ -58,9 +58,8 @@ class ScoredCells(NamedTuple):
 
     def among(self, names: Sequence[str]) -> np.ndarray:
         """Returns the mask (n,) of the cells with these names."""
-        archs = [nasbench201.from_string(name) for name in names]
-        ranks = [int(base.rank(nasbench201.SPACE, arch)) for arch in archs]
-        return np.isin(base.rank(nasbench201.SPACE, self.arch), ranks)
+        wanted = {tuple(nasbench201.from_string(name).tolist()) for name in names}
+        return np.array([tuple(arch) in wanted for arch in self.arch.tolist()], bool)
 
     def only(self, which: np.ndarray) -> ScoredCells:
         """Returns a subset of the cells: indices (m,), or a mask (n,) of bool."""

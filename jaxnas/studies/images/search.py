@@ -21,7 +21,7 @@ from jaxnas.networks.data import Data
 from jaxnas.networks.recipes import Recipe, epoch_steps
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
-from jaxnas.spaces import base, nasbench201
+from jaxnas.spaces import nasbench201
 from jaxnas.studies import seed_store
 from jaxnas.studies.images import (
     cell_scores,
@@ -267,8 +267,8 @@ def _train_final(
     recipe = dataclasses.replace(study.recipe, epochs=final.epochs, warmup=warmup)
     study.log.final_training(ranked[0], final, len(data.x))
     # Checkpoints of one length of the training, which larger budgets change.
-    rank = int(base.rank(nasbench201.SPACE, nasbench201.from_string(arch)))
-    folder, seed = study.out / f"final/{rank}-{final.epochs}", study.config.seed
+    name = "".join(map(str, nasbench201.from_string(arch).tolist()))
+    folder, seed = study.out / f"final/{name}-{final.epochs}", study.config.seed
     trained = final_training.train_final(
         arch, final, data, task, recipe, folder, seed, report
     )
