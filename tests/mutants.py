@@ -80,6 +80,7 @@ SWAPS = {
     ast.FloorDiv: "/", ast.Mod: "//", ast.BitAnd: "|", ast.BitOr: "&", ast.And: "or",
     ast.Or: "and", ast.MatMult: "*", ast.Pow: "*",
 }  # fmt: skip
+COLUMNS = ["number", "outcome", "file", "line", "text", "old", "new", "by", "seconds"]
 TIMEOUT = 300  # seconds; a mutant may be a loop that does not end
 
 
@@ -327,7 +328,12 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     everything = [mutant for file in TESTS for mutant in sites(file)]
     drawn = random.Random(seed).sample(everything, num)
-    done = list(csv.reader(out.open())) if out.exists() else []
+    done = {}
+    if out.exists():
+        with out.open() as file:
+            done = {int(row["number"]): row["outcome"] for row in csv.DictReader(file)}
+    else:
+        out.write_text(",".join(COLUMNS) + "\n")
     # Programs that a mutant leaves as they are, however small, are compiled once for all.
     jax.config.update("jax_compilation_cache_dir", str(work.resolve() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -337,21 +343,21 @@ def main(
         copy = Path(folder).resolve() / "jaxnas"
         ignored = shutil.ignore_patterns(".venv*", ".git", "results", ".*cache*")
         shutil.copytree(ROOT, copy, ignore=ignored)
-        names = sorted({name for files in TESTS.values() for name in files})
-        of_file = {name: measure(copy, name, work) for name in names}
-        for mutant in drawn[len(done) :]:
+        for number, mutant in enumerate(drawn):
+            if number in done:
+                continue
             tests = {}
             for name in TESTS[mutant.file]:
-                tests |= of_file[name]
+                tests |= measure(copy, name, work)
             outcome, by, seconds = run(copy, mutant, tests)
             line = (ROOT / mutant.file).read_text().splitlines()[mutant.line - 1]
             old = line[mutant.start : mutant.end]
-            row = [outcome, mutant.file, mutant.line, line.strip(), old, mutant.new]
-            row += [by, f"{seconds:.1f}"]
+            row = [number, outcome, mutant.file, mutant.line, line.strip(), old]
+            row += [mutant.new, by, f"{seconds:.1f}"]
             with out.open("a") as file:
                 csv.writer(file, lineterminator="\n").writerow(row)
-            done.append(list(map(str, row)))
-    survived = sum(row[0] == "survived" for row in done)
+            done[number] = outcome
+    survived = sum(outcome == "survived" for outcome in done.values())
     print(f"{survived} of {len(done)} mutants survived (of {len(everything)} possible)")
 
 
