@@ -82,12 +82,17 @@ def test_the_process_is_the_padded_one_of_the_library():
 def test_ridge_is_that_of_scikit_learn(x64):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 6))
-    y = x @ rng.normal(size=6) + rng.normal(size=80)
-    place = jnp.arange(20)
-    found = few_labels.ridge(jnp.asarray(x), place, jnp.asarray(y[:20]))
-    scaled = (x - x[:20].mean(0)) / x[:20].std(0)
-    model = RidgeCV(20 * 10.0 ** np.arange(-4, 4.1, 0.5)).fit(scaled[:20], y[:20])
-    np.testing.assert_allclose(found, model.predict(scaled), rtol=1e-6)
+    signal, noise = x @ rng.normal(size=6), rng.normal(size=80)
+    scaled, place = (x - x[:20].mean(0)) / x[:20].std(0), jnp.arange(20)
+    penalties = 20 * 10.0 ** np.arange(-4, 4.1, 0.5)
+    # Without noise the least penalty is the best one, without a signal the largest.
+    chosen = []
+    for y in (signal + noise, signal, noise):
+        found = few_labels.ridge(jnp.asarray(x), place, jnp.asarray(y[:20]))
+        model = RidgeCV(penalties).fit(scaled[:20], y[:20])
+        np.testing.assert_allclose(found, model.predict(scaled), rtol=1e-6)
+        chosen.append(float(model.alpha_))
+    assert chosen[1:] == [penalties[0], penalties[-1]]
 
 
 def test_dead_edges_become_none():

@@ -1,7 +1,7 @@
 """Golden traces: what searches ask, with an exact key, across commits.
 
 Traced are the searches of SEQUENTIAL on the embedded table, the batch selectors of BATCHES,
-and local search, Hyperband, BOHB, DEHB and ASHA on a synthetic objective. The remaining
+and local search, Hyperband, BOHB, its preset, DEHB and ASHA on a synthetic objective. The remaining
 presets over a pool differ from those traced in their distance, and the remaining selectors
 and searches (`curve_aware`, `two_levels`, PriorBand, sampled candidates) have tests of
 their own, but no trace.
@@ -39,7 +39,7 @@ SEQUENTIAL = (
     "gp-tw2g-plus",
 )  # fmt: skip
 BATCHES = ("top-ei", "kdpp", "greedy-map", "thompson", "gp-bucb", "penalisation")
-SYNTHETIC = ("local", "hyperband", "bohb", "dehb", "asha")
+SYNTHETIC = ("local", "hyperband", "bohb", "bohb-plus", "dehb", "asha")
 LEVELS = (1, 3, 9)
 
 

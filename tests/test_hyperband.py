@@ -88,6 +88,7 @@ def test_schedules_are_the_recorded_ones(shared):
 
 def test_the_epochs_of_an_iteration_are_the_published_ones():
     plan = brackets.hyperband_brackets(brackets.geometric_levels(512, 12, 3, last=200))
+    assert sum(rung.size for bracket in plan for rung in bracket) == 69
     assert sum(map(brackets.total_epochs, plan)) == 4238
     again = map(brackets.total_epochs, map(brackets.restarting, plan))
     assert sum(again) == 5472

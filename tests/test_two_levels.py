@@ -159,6 +159,9 @@ def test_the_preset_takes_the_first_level_from_5_percent_on():
         search = presets.gp_two_levels(nasbench201.SPACE, archs, epochs=epochs)
         rhythm = search.stages.args[0]
         assert (rhythm.low, rhythm.last, rhythm.first) == (low, max(epochs), 100)
+    evaluate = synthetic.synthetic_benchmark(jax.random.key(1), nasbench201.SPACE)
+    steps = jax.eval_shape(lambda key: run(key, search, evaluate, 2), jax.random.key(0))
+    assert steps[1].query.arch.shape == (2, 1, 6)  # one architecture a step
     with pytest.raises(ValueError, match="wanted a level between 5% of the last one"):
         presets.gp_two_levels(nasbench201.SPACE, archs, epochs=(1, 200))
 
