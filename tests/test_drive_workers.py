@@ -36,8 +36,10 @@ from jax.tree_util import Partial
 
 from jaxnas.predictors import pool
 from jaxnas.search import drive
-from jaxnas.search.drive import clusters, workers
-from jaxnas.search.drive.record import Record, apply_event
+from jaxnas.search.drive import clusters, search_state, workers
+from jaxnas.search.drive.history import numpy_query
+from jaxnas.search.drive.record import Record, Tell, apply_event
+from jaxnas.search.drive.scale import UNSCALED
 from jaxnas.search.gp import pool_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base
@@ -169,6 +171,19 @@ def test_costs_curves_and_metrics_are_kept(tmp_path):
         assert one.metrics["flops"] == 3.0 and math.isnan(one.metrics["loss"])
         assert one.worker.endswith(f":{os.getpid()}")
         assert time.time() - 60 < one.begin <= one.end <= time.time()
+
+
+def test_tell_receives_score_and_cost():
+    returned = Partial(lambda state, query, result: result)
+    search = dataclasses.replace(random_search(SPACE), tell=returned)
+    key = jax.random.key(0)
+    plan = search_state.Plan(search, (), key, key, ahead=0, points=1)
+    epoch, start = np.array([[9], [0]], np.int32)
+    query = numpy_query(np.zeros((1, 5), np.int32), epoch, start)
+    tell = Tell(query, [drive.Evaluation("0,0,0,0,0", 2.5, cost=7.0)])
+    progress = search_state.SearchProgress(None, 0, True)
+    told = search_state.tell_all(plan, progress, [tell], UNSCALED).state
+    assert (told.score.tolist(), told.cost.tolist()) == ([2.5], [7.0])
 
 
 @pytest.mark.parametrize(
