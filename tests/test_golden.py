@@ -1,10 +1,10 @@
 """Golden traces: what searches ask, with an exact key, across commits.
 
 Traced are the searches of SEQUENTIAL on the embedded table, the batch selectors of BATCHES,
-and local search, Hyperband, BOHB, its preset, DEHB and ASHA on a synthetic objective. The remaining
-presets over a pool differ from those traced in their distance, and the remaining selectors
-and searches (`curve_aware`, `two_levels`, PriorBand, sampled candidates) have tests of
-their own, but no trace.
+and local search, Hyperband, BOHB and its preset, DEHB and ASHA on a synthetic objective.
+The remaining presets over a pool differ from those traced in their distance, and the
+remaining selectors and searches (`curve_aware`, `two_levels`, PriorBand, sampled
+candidates) have tests of their own, but no trace.
 
 One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs, and for
 SYNTHETIC `epoch` (2, 30), to which they are trained. A change that is meant to change bits
