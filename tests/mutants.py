@@ -33,7 +33,7 @@ import tyro
 
 ROOT = Path(__file__).parent.parent
 SEARCH = ("test_search", "test_loop", "test_golden")
-COMPARISON = ("test_tw_sequential", "test_tw_batch")
+COMPARISON = ("test_report", "test_tw_sequential", "test_tw_batch")
 FIDELITY = ("test_hyperband", "test_samplers", "test_golden")
 # Test files of each module.
 TESTS = {
@@ -45,7 +45,7 @@ TESTS = {
     "jaxnas/search/neural_predictor.py": ("test_bananas", "test_golden", "test_loop"),
     "jaxnas/search/neural_queue.py": ("test_bananas", "test_golden", "test_loop"),
     "jaxnas/search/ordered.py": ("test_in_order",),
-    "jaxnas/search/presets.py": ("test_golden", "test_bayesopt"),
+    "jaxnas/search/presets.py": ("test_golden", "test_bayesopt", "test_two_levels"),
     "jaxnas/search/random.py": SEARCH,
     "jaxnas/search/steps.py": ("test_loop", "test_hyperband", "test_search"),
     "jaxnas/search/gp/pool_search.py": ("test_bayesopt", "test_golden", "test_loop"),

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from jaxnas import acquisition, gp, metrics
 from jaxnas.predictors import pool as pools
+from jaxnas.predictors import pool_gp
 from jaxnas.search.gp import pool_search as bo
 from jaxnas.search.gp import schedule, selectors
 from jaxnas.search.loop import run, simulate
@@ -229,6 +230,25 @@ def test_mutants_of_the_best_are_asked_once_there_are_scores():
     assert ((first[:, 1:, None] != first[:, None, :-1]).sum(-1) > 1).any()
 
 
+def test_mutants_are_distinct_new_neighbours_or_else_all_that_are_new():
+    pool, best = pool_of(SPACE), 40
+    apart = (np.asarray(pool.arch) != np.asarray(pool.arch[best])).sum(1)
+    scored = pool_gp.empty(pool, 2)._replace(
+        index=jnp.array([best, 0]), score=jnp.array([1.0, jnp.nan])
+    )
+    one, many, few = (
+        jax.jit(bo.mutants(parents=2, children=c, size=s))
+        for c, s in ((1, 100), (200, 100), (200, 3))
+    )
+    key, nothing = jax.random.key(0), jnp.zeros(len(apart), bool)
+    state = scored._replace(seen=nothing.at[best].set(True))
+    assert np.flatnonzero(one(key, pool, state)) in np.flatnonzero(apart == 1)
+    np.testing.assert_array_equal(many(key, pool, state), apart == 1)
+    assert few(key, pool, state).sum() == 3
+    state = scored._replace(seen=jnp.asarray(apart <= 1))
+    np.testing.assert_array_equal(many(key, pool, state), apart > 1)
+
+
 def test_the_first_ones_are_uniform():
     table = evaluator()
     first = simulate(seeds(*range(300)), make(), table, INIT).query.arch
@@ -317,6 +337,11 @@ def test_bad_settings_are_named(settings, words):
     with pytest.raises(ValueError, match=words) as error:
         bo.bayesopt(pool_of(SPACE), **settings)
     assert "\n" not in str(error.value)
+
+
+def test_the_first_stage_ends_after_twice_the_random_steps():
+    stages = schedule.refit_stages(10, 200)
+    assert stages == ((10, 10), (20, 2), (60, 10), (150, 30), (200, 50))
 
 
 @pytest.mark.parametrize("init", [1, 2, 5, 10, 33])

@@ -19,7 +19,7 @@ from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.spaces.nasbench201_classes import function_classes
 from jaxnas.studies import figures
-from jaxnas.studies.comparison import methods, opened, summary
+from jaxnas.studies.comparison import methods, opened, outcome, summary
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -210,8 +210,16 @@ def test_a_comparison_is_made_longer_and_shorter_again(tmp_path):
     np.testing.assert_array_equal(run(16), longer)
 
 
-def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path, capsys):
+def test_a_comparison_keeps_the_methods_that_its_folder_has(
+    tmp_path, capsys, monkeypatch
+):
     """A method that is added joins the others in the table, the figure and the arrays."""
+    drawn = []
+    monkeypatch.setattr(
+        outcome.figures,
+        "search_curves",
+        lambda path, *_, **options: drawn.append(options),
+    )
     config = dataclasses.replace(SMALL, out=str(tmp_path), methods=("random",))
     first = tw_sequential.main(config)
     added = tw_sequential.main(dataclasses.replace(config, methods=("evolution",)))
@@ -223,6 +231,8 @@ def test_a_comparison_keeps_the_methods_that_its_folder_has(tmp_path, capsys):
         assert {row["method"] for row in rows} == {"random", "evolution"}
     both = tw_sequential.main(dataclasses.replace(config, methods=SMALL.methods))
     assert added.keys() == both.keys()
+    best = named.open_table("analog").columns["cifar10/test/200"].max()
+    assert all(options["optimum"] == pytest.approx(100 - best) for options in drawn)
     # The order is that of the list of methods, whichever ran last.
     turned = tw_sequential.main(dataclasses.replace(config, methods=("random",)))
     assert list(turned) == list(added) and next(iter(added)) == "random/seed"
