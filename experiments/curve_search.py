@@ -6,6 +6,8 @@
     python -m experiments.curve_search --benchmark fashion-curves
         --dataset fashion-mnist --epochs 12 --run 0 --min-epoch 1 --few 3 --init 10
         --budget 700 --out results/fashion
+    python -m experiments.curve_search --benchmark nb201 --dataset cifar100
+        --low-epochs 12 --methods random gp-two-levels --out results/levels
 
 The comparison of Yan et al. (2021): random search, Hyperband and BOHB against evolution,
 local search and BANANAS, each plain and with its learning curves extrapolated. Regret is
@@ -42,6 +44,11 @@ class Config(settings.Config):
     file with curves."""
     split: str = "valid"
     """Split whose accuracy is fed back."""
+    low_epochs: int | None = None
+    """Schedule of separate short trainings, the lower of two levels; default: the levels
+    are the epochs of the learning curves."""
+    low_dataset: str | None = None
+    """What the table calls the dataset of --low-epochs; default: as --dataset."""
     seeds: int = 100
     """Independent runs of each method."""
     evaluations: int = 600
@@ -84,7 +91,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     """
     methods.validate_names(config.methods)
     peer_searches.require_installed(config.peers)
-    table = opened.open_table(config, curves=True)
+    table = open_levels(config)
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
@@ -98,6 +105,32 @@ def main(config: Config) -> dict[str, np.ndarray]:
     return done.arrays
 
 
+def open_levels(config: Config) -> opened.Opened:
+    """Opens the table of a comparison with its levels.
+
+    Raises: `ValueError` as `opened.open_table` does, for methods and packages that need
+      learning curves if the levels are separate trainings, and for levels in no order.
+    """
+    if config.low_epochs is None:
+        if config.low_dataset is not None:
+            raise ValueError("--low-dataset is of --low-epochs, which is not given")
+        return opened.open_table(config, curves=True)
+    separate = (*methods.PLAIN, "gp-two-levels")
+    wrong = [m for m in (*config.methods, *config.peers) if m not in separate]
+    if wrong:
+        raise ValueError(
+            f"{', '.join(wrong)}: with --low-epochs the levels are separate trainings, "
+            f"for {', '.join(separate)} alone"
+        )
+    if not 0 < config.low_epochs < config.epochs:
+        raise ValueError(
+            f"--low-epochs must be from 1 to below --epochs {config.epochs}, not "
+            f"{config.low_epochs}"
+        )
+    low = config.low_dataset or config.dataset, config.low_epochs
+    return opened.open_table(config, low=low)
+
+
 def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
     """The settings that all methods share; `ValueError` for rungs that cannot be."""
     last = table.benchmark.epochs
@@ -108,6 +141,7 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
         eta=config.eta,
         gate=Gate(config.few, config.quantile, config.target),
         points=tuple(level.epoch for level in table.benchmark.levels),
+        continues=table.benchmark.levels[-1].continues,
         init=config.init,
     )
 

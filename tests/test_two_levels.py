@@ -79,7 +79,7 @@ def test_complete_trainings_are_of_the_best_of_the_short_ones():
 
 
 def test_failed_trainings_are_completed_last_whatever_their_rank():
-    def earlier(inside, arch, score):
+    def earlier(inside, arch, score, final):
         return -jnp.arange(len(score), dtype=float)
 
     sizes = {"first": 4, "short": 4, "complete": 4}

@@ -38,6 +38,7 @@ class TwoLevelState(NamedTuple):
     inside: State
     arch: Array  # (n, d) int32
     score: Array  # (n,) at the low level, NaN if the training failed
+    final: Array  # (n,) at the last epoch, NaN unless trained to the end
     taken: Array  # (n,) bool, whether it is or was trained to the end
     short: Array  # () int32, short trainings so far, and those in flight
     complete: Array  # () int32, trainings to the end so far, and those in flight
@@ -45,13 +46,14 @@ class TwoLevelState(NamedTuple):
 
 
 # Rank = (state of the wrapped search, architectures (n, d), their scores (n,) at the low
-# level) -> (n,), higher for those to train to the end first.
-Rank = Callable[[State, Array, Array], Array]
+# level, and (n,) at the last epoch, NaN if not trained so far) -> (n,), higher for those to
+# train to the end first.
+Rank = Callable[[State, Array, Array, Array], Array]
 
 
-def by_score(inside: State, arch: Array, score: Array) -> Array:
+def by_score(inside: State, arch: Array, score: Array, final: Array) -> Array:
     """Ranks architectures by their scores at the low level."""
-    del inside, arch
+    del inside, arch, final
     return score
 
 
@@ -86,7 +88,7 @@ def two_levels(
     last: int | None = None,
     first: int = 100,
     short: int = 50,
-    complete: int = 5,
+    complete: int = 10,
     continues: bool = True,
     rank: Rank = by_score,
 ) -> Search:
@@ -172,6 +174,7 @@ def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
         inside=search.init(key),
         arch=jnp.zeros((size, rhythm.width), jnp.int32),
         score=jnp.full(size, jnp.nan),
+        final=jnp.full(size, jnp.nan),
         taken=jnp.ones(size, bool),  # rows without a training cannot be taken
         short=jnp.int32(0),
         complete=jnp.int32(0),
@@ -189,13 +192,13 @@ def _grow(
         inside=search.grow(state.inside, max(1, steps)),
         arch=jnp.pad(state.arch, ((0, more), (0, 0))),
         score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
+        final=jnp.pad(state.final, (0, more), constant_values=jnp.nan),
         taken=jnp.pad(state.taken, (0, more), constant_values=True),
     )
 
 
-def _refresh(rhythm: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelState:
+def _refresh(_: Rhythm, search: Search, state: TwoLevelState) -> TwoLevelState:
     """Refreshes the wrapped search."""
-    del rhythm
     return state._replace(inside=search.refresh(state.inside))
 
 
@@ -207,6 +210,8 @@ def _ask(
     Returns: a query of b slots. If fewer than b architectures are left for complete
       trainings, the other slots are idle.
     """
+    if len(state.score) < rhythm.first:  # no room for what makes a complete one due
+        return trainings(new := search.ask(key, state.inside), asked(new), rhythm.low)
     left = ~state.taken
     due = rhythm.due(state.short, state.complete) & left.any()
 
@@ -216,7 +221,7 @@ def _ask(
 
     def best() -> Query:
         # Failed trainings come last of the rows that are not taken.
-        value = rank(state.inside, state.arch, state.score)
+        value = rank(state.inside, state.arch, state.score, state.final)
         value = jnp.where(jnp.isnan(state.score), -jnp.inf, value)
         order = jnp.lexsort((-nan_to_neg_inf(value), state.taken))
         slots = jnp.arange(rhythm.batch)
@@ -261,19 +266,19 @@ def _tell(
 ) -> TwoLevelState:
     """Updates the wrapped search by the short trainings, and appends their scores.
 
-    Scores of complete trainings are not used: the wrapped search learns from one level,
-    and each architecture is trained to the end once.
+    The wrapped search learns from one level; scores of complete trainings are for the
+    rank alone. Each architecture is trained to the end once.
     """
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
     # An architecture that the search repeats is not trained to the end again.
     known = (state.arch[:, None] == query.arch).all(-1)
+    final = _final_scores(state, known & complete, result.score)
     filled = jnp.arange(len(state.score)) < state.count
     equal = (query.arch[:, None] == query.arch).all(-1)
     earlier = jnp.tril(equal & short, -1).any(1)
     repeat = (known & filled[:, None]).any(0) | earlier
     row = append_slots(state.count, short, len(state.score))
-    score = result.score.astype(state.score.dtype)
     low = trainings(query, short, rhythm.low)
     inside = jax.lax.cond(
         short.any(),
@@ -284,8 +289,15 @@ def _tell(
     return state._replace(
         inside=inside,
         arch=state.arch.at[row].set(query.arch, mode="drop"),
-        score=state.score.at[row].set(score, mode="drop"),
+        score=state.score.at[row].set(result.score, mode="drop"),
+        final=final.at[row].set(jnp.nan, mode="drop"),
         taken=state.taken.at[row].set(repeat, mode="drop"),
         short=state.short + short.sum(dtype=jnp.int32),
         count=state.count + short.sum(dtype=jnp.int32),
     )
+
+
+def _final_scores(state: TwoLevelState, same: Array, score: Array) -> Array:
+    """Final scores (n,) with those (b,) of slots that are the `same` (n, b) as a row."""
+    new = jnp.where(same, score, 0.0).sum(1)
+    return jnp.where(same.any(1), new.astype(state.final.dtype), state.final)

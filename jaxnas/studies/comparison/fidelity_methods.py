@@ -38,6 +38,7 @@ class FidelityTerms(NamedTuple):
     gate: Gate  # when curve-aware searches decide, and on what
     points: tuple[int, ...]  # epochs of the learning curves
     init: int = 20  # random evaluations at the start
+    continues: bool = True  # whether the last level continues the one before
 
 
 # (space, candidates (n, d) int32, terms) -> the search.
@@ -90,7 +91,7 @@ HALVING: dict[str, FidelityMethod] = {
         space, terms.levels, eta=terms.eta, rule=asynchronous.stopping
     ),
     "gp-two-levels": lambda space, archs, terms: presets.gp_two_levels(
-        space, archs, epochs=terms.points
+        space, archs, epochs=terms.points, continues=terms.continues
     ),
 }
 """Searches that train some networks to the end only."""

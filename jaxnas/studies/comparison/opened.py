@@ -6,12 +6,14 @@ Searches see one accuracy of the table (fed back) and are judged by another (rep
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnas.benchmarks import columns, named, tabular
 from jaxnas.benchmarks.base import PERCENT, Benchmark
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.search.base import Search
 from jaxnas.studies.comparison.settings import Config, table_columns, validate
 
@@ -48,12 +50,15 @@ class Opened(NamedTuple):
         return float(self.truth[row[row >= 0]].max())
 
 
-def open_table(config: Config, *, curves: bool = False) -> Opened:
+def open_table(
+    config: Config, *, curves: bool = False, low: tuple[str, int] | None = None
+) -> Opened:
     """Opens the table of a comparison.
 
     Args:
       config: which table and columns, and how long the searches are.
       curves: whether the epochs of its schedule are levels that searches can train to.
+      low: dataset and epochs of separate short trainings, which are a level below.
 
     Raises: `ValueError` for settings that are wrong in themselves or that the table
       cannot fulfil, for a budget below the cost of every evaluation, and for a table of
@@ -68,7 +73,11 @@ def open_table(config: Config, *, curves: bool = False) -> Opened:
             f"{table.name}, not {config.evaluations}"
         )
     fed_back, reported = table_columns(config)
-    benchmark = tabular.tabular_benchmark(space, table, **fed_back, curves=curves)
+    levels = fed_back
+    if low is not None:
+        table, epochs = _with_level(table, fed_back, *low), (low[1], config.epochs)
+        levels = {**fed_back, "epochs": epochs}
+    benchmark = tabular.tabular_benchmark(space, table, **levels, curves=curves)
     if benchmark.target != PERCENT:
         raise ValueError(
             f"comparisons are of accuracies in percent, not of {benchmark.target.name} "
@@ -89,9 +98,22 @@ def open_table(config: Config, *, curves: bool = False) -> Opened:
         truth=columns.column(table, **truth)[:, 0],
         reported=columns.column(table, **reported)[:, 0],
         sha256=table.manifest["sha256"],
-        fed_back_name=columns.describe(table, **fed_back),
+        fed_back_name=columns.describe(table, **levels),
         reported_name=columns.describe(table, **reported),
     )
+
+
+def _with_level(
+    table: BenchmarkTable, fed_back: dict[str, Any], dataset: str, epochs: int
+) -> BenchmarkTable:
+    """The table with a schedule of another dataset as one of the dataset fed back.
+
+    Tables call one dataset differently where schedules have other splits.
+    """
+    read = {**fed_back, "dataset": dataset, "epochs": epochs, "seed": "mean"}
+    values = columns.column(table, **read)[:, 0]
+    name = f"{fed_back['dataset']}/{fed_back['split']}/{epochs}"
+    return dataclasses.replace(table, columns={name: values, **table.columns})
 
 
 def count_copies(config: Config) -> bool:
