@@ -3,12 +3,13 @@
 Traced are the searches of SEQUENTIAL on the embedded table, the batch selectors of BATCHES,
 and local search, Hyperband, BOHB and its preset, DEHB and ASHA on a synthetic objective.
 The remaining presets over a pool differ from those traced in their distance, and the
-remaining selectors and searches (`curve_aware`, `two_levels`, PriorBand, sampled
-candidates) have tests of their own, but no trace.
+remaining selectors and searches (`curve_aware`, PriorBand, sampled candidates) have tests
+of their own, but no trace. `freeze-thaw` is `two_levels` with the process over
+(architecture, epoch), and two workers.
 
 One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs, and for
-SYNTHETIC `epoch` (2, 30), to which they are trained. A change that is meant to change bits
-writes them anew, and says so in its commit:
+SYNTHETIC and `freeze-thaw` `epoch` (2, 30), to which they are trained. A change that is
+meant to change bits writes them anew, and says so in its commit:
 
     JAXNAS_GOLDEN=write python -m pytest tests/test_golden.py
 """
@@ -21,10 +22,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from jaxnas.benchmarks import named, synthetic, tabular
 from jaxnas.io import npz
+from jaxnas.kernels import feature_maps
+from jaxnas.predictors.pool import make_pool
 from jaxnas.search.fidelity.curve_gates import paper
+from jaxnas.search.fidelity.freeze_thaw import rank_by_final_mean
+from jaxnas.search.fidelity.two_levels import two_levels
+from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
 from jaxnas.spaces.nasbench201 import SPACE
@@ -77,13 +84,35 @@ def test_a_trace_on_a_synthetic_objective_is_what_it_was(name):
     points = tuple(range(1, LEVELS[-1] + 1))
     terms = fidelity_methods.FidelityTerms(LEVELS, 3, paper(3), points, init=5)
     search = fidelity_methods.make(name, SPACE, base.every(SPACE)[:1], terms)
+    compare(name, **synthetic_trace(search))
+
+
+def test_a_trace_of_freeze_thaw_is_what_it_was():
+    features = [feature_maps.hamming_features(SPACE)]
+    pool = make_pool(SPACE, features, arch=base.every(SPACE)[::15])
+    search = two_levels(
+        bayesopt(pool, init=4, capacity=EVALUATIONS),
+        *LEVELS[:1],
+        rank=Partial(rank_by_final_mean, pool, 0.5),
+        first=8,
+        short=6,
+        complete=4,
+    )
+    trace = synthetic_trace(search, workers=2)
+    for rank, epoch in zip(*trace.values(), strict=True):
+        complete = rank[epoch == LEVELS[-1]]
+        assert len(np.unique(complete)) == len(complete) >= 8
+    compare("freeze-thaw", **trace)
+
+
+def synthetic_trace(search, **options):
     benchmark = synthetic.synthetic_benchmark(
         jax.random.key(0), SPACE, epochs=LEVELS[-1]
     )
     keys = jax.random.split(jax.random.key(7), 2)
-    query = simulate(keys, search, benchmark, EVALUATIONS).query
+    query = simulate(keys, search, benchmark, EVALUATIONS, **options).query
     epoch = np.minimum(query.epoch, LEVELS[-1]).astype(np.int16)
-    compare(name, rank=ranks(query.arch), epoch=epoch.reshape(2, EVALUATIONS))
+    return {"rank": ranks(query.arch), "epoch": epoch.reshape(2, EVALUATIONS)}
 
 
 def ranks(arch):
@@ -108,6 +137,7 @@ def compare(name, **traced):
 
 
 def test_there_is_a_trace_of_every_one_and_of_nothing_else():
-    wanted = {f"{name}.npz" for name in (*SEQUENTIAL, *BATCHES, *SYNTHETIC)}
+    names = (*SEQUENTIAL, *BATCHES, *SYNTHETIC, "freeze-thaw")
+    wanted = {f"{name}.npz" for name in names}
     assert {path.name for path in FOLDER.iterdir()} == wanted
     assert wanted >= {f"{name}.npz" for name in methods.MAIN}

@@ -35,7 +35,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from jax.tree_util import Partial
 

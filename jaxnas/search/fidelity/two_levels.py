@@ -45,9 +45,8 @@ class TwoLevelState(NamedTuple):
     count: Array  # () int32, rows
 
 
-# Rank = (state of the wrapped search, architectures (n, d), their scores (n,) at the low
-# level, and (n,) at the last epoch, NaN if not trained so far) -> (n,), higher for those to
-# train to the end first.
+# Rank = (state of the wrapped search, architectures (n, d), scores (n,) at the low level,
+# final scores (n,), NaN before they are known) -> (n,), highest for the next to complete.
 Rank = Callable[[State, Array, Array, Array], Array]
 
 
@@ -105,8 +104,8 @@ def two_levels(
         that have not been trained to the end.
       continues: whether a complete training continues a short one. Otherwise it starts
         from epoch 0.
-      rank: order of the architectures after their short trainings, highest first; a
-        `jax.tree_util.Partial` if it needs arrays.
+      rank: order of the architectures, highest first; a `jax.tree_util.Partial` if it
+        needs arrays.
 
     Returns: a search of the same space. Complete trainings of architectures whose short
       one failed come last.
@@ -210,10 +209,7 @@ def _ask(
     Returns: a query of b slots. If fewer than b architectures are left for complete
       trainings, the other slots are idle.
     """
-    if len(state.score) < rhythm.first:  # no room for what makes a complete one due
-        return trainings(new := search.ask(key, state.inside), asked(new), rhythm.low)
     left = ~state.taken
-    due = rhythm.due(state.short, state.complete) & left.any()
 
     def inside() -> Query:
         new = search.ask(key, state.inside)
@@ -228,11 +224,13 @@ def _ask(
         row = order[jnp.minimum(slots, len(order) - 1)]
         start = jnp.full(rhythm.batch, rhythm.low if rhythm.continues else 0, jnp.int32)
         epoch = jnp.where(slots < left.sum(), rhythm.last, start).astype(jnp.int32)
-        return idle_query(inside)._replace(
-            arch=state.arch[row], epoch=epoch, start=start
-        )
+        chosen = {"arch": state.arch[row], "epoch": epoch, "start": start}
+        return idle_query(inside)._replace(**chosen)
 
-    return jax.lax.cond(due, best, inside)
+    due = rhythm.due(state.short, state.complete) & left.any()
+    # A state without room for the first of them compiles none of `best`.
+    has_room = len(state.score) >= rhythm.first
+    return jax.lax.cond(due, best, inside) if has_room else inside()
 
 
 def _parts(rhythm: Rhythm, query: Query) -> tuple[Array, Array]:
@@ -266,8 +264,7 @@ def _tell(
 ) -> TwoLevelState:
     """Updates the wrapped search by the short trainings, and appends their scores.
 
-    The wrapped search learns from one level; scores of complete trainings are for the
-    rank alone. Each architecture is trained to the end once.
+    The wrapped search learns from one level; final scores are for the rank alone.
     """
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
