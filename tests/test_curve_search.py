@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from experiments import curve_search
 from jaxnas.benchmarks import named
 from jaxnas.studies import figures
 from jaxnas.studies.comparison import fidelity_methods
+from jaxnas.types import Query
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -137,6 +139,10 @@ def test_families_of_curves_need_a_value_after_every_epoch():
         ),
         ({"target": 2}, "target must be at least epochs = 3"),
         ({"budget": -1.0}, "--budget must be above 0"),
+        ({"low_dataset": "svhn"}, "--low-dataset is of --low-epochs"),
+        ({"low_epochs": 4}, "hyperband, random.last: with --low-epochs the levels are"),
+        ({"low_epochs": 12, "methods": ("random",)}, "below --epochs 12, not 12"),
+        ({"low_epochs": 4, "methods": ("random",)}, "no number of epochs 4; it has 12"),
     ],
 )
 def test_bad_settings_are_refused(options, message, tmp_path):
@@ -149,3 +155,25 @@ def test_a_budget_below_one_bracket_is_refused(shared):
     config = curve_search.Config(budget=100.0, seeds=1)
     with pytest.raises(ValueError, match="smaller than one bracket of .* epochs"):
         curve_search.main(config)
+
+
+def test_separate_trainings_are_levels(shared):
+    config = curve_search.Config(
+        benchmark="nb201", dataset="cifar10-valid", low_dataset="cifar10", low_epochs=12
+    )
+    config = dataclasses.replace(config, methods=("random", "gp-two-levels"))
+    opened = curve_search.open_levels(config)
+    levels, columns = opened.benchmark.levels, named.open_table("nb201").columns
+    assert [(level.epoch, level.continues) for level in levels] == [
+        (12, False),
+        (200, False),
+    ]
+    assert not curve_search.make_terms(config, opened).continues
+    query = Query(
+        opened.benchmark.archs[[5, 5]], np.array([12, 200]), np.zeros(2, np.int32)
+    )
+    result = opened.benchmark.evaluate(jax.random.key(0), query)
+    names = "cifar10/valid/12", "cifar10-valid/valid/200"
+    np.testing.assert_array_equal(result.score, [columns[n][5] for n in names])
+    np.testing.assert_array_equal(result.cost, [12, 200])
+    np.testing.assert_array_equal(opened.truth, columns[names[1]])

@@ -35,8 +35,8 @@ def final_mean(
     prior: Array,
     target: Array,
     done: Array,
-    noise: Array,
-    correlation: float,
+    noise: Array | float,
+    correlation: Array | float,
 ) -> Array:
     """Posterior mean of final scores, up to a constant.
 
