@@ -78,6 +78,9 @@ class Config(settings.Config):
     """Best share of the complete trainings that a prediction must reach to continue."""
     target: int | None = None
     """Epoch whose value is predicted; default: the last one."""
+    at: tuple[float, ...] = ()
+    """Costs at which errors are printed, and are rows of table_by_cost.csv besides the
+    others; default: shares of the largest one."""
     out: str = "results/curve_search"
     """Folder for the results."""
 
@@ -90,18 +93,21 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     methods.validate_names(config.methods)
+    if not all(0 < cost < np.inf for cost in config.at):
+        raise ValueError(f"--at must be costs above 0, not {config.at}")
     peer_searches.require_installed(config.peers)
     table = open_levels(config)
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
     folder = runs.open_folder(
-        config, table, driver="curve_search", free=("methods", "peers")
+        config, table, driver="curve_search", free=("methods", "peers", "at")
     )
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
     peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
-    done = runs.run(config, table, folder, searches, methods.names(), peers)
-    outcome.show_by_cost(done._replace(index=style_index(tuple(done.summaries))))
+    done = runs.run(config, table, folder, searches, methods.names(), peers, config.at)
+    done = done._replace(index=style_index(tuple(done.summaries)))
+    outcome.show_by_cost(done, config.at)
     return done.arrays
 
 

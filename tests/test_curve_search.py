@@ -27,6 +27,7 @@ SMALL = curve_search.Config(
     init=4,
     min_epoch=1,
     few=3,
+    at=(24.0, 60.0),
 )
 
 
@@ -54,6 +55,7 @@ def test_only_complete_trainings_have_a_score_and_all_are_charged(done):
     assert (out / "curves_by_cost.png").exists() and not (out / "curves.png").exists()
     rows = list(csv.DictReader((out / "table_by_cost.csv").open()))
     assert {r["method"] for r in rows} == set(SMALL.methods)
+    assert {24.0, 60.0} <= {float(r["cost"]) for r in rows}
     assert min(float(r["regret_mean"]) for r in rows if r["regret_mean"] != "nan") >= 0
 
 
@@ -139,6 +141,7 @@ def test_families_of_curves_need_a_value_after_every_epoch():
         ),
         ({"target": 2}, "target must be at least epochs = 3"),
         ({"budget": -1.0}, "--budget must be above 0"),
+        ({"at": (0.0,)}, "--at must be costs above 0"),
         ({"low_dataset": "svhn"}, "--low-dataset is of --low-epochs"),
         ({"low_epochs": 4}, "hyperband, random.last: with --low-epochs the levels are"),
         ({"low_epochs": 12, "methods": ("random",)}, "below --epochs 12, not 12"),

@@ -70,7 +70,7 @@ def test_it_is_the_posterior_of_one_joint_process():
     at_low, cov = kernel @ inverse @ low, kernel - kernel @ inverse @ kernel
     with jax.enable_x64(True):
         posterior = gp.Posterior(jnp.asarray(at_low), jnp.asarray(cov))
-        given = jnp.asarray(kernel), jnp.asarray(final), jnp.asarray(done), noise
+        given = [jnp.asarray(x) for x in (kernel, final, done, noise)]
         mean = freeze_thaw.final_mean(posterior, *given, CORRELATION)
     # Scores are centred before the unknown mean is added: a constant for all.
     centre = (final - CORRELATION * at_low)[done].mean()

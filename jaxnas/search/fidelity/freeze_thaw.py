@@ -35,7 +35,7 @@ def final_mean(
     prior: Array,
     target: Array,
     done: Array,
-    noise: Array | float,
+    noise: Array,
     correlation: Array | float,
 ) -> Array:
     """Posterior mean of final scores, up to a constant.

@@ -8,7 +8,7 @@ points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,18 +74,19 @@ def show(
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def show_by_cost(done: Outcome) -> None:
+def show_by_cost(done: Outcome, costs: Sequence[float] = ()) -> None:
     """Draws curves_by_cost.png into the folder and prints the errors by cost.
 
     Args:
       done: the results.
+      costs: at which errors are printed; default: shares of the largest cost.
 
     Raises: `ValueError` if the figure cannot be written.
     """
     console = Console()
     _draw_by_cost(done)
     curves = done.by_cost, done.grid, done.unit
-    summary.show_by_cost(console, *curves, done.fed_back, done.reported)
+    summary.show_by_cost(console, *curves, done.fed_back, done.reported, costs)
     _show_overhead(console, done)
     files = "results.npz, table_by_cost.csv, overhead.csv, curves_by_cost.png"
     line = f"{done.folder.path}: {files}"

@@ -57,6 +57,7 @@ def run(
     searches: Mapping[str, Search],
     known: Collection[str] = tuple(methods.METHODS),
     peers: Mapping[str, Callable[[np.ndarray], Trace]] | None = None,
+    costs: Sequence[float] = (),
 ) -> Outcome:
     """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
@@ -72,6 +73,7 @@ def run(
         searches follow.
       peers: further searches by the labels of their results, as functions of seeds (s,)
         that return the trace of as many runs; they can ask for all of the table.
+      costs: at which the results are summarised besides an even grid.
 
     Raises: `ValueError` for sizes that a search cannot have, before anything is written,
       and after the runs if the budget paid for none of their evaluations.
@@ -109,7 +111,8 @@ def run(
     runs |= seed_store.other_results(folder, labels, config.seeds, adapt, least=1)
     order = methods.positions(runs, known)
     runs = {label: runs[label] for label in sorted(runs, key=lambda n: order[n])}
-    return _written(opened, folder, runs, {n: order[n][0] for n in runs})
+    index = {n: order[n][0] for n in runs}
+    return _written(opened, folder, runs, index, costs)
 
 
 def _arrays(
@@ -152,6 +155,7 @@ def _written(
     folder: RunFolder,
     runs: Mapping[str, dict[str, np.ndarray]],
     index: dict[str, int],
+    at: Sequence[float],
 ) -> Outcome:
     """Summarises the runs by evaluation and by cost, and writes both.
 
@@ -160,6 +164,7 @@ def _written(
       folder: where the files are written.
       runs: by label, as `_arrays` gives them.
       index: of the method of each label, among all methods.
+      at: costs that are budgets besides those of `metrics.cost_grid`.
     """
     reachable = {label: float(r["reachable"][0]) for label, r in runs.items()}
     overhead = {label: float(r["overhead"].mean()) for label, r in runs.items()}
@@ -185,7 +190,7 @@ def _written(
             "--budget paid for none of the evaluations that the searches asked for: "
             "wanted a larger one"
         )
-    grid = metrics.cost_grid(costs)
+    grid = np.union1d(metrics.cost_grid(costs), at)
     done = Outcome(
         arrays={f"{m}/{name}": a for m, r in runs.items() for name, a in r.items()},
         summaries=summaries_of(),

@@ -143,8 +143,9 @@ def show_by_cost(
     unit: str,
     fed_back: str,
     reported: str,
+    costs: Sequence[float] = (),
 ) -> None:
-    """Prints the error and the regret of a comparison at shares of the largest cost.
+    """Prints the error and the regret of a comparison at some costs.
 
     Args:
       console: where.
@@ -153,10 +154,11 @@ def show_by_cost(
       unit: of the costs.
       fed_back: the name of the accuracy that the searches saw.
       reported: the name of the accuracy that is reported.
+      costs: of the columns; default: shares of the largest budget.
     """
     console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
     of = f"mean ± standard error of {count_runs(summaries)}"
-    wanted = np.asarray(COST_SHARES) * budgets[-1]
+    wanted = np.asarray(costs or np.asarray(COST_SHARES) * budgets[-1])
     at = np.maximum(np.searchsorted(budgets, wanted * (1 + 1e-9), side="right") - 1, 0)
     heads = tuple(f"{cost:,.0f}" for cost in wanted)
     for title, curves in (
