@@ -4,11 +4,12 @@
     python -m experiments.compare_images --data photos.npz --minutes 20 --seeds 1
 
 Every method has the same images and the same minutes, in a process whose program is
-compiled separately. `gp` and `random` are those of search_images; `fixed` trains one cell
-of 3 x 3 convolutions with a shortcut, without a search. Two learners of scikit-learn are
-compared as well: `svc`, support vectors whose C is chosen by the validation images, and
-`mlp`, two hidden layers of 256. All are trained on the images of training and validation in
-the end, and each seed divides the images differently. Prints accuracies on test images, and
+compiled separately. `gp` and `random` are those of search_images, `gp-prior` is its
+--prior; `fixed` trains one cell of 3 x 3 convolutions with a shortcut, without a search.
+--final-network says how the network around the cell is chosen, for all of them. Two
+learners of scikit-learn are compared as well: `svc`, support vectors whose C is chosen by
+the validation images, and `mlp`, two hidden layers of 256. All are trained on the images of
+training and validation in the end, and each seed divides the images differently. Prints accuracies on test images, and
 writes them as table.csv to --out. The searches are kept there, and the same command
 resumes them, or continues finished ones if it has more --minutes.
 """
@@ -21,6 +22,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -34,7 +36,7 @@ from jaxnas.studies.images import tasks
 from jaxnas.studies.images.results import Results
 from jaxnas.studies.images.tasks import ImageTask
 
-SEARCHES = ("gp", "random", "fixed")
+SEARCHES = ("gp", "gp-prior", "random", "fixed")
 PEERS = ("svc", "mlp")
 FIXED = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
@@ -54,8 +56,17 @@ class Config:
     """Runs of each method; seed i divides the images in another way."""
     base_seed: int = 0
     """The first seed."""
-    methods: tuple[str, ...] = SEARCHES + PEERS
-    """Which methods: gp, random, fixed, svc, mlp."""
+    methods: tuple[str, ...] = ("gp", "random", "fixed", *PEERS)
+    """Which methods: gp, gp-prior, random, fixed, svc, mlp."""
+    prior: tuple[str, ...] = ("fashion",)
+    """The prior of gp-prior, as --prior of search_images."""
+    prior_from: str | None = None
+    """The table of --prior."""
+    final_network: Literal["sized", "searched"] = "searched"
+    """How the final network of each search is chosen, as for search_images."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """What --minutes counts: wall-clock time, or CPU time, of which other programs take
+    nothing."""
     together: int = 1
     """Searches at the same time, each on its share of the cores."""
     size: int | None = None
@@ -154,7 +165,8 @@ def _validate(config: Config) -> None:
 
 def _claim_folder(config: Config, images_sha256: str) -> RunFolder:
     """Makes the folder; seeds, methods and minutes may be added to it later."""
-    names = ("data", "size", "channels", "together")
+    names = ("data", "size", "channels", "together", "final_network")
+    names += ("clock", "prior", "prior_from")
     identity = {n: getattr(config, n) for n in names}
     identity |= {"driver": "compare_images", "images_sha256": images_sha256}
     folder = seed_store.open_folder(config.out, identity)
@@ -226,14 +238,12 @@ def _search(
     command = [sys.executable, "-m", "experiments.search_images"]
     command += ["--data", config.data, "--minutes", str(config.minutes)]
     command += ["--seed", str(seed), "--out", str(out)]
-    command += ["--arch", FIXED] if method == "fixed" else ["--method", method]
+    command += ["--clock", config.clock, "--final-network", config.final_network]
+    command += _method_flags(config, method)
     for name in ("size", "channels"):
         if (value := getattr(config, name)) is not None:
             command += [f"--{name}", str(value)]
-    # A program from the cache of another run would be time that it did not spend.
-    environment = {
-        k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"
-    }
+    environment = _environment(config)
     with open(folder / f"{method}-{seed}.log", "a+") as log:
         done = subprocess.run(command, env=environment, stderr=log, stdout=log)
         log.seek(0)
@@ -242,6 +252,29 @@ def _search(
         raise ValueError(f"{method}, seed {seed}: {last.removeprefix('error: ')}")
     result = Results(out, tasks[seed], {}).read()
     return result["test"]["accuracy"]
+
+
+def _method_flags(config: Config, method: str) -> list[str]:
+    """The flags of search_images that make it a method."""
+    if method == "fixed":
+        return ["--arch", FIXED]
+    if method != "gp-prior":
+        return ["--method", method]
+    flags = ["--prior", *config.prior]
+    return flags + (["--prior-from", config.prior_from] if config.prior_from else [])
+
+
+def _environment(config: Config) -> dict[str, str]:
+    """The environment of a search.
+
+    A program from the cache of another run would be time that it did not spend. CPU time
+    is that of one thread.
+    """
+    without = ("JAX_COMPILATION_CACHE_DIR",)
+    environment = {k: v for k, v in os.environ.items() if k not in without}
+    if config.clock == "cpu":
+        environment |= {"NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"}
+    return environment
 
 
 def _write(

@@ -15,7 +15,7 @@ from experiments import compare_images, search_images
 from experiments.compare_images import Config
 from jaxnas.io import records
 
-VALUES = {"gp": 90.0, "random": 80.0, "fixed": 70.0}
+VALUES = {"gp": 90.0, "gp-prior": 85.0, "random": 80.0, "fixed": 70.0}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,10 @@ def searches(monkeypatch):
         assert "JAX_COMPILATION_CACHE_DIR" not in env
         asked.append((config, os.sched_getaffinity(0), threading.get_ident()))
         method = "fixed" if config.arch else config.method
+        if config.prior:
+            method = "gp-prior"
+            assert (config.prior, config.clock) == (("metad2a",), "cpu")
+            assert config.final_network == "searched" and env["NPROC"] == "1"
         accuracy = VALUES[method] + config.seed
         Path(config.out).mkdir(exist_ok=True)
         test = dict.fromkeys(("low", "high", "level", "hits", "images"), 0)
@@ -58,7 +62,7 @@ def searches(monkeypatch):
 def test_every_method_has_the_same_images_and_minutes(images, tmp_path, searches):
     cores = sorted(os.sched_getaffinity(0))
     together = min(2, len(cores))
-    methods = "gp", "random", "fixed", "svc"
+    methods = "gp", "gp-prior", "random", "fixed", "svc"
     settings = dict(
         minutes=3.0,
         methods=methods,
@@ -66,12 +70,15 @@ def test_every_method_has_the_same_images_and_minutes(images, tmp_path, searches
         base_seed=5,
         channels=4,
         together=together,
+        prior=("metad2a",),
+        clock="cpu",
+        final_network="searched",
     )
     out = tmp_path / "out"
     found = compare_images.main(Config(images, out=str(out), **settings))
     for method, value in VALUES.items():
         np.testing.assert_array_equal(found[method], value + np.array([5, 6]))
-    assert len(searches) == 6
+    assert len(searches) == 8
     shares = {frozenset(cores[part::together]) for part in range(together)}
     for config, share, _ in searches:
         assert (config.data, config.minutes, config.channels) == (images, 3.0, 4)
@@ -174,7 +181,7 @@ def test_a_folder_belongs_to_the_images_of_a_file_not_to_its_name(
         (dict(methods=("svc", "svc")), "--methods names a method more than once"),
         (dict(channels=0), "--channels must be 1 to 512, not 0"),
         (dict(base_seed=2**32 - 1), "must be at most 2.32"),
-        (dict(methods=("best",)), "no method best: choose from gp, random"),
+        (dict(methods=("best",)), "no method best: choose from gp, gp-prior, random"),
         (dict(together=10_000), "--together must be at most"),
         (dict(base_seed=-1), "--base-seed must be"),
         (dict(size=10), "size must be a multiple of 4"),

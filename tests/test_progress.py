@@ -7,7 +7,7 @@ from rich.console import Console
 from jaxnas.studies import progress
 from jaxnas.studies.images import log
 from jaxnas.studies.images.budget import TimeBudget
-from jaxnas.studies.images.final_training import FinalPlan
+from jaxnas.studies.images.final_network import FinalPlan
 
 
 def test_progress_counts_what_was_computed_after_the_first_chunk(monkeypatch, capsys):
@@ -79,8 +79,8 @@ def test_a_log_of_images_shows_the_same_counts(tmp_path, capsys, monkeypatch):
     shown = log.SearchLog(Console(stderr=True), budget)
     shown.scoring()
     shown.scored(0, 30)
-    final = FinalPlan(epochs=4, save_every=1)
-    shown.final_training(("a", 90.0), final, 100)
+    final = FinalPlan(8, [8], [4], [12, 6], save_every=1)
+    shown.final_training(("a", 90.0), final)
     train = np.full((1, 4), 90.0)
     shown.epoch(2, {"train": train})  # two epochs are of an earlier process
     shown.epoch(3, {"train": train})

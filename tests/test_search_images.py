@@ -16,7 +16,7 @@ import jaxnas
 from experiments import search_images
 from experiments.search_images import Config
 from jaxnas.io import files, npz
-from jaxnas.networks import apply, model_files, runs
+from jaxnas.networks import apply, counting, model_files, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import NetworkConfig
@@ -24,11 +24,13 @@ from jaxnas.proxies import scoring
 from jaxnas.search import drive
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images import (
+    bounds,
     cell_picture,
     cell_scores,
     log,
     results,
     stages,
+    study,
     tasks,
     training_costs,
 )
@@ -296,6 +298,43 @@ def test_what_can_be_afforded_and_the_lightest_that_always_can():
         assert found.tolist() == [True] * allowed + [False] * (5 - allowed)
 
 
+def test_a_prior_decides_which_cell_is_trained_in_few_minutes(images, tmp_path):
+    settings = config(images, tmp_path / "out", method="gp", prior=("fashion",))
+    result = search_images.main(settings)
+    kept, _ = npz.load_arrays(tmp_path / "out/scores/scores.npz")
+    first = kept["arch"][np.argmax(kept["prior 1"])]
+    # There are as few minutes as for one training.
+    assert result["searched cells"] == 1
+    costs = training_costs.TrainingCosts(**budget_of(tmp_path / "out")["costs"])
+    seconds = costs.of(NETWORK, kept["arch"])
+    affordable = seconds <= np.quantile(seconds, training_costs.ALWAYS_AFFORDABLE)
+    best = kept["arch"][affordable][np.argmax(kept["prior 1"][affordable])]
+    assert result["architecture"] in map(nasbench201.to_string, (first, best))
+
+
+def budget_of(out):
+    """The decisions of a run."""
+    return json.loads((out / "budget.json").read_text())["decided"]
+
+
+def test_networks_within_bounds_and_their_front(images, tmp_path, monkeypatch):
+    def count(network, arch):
+        return 1.0 + np.count_nonzero(arch == nasbench201.CONV3)
+
+    monkeypatch.setattr(bounds, "latency_meters", lambda budget: (count, count))
+    settings = config(images, tmp_path / "out", latency=3.0, macs=0.05)
+    result = search_images.main(settings)
+    cell = nasbench201.from_string(result["architecture"])
+    macs = counting.macs(NETWORK, cell, live_only=True) / 1e6
+    checked = result["bounds"]
+    assert checked["latency"]["value"] == count(NETWORK, cell) <= 3
+    assert checked["MACs"]["value"] == round(macs, 4) <= 0.05
+    assert all(bound["within"] for bound in checked.values())
+    accuracies = [point["validation accuracy"] for point in result["front"]]
+    assert max(accuracies) == result["validation accuracy"]
+    assert (tmp_path / "out/front.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_a_given_cell_is_trained_without_a_search(images, tmp_path):
     arch = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|none~2|"
     result = search_images.main(config(images, tmp_path / "out", arch=arch))
@@ -441,6 +480,21 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
         (broken(), dict(batch=51), "--batch must be 1 to 50, the fewest cells"),
         (broken(), dict(workers=1_000_000), "--workers must be 1 to 50, the fewest"),
         (broken(), dict(keep=0.0), "--keep must be above 0"),
+        (broken(), dict(latency=0.0), "--latency must be above 0 and finite, not 0"),
+        (broken(), dict(macs=float("inf")), "--macs must be above 0 and finite"),
+        (broken(), dict(prior=("fashion",)), "--prior guides --method gp"),
+        (broken(), dict(prior_from="nb201"), "--prior-from is the table of --prior"),
+        (
+            broken(),
+            dict(method="gp", prior=("fashion", "metad2a")),
+            "--prior fashion takes no other columns",
+        ),
+        (
+            broken(),
+            dict(method="gp", prior=("cifar10/test/200",)),
+            "name the table by --prior-from, or choose --prior fashion",
+        ),
+        (broken(), dict(clock="cpu", workers=2), "with --workers 1"),
         (broken(), dict(test_share=1.0), "--test-share must be between 0 and 1"),
         (broken(), dict(test_share=0.9), "leave nothing to train on"),
         (broken(y=np.zeros(120, int)), {}, "wanted at least 2 classes, found 1"),
@@ -486,7 +540,7 @@ def test_folders_of_others_are_left_alone(images, tmp_path, monkeypatch, done):
     with pytest.raises(ValueError, match="made with other settings .*images_sha256"):
         search_images.main(config(images, done[0]))
     images.write_bytes(kept)
-    monkeypatch.setattr(image_search, "MIN_FREE", 2**70)
+    monkeypatch.setattr(study, "MIN_FREE", 2**70)
     with pytest.raises(ValueError, match="MiB are free"):
         search_images.main(config(images, tmp_path / "out"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]

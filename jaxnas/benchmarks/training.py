@@ -13,6 +13,7 @@ keeps curves and checkpoints on disk.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def training_benchmark(
     devices: Sequence[Any] | None = None,
     report: Callable[[np.ndarray, Curves], object] | None = None,
     name: str = "images",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Benchmark:
     """Trains cells of NAS-Bench-201 to answer queries.
 
@@ -69,6 +71,7 @@ def training_benchmark(
       report: called with the architecture (6,) and the curves up to the query's epoch
         for each training that ends or is read from disk, from any thread.
       name: of the images, for the description.
+      clock: of the costs, as for `runs.train`; those on disk keep theirs.
 
     Returns:
       A benchmark with one level for each epoch of the recipe and cells of NAS-Bench-201
@@ -96,6 +99,7 @@ def training_benchmark(
         side_by_side=side_by_side,
         store=None if folder is None else _open(folder, key, network, recipe, data),
         report=report,
+        clock=clock,
     )
     return Benchmark(
         space=SPACE,

@@ -7,6 +7,7 @@ has of them, trains the rest with `networks.runs`, and assembles scores, curves 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ class TrainingEvaluator:
         accelerators.
       store: the trainings on disk; None if nothing is kept.
       report: called for each training that ends or is read from disk.
+      clock: of the costs, as for `runs.train`.
     """
 
     key: Array
@@ -60,6 +62,7 @@ class TrainingEvaluator:
     side_by_side: bool
     store: Store | None
     report: Callable[[np.ndarray, Curves], object] | None
+    clock: Callable[[], float] = time.perf_counter
 
     def __call__(self, key: Array, query: Query) -> Result:
         """Trains the architectures of a query; the key is not used.
@@ -153,6 +156,7 @@ class TrainingEvaluator:
             device=self.devices[index],
             resume_from=_joined([before[t] for t in padded if t in before]),
             stop_epoch=until,
+            clock=self.clock,
         )
         resumable = self.store is not None and until < self.recipe.epochs
         whole = PartialTraining(

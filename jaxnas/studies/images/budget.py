@@ -19,6 +19,7 @@ from jaxnas.io import records
 FORMAT = 2  # of the file
 # Decisions about the length of a stage, which a larger budget makes again.
 LENGTHS = ("plan", "searched", "finalists", "final")
+CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
 
 
 class TimeBudget:
@@ -27,16 +28,22 @@ class TimeBudget:
     The clock runs from the construction on. Methods may be called from several threads.
     """
 
-    def __init__(self, path: Path, seconds: float):
+    def __init__(
+        self,
+        path: Path,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """Starts the clock, or continues from the time in the file.
 
         Args:
           path: the JSON file; its folder must exist before `save`.
           seconds: the whole budget, at least that of the file.
+          clock: seconds since a fixed moment, one of `CLOCKS`.
 
         Raises: `ValueError` for a damaged file, and for a smaller budget than it has.
         """
-        self._path, self.seconds = path, seconds
+        self._path, self.seconds, self.clock = path, seconds, clock
         self._kept: dict[str, Any] = {
             "spent": 0.0,
             "seconds": seconds,
@@ -54,7 +61,7 @@ class TimeBudget:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"cannot read {path}: {records.DAMAGED}") from error
         self._lengthen()
-        self._before, self._begun = self._kept["spent"], time.monotonic()
+        self._before, self._begun = self._kept["spent"], clock()
 
     def _lengthen(self) -> None:
         """Forgets how long the stages were to be under a smaller budget."""
@@ -74,7 +81,7 @@ class TimeBudget:
 
     def spent(self) -> float:
         """Returns the seconds spent, those of earlier processes included."""
-        return self._before + time.monotonic() - self._begun
+        return self._before + self.clock() - self._begun
 
     def left(self, share: float = 1.0) -> float:
         """Returns the seconds until a share of the budget is spent; negative after it."""

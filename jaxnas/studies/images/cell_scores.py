@@ -61,6 +61,12 @@ class ScoredCells(NamedTuple):
         wanted = {tuple(nasbench201.from_string(name).tolist()) for name in names}
         return np.array([tuple(arch) in wanted for arch in self.arch.tolist()], bool)
 
+    def in_order(self) -> np.ndarray:
+        """Returns the cells (n, 6) by their totals, best first; as they are without."""
+        if not self.scores:
+            return self.arch
+        return self.arch[np.argsort(-self.total(), kind="stable")]
+
     def only(self, which: np.ndarray) -> ScoredCells:
         """Returns a subset of the cells: indices (m,), or a mask (n,) of bool."""
         scores = {name: score[which] for name, score in self.scores.items()}
@@ -93,17 +99,32 @@ def score_cells(
 
     Returns: the cells that have every score.
     """
+
+    def compute() -> ScoredCells:
+        archs = candidates()
+        macs = counting.macs(task.network, archs, live_only=True)
+        scores = {"live_macs": macs / 1e6}
+        if not hook:
+            return ScoredCells(archs, scores)
+        value = _hook_logdet(task, archs, folder / "chunks", seed, report)
+        scored = ScoredCells(archs, scores | {"hook_logdet": value})
+        return scored.only(~np.isnan(value))
+
+    return read_or_compute(folder, compute)
+
+
+def read_or_compute(folder: Path, compute: Callable[[], ScoredCells]) -> ScoredCells:
+    """Reads the scores of a folder, or computes and saves them.
+
+    Args:
+      folder: of scores.npz.
+      compute: called if there is no such file.
+    """
     path = folder / "scores.npz"
     if path.exists():
         saved, _ = npz.load_arrays(path)
         return ScoredCells(saved.pop("arch"), saved)
-    archs = candidates()
-    macs = counting.macs(task.network, archs, live_only=True)
-    scored = ScoredCells(archs, {"live_macs": macs / 1e6})
-    if hook:
-        value = _hook_logdet(task, archs, folder / "chunks", seed, report)
-        scored = ScoredCells(archs, scored.scores | {"hook_logdet": value})
-        scored = scored.only(~np.isnan(value))
+    scored = compute()
     arrays = scored.scores | {"arch": scored.arch}
     npz.save_arrays(path, arrays, {"kind": "image scores"})
     return scored

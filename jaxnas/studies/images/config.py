@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+import jax
 
 from jaxnas.io import checkpoints
 from jaxnas.spaces import nasbench201
@@ -24,8 +27,26 @@ class Config:
     minutes: float = 10.0
     """Minutes of work, compilation included, which alone takes up to two. The time of a run
     that was killed counts."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """What --minutes counts, and latencies: wall-clock time, or CPU time, of which other
+    programs take nothing, with --workers 1 on a CPU."""
     method: Literal["gp", "random"] = "gp"
     """Gaussian process over the best-scored cells, or random search over all."""
+    prior: tuple[str, ...] = ()
+    """Accuracies of the cells on other images, which decide how few cells are trained:
+    fashion (predicted for Fashion-MNIST, part of the library), metad2a (predicted for these
+    images by the models that ship; needs the extra features), or columns
+    DATASET/SPLIT/EPOCHS of the table of --prior-from."""
+    prior_from: str | None = None
+    """The table of --prior, such as nb201."""
+    latency: float | None = None
+    """Largest latency of the network, in milliseconds: one image on one thread of this
+    machine, compiled. Cells beyond it are not trained."""
+    macs: float | None = None
+    """Largest number of multiply-accumulates of the network, in millions."""
+    final_network: Literal["sized", "searched"] = "searched"
+    """The network of the final training: as wide as there is time for, or that of the
+    search."""
     arch: str | None = None
     """A cell in NAS-Bench-201's notation that is trained without a search."""
     size: int | None = None
@@ -73,6 +94,18 @@ def validate(config: Config) -> None:
     if config.arch is not None:
         nasbench201.from_string(config.arch)
     cli.positive(config, "train_images", "valid_images")
+    for flag in ("latency", "macs"):
+        limit = getattr(config, flag)
+        if limit is not None and not 0 < limit < math.inf:
+            raise ValueError(f"--{flag} must be above 0 and finite, not {limit}")
+    if config.prior_from is not None and not config.prior:
+        raise ValueError("--prior-from is the table of --prior: give its columns too")
+    if config.prior and (config.method == "random" or config.arch is not None):
+        raise ValueError(
+            "--prior guides --method gp: give no --arch and no other method"
+        )
+    if config.clock == "cpu" and (config.workers > 1 or jax.default_backend() != "cpu"):
+        raise ValueError("--clock cpu counts the work of a CPU, with --workers 1")
     # By default a batch has a cell for every worker.
     for flag, value in (("batch", config.batch), ("workers", config.workers)):
         if value is not None and not 1 <= value <= cell_scores.MIN_CELLS:

@@ -1,27 +1,33 @@
 """The final training: the best cell on the images of training and validation.
 
-It takes what is left of the budget, a few seconds less for the test and the files.
+It takes what is left of the budget, a few seconds less for the test and the files. Its
+network is that of the search, or of the size that `final_network` chooses.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
+from jaxnas.benchmarks.training import training_benchmark
+from jaxnas.datasets import opened
+from jaxnas.io import checkpoints
 from jaxnas.networks import runs
 from jaxnas.networks.data import Data
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.partial import PartialTraining
 from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
-from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images.budget import TimeBudget
-from jaxnas.studies.images.stages import SEARCH_END, SearchPlan
+from jaxnas.studies.images.final_network import FinalPlan, Phase
+from jaxnas.studies.images.study import Study
 from jaxnas.studies.images.tasks import ImageTask
+from jaxnas.studies.images.training_costs import padded_query
 
 MIN_PASSES = 30  # over all images, that a cell must have time for to be searched
 MAX_PASSES = 60  # over all images
@@ -31,15 +37,13 @@ RESERVE_SECONDS = 15.0  # for the test and the files
 SAFETY_FACTOR = 0.9  # of the time that is left, as the speed of machines varies
 
 
-class FinalPlan(NamedTuple):
-    """The length of the final training."""
-
-    epochs: int  # each of as many images as an epoch of the search
-    save_every: int  # epochs between checkpoints
+def available_seconds(budget: TimeBudget) -> float:
+    """Returns the seconds that the final training may take."""
+    return SAFETY_FACTOR * (budget.left() - RESERVE_SECONDS)
 
 
 def requirements(
-    task: ImageTask, data: Data, budget: TimeBudget
+    task: ImageTask, data: Data, budget: TimeBudget, search_end: float
 ) -> tuple[float, float]:
     """Estimates the time of the final training and the length that it needs.
 
@@ -47,72 +51,138 @@ def requirements(
       task: all images.
       data: those of a training of the search, which are an epoch.
       budget: the whole of it.
+      search_end: share of it that is spent when the search ends.
 
     Returns: seconds, and epochs.
     """
-    seconds = SAFETY_FACTOR * ((1 - SEARCH_END) * budget.seconds - RESERVE_SECONDS)
+    seconds = SAFETY_FACTOR * ((1 - search_end) * budget.seconds - RESERVE_SECONDS)
     return seconds, MIN_PASSES * len(task.train_and_valid().x) / len(data.x)
 
 
-def plan_final_training(
-    arch: str,
-    history: list[Evaluation],
-    data: Data,
-    plan: SearchPlan,
-    task: ImageTask,
-    recipe: Recipe,
-    budget: TimeBudget,
+def plan_phases(
+    study: Study,
+    phases: list[Phase],
+    seconds: list[float],
+    channels: int,
+    images: tuple[int, int],
+    least: int = 1,
 ) -> FinalPlan:
     """Decides how many epochs there is time for.
 
     Args:
-      arch: the architecture, whose cost in the search is that of an epoch.
-      history: the evaluations of the search.
-      data: the images of an epoch of the search.
-      plan: of the search; the final training is never shorter than one of these.
-      task: all images.
-      recipe: with flips more passes over the images are worth their time.
-      budget: the time that is left.
+      study: with all images, the time that is left, and the recipe: with flips more passes
+        over the images are worth their time.
+      phases: of the training.
+      seconds: of an epoch of each phase.
+      channels: of the first stage.
+      images: of an epoch, and of its validation.
+      least: epochs of the last phase.
     """
-    costs = [e.cost / plan.epochs for e in history if e.arch == arch] or [plan.seconds]
-    seconds = max(costs[0], 1e-6)
-    passes = MAX_PASSES_FLIPPED if recipe.horizontal_flip else MAX_PASSES
-    most = math.ceil(passes * len(task.train_and_valid().x) / len(data.x))
-    available = SAFETY_FACTOR * (budget.left() - RESERVE_SECONDS)
-    epochs = min(max(int(available / seconds), plan.epochs), most)
-    return FinalPlan(epochs, max(1, round(CHECKPOINT_SECONDS / seconds)))
+    passes = MAX_PASSES_FLIPPED if study.recipe.horizontal_flip else MAX_PASSES
+    most = math.ceil(passes * len(study.task.train_and_valid().x) / images[0])
+    available = available_seconds(study.budget)
+    timed = zip(phases, seconds, strict=True)
+    epochs = [max(1, int(phase.share * available / each)) for phase, each in timed]
+    epochs[-1] = max(epochs[-1], least)
+    if sum(epochs) > most:  # the same ratio
+        epochs = [max(1, round(most * e / sum(epochs))) for e in epochs]
+    save_every = max(1, round(CHECKPOINT_SECONDS / seconds[-1]))
+    sizes = [phase.size for phase in phases]
+    return FinalPlan(channels, sizes, epochs, list(images), save_every)
+
+
+def _phase(
+    study: Study, channels: int, size: int, images: Sequence[int]
+) -> tuple[NetworkConfig, Recipe, Data]:
+    """The network and the recipe of a phase, and the shapes of its epochs.
+
+    Args:
+      study: what the stages share.
+      channels: of the first stage.
+      size: pixels on each side.
+      images: of an epoch, and of its validation.
+    """
+    task, (num, valid) = study.task, images
+    sizes = {"stem_channels": channels, "image_size": size}
+    network = dataclasses.replace(task.network, **sizes)
+    recipe = dataclasses.replace(study.recipe, crop=size // 8)
+    both, most = task.train_and_valid(), max(images)
+    first = both._replace(x=both.x[:most], y=both.y[:most])
+    x, y, *_ = task.normalised(opened.resize_square(first, size))
+    pad = -task.mean / task.std
+    data = Data.without_test(x[:num], y[:num], x[:valid], y[:valid], pad)
+    return network, recipe, data
+
+
+def epoch_seconds(
+    study: Study, channels: int, size: int, images: Sequence[int], arch: np.ndarray
+) -> float:
+    """Measures the seconds of an epoch by a second one; the first compiles the program.
+
+    Args:
+      study: what the stages share.
+      channels: of the first stage.
+      size: pixels on each side.
+      images: of an epoch, and of its validation.
+      arch: (6,) the cell.
+    """
+    inputs = _phase(study, channels, size, images)
+    evaluate = training_benchmark(jax.random.key(0), *inputs, clock=study.budget.clock)
+    query = padded_query([arch], 1, 1)
+    costs = [float(evaluate(jax.random.key(0), query).cost[0]) for _ in range(2)]
+    return max(costs[1], 1e-6)
 
 
 def train_final(
+    study: Study,
     arch: str,
     final: FinalPlan,
-    data: Data,
-    task: ImageTask,
-    recipe: Recipe,
-    folder: Path,
-    seed: int,
     report: Callable[[int, dict[str, np.ndarray]], None],
 ) -> Trained:
     """Trains one network on the images of training and validation.
 
-    An epoch has as many images as one of the search, so that the compiled program is the
-    same. The validation curve is meaningless, as those are training images here.
+    The validation curve is meaningless, as those are training images here.
 
     Args:
+      study: what the stages share.
       arch: the architecture.
-      final: the length of the training.
-      data: the images of a training of the search, for their number.
-      task: all images.
-      recipe: with the epochs of `final`.
-      folder: of the checkpoints.
-      seed: of the weights and the order of the images.
+      final: the network and the length of the training.
       report: called with the number of each epoch, from 0, and the curves so far.
     """
-    images = task.normalised(task.train_and_valid())
-    num = len(data.x)
+    cell, done, trained = nasbench201.from_string(arch), 0, None
+    # Checkpoints of one length of the training, which larger budgets change.
+    name = "".join(map(str, cell.tolist()))
+    folder = study.out / f"final/{name}-{final.channels}-{sum(final.epochs)}"
+    for size, epochs in zip(final.sizes, final.epochs, strict=True):
+        path, seed = folder / f"{size}-pixels", study.config.seed
+        network, recipe, data = _phase(study, final.channels, size, final.images)
+        previous = trained and PartialTraining(done, trained.state, trained.curves)
+        done += epochs
+        trained = runs.train(
+            jax.random.key(seed),
+            network,
+            final.recipe(recipe),
+            cell[None],
+            data,
+            folder=path,
+            save_every=final.save_every,
+            images=_epochs_of(study.task, size, final.images[0], seed),
+            report=report,
+            # A checkpoint of this phase continues it.
+            resume_from=None if checkpoints.exists(path) else previous,
+            stop_epoch=done,
+        )
+    assert trained is not None
+    return trained
+
+
+def _epochs_of(
+    task: ImageTask, size: int, num: int, seed: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """The images of each epoch: all in random order, and then again in another."""
+    images = task.normalised(opened.resize_square(task.train_and_valid(), size))
 
     def epoch_images(number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next `num` images: all in random order, and then again in another."""
         passes, positions = np.divmod(number * num + np.arange(num), len(images.x))
         orders = {
             p: np.random.default_rng((seed, p)).permutation(len(images.x))
@@ -122,14 +192,4 @@ def train_final(
         chosen = np.array([orders[p][i] for p, i in pairs])
         return images.x[chosen], images.y[chosen]
 
-    return runs.train(
-        jax.random.key(seed),
-        task.network,
-        recipe,
-        nasbench201.from_string(arch)[None],
-        data,
-        folder=folder,
-        save_every=final.save_every,
-        images=epoch_images,
-        report=report,
-    )
+    return epoch_images

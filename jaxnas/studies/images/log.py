@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas.search.drive import Evaluation
+from jaxnas.studies.images.bounds import Bound
 from jaxnas.studies.images.budget import TimeBudget
-from jaxnas.studies.images.final_training import FinalPlan
+from jaxnas.studies.images.final_network import FinalPlan
 from jaxnas.studies.images.stages import SearchPlan
 from jaxnas.studies.images.tasks import ImageTask
 from jaxnas.studies.images.training_costs import TrainingCosts
@@ -84,20 +87,29 @@ class SearchLog:
         if count < total:
             self._say(f"{count} of {total} cells fit the time budget")
 
+    def bounding(self, bounds: Sequence[Bound]) -> None:
+        """Logs the bounds, before cells are measured."""
+        limits = (
+            f"{b.objective.name} of at most {b.limit:g} {b.objective.unit}"
+            for b in bounds
+        )
+        self._say(f"cells with {' and '.join(limits)}")
+
     def planned(self, costs: TrainingCosts, plan: SearchPlan) -> None:
         """Logs the measured costs and the plan of the search."""
         self._say(
             f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, depending on "
             f"the cell: trainings of {_epochs(plan.epochs)}, at most "
-            f"{plan.steps * plan.batch}, in batches of {plan.batch}"
+            f"{max(plan.steps * plan.batch, 1)}, in batches of {plan.batch}"
         )
 
     def evaluated(self, new: Evaluation) -> None:
         """Logs a training of the search: every new incumbent, others now and then."""
         better = new.score > self._best
+        failed = "failed, or beyond a bound"
         if better or self._throttle.due():
             self._best = max(self._best, new.score)
-            score = f"{new.score:.2f} %" if not new.error else "failed"
+            score = failed if math.isnan(new.score) else f"{new.score:.2f} %"
             ending = ", the best so far" if better else f" (best: {self._best:.2f} %)"
             self._say(f"batch {(new.step or 0) + 1}: {new.arch} {score}{ending}")
 
@@ -108,20 +120,22 @@ class SearchLog:
             "are retrained longer if time permits"
         )
 
-    def final_training(
-        self, best: tuple[str, float], final: FinalPlan, images: int
-    ) -> None:
+    def final_training(self, best: tuple[str, float], final: FinalPlan) -> None:
         """Logs the winner and the start of its final training.
 
         Args:
           best: the architecture, and its validation accuracy in percent.
           final: the plan of the training.
-          images: of an epoch.
         """
-        self._counter = Counter(final.epochs, "epoch")
+        self._counter = Counter(sum(final.epochs), "epoch")
+        phases = (
+            f"{_epochs(num)} at {size} pixels"
+            for num, size in zip(final.epochs, final.sizes, strict=True)
+        )
         self._say(
-            f"{best[0]} is the best, {best[1]:.2f} % of the validation images; "
-            f"its final training: {_epochs(final.epochs)} of {images} images"
+            f"{best[0]} is the best, {best[1]:.2f} % of the validation images; its final "
+            f"training: {final.channels} channels, {' and '.join(phases)}, each of "
+            f"{final.images[0]} images"
         )
 
     def epoch(self, number: int, curves: dict[str, np.ndarray]) -> None:

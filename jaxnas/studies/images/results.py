@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from jaxnas import metrics
 from jaxnas.benchmarks import training_store
 from jaxnas.io import npz, records
 from jaxnas.networks import counting, model_files
+from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
 from jaxnas.search.drive import Evaluation
 from jaxnas.spaces import nasbench201
-from jaxnas.studies.images import cell_picture, figures
+from jaxnas.studies.images import cell_picture, figures, front_figure
+from jaxnas.studies.images.bounds import Bound, front
 from jaxnas.studies.images.budget import TimeBudget
-from jaxnas.studies.images.final_training import FinalPlan
+from jaxnas.studies.images.final_network import FinalPlan
 from jaxnas.studies.images.stages import FINALIST_FACTOR, SearchPlan
 from jaxnas.studies.images.tasks import ImageTask
 
@@ -103,33 +106,38 @@ class Results:
         history: list[Evaluation],
         ranked: list[tuple[str, float]],
         plan: SearchPlan,
+        network: NetworkConfig,
         final: FinalPlan,
         trained: Trained,
         recipe: Recipe,
         budget: TimeBudget,
+        bounds: Sequence[Bound] = (),
     ) -> None:
         """Tests the final network and writes all files; result.json is the last.
 
         Args:
-          history: the evaluations of the search.
+          history: the evaluations of the search, with bounded quantities as metrics.
           ranked: finalists and their validation accuracy in percent, best first.
           plan: of the search.
+          network: the final one, its sizes.
           final: of the final training.
           trained: the final network.
           recipe: of the final training.
           budget: for the time spent, which is saved.
+          bounds: which the network is checked against, and whose front is drawn.
         """
         task, (arch, valid) = self._task, ranked[0]
         cell = nasbench201.from_string(arch)
         params = jax.tree.map(lambda leaf: leaf[0], trained.params)
         model = self._out / "model"
-        arguments = params, task.network, cell, task.mean, task.std
+        arguments = params, network, cell, task.mean, task.std
         names = task.train.class_names
         model_files.save(model, *arguments, dataset=task.train.name, class_names=names)
         test = _test(model, task)
         accuracy, low, high = test["accuracy"], test["low"], test["high"]
         self._draw(arch, f"{accuracy:.1f} % of test images ({low:.1f} to {high:.1f})")
         self._curves(history, ranked, plan, trained, (accuracy, low, high))
+        bounded = self._check_bounds(network, cell, history, bounds)
         budget.save()
         self._save(
             {
@@ -139,18 +147,44 @@ class Results:
                 "architecture": arch,
                 "test": test,
                 "validation accuracy": _rounded(valid),
-                "parameters": int(counting.parameters(task.network, cell)),
+                "parameters": int(counting.parameters(network, cell)),
+                **bounded,
                 "seconds": budget.spent(),
                 "searched cells": len(history),
                 "finalists": {name: _rounded(value) for name, value in ranked},
                 "plan": plan._asdict(),
                 "final": final._asdict() | {"recipe": dataclasses.asdict(recipe)},
-                "network": dataclasses.asdict(task.network),
+                "network": dataclasses.asdict(network),
                 "settings": self._settings,
                 "versions": {"jaxnas": jaxnas.__version__, "jax": jax.__version__},
                 "platform": jax.default_backend(),
             }
         )
+
+    def _check_bounds(
+        self,
+        network: NetworkConfig,
+        cell: np.ndarray,
+        history: list[Evaluation],
+        bounds: Sequence[Bound],
+    ) -> dict[str, Any]:
+        """Measures the final network again, and writes front.png.
+
+        Returns: for result.json, "bounds" with the value of each quantity, and "front".
+        """
+        if not bounds:
+            return {}
+        checked = {}
+        for bound in bounds:
+            value = bound.check(network, cell)
+            name, unit = bound.objective.name, bound.objective.unit
+            within = bool(value <= bound.limit)
+            checked[name] = {"value": round(value, 4), "unit": unit}
+            checked[name] |= {"limit": bound.limit, "within": within}
+        best = front(history, bounds)
+        path, name = self._out / "front.png", self._task.train.name
+        front_figure.draw(path, history, best, bounds, title=f"Cells for {name}")
+        return {"bounds": checked, "front": best}
 
     def _draw(self, arch: str, accuracy: str) -> None:
         """Writes cell.png."""

@@ -23,6 +23,7 @@ from jaxnas.search import drive, presets
 from jaxnas.search.base import Search
 from jaxnas.search.drive import Evaluation
 from jaxnas.search.gp import selectors
+from jaxnas.search.ordered import in_order
 from jaxnas.search.random import random_search
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import SPACE
@@ -32,21 +33,36 @@ from jaxnas.studies.images.cell_scores import ScoredCells
 from jaxnas.studies.images.training_costs import TrainingCosts, padded_query
 from jaxnas.types import Evaluate
 
-# Shares of the budget that are spent when a stage ends.
-SCORING_END, SEARCH_END, FINALISTS_END = 0.1, 0.6, 0.7
 MAX_EPOCHS, MAX_EVALUATIONS = 12, 400  # of the search
 MIN_STEPS = 50  # optimiser steps of a training of the search, for running statistics
 FINALIST_FACTOR = 4  # epochs of a finalist, as a multiple of those of the search
+
+
+class Shares(NamedTuple):
+    """Shares of the budget that are spent when a stage ends, at most."""
+
+    scoring: float
+    search: float
+    finalists: float
+
+
+UNGUIDED = Shares(0.1, 0.6, 0.7)
+GUIDED = Shares(0.05, 0.25, 0.35)  # by a prior, which makes most trainings unnecessary
+GIVEN = Shares(0.0, 0.0, 0.0)  # a given cell: nothing is searched
+# With a prior: least epochs of a training of the search. Shorter ones say less than it.
+GUIDED_EPOCHS = 8
 
 
 class SearchPlan(NamedTuple):
     """The size of a search that fits the budget."""
 
     epochs: int  # of a training of the search
-    steps: int  # of the search, at most
+    steps: int  # of the search, at most; 0: the first cell of the pool is trained alone
     batch: int  # architectures of a step
     seconds: float  # of an epoch of a typical cell of the pool
     parallel: int  # trainings side by side, all of which take these seconds
+    search_end: float = 0.6  # shares of the budget, as in `Shares`
+    finalists_end: float = 0.7
 
 
 class TimeIsUp(Exception):
@@ -84,29 +100,39 @@ def make_search_plan(
     typical: float,
     steps: float,
     budget: TimeBudget,
+    shares: Shares = UNGUIDED,
     history: Sequence[Evaluation] = (),
 ) -> SearchPlan:
     """Divides the time of the search into evaluations and epochs.
 
     The epochs of a training grow with the square root of the epochs there is time for, as
-    does the number of trainings.
+    does the number of trainings. With a prior trainings are long, or there is only one.
 
     Args:
       costs: of trainings, as they were measured.
       typical: seconds of an epoch of a typical cell of the pool.
       steps: optimiser steps of an epoch.
       budget: the time that is left for the search.
+      shares: of the budget.
       history: the evaluations of the search under a smaller budget, which is continued:
         its trainings keep their epochs.
     """
-    available = max(budget.left(SEARCH_END), 0.0) / typical * costs.parallel  # epochs
+    # In epochs.
+    available = max(budget.left(shares.search), 0.0) / typical * costs.parallel
     # Running statistics need several steps, unless there is no time for one batch then.
-    least = min(MIN_STEPS / steps, available / costs.batch)
-    epochs = max(min(0.4 * math.sqrt(available), MAX_EPOCHS), least, 1)
-    epochs = (history[0].epoch if history else None) or round(epochs)
+    least = max(min(MIN_STEPS / steps, available / costs.batch), 1)
+    epochs = round(max(min(0.4 * math.sqrt(available), MAX_EPOCHS), least))
+    if shares == GUIDED:
+        epochs = max(epochs, GUIDED_EPOCHS)
+    epochs = (history[0].epoch if history else None) or epochs
     evaluations = min(len(history) + available / epochs, MAX_EVALUATIONS)
-    rounds = max(1, int(evaluations / costs.batch), -(-len(history) // costs.batch))
-    return SearchPlan(epochs, rounds, costs.batch, typical, costs.parallel)
+    rounds = max(int(evaluations / costs.batch), -(-len(history) // costs.batch))
+    if shares == UNGUIDED:
+        rounds = max(1, rounds)
+    elif not rounds:
+        epochs = round(least)
+    ends = shares.search, shares.finalists
+    return SearchPlan(epochs, rounds, costs.batch, typical, costs.parallel, *ends)
 
 
 def read_history(folder: Path) -> list[Evaluation]:
@@ -138,8 +164,35 @@ def gp_search(scored: ScoredCells, plan: SearchPlan) -> Search:
     )
 
 
-def random_baseline(plan: SearchPlan) -> Search:
-    """Random search over all cells, each function once."""
+def guided_search(scored: ScoredCells, plan: SearchPlan) -> Search:
+    """Bayesian optimisation with a prior, in whose order it begins.
+
+    Args:
+      scored: the pool, with accuracies on other images as scores.
+      plan: of the search.
+    """
+    values = np.stack(list(scored.scores.values()), 1)
+    return presets.gp_tw2g_plus(
+        SPACE,
+        scored.arch,
+        batch=plan.batch,
+        prior=few_labels.features_by_architecture(SPACE, scored.arch, values),
+        capacity=max(plan.steps * plan.batch, presets.GUIDED_INIT),
+        epoch=plan.epochs,
+    )
+
+
+def random_baseline(plan: SearchPlan, archs: np.ndarray | None, seed: int) -> Search:
+    """Random search, each function once.
+
+    Args:
+      plan: of the search.
+      archs: (n, 6) candidates; None: all cells.
+      seed: of the order of the candidates.
+    """
+    if archs is not None:
+        archs = np.random.default_rng(seed).permutation(archs)
+        return in_order(SPACE, archs, batch=plan.batch, epoch=plan.epochs)
     capacity = plan.steps * plan.batch
     return random_search(
         SPACE,
@@ -175,7 +228,7 @@ def run_search(
 
     def check_time(new: Evaluation) -> None:
         on_evaluation(new)
-        if new.slot == plan.batch - 1 and budget.left(SEARCH_END) <= 0:
+        if new.slot == plan.batch - 1 and budget.left(plan.search_end) <= 0:
             raise TimeIsUp
 
     if "searched" not in budget:
@@ -190,18 +243,19 @@ def run_search(
     return history
 
 
-def train_given(arch: str, evaluate: Evaluate, plan: SearchPlan) -> Evaluation:
+def train_given(arch: np.ndarray, evaluate: Evaluate, plan: SearchPlan) -> Evaluation:
     """Trains one architecture as the search would, in place of a search.
 
     Args:
-      arch: in the notation of the benchmark.
+      arch: (6,) integers.
       evaluate: trains a batch of architectures for the epochs of the plan.
       plan: of the search.
     """
-    query = padded_query([nasbench201.from_string(arch)], plan.epochs, plan.batch)
+    query = padded_query([arch], plan.epochs, plan.batch)
     result = evaluate(jax.random.key(0), query)
     score, cost = float(result.score[0]), float(result.cost[0])
-    return Evaluation(arch, score, plan.epochs, cost=cost, step=0)
+    name = nasbench201.to_string(arch)
+    return Evaluation(name, score, plan.epochs, cost=cost, step=0)
 
 
 def rank_finalists(
@@ -226,7 +280,7 @@ def rank_finalists(
     epochs = FINALIST_FACTOR * plan.epochs
 
     def choose() -> list[str]:
-        rounds = budget.left(FINALISTS_END) / (epochs * plan.seconds)
+        rounds = budget.left(plan.finalists_end) / (epochs * plan.seconds)
         count = min(plan.batch, int(rounds * plan.parallel), len(trained))
         return [e.arch for e in trained[: max(count, 1)]]
 

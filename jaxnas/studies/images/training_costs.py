@@ -7,6 +7,7 @@ in proportion to their MACs between these two.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -44,7 +45,12 @@ class TrainingCosts(NamedTuple):
 
 
 def measure(
-    network: NetworkConfig, recipe: Recipe, data: Data, batch: int | None, workers: int
+    network: NetworkConfig,
+    recipe: Recipe,
+    data: Data,
+    batch: int | None,
+    workers: int,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainingCosts:
     """Trains the lightest cell and the heaviest for an epoch each.
 
@@ -55,19 +61,20 @@ def measure(
       batch: architectures of a step of the search; default: at least 4 and one for each
         worker on a CPU, 8 on an accelerator.
       workers: devices of a CPU that train at the same time.
+      clock: of the seconds.
     """
     devices = jax.local_devices()[:workers]
     on_cpu = devices[0].platform == "cpu"
     batch = batch or (max(4, workers) if on_cpu else 8)
     parallel = min(workers, batch) if on_cpu else batch
     evaluate = training_benchmark(
-        jax.random.key(0), network, recipe, data, devices=devices
+        jax.random.key(0), network, recipe, data, devices=devices, clock=clock
     )
     walls, costs = [], []
     for arch in (LIGHTEST, LIGHTEST, HEAVIEST):  # the first run compiles, and warms up
-        query, begun = padded_query([arch] * parallel, 1, parallel), time.monotonic()
+        query, begun = padded_query([arch] * parallel, 1, parallel), clock()
         cost = np.asarray(evaluate(jax.random.key(0), query).cost, float)
-        walls.append(time.monotonic() - begun)
+        walls.append(clock() - begun)
         # On an accelerator costs are shares of a training side by side.
         costs.append(max(float(cost.mean() if on_cpu else cost.sum()), 1e-6))
     compiling = max(walls[0] - walls[1], 0.0)

@@ -111,7 +111,7 @@ def open_dataset(config: Config, kind: FeatureKind) -> Dataset:
     assert config.data is not None
     extractor = datasets.extractor_of(kind)
     images = _images(config, config.data, extractor.side)
-    images = _few_of_each(images, config.images, config.seed)
+    images = few_of_each(images, config.images, config.seed)
     features = models.class_features(
         datasets.image_features(images.x, extractor), images.y
     )
@@ -130,8 +130,14 @@ def _images(config: Config, name: str, side: int) -> Images:
     return images._replace(x=x, y=y)
 
 
-def _few_of_each(images: Images, count: int, seed: int) -> Images:
-    """Draws at most `count` images of each class."""
+def few_of_each(images: Images, count: int, seed: int) -> Images:
+    """Draws at most `count` images of each class.
+
+    Args:
+      images: of all classes.
+      count: of a class.
+      seed: of the draw.
+    """
     rng, kept = np.random.default_rng(seed), []
     for label in range(images.num_classes):
         members = np.flatnonzero(images.y == label)

@@ -1,0 +1,94 @@
+"""The network of the final training: as wide as the minutes allow, trained in two phases.
+
+A search compares cells in small networks. What is left of the budget decides how wide the
+final one is: of the widths of which the cell has `PASSES` passes over all images, the
+largest. It sees images of half the size first, which cost a fifth, and then whole ones
+(progressive resizing; Howard, 2018); parameters do not depend on the size of images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.networks.recipes import Recipe
+
+FACTORS = (4.0, 3.0, 2.0, 1.5)  # of the channels of the search, the widest first
+PASSES = 30  # over all images, both phases together
+# Share of the time in which images are small, and the fewest pixels that are halved.
+SMALL_SHARE, MIN_HALVED = 0.5, 24
+# The cost of a training step grows with these powers of channels and of pixels on a side,
+# measured with 16 and 32 channels, 16 and 32 pixels.
+WIDTH_POWER, SIZE_POWER = 1.5, 2.3
+
+
+class Phase(NamedTuple):
+    """A part of a training on images of one size."""
+
+    size: int  # pixels on each side
+    share: float  # of the time
+
+
+class FinalPlan(NamedTuple):
+    """The network and the length of the final training."""
+
+    channels: int  # of the first stage
+    sizes: list[int]  # pixels on each side of the images in each phase
+    epochs: list[int]  # of each phase
+    images: list[int]  # of an epoch, and of its validation
+    save_every: int  # epochs between checkpoints
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe of one epoch with all epochs and a warm-up."""
+        total = sum(self.epochs)
+        warmup = min(1.0, total / 8)
+        return dataclasses.replace(recipe, epochs=total, warmup=warmup)
+
+
+def phases_of(size: int) -> list[Phase]:
+    """The phases of a final training.
+
+    Args:
+      size: pixels on each side of the images.
+    """
+    if size < MIN_HALVED:
+        return [Phase(size, 1.0)]
+    half = size // 8 * 4  # a multiple of 4, as reductions need
+    return [Phase(half, SMALL_SHARE), Phase(size, 1 - SMALL_SHARE)]
+
+
+def choose_channels(
+    network: NetworkConfig,
+    image_seconds: float,
+    images: int,
+    seconds: float,
+    allowed: Callable[[NetworkConfig], bool],
+) -> int:
+    """Chooses the channels of the first stage.
+
+    Args:
+      network: of the search.
+      image_seconds: of a training step of the cell in it, by image.
+      images: of a pass.
+      seconds: of the final training.
+      allowed: whether a network is within the bounds; called for networks that have time
+        for their passes, the widest first.
+
+    Returns: those of the search if no wider network has time for `PASSES` or is allowed.
+    """
+    # Images of the search's network and of full size that cost as much as one of a mean
+    # image of the phases.
+    saved = sum(
+        phase.share * (network.image_size / phase.size) ** SIZE_POWER
+        for phase in phases_of(network.image_size)
+    )
+    passes = saved * seconds / (image_seconds * images)
+    for factor in FACTORS:
+        wider = round(factor * network.stem_channels)
+        if passes / factor**WIDTH_POWER >= PASSES and allowed(
+            dataclasses.replace(network, stem_channels=wider)
+        ):
+            return wider
+    return network.stem_channels

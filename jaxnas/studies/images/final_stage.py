@@ -1,0 +1,113 @@
+"""The last stage of a search on images: the final training, its test, and the files."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxnas.search.drive import Evaluation
+from jaxnas.spaces import nasbench201
+from jaxnas.studies.images import bounds, final_network, final_training
+from jaxnas.studies.images.final_network import FinalPlan, Phase
+from jaxnas.studies.images.stages import SearchPlan
+from jaxnas.studies.images.study import Study
+from jaxnas.studies.images.training_costs import TrainingCosts
+
+COMPILING_SHARE = 0.2  # of the time that is left, which new programs may take
+# Images of an epoch of a network of its own size, few so that one can be timed, and those
+# for validation, of which there are none in the final training.
+EPOCH_IMAGES, VALID_IMAGES = 512, 8
+VALID_COST = 1 / 3  # of an image for validation, as a share of one for training
+
+
+def train_and_test(
+    study: Study,
+    history: list[Evaluation],
+    ranked: list[tuple[str, float]],
+    plan: SearchPlan,
+    costs: TrainingCosts,
+) -> None:
+    """Trains the best architecture on all images, tests it, and writes the results.
+
+    Args:
+      study: what the stages share.
+      history: the evaluations of the search.
+      ranked: finalists and their validation accuracy in percent, best first.
+      plan: of the search.
+      costs: of trainings of the search.
+    """
+    task, budget = study.task, study.budget
+    (arch, _), *_ = ranked
+
+    def decide() -> dict[str, Any]:
+        epochs = [e.cost / plan.epochs for e in history if e.arch == arch]
+        seconds = max((epochs or [plan.seconds])[0], 1e-6)
+        phases = final_network.phases_of(task.network.image_size)
+        compiling = costs.compiling * len(phases)
+        time_left = final_training.available_seconds(budget)
+        sized = study.config.final_network == "sized"
+        if sized and compiling <= COMPILING_SHARE * time_left:
+            return _sized(study, arch, seconds)._asdict()
+        return _as_searched(study, seconds, plan.epochs)._asdict()
+
+    def report(number: int, curves: dict[str, np.ndarray]) -> None:
+        budget.save()
+        study.log.epoch(number, curves)
+
+    final = FinalPlan(**budget.once("final", decide))
+    study.log.final_training(ranked[0], final)
+    trained = final_training.train_final(study, arch, final, report)
+    network = dataclasses.replace(task.network, stem_channels=final.channels)
+    recipe = final.recipe(study.recipe)
+    measured = bounds.with_values(history, study.bounds, task.network)
+    study.results.write(
+        measured, ranked, plan, network, final, trained, recipe, budget, study.bounds
+    )
+
+
+def _as_searched(study: Study, seconds: float, least: int) -> FinalPlan:
+    """The network, the epochs and so the compiled program of the search.
+
+    Args:
+      study: what the stages share.
+      seconds: of an epoch.
+      least: epochs.
+    """
+    network, data = study.task.network, study.data
+    phase = Phase(network.image_size, 1.0)
+    images = len(data.x), len(data.x_valid)
+    return final_training.plan_phases(
+        study, [phase], [seconds], network.stem_channels, images, least
+    )
+
+
+def _sized(study: Study, arch: str, seconds: float) -> FinalPlan:
+    """A network that is as wide as there is time for, whose epochs are timed.
+
+    Args:
+      study: what the stages share.
+      arch: the cell.
+      seconds: of an epoch of the search.
+    """
+    task, data, cell = study.task, study.data, nasbench201.from_string(arch)
+    total = len(task.train_and_valid().x)
+
+    def allowed(network: Any) -> bool:
+        return bounds.is_within(study.bounds, network, cell)
+
+    channels = final_network.choose_channels(
+        task.network,
+        seconds / (len(data.x) + VALID_COST * len(data.x_valid)),
+        total,
+        final_training.available_seconds(study.budget),
+        allowed,
+    )
+    images = min(EPOCH_IMAGES, total), min(VALID_IMAGES, total)
+    phases, timed = final_network.phases_of(task.network.image_size), []
+    for size, _ in phases:
+        study.log.compiling(f"the final training at {size} pixels")
+        inputs = study, channels, size, images, cell
+        timed.append(final_training.epoch_seconds(*inputs))
+    return final_training.plan_phases(study, phases, timed, channels, images)

@@ -1,0 +1,107 @@
+"""Accuracies of the cells on other images, measured or predicted, as a prior.
+
+Cells that are good on one dataset are good on others. With a prior the pool of a search
+is in its order, and few cells, or none, are worth a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import datasets, models
+from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies.comparison import prior_scores
+from jaxnas.studies.images import cell_scores
+from jaxnas.studies.images.cell_scores import ScoredCells
+from jaxnas.studies.images.config import Config
+from jaxnas.studies.images.tasks import ImageTask
+from jaxnas.studies.metad2a import inputs
+
+FASHION, METAD2A = "fashion", "metad2a"
+# The table of `FASHION`, which is part of the library and has every cell.
+SURROGATE, COLUMN = "fashion-surrogate", "fashion-mnist/valid/12"
+IMAGES, DRAWS = 40, 5  # of each class that MetaD2A sees at most, and its predictions
+
+# The accuracies (n, k) of cells (n, 6); MetaD2A's depend on the images.
+Prior = Callable[[ImageTask, np.ndarray], np.ndarray]
+
+
+def open_prior(config: Config) -> Prior | None:
+    """Opens the prior of `--prior`.
+
+    Args:
+      config: the settings.
+
+    Returns: None without one.
+    Raises: `ValueError` for names, tables and models that cannot be used, and for columns
+      of the images that are searched.
+    """
+    names, table = config.prior, config.prior_from
+    if not names:
+        return None
+    alone = [name for name in names if name in (FASHION, METAD2A)]
+    if alone and (len(names) > 1 or table is not None):
+        raise ValueError(f"--prior {alone[0]} takes no other columns and no table")
+    if METAD2A in alone:
+        return _metad2a(config.seed)
+    if FASHION in alone:
+        names, table = (COLUMN,), SURROGATE
+    if table is None:
+        raise ValueError(
+            f"--prior {names[0]} is a column of a table: name the table by --prior-from, "
+            f"or choose --prior {FASHION} or {METAD2A}"
+        )
+    assert config.data is not None
+    archs = cell_scores.candidates()
+    searched = [Path(config.data).stem]
+    opened = prior_scores.open_prior(names, table, searched, SPACE, archs)
+    assert opened.feature is not None
+    lookup = jax.vmap(opened.feature)
+
+    def stored(task: ImageTask, cells: np.ndarray) -> np.ndarray:
+        del task
+        (values,) = lookup(jnp.asarray(cells))
+        return np.asarray(values)
+
+    return stored
+
+
+def _metad2a(seed: int) -> Prior:
+    """Accuracies that the predictor that ships expects for the images themselves."""
+    opened = inputs.open_models(None, None)
+    assert opened.predictor is not None
+    predictor = opened.predictor
+    extractor = datasets.extractor_of(predictor.network.config.features)
+
+    def predicted(task: ImageTask, cells: np.ndarray) -> np.ndarray:
+        images = inputs.few_of_each(task.train, IMAGES, seed)
+        features = datasets.image_features(images.x, extractor)
+        data = models.class_features(features, images.y)
+        key = jax.random.key(seed)
+        mean, _ = models.predict(predictor, key, data, cells, draws=DRAWS)
+        return np.asarray(mean)[:, None]
+
+    return predicted
+
+
+def prior_cells(prior: Prior, task: ImageTask, folder: Path) -> ScoredCells:
+    """The candidates with their prior accuracies, computed once for the folder.
+
+    Args:
+      prior: from `open_prior`.
+      task: the images.
+      folder: keeps scores.npz.
+    """
+
+    def scores() -> ScoredCells:
+        archs = cell_scores.candidates()
+        values = prior(task, archs)
+        columns = {f"prior {i + 1}": value for i, value in enumerate(values.T)}
+        return ScoredCells(archs, columns)
+
+    return cell_scores.read_or_compute(folder, scores)
