@@ -9,9 +9,10 @@ compiled separately. `gp` and `random` are those of search_images, `gp-prior` is
 --final-network says how the network around the cell is chosen, for all of them. Two
 learners of scikit-learn are compared as well: `svc`, support vectors whose C is chosen by
 the validation images, and `mlp`, two hidden layers of 256. All are trained on the images of
-training and validation in the end, and each seed divides the images differently. Prints accuracies on test images, and
-writes them as table.csv to --out. The searches are kept there, and the same command
-resumes them, or continues finished ones if it has more --minutes.
+training and validation in the end, and each seed divides the images differently. Prints
+accuracies on test images, and writes them as table.csv to --out. The searches are kept
+there, and the same command resumes them, or continues finished ones if it has more
+--minutes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rich.console import Console
 
 from experiments import search_images
 from experiments.common import cores
+from experiments.common.image_peers import PEERS, peer
 from jaxnas.io import files, run_folder
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import cli, seed_store, terminal
@@ -37,7 +39,6 @@ from jaxnas.studies.images.results import Results
 from jaxnas.studies.images.tasks import ImageTask
 
 SEARCHES = ("gp", "gp-prior", "random", "fixed")
-PEERS = ("svc", "mlp")
 FIXED = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
     "+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -186,34 +187,6 @@ def _task(config: Config, seed: int) -> ImageTask:
         test_share=defaults.test_share,
         seed=seed,
     )
-
-
-def peer(method: str, task: ImageTask, seed: int) -> float:
-    """Trains a learner of scikit-learn, and tests it.
-
-    Args:
-      method: `svc` or `mlp`.
-      task: the images; pixels are scaled to at most 1.
-      seed: of the weights of `mlp`.
-
-    Returns: its test accuracy in percent.
-    """
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.svm import SVC
-
-    def pixels(x: np.ndarray) -> np.ndarray:
-        return x.reshape(len(x), -1) / max(float(np.abs(task.train.x).max()), 1e-12)
-
-    both = task.train_and_valid()
-    x, y = pixels(both.x), both.y
-    if method == "mlp":
-        model = MLPClassifier((256, 256), max_iter=500, random_state=seed)
-    else:
-        num = len(task.train.x)
-        models = [SVC(C=c).fit(x[:num], y[:num]) for c in (1.0, 10.0, 100.0)]
-        valid = [m.score(x[num:], y[num:]) for m in models]
-        model = SVC(C=models[int(np.argmax(valid))].C)
-    return 100 * float(model.fit(x, y).score(pixels(task.test.x), task.test.y))
 
 
 def _search(
