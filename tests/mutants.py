@@ -81,7 +81,7 @@ SWAPS = {
     ast.Or: "and", ast.MatMult: "*", ast.Pow: "*",
 }  # fmt: skip
 COLUMNS = ["number", "outcome", "file", "line", "text", "old", "new", "by", "seconds"]
-TIMEOUT = 300  # seconds; a mutant may be a loop that does not end
+LIMIT = 200  # CPU seconds; a mutant may be a loop that does not end
 
 
 @dataclass(frozen=True)
@@ -211,15 +211,20 @@ class Ordered:
             self.report.write_text(report.nodeid)
 
 
-def forked(copy: Path, work: Callable[[], int], timeout: float) -> tuple[str, float]:
+def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, float]:
     """Runs work in a fork of this process, which has imported jax but nothing of the copy.
+
+    Args:
+      copy: the tree to work in.
+      work: returns an exit code.
+      seconds: CPU seconds after which it is killed.
 
     Returns: "0", its other exit code or "slow", and its CPU seconds.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = os.fork()
     if not child:
-        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         os.chdir(copy)
         sys.path[:0] = [str(copy), str(copy / "tests")]
         os.environ["PYTHONPATH"] = str(copy)
@@ -231,16 +236,9 @@ def forked(copy: Path, work: Callable[[], int], timeout: float) -> tuple[str, fl
             code = int(work())
         finally:
             os._exit(code)
-    end, status = time.monotonic() + timeout, "slow"
-    while time.monotonic() < end:
-        if (ended := os.waitpid(child, os.WNOHANG))[0]:
-            status = str(os.waitstatus_to_exitcode(ended[1]))
-            break
-        time.sleep(0.05)
-    else:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    status = "slow" if code in (-signal.SIGXCPU, -signal.SIGKILL) else str(code)
     return status, sum(after[:2]) - sum(before[:2])
 
 
@@ -259,7 +257,7 @@ def measure(copy: Path, name: str, folder: Path) -> dict[str, dict]:
         return code
 
     if not path.exists():
-        status, _ = forked(copy, work, 10 * TIMEOUT)
+        status, _ = forked(copy, work, 10 * LIMIT)
         if status != "0":
             raise RuntimeError(f"{name} fails without a mutant: {status}")
         path.with_suffix(".part").rename(path)
@@ -302,7 +300,7 @@ def run(copy: Path, mutant: Mutant, tests: dict[str, dict]) -> tuple[str, str, f
         return "survived", "no test executes it", 0.0
     path.write_text("".join(lines))
     try:
-        status, seconds = forked(copy, work, TIMEOUT)
+        status, seconds = forked(copy, work, LIMIT)
     finally:
         path.write_text(text)
     outcome = {"0": "survived", "slow": "slow"}.get(status, "killed")
