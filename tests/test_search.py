@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxnas.kernels import feature_maps
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import common, evolution
-from jaxnas.search.base import Search, Stage
+from jaxnas.search.base import Search, Stage, checked_stages
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.gp.proposals import mixture, mutants, uniform
@@ -352,6 +352,12 @@ def counting_search():
         refresh=lambda state: (state[0], state[1] + 1, state[2]),
         stages=lambda num_steps: (Stage(2, 2), Stage(8, 3), Stage(num_steps, 1)),
     )
+
+
+def test_a_search_of_one_step_that_accepts_everything():
+    search = random_search(base.product("toy", (5,)))
+    assert checked_stages(search, 1)[0].end >= 1
+    assert search.accepts(jnp.array([4]))
 
 
 def test_a_state_grows_and_is_refreshed_as_the_stages_say():
