@@ -2,7 +2,7 @@
 
 `brackets` computes the schedules, `samplers` and `kde` choose new architectures, and
 `hyperband`, `asynchronous` and `dehb` are the searches. `curve_aware` and `two_levels` wrap
-any search that trains to the last epoch.
+any search that trains to the last epoch; `freeze_thaw` ranks what the latter completes.
 """
 
 import lazy_loader
