@@ -57,9 +57,6 @@ def test_a_cell_measured_twice_has_one_latency_within_a_tenth():
     assert any(repeated() for _ in range(3))
     value = latency.milliseconds(light, reference, clock)
     assert 0 < value < 0.9 * reference.milliseconds
-
-
-def test_the_program_is_the_prediction_of_one_image():
-    probabilities = np.asarray(latency.compile_cell(NETWORK, LIGHT)())
+    probabilities = np.asarray(light())
     assert probabilities.shape == (1, NETWORK.num_classes)
     np.testing.assert_allclose(probabilities.sum(), 1, 1e-5)

@@ -15,6 +15,7 @@ from helpers import TINY_NETWORK as NETWORK
 import jaxnas
 from experiments import search_images
 from experiments.search_images import Config
+from jaxnas.benchmarks import columns, named
 from jaxnas.io import files, npz
 from jaxnas.networks import apply, counting, model_files, runs
 from jaxnas.networks import train as training
@@ -27,7 +28,10 @@ from jaxnas.studies.images import (
     bounds,
     cell_picture,
     cell_scores,
+    final_network,
+    final_stage,
     log,
+    prior,
     results,
     stages,
     study,
@@ -298,41 +302,78 @@ def test_what_can_be_afforded_and_the_lightest_that_always_can():
         assert found.tolist() == [True] * allowed + [False] * (5 - allowed)
 
 
-def test_a_prior_decides_which_cell_is_trained_in_few_minutes(images, tmp_path):
-    settings = config(images, tmp_path / "out", method="gp", prior=("fashion",))
+def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
+    task = tasks.load_task(
+        str(images), size=None, channels=2, cells_per_stage=1, valid_share=0.2,
+        test_share=0.2, seed=0,
+    )  # fmt: skip
+    opened = prior.open_prior(Config(data=str(images), prior=("fashion",)))
+    assert opened is not None
+    cells = prior.prior_cells(opened, task, tmp_path)
+    table = named.open_table("fashion-surrogate")
+    values = columns.column(
+        table, dataset="fashion-mnist", split="valid", epochs=12, seed="mean"
+    )
+    accuracy = dict(zip(map(tuple, table.arch.tolist()), values[:, 0], strict=True))
+    first = cells.arch[:20].tolist()
+    np.testing.assert_allclose(
+        cells.scores["prior 1"][:20], [accuracy[tuple(cell)] for cell in first], 1e-6
+    )
+    assert set(cells.scores) == {"prior 1", "live_macs"}
+    again = prior.prior_cells(lambda *_: 1 / 0, task, tmp_path)  # read
+    np.testing.assert_array_equal(again.in_order(), cells.in_order())
+    costs = training_costs.TrainingCosts(1.0, 9.0, batch=4, parallel=1, compiling=1.0)
+    for minutes, steps in (5, 0), (20, 1), (60, 3):
+        budget = TimeBudget(tmp_path / f"{minutes}.json", 60.0 * minutes)
+        plan = stages.make_search_plan(costs, 8.0, 30, budget, stages.GUIDED)
+        assert plan.steps == steps
+        assert plan.epochs == (2 if not steps else stages.GUIDED_EPOCHS)
+    with pytest.raises(ValueError, match="is of the dataset that is searched"):
+        prior.open_prior(Config(data="fashion-mnist", prior=("fashion",)))
+
+
+def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
+    images, tmp_path, monkeypatch
+):
+    def latency(network, arch):
+        return float(network.stem_channels)
+
+    monkeypatch.setattr(bounds, "latency_meters", lambda budget: (latency, latency))
+    monkeypatch.setattr(final_stage, "COMPILING_SHARE", 1e9)
+    monkeypatch.setattr(final_network, "MIN_HALVED", 8)
+    out = tmp_path / "out"
+    arch = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|none~2|"
+    limits = dict(latency=6.5, macs=0.05)
+    settings = config(
+        images, out, arch=arch, minutes=10.0, final_network="sized", **limits
+    )
+    train = runs.train
+
+    def dies(key, network, recipe, archs, data, **options):
+        trained = train(key, network, recipe, archs, data, **options)
+        if "8-pixels" in str(options.get("folder")):
+            raise Killed
+        return trained
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(runs, "train", dies)
+        search_images.main(settings)
     result = search_images.main(settings)
-    kept, _ = npz.load_arrays(tmp_path / "out/scores/scores.npz")
-    first = kept["arch"][np.argmax(kept["prior 1"])]
-    # There are as few minutes as for one training.
-    assert result["searched cells"] == 1
-    costs = training_costs.TrainingCosts(**budget_of(tmp_path / "out")["costs"])
-    seconds = costs.of(NETWORK, kept["arch"])
-    affordable = seconds <= np.quantile(seconds, training_costs.ALWAYS_AFFORDABLE)
-    best = kept["arch"][affordable][np.argmax(kept["prior 1"][affordable])]
-    assert result["architecture"] in map(nasbench201.to_string, (first, best))
-
-
-def budget_of(out):
-    """The decisions of a run."""
-    return json.loads((out / "budget.json").read_text())["decided"]
-
-
-def test_networks_within_bounds_and_their_front(images, tmp_path, monkeypatch):
-    def count(network, arch):
-        return 1.0 + np.count_nonzero(arch == nasbench201.CONV3)
-
-    monkeypatch.setattr(bounds, "latency_meters", lambda budget: (count, count))
-    settings = config(images, tmp_path / "out", latency=3.0, macs=0.05)
-    result = search_images.main(settings)
-    cell = nasbench201.from_string(result["architecture"])
-    macs = counting.macs(NETWORK, cell, live_only=True) / 1e6
-    checked = result["bounds"]
-    assert checked["latency"]["value"] == count(NETWORK, cell) <= 3
-    assert checked["MACs"]["value"] == round(macs, 4) <= 0.05
-    assert all(bound["within"] for bound in checked.values())
-    accuracies = [point["validation accuracy"] for point in result["front"]]
-    assert max(accuracies) == result["validation accuracy"]
-    assert (tmp_path / "out/front.png").read_bytes()[:4] == b"\x89PNG"
+    # There is time for 8 channels.
+    assert result["network"]["stem_channels"] == result["final"]["channels"] == 6
+    assert result["network"]["image_size"] == 8 and result["final"]["sizes"] == [4, 8]
+    curves, _ = npz.load_arrays(out / "curves.npz")
+    assert len(curves["final/train"]) == sum(result["final"]["epochs"])
+    assert np.isfinite(curves["final/train"]).all()
+    x, y = np.load(images)["x"][..., None], np.load(images)["y"]
+    assert np.mean(np.argmax(jaxnas.load(out / "model")(x), 1) == y) > 0.9
+    # The front is of the networks of the search.
+    network = NetworkConfig(**result["network"])
+    macs = counting.macs(network, nasbench201.from_string(arch), live_only=True) / 1e6
+    checked = {name: (b["value"], b["within"]) for name, b in result["bounds"].items()}
+    assert checked == {"latency": (6, True), "MACs": (round(macs, 4), macs <= 0.05)}
+    assert [point["latency"] for point in result["front"]] == [2.0]
+    assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_given_cell_is_trained_without_a_search(images, tmp_path):

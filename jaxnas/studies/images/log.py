@@ -116,8 +116,8 @@ class SearchLog:
     def comparing(self, history: list[Evaluation], plan: SearchPlan) -> None:
         """Logs that the search has ended and its finalists are compared."""
         self._say(
-            f"{len(history)} cells were trained for {_epochs(plan.epochs)}; the finalists "
-            "are retrained longer if time permits"
+            f"cells trained for {_epochs(plan.epochs)}: {len(history)}; the finalists are "
+            "retrained longer if time permits"
         )
 
     def final_training(self, best: tuple[str, float], final: FinalPlan) -> None:

@@ -1,7 +1,9 @@
 """Accuracies of the cells on other images, measured or predicted, as a prior.
 
-Cells that are good on one dataset are good on others. With a prior the pool of a search
-is in its order, and few cells, or none, are worth a training.
+Cells that are good on one dataset are good on others, but the networks of another dataset
+may be smaller, and so may be the cells that suit them. MACs order cells where those
+accuracies are blind: the sum of the log ranks of both (AZ-NAS, Lee and Ham, 2024) is the
+order in which few cells, or none but the first, are worth a training.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import datasets, models
+from jaxnas.networks import counting
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies.comparison import prior_scores
 from jaxnas.studies.images import cell_scores
@@ -89,7 +92,7 @@ def _metad2a(seed: int) -> Prior:
 
 
 def prior_cells(prior: Prior, task: ImageTask, folder: Path) -> ScoredCells:
-    """The candidates with their prior accuracies, computed once for the folder.
+    """The candidates with prior accuracies and MACs, computed once for the folder.
 
     Args:
       prior: from `open_prior`.
@@ -100,7 +103,8 @@ def prior_cells(prior: Prior, task: ImageTask, folder: Path) -> ScoredCells:
     def scores() -> ScoredCells:
         archs = cell_scores.candidates()
         values = prior(task, archs)
-        columns = {f"prior {i + 1}": value for i, value in enumerate(values.T)}
-        return ScoredCells(archs, columns)
+        scores = {f"prior {i + 1}": value for i, value in enumerate(values.T)}
+        macs = counting.macs(task.network, archs, live_only=True) / 1e6
+        return ScoredCells(archs, scores | {"live_macs": macs})
 
     return cell_scores.read_or_compute(folder, scores)

@@ -168,10 +168,10 @@ def guided_search(scored: ScoredCells, plan: SearchPlan) -> Search:
     """Bayesian optimisation with a prior, in whose order it begins.
 
     Args:
-      scored: the pool, with accuracies on other images as scores.
+      scored: the pool, with accuracies on other images among its scores.
       plan: of the search.
     """
-    values = np.stack(list(scored.scores.values()), 1)
+    values = scored.total()[:, None]
     return presets.gp_tw2g_plus(
         SPACE,
         scored.arch,
