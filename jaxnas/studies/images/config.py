@@ -35,7 +35,7 @@ class Config:
     prior: tuple[str, ...] = ()
     """Accuracies of the cells on other images, which decide how few cells are trained:
     fashion (predicted for Fashion-MNIST, part of the library), metad2a (predicted for these
-    images by the models that ship; needs the extra features), or columns
+    images by the models that ship; needs the extras models and features), or columns
     DATASET/SPLIT/EPOCHS of the table of --prior-from."""
     prior_from: str | None = None
     """The table of --prior, such as nb201."""

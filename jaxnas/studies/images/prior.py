@@ -23,7 +23,6 @@ from jaxnas.studies.images import cell_scores
 from jaxnas.studies.images.cell_scores import ScoredCells
 from jaxnas.studies.images.config import Config
 from jaxnas.studies.images.tasks import ImageTask
-from jaxnas.studies.metad2a import inputs
 
 FASHION, METAD2A = "fashion", "metad2a"
 # The table of `FASHION`, which is part of the library and has every cell.
@@ -75,6 +74,12 @@ def open_prior(config: Config) -> Prior | None:
 
 def _metad2a(seed: int) -> Prior:
     """Accuracies that the predictor that ships expects for the images themselves."""
+    try:  # other priors do without flax
+        from jaxnas.studies.metad2a import inputs
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--prior {METAD2A} needs {error.name}: pip install 'jaxnas[models,features]'"
+        ) from error
     opened = inputs.open_models(None, None)
     assert opened.predictor is not None
     predictor = opened.predictor
