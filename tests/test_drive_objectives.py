@@ -131,6 +131,43 @@ def test_an_infinity_is_a_missing_value_also_before_it_is_stored(tmp_path):
     assert all(math.isnan(e.metrics["price"]) for e in (*history, *stored))
 
 
+@pytest.fixture(scope="module")
+def bounded_run(tmp_path_factory):
+    """A run without an architecture within the bounds at first: folder and history."""
+    folder = tmp_path_factory.mktemp("bounded")
+    bounds = (BOTH[0]._replace(bound=2.0, optimised=False), BOTH[1])
+    history = drive.optimise(
+        KEY, random_search(SPACE), objective, 20, folder, objectives=bounds
+    )
+    return folder, history
+
+
+def test_the_incumbent_is_within_the_bounds(bounded_run):
+    folder, history = bounded_run
+    best = drive.status(folder).best
+    within = [e for e in history if e.metrics["gain"] >= 2]
+    # The first objective is a bound alone: the price decides.
+    cheapest = min(e.metrics["price"] for e in within)
+    assert best in within and best.metrics["price"] == cheapest
+    assert min(e.metrics["price"] for e in history) < cheapest
+
+
+def test_there_is_no_incumbent_before_one_is_within_the_bounds(tmp_path):
+    bounds = (BOTH[0], BOTH[1]._replace(bound=-1.0))
+    drive.optimise(KEY, random_search(SPACE), objective, 2, tmp_path, objectives=bounds)
+    status = drive.status(tmp_path)
+    assert status.done == 2 and status.best is None
+
+
+def test_the_error_of_a_missing_first_objective_has_the_names(tmp_path):
+    function = lambda arch: {"price": 1.0, "mass": 2.0}  # noqa: E731
+    history = drive.optimise(
+        KEY, random_search(SPACE), function, 1, tmp_path, objectives=BOTH
+    )
+    error = "the objective returned price, mass: wanted a mapping with gain, price"
+    assert history[0].error == error and history[0].metrics["price"] == 1
+
+
 @pytest.mark.parametrize(
     ("returned", "objectives", "message"),
     [
@@ -141,6 +178,16 @@ def test_an_infinity_is_a_missing_value_also_before_it_is_stored(tmp_path):
             "returned cost for .*: wanted a mapping with gain, price",
         ),
         ({"gain": "much"}, BOTH, "returned str as gain"),
+        (
+            {"Gain": 1.0, "price": 2.0},
+            (Objective("gains"), BOTH[1]),
+            "returned Gain, price for .*: wanted a mapping with gains, price",
+        ),
+        (
+            {"gain": 1.0, "prices": 2.0},
+            BOTH,
+            "returned gain, prices for .*: wanted a mapping with gain, price",
+        ),
         ({}, (), "gain, price, and its results have one score"),
         ({}, (*BOTH, BOTH[0]), "gain is given 2 times"),
         ({}, (Objective("cost"), *BOTH), "an objective cannot be called cost"),

@@ -9,8 +9,9 @@ process; a `BatchObjective` evaluates a whole batch at once, as benchmarks do.
 
 The modules, from the files up: `history` encodes the events of a search, `journal` keeps
 them in a folder, `record` checks that they follow on each other, `search_state` derives the
-state of the search from them, `workers` calls the objective, `executors` and `clusters`
-run it elsewhere, `dispatch` is the loop, and `driver` puts them together.
+state of the search from them, `workers` calls the objective and `returned` reads what it
+returns, `executors` and `clusters` run it elsewhere, `dispatch` is the loop, and `driver`
+puts them together.
 """
 
 import lazy_loader

@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxnas.pareto.objectives import Objective
 from jaxnas.search.drive.history import Evaluation
+from jaxnas.search.drive.returned import with_score
 from jaxnas.search.drive.workers import (
     EvaluationTask,
     empty_evaluation,
-    with_score,
     worker_name,
 )
 from jaxnas.types import Array, Evaluate, Query, Result, as_value

@@ -19,8 +19,9 @@ from jaxnas.search.base import Search
 from jaxnas.search.common import query_shape, require_space
 from jaxnas.search.drive import batch_objective, clusters
 from jaxnas.search.drive.batch_objective import BatchObjective
+from jaxnas.search.drive.returned import RESERVED
 from jaxnas.search.drive.search_state import Plan, SearchProgress
-from jaxnas.search.drive.workers import RESERVED, Parameters, required_parameters
+from jaxnas.search.drive.workers import Parameters, required_parameters
 from jaxnas.spaces.base import Space
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked
 

@@ -35,8 +35,9 @@ from jaxnas.search.drive.dispatch import Job, complete
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Evaluation, Event
 from jaxnas.search.drive.record import Accepts, Record, apply_event, replay
+from jaxnas.search.drive.returned import with_score
 from jaxnas.search.drive.search_state import Plan
-from jaxnas.search.drive.workers import Objective, Parameters, with_score
+from jaxnas.search.drive.workers import Objective, Parameters
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 

@@ -38,7 +38,9 @@ class Status(NamedTuple):
     done: int  # evaluations with a score, results from outside included
     failed: int  # evaluations without a score
     in_flight: int  # asked for and not finished, whether or not a process runs
-    best: Evaluation | None  # the incumbent: the evaluation of highest score
+    # the incumbent: of the evaluations within all bounds the one of highest score, by the
+    # first objective that is optimised; None before there is one
+    best: Evaluation | None
     seconds: float  # wall-clock time of all evaluations, summed
     # Wall-clock seconds of the search itself, in `tell` and `ask`: their compilation, and
     # the replay of the history after a restart, included.
@@ -64,12 +66,41 @@ def status(folder: str | os.PathLike) -> Status:
         done=len(scored),
         failed=len(evaluations) - len(scored),
         in_flight=sum(len(records.open_slots(record, step)) for step in record.open),
-        best=max(scored, key=lambda e: e.score, default=None),
+        best=_incumbent(evaluations, settings),
         seconds=sum(e.end - e.begin for e in evaluations),
         overhead=sum(q.seconds for q in queries),
         last=max(times, default=None),
         settings=settings,
     )
+
+
+def _incumbent(
+    evaluations: Sequence[Evaluation], settings: dict[str, Any]
+) -> Evaluation | None:
+    """The best evaluation so far, within the bounds of several objectives."""
+    objectives = [Objective(*values) for values in settings.get("objectives", ())]
+    if not objectives:
+        scored = [e for e in evaluations if not math.isnan(e.score)]
+        return max(scored, key=lambda e: e.score, default=None)
+    scores = _scores(evaluations, objectives)
+    first = scores[:, optimised(objectives)[0]]
+    # In double precision, unlike `violation`: a bound is exact.
+    bounds = score_bounds(objectives)
+    within = ((scores >= bounds) | np.isneginf(bounds)).all(1) & np.isfinite(first)
+    if not within.any():
+        return None
+    return evaluations[int(np.argmax(np.where(within, first, -np.inf)))]
+
+
+def _scores(
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective]
+) -> np.ndarray:
+    """Scores (n, m) of evaluations; NaN where an objective is missing."""
+    values = [
+        [e.metrics.get(o.name, math.nan) for o in objectives] for e in evaluations
+    ]
+    scores = np.array(values, float).reshape(-1, len(objectives))
+    return scores * [as_score(o.target, 1.0) for o in objectives]
 
 
 def read(folder: str | os.PathLike) -> list[Evaluation]:
@@ -113,11 +144,7 @@ def front(
       evaluation has all objectives within their bounds, with the closest.
     """
     objectives = validate_objectives(objectives)
-    values = [
-        [e.metrics.get(o.name, math.nan) for o in objectives] for e in evaluations
-    ]
-    scores = np.array(values, float).reshape(-1, len(objectives))
-    scores *= [as_score(o.target, 1.0) for o in objectives]
+    scores = _scores(evaluations, objectives)
     complete = np.flatnonzero(np.isfinite(scores).all(1))
     if not len(complete):
         names = " and ".join(o.name for o in objectives)

@@ -19,23 +19,21 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxnas.pareto.objectives import Objective as NamedObjective
-from jaxnas.search.drive.history import MAX_SCORE, Evaluation
-from jaxnas.types import as_score
+from jaxnas.search.drive.history import Evaluation
+from jaxnas.search.drive.returned import with_returned
 
 # (architecture[, epoch[, start[, folder]]]) -> a score, higher is better, or a mapping
 # with "score", and perhaps "cost", "curve" and metrics of other names.
 Objective = Callable[..., Any]
 # Possible arguments of an objective, in this order, or by these names in any order.
 ARGUMENTS = ("arch", "epoch", "start", "folder", "seed")
-# Names in a returned mapping that are not metrics.
-RESERVED = ("score", "cost", "curve")
 
 
 class EvaluationTask(NamedTuple):
@@ -170,9 +168,7 @@ def _evaluate(
     )
     if error:
         return evaluation
-    if parameters.objectives:
-        returned = _with_first(evaluation.arch, returned, parameters.objectives)
-    return _with_returned(evaluation, returned)
+    return with_returned(evaluation, returned, parameters.objectives)
 
 
 def empty_evaluation(task: EvaluationTask, error: str = "") -> Evaluation:
@@ -192,99 +188,6 @@ def empty_evaluation(task: EvaluationTask, error: str = "") -> Evaluation:
         error=error,
         metrics={},
     )
-
-
-def with_score(evaluation: Evaluation, score: float) -> Evaluation:
-    """Sets the score of an evaluation, or its error if the score cannot be used.
-
-    Args:
-      evaluation: without an error.
-      score: higher is better. NaN, and absolute values above `MAX_SCORE`, are failures.
-    """
-    if abs(score) <= MAX_SCORE:  # False for NaN
-        return evaluation._replace(score=score)
-    return evaluation._replace(error=f"the score is {score}")
-
-
-def _with_first(
-    arch: str, returned: Any, objectives: tuple[NamedObjective, ...]
-) -> dict[str, Any]:
-    """Adds the first of several objectives as "score"; NaN where it is missing.
-
-    Raises: `ValueError` if what the objective returned has none of them.
-    """
-    names = ", ".join(objective.name for objective in objectives)
-    if not isinstance(returned, Mapping):
-        raise ValueError(
-            f"the objective returned {type(returned).__name__} for {arch}: wanted a "
-            f"mapping with {names}"
-        )
-    if not any(objective.name in returned for objective in objectives):
-        given = ", ".join(map(str, returned)) or "nothing"
-        raise ValueError(
-            f"the objective returned {given} for {arch}: wanted a mapping with {names}"
-        )
-    first = objectives[0]
-    value = _number(arch, f" as {first.name}", returned.get(first.name, math.nan))
-    return {**returned, "score": as_score(first.target, value)}
-
-
-def _with_returned(evaluation: Evaluation, returned: Any) -> Evaluation:
-    """Fills in the return value of the objective: a number, or a mapping with a score."""
-    if not isinstance(returned, Mapping):
-        return with_score(evaluation, _number(evaluation.arch, "", returned))
-    if not returned:
-        raise ValueError(
-            f"the objective returned an empty mapping for {evaluation.arch}: wanted a "
-            "'score'"
-        )
-    if "score" not in returned:
-        raise ValueError(
-            f"the objective returned a mapping without 'score' for {evaluation.arch}, only "
-            f"{', '.join(map(str, returned))}"
-        )
-    arch = evaluation.arch
-    metrics = {
-        str(name): _finite(_number(arch, f" as {name}", value))
-        for name, value in returned.items()
-        if name not in RESERVED
-    }
-    cost = _number(arch, " as cost", returned.get("cost", evaluation.cost))
-    if not 0 <= cost < math.inf:
-        raise ValueError(f"the objective returned a cost of {cost} for {arch}")
-    curve = _curve(arch, returned.get("curve", ()))
-    evaluation = evaluation._replace(cost=cost, curve=curve, metrics=metrics)
-    return with_score(evaluation, _number(arch, " as score", returned["score"]))
-
-
-def _curve(arch: str, values: Any) -> tuple[float, ...]:
-    """A learning curve as floats, from any ordered collection of numbers."""
-    try:
-        if isinstance(values, str | bytes | Mapping | Set):
-            raise TypeError  # iterable, but not as numbers in order
-        listed = tuple(values)
-    except Exception:  # iterating is the user's own code
-        raise ValueError(
-            f"the objective returned {type(values).__name__} as the curve of {arch}: "
-            "wanted a list of numbers"
-        ) from None
-    return tuple(_finite(_number(arch, " in its curve", x)) for x in listed)
-
-
-def _number(arch: str, where: str, value: Any) -> float:
-    """A float, or `ValueError` that says where the objective returned something else."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(
-            f"the objective returned {type(value).__name__}{where} for {arch}: wanted a "
-            "number, or a mapping of names to numbers with a 'score'"
-        ) from None
-
-
-def _finite(value: float) -> float:
-    """The value, or NaN for an infinity: as a resumed search reads it from its history."""
-    return value if math.isfinite(value) else math.nan
 
 
 def describe(error: BaseException) -> str:
