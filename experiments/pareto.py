@@ -1,4 +1,4 @@
-"""Searches for the front of accuracy against costs: latency, energy, size.
+"""Searches for the front of accuracy against costs: latency, energy, size, robustness.
 
     python -m experiments.pareto
     python -m experiments.pareto --benchmark nb201 --dataset cifar100 --split valid
@@ -6,8 +6,9 @@
     python -m experiments.pareto --benchmark nb201 --dataset cifar100 --split valid
         --costs raspi4+parameters --bounds 50 1.0 --out results/bounded
 
-The first command needs no download: accuracies of the embedded table against parameters
-and multiply-accumulates (macs). `--costs devices` are all devices of HELP (Lee et al.,
+The first command needs no download: accuracies of the embedded table against those on an
+analog chip, whose weights are noisy, parameters, and multiply-accumulates (macs). `--costs
+devices` are all devices of HELP (Lee et al.,
 2021). Writes results.npz, table.csv, hypervolume.png and fronts.png to --out. Every run can
 be killed and started again.
 """
@@ -50,11 +51,12 @@ class Config:
     """Length of the training schedule."""
     report_split: str | None = None
     """Split by which the same front is judged as well; default: as fed back."""
-    costs: tuple[str, ...] = ("parameters", "macs")
-    """A panel for each: parameters, macs, a device or column of hardware; A+B is a panel
-    with both costs; devices are all devices of HELP."""
+    costs: tuple[str, ...] = ("cifar10-noisy", "parameters", "macs")
+    """A panel for each: parameters, macs, a device or column of hardware, or another
+    dataset of the table, whose accuracy is maximised too; A+B is a panel with both costs;
+    devices are all devices of HELP."""
     bounds: tuple[float, ...] = ()
-    """Largest feasible value of each cost of a panel, in its unit; default: none."""
+    """Worst feasible value of each cost of a panel, in its unit; default: none."""
     methods: tuple[str, ...] = ("random", "evolution", "nsga2", "gp")
     """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp."""
     seeds: int = 20

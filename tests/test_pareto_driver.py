@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import pareto as driver
-from experiments.pareto_fronts import panels, summary
+from experiments.pareto_fronts import figures, panels, summary
 from jaxnas import pareto
 from jaxnas.benchmarks import hardware, named, several, tabular
 from jaxnas.networks import counting
@@ -107,6 +107,24 @@ def test_runs_and_what_they_attain_are_saved(done):
     assert len(lines) == 3 and lines[1].startswith("macs,random,14,")
     for name in ("fronts.png", "hypervolume.png"):
         assert matplotlib.image.imread(out / name)[..., :3].std() > 0.01
+
+
+def test_another_accuracy_is_an_objective_to_maximise():
+    which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+    name, table = "cifar10-noisy", named.open_table("analog")
+    panel = panels.open_panels("analog", which, which, [name])[name]
+    assert panel.benchmark.objectives[1] == Objective("cifar10-noisy", "percent")
+    noisy = table.columns["cifar10-noisy/test/200"].reshape(-1)
+    np.testing.assert_allclose(panel.seen[:, 1], noisy)
+    with pytest.raises(ValueError, match="or of parameters, macs, cifar10-analog"):
+        panels.open_panels("analog", which, which, ["cifar10"])
+
+
+def test_a_step_of_a_front_is_what_its_points_attain():
+    # Errors and costs of three points: at cost 2 the error is that of the first.
+    x, y = figures._steps(np.array([1.0, 3, 4]), np.array([9.0, 5, 2]))
+    np.testing.assert_array_equal(x, [1, 3, 3, 4, 4])
+    np.testing.assert_array_equal(y, [9, 9, 5, 5, 2])
 
 
 def test_fronts_under_any_bounds_share_one_program():

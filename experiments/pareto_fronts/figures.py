@@ -16,6 +16,7 @@ from experiments.pareto_fronts.panels import Panel
 from experiments.pareto_fronts.summary import LEVELS, Summary, true_front
 from jaxnas import metrics, pareto
 from jaxnas.studies.figures import STYLE, line_styles, save
+from jaxnas.types import as_score
 
 _PALE, _WIDTH, _HEIGHT = "#c8c8c8", 3.2, 2.6
 _COLUMNS = 5  # panels side by side, at most
@@ -57,7 +58,7 @@ def draw_fronts(
     panels: Mapping[str, Panel],
     runs: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Draws cost against error: all cells pale, the true front, and attained fronts.
+    """Draws error against cost: all cells pale, the true front, and attained fronts.
 
     Of each method, the front that half of the runs attain, and between those of a quarter
     and of three quarters a band. Panels of more than two objectives are left out.
@@ -84,15 +85,17 @@ def draw_fronts(
 
 
 def _draw_front(axis: Axes, panel: Panel, runs: Mapping[str, np.ndarray]) -> None:
-    """Draws one panel of two objectives, of which the cost is the x axis."""
+    """Draws one panel of two objectives, of which the second is the x axis."""
     front = true_front(panel.seen)
     low, high = panel.reference, front.max(0)
+    sign = as_score(panel.benchmark.objectives[1].target, 1.0)
     inside = (panel.seen > low).all(1)
     axis.scatter(
-        -panel.seen[inside, 1], 100 - panel.seen[inside, 0], s=2, color=_PALE, zorder=1
-    )
+        sign * panel.seen[inside, 1], 100 - panel.seen[inside, 0], s=2, color=_PALE,
+        zorder=1,
+    )  # fmt: skip
     axis.plot(
-        *_steps(-front[::-1, 1], 100 - front[::-1, 0]),
+        *_steps(sign * front[:, 1], 100 - front[:, 0]),
         color="#000000", linewidth=0.9, linestyle=":", label="true front", zorder=3,
     )  # fmt: skip
     grid = np.linspace(low[1], high[1], 200)
@@ -102,12 +105,12 @@ def _draw_front(axis: Axes, panel: Panel, runs: Mapping[str, np.ndarray]) -> Non
         surfaces = _surfaces(scores, grid, np.array(LEVELS))
         worst, median, best = 100 - np.where(np.isinf(surfaces), np.nan, surfaces)[::-1]
         style = styles[method]
-        axis.plot(-grid, median, label=method, linewidth=1.3, zorder=2, **style)
+        axis.plot(sign * grid, median, label=method, linewidth=1.3, zorder=2, **style)
         axis.fill_between(
-            -grid, best, worst, color=style["color"], alpha=0.15, linewidth=0
+            sign * grid, best, worst, color=style["color"], alpha=0.15, linewidth=0
         )
     room = 0.04 * (high - low)
-    axis.set_xlim(-high[1] - room[1], -low[1])
+    axis.set_xlim(*sorted((sign * low[1], sign * (high[1] + room[1]))))
     axis.set_ylim(100 - high[0] - room[0], 100 - low[0])
 
 
@@ -115,7 +118,7 @@ _surfaces: Callable[..., jax.Array] = jax.jit(pareto.attainment_surfaces)
 
 
 def _steps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of the region that a front attains: x ascends, y falls."""
+    """The corners of the region that a front attains, from its largest y downwards."""
     return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
 
 

@@ -1,4 +1,4 @@
-"""Panels of a comparison with several objectives: accuracy against one or more costs.
+"""Panels of a comparison: accuracy against one or more costs, or other accuracies.
 
 Searches see the accuracy that is fed back and the costs; their fronts are also judged by
 the accuracy that is reported.
@@ -13,7 +13,14 @@ import jax
 import numpy as np
 
 from jaxnas import pareto
-from jaxnas.benchmarks import columns, hardware, named, several, tabular
+from jaxnas.benchmarks import (
+    columns,
+    hardware,
+    named,
+    several,
+    table_files,
+    tabular,
+)
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.networks import counting
@@ -50,9 +57,10 @@ def open_panels(
       benchmark: name of a table, or a file, of NAS-Bench-201.
       fed_back: dataset, split, epochs and seed of the accuracy that searches see.
       reported: the same of the accuracy by which fronts are also judged.
-      costs: a name for each panel: of a formula, of a device or column of hardware, or
-        several of them, joined by "+".
-      bounds: the largest feasible value of each cost, of all panels; default: none.
+      costs: a name for each panel: of a formula, of a device or column of hardware, of
+        another dataset of the table, whose accuracy is maximised too, or several of them,
+        joined by "+".
+      bounds: the worst feasible value of each cost, of all panels; default: none.
 
     Returns: the panels by name.
     Raises: `ValueError` for another space, an unknown cost, a cost that was not measured
@@ -65,7 +73,7 @@ def open_panels(
     accuracy = tabular.tabular_benchmark(space, table, **fed_back)
     other = columns.column(table, **reported)[:, 0]
     return {
-        name: _panel(name, table, accuracy, other, fed_back["dataset"], bounds)
+        name: _panel(name, table, accuracy, other, fed_back, bounds)
         for name in dict.fromkeys(costs)
     }
 
@@ -75,11 +83,11 @@ def _panel(
     table: BenchmarkTable,
     accuracy: Benchmark,
     reported: np.ndarray,
-    dataset: str,
+    fed_back: dict[str, Any],
     bounds: Sequence[float],
 ) -> Panel:
     """The panel of costs joined by "+"."""
-    parts = [_cost(part, table, dataset) for part in name.split("+")]
+    parts = [_cost(part, table, fed_back) for part in name.split("+")]
     if bounds and len(bounds) != len(parts):
         raise ValueError(
             f"--bounds must have a value for each cost of {name}, not {len(bounds)} for "
@@ -114,10 +122,15 @@ _reference_point: Callable[..., Array] = jax.jit(pareto.reference_point)
 
 
 def _cost(
-    name: str, table: BenchmarkTable, dataset: str
+    name: str, table: BenchmarkTable, fed_back: dict[str, Any]
 ) -> tuple[Objective, np.ndarray]:
-    """A cost and its values (n,) by row of the table."""
-    base = next((d for d in CLASSES if dataset.startswith(d)), "cifar10")
+    """A cost, or another accuracy, and its values (n,) by row of the table."""
+    datasets = {dataset for dataset, _, _ in table_files.accuracies(table)}
+    datasets = sorted(datasets - {fed_back["dataset"]})
+    if name in datasets:
+        values = columns.column(table, **fed_back | {"dataset": name})[:, 0]
+        return Objective(name, "percent", "maximise"), values
+    base = next((d for d in CLASSES if fed_back["dataset"].startswith(d)), "cifar10")
     if name in FORMULAS:
         size = 16 if base == "ImageNet16-120" else 32
         network = NetworkConfig(num_classes=CLASSES[base], image_size=size)
@@ -126,7 +139,8 @@ def _cost(
     try:
         objective, values = hardware.hardware_column(name, base)
     except ValueError as error:
-        raise ValueError(f"{error}, or of {', '.join(FORMULAS)}") from None
+        others = ", ".join((*FORMULAS, *datasets))
+        raise ValueError(f"{error}, or of {others}") from None
     return objective, values[_official_rows(table)]
 
 
