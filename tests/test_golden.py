@@ -1,11 +1,11 @@
 """Golden traces: what searches ask, with an exact key, across commits.
 
 Traced are the searches of SEQUENTIAL on the embedded table, the batch selectors of BATCHES,
-and local search, Hyperband, BOHB and its preset, DEHB and ASHA on a synthetic objective.
-The remaining presets over a pool differ from those traced in their distance, and the
-remaining selectors and searches (`curve_aware`, PriorBand, sampled candidates) have tests
-of their own, but no trace. `freeze-thaw` is `two_levels` with the process over
-(architecture, epoch), and two workers.
+SEVERAL on accuracy and parameters, and local search, Hyperband, BOHB and its preset, DEHB
+and ASHA on a synthetic objective. The remaining presets over a pool differ from those
+traced in their distance, and the remaining selectors and searches (`curve_aware`,
+PriorBand, sampled candidates) have tests of their own, but no trace. `freeze-thaw` is
+`two_levels` with the process over (architecture, epoch), and two workers.
 
 One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs, and for
 SYNTHETIC and `freeze-thaw` `epoch` (2, 30), to which they are trained. A change that is
@@ -24,10 +24,14 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from jaxnas.benchmarks import named, synthetic, tabular
+from jaxnas.benchmarks import named, several, synthetic, tabular
 from jaxnas.io import npz
 from jaxnas.kernels import feature_maps
+from jaxnas.networks import counting
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.pareto import Objective
 from jaxnas.predictors.pool import make_pool
+from jaxnas.search import multi_objective
 from jaxnas.search.fidelity.curve_gates import paper
 from jaxnas.search.fidelity.freeze_thaw import rank_by_final_mean
 from jaxnas.search.fidelity.two_levels import two_levels
@@ -46,6 +50,7 @@ SEQUENTIAL = (
     "gp-tw2g-plus",
 )  # fmt: skip
 BATCHES = ("top-ei", "kdpp", "greedy-map", "thompson", "gp-bucb", "penalisation")
+SEVERAL = "gp-pareto"
 SYNTHETIC = ("local", "hyperband", "bohb", "bohb-plus", "dehb", "asha")
 LEVELS = (1, 3, 9)
 
@@ -56,9 +61,9 @@ def table():
 
 
 @functools.cache
-def feedback():
+def benchmark():
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
-    return tabular.tabular_benchmark(SPACE, table(), **which).evaluate
+    return tabular.tabular_benchmark(SPACE, table(), **which)
 
 
 def preset(name):
@@ -75,8 +80,18 @@ def preset(name):
 def test_a_trace_is_what_it_was(name):
     search, steps = preset(name)
     keys = jax.random.split(jax.random.key(7), 2)
-    asked = simulate(keys, search, feedback(), steps).query.arch
+    asked = simulate(keys, search, benchmark().evaluate, steps).query.arch
     compare(name, rank=ranks(asked))
+
+
+def test_a_trace_of_several_objectives_is_what_it_was():
+    parameters = counting.parameters(NetworkConfig(), table().arch) / 1e6
+    cost = Objective("parameters", "millions", "minimise")
+    both = several.with_objectives(benchmark(), {cost: parameters})
+    search = multi_objective.gp_pareto(SPACE, both.objectives, table().arch[::15])
+    keys = jax.random.split(jax.random.key(7), 2)
+    asked = simulate(keys, search, both, EVALUATIONS).query.arch
+    compare(SEVERAL, rank=ranks(asked))
 
 
 @pytest.mark.parametrize("name", SYNTHETIC)
@@ -106,11 +121,11 @@ def test_a_trace_of_freeze_thaw_is_what_it_was():
 
 
 def synthetic_trace(search, **options):
-    benchmark = synthetic.synthetic_benchmark(
+    made = synthetic.synthetic_benchmark(
         jax.random.key(0), SPACE, epochs=LEVELS[-1]
     )
     keys = jax.random.split(jax.random.key(7), 2)
-    query = simulate(keys, search, benchmark, EVALUATIONS, **options).query
+    query = simulate(keys, search, made, EVALUATIONS, **options).query
     epoch = np.minimum(query.epoch, LEVELS[-1]).astype(np.int16)
     return {"rank": ranks(query.arch), "epoch": epoch.reshape(2, EVALUATIONS)}
 
@@ -137,7 +152,7 @@ def compare(name, **traced):
 
 
 def test_there_is_a_trace_of_every_one_and_of_nothing_else():
-    names = (*SEQUENTIAL, *BATCHES, *SYNTHETIC, "freeze-thaw")
+    names = (*SEQUENTIAL, *BATCHES, SEVERAL, *SYNTHETIC, "freeze-thaw")
     wanted = {f"{name}.npz" for name in names}
     assert {path.name for path in FOLDER.iterdir()} == wanted
     assert wanted >= {f"{name}.npz" for name in methods.MAIN}

@@ -1,6 +1,7 @@
 """Searches with several objectives: their parts by hand, and what each promises."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxnas import pareto
 from jaxnas.pareto import Objective
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import multi_objective, random_search, simulate
-from jaxnas.search.multi_objective import acquire
+from jaxnas.search.multi_objective import acquire, batches
 from jaxnas.spaces import base, features
 from jaxnas.types import Query, Result
 
@@ -175,6 +176,30 @@ def test_batches_of_the_gaussian_process_are_new_and_of_one_step():
     ranks = np.asarray(base.rank(SPACE, trace.query.arch)).reshape(2, -1)
     assert all(len(set(row)) == 16 for row in ranks.tolist())
     assert shares(trace)[:, -1].min() > 0.7
+
+
+def test_batches_of_a_kdpp_are_new_and_a_batch_of_one_is_the_sequential_search():
+    select = batches.kdpp(size=30)
+    bayesopt = functools.partial(multi_objective.bayesopt, pool(), BOTH, init=6)
+    trace = simulate(keys(2), bayesopt(batch=4, select=select), objective(), 4)
+    ranks = np.asarray(base.rank(SPACE, trace.query.arch)).reshape(2, -1)
+    assert all(len(set(row)) == 16 for row in ranks.tolist())
+    one = simulate(keys(6), bayesopt(select=select), objective(), STEPS)
+    np.testing.assert_array_equal(one.query.arch, runs("gp").query.arch)
+
+
+def test_a_kdpp_weighs_utility_against_similarity():
+    utility = jnp.array([1.0, 1.0, 0.8, 0.0, -jnp.inf])
+    similarity = jnp.eye(5).at[0, 1].set(0.9).at[1, 0].set(0.9)
+    kernel = batches._kernel(utility, similarity, 1.0)
+    pairs = {
+        (i, j): float(jnp.linalg.det(kernel[jnp.ix_(*2 * [jnp.array([i, j])])]))
+        for i, j in itertools.combinations(range(5), 2)
+    }
+    # det = u_i u_j (1 - s^2): the two best together are a pair of little weight.
+    assert pairs[0, 1] == pytest.approx(1 - 0.9**2, rel=1e-4)
+    assert pairs[0, 2] == pytest.approx(0.8, rel=1e-4)
+    assert pairs[0, 3] == pytest.approx(1e-3, rel=1e-4) and pairs[0, 4] == 0
 
 
 def test_simulated_workers_take_several_objectives():

@@ -154,6 +154,26 @@ def test_expected_improvement_is_the_mean_of_improvements(seed):
     assert (np.abs(expected - each.mean(1)) < 4 * error + 1e-6).all()
 
 
+def test_improvement_is_the_difference_of_hypervolumes():
+    rng = np.random.default_rng(3)
+    front, values = (rng.normal(size=(n, 2)).astype(np.float32) for n in (9, 40))
+    valid, reference = np.arange(9) < 7, np.array([-0.8, -0.5], np.float32)
+    base = pareto.hypervolume(front, reference, valid)
+
+    def difference(value):
+        with_value = jnp.concatenate([front[:7], value[None]])
+        return pareto.hypervolume(with_value, reference) - base
+
+    improvement = pareto.hypervolume_improvement(values.T, front, reference, valid)
+    np.testing.assert_allclose(improvement, jax.vmap(difference)(values), atol=1e-5)
+    assert 5 < (np.asarray(improvement) > 0).sum() < 35
+    one = pareto.hypervolume_improvement(
+        values[:, :1].T, front[:, :1], reference[:1], valid
+    )
+    best = max(front[:7, 0].max(), reference[0])
+    np.testing.assert_allclose(one, np.maximum(values[:, 0] - best, 0), atol=1e-6)
+
+
 def test_expected_improvement_without_a_front_is_a_product():
     mean, std = jnp.array([[0.3], [-0.2]]), jnp.array([[0.5], [2.0]])
     reference, none = jnp.array([0.1, 0.4]), jnp.full((3, 2), jnp.nan)

@@ -5,6 +5,7 @@ from .dominance import non_dominated as non_dominated
 from .improvement import (
     expected_hypervolume_improvement as expected_hypervolume_improvement,
 )
+from .improvement import hypervolume_improvement as hypervolume_improvement
 from .improvement import hypervolume_scalarisation as hypervolume_scalarisation
 from .indicators import attained as attained
 from .indicators import attainment_surfaces as attainment_surfaces

@@ -1,4 +1,4 @@
-"""Improvement of the hypervolume that a new point brings: expected, and by random weights.
+"""Improvement of the hypervolume by a new point: exact, expected, and by random weights.
 
 Acquisitions of Bayesian optimisation with an independent posterior for each objective.
 """
@@ -6,6 +6,7 @@ Acquisitions of Bayesian optimisation with an independent posterior for each obj
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,17 @@ from jaxnas.types import Array, check_shapes
 _MIN_STD = 1e-9
 
 
+# Above = (objective, threshold ()) -> (q,), how far each candidate is above a threshold.
+_Above = Callable[[int, Array], Array]
+
+
 def expected_hypervolume_improvement(
     mean: Array, std: Array, front: Array, reference: Array, valid: Array | None = None
 ) -> Array:
     """Computes the exact expected hypervolume improvement in one or two objectives.
 
-    The region above the front is cut into strips of the first objective. In each the
-    improvement is a product of the part of the strip and the height above the front, and
-    independent objectives make its expectation a product of expected improvements:
+    Independent objectives make the expectation of the improvement within a strip of
+    `hypervolume_improvement` a product of expected improvements:
 
         EHVI(x) = sum_k [EI_1(a_k) - EI_1(a_{k+1})] EI_2(b_{k+1})
 
@@ -40,29 +44,69 @@ def expected_hypervolume_improvement(
     Returns: (q,), at least 0.
     Raises: `ValueError` for shapes that do not fit together, and for other m.
     """
-    mean, std, front = map(jnp.asarray, (mean, std, front))
-    check_shapes(mean=(mean, "mq"), std=(std, "mq"), front=(front, "nm"))
-    check_shapes(front=(front, "nm"), reference=(reference, "m"))
-    if mean.shape[0] not in (1, 2):
-        raise ValueError(f"wanted 1 or 2 objectives, not {mean.shape[0]}")
+    mean, std = jnp.asarray(mean), jnp.asarray(std)
+    check_shapes(mean=(mean, "mq"), std=(std, "mq"))
     std = jnp.maximum(std, _MIN_STD)
+
+    def above(j: int, threshold: Array) -> Array:
+        return _expected_above(mean[j], std[j], threshold)
+
+    return _improvement(above, mean, front, reference, valid)
+
+
+def hypervolume_improvement(
+    values: Array, front: Array, reference: Array, valid: Array | None = None
+) -> Array:
+    """Computes the exact hypervolume improvement of points in one or two objectives.
+
+    The region above the front is cut into strips of the first objective. In each the
+    improvement is a product of the part of the strip and the height above the front.
+
+    Args:
+      values: (m, q) of each objective at q points, m is 1 or 2, higher is better.
+      front: (n, m) observed points, as for `expected_hypervolume_improvement`.
+      reference: (m,), as there.
+      valid: (n,) bool, rows of `front` that count; default: all.
+
+    Returns: (q,), at least 0; 0 for points that the front dominates.
+    Raises: `ValueError` for shapes that do not fit together, and for other m.
+    """
+    values = jnp.asarray(values)
+
+    def above(j: int, threshold: Array) -> Array:
+        return jnp.maximum(values[j] - threshold, 0.0)
+
+    return _improvement(above, values, front, reference, valid)
+
+
+def _improvement(
+    above: _Above,
+    values: Array,
+    front: Array,
+    reference: Array,
+    valid: Array | None,
+) -> Array:
+    """Sums the improvement (q,) over the strips, of candidates like `values` (m, q)."""
+    front = jnp.asarray(front)
+    check_shapes(values=(values, "mq"), front=(front, "nm"), reference=(reference, "m"))
+    if values.shape[0] not in (1, 2):
+        raise ValueError(f"wanted 1 or 2 objectives, not {values.shape[0]}")
     counts = (front > reference).all(1)
     counts = counts if valid is None else counts & valid
-    if mean.shape[0] == 1:
+    if values.shape[0] == 1:
         best = jnp.where(counts, front[:, 0], -jnp.inf).max(initial=-jnp.inf)
-        best = jnp.maximum(best, reference[0])
-        return _expected_above(mean[0], std[0], best)
+        return above(0, jnp.maximum(best, reference[0]))
     begins, heights, num = _strips(front, reference, counts)
 
     def add(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        total, right = carry  # EI_1 at the right end of strip k
+        total, right = carry  # of the first objective, at the right end of strip k
         k = num - k
-        left = _expected_above(mean[0], std[0], begins[k])
+        left = above(0, begins[k])
         # The two are close for a narrow strip: rounding must not make it negative.
         part = jnp.maximum(left - right, 0.0)
-        return total + part * _expected_above(mean[1], std[1], heights[k]), left
+        return total + part * above(1, heights[k]), left
 
-    zero = jnp.zeros_like(mean[0])
+    zero = jnp.zeros_like(values[0])
     # As many rounds as the front has points: its size is no static capacity.
     return jax.lax.fori_loop(0, num + 1, add, (zero, zero))[0]
 

@@ -191,3 +191,19 @@ def function_class(arch: Array) -> Array:
     `make_pool(SPACE, ..., same=function_class)` counts cells of one function once.
     """
     return jnp.asarray(function_classes())[base.rank(SPACE, arch)]
+
+
+@functools.cache
+def _canonical_archs() -> np.ndarray:
+    """The smallest architecture of the function class of each, (15,625, 6) by `rank`."""
+    classes = function_classes()
+    first = np.unique(classes, return_index=True)[1]
+    return base.every(SPACE)[first[classes]]
+
+
+def canonical(arch: Array) -> Array:
+    """Looks up the smallest architecture (6,) that computes the function of `arch` (6,).
+
+    It is the first of the class of `function_class` in lexicographic order.
+    """
+    return jnp.asarray(_canonical_archs())[base.rank(SPACE, arch)]

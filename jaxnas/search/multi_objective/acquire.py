@@ -41,6 +41,36 @@ def expected_improvement(key: Array, mean: Array, std: Array, front: Front) -> A
     )
 
 
+def confidence_bound(beta: float = 1.0) -> Acquire:
+    """Makes the hypervolume improvement of the upper confidence bound.
+
+    The improvement of mean + sqrt(beta) std, of one or two objectives: optimism in each
+    objective, as in `jaxnas.acquisition.confidence_bound` (Srinivas et al., 2010). It
+    explores for longer than the expected improvement.
+
+    Args:
+      beta: squared weight of the standard deviation.
+
+    Raises: `ValueError` for a negative beta.
+    """
+    weight = _weight(beta)
+
+    def acquire(key: Array, mean: Array, std: Array, front: Front) -> Array:
+        del key
+        return improvement.hypervolume_improvement(
+            mean + weight * std, front.scores, front.reference, front.valid
+        )
+
+    return acquire
+
+
+def _weight(beta: float) -> float:
+    """The weight sqrt(beta) of a standard deviation; `ValueError` for a negative beta."""
+    if not beta >= 0:
+        raise ValueError(f"beta must not be negative, not {beta}")
+    return math.sqrt(beta)
+
+
 def random_scalarisation(beta: float = 2.25) -> Acquire:
     """Makes the upper confidence bound of a random scalarisation in each step.
 
@@ -54,9 +84,7 @@ def random_scalarisation(beta: float = 2.25) -> Acquire:
 
     Raises: `ValueError` for a negative beta.
     """
-    if not beta >= 0:
-        raise ValueError(f"beta must not be negative, not {beta}")
-    weight = math.sqrt(beta)
+    weight = _weight(beta)
 
     def acquire(key: Array, mean: Array, std: Array, front: Front) -> Array:
         bound = mean + weight * std

@@ -24,7 +24,7 @@ from jaxnas.search.gp import pool_search
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.schedule import Schedule
 from jaxnas.search.multi_objective import acquire as acquisitions
-from jaxnas.search.multi_objective import posteriors
+from jaxnas.search.multi_objective import batches, posteriors
 from jaxnas.search.multi_objective.acquire import Acquire
 from jaxnas.search.multi_objective.ordering import require_scores
 from jaxnas.search.multi_objective.posteriors import ObjectivesState, Pools
@@ -38,13 +38,11 @@ def bayesopt(
     init: int = 10,
     batch: int = 1,
     acquire: Acquire | None = None,
+    select: batches.Select = batches.kriging_believer,
     capacity: int | None = None,
     epoch: int | None = None,
 ) -> Search:
     """Gaussian-process search for the front of several objectives.
-
-    The architectures of a batch are chosen one after another, each as if those before it
-    had their posterior means (kriging believer, Ginsbourger et al., 2010).
 
     Args:
       pool: the candidate pool, from `make_pool`; or one for each objective, of the same
@@ -56,6 +54,8 @@ def bayesopt(
       acquire: utility of a candidate, see `acquire`. Default: the exact expected
         hypervolume improvement of two objectives, the expected improvement of one under
         bounds, and random scalarisations of more.
+      select: how a batch is chosen, see `batches`. Default: one after another, each as
+        if those before it had their posterior means.
       capacity: evaluations that there is room for, as for `gp.pool_search.bayesopt`.
       epoch: the epoch to which each architecture is trained; default: the last one.
 
@@ -85,8 +85,8 @@ def bayesopt(
             return acquisition.top(key_random, lots, batch)
 
         def learned() -> Array:
-            choose = functools.partial(_choose, objectives, rule, pools)
-            return _choose_batch(choose, pools, key_learned, state, batch)
+            utility = functools.partial(_utility, objectives, rule, pools)
+            return batches.select(select, utility, pools, key_learned, state, batch)
 
         fitted = _is_fitted(schedule, state)
         chosen = schedules.random_or_learned(schedule, state, fitted, random, learned)
@@ -153,15 +153,14 @@ def _is_fitted(schedule: Schedule, state: ObjectivesState) -> Array:
     return state.count - state.expected >= schedule.num_random
 
 
-def _choose(
+def _utility(
     objectives: tuple[Objective, ...],
     acquire: Acquire,
     pools: Pools,
     key: Array,
     state: ObjectivesState,
 ) -> Array:
-    """Pool index () of the unseen architecture of largest utility."""
-    key_acquire, key_tie = jax.random.split(key)
+    """Utility (n,) of every architecture of the pool; -inf where it is seen."""
     pairs = zip(pools, state.models, strict=True)
     parts = [posteriors.of_candidates(pool, model) for pool, model in pairs]
     mean, std = (jnp.stack(part) for part in zip(*parts, strict=True))
@@ -169,28 +168,7 @@ def _choose(
     unit = jnp.stack([m.standardisation.std for m in state.models])
     scores = (state.score - centre) / unit
     bounds = (jnp.asarray(score_bounds(objectives), unit.dtype) - centre) / unit
-    value = acquisitions.utility(
-        acquire, objectives, key_acquire, (mean, std), scores, bounds
-    )
+    value = acquisitions.utility(acquire, objectives, key, (mean, std), scores, bounds)
     # NaN counts as the smallest number, above the -inf of what may not be asked.
     value = jnp.fmax(value, jnp.finfo(value.dtype).min)
-    return acquisition.top(key_tie, jnp.where(state.seen, -jnp.inf, value), 1)[0]
-
-
-def _choose_batch(
-    choose: functools.partial,
-    pools: Pools,
-    key: Array,
-    state: ObjectivesState,
-    batch: int,
-) -> Array:
-    """Pool indices (batch,), each chosen as if the ones before had their means."""
-    if batch == 1:
-        return choose(key, state)[None]
-
-    def one(state: ObjectivesState, key: Array) -> tuple[ObjectivesState, Array]:
-        index = choose(key, state)
-        true = jnp.bool_(True)
-        return posteriors.expect(pools, state, index, true, true), index
-
-    return jax.lax.scan(one, state, jax.random.split(key, batch))[1]
+    return jnp.where(state.seen, -jnp.inf, value)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.kernels import feature_maps
-from jaxnas.pareto.objectives import Objective, validate_objectives
+from jaxnas.kernels.feature_maps import FeatureMap
+from jaxnas.networks import counting
+from jaxnas.networks.nasbench201 import NetworkConfig
+from jaxnas.pareto.objectives import Objective, optimised, validate_objectives
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search.base import Search
+from jaxnas.search.multi_objective import acquire as acquisitions
+from jaxnas.search.multi_objective import batches
 from jaxnas.search.multi_objective.gaussian_process import bayesopt
+from jaxnas.spaces import base, nasbench201, nasbench201_classes
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
 INIT = 10
 """Random evaluations of `gp_pareto`."""
+
+BETA = 1.0
+"""Squared weight of the standard deviation in the confidence bound of `gp_pareto`."""
 
 
 def gp_pareto(
@@ -24,23 +34,32 @@ def gp_pareto(
     objectives: Sequence[Objective],
     arch: Array | np.ndarray | None = None,
     *,
+    size: Callable[[Array], Array] | None = None,
     init: int = INIT,
     batch: int = 1,
+    select: batches.Select = batches.kriging_believer,
     epoch: int | None = None,
     capacity: int | None = None,
 ) -> Search:
-    """A Gaussian process of each objective, and expected hypervolume improvement.
+    """A Gaussian process of each objective, and the hypervolume of confidence bounds.
 
-    The first objective is what networks are trained for: its distances are
-    tree-Wasserstein of operation 1- and 2-grams (Nguyen et al., 2021) and Hamming. The
-    others are costs, which depend on every operation: their distances are Hamming.
+    The first objective is what networks are trained for. Its distances are
+    tree-Wasserstein of operation 1- and 2-grams (Nguyen et al., 2021), Hamming, and the
+    difference of log sizes, of cells in their canonical form. The others are costs, which
+    depend on every operation, and differ between cells that compute the same function:
+    their distances are Hamming. Up to two objectives have the improvement of the
+    hypervolume by mean + sqrt(BETA) std as acquisition, more of them random scalarisations.
 
     Args:
       space: of the architectures.
       objectives: of the results, in their order.
       arch: (n, d) int32 candidates; default: every architecture of the space.
+      size: arch (d,) -> () positive, a size that is known without a measurement, such as
+        multiply-accumulates. Default: these for NAS-Bench-201, and none for other spaces.
       init: random evaluations before the first fit, at least 2.
       batch: architectures in a step.
+      select: how a batch is chosen, such as `batches.kdpp()`; default: one after another,
+        each as if those before it had their posterior means.
       epoch: the epoch to which every architecture is trained; default: the last one.
       capacity: evaluations that there is room for, for ask and tell from Python.
 
@@ -48,11 +67,39 @@ def gp_pareto(
       candidates that are not of the space.
     """
     objectives = validate_objectives(objectives)
+    sizes = _size_features(space, size)
     hamming = feature_maps.hamming_features(space)
     grams = feature_maps.tree_wasserstein_features(space, 2)
-    # Costs differ between cells that compute the same function: each is a candidate.
     make = partial(make_pool, space, arch=arch)
     costs = make([hamming])
-    pools = make([grams, hamming]), *(costs for _ in objectives[1:])
-    options = {"init": init, "batch": batch, "epoch": epoch, "capacity": capacity}
-    return bayesopt(pools, objectives, **options)
+    of_function = [_canonical(space, part) for part in (grams, hamming, *sizes)]
+    pools = make(of_function), *(costs for _ in objectives[1:])
+    acquire = acquisitions.default_acquire(objectives)
+    if len(optimised(objectives)) <= 2:
+        acquire = acquisitions.confidence_bound(BETA)
+    options = {"init": init, "batch": batch, "select": select}
+    options |= {"epoch": epoch, "capacity": capacity}
+    return bayesopt(pools, objectives, acquire=acquire, **options)
+
+
+def _size_features(
+    space: Space, size: Callable[[Array], Array] | None
+) -> list[FeatureMap]:
+    """The logarithm of the size as a part of the distance, if a size is known."""
+    if size is None and space.name == nasbench201.SPACE.name:
+        size = _multiply_accumulates()
+    return [] if size is None else [lambda arch: (jnp.log(size(arch))[None],)]
+
+
+def _multiply_accumulates() -> Callable[[Array], Array]:
+    """Multiply-accumulates () of a cell of NAS-Bench-201, in millions."""
+    every = base.every(nasbench201.SPACE)
+    macs = jnp.asarray(counting.macs(NetworkConfig(), every) / 1e6)
+    return lambda arch: macs[base.rank(nasbench201.SPACE, arch)]
+
+
+def _canonical(space: Space, features: FeatureMap) -> FeatureMap:
+    """Features of the canonical form, where a space has one by its function."""
+    if space.name != nasbench201.SPACE.name:
+        return features
+    return lambda arch: features(nasbench201_classes.canonical(arch))
