@@ -121,9 +121,7 @@ def test_a_trace_of_freeze_thaw_is_what_it_was():
 
 
 def synthetic_trace(search, **options):
-    made = synthetic.synthetic_benchmark(
-        jax.random.key(0), SPACE, epochs=LEVELS[-1]
-    )
+    made = synthetic.synthetic_benchmark(jax.random.key(0), SPACE, epochs=LEVELS[-1])
     keys = jax.random.split(jax.random.key(7), 2)
     query = simulate(keys, search, made, EVALUATIONS, **options).query
     epoch = np.minimum(query.epoch, LEVELS[-1]).astype(np.int16)
