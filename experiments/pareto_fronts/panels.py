@@ -128,7 +128,8 @@ def _cost(
     datasets = {dataset for dataset, _, _ in table_files.accuracies(table)}
     datasets = sorted(datasets - {fed_back["dataset"]})
     if name in datasets:
-        values = columns.column(table, **fed_back | {"dataset": name})[:, 0]
+        which: dict[str, Any] = fed_back | {"dataset": name}
+        values = columns.column(table, **which)[:, 0]
         return Objective(name, "percent", "maximise"), values
     base = next((d for d in CLASSES if fed_back["dataset"].startswith(d)), "cifar10")
     if name in FORMULAS:

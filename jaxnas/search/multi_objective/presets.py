@@ -47,8 +47,8 @@ def gp_pareto(
     tree-Wasserstein of operation 1- and 2-grams (Nguyen et al., 2021), Hamming, and the
     difference of log sizes, of cells in their canonical form. The others are costs, which
     depend on every operation, and differ between cells that compute the same function:
-    their distances are Hamming. Up to two objectives have the improvement of the
-    hypervolume by mean + sqrt(BETA) std as acquisition, more of them random scalarisations.
+    their distances are Hamming. The acquisition of two objectives is the improvement of the
+    hypervolume by mean + sqrt(BETA) std; of another number of them `default_acquire`.
 
     Args:
       space: of the architectures.
@@ -75,7 +75,7 @@ def gp_pareto(
     of_function = [_canonical(space, part) for part in (grams, hamming, *sizes)]
     pools = make(of_function), *(costs for _ in objectives[1:])
     acquire = acquisitions.default_acquire(objectives)
-    if len(optimised(objectives)) <= 2:
+    if len(optimised(objectives)) == 2:
         acquire = acquisitions.confidence_bound(BETA)
     options = {"init": init, "batch": batch, "select": select}
     options |= {"epoch": epoch, "capacity": capacity}
