@@ -19,7 +19,7 @@ and ends with the same bits. Writes a folder for each model to --out, which
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,14 @@ from jaxnas.datasets.meta_database import MetaDatabase
 from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.models import checkpoint, meta_data, meta_training
-from jaxnas.models.graphs import adjacency
+from jaxnas.models.codecs import codec_of
+from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
 from jaxnas.models.meta_training import Training
 from jaxnas.models.model import Model
-from jaxnas.models.nasbench201 import CODEC
 from jaxnas.models.standardise import feature_scale, fold, standardised
 from jaxnas.spaces import base
-from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies import cli, progress
 from jaxnas.types import FeatureKind
 
@@ -67,8 +66,9 @@ class Config:
     """Width of the embeddings of datasets and graphs, a multiple of 4."""
     eps_scale: float = 0.01
     """Latent noise of the generator; 1: a variational auto-encoder."""
-    adjacency: str = "line15"
-    """Edges of the graphs: line10, line15 or chain11."""
+    adjacency: str | None = None
+    """Edges of the graphs: line10, line15 or chain11, of MobileNetV3 chain; default: those
+    of the published models."""
     candidates: int = 50
     """Random cells that the predictor ranks on each task, for the generator; 0: it imitates
     the best of the recorded cells."""
@@ -104,8 +104,11 @@ def main(config: Config) -> dict[str, float]:
     """
     _validate(config)
     database = meta_database.load(config.database)
+    codec = codec_of(database.manifest)
+    config = replace(config, adjacency=config.adjacency or codec.edges)
+    _validate_for(config, codec)
     parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
-    networks = {name: _network(config, name, database.kind) for name in NETWORKS}
+    networks = {name: _network(config, name, codec, database.kind) for name in NETWORKS}
     if "predictor" in config.models:
         meta_data.moments(parts[0])  # raises for records that teach nothing
     digest = array_digest(*(array for data in parts for array in data))
@@ -115,14 +118,14 @@ def main(config: Config) -> dict[str, float]:
     origin = {"sha256": digest, **_origin(parts[0], database)}
     losses = {}
     for name in sorted(config.models, key=list(NETWORKS).index):
-        made = _targets(config, name, parts, folder)
+        made = _targets(config, name, codec, parts, folder)
         made = [standardised(data, scale) for data in made]
         model, training = _inputs(config, networks[name], made)
         model, state = _train(config, name, model, training, folder)
         losses[name] = min(valid for _, valid in state.curve)
         if not meta_training.finished(state, training):
             break
-        _write(config, name, fold(model, scale), training, state, folder, origin)
+        _write(config, name, codec, fold(model, scale), training, state, folder, origin)
     return losses
 
 
@@ -134,11 +137,6 @@ def _validate(config: Config) -> None:
     cli.seed(config, "seed")
     if config.stop_after is not None:
         cli.positive(config, "stop_after")
-    adjacency(config.adjacency, CODEC.num_vertices)
-    if not 0 <= config.candidates <= base.num_vectors(SPACE):
-        raise ValueError(
-            f"--candidates must be 0 to {base.num_vectors(SPACE)}, not {config.candidates}"
-        )
     if not 0 < config.learning_rate < 1:
         raise ValueError(
             f"--learning-rate must be between 0 and 1, not {config.learning_rate}"
@@ -148,8 +146,16 @@ def _validate(config: Config) -> None:
             raise ValueError(f"--{flag} must be at least 0, not {value}")
 
 
+def _validate_for(config: Config, codec: Codec) -> None:
+    """Raises `ValueError` for settings that are invalid for the search space."""
+    adjacency(str(config.adjacency), codec.num_vertices)
+    most = min(base.num_vectors(codec.space), 2**20)
+    if not 0 <= config.candidates <= most:
+        raise ValueError(f"--candidates must be 0 to {most}, not {config.candidates}")
+
+
 def _targets(
-    config: Config, name: str, parts: list[MetaData], folder: Path
+    config: Config, name: str, codec: Codec, parts: list[MetaData], folder: Path
 ) -> list[MetaData]:
     """Chooses the records that a model learns: all, or good cells for a generator.
 
@@ -165,26 +171,25 @@ def _targets(
             "too, or give --candidates 0"
         )
     predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
-    types = np.asarray(jax.vmap(CODEC.types_of)(jnp.asarray(base.every(SPACE))))
     rng = np.random.default_rng(config.seed)
     num, best = config.candidates, config.best
 
     def ranked(data: MetaData) -> MetaData:
-        own, images = draw_graphs(rng, types, len(data.types), num), config.images
+        own, images = draw_graphs(rng, codec, len(data.types), num), config.images
         return predicted_best(predictor, key, data, own, best, num_images=images)
 
     return [ranked(data) for data in parts]
 
 
-def _network(config: Config, name: str, kind: FeatureKind) -> Any:
+def _network(config: Config, name: str, codec: Codec, kind: FeatureKind) -> Any:
     """The network of a model, for features of a kind."""
     return NETWORKS[name](
         models.ModelConfig(
-            CODEC.num_vertices,
-            CODEC.num_types,
+            codec.num_vertices,
+            codec.num_types,
             hidden=config.hidden if name == "predictor" else config.generator_hidden,
             latent=config.latent,
-            adjacency=config.adjacency,
+            adjacency=str(config.adjacency),
             features=kind,
             eps_scale=config.eps_scale,
         )
@@ -262,6 +267,7 @@ def _train(
 def _write(
     config: Config,
     name: str,
+    codec: Codec,
     model: Model,
     training: Training,
     state: checkpoint.Progress,
@@ -272,16 +278,16 @@ def _write(
     best = meta_training.best_epoch(state)
     origin = origin | {"epoch": best, "validation_loss": state.curve[best - 1][1]}
     if name == "generator":
-        origin |= {"cells": _cells(training.data)}
+        origin |= {"cells": _cells(codec, training.data)}
     free = ("database", "out", "stop_after")
     settings = dataclasses.asdict(config)
     origin |= {"settings": {k: v for k, v in settings.items() if k not in free}}
     checkpoint.save(folder / name, model, split=origin["sha256"], origin=origin)
 
 
-def _cells(data: MetaData) -> list[list[int]]:
+def _cells(codec: Codec, data: MetaData) -> list[list[int]]:
     """The distinct cells of records, by which the novelty of others is counted."""
-    cells = jax.vmap(CODEC.architecture)(jnp.asarray(data.types[data.present]))
+    cells = jax.vmap(codec.architecture)(jnp.asarray(data.types[data.present]))
     return np.unique(np.asarray(cells), axis=0).tolist()
 
 

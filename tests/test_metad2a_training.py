@@ -28,6 +28,7 @@ from jaxnas.models import (  # noqa: E402
 from jaxnas.models.generator import generator_losses, total_loss  # noqa: E402
 from jaxnas.models.graphs import adjacency  # noqa: E402
 from jaxnas.models.meta_evaluation import predict_tasks  # noqa: E402
+from jaxnas.models.nasbench201 import CODEC  # noqa: E402
 from jaxnas.models.objectives import objective_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -322,18 +323,18 @@ def test_a_killed_training_ends_with_the_same_bits(path, made, tmp_path, monkeyp
 def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tmp_path):
     parts = [examples(made, part) for part in ("train", "validation")]
     settings = config(path, tmp_path, candidates=0, best=1)
-    data, _ = train_metad2a._targets(settings, "generator", parts, tmp_path)
+    data, _ = train_metad2a._targets(settings, "generator", CODEC, parts, tmp_path)
     best = made.arch[np.arange(12), made.test[:12, :, 0].argmax(1)]
     equal(data.types[:, 0, 1:-1] - 2, best)
-    equal(np.array(train_metad2a._cells(data)), np.unique(best, axis=0))
+    equal(np.array(train_metad2a._cells(CODEC, data)), np.unique(best, axis=0))
     ranked = dataclasses.replace(settings, candidates=9, best=2, seed=1)
-    says = refused(train_metad2a._targets, ranked, "generator", parts, tmp_path)
+    says = refused(train_metad2a._targets, ranked, "generator", CODEC, parts, tmp_path)
     assert "train it too, or give --candidates 0" in says
     tensors = random_tensors(models.Predictor(SMALL))
     predictor = state_dicts.from_state_dict(tensors, features=TINY)
     predictor = models.with_accuracy(predictor, 60, 0.1)
     checkpoint.save(tmp_path / "predictor", predictor)
-    _, data = train_metad2a._targets(ranked, "generator", parts, tmp_path)
+    _, data = train_metad2a._targets(ranked, "generator", CODEC, parts, tmp_path)
     assert data.types.shape == (4, 2, 8) and data.present.all()
     rng = np.random.default_rng(1)
     tasks = sum(len(part.types) for part in parts)

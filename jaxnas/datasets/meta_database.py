@@ -50,7 +50,7 @@ class MetaDatabase(NamedTuple):
     """Records of t tasks with n cells each, a grid of c cells on g of the tasks."""
 
     tasks: tuple[Task, ...]  # (t,)
-    arch: np.ndarray  # (t, n, 6) cells of NAS-Bench-201
+    arch: np.ndarray  # (t, n, d) of the space of the manifest, see `models.codecs`
     train: np.ndarray  # (t, n, epochs) accuracy in percent; NaN from divergence on
     test: np.ndarray  # (t, n, epochs)
     seconds: np.ndarray  # (t, n) of a training
@@ -58,7 +58,7 @@ class MetaDatabase(NamedTuple):
         np.ndarray
     )  # (t, epochs) test accuracy of one cell from another seed, or NaN
     repeat_cell: np.ndarray  # (t,) number of that cell; -1: none was trained twice
-    grid_arch: np.ndarray  # (c, 6)
+    grid_arch: np.ndarray  # (c, d)
     grid_task: np.ndarray  # (g,) numbers of tasks
     grid_test: np.ndarray  # (2, g, c) test accuracy by seed; NaN where it is missing
     # By pool, (classes, images, width) of the training images of each class.
@@ -277,8 +277,9 @@ def _assembled(
     )
     fields = {name: arrays[name] for name in _DTYPES}
     count, cells = fields["test"].shape[:2]
-    grid = 2, len(fields["grid_task"]), len(fields["grid_arch"])
-    if fields["arch"].shape != (count, cells, 6) or len(tasks) != count:
+    rows, length = fields["grid_arch"].shape
+    grid = 2, len(fields["grid_task"]), rows
+    if fields["arch"].shape != (count, cells, length) or len(tasks) != count:
         raise ValueError("numbers of tasks or cells differ between arrays")
     if fields["grid_test"].shape != grid or not isinstance(content["manifest"], dict):
         raise ValueError("the grid or the manifest is damaged")

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxnas.datasets.meta_database import MetaDatabase
 from jaxnas.datasets.tasks import PARTS
+from jaxnas.models.codecs import codec_of
 from jaxnas.models.meta_data import MetaData
-from jaxnas.models.nasbench201 import types_of
 
 
 def examples(database: MetaDatabase, part: str) -> MetaData:
@@ -46,7 +46,7 @@ def _records(
     Args:
       database: of the tasks.
       rows: (t,) numbers of the tasks.
-      arch: (t, n, 6).
+      arch: (t, n, d).
       accuracy: (t, n) percent; NaN: no such record.
     """
     x, starts = _joined(database)
@@ -57,6 +57,7 @@ def _records(
         images = database.features[pool].shape[1]
         first[row, : len(classes)] = starts[pool] + images * np.array(classes)
         counts[row, : len(classes)] = images
+    types_of = codec_of(database.manifest).types_of
     types = np.asarray(jax.vmap(jax.vmap(types_of))(jnp.asarray(arch)))
     present = np.isfinite(accuracy)
     return MetaData(x, first, counts, types, np.where(present, accuracy, 0), present)

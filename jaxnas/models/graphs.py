@@ -23,6 +23,7 @@ class Codec(NamedTuple):
     is_valid: Callable[[Array, Array], Array]  # types (N,), edges (N, N) -> () bool
     # archs (n, d) -> (n,) int, equal for functionally equal architectures; on the host.
     functions: Callable[[np.ndarray], np.ndarray]
+    edges: str  # of the graphs that models are trained on, a name of `adjacency`
 
 
 # A cell of NAS-Bench-201 as a graph of operations 1 to 6 between input 0 and output 7.

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.models.generator import Generator, generator_losses
-from jaxnas.models.graphs import adjacency
+from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.meta_data import MetaData, TaskBatch, best_graphs, draw_task
 from jaxnas.models.model import Model
 from jaxnas.models.predictor import denormalise_accuracy
+from jaxnas.spaces import base
 from jaxnas.types import Array
 
 
@@ -43,7 +44,7 @@ def predict_tasks(
 
 
 def draw_graphs(
-    rng: np.random.Generator, types: np.ndarray, tasks: int, count: int
+    rng: np.random.Generator, codec: Codec, tasks: int, count: int
 ) -> np.ndarray:
     """Draws graphs for each task, as candidates of `predicted_best`.
 
@@ -51,14 +52,21 @@ def draw_graphs(
 
     Args:
       rng: generator of random numbers.
-      types: (n, N) graphs.
+      codec: of the search space.
       tasks: t, number of tasks.
-      count: c, graphs of a task, all different.
+      count: c, graphs of a task, all different if the space has at most 2^20 vectors;
+        otherwise uniform vectors, which hardly ever repeat.
 
-    Returns: (t, c, N).
+    Returns: (t, c, N) int32.
     """
-    draws = [rng.choice(len(types), count, replace=False) for _ in range(tasks)]
-    return types[np.stack(draws)]
+    space = codec.space
+    if (num := base.num_vectors(space)) <= 2**20:
+        draws = [rng.choice(num, count, replace=False) for _ in range(tasks)]
+        archs = base.every(space)[np.stack(draws)]
+    else:
+        shape = tasks, count, len(space.choices)
+        archs = rng.integers(0, space.choices, shape, np.int32)
+    return np.asarray(jax.vmap(jax.vmap(codec.types_of))(jnp.asarray(archs)))
 
 
 def predicted_best(

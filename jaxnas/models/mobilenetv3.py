@@ -73,5 +73,6 @@ CODEC = Codec(
     architecture=architecture,
     is_valid=is_valid,
     functions=_functions,
+    edges="chain",
 )
 """Networks of the MobileNetV3 space."""

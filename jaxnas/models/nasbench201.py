@@ -58,5 +58,6 @@ CODEC = Codec(
     architecture=architecture,
     is_valid=is_valid,
     functions=_functions,
+    edges="line15",
 )
 """Cells of NAS-Bench-201."""
