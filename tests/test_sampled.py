@@ -72,7 +72,7 @@ def runs(*numbers, batch=1, name="best", failing=False):
 @functools.cache
 def state_after(num=12):
     """The history of `num` evaluations, the last two of them since the fit."""
-    embed, prior = sampled_search._embedder(SPACE, [constant, halves], 1.0)
+    embed, prior = sampled_search.embedder(SPACE, [constant, halves], 1.0)
     arch = jnp.asarray(np.random.default_rng(0).permutation(EVERY)[:num])
     query = Query(arch, jnp.full(num, 20), jnp.zeros(num, jnp.int32))
     known = jax.vmap(SPACE.identity)(arch), embed(arch)

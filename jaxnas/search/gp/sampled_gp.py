@@ -106,7 +106,7 @@ def append(
     )
 
 
-def _distances(x: Points, y: Points) -> Array:
+def distances(x: Points, y: Points) -> Array:
     """Distances (c, n, m) by part of points (f_j, n) and (f_j, m)."""
     return jnp.stack([gram.l1(a, b) for a, b in zip(x, y, strict=True)])
 
@@ -119,19 +119,15 @@ def _targets(state: SampledGPState) -> Array:
 
 def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
     """Computes the posterior of candidates (f_j, m), in standardised units."""
-    hyper, seen, num = state.hyper, filled(state), len(state.score)
+    hyper, seen = state.hyper, filled(state)
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), state.points, points)
-    correlation = gram.laplace(_distances(state.points, joined), hyper.scales)
-    matrix = gp.padded_covariance(correlation[:, :num], seen, hyper.noise)
-    # A wide triangular solve is slow where a matrix product is fast: invert the factor.
-    whiten = solve_triangular(jnp.linalg.cholesky(matrix), jnp.eye(num), lower=True)
-    white = whiten @ jnp.where(seen[:, None], correlation[:, num:], 0.0)
-    mean = (whiten @ _targets(state)) @ white
+    parts = distances(state.points, joined)
+    mean, white = condition(parts, hyper, _targets(state), seen)
     variance = hyper.amplitude * jnp.maximum(1 - jnp.sum(white**2, axis=0), 0.0)
 
     def joint(columns: Array) -> tuple[Array, Array, Array]:
         shortlist = jax.tree.map(lambda part: part[:, columns], points)
-        parts, root = _distances(shortlist, shortlist), white[:, columns]
+        parts, root = distances(shortlist, shortlist), white[:, columns]
         cov = hyper.amplitude * (gram.laplace(parts, hyper.scales) - root.T @ root)
         distance = jnp.tensordot(1 / hyper.scales, parts, axes=1)
         return mean[columns], (cov + cov.T) / 2, distance
@@ -144,6 +140,29 @@ def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
         incumbent=_incumbent(state),
         joint=joint,
     )
+
+
+def condition(
+    parts: Array, hyper: gp.Hyperparameters, target: Array, seen: Array
+) -> tuple[Array, Array]:
+    """Conditions candidates on a history.
+
+    Args:
+      parts: (c, t, t + m) distances of the history to itself and to m candidates.
+      hyper: the hyperparameters.
+      target: (t,) standardised targets, 0 in rows that are not seen.
+      seen: (t,) bool, rows that hold an observation.
+
+    Returns: means (m,), and the whitened correlations (t, m), whose squares add up to the
+      share of the prior variance that the history explains.
+    """
+    num = len(target)
+    correlation = gram.laplace(parts, hyper.scales)
+    matrix = gp.padded_covariance(correlation[:, :num], seen, hyper.noise)
+    # A wide triangular solve is slow where a matrix product is fast: invert the factor.
+    whiten = solve_triangular(jnp.linalg.cholesky(matrix), jnp.eye(num), lower=True)
+    white = whiten @ jnp.where(seen[:, None], correlation[:, num:], 0.0)
+    return (whiten @ target) @ white, white
 
 
 def _incumbent(state: SampledGPState) -> Array:
@@ -183,8 +202,8 @@ def refit(
     seen = filled(state)
     standardisation = gp.fit_standardisation(state.score, seen, clip_below)
     new = state._replace(standardisation=standardisation)
-    distances = _distances(state.points, state.points)
-    hyper = gp.fit(gram.laplace, distances, _targets(new), seen, prior)
+    pairs = distances(state.points, state.points)
+    hyper = gp.fit(gram.laplace, pairs, _targets(new), seen, prior)
     new = new._replace(hyper=hyper, fitted=jnp.bool_(True))
     # The fit may promote: keep the precision of the prior.
     return jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)

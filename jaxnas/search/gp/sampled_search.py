@@ -85,9 +85,9 @@ def bayesopt_sampled(
       a run that is longer than the space or `capacity`.
     """
     epoch = FULL_TRAINING if epoch is None else epoch
-    _validate_sizes(space, init, batch, capacity, epoch)
-    embed, prior = _embedder(space, features, scale)
-    propose = _default_proposals(space) if candidates is None else candidates
+    validate_sizes(space, init, batch, capacity, epoch)
+    embed, prior = embedder(space, features, scale)
+    propose = default_proposals(space) if candidates is None else candidates
     rule = selectors.maximise() if select is None else select
     schedule = schedules.make_schedule(init, batch, capacity)
     classes = with_classes(space, same)
@@ -176,10 +176,20 @@ def new_candidates(
     return jnp.concatenate([arch, more]), jnp.concatenate([new, few])
 
 
-def _validate_sizes(
+def validate_sizes(
     space: Space, init: int, batch: int, capacity: int | None, epoch: int
 ) -> None:
-    """Raises `ValueError` for sizes that the space does not allow."""
+    """Checks the sizes of a search over sampled candidates.
+
+    Args:
+      space: of the architectures.
+      init: random evaluations at the start.
+      batch: architectures in each step.
+      capacity: evaluations that there is room for; None: as many as a run needs.
+      epoch: to which each architecture is trained.
+
+    Raises: `ValueError` for sizes that the space does not allow.
+    """
     check_sizes(init=init, batch=batch, epoch=epoch)
     most = float("inf") if space.size is None else space.size
     limit = "" if space.size is None else f" and at most the space's {most}"
@@ -193,17 +203,30 @@ def _validate_sizes(
         )
 
 
-def _default_proposals(space: Space) -> Proposals:
-    """500 random architectures and 500 mutants."""
+def default_proposals(space: Space) -> Proposals:
+    """500 random architectures and 500 mutants of the best, for any search.
+
+    Args:
+      space: of the architectures.
+    """
     return proposals.mixture(
         proposals.uniform(space, 500), proposals.mutants(space, 500)
     )
 
 
-def _embedder(
+def embedder(
     space: Space, features: Sequence[FeatureMap], scale: float
 ) -> tuple[Embed, gp.HyperparameterPrior]:
-    """Embeds by the parts that vary over random architectures; their distances' prior."""
+    """Makes the embedding of a search, and the prior of its length-scales.
+
+    Args:
+      space: of the architectures.
+      features: functions arch (d,) -> tuple of (f,) arrays, the parts of the distance.
+      scale: prior median of each length-scale, see `bayesopt_sampled`.
+
+    Returns: archs (m, d) -> (f_j, m) for the parts that vary over random architectures,
+      and the prior of their length-scales.
+    """
     with jax.ensure_compile_time_eval():  # a search may be built inside of a trace
         keys = jax.random.split(jax.random.key(0), _SAMPLES)
         archs = np.asarray(jax.vmap(lambda key: sample(key, space))(keys))
