@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 
 import jaxnas
-from experiments.pareto_fronts import figures, panels, summary
+from experiments.pareto_fronts import figures, panels, peers, summary
 from experiments.pareto_fronts.panels import Panel
 from jaxnas.benchmarks import hardware, tabular
 from jaxnas.io import npz
@@ -59,6 +59,9 @@ class Config:
     """Worst feasible value of each cost of a panel, in its unit; default: none."""
     methods: tuple[str, ...] = ("random", "evolution", "nsga2", "gp")
     """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp."""
+    peers: tuple[str, ...] = ()
+    """Searches of other packages beside them, without bounds: pymoo-nsga2-10,
+    pymoo-nsga2-20, optuna-nsga2-20, optuna-tpe."""
     seeds: int = 20
     """Independent runs of each method."""
     evaluations: int = 100
@@ -132,6 +135,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, np.ndarray]:
         name, method = label.rsplit("-on-", 1)[::-1]
+        if method in peers.PEERS:
+            options = config.base_seed, seeds, config.evaluations
+            return {"row": peers.table_rows(method, opened[name], *options)}
         benchmark = opened[name].benchmark
         # One search for all panels of the same objectives, so that it compiles once.
         which = method, benchmark.objectives
@@ -144,10 +150,13 @@ def main(config: Config) -> dict[str, np.ndarray]:
             "row": np.asarray(tabular.table_rows(benchmark, trace.query.arch))[..., 0]
         }
 
-    labels = [f"{m}-on-{name}" for m in config.methods for name in opened]
+    for name in config.peers:
+        Console(stderr=True).print(peers.described(name), highlight=False)
+    methods = *config.methods, *config.peers
+    labels = [f"{m}-on-{name}" for m in methods for name in opened]
     each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}
     runs = seed_store.run_chunks(folder, labels, config.seeds, simulate, **each)
-    rows = {n: {m: runs[f"{m}-on-{n}"]["row"] for m in config.methods} for n in opened}
+    rows = {n: {m: runs[f"{m}-on-{n}"]["row"] for m in methods} for n in opened}
     arrays = {f"{n}/{m}": row for n, of in rows.items() for m, row in of.items()}
     npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
     _report(folder.path, opened, rows)
@@ -181,6 +190,9 @@ def _validate(config: Config) -> None:
     cli.positive(config, "seeds", "evaluations", "init", "chunk")
     cli.seed(config)
     cli.require_names(config.methods, METHODS, "method")
+    peers.require_installed(config.peers)
+    if config.peers and config.bounds:
+        raise ValueError("--peers search without --bounds: give one of them")
     if not config.costs:
         raise ValueError("--costs needs the name of a cost")
     if not 2 <= config.init <= config.evaluations:
@@ -192,7 +204,7 @@ def _validate(config: Config) -> None:
 
 def _identity(config: Config) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values."""
-    free = ("out", "chunk", "seeds", "methods", "costs", "report_split")
+    free = ("out", "chunk", "seeds", "methods", "peers", "costs", "report_split")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

@@ -67,7 +67,7 @@ class Config:
     eps_scale: float = 0.01
     """Latent noise of the generator; 1: a variational auto-encoder."""
     adjacency: str | None = None
-    """Edges of the graphs: line10, line15 or chain11, of MobileNetV3 chain; default: those
+    """Edges of the graphs: line10, line15, chain11, or chain of MobileNetV3; default: those
     of the published models."""
     candidates: int = 50
     """Random cells that the predictor ranks on each task, for the generator; 0: it imitates
@@ -106,7 +106,10 @@ def main(config: Config) -> dict[str, float]:
     database = meta_database.load(config.database)
     codec = codec_of(database.manifest)
     config = replace(config, adjacency=config.adjacency or codec.edges)
-    _validate_for(config, codec)
+    adjacency(str(config.adjacency), codec.num_vertices)  # raises for unknown ones
+    most = min(base.num_vectors(codec.space), 2**20)
+    if not 0 <= config.candidates <= most:
+        raise ValueError(f"--candidates must be 0 to {most}, not {config.candidates}")
     parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
     networks = {name: _network(config, name, codec, database.kind) for name in NETWORKS}
     if "predictor" in config.models:
@@ -144,14 +147,6 @@ def _validate(config: Config) -> None:
     for flag in ("eps-scale", "order-weight"):
         if not 0 <= (value := getattr(config, flag.replace("-", "_"))) < np.inf:
             raise ValueError(f"--{flag} must be at least 0, not {value}")
-
-
-def _validate_for(config: Config, codec: Codec) -> None:
-    """Raises `ValueError` for settings that are invalid for the search space."""
-    adjacency(str(config.adjacency), codec.num_vertices)
-    most = min(base.num_vectors(codec.space), 2**20)
-    if not 0 <= config.candidates <= most:
-        raise ValueError(f"--candidates must be 0 to {most}, not {config.candidates}")
 
 
 def _targets(

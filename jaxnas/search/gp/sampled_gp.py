@@ -9,7 +9,7 @@ of part j. Embeddings of m architectures are `Points`, coordinates first.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,26 @@ def grow(state: SampledGPState, size: int) -> SampledGPState:
     )
 
 
-def filled(state: SampledGPState) -> Array:
+class Evaluations(Protocol):
+    """The fields of a state that say which architectures have been evaluated."""
+
+    @property
+    def identity(self) -> Array:
+        """Identities (t, 2) uint32 of the architectures."""
+        ...
+
+    @property
+    def score(self) -> Array:
+        """Scores (t,); t is the capacity."""
+        ...
+
+    @property
+    def count(self) -> Array:
+        """Number () int32 of rows that hold an evaluation."""
+        ...
+
+
+def filled(state: Evaluations) -> Array:
     """Which rows (t,) bool of the history hold an evaluation."""
     return jnp.arange(len(state.score)) < state.count
 

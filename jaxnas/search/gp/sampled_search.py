@@ -26,7 +26,7 @@ from jaxnas.search.common import sample_new, train_from_scratch, with_classes
 from jaxnas.search.gp import proposals, sampled_gp, selectors, shortlists
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.proposals import Proposals
-from jaxnas.search.gp.sampled_gp import Points, SampledGPState
+from jaxnas.search.gp.sampled_gp import Evaluations, Points, SampledGPState
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.moves import sample
@@ -149,7 +149,7 @@ def bayesopt_sampled(
 
 
 def new_candidates(
-    key: Array, space: Space, state: SampledGPState, arch: Array, batch: int
+    key: Array, space: Space, state: Evaluations, arch: Array, batch: int
 ) -> tuple[Array, Array]:
     """Appends a batch of random architectures to candidates and marks the new ones.
 

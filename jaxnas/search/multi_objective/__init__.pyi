@@ -3,3 +3,4 @@ from .gaussian_process import bayesopt as bayesopt
 from .genetic import nsga2 as nsga2
 from .ordering import preference as preference
 from .presets import gp_pareto as gp_pareto
+from .sampled_search import bayesopt_sampled as bayesopt_sampled

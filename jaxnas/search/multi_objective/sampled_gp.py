@@ -115,9 +115,7 @@ def observations(state: SampledObjectivesState) -> tuple[Array, Array]:
     return jnp.where(seen, target, 0.0), seen
 
 
-def posteriors_at(
-    state: SampledObjectivesState, points: Points
-) -> tuple[Array, Array]:
+def posteriors_at(state: SampledObjectivesState, points: Points) -> tuple[Array, Array]:
     """Computes the posterior of an evaluation of candidates, in standardised units.
 
     Of the evaluation, not of the latent function, as in `posteriors.of_candidates`.
