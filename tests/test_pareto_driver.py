@@ -1,6 +1,7 @@
 """Benchmarks of several objectives, and the driver that compares searches on them."""
 
 import dataclasses
+from importlib.util import find_spec
 
 import jax.numpy as jnp
 import matplotlib.image
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import pareto as driver
-from experiments.pareto_fronts import figures, panels, summary
+from experiments.pareto_fronts import figures, panels, peers, summary
 from jaxnas import pareto
 from jaxnas.benchmarks import hardware, named, several, tabular
 from jaxnas.networks import counting
@@ -154,6 +155,7 @@ def test_the_same_command_goes_on_where_it_was(done):
         ({"bounds": (1.0, 2.0)}, "each cost of macs, not 2 for 1"),
         ({"bounds": (1.0,)}, "nothing has macs at most 1: the closest has macs"),
         ({"costs": ("macs+macs",)}, "a cost of macs.macs is given twice"),
+        ({"peers": ("tpe",)}, "no peer tpe: choose from pymoo-nsga2-10"),
         ({"init": 1}, "--init must be between 2 and --evaluations = 14, not 1"),
         ({"benchmark": "nb101"}, "nb101|nasbench101"),
     ],
@@ -163,6 +165,33 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, change, messa
     with pytest.raises(ValueError, match=message) as caught:
         driver.main(dataclasses.replace(SMALL, out=str(out), **change))
     assert "\n" not in str(caught.value) and not out.exists()
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_searches_of_other_packages_ask_rows_and_learn(name):
+    if find_spec(name.split("-")[0]) is None:
+        pytest.skip(f"{name} needs a package of the extra `peers`")
+    which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
+    panel = panels.open_panels("analog", which, which, ["macs"])["macs"]
+    rows = peers.table_rows(name, panel, 0, np.arange(2), 60)
+    again = peers.table_rows(name, panel, 0, np.arange(1, 2), 60)
+    assert rows.shape == (2, 60) and (rows[0] != rows[1]).any()
+    np.testing.assert_array_equal(rows[1:], again)
+    # A sign that is wrong leads to the other end: expensive cells that err.
+    share = summary.summarise(panel, rows).share
+    assert share[:, -1].mean() > share[:, 9].mean() + 0.05
+    assert name.split("-")[0] in peers.described(name)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    config = dataclasses.replace(SMALL, peers=("pymoo-nsga2-10",))
+    with pytest.raises(ValueError, match="pymoo not installed: pymoo-nsga2-10 needs"):
+        driver.main(config)
+    monkeypatch.undo()
+    monkeypatch.setattr(peers, "find_spec", lambda name: name)
+    with pytest.raises(ValueError, match="--peers search without --bounds"):
+        driver.main(dataclasses.replace(config, bounds=(5.0,)))
 
 
 def test_hardware_is_read_by_name(shared):

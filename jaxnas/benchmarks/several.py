@@ -62,7 +62,10 @@ def with_objectives(
     columns = []
     for objective, values in further.items():
         if callable(values):
-            columns.append(Partial(values))
+            # A `Partial` within another would hide its arrays: they would be constants of
+            # the compiled program, and each device would have a program of its own.
+            kept = isinstance(values, Partial)
+            columns.append(values if kept else Partial(values))
             continue
         table = _table_for(objective, benchmark)
         values = _checked_column(objective, values, table, missing)

@@ -32,6 +32,7 @@ from .model import Model as Model
 from .model import init as init
 from .model import with_accuracy as with_accuracy
 from .prediction import Predictions as Predictions
+from .prediction import best_within as best_within
 from .prediction import predict as predict
 from .predictor import Predictor as Predictor
 from .published import read_published as read_published

@@ -54,10 +54,18 @@ def is_valid(types: Array, adj: Array) -> Array:
       types: (22,) int32; -1: absent.
       adj: (22, 22) bool.
     """
-    layers = types[1 : 1 + LAYERS] - _FIRST
-    depth = (layers // 9).reshape(STAGES, _PER_STAGE)
-    agree = (depth == depth[:, -1:]).all()
-    return is_valid_dag(types, adj) & (layers >= 0).all() & agree
+    return is_valid_dag(types, adj) & valid_stages(types).all()
+
+
+def valid_stages(types: Array) -> Array:
+    """Which stages of a graph are valid, (5,) bool: four layers that agree on the depth.
+
+    Args:
+      types: (22,) int32; -1: absent.
+    """
+    layers = (types[1 : 1 + LAYERS] - _FIRST).reshape(STAGES, _PER_STAGE)
+    depth = layers // 9
+    return ((depth == depth[:, -1:]) & (layers >= 0)).all(1)
 
 
 def _functions(arch: np.ndarray) -> np.ndarray:

@@ -54,6 +54,29 @@ def _programs(network: Predictor, codec: Codec) -> tuple[Callable, Callable, Cal
     return datasets, graphs, scores
 
 
+def best_within(predicted: np.ndarray, cost: np.ndarray, bound: float) -> int:
+    """Chooses the architecture of the highest prediction within a bound on its cost.
+
+    The evaluator of Lee et al. (2021) for MobileNetV3 so takes the first of its candidates,
+    in descending order of predictions, whose multiply-adds do not exceed the bound.
+
+    Args:
+      predicted: (n,) accuracies.
+      cost: (n,), such as multiply-adds.
+      bound: the largest cost that is allowed.
+
+    Returns: the index.
+    Raises: `ValueError` if no architecture is within the bound, with the lowest cost.
+    """
+    within = np.asarray(cost) <= bound
+    if not within.any():
+        raise ValueError(
+            f"no architecture has a cost of at most {bound:g}: the lowest is "
+            f"{np.min(cost, initial=np.inf):g}"
+        )
+    return int(np.argmax(np.where(within, predicted, -np.inf)))
+
+
 def predict(
     model: Model,
     key: Array,
