@@ -16,7 +16,7 @@ from jaxnas import models  # noqa: E402
 from jaxnas.batching import in_chunks  # noqa: E402
 from jaxnas.benchmarks import latency, named, ofa  # noqa: E402
 from jaxnas.datasets import meta_database, meta_examples  # noqa: E402
-from jaxnas.models import codecs, mobilenetv3  # noqa: E402
+from jaxnas.models import codecs, meta_evaluation, mobilenetv3  # noqa: E402
 from jaxnas.models.generation import Samples  # noqa: E402
 from jaxnas.models.graphs import adjacency  # noqa: E402
 from jaxnas.spaces import mobilenetv3_counts  # noqa: E402
@@ -206,3 +206,12 @@ def test_bad_input_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=message):
         subnet_search.main(config)
     assert not (tmp_path / "out").exists()
+
+
+def test_candidates_of_a_large_space_are_uniform_vectors():
+    codec = codecs.CODECS["mobilenetv3"]
+    types = meta_evaluation.draw_graphs(np.random.default_rng(3), codec, 2, 50)
+    assert types.shape == (2, 50, 22)
+    arch = jax.vmap(mobilenetv3.architecture)(jnp.asarray(types.reshape(-1, 22)))
+    assert len(np.unique(arch, axis=0)) == 100
+    np.testing.assert_allclose(arch.mean(), 1, atol=0.1)
