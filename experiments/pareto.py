@@ -151,7 +151,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
         }
 
     for name in config.peers:
-        Console(stderr=True).print(peers.described(name), highlight=False)
+        line = peers.described(name)
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
     methods = *config.methods, *config.peers
     labels = [f"{m}-on-{name}" for m in methods for name in opened]
     each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}

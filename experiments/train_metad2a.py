@@ -46,7 +46,6 @@ from jaxnas.spaces import base
 from jaxnas.studies import cli, progress
 from jaxnas.types import FeatureKind
 
-# In the order of their trainings.
 NETWORKS = {"predictor": models.Predictor, "generator": models.Generator}
 
 
@@ -67,8 +66,7 @@ class Config:
     eps_scale: float = 0.01
     """Latent noise of the generator; 1: a variational auto-encoder."""
     adjacency: str | None = None
-    """Edges of the graphs: line10, line15, chain11, or chain of MobileNetV3; default: those
-    of the published models."""
+    """Edges of the graphs: line10, line15, chain11, chain; default: as published."""
     candidates: int = 50
     """Random cells that the predictor ranks on each task, for the generator; 0: it imitates
     the best of the recorded cells."""
@@ -82,6 +80,8 @@ class Config:
     """Weight of the order within tasks in the loss of the predictor; 0 as published."""
     learning_rate: float = 3e-4
     """Of Adam, until the loss stops falling."""
+    decay_after: int = 0
+    """Epochs after which the rate is divided by ten in any case; 0: never."""
     epochs: int = 400
     """Largest number of epochs."""
     patience: int = 60
@@ -135,8 +135,7 @@ def main(config: Config) -> dict[str, float]:
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are invalid for any data."""
     cli.require_names(config.models, NETWORKS, "model")
-    names = ("best", "batch", "images", "epochs", "patience", "chunk")
-    cli.positive(config, *names)
+    cli.positive(config, "best", "batch", "images", "epochs", "patience", "chunk")
     cli.seed(config, "seed")
     if config.stop_after is not None:
         cli.positive(config, "stop_after")
@@ -144,7 +143,7 @@ def _validate(config: Config) -> None:
         raise ValueError(
             f"--learning-rate must be between 0 and 1, not {config.learning_rate}"
         )
-    for flag in ("eps-scale", "order-weight"):
+    for flag in ("eps-scale", "order-weight", "decay-after"):
         if not 0 <= (value := getattr(config, flag.replace("-", "_"))) < np.inf:
             raise ValueError(f"--{flag} must be at least 0, not {value}")
 
@@ -166,12 +165,11 @@ def _targets(
             "too, or give --candidates 0"
         )
     predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
-    rng = np.random.default_rng(config.seed)
-    num, best = config.candidates, config.best
+    rng, options = np.random.default_rng(config.seed), {"num_images": config.images}
 
     def ranked(data: MetaData) -> MetaData:
-        own, images = draw_graphs(rng, codec, len(data.types), num), config.images
-        return predicted_best(predictor, key, data, own, best, num_images=images)
+        own = draw_graphs(rng, codec, len(data.types), config.candidates)
+        return predicted_best(predictor, key, data, own, config.best, **options)
 
     return [ranked(data) for data in parts]
 
@@ -209,13 +207,16 @@ def _inputs(
         epochs=config.epochs,
         patience=config.patience,
         order_weight=config.order_weight,
+        decay_after=config.decay_after,
     )
     return model, training
 
 
 def _open(config: Config, digest: str) -> Path:
     """Claims --out for these settings and records."""
-    free = ("database", "models", "chunk", "stop_after", "out")
+    free = ["database", "models", "chunk", "stop_after", "out"]
+    # Folders of runs before there was this setting have no record of it.
+    free += [] if config.decay_after else ["decay_after"]
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     identity |= {"driver": "train_metad2a", "records_sha256": digest}
     return run_folder.open_or_create(cli.named(config.out), identity, cli.OUT).path

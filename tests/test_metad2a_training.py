@@ -234,6 +234,11 @@ def test_the_rate_falls_and_the_best_parameters_are_kept(linear):
     for number, best in enumerate(rows, 1):
         assert (best == params[int(np.argmin(valid[:number]))]).all()
     assert meta_training.best_epoch(state) == int(np.argmin(valid)) + 1
+    for last, expected in ((8, 0.005), (9, 0.05)):
+        late = training._replace(decay_after=last)
+        _, after = meta_training.run_epoch(model, state, late)
+        used = float(after.opt_state.hyperparams["learning_rate"])
+        assert used == np.float32(expected) and after.plateau.rate == 0.05
 
 
 def test_a_training_ends_when_validation_does_not_improve(linear):
@@ -363,6 +368,7 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
         ({"learning_rate": 0.0}, "--learning-rate must be between 0 and 1"),
         ({"order_weight": -1.0}, "--order-weight must be at least 0"),
         ({"candidates": -1}, "--candidates must be 0 to 15625"),
+        ({"decay_after": -1}, "--decay-after must be at least 0"),
         ({"eps_scale": -1.0}, "--eps-scale must be at least 0"),
         ({"seed": -1}, "--seed must be"),
         ({"stop_after": 0}, "--stop-after must be at least 1, not 0"),

@@ -44,6 +44,8 @@ class Training(NamedTuple):
     epochs: int = 400  # at most
     patience: int = 60  # epochs without a lower validation loss until the end
     order_weight: float = 0  # of a predictor's loss, as `objectives.objective_of`
+    # Epochs after which the rate is divided by ten; 0: only `plateau` lowers it.
+    decay_after: int = 0
 
 
 class _Sizes(NamedTuple):
@@ -124,7 +126,9 @@ def run_epoch(
     sizes = _Sizes(model.network, *counts, training.order_weight)
     epoch, validate = _programs(sizes)
     number, state = len(progress.curve) + 1, progress.opt_state
-    rate = jnp.asarray(progress.plateau.rate, jnp.float32)
+    decayed = 0 < training.decay_after < number
+    rate = progress.plateau.rate / (10 if decayed else 1)
+    rate = jnp.asarray(rate, jnp.float32)
     state = state._replace(hyperparams=state.hyperparams | {"learning_rate": rate})
     key = jax.random.fold_in(progress.key, number)
     variables, state, loss = epoch(model.variables, state, key, training.data)
