@@ -333,7 +333,7 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
 
 
 def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
-    images, tmp_path, monkeypatch
+    done, images, tmp_path, monkeypatch
 ):
     def latency(network, arch):
         return float(network.stem_channels)
@@ -361,6 +361,7 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     result = search_images.main(settings)
     # There is time for 8 channels.
     assert result["network"]["stem_channels"] == result["final"]["channels"] == 6
+    assert result["final"]["cutout"] and not done[1]["final"]["cutout"]
     assert result["network"]["image_size"] == 8 and result["final"]["sizes"] == [4, 8]
     curves, _ = npz.load_arrays(out / "curves.npz")
     assert len(curves["final/train"]) == sum(result["final"]["epochs"])

@@ -3,7 +3,9 @@
 A search compares cells in small networks. What is left of the budget decides how wide the
 final one is: of the widths of which the cell has `PASSES` passes over all images, the
 largest. It sees images of half the size first, which cost a fifth, and then whole ones
-(progressive resizing; Howard, 2018); parameters do not depend on the size of images.
+(progressive resizing; Howard, 2018); parameters do not depend on the size of images. In
+both a square of half the side is cut out of each image (DeVries and Taylor, 2017), as so
+many passes over few images overfit.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class FinalPlan(NamedTuple):
     sizes: list[int]  # pixels on each side of the images in each phase
     epochs: list[int]  # of each phase
     images: list[int]  # of an epoch, and of its validation
+    cutout: bool  # whether a square of half the side is cut out of each image
     save_every: int  # epochs between checkpoints
 
     def recipe(self, recipe: Recipe) -> Recipe:

@@ -79,7 +79,7 @@ def _as_searched(study: Study, seconds: float, least: int) -> FinalPlan:
     phase = Phase(network.image_size, 1.0)
     images = len(data.x), len(data.x_valid)
     return final_training.plan_phases(
-        study, [phase], [seconds], network.stem_channels, images, least
+        study, [phase], [seconds], network.stem_channels, images, least=least
     )
 
 
@@ -106,8 +106,11 @@ def _sized(study: Study, arch: str, seconds: float) -> FinalPlan:
     )
     images = min(EPOCH_IMAGES, total), min(VALID_IMAGES, total)
     phases, timed = final_network.phases_of(task.network.image_size), []
+    cutout = len(phases) > 1  # images of few pixels would lose what they show
     for size, _ in phases:
         study.log.compiling(f"the final training at {size} pixels")
-        inputs = study, channels, size, images, cell
-        timed.append(final_training.epoch_seconds(*inputs))
-    return final_training.plan_phases(study, phases, timed, channels, images)
+        inputs = channels, size, images, cutout
+        timed.append(final_training.epoch_seconds(study, cell, *inputs))
+    return final_training.plan_phases(
+        study, phases, timed, channels, images, cutout=cutout
+    )

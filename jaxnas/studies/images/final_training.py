@@ -65,6 +65,8 @@ def plan_phases(
     seconds: list[float],
     channels: int,
     images: tuple[int, int],
+    *,
+    cutout: bool = False,
     least: int = 1,
 ) -> FinalPlan:
     """Decides how many epochs there is time for.
@@ -76,6 +78,7 @@ def plan_phases(
       seconds: of an epoch of each phase.
       channels: of the first stage.
       images: of an epoch, and of its validation.
+      cutout: as in `FinalPlan`.
       least: epochs of the last phase.
     """
     passes = MAX_PASSES_FLIPPED if study.recipe.horizontal_flip else MAX_PASSES
@@ -88,11 +91,11 @@ def plan_phases(
         epochs = [max(1, round(most * e / sum(epochs))) for e in epochs]
     save_every = max(1, round(CHECKPOINT_SECONDS / seconds[-1]))
     sizes = [phase.size for phase in phases]
-    return FinalPlan(channels, sizes, epochs, list(images), save_every)
+    return FinalPlan(channels, sizes, epochs, list(images), cutout, save_every)
 
 
 def _phase(
-    study: Study, channels: int, size: int, images: Sequence[int]
+    study: Study, channels: int, size: int, images: Sequence[int], cutout: bool
 ) -> tuple[NetworkConfig, Recipe, Data]:
     """The network and the recipe of a phase, and the shapes of its epochs.
 
@@ -101,11 +104,13 @@ def _phase(
       channels: of the first stage.
       size: pixels on each side.
       images: of an epoch, and of its validation.
+      cutout: as in `FinalPlan`.
     """
     task, (num, valid) = study.task, images
     sizes = {"stem_channels": channels, "image_size": size}
     network = dataclasses.replace(task.network, **sizes)
-    recipe = dataclasses.replace(study.recipe, crop=size // 8)
+    augmentation = {"crop": size // 8, "cutout": cutout * (size // 2)}
+    recipe = dataclasses.replace(study.recipe, **augmentation)
     both, most = task.train_and_valid(), max(images)
     first = both._replace(x=both.x[:most], y=both.y[:most])
     x, y, *_ = task.normalised(opened.resize_square(first, size))
@@ -115,18 +120,24 @@ def _phase(
 
 
 def epoch_seconds(
-    study: Study, channels: int, size: int, images: Sequence[int], arch: np.ndarray
+    study: Study,
+    arch: np.ndarray,
+    channels: int,
+    size: int,
+    images: Sequence[int],
+    cutout: bool,
 ) -> float:
     """Measures the seconds of an epoch by a second one; the first compiles the program.
 
     Args:
       study: what the stages share.
+      arch: (6,) the cell.
       channels: of the first stage.
       size: pixels on each side.
       images: of an epoch, and of its validation.
-      arch: (6,) the cell.
+      cutout: as in `FinalPlan`.
     """
-    inputs = _phase(study, channels, size, images)
+    inputs = _phase(study, channels, size, images, cutout)
     evaluate = training_benchmark(jax.random.key(0), *inputs, clock=study.budget.clock)
     query = padded_query([arch], 1, 1)
     costs = [float(evaluate(jax.random.key(0), query).cost[0]) for _ in range(2)]
@@ -155,7 +166,8 @@ def train_final(
     folder = study.out / f"final/{name}-{final.channels}-{sum(final.epochs)}"
     for size, epochs in zip(final.sizes, final.epochs, strict=True):
         path, seed = folder / f"{size}-pixels", study.config.seed
-        network, recipe, data = _phase(study, final.channels, size, final.images)
+        inputs = final.channels, size, final.images, final.cutout
+        network, recipe, data = _phase(study, *inputs)
         previous = trained and PartialTraining(done, trained.state, trained.curves)
         done += epochs
         trained = runs.train(

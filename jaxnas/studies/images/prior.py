@@ -55,8 +55,8 @@ def open_prior(config: Config) -> Prior | None:
         names, table = (COLUMN,), SURROGATE
     if table is None:
         raise ValueError(
-            f"--prior {names[0]} is a column of a table: name the table by --prior-from, "
-            f"or choose --prior {FASHION} or {METAD2A}"
+            f"--prior {' '.join(names)} is of a table: name the table by --prior-from, or "
+            f"choose --prior {FASHION} or {METAD2A}"
         )
     assert config.data is not None
     archs = cell_scores.candidates()
