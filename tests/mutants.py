@@ -40,7 +40,9 @@ TESTS = {
     "jaxnas/search/base.py": SEARCH,
     "jaxnas/search/common.py": SEARCH,
     "jaxnas/search/evolution.py": (*SEARCH, "test_hyperband"),
-    "jaxnas/search/local_search.py": ("test_local_search", "test_golden"),
+    "jaxnas/search/local_search.py": (
+        "test_local_search", "test_golden", "test_report",
+    ),
     "jaxnas/search/loop.py": ("test_loop", "test_hyperband", "test_search"),
     "jaxnas/search/neural_predictor.py": ("test_bananas", "test_golden", "test_loop"),
     "jaxnas/search/neural_queue.py": ("test_bananas", "test_golden", "test_loop"),
@@ -67,12 +69,12 @@ TESTS = {
     "jaxnas/benchmarks/tabular.py": (
         "test_benchmarks", "test_table_curves", "test_evaluators",
     ),
-    "jaxnas/studies/comparison/methods.py": COMPARISON,
+    "jaxnas/studies/comparison/methods.py": (*COMPARISON, "test_golden"),
     "jaxnas/studies/comparison/outcome.py": COMPARISON,
     "jaxnas/studies/comparison/runs.py": (*COMPARISON, "test_golden"),
     "jaxnas/studies/comparison/settings.py": COMPARISON,
     "jaxnas/studies/comparison/summary.py": COMPARISON,
-    "experiments/zero_cost/reference_search.py": ("test_score_search",),
+    "experiments/zero_cost/reference_search.py": ("test_score_search", "test_report"),
 }  # fmt: skip
 SWAPS = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=",

@@ -1,6 +1,7 @@
 """Comparisons by cost: what is read off the runs, written as csv, and drawn."""
 
 import csv
+import inspect
 import io
 
 import matplotlib.colors
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.zero_cost import reference_search
 from jaxnas import metrics
+from jaxnas.search.local_search import local_search
 from jaxnas.studies import figures
-from jaxnas.studies.comparison import fidelity_methods, methods, summary
+from jaxnas.studies.comparison import fidelity_methods, methods, settings, summary
 
 NAN = np.nan
 # Two runs: 4 evaluations, and 3 that come to 2 + 1 + 3, one of them failed.
@@ -61,6 +64,31 @@ def test_the_table_by_cost_is_read_at_shares_of_the_largest_cost():
     assert reported[0] == regret[0] == "–"
     assert regret[1::3] == ["15.00", "15.00", "15.00", "12.50", "2.50"]
     assert reported[1::3] == ["96.50", "96.50", "96.50", "95.50", "94.50"]
+
+
+def test_names_of_numbers_are_printed_as_they_are():
+    options = {"width": 120, "file": io.StringIO(), "force_terminal": True}
+    console = Console(record=True, color_system="standard", **options)
+    summary.show(console, {"a": by_cost()}, "cifar10 12", "cifar10 200")
+    curves = {"a": by_cost()}, BUDGETS, "epochs"
+    summary.show_by_cost(console, *curves, "cifar10 12", "cifar10 200")
+    text = console.export_text(styles=True)
+    assert text.count("fed back: cifar10 12\nreported: cifar10 200\n") == 2
+
+
+@pytest.mark.parametrize("budget", [0.5, 3.0])
+def test_a_budget_may_be_below_one(budget):
+    settings.validate(settings.Config(budget=budget))
+    with pytest.raises(ValueError, match="--budget must be above 0, not 0"):
+        settings.validate(settings.Config(budget=0.0))
+
+
+def test_figures_of_the_pages_were_measured_with_these_defaults():
+    assert settings.Config().evaluations == 200
+    assert inspect.signature(local_search).parameters["init"].default == 20
+    assert inspect.signature(reference_search.evolution).parameters[
+        "epsilon"
+    ].default == pytest.approx(0.25)
 
 
 def colour_columns(image, index):

@@ -79,5 +79,13 @@ def test_shares_are_likelihoods_weighted_by_rank():
     to_near, to_prior = priorband.shares(seen, near, jnp.asarray(logits), 2)
     np.testing.assert_allclose(to_near, chance[0] / sum(chance), 1e-5)
     np.testing.assert_allclose(to_prior, 1 - to_near, 1e-6)
+    # The last level has too few: of three at the first level the best one counts.
+    lower = seen._replace(level=jnp.asarray([0, 0, 0, 1], jnp.int32))
+    likely = [
+        np.prod([np.exp(table)[j, ARCH[1, j]] for j in range(3)])
+        for table in (near, logits)
+    ]
+    found = priorband.shares(lower, near, jnp.asarray(logits), 2)[0]
+    np.testing.assert_allclose(found, likely[0] / sum(likely), 1e-5)
     short = seen._replace(level=jnp.zeros(4, jnp.int32))
     assert priorband.shares(short, near, jnp.asarray(logits), 2)[0] == 0
