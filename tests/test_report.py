@@ -13,6 +13,7 @@ from rich.console import Console
 from experiments.zero_cost import reference_search
 from jaxnas import metrics
 from jaxnas.search.local_search import local_search
+from jaxnas.spaces import base
 from jaxnas.studies import figures
 from jaxnas.studies.comparison import fidelity_methods, methods, settings, summary
 
@@ -81,6 +82,15 @@ def test_a_budget_may_be_below_one(budget):
     settings.validate(settings.Config(budget=budget))
     with pytest.raises(ValueError, match="--budget must be above 0, not 0"):
         settings.validate(settings.Config(budget=0.0))
+
+
+def test_two_random_evaluations_are_enough_for_a_pool_of_two():
+    space, archs = base.product("toy", (2,)), np.array([[0], [1]])
+    assert methods.require_candidates(space, archs, methods.Terms(2, init=2)) == 2
+    for init in (1, 3):
+        terms = methods.Terms(2, init=init)
+        with pytest.raises(ValueError, match=f"between 2 and 2, .*, not {init}"):
+            methods.require_candidates(space, archs, terms)
 
 
 def test_figures_of_the_pages_were_measured_with_these_defaults():
