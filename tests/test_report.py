@@ -3,6 +3,8 @@
 import csv
 import inspect
 import io
+from types import SimpleNamespace
+from typing import Any, cast
 
 import matplotlib.colors
 import matplotlib.image
@@ -15,7 +17,13 @@ from jaxnas import metrics
 from jaxnas.search.local_search import local_search
 from jaxnas.spaces import base
 from jaxnas.studies import figures
-from jaxnas.studies.comparison import fidelity_methods, methods, settings, summary
+from jaxnas.studies.comparison import (
+    fidelity_methods,
+    methods,
+    outcome,
+    settings,
+    summary,
+)
 
 NAN = np.nan
 # Two runs: 4 evaluations, and 3 that come to 2 + 1 + 3, one of them failed.
@@ -75,6 +83,25 @@ def test_names_of_numbers_are_printed_as_they_are():
     summary.show_by_cost(console, *curves, "cifar10 12", "cifar10 200")
     text = console.export_text(styles=True)
     assert text.count("fed back: cifar10 12\nreported: cifar10 200\n") == 2
+
+
+def test_the_seconds_of_a_search_itself_are_printed(monkeypatch):
+    file = io.StringIO()
+    console = Console(
+        file=file, force_terminal=True, color_system="standard", width=120
+    )
+    monkeypatch.setattr(outcome, "Console", lambda: console)
+    monkeypatch.setattr(outcome, "_draw_by_cost", lambda done: None)
+    one = {"a": by_cost()}
+    folder = cast(Any, SimpleNamespace(path="runs/12"))
+    done = outcome.Outcome({}, one, one, BUDGETS, "epochs", folder, "x", "y", 0.0,
+                           {"a": 0.0123, "b": NAN}, {"a": 0})  # fmt: skip
+    outcome.show_by_cost(done)
+    *_, overhead, written = file.getvalue().splitlines()
+    assert overhead.startswith("milliseconds of the search") and overhead.endswith(
+        ": a 12"
+    )
+    assert written.startswith("runs/12: results.npz, ") and "\x1b" not in written
 
 
 @pytest.mark.parametrize("budget", [0.5, 3.0])

@@ -193,6 +193,13 @@ def fitted():
     return state_after()[2], *compiled
 
 
+def test_without_a_score_there_is_no_incumbent():
+    state = state_after()[2]
+    assert np.isfinite(sampled_gp._incumbent(state))
+    failed = state._replace(score=jnp.full_like(state.score, jnp.nan))
+    assert sampled_gp._incumbent(failed) == -jnp.inf
+
+
 def test_idle_slots_change_nothing():
     state, ask, tell, expect = fitted()
     query = ask(jax.random.key(0), state)
