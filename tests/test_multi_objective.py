@@ -14,7 +14,7 @@ from jaxnas.pareto import Objective
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import multi_objective, random_search, simulate
 from jaxnas.search.multi_objective import acquire, batches
-from jaxnas.spaces import base, features
+from jaxnas.spaces import base, features, nasbench201, nasbench201_classes
 from jaxnas.types import Query, Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -200,6 +200,28 @@ def test_a_kdpp_weighs_utility_against_similarity():
     assert pairs[0, 1] == pytest.approx(1 - 0.9**2, rel=1e-4)
     assert pairs[0, 2] == pytest.approx(0.8, rel=1e-4)
     assert pairs[0, 3] == pytest.approx(1e-3, rel=1e-4) and pairs[0, 4] == 0
+
+
+def test_cells_of_one_function_have_one_accuracy_and_costs_of_their_own():
+    archs = base.every(nasbench201.SPACE)[:1000]
+    search = multi_objective.gp_pareto(nasbench201.SPACE, BOTH, archs)
+    accuracy, cost = search.ask.args[0]
+    classes = nasbench201_classes.function_classes()
+    classes = classes[np.asarray(base.rank(nasbench201.SPACE, accuracy.arch))]
+    columns = np.asarray(accuracy.embeddings.column)
+    pairs = len(np.unique(np.stack([classes, columns]), axis=1).T)
+    assert pairs == len(np.unique(classes)) < 1000
+    assert len(np.unique(cost.embeddings.column)) == 1000
+
+
+def test_the_confidence_bound_adds_its_hypervolume():
+    front = acquire.Front(jnp.array([[1.0, 1.0]]), jnp.array([True]), jnp.zeros(2))
+    mean, std = jnp.array([[1.0, 0.5], [0.5, 0.5]]), jnp.array([[2.0, 0.1], [0.5, 0.1]])
+    gain = acquire.confidence_bound(1.0)(None, mean, std, front)
+    # (3, 1) adds 3 - 1; (0.6, 0.6) is dominated.
+    np.testing.assert_allclose(gain, [2.0, 0.0], atol=1e-6)
+    with pytest.raises(ValueError, match="beta must not be negative, not -1"):
+        acquire.confidence_bound(-1.0)
 
 
 def test_simulated_workers_take_several_objectives():

@@ -245,6 +245,16 @@ def test_isomorphism_classes_are_those_of_the_benchmark(accuracy_file):
     assert len(np.unique(np.stack([code, theirs]), axis=1).T) == 6466
 
 
+def test_the_canonical_cell_is_the_smallest_of_its_class():
+    every = base.every(nb201.SPACE)
+    canonical = np.asarray(jax.jit(jax.vmap(classes201.canonical))(every))
+    rank = np.asarray(base.rank(nb201.SPACE, canonical))
+    classes = classes201.function_classes()
+    np.testing.assert_array_equal(classes[rank], classes)
+    assert (rank <= np.arange(len(every))).all()
+    assert len(np.unique(rank)) == len(np.unique(classes))
+
+
 def test_function_classes_are_as_many_as_published_counts_say():
     live, present = classes201.function_classes(), classes201.function_classes(True)
     assert live.max() + 1 == 5260
