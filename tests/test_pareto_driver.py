@@ -114,7 +114,9 @@ def test_another_accuracy_is_an_objective_to_maximise():
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
     name, table = "cifar10-noisy", named.open_table("analog")
     panel = panels.open_panels("analog", which, which, [name])[name]
-    assert panel.benchmark.objectives[1] == Objective("cifar10-noisy", "percent")
+    assert panel.benchmark.objectives[1] == Objective(
+        "cifar10-noisy accuracy", "percent"
+    )
     noisy = table.columns["cifar10-noisy/test/200"].reshape(-1)
     np.testing.assert_allclose(panel.seen[:, 1], noisy)
     with pytest.raises(ValueError, match="or of parameters, macs, cifar10-analog"):

@@ -130,7 +130,7 @@ def _cost(
     if name in datasets:
         which: dict[str, Any] = fed_back | {"dataset": name}
         values = columns.column(table, **which)[:, 0]
-        return Objective(name, "percent", "maximise"), values
+        return Objective(f"{name} accuracy", "percent", "maximise"), values
     base = next((d for d in CLASSES if fed_back["dataset"].startswith(d)), "cifar10")
     if name in FORMULAS:
         size = 16 if base == "ImageNet16-120" else 32
