@@ -2,7 +2,7 @@
 
     python -m experiments.build_subnet_database
     python -m experiments.train_metad2a --database results/subnets/database.npz
-        --candidates 0 --best 1 --out results/metad2a_subnets
+        --models generator --candidates 0 --best 1 --out results/metad2a_subnets
 
 Tasks are those of classes and image features of another meta-database. Every task has
 --subnets random subnets of similar size, whose labels are the outputs of once-for-all's
@@ -12,7 +12,7 @@ uniformly between those of the smallest and the largest of --pool random subnets
 the best subnets of tasks are good ones of all sizes: the best of ten of any size is never
 below 229 million multiply-adds.
 
-Takes 15 seconds and the reference files (JAXNAS_SHARED). Writes database.npz, which
+Takes a few seconds and the reference files (JAXNAS_SHARED). Writes database.npz, which
 `experiments.train_metad2a` reads.
 """
 

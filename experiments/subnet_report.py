@@ -1,7 +1,7 @@
 """MobileNetV3 subnets that MetaD2A generates, under bounds on their multiply-adds.
 
     python -m experiments.subnet_report --generator results/metad2a_subnets/generator
-        --predictor results/metad2a_subnets/predictor
+        --predictor results/metad2a_ranking/predictor
 
 For each task of the database that the models were not trained on it draws graphs from the
 generator, and prints their statistics: validity of graphs and of stages, before any
@@ -58,7 +58,7 @@ class Config:
 
     generator: str = "results/metad2a_subnets/generator"
     """Generator of `experiments.train_metad2a`, a folder."""
-    predictor: str = "results/metad2a_subnets/predictor"
+    predictor: str = "results/metad2a_ranking/predictor"
     """Predictor of the same."""
     database: str = "results/subnets/database.npz"
     """Database of `experiments.build_subnet_database`, for the features of its tasks."""
