@@ -1,6 +1,6 @@
 """Searches for the most accurate MobileNetV3 subnet within a latency on a device.
 
-    python -m experiments.subnet_search --base-seed 1000
+    python -m experiments.subnet_search --seeds 50 --base-seed 1000
     python -m experiments.subnet_search --devices v100_64 --percentiles 30
         --methods nsga2-10 gp --out results/v100
 
