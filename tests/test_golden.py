@@ -1,11 +1,10 @@
 """Golden traces: what searches ask, with an exact key, across commits.
 
-Traced are the searches of SEQUENTIAL on the embedded table, the batch selectors of BATCHES,
-SEVERAL on accuracy and parameters, and local search, Hyperband, BOHB and its preset, DEHB
-and ASHA on a synthetic objective. The remaining presets over a pool differ from those
-traced in their distance, and the remaining selectors and searches (`curve_aware`,
-PriorBand, sampled candidates) have tests of their own, but no trace. `freeze-thaw` is
-`two_levels` with the process over (architecture, epoch), and two workers.
+Traced are the searches of SEQUENTIAL on the embedded table, every selector of a batch,
+SEVERAL on accuracy and parameters, and SYNTHETIC, searches that decide how long to train,
+on a synthetic objective. The remaining presets over a pool differ from those traced in
+their distance. `freeze-thaw` is `two_levels` with the process over (architecture, epoch),
+and two workers.
 
 One file for each in tests/golden: `rank` (2, 30), the cells asked by two runs, and for
 SYNTHETIC and `freeze-thaw` `epoch` (2, 30), to which they are trained. A change that is
@@ -32,8 +31,11 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.pareto import Objective
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import multi_objective
+from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.curve_gates import paper
 from jaxnas.search.fidelity.freeze_thaw import rank_by_final_mean
+from jaxnas.search.fidelity.hyperband import hyperband
+from jaxnas.search.fidelity.priorband import priorband_sampler
 from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import simulate
@@ -47,11 +49,22 @@ FOLDER = Path(__file__).parent / "golden"
 EVALUATIONS = 30
 SEQUENTIAL = (
     "random", "evolution", "bananas", "gp-path", "gp-tw", "gp-tw2g", "gp-tw2g-copies",
-    "gp-tw2g-plus",
+    "gp-tw2g-plus", "gp-tw2g-plus-sampled",
 )  # fmt: skip
-BATCHES = ("top-ei", "kdpp", "greedy-map", "thompson", "gp-bucb", "penalisation")
-SEVERAL = "gp-pareto"
-SYNTHETIC = ("local", "hyperband", "bohb", "bohb-plus", "dehb", "asha")
+BATCHES = tuple(sorted(methods.BATCH_METHODS.keys() - methods.METHODS.keys()))
+SEVERAL = {
+    "gp-pareto": multi_objective.gp_pareto,
+    "nsga2": lambda space, objectives, arch: multi_objective.nsga2(
+        space, objectives, population=8
+    ),
+    "evolution-pareto": lambda space, objectives, arch: (
+        multi_objective.regularized_evolution(space, objectives, population=8)
+    ),
+}
+SYNTHETIC = (
+    "local", "evolution+last", "halving", "hyperband", "bohb", "bohb-plus", "priorband",
+    "dehb", "asha", "asha-stopping",
+)  # fmt: skip
 LEVELS = (1, 3, 9)
 
 
@@ -84,22 +97,30 @@ def test_a_trace_is_what_it_was(name):
     compare(name, rank=ranks(asked))
 
 
-def test_a_trace_of_several_objectives_is_what_it_was():
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_trace_of_several_objectives_is_what_it_was(name):
     parameters = counting.parameters(NetworkConfig(), table().arch) / 1e6
     cost = Objective("parameters", "millions", "minimise")
     both = several.with_objectives(benchmark(), {cost: parameters})
-    search = multi_objective.gp_pareto(SPACE, both.objectives, table().arch[::15])
+    search = SEVERAL[name](SPACE, both.objectives, table().arch[::15])
     keys = jax.random.split(jax.random.key(7), 2)
     asked = simulate(keys, search, both, EVALUATIONS).query.arch
-    compare(SEVERAL, rank=ranks(asked))
+    compare(name, rank=ranks(asked))
 
 
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_a_trace_on_a_synthetic_objective_is_what_it_was(name):
+    compare(name, **synthetic_trace(multi_fidelity(name)))
+
+
+def multi_fidelity(name):
+    if name == "priorband":
+        likely = np.array([0.1, 0.1, 0.2, 0.4, 0.2])
+        plan = brackets.hyperband_brackets(LEVELS, 3)
+        return hyperband(SPACE, plan, sampler=priorband_sampler(SPACE, [likely] * 6))
     points = tuple(range(1, LEVELS[-1] + 1))
     terms = fidelity_methods.FidelityTerms(LEVELS, 3, paper(3), points, init=5)
-    search = fidelity_methods.make(name, SPACE, base.every(SPACE)[:1], terms)
-    compare(name, **synthetic_trace(search))
+    return fidelity_methods.make(name, SPACE, base.every(SPACE)[:1], terms)
 
 
 def test_a_trace_of_freeze_thaw_is_what_it_was():
@@ -150,7 +171,7 @@ def compare(name, **traced):
 
 
 def test_there_is_a_trace_of_every_one_and_of_nothing_else():
-    names = (*SEQUENTIAL, *BATCHES, SEVERAL, *SYNTHETIC, "freeze-thaw")
+    names = (*SEQUENTIAL, *BATCHES, *SEVERAL, *SYNTHETIC, "freeze-thaw")
     wanted = {f"{name}.npz" for name in names}
     assert {path.name for path in FOLDER.iterdir()} == wanted
     assert wanted >= {f"{name}.npz" for name in methods.MAIN}
