@@ -44,6 +44,20 @@ def test_fronts_are_those_of_the_definition(m):
     np.testing.assert_array_equal(pareto.domination_rank(values, valid), ranks)
 
 
+@pytest.mark.parametrize("last", [0, 3])
+def test_the_front_of_many_points_is_that_of_all_pairs(last):
+    # So many that two objectives are sorted; a third one is constant.
+    values, valid = points(last, 1100, 2, missing=9), np.arange(1100) % 5 > 0
+    values[:500] += np.random.default_rng(1).random((500, 2))
+    values[:, 0] = np.where(np.arange(1100) % 7 == last, -np.inf, values[:, 0])
+    three = np.column_stack([values, np.ones(1100)])
+    front = np.asarray(pareto.non_dominated(values, valid))
+    np.testing.assert_array_equal(front, pareto.non_dominated(three, valid))
+    worst = np.full_like(values, np.nan)
+    np.testing.assert_array_equal(pareto.non_dominated(worst, valid), valid)
+    assert 1 < front.sum() < 50
+
+
 def test_bounds_rank_feasible_points_first_and_the_rest_by_violation():
     scores = jnp.array([[1.0, 1], [2, 2], [9, 9], [8, 8], [0, 3], [7, 7]])
     violation = jnp.array([0, 0, 2, 1, 0, jnp.inf])
