@@ -48,7 +48,7 @@ def test_fronts_are_those_of_the_definition(m):
 def test_the_front_of_many_points_is_that_of_all_pairs(last):
     # So many that two objectives are sorted; a third one is constant.
     values, valid = points(last, 1100, 2, missing=9), np.arange(1100) % 5 > 0
-    values[:500] += np.random.default_rng(1).random((500, 2))
+    values[:500, 0] += np.random.default_rng(1).random(500)
     values[:, 0] = np.where(np.arange(1100) % 7 == last, -np.inf, values[:, 0])
     three = np.column_stack([values, np.ones(1100)])
     front = np.asarray(pareto.non_dominated(values, valid))
