@@ -35,6 +35,7 @@ from jaxnas.io import files, run_folder
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.studies import cli, seed_store, terminal
 from jaxnas.studies.images import tasks
+from jaxnas.studies.images.prior import open_prior
 from jaxnas.studies.images.results import Results
 from jaxnas.studies.images.tasks import ImageTask
 
@@ -147,7 +148,7 @@ def _accuracies(
 
 
 def _validate(config: Config) -> None:
-    """Raises `ValueError` for settings that are wrong whatever the images are."""
+    """Raises `ValueError` for settings that are wrong whatever the images hold."""
     cli.positive(config, "seeds", "together")
     cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
@@ -156,6 +157,10 @@ def _validate(config: Config) -> None:
     if len(set(config.methods)) < len(config.methods):
         raise ValueError("--methods names a method more than once")
     cli.minutes(config)
+    if "gp-prior" in config.methods:
+        options = {n: getattr(config, n) for n in ("data", "prior", "prior_from")}
+        if open_prior(search_images.Config(**options)) is None:
+            raise ValueError("--prior is empty: gp-prior needs one")
     num_cores = max(len(cores.available_cores()), 1)
     if config.together > num_cores:
         raise ValueError(

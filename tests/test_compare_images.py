@@ -56,6 +56,7 @@ def searches(monkeypatch):
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "somewhere")
     monkeypatch.setattr(compare_images.subprocess, "run", run)
+    monkeypatch.setattr(compare_images, "open_prior", lambda settings: settings)
     return asked
 
 
@@ -185,6 +186,11 @@ def test_a_folder_belongs_to_the_images_of_a_file_not_to_its_name(
         (dict(together=10_000), "--together must be at most"),
         (dict(base_seed=-1), "--base-seed must be"),
         (dict(size=10), "size must be a multiple of 4"),
+        (dict(methods=("gp-prior",), prior=()), "--prior is empty: gp-prior needs one"),
+        (
+            dict(methods=("gp", "gp-prior"), prior=("x",)),
+            "name the table by --prior-from",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(images, tmp_path, wrong, words):

@@ -76,8 +76,11 @@ def test_cells_within_all_bounds_are_selected(by_time, budget):
     message = refused(bounds.feasible, fewest, NETWORK, archs)
     assert "no cell is within --macs 1e-06" in message
     assert f"{macs.min():.4g} millions" in message
-    message = refused(bounds.first_within, by_time, NETWORK, archs[:1])
-    assert "no cell is within --latency 12" in message and "has 27 ms" in message
+    heavier = np.stack([HEAVY, [CONV3, CONV3, CONV3, CONV3, CONV3, POOL]])
+    message = refused(bounds.first_within, by_time, NETWORK, heavier)
+    assert "no cell is within --latency 12" in message
+    closest = nasbench201.to_string(heavier[1])
+    assert f"{closest} has {additive(NETWORK, heavier[1]):.4g} ms" in message
 
 
 def test_cells_beyond_a_bound_fail_without_a_training(by_time):

@@ -40,6 +40,7 @@ from jaxnas.studies.images import (
 )
 from jaxnas.studies.images import search as image_search
 from jaxnas.studies.images.budget import TimeBudget
+from jaxnas.studies.images.log import SearchLog
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -166,7 +167,10 @@ def test_a_finished_run_is_continued_with_more_minutes(
         search_images.main(longer)
     # The tested network stays until there is another.
     assert json.loads((out / "result.json").read_text()) == tested
+    begun = []
+    monkeypatch.setattr(SearchLog, "begin", lambda *inputs: begun.append(inputs[-1]))
     result = search_images.main(longer)
+    assert begun == [max(e.score for e in drive.read(out / "search"))]
     history = drive.read(out / "search")
     assert history[:3] == before and result["searched cells"] == len(history) == 6
     assert result["settings"]["minutes"] == 0.2
@@ -282,6 +286,14 @@ def test_cells_that_the_minutes_are_too_few_for_are_left_out(
     assert " of 5260 cells fit the time budget" in capsys.readouterr().err
 
 
+def test_a_bound_that_no_cell_is_within_ends_the_search_first(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training_costs, "measure", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="no cell is within --macs 1e-06: .* has"):
+        search_images.main(config(images, tmp_path / "out", macs=1e-6))
+
+
 def test_costs_are_those_of_macs_between_the_two_that_are_known():
     costs = training_costs.TrainingCosts(2.0, 56.0, batch=4, parallel=1, compiling=0.0)
     ends = np.stack([training_costs.LIGHTEST, training_costs.HEAVIEST])
@@ -333,7 +345,7 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
 
 
 def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
-    done, images, tmp_path, monkeypatch
+    done, images, tmp_path, monkeypatch, capsys
 ):
     def latency(network, arch):
         return float(network.stem_channels)
@@ -359,6 +371,8 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
         patch.setattr(runs, "train", dies)
         search_images.main(settings)
     result = search_images.main(settings)
+    printed = capsys.readouterr().err
+    assert "latency of the final network: 6 ms, within the bound of 6.5" in printed
     # There is time for 8 channels.
     assert result["network"]["stem_channels"] == result["final"]["channels"] == 6
     assert result["final"]["cutout"] and not done[1]["final"]["cutout"]
@@ -368,6 +382,9 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     assert np.isfinite(curves["final/train"]).all()
     x, y = np.load(images)["x"][..., None], np.load(images)["y"]
     assert np.mean(np.argmax(jaxnas.load(out / "model")(x), 1) == y) > 0.9
+    # Phases of other lengths have other checkpoints.
+    (folder,) = (out / "final").iterdir()
+    assert folder.name.endswith("-6-{}+{}".format(*result["final"]["epochs"]))
     # The front is of the networks of the search.
     network = NetworkConfig(**result["network"])
     macs = counting.macs(network, nasbench201.from_string(arch), live_only=True) / 1e6
@@ -417,9 +434,8 @@ def test_scores_leave_the_best_cells(images, tmp_path, monkeypatch):
     assert len(best.arch) == 200 and len(scored.best(0.1, 4).arch) == 80
     assert best.total().shape == (200,)
     last = scored.arch[np.argmin(scored.total())]
-    name = nasbench201.to_string(last)
-    assert scored.best(0.1, 4, [name]).among([name]).sum() == 1
-    assert not scored.best(0.1, 4).among([name]).any()
+    assert scored.best(0.1, 4, last[None]).among(last[None]).sum() == 1
+    assert not scored.best(0.1, 4).among(last[None]).any()
     work = [s.scores["live_macs"].mean() for s in (best, scored)]
     assert work[0] > work[1]
     again = score(lambda done, total: 1 / 0)  # read
@@ -524,6 +540,7 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
         (broken(), dict(keep=0.0), "--keep must be above 0"),
         (broken(), dict(latency=0.0), "--latency must be above 0 and finite, not 0"),
         (broken(), dict(macs=float("inf")), "--macs must be above 0 and finite"),
+        (broken(), dict(lr=0.0), "--lr must be above 0 and finite, not 0"),
         (broken(), dict(prior=("fashion",)), "--prior guides --method gp"),
         (broken(), dict(prior_from="nb201"), "--prior-from is the table of --prior"),
         (

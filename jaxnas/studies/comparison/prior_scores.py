@@ -6,6 +6,7 @@ searched, as the feature map that `presets` take as `prior`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,6 +49,8 @@ def open_prior(
     """
     if not names:
         return PriorScores()
+    if len(set(names)) < len(names):
+        raise ValueError("--prior names a column more than once")
     chosen = [_parse(name, searched) for name in names]
     opened = named.open_table(table)
     if opened.space != space.name:
@@ -88,5 +91,11 @@ def _parse(name: str, searched: Sequence[str]) -> dict:
 
 
 def _same_images(a: str, b: str) -> bool:
-    """Whether datasets are variants of one, as cifar10, cifar10-valid and cifar10-ptq."""
-    return a.split("-")[0] == b.split("-")[0]
+    """Whether datasets are variants of one, as cifar10-valid and cifar-10-batches-py."""
+    return bool(_stems(a) & _stems(b))
+
+
+def _stems(name: str) -> set[str]:
+    """The first word of a name, alone and with a number that follows it."""
+    first, *rest = re.split("[-_ ]", name.lower())
+    return {first, first + rest[0]} if rest and rest[0].isdecimal() else {first}

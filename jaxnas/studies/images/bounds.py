@@ -57,18 +57,18 @@ def make_bounds(
       budget: keeps measured latencies, and has the clock that measures them.
     """
     bounds = []
-    if milliseconds is not None:
-        objective = Objective("latency", "ms", "minimise", bound=milliseconds)
-        value, check = latency_meters(budget)
-        estimate = functools.partial(predict_latency, value)
-        bounds.append(Bound(objective, value, estimate, check))
-    if million_macs is not None:
+    if million_macs is not None:  # first, as only latencies take time
         objective = Objective("MACs", "millions", "minimise", bound=million_macs)
 
         def of_one(network: NetworkConfig, arch: np.ndarray) -> float:
             return float(_macs(network, arch))
 
         bounds.append(Bound(objective, of_one, _macs, of_one))
+    if milliseconds is not None:
+        objective = Objective("latency", "ms", "minimise", bound=milliseconds)
+        value, check = latency_meters(budget)
+        estimate = functools.partial(predict_latency, value)
+        bounds.append(Bound(objective, value, estimate, check))
     return tuple(bounds)
 
 
@@ -156,10 +156,11 @@ def feasible(
     """
     selected = np.ones(len(archs), bool)
     for bound in bounds:
-        values = np.where(selected, bound.estimate(network, archs), np.inf)
-        selected = values <= bound.limit
+        rows = np.flatnonzero(selected)
+        values = bound.estimate(network, archs[rows])
+        selected[rows] = values <= bound.limit
         if not selected.any():
-            raise ValueError(_beyond(bound, network, archs[np.argmin(values)]))
+            raise ValueError(_beyond(bound, network, archs[rows[np.argmin(values)]]))
     return selected
 
 
@@ -174,13 +175,16 @@ def first_within(
       archs: (n, 6) cells, at least one.
 
     Returns: the cell (6,).
-    Raises: `ValueError` if there is none, with the first cell.
+    Raises: `ValueError` if there is none, with the cell that is closest to the bound it
+      exceeds, as a share of that bound.
     """
+    beyond = []
     for arch in archs:
-        if is_within(bounds, network, arch):
+        if (bound := _exceeded(bounds, network, arch)) is None:
             return arch
-    broken = (b for b in bounds if b.value(network, archs[0]) > b.limit)
-    raise ValueError(_beyond(next(broken), network, archs[0]))
+        beyond.append((bound.value(network, arch) / bound.limit, bound, arch))
+    _, bound, closest = min(beyond, key=lambda cell: cell[0])
+    raise ValueError(_beyond(bound, network, closest))
 
 
 def _beyond(bound: Bound, network: NetworkConfig, arch: np.ndarray) -> str:
@@ -189,7 +193,7 @@ def _beyond(bound: Bound, network: NetworkConfig, arch: np.ndarray) -> str:
     return (
         f"no cell is within --{name.lower()} {bound.limit:g}: "
         f"{nasbench201.to_string(arch)} has {bound.value(network, arch):.4g} {unit}; "
-        "with fewer --channels or a smaller --size networks are smaller"
+        "fewer --channels or a smaller --size make networks smaller"
     )
 
 
@@ -203,7 +207,15 @@ def is_within(
       network: the sizes.
       arch: (6,) its cell.
     """
-    return all(bound.value(network, arch) <= bound.limit for bound in bounds)
+    return _exceeded(bounds, network, arch) is None
+
+
+def _exceeded(
+    bounds: Sequence[Bound], network: NetworkConfig, arch: np.ndarray
+) -> Bound | None:
+    """The first bound that a network exceeds by its measured value, or None."""
+    exceeded = (b for b in bounds if b.value(network, arch) > b.limit)
+    return next(exceeded, None)
 
 
 def within(

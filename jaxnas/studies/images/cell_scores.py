@@ -7,7 +7,7 @@ sum of log ranks decides (AZ-NAS, Lee and Ham, 2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,9 @@ MIN_CELLS = 50  # cells that a search has at least
 CELLS_PER_TRAINING = 20  # cells in the pool for each training of the search, at most
 
 
+NO_CELLS = np.zeros((0, 6), np.int32)
+
+
 class ScoredCells(NamedTuple):
     """Cells of different functions, with their scores."""
 
@@ -40,7 +43,7 @@ class ScoredCells(NamedTuple):
         return ensembles.log_rank_sum(list(self.scores.values()))
 
     def best(
-        self, share: float, trainings: int, searched: Sequence[str] = ()
+        self, share: float, trainings: int, searched: np.ndarray = NO_CELLS
     ) -> ScoredCells:
         """Returns the cells with the best totals, in their order.
 
@@ -48,7 +51,7 @@ class ScoredCells(NamedTuple):
           share: of all cells, at most; in (0, 1].
           trainings: of the search; of few trainings it gets fewer cells, but never less
             than `MIN_CELLS`.
-          searched: names of cells that are kept whatever their totals are.
+          searched: (m, 6) cells that are kept whatever their totals are.
         """
         most = CELLS_PER_TRAINING * trainings
         count = max(min(int(share * len(self.arch)), most), MIN_CELLS)
@@ -56,10 +59,11 @@ class ScoredCells(NamedTuple):
         kept[np.argsort(-self.total(), kind="stable")[:count]] = True
         return self.only(kept)
 
-    def among(self, names: Sequence[str]) -> np.ndarray:
-        """Returns the mask (n,) of the cells with these names."""
-        wanted = {tuple(nasbench201.from_string(name).tolist()) for name in names}
-        return np.array([tuple(arch) in wanted for arch in self.arch.tolist()], bool)
+    def among(self, archs: np.ndarray) -> np.ndarray:
+        """Returns the mask (n,) of those that are among other cells (m, 6)."""
+        choices = nasbench201.SPACE.choices
+        ranks, wanted = (np.ravel_multi_index(a.T, choices) for a in (self.arch, archs))
+        return np.isin(ranks, wanted)
 
     def in_order(self) -> np.ndarray:
         """Returns the cells (n, 6) by their totals, best first; as they are without."""

@@ -94,7 +94,7 @@ def validate(config: Config) -> None:
     if config.arch is not None:
         nasbench201.from_string(config.arch)
     cli.positive(config, "train_images", "valid_images")
-    for flag in ("latency", "macs"):
+    for flag in ("latency", "macs", "lr"):
         limit = getattr(config, flag)
         if limit is not None and not 0 < limit < math.inf:
             raise ValueError(f"--{flag} must be above 0 and finite, not {limit}")

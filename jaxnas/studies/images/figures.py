@@ -108,7 +108,7 @@ def _label(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, 0.5), max(high, 1.5))
 

@@ -161,9 +161,10 @@ def train_final(
       report: called with the number of each epoch, from 0, and the curves so far.
     """
     cell, done, trained = nasbench201.from_string(arch), 0, None
-    # Checkpoints of one length of the training, which larger budgets change.
+    # Checkpoints of one length of each phase, which larger budgets change.
     name = "".join(map(str, cell.tolist()))
-    folder = study.out / f"final/{name}-{final.channels}-{sum(final.epochs)}"
+    epochs = "+".join(map(str, final.epochs))
+    folder = study.out / f"final/{name}-{final.channels}-{epochs}"
     for size, epochs in zip(final.sizes, final.epochs, strict=True):
         path, seed = folder / f"{size}-pixels", study.config.seed
         inputs = final.channels, size, final.images, final.cutout

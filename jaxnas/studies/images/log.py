@@ -115,10 +115,10 @@ class SearchLog:
 
     def comparing(self, history: list[Evaluation], plan: SearchPlan) -> None:
         """Logs that the search has ended and its finalists are compared."""
-        self._say(
-            f"cells trained for {_epochs(plan.epochs)}: {len(history)}; the finalists are "
-            "retrained longer if time permits"
-        )
+        line = f"cells trained for {_epochs(plan.epochs)}: {len(history)}"
+        if len(history) > 1:
+            line += "; the finalists are retrained longer if time permits"
+        self._say(line)
 
     def final_training(self, best: tuple[str, float], final: FinalPlan) -> None:
         """Logs the winner and the start of its final training.
@@ -164,6 +164,12 @@ class SearchLog:
             f"{result['architecture']}: {test['accuracy']:.2f} % of {test['images']} test "
             f"images (95 %: {test['low']:.2f} to {test['high']:.2f}); see {out}"
         )
+        for name, checked in result.get("bounds", {}).items():
+            relation = "within" if checked["within"] else "BEYOND"
+            self._say(
+                f"{name} of the final network: {checked['value']:g} {checked['unit']}, "
+                f"{relation} the bound of {checked['limit']:g}"
+            )
         return result
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,13 @@ def search_images(config: Config) -> dict[str, Any]:
     if results.finished(config.minutes):
         return log.finished(results.read(), study.out)
     method = config.method if config.arch is None else "the cell that was given"
-    log.begin(study.task, method, results.read().get("validation accuracy", -1.0))
+    # Not that of result.json, which may be of a longer training.
+    before = stages.read_history(study.out / "search")
+    best = max((e.score for e in before if not math.isnan(e.score)), default=-1.0)
+    log.begin(study.task, method, best)
+    candidates = _candidates(study)
     costs = _measure_costs(study)
-    pool = _pool(study, costs)
+    pool = _pool(study, candidates, costs)
     plan = _plan(study, costs, pool)
     history = _search(study, pool, plan)
     log.comparing(history, plan)
@@ -64,6 +69,25 @@ def search_images(config: Config) -> dict[str, Any]:
     ranked = stages.rank_finalists(history, longer, plan, study.budget)
     final_stage.train_and_test(study, history, ranked, plan, costs)
     return log.finished(results.read(), study.out)
+
+
+def _candidates(study: Study) -> np.ndarray:
+    """The cells (n, 6) within the bounds: all functions, or the cell that is given.
+
+    Bounds come first, so that one that no cell is within ends the search early.
+
+    Raises: `ValueError` if no cell is within the bounds.
+    """
+    arch = study.config.arch
+    cells = (
+        cell_scores.candidates()
+        if arch is None
+        else nasbench201.from_string(arch)[None]
+    )
+    if not study.bounds:
+        return cells
+    study.log.bounding(study.bounds)
+    return cells[bounds.feasible(study.bounds, study.task.network, cells)]
 
 
 def _measure_costs(study: Study) -> TrainingCosts:
@@ -79,39 +103,36 @@ def _measure_costs(study: Study) -> TrainingCosts:
     return TrainingCosts(**study.budget.once("costs", measure))
 
 
-def _pool(study: Study, costs: TrainingCosts) -> ScoredCells:
-    """The candidates: within the bounds, and with time for their final training.
+def _pool(study: Study, candidates: np.ndarray, costs: TrainingCosts) -> ScoredCells:
+    """The candidates with their scores, and with time for their final training.
 
     Scores are the prior's, or those of untrained cells for a Gaussian process without
     one; a given cell and the cells of random search have none, which leaves more time for
     trainings.
 
-    Raises: `ValueError` if no cell is within the bounds.
+    Args:
+      study: what the stages share.
+      candidates: (n, 6) cells within the bounds.
+      costs: of trainings.
     """
-    config, network = study.config, study.task.network
-    if config.arch is not None:
-        pool = ScoredCells(nasbench201.from_string(config.arch)[None], {})
-    elif study.prior is not None:
+    config = study.config
+    if study.prior is not None:
         folder = files.make_folder(study.out / "scores")
         pool = prior.prior_cells(study.prior, study.task, folder)
-    elif config.method == "gp":
+    elif config.method == "gp" and config.arch is None:
         pool = _score(study)
     else:
-        pool = ScoredCells(cell_scores.candidates(), {})
-    if study.bounds:
-        study.log.bounding(study.bounds)
-        pool = pool.only(bounds.feasible(study.bounds, network, pool.arch))
-    if pool.scores:
-        seconds = costs.of(network, pool.arch)
-        needed = final_training.requirements(
-            study.task, study.data, study.budget, study.shares.search
-        )
-        # What a shorter run has trained stays in the pool.
-        trained = [e.arch for e in stages.read_history(study.out / "search")]
-        allowed = affordable(seconds, *needed) | pool.among(trained)
-        study.log.affordable(int(allowed.sum()), len(allowed))
-        pool = pool.only(allowed)
-    return pool
+        return ScoredCells(candidates, {})
+    pool = pool.only(pool.among(candidates))
+    seconds = costs.of(study.task.network, pool.arch)
+    needed = final_training.requirements(
+        study.task, study.data, study.budget, study.shares.search
+    )
+    # What a shorter run has trained stays in the pool.
+    trained = stages.read_history(study.out / "search")
+    allowed = affordable(seconds, *needed) | pool.among(stages.cells(trained))
+    study.log.affordable(int(allowed.sum()), len(allowed))
+    return pool.only(allowed)
 
 
 def _score(study: Study) -> ScoredCells:
@@ -175,7 +196,7 @@ def _search(study: Study, pool: ScoredCells, plan: SearchPlan) -> list[Evaluatio
         if not pool.scores:
             archs = pool.arch if study.bounds else None
             return stages.random_baseline(plan, archs, config.seed)
-        trained = [e.arch for e in stages.read_history(folder)]
+        trained = stages.cells(stages.read_history(folder))
         best = pool.best(config.keep, plan.steps * plan.batch, trained)
         if study.prior is not None:
             return stages.guided_search(best, plan)
@@ -189,6 +210,5 @@ def _search(study: Study, pool: ScoredCells, plan: SearchPlan) -> list[Evaluatio
     history = stages.run_search(
         make, evaluate, plan, budget, folder, config.seed, on_evaluation
     )
-    archs = np.array([nasbench201.from_string(e.arch) for e in history])
-    bounds.first_within(study.bounds, study.task.network, archs)
+    bounds.first_within(study.bounds, study.task.network, stages.cells(history))
     return history

@@ -140,6 +140,12 @@ def read_history(folder: Path) -> list[Evaluation]:
     return drive.read(folder) if folder.exists() else []
 
 
+def cells(history: Sequence[Evaluation]) -> np.ndarray:
+    """Returns the architectures (n, 6) of a history."""
+    archs = [nasbench201.from_string(e.arch) for e in history]
+    return np.array(archs, np.int32).reshape(-1, 6)
+
+
 def gp_search(scored: ScoredCells, plan: SearchPlan) -> Search:
     """Bayesian optimisation over the scored cells, with k-DPP batches.
 
