@@ -640,6 +640,13 @@ def test_a_ledger_outlives_the_process(tmp_path):
     assert "plan" not in longer and longer.once("costs", lambda: 1 / 0) == 2.5
     assert longer.spent() >= spent
     longer.save()
+    plan = stages.SearchPlan(3, 2, 4, 0.5, 1)
+    for decide in (lambda: plan), (lambda: 1 / 0):
+        assert longer.once_as(stages.SearchPlan, "plan", decide) == plan
+    for damaged in {}, [1], "x":
+        longer.once(f"plan {damaged}", lambda: damaged)  # noqa: B023 (called at once)
+        with pytest.raises(ValueError, match="cannot read 'plan .* it is damaged"):
+            longer.once_as(stages.SearchPlan, f"plan {damaged}", lambda: plan)
     with pytest.raises(ValueError, match="was given 1.5 minutes, .* --minutes is 1$"):
         TimeBudget(tmp_path / "budget.json", 60.0)
     (tmp_path / "budget.json").write_text("{")

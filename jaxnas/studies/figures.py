@@ -39,8 +39,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
 }
-# Mean and standard error, (t,) each.
-Curve = tuple[np.ndarray, np.ndarray]
+Curve = tuple[np.ndarray, np.ndarray]  # mean and standard error, (t,) each
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from jaxnas.io import records
 
@@ -20,6 +20,9 @@ FORMAT = 2  # of the file
 # Decisions about the length of a stage, which a larger budget makes again.
 LENGTHS = ("plan", "searched", "finalists", "final")
 CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
+
+
+Decision = TypeVar("Decision", bound=NamedTuple)
 
 
 class TimeBudget:
@@ -112,3 +115,23 @@ class TimeBudget:
             self._kept["decided"][name] = decision
             self.save()
         return self._kept["decided"][name]
+
+    def once_as(
+        self, kind: Callable[..., Decision], name: str, decide: Callable[[], Decision]
+    ) -> Decision:
+        """Makes a decision once, as `once`, that is a NamedTuple.
+
+        Args:
+          kind: the NamedTuple.
+          name: of the decision, in the file.
+          decide: called if there is none of that name.
+
+        Raises: `ValueError` if the file has other fields.
+        """
+        fields = self.once(name, lambda: decide()._asdict())
+        try:
+            return kind(**fields)
+        except TypeError as error:
+            raise ValueError(
+                f"cannot read {name!r} of {self._path}: {records.DAMAGED}"
+            ) from error

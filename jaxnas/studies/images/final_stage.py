@@ -41,7 +41,7 @@ def train_and_test(
     task, budget = study.task, study.budget
     (arch, _), *_ = ranked
 
-    def decide() -> dict[str, Any]:
+    def decide() -> FinalPlan:
         epochs = [e.cost / plan.epochs for e in history if e.arch == arch]
         seconds = max((epochs or [plan.seconds])[0], 1e-6)
         phases = final_network.phases_of(task.network.image_size)
@@ -49,14 +49,14 @@ def train_and_test(
         time_left = final_training.available_seconds(budget)
         sized = study.config.final_network == "sized"
         if sized and compiling <= COMPILING_SHARE * time_left:
-            return _sized(study, arch, seconds)._asdict()
-        return _as_searched(study, seconds, plan.epochs)._asdict()
+            return _sized(study, arch, seconds)
+        return _as_searched(study, seconds, plan.epochs)
 
     def report(number: int, curves: dict[str, np.ndarray]) -> None:
         budget.save()
         study.log.epoch(number, curves)
 
-    final = FinalPlan(**budget.once("final", decide))
+    final = budget.once_as(FinalPlan, "final", decide)
     study.log.final_training(ranked[0], final)
     trained = final_training.train_final(study, arch, final, report)
     network = dataclasses.replace(task.network, stem_channels=final.channels)

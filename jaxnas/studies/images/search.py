@@ -94,13 +94,13 @@ def _measure_costs(study: Study) -> TrainingCosts:
     """Measures the costs of trainings, once for the folder."""
     config = study.config
 
-    def measure() -> dict[str, Any]:
+    def measure() -> TrainingCosts:
         study.log.compiling("a training of the search")
         inputs = study.task.network, study.recipe, study.data
         options = config.batch, config.workers, study.budget.clock
-        return training_costs.measure(*inputs, *options)._asdict()
+        return training_costs.measure(*inputs, *options)
 
-    return TrainingCosts(**study.budget.once("costs", measure))
+    return study.budget.once_as(TrainingCosts, "costs", measure)
 
 
 def _pool(study: Study, candidates: np.ndarray, costs: TrainingCosts) -> ScoredCells:
@@ -164,12 +164,12 @@ def _plan(study: Study, costs: TrainingCosts, pool: ScoredCells) -> SearchPlan:
     typical = float(costs.of(study.task.network, archs).mean())
     steps, _ = epoch_steps(study.recipe, len(study.data.x))
 
-    def decide() -> dict[str, Any]:
+    def decide() -> SearchPlan:
         history = stages.read_history(study.out / "search")
         inputs = costs, typical, steps, study.budget, study.shares, history
-        return stages.make_search_plan(*inputs)._asdict()
+        return stages.make_search_plan(*inputs)
 
-    plan = SearchPlan(**study.budget.once("plan", decide))
+    plan = study.budget.once_as(SearchPlan, "plan", decide)
     study.log.planned(costs, plan)
     return plan
 
