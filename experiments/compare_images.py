@@ -274,7 +274,7 @@ def _write(
         shown.append([method, mean, *(f"{v:.2f}" for v in values)])
     title = (
         f"{task.train.name}: {len(task.test.x)} test images each, searches of "
-        f"{config.minutes:g} minutes"
+        f"{config.minutes:g} {'CPU minutes' if config.clock == 'cpu' else 'minutes'}"
     )
     console = Console()
     header = ["method", "test accuracy", *of_seeds]

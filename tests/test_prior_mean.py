@@ -307,7 +307,7 @@ def test_no_column_of_a_dataset_that_is_searched_or_reported():
                 prior_scores.open_prior(
                     (column,), "analog", searched, nasbench201.SPACE, archs
                 )
-    same = prior_scores._same_images
+    same = prior_scores.same_images
     assert same("cifar10", "cifar-10-batches-py") and same("mnist", "mnist-5000")
     assert same("fashion-mnist", "Fashion_MNIST")
     assert not same("cifar100", "cifar-10-batches-py") and not same(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from types import SimpleNamespace
 from typing import Any, cast
 
 import jax
@@ -41,6 +42,7 @@ from jaxnas.studies.images import (
 from jaxnas.studies.images import search as image_search
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.log import SearchLog
+from jaxnas.studies.metad2a import inputs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -342,6 +344,15 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
         assert plan.epochs == (2 if not steps else stages.GUIDED_EPOCHS)
     with pytest.raises(ValueError, match="is of the dataset that is searched"):
         prior.open_prior(Config(data="fashion-mnist", prior=("fashion",)))
+
+
+def test_metad2a_is_no_prior_for_the_images_that_it_was_trained_on(monkeypatch):
+    opened = SimpleNamespace(trained_on={"pools": {"noto-emoji": {}}}, predictor=1)
+    monkeypatch.setattr(inputs, "open_models", lambda *_: opened)
+    with pytest.raises(
+        ValueError, match="were trained on noto-emoji: wanted other --data"
+    ):
+        prior.open_prior(Config(data="noto-emoji", prior=("metad2a",)))
 
 
 def test_the_final_network_is_as_wide_as_time_and_bounds_allow(

@@ -77,7 +77,7 @@ def _parse(name: str, searched: Sequence[str]) -> dict:
             f"--prior must name columns as cifar100/valid/200, not {name!r}"
         )
     for other in searched:
-        if _same_images(dataset, other):
+        if same_images(dataset, other):
             raise ValueError(
                 f"--prior {name} is of the dataset that is searched or reported, {other}: "
                 "wanted other datasets"
@@ -90,8 +90,13 @@ def _parse(name: str, searched: Sequence[str]) -> dict:
     }
 
 
-def _same_images(a: str, b: str) -> bool:
-    """Whether datasets are variants of one, as cifar10-valid and cifar-10-batches-py."""
+def same_images(a: str, b: str) -> bool:
+    """Whether two names are of variants of one dataset.
+
+    Args:
+      a: such as cifar10-valid.
+      b: such as cifar10 and cifar-10-batches-py.
+    """
     return bool(_stems(a) & _stems(b))
 
 

@@ -50,7 +50,7 @@ def open_prior(config: Config) -> Prior | None:
     if alone and (len(names) > 1 or table is not None):
         raise ValueError(f"--prior {alone[0]} takes no other columns and no table")
     if METAD2A in alone:
-        return _metad2a(config.seed)
+        return _metad2a(config)
     if FASHION in alone:
         names, table = (COLUMN,), SURROGATE
     if table is None:
@@ -72,8 +72,11 @@ def open_prior(config: Config) -> Prior | None:
     return stored
 
 
-def _metad2a(seed: int) -> Prior:
-    """Accuracies that the predictor that ships expects for the images themselves."""
+def _metad2a(config: Config) -> Prior:
+    """Accuracies that the predictor that ships expects for the images themselves.
+
+    Raises: `ValueError` for images that it was trained on, by name.
+    """
     try:  # other priors do without flax
         from jaxnas.studies.metad2a import inputs
     except ModuleNotFoundError as error:
@@ -81,15 +84,22 @@ def _metad2a(seed: int) -> Prior:
             f"--prior {METAD2A} needs {error.name}: pip install 'jaxnas[models,features]'"
         ) from error
     opened = inputs.open_models(None, None)
-    assert opened.predictor is not None
+    assert opened.predictor is not None and config.data is not None
+    name = Path(config.data).stem
+    for pool in opened.trained_on.get("pools", ()):
+        if prior_scores.same_images(pool, name):
+            raise ValueError(
+                f"the models of --prior {METAD2A} were trained on {pool}: wanted other "
+                "--data"
+            )
     predictor = opened.predictor
     extractor = datasets.extractor_of(predictor.network.config.features)
 
     def predicted(task: ImageTask, cells: np.ndarray) -> np.ndarray:
-        images = inputs.few_of_each(task.train, IMAGES, seed)
+        images = inputs.few_of_each(task.train, IMAGES, config.seed)
         features = datasets.image_features(images.x, extractor)
         data = models.class_features(features, images.y)
-        key = jax.random.key(seed)
+        key = jax.random.key(config.seed)
         mean, _ = models.predict(predictor, key, data, cells, draws=DRAWS)
         return np.asarray(mean)[:, None]
 
