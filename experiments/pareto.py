@@ -8,9 +8,9 @@
 
 The first command needs no download: accuracies of the embedded table against those on an
 analog chip, whose weights are noisy, parameters, and multiply-accumulates (macs). `--costs
-devices` are all devices of HELP (Lee et al.,
-2021). Writes results.npz, table.csv, hypervolume.png and fronts.png to --out. Every run can
-be killed and started again.
+devices` are all devices of HELP (Lee et al., 2021). Writes results.npz, table.csv and
+hypervolume.png to --out, and fronts.png with the panels of one cost. Every run can be
+killed and started again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.console import Console
 import jaxnas
 from experiments.pareto_fronts import figures, panels, peers, summary
 from experiments.pareto_fronts.panels import Panel
-from jaxnas.benchmarks import hardware, tabular
+from jaxnas.benchmarks import hardware, named, tabular
 from jaxnas.io import npz
 from jaxnas.pareto import Objective
 from jaxnas.search import loop, multi_objective
@@ -52,15 +52,16 @@ class Config:
     report_split: str | None = None
     """Split by which the same front is judged as well; default: as fed back."""
     costs: tuple[str, ...] = ("cifar10-noisy", "parameters", "macs")
-    """A panel for each: parameters, macs, a device or column of hardware, or another
-    dataset of the table, whose accuracy is maximised too; A+B is a panel with both costs;
-    devices are all devices of HELP."""
+    """A panel for each: parameters, macs, a device or another column of hardware costs, or
+    another dataset of the table, whose accuracy is maximised too; A+B is a panel of two
+    costs; devices stands for all devices of HELP."""
     bounds: tuple[float, ...] = ()
-    """Worst feasible value of each cost of a panel, in its unit; default: none."""
+    """Worst feasible value of each cost of a panel, in its unit, the same in all panels;
+    default: none."""
     methods: tuple[str, ...] = ("random", "evolution", "nsga2", "gp")
     """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp."""
     peers: tuple[str, ...] = ()
-    """Searches of other packages beside them, without bounds: pymoo-nsga2-10,
+    """Searches of other packages for comparison, without --bounds: pymoo-nsga2-10,
     pymoo-nsga2-20, optuna-nsga2-20, optuna-tpe."""
     seeds: int = 20
     """Independent runs of each method."""
@@ -102,7 +103,7 @@ def _nsga2(population: int) -> Method:
 
 
 def _gp(space: Space, objectives: Sequence[Objective], config: Config) -> Search:
-    """Gaussian processes with expected hypervolume improvement."""
+    """Gaussian processes, and the hypervolume that their confidence bounds add."""
     return multi_objective.gp_pareto(space, objectives, init=config.init)
 
 
@@ -123,6 +124,12 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     _validate(config)
+    table = named.open_table(config.benchmark)
+    if config.evaluations > len(table.arch):
+        raise ValueError(
+            f"--evaluations must be at most the {len(table.arch)} cells of {table.name}, "
+            f"not {config.evaluations}"
+        )
     costs = [c for name in config.costs for c in _expanded(name)]
     accuracy = {"dataset": config.dataset, "split": config.split}
     accuracy |= {"epochs": config.epochs, "seed": "mean"}
@@ -130,7 +137,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     opened = panels.open_panels(
         config.benchmark, accuracy, reported, costs, config.bounds
     )
-    folder = seed_store.open_folder(config.out, _identity(config))
+    identity = _identity(config, table.manifest["sha256"])
+    folder = seed_store.open_folder(config.out, identity)
     searches: dict[tuple, Search] = {}
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, np.ndarray]:
@@ -174,10 +182,10 @@ def _report(
     }
     summary.write_csv(path / "table.csv", summaries)
     figures.draw_shares(path / "hypervolume.png", summaries)
-    figures.draw_fronts(path / "fronts.png", opened, rows)
+    drawn = figures.draw_fronts(path / "fronts.png", opened, rows)
     console = Console()
     summary.show(console, summaries)
-    files = "results.npz, table.csv, hypervolume.png, fronts.png"
+    files = "results.npz, table.csv, hypervolume.png" + ", fronts.png" * drawn
     console.print(f"{path}: {files}", highlight=False, soft_wrap=True)
 
 
@@ -203,13 +211,14 @@ def _validate(config: Config) -> None:
         )
 
 
-def _identity(config: Config) -> dict:
+def _identity(config: Config, sha256: str) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values."""
     free = ("out", "chunk", "seeds", "methods", "peers", "costs", "report_split")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"
-    return kept | {"driver": "pareto", "made_by": made_by}
+    added = {"driver": "pareto", "table_sha256": sha256, "made_by": made_by}
+    return kept | added
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from jaxnas.types import Array
 # In units of the bound, so that the searches under all bounds are one program.
 _SIZE = Objective("multiply-adds", "bounds", "minimise", bound=1.0, optimised=False)
 _BLOCK = 1024  # graphs, or random subnets, that are drawn together
+_MOST = 2_000_000  # random subnets that are drawn for a bound: few are small
 METHODS = ("chosen", "generated", "random", "nsga2")
 
 
@@ -94,7 +95,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     """
     cli.positive(config, "subnets", "draws", "max_samples")
     cli.seed(config)
-    if not config.bounds or min(config.bounds) <= 0:
+    if not config.bounds or not all(0 < bound < np.inf for bound in config.bounds):
         raise ValueError(
             "--bounds needs positive numbers of multiply-adds, in millions"
         )
@@ -201,14 +202,21 @@ def _best_generated(
 def _best_random(
     config: Config, accuracy: ofa.AccuracyPredictor, seed: list[int]
 ) -> np.ndarray:
-    """The best (bounds,) of random subnets within each bound."""
+    """The best (bounds,) of random subnets within each bound; `ValueError` if too rare."""
     rng, best = np.random.default_rng(seed), []
     for bound in config.bounds:
         archs = np.zeros((0, len(CODEC.space.choices)), np.int32)
-        while len(archs) < config.subnets:
+        for _ in range(_MOST // _BLOCK):
             shape = _BLOCK, archs.shape[1]
             block = rng.integers(0, CODEC.space.choices, shape, np.int32)
             archs = np.concatenate([archs, block[_sizes(block) <= bound]])
+            if len(archs) >= config.subnets:
+                break
+        else:
+            raise ValueError(
+                f"{_MOST:,} random subnets have {len(archs)} within {bound:g} million "
+                f"multiply-adds, wanted {config.subnets}: see --bounds"
+            )
         best.append(_accuracies(accuracy, archs[: config.subnets]).max())
     return np.array(best)
 

@@ -119,7 +119,7 @@ def test_another_accuracy_is_an_objective_to_maximise():
     )
     noisy = table.columns["cifar10-noisy/test/200"].reshape(-1)
     np.testing.assert_allclose(panel.seen[:, 1], noisy)
-    with pytest.raises(ValueError, match="or of parameters, macs, cifar10-analog"):
+    with pytest.raises(ValueError, match="or one of parameters, macs, cifar10-analog"):
         panels.open_panels("analog", which, which, ["cifar10"])
 
 
@@ -158,6 +158,8 @@ def test_the_same_command_goes_on_where_it_was(done):
         ({"bounds": (1.0,)}, "nothing has macs at most 1: the closest has macs"),
         ({"costs": ("macs+macs",)}, "a cost of macs.macs is given twice"),
         ({"peers": ("tpe",)}, "no peer tpe: choose from pymoo-nsga2-10"),
+        ({"costs": ("macs+parameters+cifar10-noisy",)}, "at most two costs, not macs"),
+        ({"evaluations": 15_626}, "--evaluations must be at most the 15625 cells"),
         ({"init": 1}, "--init must be between 2 and --evaluations = 14, not 1"),
         ({"benchmark": "nb101"}, "nb101|nasbench101"),
     ],
@@ -194,6 +196,34 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda name: name)
     with pytest.raises(ValueError, match="--peers search without --bounds"):
         driver.main(dataclasses.replace(config, bounds=(5.0,)))
+
+
+def test_costs_are_of_networks_for_the_dataset(shared):
+    table = named.open_table("nb201")
+    cost = lambda name, dataset: panels._cost(name, table, {"dataset": dataset})[1]  # noqa: E731
+    # Ninety more outputs of a layer of 64 features.
+    more = cost("parameters", "cifar100") - cost("parameters", "cifar10-valid")
+    np.testing.assert_allclose(more, 90 * 65e-6, rtol=1e-9)
+    expected = hardware.hardware_column("edgegpu_energy", "cifar100")[1]
+    np.testing.assert_array_equal(cost("edgegpu_energy", "cifar100"), expected)
+
+
+def test_a_table_that_changed_is_refused(done, monkeypatch):
+    table = named.open_table("analog")
+    other = dataclasses.replace(table, manifest=table.manifest | {"sha256": "0"})
+    monkeypatch.setattr(driver.named, "open_table", lambda name: other)
+    with pytest.raises(ValueError, match="other settings .table_sha256"):
+        driver.main(dataclasses.replace(SMALL, out=str(done[0])))
+
+
+def test_fronts_are_drawn_only_with_one_cost(tmp_path, accuracy, size):
+    costs = {SIZE: size, Objective("zeros", direction="minimise"): size}
+    both = several.with_objectives(accuracy, costs)
+    seen = several.objective_scores(both)
+    panel = panels.Panel(both, seen, seen, seen.min(0), seen.min(0))
+    (tmp_path / "fronts.png").touch()
+    assert not figures.draw_fronts(tmp_path / "fronts.png", {"a": panel}, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_hardware_is_read_by_name(shared):

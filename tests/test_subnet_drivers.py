@@ -157,6 +157,16 @@ def test_a_report_compares_subnets_within_each_bound(database, tmp_path, monkeyp
         subnet_report.draw(few, saved, key, features)
 
 
+def test_bounds_that_random_subnets_do_not_meet_are_refused(shared, monkeypatch):
+    config = subnet_report.Config(bounds=(110.0,), subnets=2)
+    monkeypatch.setattr(subnet_report, "_MOST", 2048)
+    with pytest.raises(ValueError, match="2,048 random subnets have 0 within 110 mill"):
+        subnet_report._best_random(config, ofa.accuracy_predictor(), [0, 0])
+    for bounds in ((), (0.0,), (np.nan,), (np.inf,)):
+        with pytest.raises(ValueError, match="--bounds needs positive numbers"):
+            subnet_report.main(dataclasses.replace(config, bounds=bounds))
+
+
 # --- searches on devices --------------------------------------------------------------
 
 

@@ -57,22 +57,25 @@ def draw_fronts(
     path: Path,
     panels: Mapping[str, Panel],
     runs: Mapping[str, Mapping[str, np.ndarray]],
-) -> None:
+) -> bool:
     """Draws error against cost: all cells pale, the true front, and attained fronts.
 
     Of each method, the front that half of the runs attain, and between those of a quarter
-    and of three quarters a band. Panels of more than two objectives are left out.
+    and of three quarters a band. Panels of more than two objectives are left out; a file
+    of earlier runs is removed if no panel is left.
 
     Args:
       path: the png, written atomically.
       panels: by name.
       runs: table rows (seeds, t), by panel and method.
 
+    Returns: whether there is a panel to draw.
     Raises: `ValueError` if the figure cannot be written.
     """
     shown = [name for name, p in panels.items() if p.seen.shape[1] == 2]
     if not shown:
-        return
+        path.unlink(missing_ok=True)
+        return False
 
     def draw(axis: Axes, name: str) -> None:
         _draw_front(axis, panels[name], runs[name])
@@ -82,6 +85,7 @@ def draw_fronts(
 
     title = "median front of the runs, quartiles as band"
     _grid(path, shown, draw, "error, percent", title)
+    return True
 
 
 def _draw_front(axis: Axes, panel: Panel, runs: Mapping[str, np.ndarray]) -> None:

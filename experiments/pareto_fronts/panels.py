@@ -21,7 +21,7 @@ from jaxnas.benchmarks import (
     table_files,
     tabular,
 )
-from jaxnas.benchmarks.base import Benchmark
+from jaxnas.benchmarks.base import PERCENT, Benchmark
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
@@ -31,6 +31,7 @@ from jaxnas.types import Array
 
 # Costs by formula, of the networks of NAS-Bench-201, in millions.
 FORMULAS = {"parameters": counting.parameters, "macs": counting.macs}
+# Other datasets, such as cifar10-noisy, have the costs of CIFAR-10.
 CLASSES = {"cifar10": 10, "cifar100": 100, "ImageNet16-120": 120}
 
 
@@ -64,13 +65,19 @@ def open_panels(
 
     Returns: the panels by name.
     Raises: `ValueError` for another space, an unknown cost, a cost that was not measured
-      for all cells, and for bounds that nothing meets.
+      for all cells, more than two costs in a panel, a target other than accuracy in
+      percent, and for bounds that nothing meets.
     """
     table = named.open_table(benchmark)
     space = named.library_space(table)
     if space.name != nasbench201.SPACE.name:
         raise ValueError(f"costs are those of nasbench201, not of {space.name}")
     accuracy = tabular.tabular_benchmark(space, table, **fed_back)
+    if accuracy.target != PERCENT:
+        raise ValueError(
+            f"fronts are of accuracies in percent, not of {accuracy.target.name} in "
+            f"{accuracy.target.unit}, as {table.name} has for {fed_back['dataset']}"
+        )
     other = columns.column(table, **reported)[:, 0]
     return {
         name: _panel(name, table, accuracy, other, fed_back, bounds)
@@ -87,6 +94,8 @@ def _panel(
     bounds: Sequence[float],
 ) -> Panel:
     """The panel of costs joined by "+"."""
+    if name.count("+") > 1:
+        raise ValueError(f"a panel has at most two costs, not {name}")
     parts = [_cost(part, table, fed_back) for part in name.split("+")]
     if bounds and len(bounds) != len(parts):
         raise ValueError(
@@ -131,7 +140,7 @@ def _cost(
         which: dict[str, Any] = fed_back | {"dataset": name}
         values = columns.column(table, **which)[:, 0]
         return Objective(f"{name} accuracy", "percent", "maximise"), values
-    base = next((d for d in CLASSES if fed_back["dataset"].startswith(d)), "cifar10")
+    base = fed_back["dataset"] if fed_back["dataset"] in CLASSES else "cifar10"
     if name in FORMULAS:
         size = 16 if base == "ImageNet16-120" else 32
         network = NetworkConfig(num_classes=CLASSES[base], image_size=size)
@@ -141,7 +150,7 @@ def _cost(
         objective, values = hardware.hardware_column(name, base)
     except ValueError as error:
         others = ", ".join((*FORMULAS, *datasets))
-        raise ValueError(f"{error}, or of {others}") from None
+        raise ValueError(f"{error}; or one of {others}") from None
     return objective, values[_official_rows(table)]
 
 

@@ -106,7 +106,11 @@ def show(console: Console, summaries: Mapping[str, Mapping[str, Summary]]) -> No
     rows = []
     for method, of_panels in by_method.items():
         mean, error = share_curve(of_panels)
-        cells = [f"{mean[m - 1]:.3f} ± {error[m - 1]:.3f}" for m in at]
+        cells = [f"{mean[m - 1]:.3f}" for m in at]
+        if num > 1:
+            cells = [
+                f"{c} ± {error[m - 1]:.3f}" for c, m in zip(cells, at, strict=True)
+            ]
         lowest = min(of_panels, key=lambda p: of_panels[p].share[:, -1].mean())
         low = of_panels[lowest].share[:, -1].mean()
         cells += [f"{low:.3f} ({lowest})"] if several else []
@@ -117,8 +121,9 @@ def show(console: Console, summaries: Mapping[str, Mapping[str, Summary]]) -> No
         cells += [f"{values[n]:.3f}" for n in shown]
         rows.append((method, *cells))
     title = (
-        f"share of the hypervolume of the true front{over}, {num} runs; then of the same "
-        "cells by the accuracy reported, IGD+, and the share of feasible evaluations"
+        f"share of the hypervolume of the true front{over}, {num} "
+        f"run{'s' * (num > 1)}; then of the same cells by the accuracy reported, IGD+, and "
+        "the share of feasible evaluations"
     )
     header = ("after", *map(str, at), *(["lowest panel"] if several else []))
     terminal.show_rows(console, (*header, "reported", "IGD+", "feasible"), rows, title)

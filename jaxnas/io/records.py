@@ -68,8 +68,8 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> st
 
     Args:
       existing: settings that results were made with, by name.
-      requested: the settings of this run. Where both values are mappings, the entries
-        that differ are listed, as NAME.ENTRY.
+      requested: the settings of this run. Where both values are mappings, or lists of
+        lists, the entries that differ are listed, as NAME.ENTRY.
     """
     texts = [
         f"{name} {_short(old)} there, {_short(new)} now"
@@ -96,10 +96,24 @@ def _differing(
         old, new = existing.get(name), requested.get(name)
         if old == new:
             continue
-        if not prefix and isinstance(old, Mapping) and isinstance(new, Mapping):
+        if not prefix and _is_nested(old) and _is_nested(new):
+            old, new = (_by_position(value) for value in (old, new))
             yield from _differing(old, new, f"{name}.")
         else:
             yield prefix + name, old, new
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a setting is a mapping, or a list of lists."""
+    of_lists = isinstance(value, list) and all(isinstance(v, list) for v in value)
+    return isinstance(value, Mapping) or of_lists
+
+
+def _by_position(value: Mapping[str, Any] | list) -> Mapping[str, Any]:
+    """The entries of a list by their positions, from 0; a mapping as it is."""
+    return (
+        {str(i): v for i, v in enumerate(value)} if isinstance(value, list) else value
+    )
 
 
 def write_record(path: Path, content: Mapping[str, Any], version: int) -> None:

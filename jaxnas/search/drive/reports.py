@@ -148,7 +148,11 @@ def front(
     complete = np.flatnonzero(np.isfinite(scores).all(1))
     if not len(complete):
         names = " and ".join(o.name for o in objectives)
-        raise ValueError(f"none of {len(evaluations)} evaluations has {names}")
+        names = f"both {names}" if len(objectives) == 2 else names
+        values = [e.metrics.items() for e in evaluations]
+        given = dict.fromkeys(n for of in values for n, v in of if math.isfinite(v))
+        others = f": they have {', '.join(given)}" if given else ""
+        raise ValueError(f"none of {len(evaluations)} evaluations has {names}{others}")
     beyond = np.asarray(violation(jnp.asarray(scores), score_bounds(objectives)))
     beyond = beyond[complete]
     if beyond.min() > 0:
