@@ -109,7 +109,7 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, Mapping) or of_lists
 
 
-def _by_position(value: Mapping[str, Any] | list) -> Mapping[str, Any]:
+def _by_position(value: Any) -> Mapping[str, Any]:
     """The entries of a list by their positions, from 0; a mapping as it is."""
     return (
         {str(i): v for i, v in enumerate(value)} if isinstance(value, list) else value

@@ -34,10 +34,8 @@ STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
     "axes.formatter.useoffset": False,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
+    **{"axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6},
 }
 Curve = tuple[np.ndarray, np.ndarray]  # mean and standard error, (t,) each
 
