@@ -50,7 +50,7 @@ class Config:
     images: str = "free-images"
     """Meta-database with the features of the images: free-images, or a file."""
     tasks: tuple[int, int, int, int] = (2000, 100, 15, 5)
-    """Tasks for meta-training, validation and test, and of unseen pools."""
+    """Numbers of tasks for meta-training, validation and tests, and of unseen pools."""
     subnets: int = 10
     """Subnets of each task."""
     pool: int = 500_000

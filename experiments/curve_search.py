@@ -95,6 +95,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     methods.validate_names(config.methods)
     if not all(0 < cost < np.inf for cost in config.at):
         raise ValueError(f"--at must be costs above 0, not {config.at}")
+    if config.budget is not None and 0 < config.budget < max(config.at, default=0):
+        raise ValueError(f"--at must be at most --budget = {config.budget:g}")
     peer_searches.require_installed(config.peers)
     table = open_levels(config)
     terms = make_terms(config, table)
@@ -107,7 +109,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
     done = runs.run(config, table, folder, searches, methods.names(), peers, config.at)
     done = done._replace(index=style_index(tuple(done.summaries)))
-    outcome.show_by_cost(done, config.at)
+    limits = {"evaluations": config.evaluations, "budget": config.budget}
+    outcome.show_by_cost(done, config.at, **limits)
     return done.arrays
 
 

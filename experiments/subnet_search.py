@@ -139,7 +139,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
     rows = _rows(config, panels, arrays)
     files.write_csv(folder.path / "table.csv", _HEADER, rows)
-    terminal.show_rows(Console(), _HEADER, rows, f"{config.seeds} runs of each method")
+    title = f"{config.seeds} run{'s' * (config.seeds > 1)} of each method"
+    terminal.show_rows(Console(), _HEADER, rows, title)
     return arrays
 
 
@@ -193,7 +194,7 @@ def _rows(
     rows = []
     for name, panel in panels.items():
         last = best_feasible(arrays[f"{name}/{config.methods[-1]}"])
-        for method in config.methods:
+        for method in dict.fromkeys(config.methods):
             scores = arrays[f"{name}/{method}"]
             best = best_feasible(scores)
             mean, error = metrics.mean_and_sem(best)

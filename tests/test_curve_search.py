@@ -142,6 +142,7 @@ def test_families_of_curves_need_a_value_after_every_epoch():
         ({"target": 2}, "target must be at least epochs = 3"),
         ({"budget": -1.0}, "--budget must be above 0"),
         ({"at": (0.0,)}, "--at must be costs above 0"),
+        ({"at": (24.0, 61.0)}, "--at must be at most --budget = 60"),
         ({"low_dataset": "svhn"}, "--low-dataset is of --low-epochs"),
         ({"low_epochs": 4}, "hyperband, random.last: with --low-epochs the levels are"),
         ({"low_epochs": 12, "methods": ("random",)}, "below --epochs 12, not 12"),

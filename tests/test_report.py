@@ -94,13 +94,17 @@ def test_the_seconds_of_a_search_itself_are_printed(monkeypatch):
     monkeypatch.setattr(outcome, "_draw_by_cost", lambda done: None)
     one = {"a": by_cost()}
     folder = cast(Any, SimpleNamespace(path="runs/12"))
-    done = outcome.Outcome({}, one, one, BUDGETS, "epochs", folder, "x", "y", 0.0,
-                           {"a": 0.0123, "b": NAN}, {"a": 0})  # fmt: skip
-    outcome.show_by_cost(done)
-    *_, overhead, written = file.getvalue().splitlines()
+    # Of two runs one made all three evaluations, and one spent its budget before.
+    cost = np.array([[1.0, 1, 1], [5, 5, NAN]])
+    arrays = {"a/cost": cost}
+    done = outcome.Outcome(arrays, one, one, BUDGETS, "epochs", folder, "x", "y", 0.0,
+                           {"a": 0.0123, "b": NAN, "c": 0.5}, {"a": 0})  # fmt: skip
+    outcome.show_by_cost(done, evaluations=3, budget=10.0)
+    *_, limit, overhead, written = file.getvalue().splitlines()
     assert overhead.startswith("milliseconds of the search") and overhead.endswith(
-        ": a 12"
+        ": a 12, c 500"
     )
+    assert limit == "a: 1 of 2 runs reached --evaluations 3 before --budget 10"
     assert written.startswith("runs/12: results.npz, ") and "\x1b" not in written
 
 

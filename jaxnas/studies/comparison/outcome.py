@@ -74,12 +74,20 @@ def show(
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def show_by_cost(done: Outcome, costs: Sequence[float] = ()) -> None:
+def show_by_cost(
+    done: Outcome,
+    costs: Sequence[float] = (),
+    *,
+    evaluations: int = 0,
+    budget: float | None = None,
+) -> None:
     """Draws curves_by_cost.png into the folder and prints the errors by cost.
 
     Args:
       done: the results.
       costs: at which errors are printed; default: shares of the largest cost.
+      evaluations: the largest number of evaluations of a run.
+      budget: as for `show`.
 
     Raises: `ValueError` if the figure cannot be written.
     """
@@ -87,6 +95,8 @@ def show_by_cost(done: Outcome, costs: Sequence[float] = ()) -> None:
     _draw_by_cost(done)
     curves = done.by_cost, done.grid, done.unit
     summary.show_by_cost(console, *curves, done.fed_back, done.reported, costs)
+    if budget is not None:
+        _show_limits(console, done, evaluations, budget)
     _show_overhead(console, done)
     files = "results.npz, table_by_cost.csv, overhead.csv, curves_by_cost.png"
     line = f"{done.folder.path}: {files}"
@@ -139,10 +149,16 @@ def _draw(
 def _show_overhead(console: Console, done: Outcome) -> None:
     """Prints the seconds of each search itself, apart from the cost of evaluations."""
     measured = {n: s for n, s in done.overhead.items() if np.isfinite(s)}
-    texts = [f"{name} {1000 * seconds:.2g}" for name, seconds in measured.items()]
+    texts = [f"{name} {_milliseconds(s)}" for name, s in measured.items()]
     if texts:
         line = "milliseconds of the search itself for an evaluation, compilation included: "
         console.print(line + ", ".join(texts), highlight=False, soft_wrap=True)
+
+
+def _milliseconds(seconds: float) -> str:
+    """A time of two digits, without an exponent."""
+    value = 1000 * seconds
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def _show_limits(
