@@ -81,6 +81,13 @@ def test_another_bound_is_another_search(tmp_path):
         drive.optimise(KEY, search, objective, 1, tmp_path, objectives=bounded)
 
 
+def test_objectives_are_those_of_the_search(tmp_path):
+    for other in (BOTH[::-1], (BOTH[0], BOTH[1]._replace(bound=3.0))):
+        with pytest.raises(ValueError, match="the search was made for Objective"):
+            drive.optimise(KEY, SEARCH, objective, 1, tmp_path, objectives=other)
+    assert not list(tmp_path.iterdir())
+
+
 def evaluations(*pairs):
     return [
         Evaluation(str(i), metrics=dict(zip(("gain", "price"), pair, strict=True)))
@@ -197,7 +204,8 @@ def test_the_error_of_a_missing_first_objective_has_the_names(tmp_path):
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path, returned, objectives, message):
+    search = random_search(SPACE) if objectives else SEARCH
     with pytest.raises(ValueError, match=message):
         drive.optimise(
-            KEY, SEARCH, lambda arch: returned, 3, tmp_path, objectives=objectives
+            KEY, search, lambda arch: returned, 3, tmp_path, objectives=objectives
         )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from jaxnas.pareto.objectives import Objective
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array, Query, Result, State
 
@@ -84,6 +85,7 @@ class Search:
       candidates: (n, d) int32, every architecture that may be asked; None: any of the
         space.
       space: of the architectures that are asked.
+      objectives: that the scores of results are of, if the search was made for several.
 
     A search is a pytree: functions that need large arrays take them as the leading
     arguments of a `jax.tree_util.Partial`, so that `jit` sees data and not constants.
@@ -101,6 +103,7 @@ class Search:
         default=one_stage, metadata={"static": True}
     )
     space: Space | None = field(default=None, metadata={"static": True})
+    objectives: tuple[Objective, ...] = field(default=(), metadata={"static": True})
 
     def __post_init__(self):
         for name in ("init", "ask", "tell", "grow", "refresh", "expect", "accepts"):

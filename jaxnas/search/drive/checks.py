@@ -75,11 +75,12 @@ def _check_objective(objective: Any) -> Parameters:
     return Parameters(("query",), ())
 
 
-def named_objectives(objectives: Any) -> tuple[Objective, ...]:
+def named_objectives(objectives: Any, search: Search) -> tuple[Objective, ...]:
     """Checks the named objectives of a search; none for a search with one score.
 
-    Raises: `ValueError` as `validate_objectives` does, and for a name that the mapping of
-      an objective function has another meaning for.
+    Raises: `ValueError` as `validate_objectives` does, for a name that the mapping of an
+      objective function has another meaning for, and for objectives that differ from as
+      many that the search was made for (another number of them is refused by its `tell`).
     """
     if not objectives:
         return ()
@@ -89,7 +90,12 @@ def named_objectives(objectives: Any) -> tuple[Objective, ...]:
                 f"an objective cannot be called {objective.name}: {', '.join(RESERVED)} "
                 "have meanings of their own"
             )
-    return validate_objectives(objectives)
+    objectives = validate_objectives(objectives)
+    if len(objectives) == len(search.objectives):
+        for made, given in zip(search.objectives, objectives, strict=True):
+            if made != given:
+                raise ValueError(f"the search was made for {made}, not for {given}")
+    return objectives
 
 
 def require_told(plan: Plan, progress: SearchProgress, query: Query) -> None:

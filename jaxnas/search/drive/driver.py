@@ -106,7 +106,7 @@ def optimise(
       and is recorded as failed if its worker dies again.
     """
     space, batch, parameters = checks.check_arguments(key, search, objective, folder)
-    objectives = checks.named_objectives(objectives)
+    objectives = checks.named_objectives(objectives, search)
     parameters = parameters._replace(objectives=objectives)
     in_flight = checks.queries_in_flight(executor, objective, workers, batch)
     retries = checks.whole_number("retries", retries, 0)

@@ -90,4 +90,4 @@ def regularized_evolution(
             state.age + active.sum(dtype=jnp.int32),
         )
 
-    return Search(start, ask, tell, space=space)
+    return Search(start, ask, tell, space=space, objectives=objectives)

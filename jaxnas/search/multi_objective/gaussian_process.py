@@ -131,6 +131,7 @@ def bayesopt(
         candidates=pools[0].arch,
         stages=stages,
         space=pools[0].space,
+        objectives=objectives,
     )
 
 

@@ -119,7 +119,7 @@ def nsga2(
         return state._replace(identity=jnp.pad(state.identity, ((0, more), (0, 0))))
 
     functions = {"grow": grow, "expect": expect, "stages": growing_stages}
-    return Search(start, ask, tell, space=space, **functions)
+    return Search(start, ask, tell, space=space, objectives=objectives, **functions)
 
 
 def _child(key: Array, space: Space, state: NSGA2State, crossover: float) -> Array:

@@ -156,6 +156,7 @@ def bayesopt_sampled(
         expect,
         stages=stages,
         space=space,
+        objectives=objectives,
     )
 
 
