@@ -90,7 +90,7 @@ def optimise(
         history once; `tell` receives the results that the search accepts.
       points: length of the learning curves that `tell` receives, padded with NaN.
         Default: the score alone.
-      objectives: those of the search, with their directions and bounds. The objective
+      objectives: those that the search was made for, in their order. The objective
         then returns a mapping with a value for each by name, NaN or none where it is
         missing, in place of "score", which is that of the first.
       on_evaluation: called with every new evaluation, once it is on disk. An exception
@@ -101,9 +101,10 @@ def optimise(
       space, key or batch (a history of another search of these, or of another objective,
       is continued as it is), for a damaged history, an executor that cannot be used, an
       objective that returns something other than a number or takes an epoch that the
-      search does not have; `RuntimeError` if a worker takes the executor down, or it is
-      out of reach. An architecture whose worker dies is then run alone by the next call,
-      and is recorded as failed if its worker dies again.
+      search does not have, `objectives` that are not those of the search; `RuntimeError`
+      if a worker takes the executor down, or it is out of reach. An architecture whose
+      worker dies is then run alone by the next call, and is recorded as failed if its
+      worker dies again.
     """
     space, batch, parameters = checks.check_arguments(key, search, objective, folder)
     objectives = checks.named_objectives(objectives, search)
