@@ -40,7 +40,7 @@ def non_dominated(scores: Array, valid: Array | None = None) -> Array:
 
 
 def _front_by_sorting(scores: Array, valid: Array) -> Array:
-    """`non_dominated` of two objectives in O(n log n), by a sweep from the best first value.
+    """`non_dominated` of two objectives in O(n log n), from the best first value on.
 
     A point is dominated by a point of its own first value and a better second one, or by
     one of a better first value and a second one that is as good.
