@@ -98,7 +98,7 @@ def zero_cost(shared):
 
 
 def pytest_collection_modifyitems(items):
-    """Marks as slow the tests that took half a second or more when they were last measured."""
+    """Marks as slow the tests that took 0.4 s or more when they were last measured."""
     slow = set((Path(__file__).parent / "slow.txt").read_text().split())
     for item in items:
         name = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
