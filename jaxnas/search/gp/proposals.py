@@ -20,7 +20,7 @@ from jaxnas.types import Array, check_sizes
 
 
 class History(Protocol):
-    """The fields of a state that a generator reads: evaluations in order, at least one."""
+    """The fields of a state that hold the evaluations, in order."""
 
     @property
     def arch(self) -> Array:
@@ -38,7 +38,7 @@ class History(Protocol):
         ...
 
 
-# Proposals = (key, state) -> (m, d) int32.
+# Proposals = (key, state with at least one evaluation) -> (m, d) int32.
 Proposals = Callable[[Array, History], Array]
 
 

@@ -19,6 +19,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.search.common import append_slots
+from jaxnas.search.gp.proposals import History
 from jaxnas.search.gp.shortlists import CandidatePosterior
 from jaxnas.types import Array, Query, asked
 
@@ -74,22 +75,12 @@ def grow(state: SampledGPState, size: int) -> SampledGPState:
     )
 
 
-class Evaluations(Protocol):
-    """The fields of a state that say which architectures have been evaluated."""
+class Evaluations(History, Protocol):
+    """Evaluations in order, possibly none, and which architectures are the same."""
 
     @property
     def identity(self) -> Array:
         """Identities (t, 2) uint32 of the architectures."""
-        ...
-
-    @property
-    def score(self) -> Array:
-        """Scores (t,); t is the capacity."""
-        ...
-
-    @property
-    def count(self) -> Array:
-        """Number () int32 of rows that hold an evaluation."""
         ...
 
 
