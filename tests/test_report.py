@@ -10,6 +10,7 @@ import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments.zero_cost import reference_search
@@ -226,3 +227,10 @@ def test_every_method_of_a_comparison_has_its_own_line():
     (kdpp, eight), four, mine = sizes.values()
     assert (kdpp, eight, four) == (4, 8, (4, 4))
     assert mine == (len(methods.BATCH_METHODS), 4)
+
+
+def test_minor_ticks_of_a_cost_axis_are_plain_and_apart():
+    axis = Figure().subplots()
+    figures._log_axis(axis, "epochs", 1000, 10_000)
+    labels = [axis.xaxis.get_minor_formatter()(x, 0) for x in range(2000, 10_000, 1000)]
+    assert [label for label in labels if label] == ["2000", "5000"]

@@ -187,6 +187,7 @@ def _log_axis(axis: Axes, label: str, low: float, high: float) -> None:
     axis.set_xlabel(label)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(_twos_and_fives)
     axis.set_xlim(low, high if high > low else 2 * low)
 
 
