@@ -2,7 +2,8 @@
 
 Layers, each of which imports only from those above it (`tests/test_layers.py`):
 
-    types                    Query, Result, Trace: what searches and benchmarks exchange
+    types, precision         Query, Result, Trace: what searches and benchmarks exchange;
+                             products of matrices in full precision
     batching, io, pivoting   maps in pieces; files, checkpoints, safe readers, run folders;
                              pivoted factorisations
     gp, dpp, acquisition, metrics, ranks, transport

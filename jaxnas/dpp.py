@@ -104,10 +104,12 @@ def decompose(kernel: Array, k: int) -> Decomposition:
 
 @partial(jax.jit, static_argnums=1)
 def _decompose(kernel: Array, k: int) -> Decomposition:
-    # Scaled, since eigh might overflow; by a power of two with a normal reciprocal.
+    # Scaled, since eigh might overflow; by a power of two, which rounds nothing. Not
+    # divided: XLA would join both divisions to one, by a number that may overflow.
     power = jnp.frexp(or_one(jnp.abs(kernel).max()))[1]
-    power = jnp.minimum(power, int(jnp.finfo(kernel.dtype).maxexp) - 2)
-    kernel = kernel / jnp.ldexp(jnp.ones((), kernel.dtype), power)
+    limit = int(jnp.finfo(kernel.dtype).maxexp) - 2
+    power = jnp.clip(power, -limit, limit)
+    kernel = kernel * jnp.ldexp(jnp.ones((), kernel.dtype), -power)
     values, vectors = jnp.linalg.eigh(kernel, symmetrize_input=False)
     kernel, values = (x / or_one(values[-1]) for x in (kernel, values))
     ratio, accept = _symmetric_ratios(jnp.maximum(values, 0.0), k)

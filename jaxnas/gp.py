@@ -7,7 +7,7 @@ exact: it changes neither the posterior nor the likelihood of the seen rows.
 Three steps fit a model to scores: `fit_standardisation` and `standardise` turn scores
 into targets of mean 0 and variance 1, `fit` finds the hyperparameters, and `posterior`
 predicts. Searches that condition on one observation at a time keep a Cholesky factor of
-their own, see `predictors.pool_gp`, and share the other parts.
+their own, see `predictors.pool_gp`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_shapes
 
 # correlation(distances (c, ...), scales (c,)) -> (...): 1 at distance 0.
@@ -73,6 +74,7 @@ def padded_covariance(gram: Array, seen: Array, noise: Array) -> Array:
     return jnp.where(both, gram, 0.0) + jnp.diag(jnp.where(seen, noise, 1.0))
 
 
+@full_precision
 def posterior(
     gram: Array, cross: Array, prior: Array, y: Array, seen: Array, noise: Array
 ) -> Posterior:
@@ -123,6 +125,7 @@ def condition(
     )
 
 
+@full_precision
 def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
     """Log marginal likelihood of the seen rows (Rasmussen and Williams, 2006, eq. 2.30).
 
@@ -143,6 +146,7 @@ def log_marginal(gram: Array, y: Array, seen: Array, noise: Array) -> Array:
     return -0.5 * (quadratic + log_det + seen.sum() * jnp.log(2 * jnp.pi))
 
 
+@full_precision
 def profile_log_marginal(
     gram: Array, y: Array, seen: Array, noise: Array
 ) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # A unit is a module or package directly under jaxnas/. It imports from layers above its
 # own; units of one layer do not import each other.
 LAYERS = (
-    {"types"},
+    {"types", "precision"},
     {"batching", "io", "pivoting"},
     {"gp", "dpp", "transport", "metrics", "ranks", "acquisition"},
     {"spaces", "ensembles", "pareto"},

@@ -26,6 +26,7 @@ from jaxnas.benchmarks.base import Benchmark, Target, bind, continued_levels
 from jaxnas.benchmarks.devices import mean_by
 from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import npz
+from jaxnas.precision import full_precision
 from jaxnas.spaces import base, mobilenetv3, mobilenetv3_formats
 from jaxnas.spaces.base import Space, contains
 from jaxnas.types import Array, Query, Result, asked
@@ -65,6 +66,7 @@ def accuracy_predictor(path: str | os.PathLike | None = None) -> AccuracyPredict
     return AccuracyPredictor(tuple(values[::2]), tuple(values[1::2]))
 
 
+@full_precision
 def predicted_accuracy(
     predictor: AccuracyPredictor, arch: Array, resolution: Array | int | None = None
 ) -> Array:

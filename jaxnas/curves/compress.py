@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Components of a scale below this share of their largest value are constant.
@@ -148,6 +148,7 @@ def _scaled(curves: np.ndarray, fit: Callable) -> Linear:
     return Linear(*(jnp.asarray(x, float) for x in arrays))
 
 
+@full_precision
 def encode(compression: Linear, curves: Array) -> Array:
     """Compresses curves.
 
@@ -166,6 +167,7 @@ def unscale(compression: Linear, z: Array) -> Array:
     return z * compression.scale + compression.mean
 
 
+@full_precision
 def decode(compression: Linear, z: Array) -> Array:
     """Expands standardised components to curves.
 
@@ -175,8 +177,4 @@ def decode(compression: Linear, z: Array) -> Array:
 
     Returns: (..., E) curves.
     """
-    # In full precision also where matrices are multiplied in less by default: the sums
-    # cancel.
-    return compression.centre + jnp.matmul(
-        unscale(compression, z), compression.basis, precision=jax.lax.Precision.HIGHEST
-    )
+    return compression.centre + unscale(compression, z) @ compression.basis

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxnas.curves import compress, members, regress_boosting
 from jaxnas.curves.regress_boosting import FitTask, Regress
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Modes of the covariance below this share of the largest are rounding.
@@ -201,6 +202,7 @@ def draw(noise: Any, keys: Array, features: Array, z: Array) -> Array:
     return std * normal
 
 
+@full_precision
 def _draw_kde(noise: KdeNoise, key: Array) -> Array:
     """One draw (E,) of a kernel density estimate."""
     key_row, key_kernel = jax.random.split(key)

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from jaxnas.curves.regress_boosting import FitTask
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 # Features are divided by their standard deviation, but by no less than this share of
@@ -193,6 +194,7 @@ def batches(key: Array, num: int, steps: int, batch: int) -> Array:
     return order.reshape(passes * each, batch)[:steps].astype(jnp.int32)
 
 
+@full_precision
 def predict(regressor: Mlp, features: Array) -> Array:
     """The standardised components (n, k) for features (n, d)."""
     network = Perceptron(regressor.hidden, regressor.num_layers, regressor.num_outputs)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxnas.curves import packing, trees
 from jaxnas.curves.forest import Forest
 from jaxnas.curves.packing import Ensemble
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Modes with less of the largest eigenvalue are the jitter that the program adds.
@@ -112,11 +113,11 @@ def components(params: ImportedSurrogate, x: Array) -> Array:
     return member_components(params, x).mean(0)
 
 
+@full_precision
 def predict_members(params: ImportedSurrogate, x: Array) -> Array:
     """The curves (m, n, e) of each member for features `x` (n, d)."""
     weighted = member_components(params, x) * params.singular[:, None]
-    # Accelerators would multiply in lower precision.
-    return jnp.einsum("mnk,mke->mne", weighted, params.right, precision="highest")
+    return jnp.einsum("mnk,mke->mne", weighted, params.right)
 
 
 def predict_mean(params: ImportedSurrogate, x: Array) -> Array:
@@ -124,6 +125,7 @@ def predict_mean(params: ImportedSurrogate, x: Array) -> Array:
     return predict_members(params, x).mean(0)
 
 
+@full_precision
 def noise(
     params: ImportedSurrogate, key: Array, num: int, *, reference: bool = False
 ) -> Array:
@@ -149,7 +151,7 @@ def noise(
     key_row, key_mode = jax.random.split(key)
     rows = kernel.rows[jax.random.randint(key_row, (num,), 0, len(kernel.rows))]
     modes = jax.random.normal(key_mode, (num, kernel.root.shape[1]), kernel.root.dtype)
-    smooth = kernel.factor * jnp.matmul(modes, kernel.root.T, precision="highest")
+    smooth = kernel.factor * (modes @ kernel.root.T)
     if reference:
         return halved(rows + smooth)
     centre = kernel.rows.mean(0)

@@ -19,6 +19,7 @@ import optax
 
 from jaxnas.curves.compress import Compress
 from jaxnas.curves.regress_mlp import batches
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 _SLOPE = 0.2  # of the leaky rectifier
@@ -242,6 +243,7 @@ def _train(
     return encoding, {"params": params[1]}, z.mean(0), jnp.maximum(z.std(0), 1e-6)
 
 
+@full_precision
 def encode(compression: Vae, curves: Array) -> Array:
     """The standardised components (..., k), the encoder's means, of curves (..., E)."""
     x = (curves - compression.centre) / compression.spread
@@ -249,6 +251,7 @@ def encode(compression: Vae, curves: Array) -> Array:
     return (z - compression.mean) / compression.scale
 
 
+@full_precision
 def decode(compression: Vae, z: Array) -> Array:
     """The curves (..., E) of standardised components (..., k)."""
     z = z * compression.scale + compression.mean

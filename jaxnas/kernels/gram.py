@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_shapes
 
 
@@ -51,6 +52,7 @@ def num_distinct(embeddings: Embeddings) -> int:
     return part.kind.shape[0] if isinstance(part, DistanceMatrix) else part.shape[1]
 
 
+@full_precision
 def laplace(distances: Array, scales: Array) -> Array:
     """Laplace kernel exp(-sum_j d_j / l_j), a product of one kernel for each part.
 

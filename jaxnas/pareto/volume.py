@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.pareto.dominance import non_dominated
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_shapes
 
 
+@full_precision
 def hypervolume(scores: Array, reference: Array, valid: Array | None = None) -> Array:
     """Computes the hypervolume, in O(n log n) for two objectives and O(n^2) for three.
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import ranks
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_shapes
 
 # Degrees of freedom of the likelihood and steps of reweighting.
@@ -60,6 +61,7 @@ def device_features(latency: np.ndarray | Array) -> Array:
     return jnp.asarray(clipped, jnp.float32)
 
 
+@full_precision
 def transfer_to_device(
     features: Array, weights: Array, rows: Array, target: Array
 ) -> Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 # Ensemble = (key, x (n, f), y (n,), count (), candidates (m, f)) -> (members, m): trains
@@ -60,6 +61,7 @@ def mlp_ensemble(
         shapes = zip(keys, sizes[:-1], sizes[1:], strict=True)
         return [(glorot(key, (o, i)), jnp.zeros((o, 1))) for key, i, o in shapes]
 
+    @full_precision
     def apply(params: list[tuple[Array, Array]], x: Array) -> Array:
         x = x.T  # examples last: a sixth faster on a CPU, as layers are narrow
         for weight, bias in params[:-1]:

@@ -25,6 +25,7 @@ from jax.scipy.special import ndtri
 
 from jaxnas import ranks
 from jaxnas.kernels.feature_maps import FeatureMap
+from jaxnas.precision import full_precision
 from jaxnas.predictors import pool_gp
 from jaxnas.predictors.pool import Pool
 from jaxnas.ranks import nan_to_neg_inf
@@ -145,6 +146,7 @@ class RidgeModel(NamedTuple):
     centre: Array  # ()
 
 
+@full_precision
 def fit_ridge(feature: Array, score: Array) -> RidgeModel:
     """Fits ridge regression (Hoerl and Kennard, 1970), penalty by leave-one-out error.
 
@@ -174,6 +176,7 @@ def fit_ridge(feature: Array, score: Array) -> RidgeModel:
     return RidgeModel(mean, scale, weight, centre)
 
 
+@full_precision
 def predict_ridge(model: RidgeModel, feature: Array) -> Array:
     """Predictions (...) of a linear model for features (..., f)."""
     return model.centre + (feature - model.mean) / model.scale @ model.weight

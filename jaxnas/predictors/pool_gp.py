@@ -21,6 +21,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxnas import gp
 from jaxnas.kernels import gram
+from jaxnas.precision import full_precision
 from jaxnas.predictors import prior_mean
 from jaxnas.predictors.pool import Pool
 from jaxnas.types import Array
@@ -88,6 +89,7 @@ def marginal_posterior(state: PoolGPState) -> tuple[Array, Array]:
     return state.mean, jnp.sqrt(state.hyper.amplitude * remaining)
 
 
+@full_precision
 def joint_posterior(
     pool: Pool, state: PoolGPState, columns: Array
 ) -> tuple[Array, Array, Array]:
@@ -154,6 +156,7 @@ def append(
     )
 
 
+@full_precision
 def condition(
     pool: Pool, state: PoolGPState, fitted: Array, active: Array | bool = True
 ) -> PoolGPState:
@@ -221,6 +224,7 @@ def _target(
     return z if pool.mean is None else z - pool.mean[column]
 
 
+@full_precision
 def refit(pool: Pool, state: PoolGPState, clip_below: float) -> PoolGPState:
     """Fits standardisation and hyperparameters, and rebuilds the posterior from scratch.
 

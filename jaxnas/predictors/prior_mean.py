@@ -22,6 +22,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxnas import gp
 from jaxnas.kernels import gram
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Lowest score in units of `task_units`: how badly a network failed to train on another
@@ -161,6 +162,7 @@ def fit(
     return gp.Hyperparameters(value[:-2], value[-2], value[-1]), scale
 
 
+@full_precision
 def profile_scale(
     gram: Array, z: Array, mean: Array, seen: Array, noise: Array
 ) -> tuple[Array, TargetScale]:

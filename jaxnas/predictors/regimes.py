@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxnas import gp
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_shapes, check_sizes
 
 
@@ -145,6 +146,7 @@ def two_levels(y: Array, seen: Array) -> Array:
 
 
 @jax.jit
+@full_precision
 def _predict(mixture: Mixture, cross: Covariances) -> Prediction:
     process = jnp.stack(
         [
@@ -161,6 +163,7 @@ def _predict(mixture: Mixture, cross: Covariances) -> Prediction:
 
 
 @jax.jit(static_argnames="steps")
+@full_precision
 def _fit(
     covariances: Covariances, y: Array, seen: Array, settings: Settings, steps: int
 ) -> Mixture:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 
@@ -59,6 +60,7 @@ def similarity_statistics(classes: Array, cosines: Array) -> Array:
 
 
 @jax.jit
+@full_precision
 def _kernels(classes: Array, embeddings: Array) -> TaskKernels:
     unit = embeddings - embeddings.mean(0)
     # An embedding that equals the mean has no direction: similar to none.

@@ -15,6 +15,7 @@ from jaxnas.networks.apply import Model, run
 from jaxnas.networks.blocks import Mode
 from jaxnas.networks.nasbench201 import Params
 from jaxnas.networks.taps import Tap
+from jaxnas.precision import full_precision
 from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
@@ -40,6 +41,7 @@ def agreements(
     """
     batch = x.shape[-4]
 
+    @full_precision
     def measure(event: str, value: Array) -> Array | None:
         if event not in ("relu", "last relu"):
             return None
@@ -151,6 +153,7 @@ def meco(model: Model, params: Params, x: Array) -> Array:
       () or (a,).
     """
 
+    @full_precision
     def measure(event: str, value: Array) -> Array | None:
         if event != "map":
             return None

@@ -16,6 +16,7 @@ from jaxnas.networks.apply import Model, run
 from jaxnas.networks.blocks import TRAINING, convolution
 from jaxnas.networks.nasbench201 import Block, NetworkConfig, Params
 from jaxnas.networks.taps import NO_TAP
+from jaxnas.precision import full_precision
 from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
@@ -53,6 +54,7 @@ def jacobian_probes(key: Array, network: NetworkConfig, batch: int) -> list[Arra
     return probes
 
 
+@full_precision
 def _entropy(x: Array) -> Array:
     """Computes the entropy of the spectrum of a map's channels (eq. 2 to 4).
 
@@ -73,6 +75,7 @@ def _entropy(x: Array) -> Array:
     return jnp.where(total[..., 0] > 0, entropy, -jnp.inf)
 
 
+@full_precision
 def _trainability(u: Array, v: Array) -> Array:
     """Scores the distance of a block's Jacobian from an isometry (eq. 8 to 10).
 

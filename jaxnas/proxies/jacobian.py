@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxnas.networks.apply import Model, run
 from jaxnas.networks.nasbench201 import Params
+from jaxnas.precision import full_precision
 from jaxnas.proxies.base import map_matrices
 from jaxnas.types import Array
 
@@ -32,6 +33,12 @@ def correlations(model: Model, params: Params, x: Array) -> Array:
     rows = jacobian.reshape(*x.shape[:-3], -1)
     rows = rows - jnp.mean(rows, -1, keepdims=True)
     rows = rows / jnp.sqrt(jnp.sum(jnp.square(rows), -1, keepdims=True))
+    return _products(rows)
+
+
+@full_precision
+def _products(rows: Array) -> Array:
+    """Inner products (..., b, b) of rows (..., b, p)."""
     return rows @ jnp.swapaxes(rows, -1, -2)
 
 
@@ -70,7 +77,7 @@ def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
     correlation = correlations(model, params, x)
     member = jax.nn.one_hot(y, model.network.num_classes, dtype=x.dtype)
     logs = jnp.log(jnp.abs(correlation) + _EPSILON)
-    by_class = jnp.einsum("...ij,ik,jk->...k", logs, member, member)
+    by_class = _sums_by_class(logs, member)
     if model.network.num_classes <= 100:
         return _where_defined(correlation, jnp.sum(jnp.abs(by_class), -1))
     count = jnp.sum(member, 0)
@@ -80,6 +87,12 @@ def epe_nas(model: Model, params: Params, x: Array, y: Array) -> Array:
     pairs = kept[:, None] & kept
     score = jnp.sum(jnp.where(pairs, apart, 0.0), (-2, -1)) / jnp.sum(kept)
     return _where_defined(correlation, score)
+
+
+@full_precision
+def _sums_by_class(matrix: Array, member: Array) -> Array:
+    """Sums (..., k) of a matrix (..., b, b) over pairs of one class; `member` (b, k)."""
+    return jnp.einsum("...ij,ik,jk->...k", matrix, member, member)
 
 
 def _where_defined(correlation: Array, score: Array) -> Array:

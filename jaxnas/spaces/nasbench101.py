@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.spaces import base, features, identity
 from jaxnas.types import Array, Graph
 
@@ -75,6 +76,7 @@ _EDGE_WEIGHT, _BACKWARD, _OP_WEIGHT = (
 )
 
 
+@full_precision
 def canonical_id(arch: Array) -> Array:
     """Numbers an architecture up to isomorphism.
 
@@ -90,10 +92,9 @@ def canonical_id(arch: Array) -> Array:
     edges = graph.adj[_UPPER].astype(jnp.float32)
     ops = jnp.where(graph.ops >= 0, graph.ops, 3)[1:-1].astype(jnp.float32)
     # Matrix products of integers below 2**24: exact in float32 at full precision.
-    exact = jax.lax.Precision.HIGHEST
-    edge_bits = jnp.matmul(edges, _EDGE_WEIGHT, precision=exact).astype(jnp.int32)
-    op_bits = jnp.matmul(ops, _OP_WEIGHT, precision=exact).astype(jnp.int32)
-    allowed = jnp.matmul(edges, _BACKWARD, precision=exact) == 0
+    edge_bits = (edges @ _EDGE_WEIGHT).astype(jnp.int32)
+    op_bits = (ops @ _OP_WEIGHT).astype(jnp.int32)
+    allowed = edges @ _BACKWARD == 0
     encodings = edge_bits * 4**_INTERIOR + op_bits
     return jnp.min(jnp.where(allowed, encodings, jnp.iinfo(jnp.int32).max))
 

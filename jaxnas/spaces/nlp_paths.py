@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxnas.precision import full_precision
 from jaxnas.spaces.nlp_formats import (
     FIRST,
     LINEAR,
@@ -25,6 +26,7 @@ _LEVELS = 4
 _FAR, _NONE = 20.0, -1.0
 
 
+@full_precision
 def path_summary(arch: Array) -> Array:
     """Counts operations by their distance to the first output, and the lengths of paths.
 

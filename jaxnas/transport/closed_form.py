@@ -13,6 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.transport.masses import promote_floating, require_equal_totals
 from jaxnas.types import Array, check_shapes
 
@@ -53,6 +54,7 @@ def wasserstein_tree(u: Array, v: Array, subtrees: Array, lengths: Array) -> Arr
     return jnp.sum(jnp.abs(tree_embedding(u - v, subtrees, lengths)))
 
 
+@full_precision
 def tree_embedding(mass: Array, subtrees: Array, lengths: Array) -> Array:
     """Embeds masses on a tree so that their L1 distances are `wasserstein_tree`.
 
@@ -113,6 +115,7 @@ def farey_sequence(order: int) -> np.ndarray:
     return np.array(sorted(fractions, key=lambda f: f[0] / f[1]), np.int32)
 
 
+@full_precision
 def layer_embedding(mass: Array, num_layers: Array, *, shift: int) -> Array:
     """An embedding of histograms over layers whose L1 distances are exactly W1.
 

@@ -12,6 +12,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+from jaxnas.precision import full_precision
 from jaxnas.transport.masses import promote_problem
 from jaxnas.types import Array
 
@@ -31,6 +32,7 @@ def _ott(name: str) -> Any:
         ) from error
 
 
+@full_precision
 def sinkhorn(cost: Array, u: Array, v: Array, *, epsilon: float = 0.05) -> Array:
     """Computes the entropic transport cost, iterating on logarithms until it converges.
 
@@ -49,6 +51,7 @@ def sinkhorn(cost: Array, u: Array, v: Array, *, epsilon: float = 0.05) -> Array
     return _ott("solvers.linear").solve(geometry, u, v).reg_ot_cost
 
 
+@full_precision
 def sinkhorn_divergence(
     x: Array, y: Array, u: Array, v: Array, *, epsilon: float = 0.05
 ) -> Array:
@@ -70,6 +73,7 @@ def sinkhorn_divergence(
     return value
 
 
+@full_precision
 def low_rank(
     x: Array, y: Array, u: Array, v: Array, *, rank: int, epsilon: float = 0.0
 ) -> Array:
@@ -96,6 +100,7 @@ def low_rank(
     return solver(problem).primal_cost
 
 
+@full_precision
 def gromov_wasserstein(
     x: Array, y: Array, u: Array, v: Array, *, epsilon: float = 0.01, rank: int = -1
 ) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.transport import entropic
 from jaxnas.transport.masses import promote_floating, promote_problem
 from jaxnas.types import Array
@@ -104,6 +105,7 @@ def fused_gromov_wasserstein(
     return _proximal(x, y, u, v, (1 - alpha) * cost, alpha, *settings)
 
 
+@full_precision
 def _proximal(
     x: Array,
     y: Array,

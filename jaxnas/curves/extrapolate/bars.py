@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Median and mean of a half-normal of scale 1; its second moment is 1.
@@ -53,6 +54,7 @@ def log_density(logits: Array, borders: Array, value: Array) -> Array:
     return jax.nn.log_softmax(logits)[bar] + jnp.where(outer, tail, inside)
 
 
+@full_precision
 def moments(logits: Array, borders: Array) -> tuple[Array, Array]:
     """Computes mean () and standard deviation () of the density, in closed form.
 
@@ -71,6 +73,7 @@ def moments(logits: Array, borders: Array) -> tuple[Array, Array]:
     return mean, jnp.sqrt(weight @ (variance + (centre - mean) ** 2))
 
 
+@full_precision
 def probability_below(logits: Array, borders: Array, value: Array) -> Array:
     """Computes the probability () of smaller values than `value` ()."""
     weight, widths = jax.nn.softmax(logits), jnp.diff(borders)

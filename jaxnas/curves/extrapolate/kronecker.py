@@ -28,6 +28,7 @@ from jaxnas.curves.extrapolate.normal_scores import (
     value_moments,
 )
 from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.precision import full_precision
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
 
@@ -84,6 +85,7 @@ def curve_gp(num_bins: int = 16) -> Extrapolator:
     low, high = np.array(_LOW), np.array(_HIGH)
     designs = low * (high / low) ** gp.low_discrepancy(_DESIGN, len(low))
 
+    @full_precision
     def fit(
         curves: Array, final: Array, valid: Array, features: Array | None
     ) -> CurveGp:
@@ -112,6 +114,7 @@ def curve_gp(num_bins: int = 16) -> Extrapolator:
         fitted = hyper, amplitudes[best], left, right, rotated
         return CurveGp(bins, arch, rows, used, *fitted)
 
+    @full_precision
     def predict(
         params: CurveGp, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:

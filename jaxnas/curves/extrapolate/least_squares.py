@@ -22,6 +22,7 @@ from jaxnas.curves.extrapolate.family_arrays import (
     evaluate_shape,
     stack,
 )
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Least absolute value of the factor of a family with a sign.
@@ -91,6 +92,7 @@ def _data(curves: Array, observed: Array) -> Data:
     return Data(x, y, observed.T.astype(curves.dtype))
 
 
+@full_precision
 def _starting_points(
     families: Sequence[Family], constants: Constants, data: Data, num: int
 ) -> Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxnas.curves.extrapolate import family_arrays, least_squares
 from jaxnas.curves.extrapolate.families import ORIGINAL, Family
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 # Largest factor of a stretch.
@@ -87,6 +88,7 @@ def stretch_moves(
     return jax.lax.scan(sample, begin, keys)[1]
 
 
+@full_precision
 def sample_target(
     key: Array,
     curve: Array,

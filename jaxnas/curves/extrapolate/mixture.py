@@ -21,6 +21,7 @@ from jaxnas.curves.extrapolate.families import ORIGINAL, Family
 from jaxnas.curves.extrapolate.family_arrays import Constants
 from jaxnas.curves.extrapolate.least_squares import Fits
 from jaxnas.curves.extrapolate.types import Extrapolator, check_target
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Residual of one further observation, so that the evidence of a family that fits a curve
@@ -107,6 +108,7 @@ def predict_mixture(
     return _predictive(target, families, weigh)((), curves)
 
 
+@full_precision
 def moments(mixture: Mixture) -> tuple[Array, Array]:
     """Computes mean () and standard deviation () of a mixture."""
     mean = mixture.weight @ mixture.mean
@@ -114,6 +116,7 @@ def moments(mixture: Mixture) -> tuple[Array, Array]:
     return mean, jnp.sqrt(variance)
 
 
+@full_precision
 def probability_above(mixture: Mixture, threshold: Array) -> Array:
     """Computes the probability () that the value exceeds a threshold ()."""
     return mixture.weight @ ndtr((mixture.mean - threshold) / mixture.std)
@@ -139,6 +142,7 @@ def _predictive(
       constants, and curves.
     """
 
+    @full_precision
     def mixtures(_: tuple, curves: Array) -> Mixture:
         constants = family_arrays.stack(families)
         epoch = curves.shape[1] if target is None else target

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
+from jaxnas.precision import full_precision
 from jaxnas.types import Array
 
 # Nodes and weights of Gauss-Hermite quadrature of a standard normal distribution.
@@ -91,6 +92,7 @@ def _interpolate(x: Array, knots: Array, values: Array) -> Array:
     return values[left] + jnp.clip(share, 0, 1) * (values[right] - values[left])
 
 
+@full_precision
 def value_moments(normal: NormalScores, mean: Array, std: Array) -> tuple[Array, Array]:
     """Computes mean () and deviation () of the value of a normally distributed score.
 

@@ -22,6 +22,7 @@ from jaxnas.curves.extrapolate.pfn_network import Transformer, TransformerConfig
 from jaxnas.curves.extrapolate.pfn_prior import EPOCHS
 from jaxnas.curves.extrapolate.types import Extrapolator, check_target, observed
 from jaxnas.io import checkpoints, records
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 _FORMAT = 1  # version of the checkpoint
@@ -35,6 +36,7 @@ class Model(NamedTuple):
     borders: Array  # (k + 1,)
 
 
+@full_precision
 def predict_logits(model: Model, curve: Array, count: Array, target: Array) -> Array:
     """Computes the logits of the bars for the value at one epoch.
 

@@ -22,6 +22,7 @@ from jaxnas.curves.extrapolate.inputs import (
 )
 from jaxnas.curves.extrapolate.normal_scores import value_moments
 from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 
@@ -54,6 +55,7 @@ def kernel_ridge(epochs: int) -> Extrapolator:
     """
     check_sizes(epochs=epochs)
 
+    @full_precision
     def fit(
         curves: Array, final: Array, valid: Array, features: Array | None
     ) -> Regression:
@@ -67,6 +69,7 @@ def kernel_ridge(epochs: int) -> Extrapolator:
         factor = jnp.linalg.cholesky(gp.padded_covariance(gram, used, hyper.noise))
         return Regression(training, hyper, factor, cho_solve((factor, True), y))
 
+    @full_precision
     def predict(
         params: Regression, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from jaxnas.curves.extrapolate.inputs import (
 from jaxnas.curves.extrapolate.normal_scores import NormalScores, value_moments
 from jaxnas.curves.extrapolate.summaries import values_and_differences
 from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.precision import full_precision
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
 
@@ -188,6 +189,7 @@ def _fit(
     return Machine(rows, dual.coef, dual.intercept, gamma, std)
 
 
+@full_precision
 def held_out(
     squares: Array, y: Array, used: Array, fold: Array, design: Array
 ) -> tuple[Array, Array]:
@@ -219,6 +221,7 @@ def held_out(
     return scores.mean(), jnp.sqrt(totals.sum() / jnp.maximum(used.sum(), 1))
 
 
+@full_precision
 def evaluate(machine: Machine, row: Array) -> Array:
     """Evaluates the regression function () at an input (p,)."""
     squares = ((machine.rows - row) ** 2).sum(-1)

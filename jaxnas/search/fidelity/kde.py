@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.precision import full_precision
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.fidelity.samplers import Observations, Sampler, by_level
 from jaxnas.spaces.base import Space
@@ -163,6 +164,7 @@ def normal_reference(space: Space, arch: Array, counts: Array) -> Array:
     return jnp.minimum(width, (choices - 1) / choices)
 
 
+@full_precision
 def shrinkage(space: Space, arch: Array, counts: Array) -> Array:
     """Bandwidths that minimise an estimate of the squared error of each position.
 
@@ -223,6 +225,7 @@ def best_candidate(
     return jax.lax.cond(valid.any(), lambda: best, lambda: sample(key_uniform, space))
 
 
+@full_precision
 def log_density(space: Space, density: Density, arch: Array) -> Array:
     """Logarithm of a kernel density estimate at architectures (m, d), shape (m,)."""
     others = jnp.maximum(jnp.asarray(space.choices, float) - 1, 1)
@@ -234,7 +237,7 @@ def log_density(space: Space, density: Density, arch: Array) -> Array:
     # to compare all pairs of architectures.
     one, other = (jax.nn.one_hot(x, max(space.choices)) for x in (arch, density.arch))
     gain = (one * (stay - move)[:, None]).reshape(len(arch), -1)
-    equal = jnp.matmul(gain, other.reshape(len(other), -1).T, precision="highest")
+    equal = gain @ other.reshape(len(other), -1).T
     total = jax.nn.logsumexp(
         jnp.where(density.counts, move.sum() + equal, -jnp.inf), axis=1
     )

@@ -18,6 +18,7 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxnas import gp
 from jaxnas.kernels import gram
+from jaxnas.precision import full_precision
 from jaxnas.search.common import append_slots
 from jaxnas.search.gp.proposals import History
 from jaxnas.search.gp.shortlists import CandidatePosterior
@@ -135,6 +136,7 @@ def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
     mean, white = condition(parts, hyper, _targets(state), seen)
     variance = hyper.amplitude * jnp.maximum(1 - jnp.sum(white**2, axis=0), 0.0)
 
+    @full_precision
     def joint(columns: Array) -> tuple[Array, Array, Array]:
         shortlist = jax.tree.map(lambda part: part[:, columns], points)
         parts, root = distances(shortlist, shortlist), white[:, columns]
@@ -152,6 +154,7 @@ def posterior_at(state: SampledGPState, points: Points) -> CandidatePosterior:
     )
 
 
+@full_precision
 def condition(
     parts: Array, hyper: gp.Hyperparameters, target: Array, seen: Array
 ) -> tuple[Array, Array]:

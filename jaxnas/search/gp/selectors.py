@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas import acquisition, dpp, gp
+from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 # Candidates in a shortlist; a k-DPP factorises a matrix of this size for each batch.
@@ -163,6 +164,7 @@ def thompson(*, size: int = SIZE) -> Select:
       size: candidates in the shortlist.
     """
 
+    @full_precision
     def choose(key: Array, shortlist: Shortlist, k: int) -> Array:
         mean, cov = shortlist.mean, shortlist.cov
         # By eigenvectors, as a posterior covariance may be singular.
