@@ -6,8 +6,7 @@ exact: it changes neither the posterior nor the likelihood of the seen rows.
 
 Three steps fit a model to scores: `fit_standardisation` and `standardise` turn scores
 into targets of mean 0 and variance 1, `fit` finds the hyperparameters, and `posterior`
-predicts. Searches that condition on one observation at a time keep a Cholesky factor of
-their own, see `predictors.pool_gp`.
+predicts; `predictors.pool_gp` conditions on one observation at a time.
 """
 
 from __future__ import annotations

@@ -184,7 +184,6 @@ SEARCHES = {
     "gp-tw2g-plus-sampled": preset,
     "bananas": preset,
     "thompson": functools.partial(preset, batch=5),
-    "penalisation": functools.partial(preset, batch=5),
     "gp-pareto": lambda name: multi_objective.gp_pareto(SPACE, OBJECTIVES, ARCHS),
     "bohb-plus": multi_fidelity,
     "evolution+ridge": multi_fidelity,
