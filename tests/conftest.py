@@ -83,6 +83,13 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(scope="module")
+def exact_products():
+    """For networks that are compared with another library's, also on an accelerator."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def zero_cost(shared):
     """The recorded networks with their scores, by tag."""

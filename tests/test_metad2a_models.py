@@ -16,7 +16,7 @@ from jaxnas.models.generator import gaussian_kl, generator_losses, total_loss  #
 from jaxnas.models.graph_decoder import Uniforms, graph_nll  # noqa: E402
 from jaxnas.models.graph_encoder import GraphEncoder  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "exact_products")
 DTYPES = {"float32": np.float32, "float64": np.float64}
 # Below this margin a uniform number may fall on the other side of its threshold.
 MARGIN = 1e-5

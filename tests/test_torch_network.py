@@ -17,7 +17,7 @@ from jaxnas.networks.recipes import Recipe  # noqa: E402
 from jaxnas.proxies import gradient, jacobian  # noqa: E402
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, POOL, SKIP  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "exact_products")
 
 NETWORK = NetworkConfig(stem_channels=3, cells_per_stage=2, num_classes=4, image_size=8)
 ARCH = np.array([CONV3, 0, CONV1, SKIP, POOL, CONV3])

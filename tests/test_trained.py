@@ -191,7 +191,9 @@ def fake(monkeypatch, tmp_path):
 
     fake.stop, fake.order = -1, order
     monkeypatch.setattr(train_table.runs, "train", train)
-    monkeypatch.setattr(train_table.jax, "local_devices", lambda: jax.devices()[:1])
+    # On an accelerator several are trained side by side, by wall-clock time alone.
+    one = jax.devices("cpu")[:1]
+    monkeypatch.setattr(train_table.jax, "local_devices", lambda: one)
     return fake
 
 
@@ -247,7 +249,7 @@ def test_seconds_are_those_of_the_clock(fake, tmp_path, monkeypatch):
         assert table.manifest["columns"][name].startswith("CPU seconds of one core")
     with pytest.raises(ValueError, match="made with other settings .clock 'cpu' there"):
         fake()
-    two = jax.devices()[:1] * 2
+    two = jax.devices("cpu")[:1] * 2
     monkeypatch.setattr(train_table.jax, "local_devices", lambda: two)
     with pytest.raises(ValueError, match="--clock cpu needs one CPU device, found 2"):
         fake(clock="cpu")
