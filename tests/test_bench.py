@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import functools
+import importlib
 import json
 import math
 import sys
+from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -155,8 +157,10 @@ def test_transport_is_measured_and_compared():
 
 
 def test_suggestions_are_measured_beside_other_packages():
-    for package in config_module.SEARCHES.values():
-        pytest.importorskip(package, reason="of the extra `peers`")
+    for package in config_module.SECTIONS["suggestions"].packages:
+        pytest.importorskip(
+            config_module.MODULES[package], reason="of the extra `peers`"
+        )
     from experiments.bench import suggestions
 
     rows = suggestions.suggestions(dataclasses.replace(TINY, suggestions=2))
@@ -164,12 +168,32 @@ def test_suggestions_are_measured_beside_other_packages():
     assert ours == [True] * 4 + [False] * 3 and all(r.cpu > 0 for r in rows)
 
 
-def test_packages_of_suggestions_are_required(monkeypatch, tmp_path):
-    missing = lambda name: None if name == "dehb" else object()  # noqa: E731
-    monkeypatch.setattr(config_module, "find_spec", missing)
-    config = dataclasses.replace(TINY, sections=("suggestions",), out=str(tmp_path))
-    with pytest.raises(ValueError, match="optuna and DEHB not installed: --sections"):
+@pytest.mark.parametrize(
+    "section, missing, words",
+    [
+        ("suggestions", "dehb", "DEHB not installed: --sections suggestions .* peers"),
+        ("dpp", "dppy", "DPPy not installed: --sections dpp needs the extra dev"),
+        ("proxies", "torch", "torch not installed: --sections proxies .* extra torch"),
+    ],
+)
+def test_packages_of_a_section_are_required(
+    monkeypatch, tmp_path, section, missing, words
+):
+    find = lambda name: None if name == missing else object()  # noqa: E731
+    monkeypatch.setattr(config_module, "find_spec", find)
+    config = dataclasses.replace(TINY, sections=(section,), out=str(tmp_path))
+    with pytest.raises(ValueError, match=words):
         run.main(config)
+
+
+def test_sections_are_those_of_the_settings_and_exist():
+    (names, _) = get_args(get_type_hints(Config)["sections"])
+    assert get_args(names) == tuple(config_module.SECTIONS)
+    for name in ("search", "objectives", "dpp", "memory"):
+        module, function = config_module.SECTIONS[name].function.split(".")
+        assert callable(
+            getattr(importlib.import_module(f"experiments.bench.{module}"), function)
+        )
 
 
 @pytest.mark.parametrize(

@@ -4,29 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies import cli
 from jaxnas.studies.comparison import methods
 
-PACKAGES = {
+MODULES = {
     "jax": "jax",
     "scipy": "scipy",
+    "threadpoolctl": "threadpoolctl",
     "scikit-learn": "sklearn",
     "POT": "ot",
     "DPPy": "dppy",
-    "threadpoolctl": "threadpoolctl",
     "ott-jax": "ott",
     "lightgbm": "lightgbm",
+    "torch": "torch",
+    "optuna": "optuna",
+    "DEHB": "dehb",
 }
+"""The module of each package that a section needs."""
+
+ALWAYS = "jax", "scipy", "threadpoolctl"
 
 
-# Sections whose peer is PyTorch.
-TORCH = {"proxies", "training"}
+class Section(NamedTuple):
+    """A part of the benchmark."""
 
-# Packages of the section `suggestions`.
-SEARCHES = {"optuna": "optuna", "DEHB": "dehb"}
+    function: str  # MODULE.FUNCTION in this package, from the config to measurements
+    packages: tuple[str, ...] = ()  # that it needs besides `ALWAYS`
+    extra: str = "dev"  # of jaxnas, which has them
+
+
+SECTIONS = {
+    "search": Section("search.search", ("scikit-learn", "POT")),
+    "objectives": Section("objectives.objectives"),
+    "distances": Section("distances.distances", ("scikit-learn", "POT")),
+    "transport": Section("transport.transport", ("POT", "ott-jax")),
+    "dpp": Section("dpp.kdpp", ("DPPy",)),
+    "trees": Section("trees.chains", ("lightgbm",)),
+    "memory": Section("memory.memory"),
+    "proxies": Section("proxies.proxies", ("torch",), "torch"),
+    "training": Section("training.steps", ("torch",), "torch"),
+    "suggestions": Section("suggestions.suggestions", ("optuna", "DEHB"), "peers"),
+}
 
 
 @dataclass(frozen=True)
@@ -142,26 +163,16 @@ def validate(config: Config) -> None:
     if not config.ngrams or min(config.ngrams) < 1:
         raise ValueError(f"--ngrams must be at least 1, not {config.ngrams}")
     if not config.sections:
-        raise ValueError(
-            "--sections needs one of search, objectives, distances, transport, dpp, "
-            "trees, memory, proxies, training, suggestions"
-        )
-    missing = [name for name, module in PACKAGES.items() if not find_spec(module)]
-    if not TORCH.isdisjoint(config.sections) and not find_spec("torch"):
-        raise ValueError(
-            f"torch not installed: --sections {' and '.join(sorted(TORCH))} need the "
-            "extra torch"
-        )
-    if "suggestions" in config.sections and not all(map(find_spec, SEARCHES.values())):
-        raise ValueError(
-            f"{' and '.join(SEARCHES)} not installed: --sections suggestions needs them, "
-            "see docs/multi_fidelity.md"
-        )
+        raise ValueError(f"--sections needs one of {', '.join(SECTIONS)}")
     if not config.cells_per_stage or min(config.cells_per_stage) < 1:
         raise ValueError(
             f"--cells-per-stage must be at least 1, not {config.cells_per_stage}"
         )
-    if missing:
-        raise ValueError(
-            f"{', '.join(missing)} not installed: wanted the packages of the extra dev"
-        )
+    for name in config.sections:
+        _, packages, extra = SECTIONS[name]
+        needed = (*ALWAYS, *packages)
+        if missing := [p for p in needed if not find_spec(MODULES[p])]:
+            raise ValueError(
+                f"{' and '.join(missing)} not installed: --sections {name} needs the "
+                f"extra {extra}"
+            )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib import import_module
 
 from rich.console import Console
 
 from experiments.bench import timing
-from experiments.bench.config import PACKAGES, SEARCHES, TORCH, Config, validate
+from experiments.bench.config import ALWAYS, SECTIONS, Config, validate
 from experiments.bench.timing import Measurement
 from jaxnas.io import files
 from jaxnas.studies import cli
@@ -21,44 +22,17 @@ def main(config: Config) -> list[Measurement]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     validate(config)
-    # These load libraries that read the environment, which `cli.command` sets first.
-    from experiments.bench import (
-        distances,
-        dpp,
-        memory,
-        objectives,
-        search,
-        transport,
-        trees,
-    )
-
     out = cli.folder(config.out, "bench")
-    packages = PACKAGES | (SEARCHES if "suggestions" in config.sections else {})
-    machine, rows, console = timing.machine(tuple(packages)), [], Console()
+    chosen = {name: SECTIONS[name] for name in config.sections}
+    packages = dict.fromkeys(p for section in chosen.values() for p in section.packages)
+    machine, rows, console = timing.machine((*ALWAYS, *packages)), [], Console()
     console.print(machine, highlight=False, soft_wrap=True)
-    sections = {
-        "search": search.search,
-        "objectives": objectives.objectives,
-        "distances": distances.distances,
-        "dpp": dpp.kdpp,
-        "transport": transport.transport,
-        "trees": trees.chains,
-        "memory": memory.memory,
-    }
-    if not TORCH.isdisjoint(config.sections):
-        from experiments.bench import proxies, training
-
-        sections |= {
-            "proxies": proxies.proxies,
-            "training": training.steps,
-        }
-    if "suggestions" in config.sections:
-        from experiments.bench import suggestions
-
-        sections["suggestions"] = suggestions.suggestions
-    for name in config.sections:
+    for name, section in chosen.items():
+        # Loaded now: libraries read the environment, which `cli.command` sets first.
+        module, function = section.function.split(".")
+        measure = getattr(import_module(f"experiments.bench.{module}"), function)
         with console.status(f"measuring: {name}"), timing.compiling():
-            rows += sections[name](config)
+            rows += measure(config)
     timing.show(console, rows)
     timing.write_csv(out / "bench.csv", rows)
     # JSON has no NaN.
