@@ -12,6 +12,7 @@ part of the suite: it takes an hour.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import json
 import os
@@ -21,6 +22,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,52 +32,10 @@ import conftest  # noqa: F401  sets XLA's flags, before jax is imported
 import jax
 import pytest
 import tyro
+from mutant_map import TESTS
 
 ROOT = Path(__file__).parent.parent
-SEARCH = ("test_search", "test_loop", "test_golden")
-COMPARISON = ("test_report", "test_tw_sequential", "test_tw_batch")
-FIDELITY = ("test_hyperband", "test_samplers", "test_golden")
-# Test files of each module.
-TESTS = {
-    "jaxnas/search/base.py": SEARCH,
-    "jaxnas/search/common.py": SEARCH,
-    "jaxnas/search/evolution.py": (*SEARCH, "test_hyperband"),
-    "jaxnas/search/local_search.py": (
-        "test_local_search", "test_golden", "test_report",
-    ),
-    "jaxnas/search/loop.py": ("test_loop", "test_hyperband", "test_search"),
-    "jaxnas/search/neural_predictor.py": ("test_bananas", "test_golden", "test_loop"),
-    "jaxnas/search/neural_queue.py": ("test_bananas", "test_golden", "test_loop"),
-    "jaxnas/search/ordered.py": ("test_in_order",),
-    "jaxnas/search/presets.py": ("test_golden", "test_bayesopt", "test_two_levels"),
-    "jaxnas/search/random.py": SEARCH,
-    "jaxnas/search/steps.py": ("test_loop", "test_hyperband", "test_search"),
-    "jaxnas/search/gp/pool_search.py": ("test_bayesopt", "test_golden", "test_loop"),
-    "jaxnas/search/gp/proposals.py": ("test_sampled",),
-    "jaxnas/search/gp/sampled_gp.py": ("test_sampled",),
-    "jaxnas/search/gp/sampled_search.py": ("test_sampled",),
-    "jaxnas/search/gp/schedule.py": ("test_bayesopt", "test_sampled", "test_loop"),
-    "jaxnas/search/gp/selectors.py": ("test_selectors", "test_golden"),
-    "jaxnas/search/gp/shortlists.py": ("test_selectors", "test_golden", "test_sampled"),
-    "jaxnas/search/fidelity/brackets.py": FIDELITY,
-    "jaxnas/search/fidelity/hyperband.py": FIDELITY,
-    "jaxnas/search/fidelity/kde.py": FIDELITY,
-    "jaxnas/search/fidelity/priorband.py": FIDELITY,
-    "jaxnas/search/fidelity/samplers.py": FIDELITY,
-    "jaxnas/predictors/ensemble.py": ("test_bananas", "test_golden"),
-    "jaxnas/predictors/few_labels.py": ("test_few_labels",),
-    "jaxnas/predictors/pool.py": ("test_bayesopt", "test_golden", "test_selectors"),
-    "jaxnas/predictors/pool_gp.py": ("test_bayesopt", "test_selectors", "test_loop"),
-    "jaxnas/benchmarks/tabular.py": (
-        "test_benchmarks", "test_table_curves", "test_evaluators",
-    ),
-    "jaxnas/studies/comparison/methods.py": (*COMPARISON, "test_golden"),
-    "jaxnas/studies/comparison/outcome.py": COMPARISON,
-    "jaxnas/studies/comparison/runs.py": (*COMPARISON, "test_golden"),
-    "jaxnas/studies/comparison/settings.py": COMPARISON,
-    "jaxnas/studies/comparison/summary.py": COMPARISON,
-    "experiments/zero_cost/reference_search.py": ("test_score_search", "test_report"),
-}  # fmt: skip
+DRAWN = ("jaxnas/search", "jaxnas/benchmarks/tabular.py", "jaxnas/studies/comparison")
 SWAPS = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=",
     ast.NotEq: "==", ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*",
@@ -83,7 +43,8 @@ SWAPS = {
     ast.Or: "and", ast.MatMult: "*", ast.Pow: "*",
 }  # fmt: skip
 COLUMNS = ["number", "outcome", "file", "line", "text", "old", "new", "by", "seconds"]
-LIMIT = 200  # CPU seconds; a mutant may be a loop that does not end
+LIMIT = 200  # CPU seconds beyond those of the tests; a mutant may loop for ever
+WAIT = 900  # seconds; a mutant may wait for ever
 
 
 @dataclass(frozen=True)
@@ -183,11 +144,13 @@ class Coverage:
     def pytest_runtest_protocol(self, item):
         jax.clear_caches()
         start, self.lines = time.process_time(), set()
+        threading.settrace(self.trace)  # of threads that the test starts
         sys.settrace(self.trace)
         try:
             return (yield)
         finally:
             sys.settrace(None)
+            threading.settrace(None)  # pyright: ignore[reportArgumentType]
             used = item._fixtureinfo.name2fixturedefs.values()
             for definition in (one for several in used for one in several):
                 self.lines |= self.fixtures.get(id(definition), set())
@@ -216,17 +179,21 @@ class Ordered:
 def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, float]:
     """Runs work in a fork of this process, which has imported jax but nothing of the copy.
 
+    Processes that it leaves behind are killed.
+
     Args:
       copy: the tree to work in.
       work: returns an exit code.
-      seconds: CPU seconds after which it is killed.
+      seconds: CPU seconds after which it is killed; after `WAIT` seconds it is in any case.
 
     Returns: "0", its other exit code or "slow", and its CPU seconds.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = os.fork()
     if not child:
+        os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        signal.alarm(WAIT + seconds)
         os.chdir(copy)
         sys.path[:0] = [str(copy), str(copy / "tests")]
         os.environ["PYTHONPATH"] = str(copy)
@@ -239,8 +206,11 @@ def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, floa
         finally:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    status = "slow" if code in (-signal.SIGXCPU, -signal.SIGKILL) else str(code)
+    ended = (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGALRM)
+    status = "slow" if code in ended else str(code)
     return status, sum(after[:2]) - sum(before[:2])
 
 
@@ -302,7 +272,8 @@ def run(copy: Path, mutant: Mutant, tests: dict[str, dict]) -> tuple[str, str, f
         return "survived", "no test executes it", 0.0
     path.write_text("".join(lines))
     try:
-        status, seconds = forked(copy, work, LIMIT)
+        limit = LIMIT + int(sum(tests[name]["seconds"] for name in chosen))
+        status, seconds = forked(copy, work, limit)
     finally:
         path.write_text(text)
     outcome = {"0": "survived", "slow": "slow"}.get(status, "killed")
@@ -314,6 +285,7 @@ def main(
     num: int = 150,
     seed: int = 1,
     out: Path = Path("mutants.csv"),
+    only: tuple[str, ...] = DRAWN,
     work: Path = ROOT / "results/mutants",
 ) -> None:
     """Runs the mutants that are not in the csv yet, and prints how many survived.
@@ -322,11 +294,13 @@ def main(
       num: how many mutants are drawn.
       seed: of the draw.
       out: the csv, a line for each mutant.
+      only: how the names of the files begin from which they are drawn.
       work: the folder of what each test executes.
     """
     sys.dont_write_bytecode = True
     work.mkdir(parents=True, exist_ok=True)
-    everything = [mutant for file in TESTS for mutant in sites(file)]
+    files = [file for file in TESTS if file.startswith(only)]
+    everything = [mutant for file in files for mutant in sites(file)]
     drawn = random.Random(seed).sample(everything, num)
     done = {}
     if out.exists():
