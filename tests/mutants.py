@@ -113,7 +113,8 @@ class Coverage:
     """A pytest plugin: the CPU seconds of each test and the lines that it executes.
 
     Lines that a fixture executes count for every test that uses the fixture. Programs are
-    traced anew in each test, as a test alone would.
+    traced anew in each test, as a test alone would. Tests that fail are left out: of a
+    mutant they say nothing.
     """
 
     def __init__(self, copy: Path):
@@ -121,6 +122,7 @@ class Coverage:
         self.lines: set[str] = set()
         self.fixtures: dict[int, set[str]] = {}
         self.tests: dict[str, dict] = {}
+        self.failed: set[str] = set()
 
     def trace(self, frame, event, _):
         """For sys.settrace: notes the lines of the files that have mutants."""
@@ -155,7 +157,13 @@ class Coverage:
             for definition in (one for several in used for one in several):
                 self.lines |= self.fixtures.get(id(definition), set())
             seconds = time.process_time() - start
-            self.tests[item.nodeid] = {"seconds": seconds, "lines": sorted(self.lines)}
+            if item.nodeid not in self.failed:
+                test = {"seconds": seconds, "lines": sorted(self.lines)}
+                self.tests[item.nodeid] = test
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.failed.add(report.nodeid)
 
 
 class Ordered:
@@ -217,23 +225,29 @@ def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, floa
 def measure(copy: Path, name: str, folder: Path) -> dict[str, dict]:
     """The seconds and lines of each test of a file, read from `folder` if it has them.
 
+    Tests that fail without any mutant are left out and printed.
+
     Raises:
-      RuntimeError: a test fails without any mutant.
+      RuntimeError: the file cannot be run.
     """
     path = folder / f"{name}.json"
 
     def work() -> int:
         plugin = Coverage(copy)
         code = pytest.main(["-p", "no:cacheprovider", f"tests/{name}.py"], [plugin])
-        (path.with_suffix(".part")).write_text(json.dumps(plugin.tests))
+        measured = {"tests": plugin.tests, "failed": sorted(plugin.failed)}
+        (path.with_suffix(".part")).write_text(json.dumps(measured))
         return code
 
     if not path.exists():
         status, _ = forked(copy, work, 10 * LIMIT)
-        if status != "0":
-            raise RuntimeError(f"{name} fails without a mutant: {status}")
+        if status not in ("0", "1"):
+            raise RuntimeError(f"{name} cannot be run: {status}")
         path.with_suffix(".part").rename(path)
-    return json.loads(path.read_text())
+    measured = json.loads(path.read_text())
+    for test in measured["failed"]:
+        print(f"left out, as it fails without a mutant: {test}")
+    return measured["tests"]
 
 
 def covering(mutant: Mutant, tests: dict[str, dict]) -> list[str]:
