@@ -204,7 +204,8 @@ def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, floa
         signal.alarm(WAIT + seconds)
         os.chdir(copy)
         sys.path[:0] = [str(copy), str(copy / "tests")]
-        os.environ["PYTHONPATH"] = str(copy)
+        other = os.environ.get("PYTHONPATH", "")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(copy), other])
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
