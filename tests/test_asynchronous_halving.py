@@ -5,6 +5,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +13,8 @@ from jaxnas.benchmarks import synthetic
 from jaxnas.search import drive
 from jaxnas.search.fidelity import kde
 from jaxnas.search.fidelity.asynchronous import (
+    HalvingState,
+    _row_of,
     asynchronous_halving,
     promotion,
     stopping,
@@ -112,6 +115,22 @@ def test_workers_are_never_idle_and_train_nothing_twice(rule):
             reached.setdefault((arch, trace.query.epoch[seed, i]), trace.time[seed, i])
         # A quarter of the work each: no worker waited for another.
         assert trace.time[seed].max() < cost[seed].sum() / 4 + 9
+
+
+def test_of_equal_architectures_the_one_that_may_continue_does():
+    arch = jnp.asarray([[9, 9], [1, 2], [1, 2], [1, 2], [9, 9]])
+    top = jnp.asarray([0, 0, 0, 1, 0])
+    state = HalvingState(
+        arch, jnp.zeros((5, 3)), top, jnp.zeros(5, bool), top > 9, jnp.int32(5)
+    )
+    levels = jnp.asarray(LEVELS)
+
+    def row(may, start):
+        may = jnp.asarray(may, bool)
+        return int(_row_of(state, may, levels, jnp.asarray([1, 2]), start))
+
+    assert row([1, 0, 1, 1, 1], 1) == 2 and row([1, 0, 0, 1, 1], 1) == 1
+    assert row([1, 0, 0, 0, 1], 3) == 3 and row([1, 1, 1, 1, 1], 9) == 5
 
 
 def test_about_one_of_eta_goes_on():

@@ -12,7 +12,7 @@ from jaxnas import acquisition
 from jaxnas.predictors.ensemble import mlp_ensemble
 from jaxnas.search.loop import run, simulate
 from jaxnas.search.neural_predictor import bananas
-from jaxnas.search.neural_queue import is_new
+from jaxnas.search.neural_queue import ensemble_scorer, is_new
 from jaxnas.spaces import base, features, moves
 from jaxnas.spaces.nasbench201 import SPACE as NB201
 from jaxnas.types import Result
@@ -141,8 +141,23 @@ def test_the_ensemble_sees_standardised_scores_and_failures_as_the_worst():
         wanted = (score - np.nanmean(score)) / np.nanstd(score)
         np.testing.assert_allclose(y[:count][~failed], wanted[~failed], atol=1e-4)
         np.testing.assert_allclose(y[:count][failed], np.nanmin(wanted), atol=1e-4)
+        assert (y[count:] == 0).all()
         archs = trace.query.arch[:count, 0]
         np.testing.assert_array_equal(x[:count], jax.vmap(ENCODE)(archs))
+
+
+def test_without_any_success_all_targets_are_zero():
+    targets = []
+
+    def spy(key, x, y, count, pool):
+        targets.append(y)
+        return jnp.zeros((2, len(pool)))
+
+    state = bananas(SPACE, ENCODE, init=12, capacity=12).init(jax.random.key(0))
+    seen = jnp.arange(12) < 3
+    score = ensemble_scorer(ENCODE, spy, mean_only, float("inf"))
+    score(jax.random.key(1), state._replace(count=jnp.int32(3)), seen, state.arch)
+    np.testing.assert_array_equal(targets[0], np.zeros(12))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

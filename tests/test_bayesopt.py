@@ -344,6 +344,15 @@ def test_the_first_stage_ends_after_twice_the_random_steps():
     assert stages == ((10, 10), (20, 2), (60, 10), (150, 30), (200, 50))
 
 
+def test_the_ends_of_stages_stay_as_they_are():
+    # Other ends would be other bits of long runs, of which there is no golden trace.
+    stages = schedule.refit_stages(2, 12_000)
+    assert [end for end, _ in stages] == [
+        2, 4, 8, 20, 60, 150, 200, 300, 500, 800, 1200, 2000, 3000, 5000, 8000, 12_000,
+    ]  # fmt: skip
+    assert [every for _, every in stages[4:9]] == [10, 30, 50, 100, 100]
+
+
 @pytest.mark.parametrize("init", [1, 2, 5, 10, 33])
 def test_stages_cover_a_run_and_begin_a_longer_one(init):
     whole = schedule.refit_stages(init, 5000)

@@ -1,6 +1,7 @@
 """Curve-aware searches against a loop in Python around the search inside."""
 
 import functools
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -258,3 +259,7 @@ def test_curves_that_are_too_short_are_refused():
     keys = jax.random.split(jax.random.key(0), 1)
     with pytest.raises(ValueError, match="have 1 values, of which 3 are needed"):
         simulate(keys, wrapped("random"), evaluate, 3)
+
+
+def test_twenty_complete_trainings_before_the_first_decision_are_the_default():
+    assert inspect.signature(curve_aware).parameters["init"].default == 20

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import synthetic
+from jaxnas.search.common import train_from_scratch
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.dehb import dehb, population_sizes, to_point
 from jaxnas.search.fidelity.hyperband import DONE, hyperband, make_schedule
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
-from jaxnas.types import asked
+from jaxnas.types import Result, asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,6 +99,23 @@ def test_a_mutant_of_equal_members_is_that_member():
     )
     query = jax.jit(search.ask)(jax.random.key(1), state)
     np.testing.assert_array_equal(query.arch[0], arch)
+
+
+def test_a_child_as_good_as_its_parent_replaces_it():
+    search = dehb(SPACE, BRACKETS)
+    state = search.init(jax.random.key(0))
+    state = state._replace(
+        slots=state.slots._replace(status=jnp.full_like(state.slots.status, DONE)),
+        score=jnp.full_like(state.score, 0.5),
+        count=jnp.full_like(state.count, 100 * population_sizes(SCHEDULE)[0]),
+    )
+    arch = jnp.asarray([3, 0, 4], jnp.int32)
+    for score, replaced in ((0.5, True), (0.4, False)):
+        scores = jnp.full(1, score)
+        result = Result(scores, scores[:, None], jnp.ones(1))
+        told = search.tell(state, train_from_scratch(arch[None], 1), result)
+        replaced_by = (told.point[0] == to_point(SPACE, arch)).all(-1)
+        assert replaced_by.any() == replaced
 
 
 def test_workers_are_never_idle():

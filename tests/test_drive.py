@@ -294,6 +294,9 @@ def test_the_history_of_other_epochs_is_refused(tmp_path):
         ValueError, match="step 0 there is to epoch 12, and 99 is asked now"
     ):
         go(tmp_path, longer)
+    last = regularized_evolution(SPACE, population=8, init=6)
+    with pytest.raises(ValueError, match="to epoch 12, and the last is asked now"):
+        go(tmp_path, last, function=lambda text: 1.0)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +335,8 @@ def test_nothing_is_made_for_a_search_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="is not empty and not a search folder"):
         go(tmp_path, steps=4)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    # With one query in flight no room is needed beyond the steps.
+    assert len(go(tmp_path / "s", small, 3, function=lambda text: 1.0)) == 3
 
 
 def test_lengths_may_be_integers_of_any_kind(tmp_path):

@@ -5,6 +5,7 @@ import functools
 import math
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from concurrent.futures import (
@@ -14,6 +15,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -708,3 +710,13 @@ def test_every_executor_says_how_many_workers_it_has():
     with ThreadPoolExecutor(7) as executor:
         assert clusters.num_workers(executor) == 7
     assert clusters.num_workers(NoFuture()) == os.cpu_count()
+
+
+def test_a_ray_cluster_has_a_worker_for_so_many_cpus(monkeypatch):
+    resources = {"CPU": 7.0}
+    ray = SimpleNamespace(cluster_resources=lambda: resources)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert clusters.ray_executor(num_cpus=2).num_workers == 3
+    assert clusters.ray_executor(num_cpus=16).num_workers == 1
+    resources.clear()
+    assert clusters.ray_executor().num_workers == 1

@@ -11,9 +11,10 @@ from jax.tree_util import Partial
 
 from jaxnas import pareto
 from jaxnas.pareto import Objective
+from jaxnas.predictors import pool_gp
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search import multi_objective, random_search, simulate
-from jaxnas.search.multi_objective import acquire, batches
+from jaxnas.search.multi_objective import acquire, batches, posteriors
 from jaxnas.spaces import base, features, nasbench201, nasbench201_classes
 from jaxnas.types import Query, Result
 
@@ -200,6 +201,32 @@ def test_a_kdpp_weighs_utility_against_similarity():
     assert pairs[0, 1] == pytest.approx(1 - 0.9**2, rel=1e-4)
     assert pairs[0, 2] == pytest.approx(0.8, rel=1e-4)
     assert pairs[0, 3] == pytest.approx(1e-3, rel=1e-4) and pairs[0, 4] == 0
+
+
+def test_similarity_is_the_posterior_correlation_of_evaluations():
+    # Before any evaluation that is the prior's, 2 exp(-d) with noise of 2 / 2.
+    state = posteriors.empty((pool(),), 2)
+    model = state.models[0]
+    hyper = model.hyper._replace(amplitude=jnp.float32(2), noise=jnp.float32(0.5))
+    model = model._replace(hyper=hyper)
+    state = state._replace(models=(model,))
+    index = jnp.arange(4)
+    columns = pool().embeddings.column[index]
+    distance = pool_gp.joint_posterior(pool(), model, columns)[2]
+    expected = (2 * np.exp(-distance) + np.eye(4)) / 3
+    similarity = batches._similarity((pool(),), state, index)
+    np.testing.assert_allclose(similarity, expected, 1e-4)
+
+
+def test_every_objective_needs_a_pool():
+    state = posteriors.empty((pool(), pool()), 2)
+    one = jnp.int32(0), jnp.zeros(2), jnp.bool_(True), jnp.bool_(True)
+    with pytest.raises(ValueError):
+        jax.eval_shape(functools.partial(posteriors.observe, (pool(),)), state, *one)
+
+
+def test_a_shortlist_is_as_long_as_measured():
+    assert batches.SIZE == 200
 
 
 def test_cells_of_one_function_have_one_accuracy_and_costs_of_their_own():

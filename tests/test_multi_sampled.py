@@ -1,6 +1,7 @@
 """Several objectives over sampled candidates: posteriors, batches, and runs in bounds."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -140,3 +141,8 @@ def test_other_objectives_and_sizes_are_refused():
         multi_objective.bayesopt_sampled(SPACE, [halves], [PRICE])
     with pytest.raises(ValueError, match="init must be at least 2"):
         multi_objective.bayesopt_sampled(SPACE, [halves], BOUNDED, init=1)
+
+
+def test_ten_random_evaluations_are_the_default():
+    search = multi_objective.bayesopt_sampled
+    assert inspect.signature(search).parameters["init"].default == 10

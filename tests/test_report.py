@@ -22,6 +22,7 @@ from jaxnas.studies.comparison import (
     fidelity_methods,
     methods,
     outcome,
+    runs,
     settings,
     summary,
 )
@@ -114,6 +115,41 @@ def test_a_budget_may_be_below_one(budget):
     settings.validate(settings.Config(budget=budget))
     with pytest.raises(ValueError, match="--budget must be above 0, not 0"):
         settings.validate(settings.Config(budget=0.0))
+
+
+def test_long_names_of_numbers_are_not_broken():
+    console = Console(record=True, width=40, file=io.StringIO())
+    long = "nb201 ImageNet16-120/valid/200, seed mean"
+    summary.show_by_cost(console, {"a": by_cost()}, BUDGETS, "epochs", long, long)
+    assert f"fed back and reported: {long}\n" in console.export_text()
+
+
+def test_long_runs_are_read_at_two_and_three_hundred_evaluations():
+    assert summary.marks(400) == [30, 50, 100, 150, 200, 300, 400]
+
+
+def test_a_method_that_cannot_ask_the_best_cell_is_marked():
+    all_of_it = by_cost()
+    summaries = {"a": all_of_it, "b": all_of_it._replace(out_of_reach=0.5)}
+    done = cast(Any, SimpleNamespace(summaries=summaries))
+    assert outcome._names(done) == {"a": "a", "b": "b *"}
+
+
+def test_a_chunk_without_scores_is_missing():
+    part = {"budget": np.full(3, np.inf)}
+    assert runs._as_long(settings.Config(evaluations=1), part) is None
+
+
+@pytest.mark.parametrize(("most", "fits"), [(4, True), (3, False)])
+def test_a_matrix_of_distances_is_of_so_many_cells_at_most(monkeypatch, most, fits):
+    monkeypatch.setattr(methods.distance_matrices, "MAX_KINDS", most)
+    space, archs = base.product("toy", (4,)), np.arange(4)[:, None]
+    method = methods._from_matrix(cast(Any, lambda *_, **terms: terms["init"]))
+    if fits:
+        assert method(space, archs, methods.Terms(4, init=2)) == 2
+    else:
+        with pytest.raises(ValueError, match="of all 4 cells .* wanted at most 3"):
+            method(space, archs, methods.Terms(4, init=2))
 
 
 def test_two_random_evaluations_are_enough_for_a_pool_of_two():

@@ -137,6 +137,14 @@ def test_the_posterior_is_that_of_the_pool(monkeypatch):
     } == groups
 
 
+def test_embeddings_that_differ_have_hashes_that_differ():
+    points = EVERY.T / 2.0
+    words = sampled_gp._hashes((points[:3], points[3:]), jnp.ones(2))
+    assert len(np.unique(words, axis=0)) == len(EVERY)
+    with pytest.raises(ValueError):
+        sampled_gp._hashes((points[:3], points[3:]), jnp.ones(1))
+
+
 def test_the_posterior_is_the_textbooks():
     embed, _, state = state_after()
     num, scales = 12, np.asarray(state.hyper.scales, float)

@@ -1,5 +1,7 @@
 """The samplers of BOHB and PriorBand on a handful of evaluations, by hand."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +53,17 @@ def test_shrinkage_is_the_james_stein_weight_of_the_uniform_distribution():
     assert widths[1] == 0 < widths[0]
 
 
+def test_a_choice_between_two_and_none_at_all_have_densities_too():
+    space = base.product("toy", (2, 1, 3))
+    one = kde.Density(
+        jnp.asarray([[0, 0, 1]]), jnp.ones(1, bool), jnp.asarray([0.2, 0.0, 0.5])
+    )
+    x = jnp.asarray([[0, 0, 1], [1, 0, 1], [1, 0, 0]])
+    expected = [0.8 * 0.5, 0.2 * 0.5, 0.2 * 0.25]
+    density = np.exp(kde.log_density(space, one, x))
+    np.testing.assert_allclose(density, expected, 1e-4)
+
+
 def test_the_memory_holds_the_latest_rows():
     seen = observations([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0], [1, 1, 1, 1])
     rows = jnp.asarray([1, 1, 0, 1], bool)
@@ -87,5 +100,14 @@ def test_shares_are_likelihoods_weighted_by_rank():
     ]
     found = priorband.shares(lower, near, jnp.asarray(logits), 2)[0]
     np.testing.assert_allclose(found, likely[0] / sum(likely), 1e-5)
+    # Two evaluations at the last level are just enough; the better one counts.
+    two = seen._replace(done=jnp.asarray([1, 1, 0, 0], bool))
+    enough = priorband.shares(two, near, jnp.asarray(logits), 2)[0]
+    np.testing.assert_allclose(enough, likely[0] / sum(likely), 1e-5)
     short = seen._replace(level=jnp.zeros(4, jnp.int32))
     assert priorband.shares(short, near, jnp.asarray(logits), 2)[0] == 0
+
+
+def test_the_ratio_of_priorbands_rungs_is_the_published_one():
+    parameters = inspect.signature(priorband.priorband_sampler).parameters
+    assert parameters["eta"].default == 3

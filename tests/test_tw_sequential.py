@@ -233,6 +233,8 @@ def test_a_comparison_keeps_the_methods_that_its_folder_has(
     assert added.keys() == both.keys()
     best = named.open_table("analog").columns["cifar10/test/200"].max()
     assert all(options["optimum"] == pytest.approx(100 - best) for options in drawn)
+    # Colours follow the list of methods, not what a folder has.
+    assert drawn[-1]["index"] == {"random": 0, "evolution": 1}
     # The order is that of the list of methods, whichever ran last.
     turned = tw_sequential.main(dataclasses.replace(config, methods=("random",)))
     assert list(turned) == list(added) and next(iter(added)) == "random/seed"

@@ -178,3 +178,10 @@ def test_the_preset_takes_the_first_level_from_5_percent_on():
 def test_bad_input_is_one_error_in_words(options, message):
     with pytest.raises(ValueError, match=message):
         two_levels(evolution(), **({"low": LOW} | options))
+
+
+def test_a_state_that_has_room_grows_no_further():
+    search = two_levels(evolution(), LOW, **SIZES)
+    state = search.grow(search.init(jax.random.key(0)), 12)
+    again = search.grow(state, 12)
+    assert jax.tree.map(jnp.shape, again) == jax.tree.map(jnp.shape, state)
