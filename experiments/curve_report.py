@@ -157,7 +157,7 @@ def _identity(config: Config) -> dict[str, Any]:
     """Settings shared by all trials of a folder."""
     names = ("limit", "rounds", "folds", "base_seed", "noises")
     identity = {name: getattr(config, name) for name in names}
-    return identity | {"driver": "curve_report"}
+    return identity | {"driver": "curve_report", "version": 2}
 
 
 def _trials(
@@ -287,7 +287,8 @@ def _intro(config: Config, opened: Mapping[str, CurveSet]) -> str:
         "last one. Ratio: the standard deviation of draws over that of held-out "
         "residuals; cover: the share of held-out values in the band of 90 % of the draws; "
         "spikes: the share of draws whose best value is above the final one by more than "
-        "in 5 % of the held-out curves; fit seconds: CPU time, noise included."
+        "in 5 % of the held-out curves; fit seconds: CPU time, noise included; predict "
+        "seconds: wall time of the curves of all architectures, compilation excluded."
     )
 
 

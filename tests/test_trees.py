@@ -253,6 +253,17 @@ def test_rows_of_a_batch_are_evaluated_together(curve_oracle, small, shape):
     np.testing.assert_allclose(both, [whole[0], whole[0]], rtol=1e-6)
 
 
+def test_the_order_of_accelerators_gives_the_same_bits(
+    curve_oracle, small, monkeypatch
+):
+    x = curve_oracle["gbdt_X_query"][:10].astype(np.float32)
+    expected = trees.predict(small, x)
+    monkeypatch.setattr(trees, "_PAIRS", 4 * small.num_trees)  # batches of 4, 4 and 2
+    dependent = lambda x, cpu, default: default(x)  # noqa: E731
+    monkeypatch.setattr(jax.lax, "platform_dependent", dependent)
+    np.testing.assert_array_equal(trees._predict(small, x), expected)
+
+
 def test_thresholds_are_rounded_down():
     values = np.array([0.1, -0.1, 1e300, 0.5, 1 + 2**-40, -1e300, 0.0])
     down = packing.round_down(values, np.float32)

@@ -24,6 +24,8 @@ Rows = tuple[list[str], list[list]]
 HELD_OUT = "held out"
 # The metrics that the paper reports, and the error.
 MAIN_METRICS = ("r2", "final_r2", "kendall", "final_kendall", "final_spearman", "rmse")
+# CPU time of a fit with its noise, and wall time of the curves of all architectures.
+SECONDS = ("fit_seconds", "predict_seconds")
 # A difference of more than so many standard errors is one.
 ERRORS = 2
 
@@ -49,12 +51,12 @@ def tests(trial: Trial) -> list[str]:
 def each_trial(trials: Trials) -> Rows:
     """All metrics of every trial."""
     names = [*accuracy.METRICS, *(f"final_{m}" for m in accuracy.METRICS)]
-    header = ["set", "test", "surrogate", "split", *names, "fit_seconds", "rmse_train"]
+    header = ["set", "test", "surrogate", "split", *names, *SECONDS, "rmse_train"]
     rows = []
     for data, variant, split, trial in _every(trials):
         for test in tests(trial):
             found = scores(trial, test)
-            fit = [float(trial["fit_seconds"]), float(trial["rmse_train"])]
+            fit = [float(trial[name]) for name in (*SECONDS, "rmse_train")]
             values = [found.get(name) for name in names]
             rows.append([data, test, variant, split, *values, *fit])
     return header, rows
@@ -63,7 +65,7 @@ def each_trial(trials: Trials) -> Rows:
 def means(trials: Trials) -> Rows:
     """Means over splits of the metrics that the paper reports."""
     names = MAIN_METRICS
-    header = ["set", "test", "surrogate", "splits", *names, "fit_seconds"]
+    header = ["set", "test", "surrogate", "splits", *names, *SECONDS]
     rows = []
     for data, by_variant in trials.items():
         for variant, by_split in by_variant.items():
@@ -71,8 +73,8 @@ def means(trials: Trials) -> Rows:
             for test in tests(done[0]):
                 found = [scores(trial, test) for trial in done]
                 values = [np.mean([one[name] for one in found]) for name in names]
-                fit = np.mean([trial["fit_seconds"] for trial in done])
-                rows.append([data, test, variant, len(done), *values, fit])
+                seconds = [np.mean([t[name] for t in done]) for name in SECONDS]
+                rows.append([data, test, variant, len(done), *values, *seconds])
     return header, rows
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.curves.sets import CurveSet
-from jaxnas.curves import accuracy, fit, noise, repeated
+from jaxnas.curves import accuracy, fit, noise, repeated, residuals
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.noise import FitNoise
 from jaxnas.curves.surrogate import Surrogate
@@ -53,8 +53,8 @@ def run(
       settings: arguments of `fit_surrogate`, without noise.
       noises: by name; nothing for a surrogate that predicts means alone.
 
-    Returns: the metrics (E,) of `accuracy.METRICS`; fit_seconds of CPU time and rmse_train
-      (); FURTHER for each set of further curves; `_examples` with their rows, true curves
+    Returns: the metrics (E,) of `accuracy.METRICS`; fit_seconds, predict_seconds and
+      rmse_train (); FURTHER for each set of further curves; `_examples` with their rows, true curves
       and means; and what `_noise_quality` says of each noise.
     """
     key_fit, key_draw = jax.random.split(key)
@@ -76,6 +76,7 @@ def run(
     y = y if data.truth is None else data.truth
     found: dict[str, Any] = accuracy.by_epoch(y[test], mean)
     found |= {"fit_seconds": seconds, "rmse_train": np.mean(fitted.rmse)}
+    found["predict_seconds"] = _predict_seconds(fitted.surrogate, x)
     shown = _examples(y[test])
     found |= {"example/rows": test[shown], "example/true": y[test][shown]}
     found["example/mean"] = mean[shown]
@@ -90,6 +91,19 @@ def run(
         arrays = _noise_quality(key_draw, noisy, x[test], (y[test], mean), shown, seeds)
         found |= {f"noise/{name}/{what}": value for what, value in arrays.items()}
     return {name: np.asarray(value) for name, value in found.items()}
+
+
+def _predict_seconds(surrogate: Surrogate, features: np.ndarray) -> float:
+    """The shortest wall time of three in which curves (n, E) are predicted.
+
+    The first call compiles what the fit has not compiled already.
+    """
+    seconds = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        residuals.predict(surrogate, features)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[1:])
 
 
 def _all(noises: Mapping[str, FitNoise]) -> Any:

@@ -6,12 +6,14 @@ float32 below 1.2e-38 (denormal numbers) for what they are: XLA's CPU code takes
 zero. LightGBM and XGBoost do not.
 
 Leaf indices are those of the libraries. Values are summed in the order of the trees, in
-the ensemble's precision.
+the ensemble's precision. On a CPU one tree after another is evaluated for many inputs,
+which fit its cache; on accelerators, all trees for many inputs at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,8 @@ _LANES = 16  # inputs that one vector instruction takes
 # Inputs side by side, and a limit on their columns' values: both fit a processor's cache.
 _BLOCK, _BLOCK_VALUES = 2048, 2**20
 _WALKED = 64
+# Pairs of an input and a tree that an accelerator evaluates at once.
+_PAIRS = 2**22
 # Nodes or values in one step of a loop over them.
 _UNROLL = 40
 
@@ -105,18 +109,45 @@ def _predict_chain(chain: tuple[Ensemble, ...], x: Array) -> Array:
 @rows_together
 def _leaf_indices(ensemble: Ensemble, x: Array) -> Array:
     x = x.astype(ensemble.value.dtype)
-    if ensemble.masked and len(x) > _FEW:
-        leaf = _in_blocks(ensemble, lambda c: _leaves_by_tree(ensemble, c).T, x)
-    else:
-        leaf = _one_by_one(ensemble, lambda c: _leaves(ensemble, c), x)
+    leaf = _evaluate(
+        ensemble,
+        lambda columns: _leaves(ensemble, columns),
+        lambda columns: _leaves_by_tree(ensemble, columns).T,
+        x,
+    )
     return jnp.take_along_axis(ensemble.number.T, leaf, 0, mode="clip")
 
 
 def _predict(ensemble: Ensemble, x: Array) -> Array:
     """Predictions (n,) for inputs (n, f) in the ensemble's precision."""
+    of_one, of_block = partial(_sum, ensemble), partial(_sum_by_tree, ensemble)
+    return _evaluate(ensemble, of_one, of_block, x)
+
+
+def _evaluate(
+    ensemble: Ensemble,
+    of_one: Callable[[Array], Array],
+    of_block: Callable[[Array], Array],
+    x: Array,
+) -> Array:
+    """Evaluates the trees in the order that suits the platform.
+
+    Args:
+      ensemble: t trees.
+      of_one: function of the columns (c,) of one input, all trees side by side.
+      of_block: the same function of columns (c, b) -> (b, ...), a tree after another.
+      x: (n, f) inputs.
+
+    Returns: (n, ...).
+    """
     if ensemble.masked and len(x) > _FEW:
-        return _in_blocks(ensemble, lambda c: _sum_by_tree(ensemble, c), x)
-    return _one_by_one(ensemble, lambda c: _sum(ensemble, c), x)
+        on_cpu = partial(_in_blocks, ensemble, of_block)
+    else:
+        size = None if ensemble.masked else _WALKED
+        on_cpu = partial(_in_batches, ensemble, of_one, size)
+    size = max(1, _PAIRS // ensemble.num_trees)
+    on_accelerator = partial(_in_batches, ensemble, of_one, size)
+    return jax.lax.platform_dependent(x, cpu=on_cpu, default=on_accelerator)
 
 
 def _in_blocks(
@@ -138,19 +169,20 @@ def _in_blocks(
     return out.reshape(blocks * size, *out.shape[2:])[: len(x)]
 
 
-def _one_by_one(
-    ensemble: Ensemble, function: Callable[[Array], Array], x: Array
+def _in_batches(
+    ensemble: Ensemble,
+    function: Callable[[Array], Array],
+    size: int | None,
+    x: Array,
 ) -> Array:
-    """`function` of the columns (c,) of one input, for inputs (n, f)."""
+    """`function` of the columns (c,) of one input, for inputs (n, f), `size` at once."""
 
     def of_row(row: Array) -> Array:
         return function(
             make_columns(ensemble.columns, row[None], ensemble.strict)[:, 0]
         )
 
-    if ensemble.masked:
-        return jax.lax.map(of_row, x)
-    return jax.lax.map(of_row, x, batch_size=_WALKED)
+    return jax.lax.map(of_row, x, batch_size=size)
 
 
 def _goes_right(strict: bool, x: Array, threshold: Array) -> Array:
