@@ -236,7 +236,15 @@ def test_the_sampled_model_agrees_with_the_mixture():
     sample = jax.jit(
         lambda key, curve: mcmc.sample_target(key, curve, 40, FEW, 40, 2000, 1000)
     )
-    draws = np.asarray(sample(jax.random.key(0), jnp.asarray(cut(curves, 20)[0])))
+    sampled = sample(jax.random.key(0), jnp.asarray(cut(curves, 20)[0]))
+    draws = np.asarray(sampled.mean)
     mean, std = mixture.moments(jax.tree.map(lambda p: p[0], found))
     assert abs(draws.mean() - mean) < 2 * std
     assert abs(draws.mean() - curves[0, -1]) < 0.05
+    # An observation is a draw of the mean curve plus noise.
+    grid = jnp.linspace(-1, 2, 3001)
+    density = np.exp(jax.vmap(mcmc.log_density, (None, 0))(sampled, grid))
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-3)
+    variance = np.trapezoid(density * (grid - draws.mean()) ** 2, grid)
+    want = draws.var() + np.mean(np.square(sampled.noise))
+    assert variance == pytest.approx(want, rel=0.02)

@@ -85,7 +85,8 @@ def test_the_loss_is_of_the_values_past_the_cut():
         predict = lambda target: pfn.predict_logits(model, curve, cut, target)  # noqa: E731
         each = jax.vmap(bars.log_density, (0, None, 0))
         want = each(jax.vmap(predict)(targets), model.borders, curve[cut:]).mean()
-        return pfn_training.log_densities(model, curve[None], cut)[0], want
+        cuts = jnp.array([cut])
+        return pfn_training.log_densities(model, curve[None], cuts)[0], want
 
     found, want = losses(jnp.array([0.2, 0.31, 0.38, 0.44, 0.46, 0.5]))
     assert found == pytest.approx(float(want), rel=1e-4)
@@ -117,6 +118,18 @@ def test_queries_do_not_see_each_other_and_all_see_the_observed():
     np.testing.assert_allclose(changed[:5], found[:5], atol=1e-5)
     changed = network.apply(params, epoch, value.at[0].set(0.9), seen)
     assert (np.abs(changed - found).max(1) > 1e-4).all()
+
+
+def test_products_in_bfloat16_are_those_in_float32_but_for_rounding():
+    model = random_model()
+    curves = pfn_prior.sample_prior(jax.random.key(3), 8).noisy
+
+    def densities(dtype):
+        return pfn_training.log_densities(model, curves, jnp.full(8, 30), dtype)
+
+    single, half = jax.jit(lambda: (densities(None), densities(jnp.bfloat16)))()
+    gap = np.abs(np.asarray(half - single))
+    assert 0 < gap.max() < 0.05
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ with flat priors. As in their program, it is sampled by affine-invariant stretch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,13 @@ from jaxnas.types import Array, check_sizes
 _STRETCH = 2.0
 # Range of the standard deviation of the noise.
 _NOISE = (1e-4, 1.0)
+
+
+class Draws(NamedTuple):
+    """Draws from the posterior of a curve."""
+
+    mean: Array  # (m,) of the mean curve at the target epoch
+    noise: Array  # (m,) standard deviation of an observation around it
 
 
 def stretch_moves(
@@ -97,8 +105,8 @@ def sample_target(
     walkers: int = 128,
     steps: int = 2500,
     burn_in: int = 500,
-) -> Array:
-    """Draws the value of the mean curve at the target epoch from the posterior.
+) -> Draws:
+    """Draws the mean curve at the target epoch, and the noise, from the posterior.
 
     A state of the chain is the coefficients c, s, z0, z1 and w of k families and the log
     of the noise. Coordinates and noise stay in bounds; curves that do not end above their
@@ -113,7 +121,7 @@ def sample_target(
       steps: moves of every walker, a multiple of 10. Every tenth is kept.
       burn_in: moves at the start that are dropped.
 
-    Returns: (walkers (steps - burn_in) / 10,) draws.
+    Returns: m = walkers (steps - burn_in) / 10 draws.
     Raises: `ValueError` as `stretch_moves`.
     """
     observed = jnp.isfinite(curve)
@@ -162,8 +170,16 @@ def sample_target(
         key_start, middle, fits.square[:, 0] / observed.sum(), walkers
     )
     draws = stretch_moves(key_move, log_density, start, steps, 10)[burn_in // 10 :]
+    draws = draws.reshape(-1, draws.shape[-1])
     last = lambda point: mean_curve(point)[-1]  # noqa: E731
-    return jax.lax.map(last, draws.reshape(-1, draws.shape[-1]), batch_size=256)
+    mean = jax.lax.map(last, draws, batch_size=256)
+    return Draws(mean, jnp.exp(draws[:, -1]))
+
+
+def log_density(draws: Draws, value: Array) -> Array:
+    """Computes the log-density () of an observation () at the target epoch."""
+    logs = jax.scipy.stats.norm.logpdf(value, draws.mean, draws.noise)
+    return jax.nn.logsumexp(logs) - jnp.log(len(logs))
 
 
 def _starting_walkers(

@@ -1,6 +1,6 @@
 """LC-PFN: extrapolation by a transformer that was trained on curves of a prior.
 
-    model = pfn.load("results/lcpfn")
+    model = pfn.load()
     extrapolator = pfn.lc_pfn(model, scale=100)
 
 After Adriaensen et al. (2023): one forward pass approximates the posterior predictive
@@ -21,10 +21,12 @@ from jaxnas.curves.extrapolate import bars
 from jaxnas.curves.extrapolate.pfn_network import Transformer, TransformerConfig
 from jaxnas.curves.extrapolate.pfn_prior import EPOCHS
 from jaxnas.curves.extrapolate.types import Extrapolator, check_target, observed
-from jaxnas.io import checkpoints, records
+from jaxnas.io import checkpoints, files, records
 from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
+SHIPPED = "lcpfn"
+"""The model that is part of the library, a folder of `checkpoints/`."""
 _FORMAT = 1  # version of the checkpoint
 
 
@@ -115,15 +117,16 @@ def save(path: str | os.PathLike, model: Model, manifest: dict[str, Any]) -> Non
     checkpoints.save(path, tree, manifest | {"format": _FORMAT, "network": sizes})
 
 
-def load(path: str | os.PathLike) -> Model:
-    """Reads a model that `save` wrote.
+def load(path: str | os.PathLike | None = None) -> Model:
+    """Reads a model that `save` wrote; parameters are restored in single precision.
 
     Args:
-      path: folder of the checkpoint.
+      path: folder of the checkpoint; None: of the model that is part of the library.
 
     Raises: `ValueError` if it is missing, damaged, of another version, or not that of an
       LC-PFN.
     """
+    path = files.shipped_checkpoint(SHIPPED) if path is None else path
     manifest = checkpoints.manifest(path)
     sizes = manifest.get("network")
     if sizes is not None:

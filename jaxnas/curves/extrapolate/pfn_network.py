@@ -8,6 +8,7 @@ token attends to the observed ones and to itself. Needs flax (extra `surrogates`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -34,19 +35,25 @@ class Layer(nn.Module):
 
     Attributes:
       config: sizes.
+      dtype: of the matrix products; None: that of the tokens. Parameters, sums and
+        normalisation keep theirs.
     """
 
     config: TransformerConfig
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
         """Tokens (t, d) after the layer; `mask` (t, t) says which attend to which."""
         attention = nn.MultiHeadDotProductAttention(
-            num_heads=self.config.num_heads, out_kernel_init=_ZEROS
+            self.config.num_heads,
+            self.dtype,
+            out_kernel_init=_ZEROS,
+            force_fp32_for_softmax=self.dtype is not None,
         )
         tokens = nn.LayerNorm()(tokens + attention(tokens, mask=mask[None]))
-        inner = nn.gelu(nn.Dense(self.config.hidden)(tokens))
-        outer = nn.Dense(self.config.width, kernel_init=_ZEROS)(inner)
+        inner = nn.gelu(nn.Dense(self.config.hidden, dtype=self.dtype)(tokens))
+        outer = nn.Dense(self.config.width, dtype=self.dtype, kernel_init=_ZEROS)(inner)
         return nn.LayerNorm()(tokens + outer)
 
 
@@ -55,9 +62,12 @@ class Transformer(nn.Module):
 
     Attributes:
       config: sizes.
+      dtype: of the matrix products of the layers, see `Layer`. Embeddings and head keep
+        that of the values, which bfloat16 would round by more than the noise of a curve.
     """
 
     config: TransformerConfig
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, epoch: Array, value: Array, observed: Array) -> Array:
@@ -73,6 +83,6 @@ class Transformer(nn.Module):
         tokens = x + jnp.where(observed[:, None], y, 0.0)
         mask = observed[None] | jnp.eye(len(epoch), dtype=bool)
         for _ in range(self.config.num_layers):
-            tokens = Layer(self.config)(tokens, mask)
+            tokens = Layer(self.config, self.dtype)(tokens, mask)
         inner = nn.gelu(nn.Dense(self.config.hidden)(tokens))
         return nn.Dense(self.config.num_bars)(inner)

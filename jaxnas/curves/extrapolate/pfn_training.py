@@ -1,10 +1,10 @@
 """Training of an LC-PFN on curves drawn anew in every step (Adriaensen et al., 2023).
 
 The loss is the mean negative log-density of the values past a cut, which is drawn for
-every batch, given those before it. Steps run in a compiled loop. The state between two
-loops is a pytree, and draws depend on the number of the step alone: a training that was
-interrupted and resumed gives the same model as one that was not. Needs flax (extra
-`surrogates`).
+every curve, given those before it. Steps run in a compiled loop, curves are drawn in it.
+The state between two loops is a pytree, and draws depend on the number of the step alone:
+a training that was interrupted and resumed gives the same model as one that was not.
+Needs flax (extra `surrogates`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class TrainingConfig:
     warm_up: float = 0.25
     """Share of the steps in which the learning rate rises; then it falls to 0 (cosine)."""
     seed: int = 0
+    bfloat16: bool = False
+    """Whether matrix products of the layers take bfloat16: faster on a GPU."""
 
 
 class State(NamedTuple):
@@ -49,13 +51,7 @@ class State(NamedTuple):
     step: Array  # () int32, steps that were made
 
 
-def _optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Adam with warm-up, cosine decay, and gradients clipped to norm 1."""
-    rise = max(1, round(config.warm_up * config.steps))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, rise, max(config.steps, rise + 1)
-    )
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+_OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -65,66 +61,96 @@ def start(config: TrainingConfig) -> State:
     values = sample_prior(key_prior, _FOR_BORDERS).noisy
     borders = bars.equal_mass_borders(values, config.network.num_bars)
     params = pfn.new_model(key_network, config.network, borders).params
-    return State(params, _optimizer(config).init(params), borders, jnp.int32(0))
+    return State(params, _OPTIMIZER.init(params), borders, jnp.int32(0))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
+def learning_rates(config: TrainingConfig) -> Array:
+    """Computes the learning rate (steps,) of every step: warm-up, then cosine decay."""
+    rise = max(1, round(config.warm_up * config.steps))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, rise, max(config.steps, rise + 1)
+    )
+    return jax.vmap(schedule)(jnp.arange(config.steps))
+
+
 def advance(config: TrainingConfig, state: State, steps: int) -> tuple[State, Array]:
     """Makes steps of a training.
 
     Args:
-      config: settings of the training, static.
+      config: settings of the training.
       state: of `start` or of an earlier call.
-      steps: number of steps, static.
+      steps: number of steps; the compiled program depends on it, on the sizes of network
+        and batch, and on `bfloat16`.
 
     Returns: the state after the steps, and the loss (steps,) of each.
     """
-    optimizer = _optimizer(config)
+    dtype = jnp.bfloat16 if config.bfloat16 else None
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    first = int(state.step)
+    rates = learning_rates(config)[first : first + steps]
+    return _advance(config.network, config.batch, dtype, key, state, rates)
 
-    def step(state: State, _: None) -> tuple[State, Array]:
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _advance(
+    network: TransformerConfig,
+    batch: int,
+    dtype: Any,
+    key: Array,
+    state: State,
+    rates: Array,
+) -> tuple[State, Array]:
+    """`advance` by learning rates (steps,), with all that shapes the program static."""
+
+    def step(state: State, rate: Array) -> tuple[State, Array]:
         key_step = jax.random.fold_in(key, state.step)
-        model = Model(config.network, state.params, state.borders)
-        objective = lambda p: loss(key_step, model._replace(params=p), config.batch)  # noqa: E731
+
+        def objective(params: Any) -> Array:
+            return loss(key_step, Model(network, params, state.borders), batch, dtype)
+
         value, gradient = jax.value_and_grad(objective)(state.params)
-        updates, moments = optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, moments = _OPTIMIZER.update(gradient, state.optimizer)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         return State(params, moments, state.borders, state.step + 1), value
 
-    return jax.lax.scan(step, state, None, steps)
+    return jax.lax.scan(step, state, rates)
 
 
-def loss(key: Array, model: Model, num: int) -> Array:
-    """Computes the mean negative log-density () past a random cut, on new curves.
+def loss(key: Array, model: Model, num: int, dtype: Any = None) -> Array:
+    """Computes the mean negative log-density () past random cuts, on new curves.
 
     Args:
-      key: random key, of curves and cut.
+      key: random key, of curves and cuts.
       model: the model; differentiable in its parameters.
       num: number of curves, static.
+      dtype: of the matrix products, see `pfn_network.Layer`.
     """
     key_curves, key_cut = jax.random.split(key)
     curves = sample_prior(key_curves, num).noisy
-    cut = jax.random.randint(key_cut, (), 1, EPOCHS)
-    return -log_densities(model, curves, cut).mean()
+    cuts = jax.random.randint(key_cut, (num,), 1, EPOCHS)
+    return -log_densities(model, curves, cuts, dtype).mean()
 
 
-def log_densities(model: Model, curves: Array, cut: Array) -> Array:
+def log_densities(
+    model: Model, curves: Array, cuts: Array, dtype: Any = None
+) -> Array:
     """Computes the mean log-density of the values past a cut, given those before.
 
     Args:
       model: the model.
       curves: (n, e) between 0 and 1, complete.
-      cut: () number of observed epochs, below e.
+      cuts: (n,) number of observed epochs of each, below e.
+      dtype: of the matrix products, see `pfn_network.Layer`.
 
     Returns: (n,) nats per value.
     """
     epochs = jnp.arange(1, curves.shape[1] + 1).astype(curves.dtype)
-    seen = jnp.arange(curves.shape[1]) < cut
+    network = Transformer(model.config, dtype)
 
-    def one(curve: Array) -> Array:
-        network = Transformer(model.config)
+    def one(curve: Array, cut: Array) -> Array:
+        seen = jnp.arange(len(curve)) < cut
         logits: Any = network.apply(model.params, epochs, curve, seen)
         values = jax.vmap(bars.log_density, (0, None, 0))(logits, model.borders, curve)
         return jnp.where(seen, 0.0, values).sum() / (~seen).sum()
 
-    return jax.vmap(one)(curves)
+    return jax.vmap(one)(curves, cuts)
