@@ -126,8 +126,8 @@ def main(config: Config) -> tables.Rows:
 
 def _model_name(path: str) -> str:
     """The folder of a checkpoint, without the `model` of `train_lcpfn`."""
-    parts = Path(path).parts
-    return parts[-2] if parts[-1] == "model" and len(parts) > 1 else parts[-1]
+    own, parent = Path(path).name, Path(path).parent.name
+    return parent if own == "model" and parent else own
 
 
 def _curves(config: Config, folder: run_folder.RunFolder) -> np.ndarray:

@@ -5,8 +5,8 @@
       --steps 100000 --learning-rate 1e-4
 
 The sizes of the second are the smaller of the two published models (Adriaensen et al.,
-2023), which needs an accelerator. No data is read. An interrupted run resumes from the
-last chunk of steps with the same draws. Writes to --out the state of the training,
+2023), which needs an accelerator. No data is read. An interrupted run resumes
+from its last save with the same draws. Writes to --out the state of the training,
 loss.csv, and at the end model, which `extrapolate.pfn.load` reads.
 """
 
@@ -25,6 +25,9 @@ from jaxnas.curves.extrapolate.pfn_network import TransformerConfig
 from jaxnas.curves.extrapolate.pfn_training import TrainingConfig
 from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.studies import cli, progress
+
+
+SAVE_SECONDS = 20.0  # between saves, which take as long as many steps do on a GPU
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Config:
     bfloat16: bool = False
     """Whether matrix products of the layers take bfloat16: faster on a GPU."""
     chunk: int = 500
-    """Steps between two saves."""
+    """Steps of a compiled loop, a divisor of the steps."""
     stop_after: int | None = None
     """Steps after which this run stops; the same command without it resumes."""
     out: str = "results/lcpfn"
@@ -117,12 +120,15 @@ def _train(
     else:
         state = pfn_training.start(training)
     last = min(config.steps, config.stop_after or config.steps)
+    throttle = progress.Throttle(SAVE_SECONDS)
     while state.step < last:
         begin = time.perf_counter()
         state, loss = pfn_training.advance(training, state, config.chunk)
         losses.append(float(np.mean(loss)))
-        checkpoints.save(path, state, {"losses": losses})
         seconds = time.perf_counter() - begin
+        if throttle.due() or state.step >= last:
+            checkpoints.save(path, state, {"losses": losses})
+            throttle.restart()
         speed = progress.rate(config.chunk * config.batch, seconds, "curve")
         line = f"step {state.step:,}: loss {losses[-1]:.3f}, {speed}"
         console.print(line, highlight=False, soft_wrap=True)

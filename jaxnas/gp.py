@@ -219,7 +219,7 @@ def most_probable(
       of `evidence` there.
     """
     num = medians.shape[0]
-    design = jnp.asarray(_normal_design(32, num))
+    design = jnp.asarray(normal_design(32, num))
 
     def log_posterior(deviation: Array) -> tuple[Array, T]:
         value, further = evidence(medians * jnp.exp(spread * deviation))
@@ -247,7 +247,7 @@ def low_discrepancy(num: int, dimension: int) -> np.ndarray:
     return (0.5 + np.arange(1, num + 1)[:, None] * steps) % 1
 
 
-def _normal_design(num: int, dimension: int) -> np.ndarray:
+def normal_design(num: int, dimension: int) -> np.ndarray:
     """(num, dimension) float32 normal quantiles of low-discrepancy points."""
     uniform = low_discrepancy(num, dimension)
     # Logistic approximation of the normal quantile: a design needs no more digits.

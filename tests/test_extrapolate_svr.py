@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.gaussian_process.kernels import Matern
 from test_extrapolate import cut, saturating
 
 from jaxnas.curves import extrapolate
@@ -118,7 +119,12 @@ def featured(num=60):
 
 
 @pytest.mark.parametrize(
-    "found", [extrapolate.kernel_ridge(6), extrapolate.lc_svr(6, draws=24)]
+    "found",
+    [
+        extrapolate.kernel_ridge(6),
+        extrapolate.averaged_gp(6, 16),
+        extrapolate.lc_svr(6, draws=24),
+    ],
 )
 def test_regressions_learn_from_curve_and_features(found):
     curves, features = featured(140)
@@ -132,6 +138,43 @@ def test_regressions_learn_from_curve_and_features(found):
     assert 0.4 < z.std() < 1.8
     with pytest.raises(ValueError, match="curve 0 has 5 epochs: wanted at least 6"):
         extrapolate.apply(found, training, cut(new, 5))
+
+
+def test_the_averaged_process_is_a_mixture_of_textbook_ones(x64):
+    curves, features = featured(20)
+    found, num = extrapolate.averaged_gp(6, 3), 18
+    final = jnp.asarray(curves[:, -1]).at[5].set(jnp.nan)  # does not count
+    params = jax.jit(found.fit)(curves, final, jnp.arange(20) < 19, features)
+    inside, training = np.arange(20) != 5, params.training
+    inside[19] = False
+    u, v = (np.asarray(part)[inside] for part in training.inputs)
+    y = np.asarray(training.y)[inside]
+    new = inputs.to_inputs(
+        training.maps, inputs.raw_inputs(curves[19:, :6], features[19:])
+    )
+    moments, evidence = [], []
+    for scales, noise in zip(*params.processes.hyper[:2], strict=True):
+        rows = np.concatenate([u / scales[0], v / scales[1]], 1)
+        point = np.concatenate([new.curve / scales[0], new.arch / scales[1]], 1)
+        matern = Matern(1.0, nu=1.5)
+        linear = lambda a, b, c=scales[2]: a[0] @ b[0].T + a[1] @ b[1].T / c**2  # noqa: E731
+        gram = matern(rows) + linear((u, v), (u, v)) + noise * np.eye(num)
+        cross = (matern(point, rows) + linear(new, (u, v)))[0]
+        amplitude = y @ np.linalg.solve(gram, y) / num
+        evidence.append(stats.multivariate_normal(None, amplitude * gram).logpdf(y))
+        prior = 1 + linear(new, new)[0, 0] + noise
+        variance = amplitude * (prior - cross @ np.linalg.solve(gram, cross))
+        moments.append((cross @ np.linalg.solve(gram, y), variance))
+    share = np.exp(evidence - np.max(evidence))
+    share /= share.sum()
+    assert share.max() < 0.99  # else nothing is averaged
+    np.testing.assert_allclose(params.probability, share, rtol=1e-5)
+    means, variances = np.array(moments).T
+    mean = share @ means
+    std = np.sqrt(share @ (variances + (means - mean) ** 2))
+    want = normal_scores.value_moments(training.target, *map(jnp.asarray, (mean, std)))
+    got = jax.jit(found.predict)(params, curves[19], features[19])
+    np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):

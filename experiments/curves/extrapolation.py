@@ -56,6 +56,10 @@ METHODS: dict[str, Method] = {
     ),
     "kernel ridge": Method(lambda epochs, scale: extrapolate.kernel_ridge(epochs)),
     DEFAULT: Method(lambda epochs, scale: extrapolate.kernel_ridge(epochs), True),
+    "averaged gp": Method(lambda epochs, scale: extrapolate.averaged_gp(epochs)),
+    "averaged gp, arch": Method(
+        lambda epochs, scale: extrapolate.averaged_gp(epochs), True
+    ),
     "curve gp": Method(lambda epochs, scale: _CURVE_GP),
     "curve gp, arch": Method(lambda epochs, scale: _CURVE_GP, True),
     "lc-svr": Method(lambda epochs, scale: extrapolate.lc_svr(epochs), slow=True),
@@ -73,7 +77,14 @@ METHODS: dict[str, Method] = {
         ),
         slow=True,
     ),
+    "lc-pfn": Method(lambda epochs, scale: _lc_pfn(scale), slow=True),
 }
+
+
+@functools.cache
+def _lc_pfn(scale: float) -> Extrapolator:
+    """The LC-PFN that is part of the library, compiled once for curves of any cut."""
+    return extrapolate.lc_pfn(extrapolate.pfn.load(), scale=scale)
 
 
 def nb201() -> CurveData:

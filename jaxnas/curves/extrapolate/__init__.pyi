@@ -7,6 +7,7 @@ from . import nu_svr as nu_svr
 from . import pfn as pfn
 from . import pfn_prior as pfn_prior
 from . import pfn_training as pfn_training
+from .averaged import averaged_gp as averaged_gp
 from .kronecker import curve_gp as curve_gp
 from .last import last_value as last_value
 from .mixture import equal_weights as equal_weights

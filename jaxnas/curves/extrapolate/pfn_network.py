@@ -46,8 +46,8 @@ class Layer(nn.Module):
     def __call__(self, tokens: Array, mask: Array) -> Array:
         """Tokens (t, d) after the layer; `mask` (t, t) says which attend to which."""
         attention = nn.MultiHeadDotProductAttention(
-            self.config.num_heads,
-            self.dtype,
+            num_heads=self.config.num_heads,
+            dtype=self.dtype,
             out_kernel_init=_ZEROS,
             force_fp32_for_softmax=self.dtype is not None,
         )

@@ -64,7 +64,7 @@ def kernel_ridge(epochs: int) -> Extrapolator:
         inputs, y, used = training.inputs, training.y, training.used
         linear = inputs.curve @ inputs.curve.T
         correlation = lambda parts, scales: linear + _scaled(parts, scales)  # noqa: E731
-        hyper = gp.fit(correlation, _parts(inputs, inputs), y, used, _prior(y))
+        hyper = gp.fit(correlation, input_parts(inputs, inputs), y, used, kernel_prior(y))
         gram = _kernel(inputs, inputs, hyper.scales)
         factor = jnp.linalg.cholesky(gp.padded_covariance(gram, used, hyper.noise))
         return Regression(training, hyper, factor, cho_solve((factor, True), y))
@@ -92,10 +92,10 @@ def kernel_ridge(epochs: int) -> Extrapolator:
 
 def _kernel(a: Inputs, b: Inputs, scales: Array) -> Array:
     """K (n, m) of inputs (n, ...) and (m, ...), with scales (3,) = (a, b, c)."""
-    return a.curve @ b.curve.T + _scaled(_parts(a, b), scales)
+    return a.curve @ b.curve.T + _scaled(input_parts(a, b), scales)
 
 
-def _parts(a: Inputs, b: Inputs) -> Array:
+def input_parts(a: Inputs, b: Inputs) -> Array:
     """Squared distances of curves and of features, and products of features, (3, n, m)."""
     squares = [((x[:, None] - y[None]) ** 2).sum(-1) for x, y in zip(a, b, strict=True)]
     return jnp.stack([*squares, a.arch @ b.arch.T])
@@ -105,7 +105,7 @@ def _scaled(parts: Array, scales: Array) -> Array:
     """The Gaussian kernel plus the linear kernel of the features, (n, m).
 
     Args:
-      parts: (3, n, m) of `_parts`.
+      parts: (3, n, m) of `input_parts`.
       scales: (3,) lengths that the inputs of each part are divided by.
     """
     weights = scales**-2
@@ -113,7 +113,7 @@ def _scaled(parts: Array, scales: Array) -> Array:
     return gaussian + weights[2] * parts[2]
 
 
-def _prior(y: Array) -> gp.HyperparameterPrior:
+def kernel_prior(y: Array) -> gp.HyperparameterPrior:
     """The prior of scales and noise, in the precision of the targets `y`.
 
     Medians of the scales are longer for features, which may matter less than the curve.
