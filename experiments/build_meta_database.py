@@ -43,6 +43,7 @@ EXTRACTORS = {
     "default": datasets.default_extractor,
     "lite0": datasets.lite0_extractor,
     "hog": datasets.hog_extractor,
+    "untrained": datasets.untrained_extractor,
 }
 
 
@@ -85,8 +86,9 @@ class Config:
     """Highest learning rate."""
     chunk: int = 24
     """Trainings between two saves."""
-    features: Literal["default", "lite0", "hog"] = "default"
-    """Features of the images; default: lite0 where its weights are installed."""
+    features: Literal["default", "lite0", "hog", "untrained"] = "default"
+    """Features of the images; default: lite0 where its weights are installed; untrained:
+    of a network with random weights, as a control."""
     feature_images: int = 0
     """Images of each class whose features are written; 0: all training images."""
     add_records: tuple[str, ...] = ()

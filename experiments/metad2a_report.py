@@ -27,11 +27,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.common import meta_search
-from jaxnas import ranks
+from experiments.common import meta_quality, meta_search
 from jaxnas.datasets import meta_database, meta_examples
 from jaxnas.datasets.meta_database import MetaDatabase
-from jaxnas.datasets.tasks import PARTS
 from jaxnas.io import records
 from jaxnas.models import meta_data
 from jaxnas.models.meta_data import MetaData
@@ -106,14 +104,16 @@ def predictions(
       train: its records for meta-training, which the controls are fitted to.
     """
     rows: Rows = {}
-    for part, data in _held_out(database).items():
+    for part, data in meta_quality.held_out(database).items():
         outputs = {
             "predictor": _predict(config, predictor, data),
-            "images of other tasks": _predict(config, predictor, _exchanged(data)),
+            "images of other tasks": _predict(
+                config, predictor, meta_quality.exchanged(data)
+            ),
             "ridge": meta_search.task_ridge(train, data),
         }
         for name, output in outputs.items():
-            rows[f"{part}: {name}"] = _agreement(output, data)
+            rows[f"{part}: {name}"] = meta_quality.agreement(output, data)
     noise = meta_database.label_noise(database)
     rows["ceiling by label noise"] = {"pearson": noise.ceiling}
     return rows
@@ -133,12 +133,12 @@ def likelihoods(
     key, rows = jax.random.key(config.base_seed), {}
     options = {"draws": config.draws, "num_images": config.images}
     shares = meta_search.frequencies(meta_data.best_graphs(train, 1), SMOOTHING)
-    for part, data in _held_out(database).items():
+    for part, data in meta_quality.held_out(database).items():
         best = meta_data.best_graphs(data, 1)
         values = {
             "generator": type_nll(generator, key, best, **options),
             "images of other tasks": type_nll(
-                generator, key, _exchanged(best), **options
+                generator, key, meta_quality.exchanged(best), **options
             ),
             "frequencies": -(meta_search.one_hot(best) @ np.log(shares)),
         }
@@ -196,38 +196,6 @@ def _predict(config: Config, predictor: Model, data: MetaData) -> np.ndarray:
     key = jax.random.key(config.base_seed)
     options = {"draws": config.draws, "num_images": config.images}
     return predict_tasks(predictor, key, data, **options)
-
-
-def _exchanged(data: MetaData) -> MetaData:
-    """Gives each task the images of the next one."""
-    return data._replace(
-        first=np.roll(data.first, 1, 0), counts=np.roll(data.counts, 1, 0)
-    )
-
-
-def _agreement(predicted: np.ndarray, data: MetaData) -> dict[str, float]:
-    """Correlations over all records, and pairs within tasks in the right order.
-
-    Without two different values there is no correlation, nor a share of no pairs.
-    """
-    present, accuracy = data.present, np.asarray(data.accuracy)
-    x, y = predicted[present], accuracy[present]
-    signs = [np.sign(a[:, :, None] - a[:, None]) for a in (predicted, accuracy)]
-    pairs = present[:, :, None] & present[:, None] & (signs[1] > 0)
-    right = (signs[0] > 0)[pairs] + 0.5 * (signs[0] == 0)[pairs]
-    row = {"number of pairs": float(pairs.sum())}
-    if np.ptp(x) > 0 and np.ptp(y) > 0:
-        row["pearson"] = float(np.corrcoef(x, y)[0, 1])
-        row["spearman"] = float(ranks.spearman(ranks.ordinal(x), ranks.ordinal(y)))
-    if len(right):
-        row["pairs within tasks"] = float(right.mean())
-    return row
-
-
-def _held_out(database: MetaDatabase) -> dict[str, MetaData]:
-    """The records of the parts that have tasks and are not for training."""
-    parts = {PARTS[task.part] for task in database.tasks} - {"train"}
-    return {n: meta_examples.examples(database, n) for n in PARTS if n in parts}
 
 
 def _show(console: Console, title: str, rows: Rows) -> None:

@@ -2,6 +2,7 @@
 
     python -m experiments.predictor_report
     python -m experiments.predictor_report --schemes inner --out results/inner
+    python -m experiments.predictor_report --schemes folds --predictors mixture ridge-pairs
 
 4,630 published accuracies of cells of NAS-Bench-201 on ImageNet tasks of 20 classes; the
 files are those of the reference data, which JAXNAS_SHARED names. Schemes: `published`, the
@@ -56,7 +57,7 @@ class Config:
     schemes: tuple[str, ...] = ("published", "folds")
     """Divisions: published, folds, inner."""
     predictors: tuple[str, ...] = tuple(PREDICTORS)
-    """Predictors, by the names in the table."""
+    """Predictors, by their names in the table; docs/task_accuracies.md explains them."""
     partitions: int = 5
     """Partitions of the tasks into folds; partition i is drawn from seed i."""
     samples: int = 200
@@ -156,7 +157,7 @@ def _predict(
     progress.begin(name, Counter(len(parts), "division"))
     results, fit = [], None
     for division in parts:
-        piece = f"{division.name}/{name.replace(', ', '-').replace(' ', '-')}"
+        piece = f"{division.name}/{name}"
         labels = {"predictor": name}
         try:
             values = run_folder.load_piece(folder, piece, labels)["predicted"]

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 import jaxnas
+from experiments.common import meta_models
 from jaxnas import models
 from jaxnas.datasets import meta_database, meta_examples
 from jaxnas.datasets.meta_database import MetaDatabase
@@ -38,7 +38,6 @@ from jaxnas.models import checkpoint, meta_data, meta_training
 from jaxnas.models.codecs import codec_of
 from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.meta_data import MetaData
-from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
 from jaxnas.models.meta_training import Training
 from jaxnas.models.model import Model
 from jaxnas.models.standardise import feature_scale, fold, standardised
@@ -114,6 +113,8 @@ def main(config: Config) -> dict[str, float]:
     networks = {name: _network(config, name, codec, database.kind) for name in NETWORKS}
     if "predictor" in config.models:
         meta_data.moments(parts[0])  # raises for records that teach nothing
+    elif config.candidates:
+        _require_ranking(config, Path(config.out))
     digest = array_digest(*(array for data in parts for array in data))
     scale = feature_scale(parts[0])
     checkpoints.require_orbax()
@@ -159,19 +160,26 @@ def _targets(
         return parts
     if not config.candidates:
         return [meta_data.best_graphs(data, config.best) for data in parts]
+    path = _require_ranking(config, folder)
+    return meta_models.ranked_cells(
+        checkpoint.load(path).model,
+        codec,
+        parts,
+        config.seed,
+        candidates=config.candidates,
+        best=config.best,
+        images=config.images,
+    )
+
+
+def _require_ranking(config: Config, folder: Path) -> Path:
+    """The predictor that ranks the candidates of a generator; `ValueError` without it."""
     if not checkpoints.exists(path := folder / "predictor"):
         raise ValueError(
             f"{path} is missing, which ranks the candidates of the generator: train it "
             "too, or give --candidates 0"
         )
-    predictor, key = checkpoint.load(path).model, jax.random.key(config.seed)
-    rng, options = np.random.default_rng(config.seed), {"num_images": config.images}
-
-    def ranked(data: MetaData) -> MetaData:
-        own = draw_graphs(rng, codec, len(data.types), config.candidates)
-        return predicted_best(predictor, key, data, own, config.best, **options)
-
-    return [ranked(data) for data in parts]
+    return path
 
 
 def _network(config: Config, name: str, codec: Codec, kind: FeatureKind) -> Any:
@@ -193,12 +201,7 @@ def _inputs(
     config: Config, network: Any, parts: list[MetaData]
 ) -> tuple[Model, Training]:
     """Draws the initial parameters of a model, and prepares its data."""
-    model = models.init(network, jax.random.key(config.seed))
-    if isinstance(network, models.Predictor):
-        mean, std = meta_data.moments(parts[0])
-        # Outputs are deviations from the mean in units of std; in the published network
-        # they are hundredths of these, which Adam resolves less well.
-        model = models.with_accuracy(model, mean, std / 100)
+    model = meta_models.initial_model(network, config.seed, parts[0])
     training = Training(
         *map(jax.device_put, parts),
         batch=config.batch,
@@ -274,17 +277,11 @@ def _write(
     best = meta_training.best_epoch(state)
     origin = origin | {"epoch": best, "validation_loss": state.curve[best - 1][1]}
     if name == "generator":
-        origin |= {"cells": _cells(codec, training.data)}
+        origin |= {"cells": meta_models.distinct_cells(codec, training.data)}
     free = ("database", "out", "stop_after")
     settings = dataclasses.asdict(config)
     origin |= {"settings": {k: v for k, v in settings.items() if k not in free}}
     checkpoint.save(folder / name, model, split=origin["sha256"], origin=origin)
-
-
-def _cells(codec: Codec, data: MetaData) -> list[list[int]]:
-    """The distinct cells of records, by which the novelty of others is counted."""
-    cells = jax.vmap(codec.architecture)(jnp.asarray(data.types[data.present]))
-    return np.unique(np.asarray(cells), axis=0).tolist()
 
 
 def _line(state: checkpoint.Progress) -> str:

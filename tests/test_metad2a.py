@@ -14,7 +14,7 @@ pytest.importorskip("flax", reason="flax is in the extra models")
 pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
 
 from experiments import metad2a, metad2a_report  # noqa: E402
-from experiments.common import meta_search  # noqa: E402
+from experiments.common import meta_quality, meta_search  # noqa: E402
 from experiments.metad2a import Config  # noqa: E402
 from jaxnas import datasets, models  # noqa: E402
 from jaxnas.datasets import lite0, meta_database  # noqa: E402
@@ -315,7 +315,7 @@ def test_figures_that_are_not_defined_are_left_out():
     made = database((1, 0, 0, 0), cells=3)
     made.test[:] = 50.0
     data = examples(made, "train")
-    assert metad2a_report._agreement(np.arange(3.0)[None], data) == {
+    assert meta_quality.agreement(np.arange(3.0)[None], data) == {
         "number of pairs": 0.0
     }
     one = np.array([3.0])

@@ -15,6 +15,7 @@ pytest.importorskip("flax", reason="flax is in the extra models")
 pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
 
 from experiments import train_metad2a  # noqa: E402
+from experiments.common import meta_models  # noqa: E402
 from jaxnas import models  # noqa: E402
 from jaxnas.datasets import meta_database  # noqa: E402
 from jaxnas.datasets.meta_examples import examples  # noqa: E402
@@ -331,7 +332,7 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
     data, _ = train_metad2a._targets(settings, "generator", CODEC, parts, tmp_path)
     best = made.arch[np.arange(12), made.test[:12, :, 0].argmax(1)]
     equal(data.types[:, 0, 1:-1] - 2, best)
-    equal(np.array(train_metad2a._cells(CODEC, data)), np.unique(best, axis=0))
+    equal(np.array(meta_models.distinct_cells(CODEC, data)), np.unique(best, axis=0))
     ranked = dataclasses.replace(settings, candidates=9, best=2, seed=1)
     says = refused(train_metad2a._targets, ranked, "generator", CODEC, parts, tmp_path)
     assert "train it too, or give --candidates 0" in says
@@ -373,6 +374,7 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
         ({"seed": -1}, "--seed must be"),
         ({"stop_after": 0}, "--stop-after must be at least 1, not 0"),
         ({"database": "missing.npz"}, "missing.npz"),
+        ({"models": ("generator",)}, "train it too, or give --candidates 0"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(

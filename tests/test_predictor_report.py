@@ -101,13 +101,13 @@ def test_divisions_leave_the_published_validation_out(small, monkeypatch):
     assert len(inner) == 2 and not np.isin(small.order[:10], inner[0].among).any()
 
 
-@pytest.mark.parametrize("name", ["ridge, classes", predictors.CONTROL])
+@pytest.mark.parametrize("name", ["ridge-classes", predictors.CONTROL])
 def test_controls_against_a_library(small, name):
     rows, num = np.resize(np.arange(40), 45), 40
     fit = predictors.PREDICTORS[name](small)
     got = fit(jnp.asarray(rows), jnp.arange(45) < num)
     y = small.accuracy
-    if name == "ridge, classes":
+    if name == "ridge-classes":
         x = predictors.class_indicators(small)
         expected = Ridge(alpha=10).fit(x[:num], y[:num]).predict(x)
     else:
@@ -160,11 +160,11 @@ def test_the_report_resumes(small, monkeypatch, tmp_path):
     monkeypatch.setattr(records, "SECOND_PROCEDURE", 50)
     monkeypatch.setattr(driver, "read_records", lambda: small)
     monkeypatch.setattr(driver.class_effects, "class_effects", lambda *_: effects)
-    names = ("ridge, classes", predictors.CONTROL)
+    names = ("ridge-classes", predictors.CONTROL)
     config = driver.Config(("published", "folds"), names, 2, 5, str(tmp_path / "out"))
     tables = driver.main(config)
     assert [row[:3] for row in tables["differences"]] == [
-        [scheme, part, "ridge, classes"]
+        [scheme, part, "ridge-classes"]
         for scheme in ("published", "folds")
         for part in ("all", "first part")
     ]

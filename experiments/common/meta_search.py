@@ -33,7 +33,7 @@ def additive_ridge(data: MetaData, penalty: float = 10.0) -> np.ndarray:
     return np.linalg.solve(x.T @ x + penalty * np.eye(30), x.T @ y)[:, 0]
 
 
-def frequencies(data: MetaData, smoothing: float) -> np.ndarray:
+def frequencies(data: MetaData, smoothing: float = 1.0) -> np.ndarray:
     """Shares (30,) of the operations at each position.
 
     Args:

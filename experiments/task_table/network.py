@@ -18,7 +18,7 @@ from jaxnas.models import meta_evaluation, meta_training, nasbench201
 from jaxnas.models.meta_data import MetaData, moments
 from jaxnas.types import Array, FeatureKind
 
-NAME = "MetaD2A's network"
+NAME = "metad2a-network"
 _WIDTH = 128  # principal components
 _HIDDEN = 64
 _VALIDATION = 10  # one in so many training records stops the training

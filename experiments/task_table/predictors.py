@@ -183,19 +183,19 @@ def _mixture(records: Records, table: bool) -> regimes.Covariances:
     )
 
 
-MIXTURE, CONTROL = "mixture of two GPs", "GP, classifier rows"
+MIXTURE, CONTROL = "mixture", "gp-classifier-rows"
 PREDICTORS: dict[str, Predictor] = {
     MIXTURE: mixture(True),
     CONTROL: gaussian_process(control_rows),
-    "mixture, no table accuracies": mixture(False),
-    "GP, covariance of the mixture": gaussian_process(one_regime),
-    "GP, shared classes": gaussian_process(control),
-    "GP, cell alone": gaussian_process(cell_alone),
-    "ridge, op pairs + classes": ridge(joined(operation_pairs, class_indicators)),
-    "ridge, op pairs + classifier rows": ridge(joined(operation_pairs, mean_rows)),
-    "ridge, op pairs + one image": ridge(joined(operation_pairs, mean_images)),
-    "ridge, classes": ridge(class_indicators),
-    "ridge, op pairs": ridge(operation_pairs),
+    "mixture-no-table": mixture(False),
+    "gp-mixture-covariance": gaussian_process(one_regime),
+    "gp-shared-classes": gaussian_process(control),
+    "gp-cell-alone": gaussian_process(cell_alone),
+    "ridge-pairs-classes": ridge(joined(operation_pairs, class_indicators)),
+    "ridge-pairs-classifier-rows": ridge(joined(operation_pairs, mean_rows)),
+    "ridge-pairs-one-image": ridge(joined(operation_pairs, mean_images)),
+    "ridge-classes": ridge(class_indicators),
+    "ridge-pairs": ridge(operation_pairs),
     network.NAME: network.network,
 }
 PUBLISHED_ONLY = (network.NAME,)  # too slow for many folds

@@ -1,0 +1,1 @@
+"""Parts of the experiments on what MetaD2A's models learn."""

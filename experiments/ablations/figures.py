@@ -1,0 +1,100 @@
+"""Figures of a trained model on the held-out tasks of a meta-database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from experiments.common import meta_models, meta_quality, meta_search
+from jaxnas import models
+from jaxnas.datasets import meta_database, meta_examples
+from jaxnas.datasets.meta_database import MetaDatabase
+from jaxnas.models import meta_data
+from jaxnas.models.meta_data import MetaData
+from jaxnas.models.meta_evaluation import predict_tasks, type_nll
+from jaxnas.models.model import Model
+from jaxnas.models.nasbench201 import CODEC
+
+_DRAWS = 4  # subsets of the images that figures are means of
+
+
+def of_predictor(
+    model: Model,
+    database: MetaDatabase,
+    seen: Callable[[MetaData], MetaData],
+    images: int,
+) -> dict[str, float]:
+    """Agreement of predictions with the accuracies of held-out tasks, by part.
+
+    Args:
+      model: the predictor.
+      database: of the tasks.
+      seen: makes data those that the model sees.
+      images: of each class in a draw.
+    """
+    figures = {}
+    for part, data in meta_quality.held_out(database).items():
+        options = {"draws": _DRAWS, "num_images": images}
+        predicted = predict_tasks(model, jax.random.key(0), seen(data), **options)
+        row = meta_quality.agreement(predicted, data)
+        del row["number of pairs"]
+        figures |= {f"{part}: {name}": value for name, value in row.items()}
+    return figures
+
+
+def of_generator(
+    model: Model,
+    database: MetaDatabase,
+    train: MetaData,
+    seen: Callable[[MetaData], MetaData],
+    images: int,
+) -> dict[str, float]:
+    """Likelihoods and accuracies of cells of held-out tasks, minus those of frequencies.
+
+    Args:
+      model: the generator.
+      database: of the tasks.
+      train: pairs whose operations are counted, those of meta-training.
+      seen: makes data those that the model sees.
+      images: of each class in a draw.
+    """
+    key, figures = jax.random.key(0), {}
+    options = {"draws": _DRAWS, "num_images": images}
+    shares = np.log(meta_search.frequencies(train))
+    for part, data in meta_quality.held_out(database).items():
+        best = meta_data.best_graphs(data, 1)
+        nats = type_nll(model, key, seen(best), **options)
+        gap = nats + meta_search.one_hot(best) @ shares
+        figures[f"{part}: nats"] = float(nats[best.present].mean())
+        figures[f"{part}: nats minus frequencies"] = float(gap[best.present].mean())
+    grids = [meta_examples.grid_examples(database, seed) for seed in (0, 1)]
+    accuracy = np.mean([grid.accuracy for grid in grids], 0)
+    nats = type_nll(model, key, seen(grids[0]), **options)
+    own = meta_quality.expected_accuracy(-nats, accuracy)
+    control = meta_search.one_hot(grids[0]) @ shares
+    control = meta_quality.expected_accuracy(control, accuracy)
+    figures["grid: accuracy"] = float(own.mean())
+    return figures | {
+        f"grid: {name}": value
+        for name, value in meta_search.paired(own, control).items()
+    }
+
+
+def of_samples(
+    model: Model, database: MetaDatabase, train: MetaData, images: int
+) -> dict[str, float]:
+    """Statistics of 1,000 independent samples for the first task of the grid.
+
+    Args:
+      model: the generator, of features that are not standardised.
+      database: of the tasks.
+      train: pairs of meta-training, by which cells are novel.
+      images: of each class in a draw.
+    """
+    features = meta_database.task_features(database, int(database.grid_task[0]))
+    key, cells = jax.random.key(0), meta_models.distinct_cells(CODEC, train)
+    samples = models.sample_graphs(model, key, features, 1000, num_images=images)
+    statistics = models.sample_statistics(model, samples, trained_on=np.array(cells))
+    return statistics._asdict()

@@ -1,0 +1,80 @@
+"""Initial parameters and training pairs of MetaD2A's models.
+
+model = initial_model(network, 0, train)
+pairs = ranked_cells(predictor, codec, [train, validation], 0)  # for a generator
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import models
+from jaxnas.models import meta_data
+from jaxnas.models.graphs import Codec
+from jaxnas.models.meta_data import MetaData
+from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
+from jaxnas.models.model import Model
+
+
+def initial_model(network: Any, seed: int, data: MetaData) -> Model:
+    """Draws the initial parameters of a generator or a predictor.
+
+    Args:
+      network: the generator or predictor.
+      seed: of the parameters.
+      data: for meta-training; a predictor has mean and deviation of its accuracies.
+
+    Raises: `ValueError` for a predictor of accuracies without variation.
+    """
+    model = models.init(network, jax.random.key(seed))
+    if not isinstance(network, models.Predictor):
+        return model
+    mean, std = meta_data.moments(data)
+    # Outputs are deviations from the mean in units of std; in the published network
+    # they are hundredths of these, which Adam resolves less well.
+    return models.with_accuracy(model, mean, std / 100)
+
+
+def ranked_cells(
+    predictor: Model,
+    codec: Codec,
+    parts: Sequence[MetaData],
+    seed: int,
+    *,
+    candidates: int = 50,
+    best: int = 10,
+    images: int = 20,
+) -> list[MetaData]:
+    """Makes the pairs of tasks and cells that a generator imitates.
+
+    Args:
+      predictor: which ranks the candidates of each task.
+      codec: of the search space.
+      parts: for meta-training and validation.
+      seed: of the candidates and of the draws of images.
+      candidates: random cells of each task.
+      best: cells of each task that are kept, those of the best predictions.
+      images: of each class in a draw.
+    """
+    key, rng = jax.random.key(seed), np.random.default_rng(seed)
+    draws = [draw_graphs(rng, codec, len(data.types), candidates) for data in parts]
+    return [
+        predicted_best(predictor, key, data, own, best, num_images=images)
+        for data, own in zip(parts, draws, strict=True)
+    ]
+
+
+def distinct_cells(codec: Codec, data: MetaData) -> list[list[int]]:
+    """The distinct cells of records, by which the novelty of others is counted.
+
+    Args:
+      codec: of the search space.
+      data: the records.
+    """
+    cells = jax.vmap(codec.architecture)(jnp.asarray(data.types[data.present]))
+    return np.unique(np.asarray(cells), axis=0).tolist()
