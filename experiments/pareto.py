@@ -5,10 +5,14 @@
         --report-split test --costs 1080ti_1 raspi4 parameters --out results/devices
     python -m experiments.pareto --benchmark nb201 --dataset cifar100 --split valid
         --costs raspi4+parameters --bounds 50 1.0 --out results/bounded
+    python -m experiments.pareto --benchmark ofa-predicted --costs devices
+        --evaluations 200 --methods random evolution nsga2 nsga2-20 gp --out results/subnets
 
 The first command needs no download: accuracies of the embedded table against those on an
 analog chip, whose weights are noisy, parameters, and multiply-accumulates (macs). `--costs
-devices` are all devices of HELP (Lee et al., 2021). Writes results.npz, table.csv and
+devices` are all devices of HELP (Lee et al., 2021). The last command is on subnets of
+MobileNetV3, with predicted accuracies and fitted latencies; it compares runs with the front
+of much longer ones. Writes results.npz, table.csv and
 hypervolume.png to --out, and fronts.png with the panels of one cost. Every run can be
 killed and started again.
 """
@@ -16,7 +20,6 @@ killed and started again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,15 +28,21 @@ import numpy as np
 from rich.console import Console
 
 import jaxnas
-from experiments.pareto_fronts import figures, panels, peers, summary
-from experiments.pareto_fronts.panels import Panel
-from jaxnas.benchmarks import hardware, named, tabular
+from experiments.pareto_fronts import (
+    figures,
+    methods,
+    panels,
+    peers,
+    subnets,
+    summary,
+    tables,
+)
+from experiments.pareto_fronts.panels import Panel, Runs
+from jaxnas.benchmarks import hardware, named
+from jaxnas.benchmarks.table_files import BenchmarkTable
 from jaxnas.io import npz
-from jaxnas.pareto import Objective
-from jaxnas.search import loop, multi_objective
+from jaxnas.search import loop
 from jaxnas.search.base import Search
-from jaxnas.search.random import random_search
-from jaxnas.spaces.base import Space
 from jaxnas.studies import cli, seed_store
 
 
@@ -42,7 +51,8 @@ class Config:
     """The accuracy and the costs, the methods, and the length and number of runs."""
 
     benchmark: str = "analog"
-    """A table of NAS-Bench-201: analog (embedded), nb201, or a file."""
+    """A table of NAS-Bench-201: analog (embedded), nb201, or a file; or ofa-predicted, the
+    subnets of MobileNetV3."""
     dataset: str = "cifar10"
     """Dataset whose accuracy is fed back to the search."""
     split: str = "test"
@@ -54,10 +64,15 @@ class Config:
     costs: tuple[str, ...] = ("cifar10-noisy", "parameters", "macs")
     """A panel for each: parameters, macs, a device or another column of hardware costs, or
     another dataset of the table, whose accuracy is maximised too; A+B is a panel of two
-    costs; devices stands for all devices of HELP."""
+    costs; devices stands for all devices of HELP, and for ofa-predicted for those whose
+    latencies are predicted well enough."""
     bounds: tuple[float, ...] = ()
     """Worst feasible value of each cost of a panel, in its unit, the same in all panels;
     default: none."""
+    resolution: int = 224
+    """Pixels on each side of an image, for ofa-predicted."""
+    force: bool = False
+    """Search also with latencies of ofa-predicted that are not predicted well enough."""
     methods: tuple[str, ...] = ("random", "evolution", "nsga2", "gp")
     """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp."""
     peers: tuple[str, ...] = ()
@@ -77,54 +92,43 @@ class Config:
     """Folder for the results."""
 
 
-# (space, objectives, config) -> the search.
-Method = Callable[[Space, Sequence[Objective], Config], Search]
-POPULATION = 10
-"""Population of nsga2 and evolution: the better of 10 and 20 for 100 evaluations."""
-
-
-def _random(space: Space, objectives: Sequence[Objective], config: Config) -> Search:
-    """Random search without repeats."""
-    del objectives
-    return random_search(space, capacity=config.evaluations)
-
-
-def _evolution(space: Space, objectives: Sequence[Objective], config: Config) -> Search:
-    """Aging evolution with twice the population of NSGA-II."""
-    sizes = {"population": 2 * POPULATION, "tournament": 5, "init": config.init}
-    return multi_objective.regularized_evolution(space, objectives, **sizes)
-
-
-def _nsga2(population: int) -> Method:
-    """NSGA-II of a population, whose children compete as soon as they are evaluated."""
-    return lambda space, objectives, config: multi_objective.nsga2(
-        space, objectives, population=population
-    )
-
-
-def _gp(space: Space, objectives: Sequence[Objective], config: Config) -> Search:
-    """Gaussian processes, and the hypervolume that their confidence bounds add."""
-    return multi_objective.gp_pareto(space, objectives, init=config.init)
-
-
-METHODS: dict[str, Method] = {
-    "random": _random,
-    "evolution": _evolution,
-    "nsga2": _nsga2(POPULATION),
-    "nsga2-20": _nsga2(2 * POPULATION),
-    "gp": _gp,
-}
-
-
 def main(config: Config) -> dict[str, np.ndarray]:
     """Runs the comparison.
 
-    Returns: the table rows (seeds, evaluations) that were asked, by `PANEL/METHOD`, as
-      they are in results.npz.
-    Raises: `ValueError` for bad input, before anything is compiled or written.
+    Returns: the architectures (seeds, evaluations, d) and scores (seeds, evaluations, m)
+      that were evaluated, by `PANEL/METHOD/arch` and `PANEL/METHOD/scores`, as they are
+      in results.npz.
+    Raises: `ValueError` for bad input, before any search is compiled or written.
     """
     _validate(config)
-    table = named.open_table(config.benchmark)
+    subnet = config.benchmark == subnets.NAME
+    table = named.open_table(subnets.TABLE if subnet else config.benchmark)
+    opened = _subnet_panels(config) if subnet else _table_panels(config, table)
+    identity = _identity(config, table.manifest["sha256"])
+    folder = seed_store.open_folder(config.out, identity)
+    if subnet:
+        opened = subnets.with_references(folder, opened)
+    for name in config.peers:
+        line = peers.described(name)
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+    compared = *config.methods, *config.peers
+    labels = [f"{m}-on-{name}" for m in compared for name in opened]
+    each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}
+    simulate = _simulator(config, opened)
+    saved = seed_store.run_chunks(folder, labels, config.seeds, simulate, **each)
+    arrays = {
+        f"{name}/{m}/{what}": saved[f"{m}-on-{name}"][what]
+        for name in opened
+        for m in dict.fromkeys(compared)
+        for what in ("arch", "scores")
+    }
+    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
+    _report(folder.path, opened, arrays)
+    return arrays
+
+
+def _table_panels(config: Config, table: BenchmarkTable) -> dict[str, Panel]:
+    """The panels of a table; `ValueError` as `tables.open_panels`."""
     if config.evaluations > len(table.arch):
         raise ValueError(
             f"--evaluations must be at most the {len(table.arch)} cells of {table.name}, "
@@ -134,57 +138,67 @@ def main(config: Config) -> dict[str, np.ndarray]:
     accuracy = {"dataset": config.dataset, "split": config.split}
     accuracy |= {"epochs": config.epochs, "seed": "mean"}
     reported = accuracy | {"split": config.report_split or config.split}
-    opened = panels.open_panels(
+    return tables.open_panels(
         config.benchmark, accuracy, reported, costs, config.bounds
     )
-    identity = _identity(config, table.manifest["sha256"])
-    folder = seed_store.open_folder(config.out, identity)
+
+
+def _subnet_panels(config: Config) -> dict[str, Panel]:
+    """The panels of subnets; `ValueError` as `subnets.open_panels`."""
+    options = {"resolution": config.resolution, "force": config.force}
+    return subnets.open_panels(config.costs, config.bounds, **options)
+
+
+def _simulator(config: Config, opened: dict[str, Panel]) -> seed_store.Simulate:
+    """The function that runs seeds of METHOD-on-PANEL."""
     searches: dict[tuple, Search] = {}
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, np.ndarray]:
         name, method = label.rsplit("-on-", 1)[::-1]
+        benchmark = opened[name].benchmark
         if method in peers.PEERS:
             options = config.base_seed, seeds, config.evaluations
-            return {"row": peers.table_rows(method, opened[name], *options)}
-        benchmark = opened[name].benchmark
+            archs = peers.asked_archs(method, opened[name], *options)
+            scores = [panels.scores_of(benchmark, run) for run in archs]
+            return {"arch": archs.astype(np.int8), "scores": np.stack(scores)}
         # One search for all panels of the same objectives, so that it compiles once.
         which = method, benchmark.objectives
         if which not in searches:
-            make = METHODS[method]
-            searches[which] = make(benchmark.space, benchmark.objectives, config)
+            sizes = config.evaluations, config.init
+            make = methods.METHODS[method]
+            searches[which] = make(benchmark.space, benchmark.objectives, *sizes)
         keys = seed_store.seed_keys(config.base_seed, seeds)
         trace = loop.simulate(keys, searches[which], benchmark, config.evaluations)
-        return {
-            "row": np.asarray(tabular.table_rows(benchmark, trace.query.arch))[..., 0]
-        }
+        archs = np.asarray(trace.query.arch)[:, :, 0].astype(np.int8)
+        return {"arch": archs, "scores": np.asarray(trace.objectives)[:, :, 0]}
 
-    for name in config.peers:
-        line = peers.described(name)
-        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
-    methods = *config.methods, *config.peers
-    labels = [f"{m}-on-{name}" for m in methods for name in opened]
-    each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}
-    runs = seed_store.run_chunks(folder, labels, config.seeds, simulate, **each)
-    rows = {n: {m: runs[f"{m}-on-{n}"]["row"] for m in methods} for n in opened}
-    arrays = {f"{n}/{m}": row for n, of in rows.items() for m, row in of.items()}
-    npz.save_arrays(folder.path / "results.npz", arrays, {"settings": folder.identity})
-    _report(folder.path, opened, rows)
-    return arrays
+    return simulate
 
 
 def _report(
-    path: Path, opened: dict[str, Panel], rows: dict[str, dict[str, np.ndarray]]
+    path: Path, opened: dict[str, Panel], arrays: dict[str, np.ndarray]
 ) -> None:
     """Writes the table and the figures to a folder, and prints the table."""
+    runs: dict[str, dict[str, Runs]] = {name: {} for name in opened}
+    for key in arrays:
+        name, method, what = key.rsplit("/", 2)
+        if what == "scores":
+            arch, scores = arrays[f"{name}/{method}/arch"], arrays[key]
+            judged = opened[name].judge(arch, scores)
+            runs[name][method] = Runs(scores, judged)
     summaries = {
-        name: {m: summary.summarise(opened[name], row) for m, row in of.items()}
-        for name, of in rows.items()
+        name: {m: summary.summarise(opened[name], run) for m, run in of.items()}
+        for name, of in runs.items()
     }
-    summary.write_csv(path / "table.csv", summaries)
-    figures.draw_shares(path / "hypervolume.png", summaries)
-    drawn = figures.draw_fronts(path / "fronts.png", opened, rows)
+    seen = {name: {m: run.seen for m, run in of.items()} for name, of in runs.items()}
+    summary.write_csv(path / "table.csv", opened, summaries)
+    figures.draw_shares(path / "hypervolume.png", opened, summaries)
+    drawn = figures.draw_fronts(path / "fronts.png", opened, seen)
     console = Console()
     summary.show(console, summaries)
+    for name, panel in opened.items():
+        if panel.note:
+            console.print(f"{name}: {panel.note}", highlight=False)
     files = "results.npz, table.csv, hypervolume.png" + ", fronts.png" * drawn
     console.print(f"{path}: {files}", highlight=False, soft_wrap=True)
 
@@ -194,11 +208,21 @@ def _expanded(name: str) -> tuple[str, ...]:
     return hardware.hardware_devices() if name == "devices" else (name,)
 
 
+_OF_TABLES = ("dataset", "split", "epochs", "report_split")
+_OF_SUBNETS = ("resolution", "force")
+
+
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong in themselves."""
     cli.positive(config, "seeds", "evaluations", "init", "chunk")
     cli.seed(config)
-    cli.require_names(config.methods, METHODS, "method")
+    cli.require_names(config.methods, methods.METHODS, "method")
+    subnet = config.benchmark == subnets.NAME
+    for name in _OF_TABLES if subnet else _OF_SUBNETS:
+        if getattr(config, name) != getattr(Config, name):
+            what = "tables" if subnet else subnets.NAME
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} is of {what}, not of {config.benchmark}")
     peers.require_installed(config.peers)
     if config.peers and config.bounds:
         raise ValueError("--peers search without --bounds: give one of them")
@@ -214,6 +238,7 @@ def _validate(config: Config) -> None:
 def _identity(config: Config, sha256: str) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values."""
     free = ("out", "chunk", "seeds", "methods", "peers", "costs", "report_split")
+    free += ("force",)
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

@@ -2,7 +2,7 @@
 
     python -m experiments.subnet_search --seeds 50 --base-seed 1000
     python -m experiments.subnet_search --devices v100_64 --percentiles 30
-        --methods nsga2-10 gp --out results/v100
+        --methods nsga2 gp --out results/v100
 
 Accuracy is the predicted accuracy of once-for-all, latency the function fitted to the
 measurements of a device, whose rank correlation with held-out measurements is printed. The
@@ -16,7 +16,7 @@ run can be killed and started again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,18 +27,15 @@ from jax.tree_util import Partial
 from rich.console import Console
 
 import jaxnas
+from experiments.pareto_fronts.methods import METHODS
 from jaxnas import metrics
 from jaxnas.batching import in_chunks
 from jaxnas.benchmarks import latency, named, several
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.benchmarks.ofa import predicted_accuracy_benchmark
 from jaxnas.io import files, npz
-from jaxnas.kernels import ordinal_features
 from jaxnas.pareto import Objective
-from jaxnas.search import loop, multi_objective
-from jaxnas.search.base import Search
-from jaxnas.search.gp import proposals
-from jaxnas.search.random import random_search
+from jaxnas.search import loop
 from jaxnas.spaces import mobilenetv3
 from jaxnas.spaces.mobilenetv3 import SPACE
 from jaxnas.studies import cli, seed_store, terminal
@@ -48,6 +45,7 @@ from jaxnas.types import Array
 LATENCY = Objective("latency", "bounds", "minimise", bound=1.0, optimised=False)
 OBJECTIVES = (Objective("predicted accuracy"), LATENCY)
 _RANDOM = 10_000  # subnets of which bounds are percentiles
+_INIT = 10  # random evaluations at the start of a run of gp
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,11 @@ class Config:
     """Bounds, as percentiles of the latencies of random subnets."""
     resolution: int = 224
     """Pixels on each side of an image: 160, 176, 192, 208 or 224."""
-    methods: tuple[str, ...] = ("random", "evolution", "nsga2-10", "nsga2-20", "gp")
-    """Which methods: random, evolution, nsga2-10, nsga2-20 (by population), gp; each is
+    methods: tuple[str, ...] = ("random", "evolution", "nsga2", "nsga2-20", "gp")
+    """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp; each is
     compared with the last."""
+    force: bool = False
+    """Search also with latencies that are not predicted well enough."""
     evaluations: int = 200
     """Evaluations of each run."""
     seeds: int = 20
@@ -73,32 +73,6 @@ class Config:
     """Runs between two saves."""
     out: str = "results/subnet_search"
     """Folder for the results."""
-
-
-def _evolution(evaluations: int) -> Search:
-    """Aging evolution, of the better of populations of 20 and 50 for 200 evaluations."""
-    del evaluations
-    sizes = {"population": 50, "tournament": 10}
-    return multi_objective.regularized_evolution(SPACE, OBJECTIVES, **sizes)
-
-
-def _gp(evaluations: int) -> Search:
-    """Gaussian processes of accuracy and latency, over sampled candidates."""
-    del evaluations
-    features = [ordinal_features(SPACE, mobilenetv3.PARTS)]
-    # A thousand candidates take three times as long, and are no better.
-    uniform, mutants = proposals.uniform(SPACE, 100), proposals.mutants(SPACE, 200)
-    candidates = proposals.mixture(uniform, mutants)
-    return multi_objective.bayesopt_sampled(SPACE, features, OBJECTIVES, candidates)
-
-
-METHODS: dict[str, Callable[[int], Search]] = {
-    "random": lambda evaluations: random_search(SPACE, capacity=evaluations),
-    "evolution": _evolution,
-    "nsga2-10": lambda _: multi_objective.nsga2(SPACE, OBJECTIVES, population=10),
-    "nsga2-20": lambda _: multi_objective.nsga2(SPACE, OBJECTIVES, population=20),
-    "gp": _gp,
-}
 
 
 class Panel(NamedTuple):
@@ -119,7 +93,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     _validate(config)
     panels = open_panels(config)
     folder = seed_store.open_folder(config.out, _identity(config))
-    searches = {name: METHODS[name](config.evaluations) for name in config.methods}
+    sizes = config.evaluations, _INIT
+    searches = {m: METHODS[m](SPACE, OBJECTIVES, *sizes) for m in config.methods}
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, np.ndarray]:
         name, method = label.rsplit("-on-", 1)[::-1]
@@ -155,7 +130,8 @@ def open_panels(config: Config) -> dict[str, Panel]:
     archs = np.random.default_rng(0).integers(0, 3, (_RANDOM, mobilenetv3.LENGTH))
     archs, panels = archs.astype(np.int32), {}
     for device in dict.fromkeys(config.devices):
-        fitted = latency.latency_function(table, device, resolution=config.resolution)
+        options = {"resolution": config.resolution, "force": config.force}
+        fitted = latency.latency_function(table, device, **options)
         milliseconds = in_chunks(fitted.predict, archs)
         for percentile in dict.fromkeys(config.percentiles):
             bound = float(np.percentile(milliseconds, percentile))
@@ -217,16 +193,16 @@ def _validate(config: Config) -> None:
     if not all(0 < percentile < 100 for percentile in config.percentiles):
         given = ", ".join(map(str, config.percentiles))
         raise ValueError(f"--percentiles must be between 0 and 100, not {given}")
-    if config.evaluations < 11 and "gp" in config.methods:
+    if config.evaluations <= _INIT and "gp" in config.methods:
         raise ValueError(
-            f"--evaluations must be more than the 10 random ones of gp, not "
+            f"--evaluations must be more than the {_INIT} random ones of gp, not "
             f"{config.evaluations}"
         )
 
 
 def _identity(config: Config) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values."""
-    free = ("out", "chunk", "seeds", "methods", "devices", "percentiles")
+    free = ("out", "chunk", "seeds", "methods", "devices", "percentiles", "force")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

@@ -22,11 +22,16 @@ _PALE, _WIDTH, _HEIGHT = "#c8c8c8", 3.2, 2.6
 _COLUMNS = 5  # panels side by side, at most
 
 
-def draw_shares(path: Path, summaries: Mapping[str, Mapping[str, Summary]]) -> None:
-    """Draws the share of the true hypervolume by evaluations, a panel for each device.
+def draw_shares(
+    path: Path,
+    panels: Mapping[str, Panel],
+    summaries: Mapping[str, Mapping[str, Summary]],
+) -> None:
+    """Draws the share of the hypervolume by evaluations, a panel for each device.
 
     Args:
       path: the png, written atomically.
+      panels: by name.
       summaries: by panel, and by method within each. Curves are means over runs, bands
         one standard error to each side.
 
@@ -46,7 +51,7 @@ def draw_shares(path: Path, summaries: Mapping[str, Mapping[str, Summary]]) -> N
         first = min(9, len(mean) - 1)
         start = [s.share[:, first].mean() for s in summaries[panel].values()]
         axis.set_ylim(max(0.0, min(start) - 0.02), 1.0)
-        axis.set_title(panel, fontsize=9, loc="left")
+        axis.set_title(_title(panel, panels), fontsize=9, loc="left")
         axis.set_xlabel("evaluations")
 
     title = "mean and standard error of the runs"
@@ -58,16 +63,17 @@ def draw_fronts(
     panels: Mapping[str, Panel],
     runs: Mapping[str, Mapping[str, np.ndarray]],
 ) -> bool:
-    """Draws error against cost: all cells pale, the true front, and attained fronts.
+    """Draws error against cost: what a front is of pale, the front, and attained ones.
 
-    Of each method, the front that half of the runs attain, and between those of a quarter
-    and of three quarters a band. Panels of more than two objectives are left out; a file
-    of earlier runs is removed if no panel is left.
+    Error is what is missing to an accuracy of 1, or of 100 percent. Of each method, the
+    front that half of the runs attain, and between those of a quarter and of three
+    quarters a band. Panels of more than two objectives are left out; a file of earlier
+    runs is removed if no panel is left.
 
     Args:
       path: the png, written atomically.
       panels: by name.
-      runs: table rows (seeds, t), by panel and method.
+      runs: scores (seeds, t, 2) as the searches saw them, by panel and method.
 
     Returns: whether there is a panel to draw.
     Raises: `ValueError` if the figure cannot be written.
@@ -79,13 +85,22 @@ def draw_fronts(
 
     def draw(axis: Axes, name: str) -> None:
         _draw_front(axis, panels[name], runs[name])
-        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_title(_title(name, panels), fontsize=9, loc="left")
         cost = panels[name].benchmark.objectives[1]
         axis.set_xlabel(f"{cost.name}, {cost.unit}")
 
     title = "median front of the runs, quartiles as band"
-    _grid(path, shown, draw, "error, percent", title)
+    first = panels[shown[0]].benchmark.target
+    percent = first.unit == "percent"
+    label = "error, percent" if percent else f"1 - {first.name}"
+    _grid(path, shown, draw, label, title)
     return True
+
+
+def _title(name: str, panels: Mapping[str, Panel]) -> str:
+    """The name of a panel, with its note on a second line."""
+    note = panels[name].note
+    return f"{name}\n{note}" if note else name
 
 
 def _draw_front(axis: Axes, panel: Panel, runs: Mapping[str, np.ndarray]) -> None:
@@ -93,21 +108,24 @@ def _draw_front(axis: Axes, panel: Panel, runs: Mapping[str, np.ndarray]) -> Non
     front = true_front(panel.seen)
     low, high = panel.reference, front.max(0)
     sign = as_score(panel.benchmark.objectives[1].target, 1.0)
+    most = 100 if panel.benchmark.target.unit == "percent" else 1
     inside = (panel.seen > low).all(1)
     axis.scatter(
-        sign * panel.seen[inside, 1], 100 - panel.seen[inside, 0], s=2, color=_PALE,
+        sign * panel.seen[inside, 1], most - panel.seen[inside, 0], s=2, color=_PALE,
         zorder=1,
     )  # fmt: skip
     axis.plot(
-        *_steps(sign * front[:, 1], 100 - front[:, 0]),
-        color="#000000", linewidth=0.9, linestyle=":", label="true front", zorder=3,
+        *_steps(sign * front[:, 1], most - front[:, 0]),
+        color="#000000", linewidth=0.9, linestyle=":", label="reference", zorder=3,
     )  # fmt: skip
     grid = np.linspace(low[1], high[1], 200)
     styles = line_styles(list(runs))
-    for method, row in runs.items():
-        scores = panel.seen[row][..., ::-1]  # the cost is the threshold
-        surfaces = _surfaces(scores, grid, np.array(LEVELS))
-        worst, median, best = 100 - np.where(np.isinf(surfaces), np.nan, surfaces)[::-1]
+    for method, scores in runs.items():
+        # The cost is the threshold.
+        surfaces = _surfaces(scores[..., ::-1], grid, np.array(LEVELS))
+        worst, median, best = (
+            most - np.where(np.isinf(surfaces), np.nan, surfaces)[::-1]
+        )
         style = styles[method]
         axis.plot(sign * grid, median, label=method, linewidth=1.3, zorder=2, **style)
         axis.fill_between(
@@ -115,7 +133,7 @@ def _draw_front(axis: Axes, panel: Panel, runs: Mapping[str, np.ndarray]) -> Non
         )
     room = 0.04 * (high - low)
     axis.set_xlim(*sorted((sign * low[1], sign * (high[1] + room[1]))))
-    axis.set_ylim(100 - high[0] - room[0], 100 - low[0])
+    axis.set_ylim(most - high[0] - room[0], most - low[0])
 
 
 _surfaces: Callable[..., jax.Array] = jax.jit(pareto.attainment_surfaces)

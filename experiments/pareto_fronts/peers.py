@@ -1,4 +1,4 @@
-"""Multi-objective searches of other packages, on the tables of `panels`.
+"""Multi-objective searches of other packages, on the benchmarks of `panels`.
 
     archs = PEERS["pymoo-nsga2-20"](Setting((5,) * 6, 2, 100, seed=0), score_of)
 
@@ -7,6 +7,7 @@ The extra `peers` has pymoo and Optuna.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.pareto_fronts.panels import Panel
+from experiments.pareto_fronts.panels import Panel, scores_of
 
 # archs (b, d) int -> scores (b, m), higher is better.
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -147,7 +148,7 @@ def require_installed(names: Sequence[str]) -> None:
             raise ValueError(f"{package} not installed: {name} needs the extra peers")
 
 
-def table_rows(
+def asked_archs(
     name: str, panel: Panel, base_seed: int, seeds: np.ndarray, evaluations: int
 ) -> np.ndarray:
     """Runs a search of another package on a panel, one seed after another.
@@ -159,20 +160,14 @@ def table_rows(
       seeds: (s,) of the runs.
       evaluations: of each run.
 
-    Returns: (s, evaluations) int32, the rows of the table that were asked.
+    Returns: (s, evaluations, d) int32, the architectures that were asked.
     """
-    archs = np.asarray(panel.benchmark.archs)
-    row_of = {arch.tobytes(): row for row, arch in enumerate(archs.astype(np.int32))}
-    rows = []
+    benchmark = panel.benchmark
+    score_of = functools.partial(scores_of, benchmark)
+    runs = []
     for seed in seeds:
         # Another base seed gives other runs, as of the methods.
         number = np.random.SeedSequence([base_seed, int(seed)]).generate_state(1)[0]
-        choices = panel.benchmark.space.choices
-        sizes = panel.seen.shape[1], evaluations, int(number)
-
-        def score_of(asked: np.ndarray) -> np.ndarray:
-            return panel.seen[[row_of[arch.tobytes()] for arch in asked]]
-
-        asked = PEERS[name](Setting(choices, *sizes), score_of)
-        rows.append([row_of[arch.tobytes()] for arch in asked])
-    return np.array(rows, np.int32)
+        sizes = len(benchmark.objectives), evaluations, int(number)
+        runs.append(PEERS[name](Setting(benchmark.space.choices, *sizes), score_of))
+    return np.stack(runs)

@@ -1,4 +1,4 @@
-"""What runs with several objectives attain: hypervolume and distance to the true front."""
+"""What runs with several objectives attain: hypervolume, and distance to a front."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.pareto_fronts.panels import Panel
+from experiments.pareto_fronts.panels import Panel, Runs
 from jaxnas import metrics, pareto
 from jaxnas.io import files
 from jaxnas.studies import terminal
@@ -25,9 +25,9 @@ LEVELS = (0.25, 0.5, 0.75)
 class Summary(NamedTuple):
     """One method on one panel, over all its runs."""
 
-    share: np.ndarray  # (seeds, t) hypervolume so far, of the true front's
-    reported: np.ndarray  # (seeds,) at the end, of the same cells by what is reported
-    distance: np.ndarray  # (seeds,) IGD+ at the end, axes scaled by the true front
+    share: np.ndarray  # (seeds, t) hypervolume so far, of the reference front's
+    reported: np.ndarray  # (seeds,) at the end, the same by the accuracy reported
+    distance: np.ndarray  # (seeds,) IGD+ at the end, axes scaled by the front
     feasible: np.ndarray  # (seeds,) share of the evaluations that meet the bounds
 
 
@@ -45,31 +45,36 @@ _distances = jax.jit(jax.vmap(pareto.igd_plus, (0, None)))
 _on_front = jax.jit(pareto.non_dominated)
 
 
-def summarise(panel: Panel, row: np.ndarray) -> Summary:
-    """Judges runs by the true front of the feasible cells.
+def summarise(panel: Panel, runs: Runs) -> Summary:
+    """Judges runs by the front of the feasible architectures of a panel.
 
     Args:
-      panel: the table.
-      row: (seeds, t) table rows in the order of evaluation.
+      panel: the architectures that runs are compared with.
+      runs: scores in the order of evaluation.
 
     Returns: the summary.
     """
     bounds = pareto.score_bounds(panel.benchmark.objectives)
     goals = pareto.optimised(panel.benchmark.objectives)
-    feasible = np.asarray(pareto.violation(panel.seen, bounds)) <= 0
+    within = lambda seen: np.asarray(pareto.violation(seen, bounds)) <= 0  # noqa: E731
+    feasible, evaluated = within(panel.seen), within(runs.seen)
 
-    def scores_of(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (seeds, t, g) of the runs and (f, g) of the true front."""
-        scores = np.where(feasible[:, None], scores[:, goals], np.nan)
-        return scores[row], true_front(scores)
+    def goals_of(scores: np.ndarray, feasible: np.ndarray) -> np.ndarray:
+        """Scores (..., g) of what is optimised, NaN where it is not feasible."""
+        return np.where(feasible[..., None], scores[..., goals], np.nan)
 
-    (runs, front), (judged, judged_front) = map(scores_of, (panel.seen, panel.reported))
-    share = _shares(runs, front, panel.reference[goals])
-    reported = _shares(judged, judged_front, panel.reference_reported[goals])[:, -1]
+    front = true_front(goals_of(panel.seen, feasible))
+    seen = goals_of(runs.seen, evaluated)
+    share = _shares(seen, front, panel.reference[goals])
+    reported = _shares(
+        goals_of(runs.reported, evaluated),
+        true_front(goals_of(panel.reported, feasible)),
+        panel.reference_reported[goals],
+    )[:, -1]
     unit = np.ptp(front, axis=0)
     unit = jnp.where(unit > 0, unit, 1.0)
-    distance = _distances(runs / unit, front / unit)
-    return Summary(*map(np.asarray, (share, reported, distance)), feasible[row].mean(1))
+    distance = _distances(seen / unit, front / unit)
+    return Summary(*map(np.asarray, (share, reported, distance)), evaluated.mean(1))
 
 
 def true_front(scores: np.ndarray) -> np.ndarray:
@@ -91,7 +96,7 @@ def share_curve(summaries: Mapping[str, Summary]) -> Curve:
 
 
 def show(console: Console, summaries: Mapping[str, Mapping[str, Summary]]) -> None:
-    """Prints the tables of a comparison.
+    """Prints the table of a comparison.
 
     Args:
       console: where.
@@ -121,8 +126,8 @@ def show(console: Console, summaries: Mapping[str, Mapping[str, Summary]]) -> No
         cells += [f"{values[n]:.3f}" for n in shown]
         rows.append((method, *cells))
     title = (
-        f"share of the hypervolume of the true front{over}, {num} "
-        f"run{'s' * (num > 1)}; then of the same cells by the accuracy reported, IGD+, and "
+        f"share of the hypervolume of the reference front{over}, {num} "
+        f"run{'s' * (num > 1)}; then the same by the accuracy reported, IGD+, and "
         "the share of feasible evaluations"
     )
     header = ("after", *map(str, at), *(["lowest panel"] if several else []))
@@ -137,23 +142,29 @@ def _by_method(
     return {m: {panel: s[m] for panel, s in summaries.items()} for m in methods}
 
 
-def write_csv(path: str | Path, summaries: Mapping[str, Mapping[str, Summary]]) -> None:
+def write_csv(
+    path: str | Path,
+    panels: Mapping[str, Panel],
+    summaries: Mapping[str, Mapping[str, Summary]],
+) -> None:
     """Writes a csv file with a row for each panel, method and mark, atomically.
 
     Args:
       path: the file; its folder must exist.
+      panels: by name.
       summaries: by panel, and by method within each.
 
     Raises: `ValueError` if the file cannot be written.
     """
     header = ["panel", "method", "evaluations", "share_mean", "share_standard_error"]
-    header += ["reported_mean", "igd_plus_mean", "feasible_mean", "runs"]
+    header += ["reported_mean", "igd_plus_mean", "feasible_mean", "runs", "note"]
     rows = []
     for panel, methods in summaries.items():
         for method, s in methods.items():
             mean, error = metrics.mean_and_sem(s.share)
             last = [f"{x.mean():.6g}" for x in (s.reported, s.distance, s.feasible)]
+            last += [str(len(s.share)), panels[panel].note]
             for m in marks(len(mean)):
                 values = f"{mean[m - 1]:.6g}", f"{error[m - 1]:.6g}"
-                rows.append([panel, method, m, *values, *last, len(s.share)])
+                rows.append([panel, method, m, *values, *last])
     files.write_csv(path, header, rows)

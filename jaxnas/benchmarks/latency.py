@@ -118,8 +118,8 @@ def latency_function(
     fitted = fit_latency(table, device, resolution=resolution)
     if fitted.spearman < LEAST_SPEARMAN and not force:
         raise ValueError(
-            f"{fitted.description}: an objective needs {LEAST_SPEARMAN} or more "
-            "(force=True uses the function anyway)"
+            f"{fitted.description}: an objective needs {LEAST_SPEARMAN} or more, unless "
+            "it is forced"
         )
     return fitted
 

@@ -15,10 +15,13 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.pareto.objectives import Objective, optimised, validate_objectives
 from jaxnas.predictors.pool import make_pool
 from jaxnas.search.base import Search
+from jaxnas.search.gp import proposals
 from jaxnas.search.multi_objective import acquire as acquisitions
 from jaxnas.search.multi_objective import batches
+from jaxnas.search.multi_objective.acquire import Acquire
 from jaxnas.search.multi_objective.gaussian_process import bayesopt
-from jaxnas.spaces import base, nasbench201, nasbench201_classes
+from jaxnas.search.multi_objective.sampled_search import bayesopt_sampled
+from jaxnas.spaces import base, mobilenetv3, nasbench201, nasbench201_classes
 from jaxnas.spaces.base import Space
 from jaxnas.types import Array
 
@@ -74,12 +77,50 @@ def gp_pareto(
     costs = make([hamming])
     of_function = [_canonical(space, part) for part in (grams, hamming, *sizes)]
     pools = make(of_function), *(costs for _ in objectives[1:])
-    acquire = acquisitions.default_acquire(objectives)
-    if len(optimised(objectives)) == 2:
-        acquire = acquisitions.confidence_bound(BETA)
     options = {"init": init, "batch": batch, "select": select}
     options |= {"epoch": epoch, "capacity": capacity}
-    return bayesopt(pools, objectives, acquire=acquire, **options)
+    return bayesopt(pools, objectives, acquire=_acquire(objectives), **options)
+
+
+def gp_subnets(
+    objectives: Sequence[Objective],
+    *,
+    init: int = INIT,
+    batch: int = 1,
+    epoch: int | None = None,
+    capacity: int | None = None,
+) -> Search:
+    """A Gaussian process of each objective, over candidates among MobileNetV3 subnets.
+
+    Distances are steps between the choices of kernels, expansions and depths, with a
+    length-scale for each of these parts. Candidates are 100 random subnets and 200 mutants
+    of the best so far. The acquisition is as for `gp_pareto`.
+
+    Args:
+      objectives: of the results, in their order.
+      init: random evaluations before the first fit, at least 2.
+      batch: architectures in a step.
+      epoch: the epoch to which every architecture is trained; default: the last one.
+      capacity: evaluations that there is room for, for ask and tell from Python.
+
+    Raises: `ValueError` for objectives that `validate_objectives` refuses, and for sizes
+      below their least.
+    """
+    space = mobilenetv3.SPACE
+    features = [feature_maps.ordinal_features(space, mobilenetv3.PARTS)]
+    # A thousand candidates take three times as long, and are no better.
+    uniform, mutants = proposals.uniform(space, 100), proposals.mutants(space, 200)
+    candidates = proposals.mixture(uniform, mutants)
+    options = {"init": init, "batch": batch, "epoch": epoch, "capacity": capacity}
+    options["acquire"] = _acquire(validate_objectives(objectives))
+    return bayesopt_sampled(space, features, objectives, candidates, **options)
+
+
+def _acquire(objectives: Sequence[Objective]) -> Acquire:
+    """Confidence bounds of two objectives that are optimised, or else the default."""
+    if len(optimised(objectives)) == 2:
+        return acquisitions.confidence_bound(BETA)
+    return acquisitions.default_acquire(objectives)
 
 
 def _size_features(
