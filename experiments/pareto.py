@@ -73,6 +73,9 @@ class Config:
     """Pixels on each side of an image, for ofa-predicted."""
     force: bool = False
     """Search also with latencies of ofa-predicted that are not predicted well enough."""
+    reference: int = 20_000
+    """Evaluations of each of four runs of NSGA-II, whose front runs are compared with, for
+    ofa-predicted."""
     methods: tuple[str, ...] = ("random", "evolution", "nsga2", "gp")
     """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp."""
     peers: tuple[str, ...] = ()
@@ -107,7 +110,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     identity = _identity(config, table.manifest["sha256"])
     folder = seed_store.open_folder(config.out, identity)
     if subnet:
-        opened = subnets.with_references(folder, opened)
+        opened = subnets.with_references(folder, opened, config.reference)
     for name in config.peers:
         line = peers.described(name)
         Console(stderr=True).print(line, highlight=False, soft_wrap=True)
@@ -209,7 +212,7 @@ def _expanded(name: str) -> tuple[str, ...]:
 
 
 _OF_TABLES = ("dataset", "split", "epochs", "report_split")
-_OF_SUBNETS = ("resolution", "force")
+_OF_SUBNETS = ("resolution", "force", "reference")
 
 
 def _validate(config: Config) -> None:
@@ -226,6 +229,10 @@ def _validate(config: Config) -> None:
     peers.require_installed(config.peers)
     if config.peers and config.bounds:
         raise ValueError("--peers search without --bounds: give one of them")
+    if config.reference < subnets.POPULATION:
+        raise ValueError(
+            f"--reference must be at least {subnets.POPULATION}, not {config.reference}"
+        )
     if not config.costs:
         raise ValueError("--costs needs the name of a cost")
     if not 2 <= config.init <= config.evaluations:

@@ -1,22 +1,25 @@
 """Benchmarks of several objectives, and the driver that compares searches on them."""
 
 import dataclasses
+import json
 from importlib.util import find_spec
 
+import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
 
 from experiments import pareto as driver
-from experiments.pareto_fronts import figures, panels, peers, summary
+from experiments.pareto_fronts import figures, panels, peers, subnets, summary, tables
 from jaxnas import pareto
-from jaxnas.benchmarks import hardware, named, several, tabular
+from jaxnas.benchmarks import hardware, latency, named, ofa, several, tabular
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.pareto import Objective
 from jaxnas.search import common
 from jaxnas.spaces.nasbench201 import SPACE
+from jaxnas.studies import seed_store
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -94,13 +97,16 @@ def done(tmp_path_factory):
 
 def test_runs_and_what_they_attain_are_saved(done):
     out, arrays = done
-    assert set(arrays) == {"macs/random", "macs/nsga2"}
-    assert all(row.shape == (2, 14) for row in arrays.values())
+    names = {f"macs/{m}/{w}" for m in ("random", "nsga2") for w in ("arch", "scores")}
+    assert set(arrays) == names
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
-    panel = panels.open_panels("analog", which, which, ["macs"])["macs"]
-    attained = summary.summarise(panel, arrays["macs/random"])
-    scores = panel.seen[arrays["macs/random"][1]]
-    share = pareto.hypervolume(scores, panel.reference)
+    panel = tables.open_panels("analog", which, which, ["macs"])["macs"]
+    arch, scores = (arrays[f"macs/random/{what}"] for what in ("arch", "scores"))
+    assert arch.shape == (2, 14, 6) and scores.shape == (2, 14, 2)
+    attained = summary.summarise(panel, panels.Runs(scores, panel.judge(arch, scores)))
+    rows = tabular.table_rows(panel.benchmark, arch.astype(np.int32))
+    np.testing.assert_array_equal(panel.seen[rows], scores)
+    share = pareto.hypervolume(scores[1], panel.reference)
     share /= pareto.hypervolume(panel.seen, panel.reference)
     assert attained.share[1, -1] == pytest.approx(float(share), rel=1e-5)
     assert attained.reported == pytest.approx(attained.share[:, -1], rel=1e-5)
@@ -113,14 +119,14 @@ def test_runs_and_what_they_attain_are_saved(done):
 def test_another_accuracy_is_an_objective_to_maximise():
     which = {"dataset": "cifar10", "split": "test", "epochs": 200, "seed": "mean"}
     name, table = "cifar10-noisy", named.open_table("analog")
-    panel = panels.open_panels("analog", which, which, [name])[name]
+    panel = tables.open_panels("analog", which, which, [name])[name]
     assert panel.benchmark.objectives[1] == Objective(
         "cifar10-noisy accuracy", "percent"
     )
     noisy = table.columns["cifar10-noisy/test/200"].reshape(-1)
     np.testing.assert_allclose(panel.seen[:, 1], noisy)
     with pytest.raises(ValueError, match="or one of parameters, macs, cifar10-analog"):
-        panels.open_panels("analog", which, which, ["cifar10"])
+        tables.open_panels("analog", which, which, ["cifar10"])
 
 
 def test_a_step_of_a_front_is_what_its_points_attain():
@@ -145,8 +151,8 @@ def test_fronts_under_any_bounds_share_one_program():
 def test_the_same_command_goes_on_where_it_was(done):
     out, arrays = done
     config = dataclasses.replace(SMALL, seeds=3, methods=("random",), out=str(out))
-    again = driver.main(config)["macs/random"]
-    np.testing.assert_array_equal(again[:2], arrays["macs/random"])
+    again = driver.main(config)["macs/random/arch"]
+    np.testing.assert_array_equal(again[:2], arrays["macs/random/arch"])
 
 
 @pytest.mark.parametrize(
@@ -175,13 +181,15 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, change, messa
 def test_searches_of_other_packages_ask_rows_and_learn(name, accuracy, size):
     if find_spec(name.split("-")[0]) is None:
         pytest.skip(f"{name} needs a package of the extra `peers`")
-    seen = np.stack([np.asarray(accuracy.archs).sum(1), -10 * size], 1)
-    panel = panels.Panel(accuracy, seen, seen, seen[0], seen[0])
-    rows = peers.table_rows(name, panel, 0, np.arange(2), 60)
-    again = peers.table_rows(name, panel, 0, np.arange(1, 2), 20)
-    assert rows.shape == (2, 60) and (rows[0] != rows[1]).any()
-    np.testing.assert_array_equal(rows[1:, :20], again)
-    # A sign that is wrong leads to the other end: expensive cells of a small sum.
+    benchmark = several.with_objectives(accuracy, {SIZE: size})
+    seen = several.objective_scores(benchmark)
+    panel = panels.make_panel(benchmark, seen, seen, lambda arch, scores: scores)
+    archs = peers.asked_archs(name, panel, 0, np.arange(2), 60)
+    again = peers.asked_archs(name, panel, 0, np.arange(1, 2), 20)
+    assert archs.shape == (2, 60, 6) and (archs[0] != archs[1]).any()
+    np.testing.assert_array_equal(archs[1:, :20], again)
+    # A sign that is wrong leads to the other end.
+    rows = np.asarray(tabular.table_rows(benchmark, archs))
     gained = (seen / seen.std(0)).sum(1)[rows]
     assert gained[:, 40:].mean() > gained[:, :20].mean() + 0.2
     assert name.split("-")[0] in peers.described(name)
@@ -200,7 +208,10 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
 def test_costs_are_of_networks_for_the_dataset(shared):
     table = named.open_table("nb201")
-    cost = lambda name, dataset: panels._cost(name, table, {"dataset": dataset})[1]  # noqa: E731
+
+    def cost(name, dataset):
+        return tables._cost(name, table=table, fed_back={"dataset": dataset})[1]
+
     # Ninety more outputs of a layer of 64 features.
     more = cost("parameters", "cifar100") - cost("parameters", "cifar10-valid")
     np.testing.assert_allclose(more, 90 * 65e-6, rtol=1e-9)
@@ -220,7 +231,8 @@ def test_fronts_are_drawn_only_with_one_cost(tmp_path, accuracy, size):
     costs = {SIZE: size, Objective("zeros", direction="minimise"): size}
     both = several.with_objectives(accuracy, costs)
     seen = several.objective_scores(both)
-    panel = panels.Panel(both, seen, seen, seen.min(0), seen.min(0))
+    worst = seen.min(0)
+    panel = panels.Panel(both, seen, seen, worst, worst, lambda arch, scores: scores)
     (tmp_path / "fronts.png").touch()
     assert not figures.draw_fronts(tmp_path / "fronts.png", {"a": panel}, {})
     assert not list(tmp_path.iterdir())
@@ -244,3 +256,85 @@ def test_a_column_that_was_not_measured_is_refused_by_the_driver(shared, tmp_pat
     )
     with pytest.raises(ValueError, match="latency is -1 in 4,699 of 15,625 rows"):
         driver.main(config)
+
+
+# Subnets of MobileNetV3.
+
+SUBNETS = dataclasses.replace(
+    SMALL, benchmark="ofa-predicted", costs=("titan_xp_64",), methods=("random",),
+    reference=300,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(shared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("subnets") / "out"
+    return out, driver.main(dataclasses.replace(SUBNETS, out=str(out)))
+
+
+def test_subnets_have_predicted_accuracies_and_fitted_latencies(searched):
+    out, arrays = searched
+    arch, scores = (arrays[f"titan_xp_64/random/{w}"] for w in ("arch", "scores"))
+    assert arch.shape == (2, 14, 45) and scores.shape == (2, 14, 2)
+    predictor = ofa.accuracy_predictor()
+    fitted = latency.fit_latency(named.open_table("ofa-latency"), "titan_xp_64")
+    archs = arch.reshape(-1, 45).astype(np.int32)
+    accuracy = jax.vmap(ofa.predicted_accuracy, (None, 0))(predictor, archs)
+    wanted = np.stack([accuracy, -jax.vmap(fitted.predict)(archs)], 1)
+    np.testing.assert_allclose(scores.reshape(-1, 2), wanted, rtol=1e-5)
+    line = (out / "table.csv").read_text().splitlines()[1]
+    assert line.endswith(",2,held-out Spearman 0.999")
+    for name in ("fronts.png", "hypervolume.png"):
+        assert matplotlib.image.imread(out / name)[..., :3].std() > 0.01
+
+
+def test_runs_on_subnets_are_compared_with_a_long_one(searched):
+    out, arrays = searched
+    folder = seed_store.open_folder(
+        out, json.loads((out / "settings.json").read_text())["identity"]
+    )
+    opened = subnets.open_panels(["titan_xp_64"])
+    panel = subnets.with_references(folder, opened, 300)["titan_xp_64"]
+    long = seed_store.finished(folder, "reference-on-titan_xp_64", 4)["scores"]
+    assert long.shape == (4, 3, 100, 2)
+    volume = lambda scores: pareto.hypervolume(scores, panel.reference)  # noqa: E731
+    front = summary.true_front(
+        np.concatenate([panel.seen[:10_000], long.reshape(-1, 2)])
+    )
+    np.testing.assert_allclose(volume(summary.true_front(panel.seen)), volume(front))
+    assert volume(front) > 1.01 * volume(summary.true_front(opened["titan_xp_64"].seen))
+    # The monotone map keeps the order of accuracies, and makes percent of them.
+    scores = arrays["titan_xp_64/random/scores"]
+    judged = panel.judge(arrays["titan_xp_64/random/arch"], scores)
+    np.testing.assert_array_equal(judged[..., 1], scores[..., 1])
+    in_order = judged[..., 0].ravel()[np.argsort(scores[..., 0].ravel())]
+    assert (np.diff(in_order) >= 0).all() and 70 < in_order[0] < in_order[-1] < 80
+    attained = summary.summarise(panel, panels.Runs(scores, judged))
+    share = volume(scores[0]) / volume(front)
+    assert attained.share[0, -1] == pytest.approx(float(share), rel=1e-5)
+    assert (attained.reported != attained.share[:, -1]).all()
+
+
+def test_latencies_that_rank_badly_are_for_whoever_forces_them(shared):
+    with pytest.raises(ValueError, match="v100_1, held-out .* unless it is forced; or"):
+        subnets.open_panels(["v100_1"])
+    panel = subnets.open_panels(["v100_1"], force=True)["v100_1"]
+    assert panel.note == "held-out Spearman 0.891"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "cifar100"}, "--dataset is of tables, not of ofa-predicted"),
+        ({"benchmark": "analog"}, "--reference is of ofa-predicted, not of analog"),
+        ({"reference": 99}, "--reference must be at least 100, not 99"),
+        ({"costs": ("abacus",)}, "no latency of 'abacus': .*; or one of macs, param"),
+        ({"resolution": 100}, "resolutions 160, .* not 100"),
+        ({"bounds": (1.0,)}, "nothing has latency at most 1: the closest has"),
+    ],
+)
+def test_bad_input_for_subnets_is_refused(shared, tmp_path, change, message):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=message):
+        driver.main(dataclasses.replace(SUBNETS, out=str(out), **change))
+    assert not out.exists()

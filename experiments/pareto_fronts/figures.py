@@ -50,7 +50,8 @@ def draw_shares(
             )
         first = min(9, len(mean) - 1)
         start = [s.share[:, first].mean() for s in summaries[panel].values()]
-        axis.set_ylim(max(0.0, min(start) - 0.02), 1.0)
+        last = [s.share[:, -1].mean() for s in summaries[panel].values()]
+        axis.set_ylim(max(0.0, min(start) - 0.02), max(1.0, *last))
         axis.set_title(_title(panel, panels), fontsize=9, loc="left")
         axis.set_xlabel("evaluations")
 
