@@ -131,9 +131,7 @@ def ensemble_scorer(
     def score(key: Array, state: BananasState, seen: Array, arch: Array) -> Array:
         key_fit, key_acquire = jax.random.split(key)
         unit = gp.fit_standardisation(state.score, seen, clip_below)
-        # Without any success the floor, which stands for failures, is not finite.
-        y = jnp.nan_to_num(gp.standardise(unit, state.score), posinf=0.0)
-        y = jnp.where(seen, y, 0.0)
+        y = jnp.where(seen, gp.standardise(unit, state.score), 0.0)
         x, new = (jax.vmap(encode)(a).astype(y.dtype) for a in (state.arch, arch))
         predicted = predict(key_fit, x, y, state.count, new)
         incumbent = jnp.max(y, where=seen, initial=-jnp.inf)

@@ -172,7 +172,7 @@ def _plus_pool(
     space: Space,
     arch: Array | np.ndarray | None = None,
     *,
-    copies: bool = False,
+    copies: bool,
     extra: Sequence[FeatureMap] = (),
     prior: FeatureMap | None = None,
 ) -> Pool:
