@@ -101,6 +101,30 @@ def test_a_mutant_of_equal_members_is_that_member():
     np.testing.assert_array_equal(query.arch[0], arch)
 
 
+def test_a_mutant_at_the_border_of_the_cube_is_inside():
+    search = dehb(SPACE, BRACKETS, crossover=1.0, factor=0.5)
+    state = search.init(jax.random.key(0))
+    # At the first position 1 / 8 and 3 / 8, whose mutants are 0, 1 / 8 ... 1 / 2.
+    first = jnp.arange(state.point[..., :1].size).reshape(*state.point.shape[:2]) % 2
+    point = jnp.broadcast_to(to_point(SPACE, jnp.zeros(3, int)), state.point.shape)
+    state = state._replace(
+        slots=state.slots._replace(status=jnp.full_like(state.slots.status, DONE)),
+        point=point.at[..., 0].add(first / 4),
+        count=jnp.full_like(state.count, 100),
+    )
+    ask = jax.jit(jax.vmap(search.ask, (0, None)))
+    arch = ask(jax.random.split(jax.random.key(1), 300), state).arch
+    assert set(arch[..., 0].ravel().tolist()) == {0, 1, 2}
+
+
+def test_what_is_in_flight_counts_at_its_own_level():
+    search = dehb(SPACE, BRACKETS)
+    state = search.init(jax.random.key(0))
+    query = train_from_scratch(jnp.zeros((1, 3), jnp.int32), 3)
+    after = jax.jit(search.expect)(state, query)
+    np.testing.assert_array_equal(after.count - state.count, [0, 1, 0])
+
+
 def test_a_child_as_good_as_its_parent_replaces_it():
     search = dehb(SPACE, BRACKETS)
     state = search.init(jax.random.key(0))

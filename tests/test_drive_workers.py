@@ -674,6 +674,7 @@ def test_results_from_outside_are_told_in_batches(tmp_path):
     assert query.arch.tolist() == [[2, 0, 0, 0, 0], [3, 0, 0, 0, 0]]
     assert (query.epoch.tolist(), query.seed.tolist()) == ([7, 7], [2, 3])
     assert asked(record.tells[2].query).tolist() == [True, False]
+    assert drive.Evaluation("0,0,0,0,0", 1.0).seed == 0  # the first repetition
 
 
 def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):

@@ -10,6 +10,7 @@ import test_search as contract
 from jax.tree_util import Partial
 
 from jaxnas import metrics
+from jaxnas.search import steps
 from jaxnas.search.base import Search
 from jaxnas.search.common import train_from_scratch
 from jaxnas.search.loop import run, simulate
@@ -262,3 +263,14 @@ def test_every_search_runs_in_double_precision(name, x64):
         np.testing.assert_array_equal(
             trace.query.arch[:, :first], before.query.arch[:, :first]
         )
+
+
+def test_many_small_costs_add_up_exactly():
+    cost = np.full(3000, 0.1, np.float32)
+    for budget in (17.7, 100.0, 250.0):
+        account = steps.open_account(jnp.float32, budget)
+        spent, fits = jax.jit(steps._charge)(account, cost)
+        num = int(np.float64(np.float32(budget)) / np.float64(cost[0]))
+        assert fits.sum() == num and fits[:num].all()
+        total = np.float64(spent.spent) + np.float64(spent.rest)
+        np.testing.assert_allclose(total, num * np.float64(cost[0]), 1e-9)
