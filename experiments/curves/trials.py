@@ -54,8 +54,8 @@ def run(
       noises: by name; nothing for a surrogate that predicts means alone.
 
     Returns: the metrics (E,) of `accuracy.METRICS`; fit_seconds, predict_seconds and
-      rmse_train (); FURTHER for each set of further curves; `_examples` with their rows, true curves
-      and means; and what `_noise_quality` says of each noise.
+      rmse_train (); FURTHER for each set of further curves; `_examples` with their rows,
+      true curves and means; and what `_noise_quality` says of each noise.
     """
     key_fit, key_draw = jax.random.split(key)
     train, test = parts
