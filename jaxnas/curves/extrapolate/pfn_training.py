@@ -131,9 +131,7 @@ def loss(key: Array, model: Model, num: int, dtype: Any = None) -> Array:
     return -log_densities(model, curves, cuts, dtype).mean()
 
 
-def log_densities(
-    model: Model, curves: Array, cuts: Array, dtype: Any = None
-) -> Array:
+def log_densities(model: Model, curves: Array, cuts: Array, dtype: Any = None) -> Array:
     """Computes the mean log-density of the values past a cut, given those before.
 
     Args:

@@ -64,7 +64,9 @@ def kernel_ridge(epochs: int) -> Extrapolator:
         inputs, y, used = training.inputs, training.y, training.used
         linear = inputs.curve @ inputs.curve.T
         correlation = lambda parts, scales: linear + _scaled(parts, scales)  # noqa: E731
-        hyper = gp.fit(correlation, input_parts(inputs, inputs), y, used, kernel_prior(y))
+        hyper = gp.fit(
+            correlation, input_parts(inputs, inputs), y, used, kernel_prior(y)
+        )
         gram = _kernel(inputs, inputs, hyper.scales)
         factor = jnp.linalg.cholesky(gp.padded_covariance(gram, used, hyper.noise))
         return Regression(training, hyper, factor, cho_solve((factor, True), y))
