@@ -26,7 +26,6 @@ from jaxnas.curves.extrapolate.pfn_training import TrainingConfig
 from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.studies import cli, progress
 
-
 SAVE_SECONDS = 20.0  # between saves, which take as long as many steps do on a GPU
 
 

@@ -64,7 +64,9 @@ def test_trainings_see_their_variant_and_are_kept(path, tmp_path, monkeypatch):
         return [best_graphs(data, 2) for data in parts]
 
     def of_generator(model, database, train, seen, images):
-        assert train.types.shape == (12, 2, 8) and abs(seen(train).x[6:21].mean()) < 1e-4
+        assert (
+            train.types.shape == (12, 2, 8) and abs(seen(train).x[6:21].mean()) < 1e-4
+        )
         return {"grid: accuracy": 70.0}
 
     # What is compiled for generators runs in .ci/run.

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
 from scipy import stats
 
 from experiments.curves.sets import read_arrays
@@ -42,6 +41,11 @@ class Draw(NamedTuple):
     def unfinished(self) -> np.ndarray:
         """Rows (m,) whose last value is not observed."""
         return np.flatnonzero(self.lengths < self.curves.shape[1])
+
+    @property
+    def last(self) -> np.ndarray:
+        """Values (m,) of these at the last epoch."""
+        return self.curves[self.unfinished, -1]
 
 
 # Probabilities (m, BARS) of the last value of each unfinished training.

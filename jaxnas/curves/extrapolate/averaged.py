@@ -25,6 +25,7 @@ from jaxnas.curves.extrapolate.inputs import (
 from jaxnas.curves.extrapolate.normal_scores import value_moments
 from jaxnas.curves.extrapolate.regression import input_parts, kernel_prior
 from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.precision import full_precision
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
 
@@ -50,7 +51,8 @@ def averaged_gp(epochs: int, points: int = 64) -> Extrapolator:
 
     Inputs, target and prior are those of `kernel_ridge`; the kernel is
 
-        K = u'u* + (1 + r) exp(-r) + v'v* / c^2,  r^2 = 3 (|u - u*|^2 / a^2 + |v - v*|^2 / b^2)
+        K = u'u* + (1 + r) exp(-r) + v'v* / c^2
+        r^2 = 3 (|u - u*|^2 / a^2 + |v - v*|^2 / b^2)
 
     of the inputs u of the curve and v of the architecture. Points of a design of a, b, c
     and the noise, which fill their prior evenly, are weighed by their marginal likelihood
@@ -66,6 +68,7 @@ def averaged_gp(epochs: int, points: int = 64) -> Extrapolator:
     check_sizes(epochs=epochs, points=points)
     design = gp.normal_design(points, 4)
 
+    @full_precision
     def fit(
         curves: Array, final: Array, valid: Array, features: Array | None
     ) -> AveragedRegression:
@@ -78,6 +81,7 @@ def averaged_gp(epochs: int, points: int = 64) -> Extrapolator:
         probability = jax.nn.softmax(nan_to_neg_inf(evidence))
         return AveragedRegression(training, processes, probability)
 
+    @full_precision
     def predict(
         params: AveragedRegression, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:
