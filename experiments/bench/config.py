@@ -43,6 +43,7 @@ SECTIONS = {
     "transport": Section("transport.transport", ("POT", "ott-jax")),
     "dpp": Section("dpp.kdpp", ("DPPy",)),
     "trees": Section("trees.chains", ("lightgbm",)),
+    "fits": Section("fits.fits"),
     "memory": Section("memory.memory"),
     "proxies": Section("proxies.proxies", ("torch",), "torch"),
     "training": Section("training.steps", ("torch",), "torch"),
@@ -62,6 +63,7 @@ class Config:
             "transport",
             "dpp",
             "trees",
+            "fits",
             "memory",
             "proxies",
             "training",
@@ -105,6 +107,10 @@ class Config:
     """Draws from one kernel."""
     trees: int = 3000
     """Trees of each of the five regressors of a chain."""
+    fitted_curves: int = 1000
+    """Learning curves that parametric families are fitted to."""
+    peer_fits: int = 3
+    """Curves among them that SciPy fits."""
     transport_pairs: int = 4096
     """Pairs of cells for the transport solvers of jaxnas; POT solves --pairs of them."""
     ott_pairs: int = 64
@@ -142,7 +148,7 @@ def validate(config: Config) -> None:
     )
     cli.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
     cli.positive(config, "transport_pairs", "networks", "images", "trees")
-    cli.positive(config, "steps", "suggestions")
+    cli.positive(config, "steps", "suggestions", "fitted_curves", "peer_fits")
     if config.memory_methods:
         methods.validate_methods(config.memory_methods)
     if not 1 <= config.subset <= config.items:
