@@ -2,6 +2,7 @@
 
     python -m experiments.metad2a_ablations
     python -m experiments.metad2a_ablations --databases free-images hog.npz untrained.npz
+    python -m experiments.metad2a_ablations --seeds 8 --together 8  # on a GPU
 
 Trains variants of the models on a meta-database, each from --seeds seeds:
 
@@ -27,69 +28,34 @@ the same command resumes after the last finished training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from experiments.ablations.config import Config, Run
 from experiments.ablations.figures import of_generator, of_predictor, of_samples
-from experiments.ablations.variants import ON_ALL, VARIANTS, Variant
+from experiments.ablations.trainings import (
+    Source,
+    network_of,
+    open_source,
+    pairs_of,
+    trainings_of,
+)
+from experiments.ablations.variants import ON_ALL, VARIANTS
 from experiments.common import meta_models
-from jaxnas import models
-from jaxnas.datasets import meta_database, meta_examples
-from jaxnas.datasets.meta_database import MetaDatabase
 from jaxnas.io import checkpoints, files, run_folder
-from jaxnas.io.cache import array_digest
 from jaxnas.io.run_folder import RunFolder
-from jaxnas.models import checkpoint, meta_training
+from jaxnas.models import checkpoint, meta_replicas, meta_training
 from jaxnas.models.meta_data import MetaData
-from jaxnas.models.nasbench201 import CODEC
-from jaxnas.models.standardise import feature_scale, fold, standardised
+from jaxnas.models.model import Model
+from jaxnas.models.standardise import fold, standardised
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.progress import Counter, Progress
-
-_PAIRS = "types", "accuracy", "present"  # fields of the data that pairs replace
-_ORDER_WEIGHT, _RATE, _HIDDEN = 4.0, 3e-4, 56  # as of `train_metad2a`
-
-
-@dataclass(frozen=True)
-class Config:
-    """Which variants, and their training."""
-
-    databases: tuple[str, ...] = ("free-images",)
-    """Meta-databases of the same tasks with different features."""
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    """Which variants, by the names above; all but `predictor-...` need `predictor`."""
-    seeds: int = 3
-    """Trainings of each variant."""
-    base_seed: int = 0
-    """The first seed."""
-    hidden: int = 128
-    """Width of the states of vertices of the predictor."""
-    latent: int = 56
-    """Width of the embeddings of datasets and graphs, a multiple of 4."""
-    images: int = 12
-    """Images of each class that a step draws."""
-    batch: int = 8
-    """Tasks of a step."""
-    epochs: int = 60
-    """Largest number of epochs."""
-    patience: int = 12
-    """Epochs without a lower validation loss after which a training ends."""
-    out: str = "results/metad2a_ablations"
-    """Folder for the results."""
-
-
-class Run(NamedTuple):
-    """A training: a variant on a database from a seed."""
-
-    database: str
-    variant: str
-    seed: int
 
 
 def main(config: Config) -> dict[Run, dict[str, float]]:
@@ -99,155 +65,114 @@ def main(config: Config) -> dict[Run, dict[str, float]]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "seeds", "hidden", "latent", "images", "batch", "epochs")
-    cli.positive(config, "patience")
+    cli.positive(config, "patience", "together")
     cli.seed(config)
     cli.require_names(config.variants, VARIANTS, "variant")
     if not config.databases:
         raise ValueError("no database given: wanted --databases free-images, say")
-    databases = {path: meta_database.load(path) for path in config.databases}
-    for database in databases.values():
-        meta_examples.grid_examples(database, 0)  # raises without a grid
-        _network(config, VARIANTS["generator"], database)  # raises for wrong sizes
+    sources = {path: open_source(path) for path in config.databases}
+    for source in sources.values():
+        network_of(config, VARIANTS["generator"], source)  # raises for wrong sizes
     checkpoints.require_orbax()
     names = ("hidden", "latent", "images", "batch", "epochs", "patience")
     identity = {name: getattr(config, name) for name in names}
     identity |= {"driver": "metad2a_ablations"}
     folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
-    runs, figures = list(_runs(config)), {}
+    groups = list(_groups(config))
     with Progress(Console(stderr=True)) as progress:
-        progress.begin("trainings", Counter(len(runs), "training"))
-        for run in runs:
-            figures[run] = _figures(config, run, databases[run.database], folder)
+        progress.begin("trainings", Counter(len(groups), "group"))
+        for group in groups:
+            missing = [r for r in group if _stored(r, sources, folder) is None]
+            if missing:
+                _train(config, missing, sources[group[0].database], folder)
             progress.advance(1)
-    _write(figures, databases, folder.path)
+    figures = {run: _stored(run, sources, folder) for g in groups for run in g}
+    figures = {run: values for run, values in figures.items() if values is not None}
+    kinds = {path: source.kind for path, source in sources.items()}
+    _write(figures, kinds, folder.path)
     return figures
 
 
-def _runs(config: Config) -> Iterator[Run]:
-    """Lists the trainings; a predictor precedes the generators of its cells."""
+def _groups(config: Config) -> Iterator[list[Run]]:
+    """Lists the trainings, those side by side together; predictors are the first."""
+    seeds = range(config.base_seed, config.base_seed + config.seeds)
     for number, database in enumerate(config.databases):
-        for seed in range(config.base_seed, config.base_seed + config.seeds):
-            for variant in VARIANTS:
-                if variant in config.variants and (not number or variant in ON_ALL):
-                    yield Run(database, variant, seed)
+        for variant in VARIANTS:
+            if variant not in config.variants or (number and variant not in ON_ALL):
+                continue
+            runs = [Run(database, variant, seed) for seed in seeds]
+            for first in range(0, len(runs), config.together):
+                yield runs[first : first + config.together]
 
 
-def _figures(
-    config: Config, run: Run, database: MetaDatabase, folder: RunFolder
-) -> dict[str, float]:
-    """The figures of a training, which is done unless the folder has them."""
-    parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
-    digest = array_digest(*(array for data in parts for array in data))
-    name = f"{database.kind.name}/{run.variant}-{run.seed}"
-    labels = {"records": digest, "variant": run.variant, "seed": run.seed}
+def _piece(run: Run, source: Source) -> tuple[str, dict[str, Any]]:
+    """Name and labels of the figures of a training."""
+    labels = {"records": source.digest, "variant": run.variant, "seed": run.seed}
+    return f"figures/{source.kind}/{run.variant}-{run.seed}", labels
+
+
+def _stored(
+    run: Run, sources: Mapping[str, Source], folder: RunFolder
+) -> dict[str, float] | None:
+    """The figures of a training, or None before it."""
     try:
-        piece = run_folder.load_piece(folder, f"figures/{name}", labels)
+        piece = run_folder.load_piece(folder, *_piece(run, sources[run.database]))
     except ValueError:
-        piece = _trained(config, run, database, parts, folder, digest)
-        run_folder.save_piece(folder, f"figures/{name}", piece, labels)
+        return None
     return {key: float(value) for key, value in piece.items()}
 
 
-def _trained(
-    config: Config,
-    run: Run,
-    database: MetaDatabase,
-    parts: list[MetaData],
-    folder: RunFolder,
-    digest: str,
-) -> dict[str, float]:
-    """Trains a model, keeps it in the folder, and evaluates it."""
-    variant, scale = VARIANTS[run.variant], feature_scale(parts[0])
-    network = _network(config, variant, database)
+def _train(config: Config, runs: list[Run], source: Source, folder: RunFolder) -> None:
+    """Trains and evaluates models of one variant, and keeps them in the folder."""
+    variant = VARIANTS[runs[0].variant]
+    parts = [source.parts] * len(runs)
     if variant.generates:
-        parts = _pairs(config, run, parts, folder, database.kind.name)
-    train, validation = (standardised(data, scale) for data in parts)
-    train = variant.change(train, run.seed)
-    if variant.everywhere:
-        validation = variant.change(validation, run.seed)
-    training = meta_training.Training(
-        *map(jax.device_put, (train, validation)),
-        batch=config.batch,
-        num_images=config.images,
-        rate=_RATE,
-        epochs=config.epochs,
-        patience=config.patience,
-        order_weight=_ORDER_WEIGHT,
-    )
-    model = meta_models.initial_model(network, run.seed, train)
-    model, state = meta_training.train(jax.random.key(run.seed), model, training)
-    best = meta_training.best_epoch(state)
-    figures = {"epoch": best, "validation loss": state.curve[best - 1][1]}
-    path = files.make_folder(folder.path / "models" / database.kind.name)
-    path /= f"{run.variant}-{run.seed}"
-    checkpoint.save(path, fold(model, scale), split=digest)
+        parts = [pairs_of(config, run, source, folder) for run in runs]
+    trainings = trainings_of(config, variant, runs, source, parts)
+    network = network_of(config, variant, source)
+    initial = [
+        meta_models.initial_model(network, run.seed, training.data)
+        for run, training in zip(runs, trainings, strict=True)
+    ]
+    keys = jnp.stack([jax.random.key(run.seed) for run in runs])
+    if len(runs) > 1:
+        trained = meta_replicas.train_together(keys, initial, trainings)
+    else:
+        trained = [meta_training.train(keys[0], initial[0], trainings[0])]
+    path = files.make_folder(folder.path / "models" / source.kind)
+    for run, own, (model, state) in zip(runs, parts, trained, strict=True):
+        best = meta_training.best_epoch(state)
+        figures = {"epoch": best, "validation loss": state.curve[best - 1][1]}
+        figures |= _evaluated(config, run, source, own[0], model)
+        name = path / f"{run.variant}-{run.seed}"
+        checkpoint.save(name, fold(model, source.scale), split=source.digest)
+        name, labels = _piece(run, source)
+        run_folder.save_piece(folder, name, figures, labels)
+
+
+def _evaluated(
+    config: Config, run: Run, source: Source, train: MetaData, model: Model
+) -> dict[str, float]:
+    """The figures of a model of standardised features, on held-out tasks."""
+    variant, database, scale = VARIANTS[run.variant], source.database, source.scale
 
     def seen(data: MetaData) -> MetaData:
         data = standardised(data, scale)
         return variant.change(data, run.seed) if variant.everywhere else data
 
     if not variant.generates:
-        return figures | of_predictor(model, database, seen, config.images)
-    figures |= of_generator(model, database, parts[0], seen, config.images)
-    return figures | of_samples(fold(model, scale), database, parts[0], config.images)
-
-
-def _network(config: Config, variant: Variant, database: MetaDatabase) -> Any:
-    """The network of a variant, for the features of a database."""
-    sizes = models.ModelConfig(
-        CODEC.num_vertices,
-        CODEC.num_types,
-        hidden=config.hidden,
-        latent=config.latent,
-        adjacency=variant.adjacency,
-        features=database.kind,
-        eps_scale=variant.eps_scale,
-    )
-    if not variant.generates:
-        return models.Predictor(sizes)
-    return models.Generator(replace(sizes, hidden=min(_HIDDEN, config.hidden)))
-
-
-def _pairs(
-    config: Config, run: Run, parts: list[MetaData], folder: RunFolder, kind: str
-) -> list[MetaData]:
-    """The cells that the predictor of the same seed ranks best, kept in the folder.
-
-    Raises: `ValueError` if that predictor has not been trained.
-    """
-    path = folder.path / f"models/{kind}/predictor-{run.seed}"
-    if not checkpoints.exists(path):
-        raise ValueError(
-            f"{path} is missing, which ranks the cells of the generator: add `predictor` "
-            "to --variants"
-        )
-    loaded = checkpoint.load(path)
-    name, labels = f"pairs/{kind}/{run.seed}", {"records": loaded.split}
-    try:
-        piece = run_folder.load_piece(folder, name, labels)
-    except ValueError:
-        made = meta_models.ranked_cells(
-            loaded.model, CODEC, parts, run.seed, images=config.images
-        )
-        piece = {
-            f"{field}/{number}": getattr(data, field)
-            for number, data in enumerate(made)
-            for field in _PAIRS
-        }
-        run_folder.save_piece(folder, name, piece, labels)
-    return [
-        data._replace(**{field: piece[f"{field}/{number}"] for field in _PAIRS})
-        for number, data in enumerate(parts)
-    ]
+        return of_predictor(model, database, seen, config.images)
+    figures = of_generator(model, database, train, seen, config.images)
+    return figures | of_samples(fold(model, scale), database, train, config.images)
 
 
 def _write(
-    figures: dict[Run, dict[str, float]], databases: dict[str, MetaDatabase], out: Path
+    figures: Mapping[Run, dict[str, float]], kinds: Mapping[str, str], out: Path
 ) -> None:
     """Prints means and standard errors over the seeds, and writes each training."""
     columns = ["features", "variant", "seed", "figure", "value"]
     rows = [
-        [databases[run.database].kind.name, run.variant, run.seed, name, f"{value:.6g}"]
+        [kinds[run.database], run.variant, run.seed, name, f"{value:.6g}"]
         for run, values in figures.items()
         for name, value in values.items()
     ]
@@ -256,7 +181,7 @@ def _write(
         groups: dict[tuple[str, str], list[dict[str, float]]] = {}
         for run, values in figures.items():
             if run.variant.startswith(prefix):
-                key = databases[run.database].kind.name, run.variant
+                key = kinds[run.database], run.variant
                 groups.setdefault(key, []).append(values)
         names = dict.fromkeys(n for v in groups.values() for row in v for n in row)
         cells = [

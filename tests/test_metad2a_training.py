@@ -22,6 +22,7 @@ from jaxnas.datasets.meta_examples import examples  # noqa: E402
 from jaxnas.models import (  # noqa: E402
     checkpoint,
     meta_data,
+    meta_replicas,
     meta_training,
     plateau,
     state_dicts,
@@ -153,14 +154,15 @@ def linear(made, monkeypatch):
         return objective
 
     monkeypatch.setattr(meta_training, "objective_of", objective_of)
-    meta_training._programs.cache_clear()
+    meta_training.programs.cache_clear()
+    meta_replicas._together.cache_clear()
     made.test[3, 0] = np.nan
     parts = [examples(made, part) for part in ("train", "validation")]
     made.test[3, 0] = 60
     options = {"batch": 5, "num_images": 3, "draws": 2, "rate": 1e-2}
     training = meta_training.Training(*map(jax.device_put, parts), **options)
     yield models.Model("linear", {"params": jnp.float32([0.1, 0.02])}), training
-    meta_training._programs.cache_clear()
+    meta_training.programs.cache_clear()
 
 
 def losses_of(linear, data, params, key, number, noisy):
@@ -260,6 +262,34 @@ def test_a_loss_that_is_not_finite_is_refused(linear):
     state = meta_training.start(bad, 1e-2, jax.random.key(0))
     assert "diverged in epoch 1" in refused(
         meta_training.run_epoch, bad, state, training
+    )
+
+
+def test_trainings_side_by_side_are_those_one_by_one(linear):
+    model, training = linear
+    training = training._replace(epochs=6, patience=3, rate=0.05)
+    # The second is of other records, and ends after other epochs.
+    other = training.data._replace(accuracy=60 - training.data.accuracy)
+    trainings = [training, training._replace(data=other)]
+    start = models.Model("linear", {"params": jnp.float32([-0.1, 0.5])})
+    keys = jax.random.split(jax.random.key(5), 2)
+    together = meta_replicas.train_together(keys, [model, start], trainings)
+    for row, given in enumerate((model, start)):
+        alone, progress = meta_training.train(keys[row], given, trainings[row])
+        got, after = together[row]
+        np.testing.assert_allclose(after.curve, progress.curve, rtol=1e-4)
+        np.testing.assert_allclose(
+            got.variables["params"], alone.variables["params"], rtol=1e-4
+        )
+    assert len({len(after.curve) for _, after in together}) == 2
+    wrong = [training, training._replace(epochs=7)]
+    says = refused(meta_replicas.train_together, keys, [model, start], wrong)
+    assert "one network and one setting" in says
+    wrong[1] = training._replace(data=other._replace(x=other.x + 0))
+    says = refused(meta_replicas.train_together, keys, [model, start], wrong)
+    assert "the same features" in says
+    assert "not 2 models" in refused(
+        meta_replicas.train_together, keys, [model, start], []
     )
 
 

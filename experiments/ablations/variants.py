@@ -12,7 +12,7 @@ from jaxnas.models.meta_data import MetaData
 from jaxnas.models.nasbench201 import CODEC
 
 Change = Callable[[MetaData, int], MetaData]
-_CELL = jnp.full(6, 3)  # any cell
+_CELL = np.full(6, 3)  # any cell
 
 
 class Variant(NamedTuple):
@@ -41,7 +41,9 @@ def without_images(data: MetaData, seed: int) -> MetaData:
 def without_cells(data: MetaData, seed: int) -> MetaData:
     """Makes all cells the same."""
     del seed
-    return data._replace(types=np.broadcast_to(CODEC.types_of(_CELL), data.types.shape))
+    return data._replace(
+        types=np.broadcast_to(CODEC.types_of(jnp.asarray(_CELL)), data.types.shape)
+    )
 
 
 def shuffled_pairs(data: MetaData, seed: int) -> MetaData:

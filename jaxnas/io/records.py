@@ -55,8 +55,12 @@ def require_identity(
       requested: the settings of this run.
       remedy: advice for the error message.
 
-    Raises: `ValueError` that lists all settings that differ.
+    Raises: `ValueError` that lists all settings that differ, or says that another driver
+      made the results: its settings have little in common with those of this one.
     """
+    drivers = [settings.get("driver") for settings in (existing, requested)]
+    if all(drivers) and drivers[0] != drivers[1]:
+        raise ValueError(f"{path} was made by {drivers[0]}, not {drivers[1]}: {remedy}")
     if differing := differences(existing, requested):
         raise ValueError(f"{path} was made with other settings ({differing}): {remedy}")
 

@@ -1,5 +1,6 @@
 from . import checkpoint as checkpoint
 from . import meta_data as meta_data
+from . import meta_replicas as meta_replicas
 from . import meta_training as meta_training
 from . import mobilenetv3 as mobilenetv3
 from . import nasbench201 as nasbench201

@@ -13,7 +13,6 @@ from its saved progress ends with the same bits.
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -48,7 +47,7 @@ class Training(NamedTuple):
     decay_after: int = 0
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     """What an epoch is compiled for."""
 
     network: Network
@@ -122,30 +121,54 @@ def run_epoch(
 
     Raises: `ValueError` if a loss is not finite.
     """
-    counts = training.batch, training.num_images, training.draws
-    sizes = _Sizes(model.network, *counts, training.order_weight)
-    epoch, validate = _programs(sizes)
+    epoch, validate = programs(sizes_of(model.network, training))
     number, state = len(progress.curve) + 1, progress.opt_state
-    decayed = 0 < training.decay_after < number
-    rate = progress.plateau.rate / (10 if decayed else 1)
-    rate = jnp.asarray(rate, jnp.float32)
+    rate = jnp.asarray(next_rate(progress, training), jnp.float32)
     state = state._replace(hyperparams=state.hyperparams | {"learning_rate": rate})
     key = jax.random.fold_in(progress.key, number)
     variables, state, loss = epoch(model.variables, state, key, training.data)
     losses = float(loss), float(validate(variables, training.validation))
+    progress = recorded(progress, training, losses)
+    better = best_epoch(progress) == number
+    best = variables["params"] if better else progress.best
+    return Model(model.network, variables), progress._replace(
+        opt_state=state, best=best
+    )
+
+
+def sizes_of(network: Network, training: Training) -> Sizes:
+    """What the epochs of a training are compiled for; arguments as for `run_epoch`."""
+    counts = training.batch, training.num_images, training.draws
+    return Sizes(network, *counts, training.order_weight)
+
+
+def next_rate(progress: Progress, training: Training) -> float:
+    """The learning rate of the next epoch; arguments as for `run_epoch`."""
+    decayed = 0 < training.decay_after <= len(progress.curve)
+    return progress.plateau.rate / (10 if decayed else 1)
+
+
+def recorded(
+    progress: Progress, training: Training, losses: tuple[float, float]
+) -> Progress:
+    """Adds the losses of an epoch to the progress; its arrays stay as they are.
+
+    Args:
+      progress: before the epoch.
+      training: data and settings.
+      losses: of the training and in validation.
+
+    Raises: `ValueError` if a loss is not finite.
+    """
     if not np.isfinite(losses).all():
         raise ValueError(
-            f"the training has diverged in epoch {number}: its loss is {losses[0]}, and "
-            f"{losses[1]} in validation; a lower learning rate may help"
+            f"the training has diverged in epoch {len(progress.curve) + 1}: its loss is "
+            f"{losses[0]}, and {losses[1]} in validation; a lower learning rate may help"
         )
-    better = losses[1] < min((valid for _, valid in progress.curve), default=math.inf)
-    return Model(model.network, variables), Progress(
-        state,
-        progress.step - (-len(training.data.types) // training.batch),
-        plateau.step(progress.plateau, losses[0]),
-        progress.key,
-        variables["params"] if better else progress.best,
-        (*progress.curve, losses),
+    return progress._replace(
+        step=progress.step - (-len(training.data.types) // training.batch),
+        plateau=plateau.step(progress.plateau, losses[0]),
+        curve=(*progress.curve, losses),
     )
 
 
@@ -163,7 +186,7 @@ def finished(progress: Progress, training: Training) -> bool:
 
 
 @functools.cache
-def _programs(sizes: Any) -> tuple[Callable, Callable]:
+def programs(sizes: Any) -> tuple[Callable, Callable]:
     """Compiles the epoch and the validation of a network.
 
     Returns: (variables, optimiser's state, key, data) -> (variables, state, loss), and
@@ -224,7 +247,7 @@ def _losses(
     key: Array,
     data: MetaData,
     numbers: Array,
-    sizes: _Sizes,
+    sizes: Sizes,
     noisy: bool = True,
 ) -> tuple[Array, Array]:
     """Computes the losses of the records of tasks.
