@@ -74,7 +74,10 @@ def main(config: Config) -> MetaDatabase:
             f"{config.pool} and {config.subnets}"
         )
     source = meta_database.load(config.images)
-    drawn = _tasks(config, source)
+    try:
+        drawn = _tasks(config, source)
+    except ValueError as error:
+        raise ValueError(f"--tasks or --images: {error}") from None
     predictor = accuracy_predictor()
     path = run_folder.open_or_create(cli.named(config.out), _identity(config), cli.OUT)
     archs = _subnets(config, len(drawn))

@@ -222,7 +222,7 @@ def _best_random(
 
 
 def _nsga2(config: Config, accuracy: ofa.AccuracyPredictor, keys: Array) -> np.ndarray:
-    """The best (tasks, bounds) that NSGA-II evaluates within each bound."""
+    """The best (tasks, bounds) that NSGA-II evaluates within each bound, NaN if none."""
     benchmark = ofa.predicted_accuracy_benchmark(accuracy)
     objectives = (Objective(*benchmark.target), _SIZE)
     search = multi_objective.nsga2(benchmark.space, objectives, population=10)
@@ -232,8 +232,8 @@ def _nsga2(config: Config, accuracy: ofa.AccuracyPredictor, keys: Array) -> np.n
         bounded = several.with_objectives(benchmark, {_SIZE: relative})
         trace = loop.simulate(keys, search, bounded, config.subnets)
         scores = np.asarray(trace.objectives)[:, :, 0]
-        best.append(np.where(scores[..., 1] >= -1, scores[..., 0], np.nan))
-    return np.nanmax(np.stack(best, -1), 1)
+        best.append(np.where(scores[..., 1] >= -1, scores[..., 0], -np.inf).max(1))
+    return np.where(np.isfinite(best), best, np.nan).T
 
 
 def _relative(bound: Array, arch: Array) -> Array:
@@ -275,6 +275,12 @@ def _report(config: Config, arrays: dict[str, np.ndarray]) -> None:
         if name not in METHODS:
             low = f"lowest task {values.min():.2f}"
             console.print(f"{name}: {values.mean():.2f} percent, {low}")
+    for bound, lacking in zip(config.bounds, np.isnan(arrays["nsga2"]).T, strict=True):
+        if lacking.any():
+            console.print(
+                f"nsga2 evaluated no subnet within {bound:g} million multiply-adds for "
+                f"{lacking.sum()} of {len(lacking)} tasks: its mean is nan"
+            )
     rows = _rows(config, arrays)
     title = f"predicted accuracy, means of {len(arrays['random'])} tasks"
     terminal.show_rows(console, _HEADER, rows, title)

@@ -1,6 +1,8 @@
 """`optimise` with several objectives: its queries, resumed and in batches; the front."""
 
+import functools
 import math
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -132,6 +134,21 @@ def test_a_missing_objective_and_a_failure_leave_the_search_going(tmp_path):
     assert len(history) == 16 and drive.front(history, BOTH)
 
 
+def test_another_name_than_an_objective_is_warned_of_once(tmp_path):
+    function = lambda arch: {"gain": 1.0, "cost_in_euros": 2.0}  # noqa: E731
+    run = functools.partial(drive.optimise, KEY, random_search(SPACE), function)
+    with pytest.warns(UserWarning, match="returned cost_in_euros for .* and no price"):
+        run(3, tmp_path, objectives=BOTH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(run(5, tmp_path, objectives=BOTH)) == 5
+        # Without other names nothing can be meant: a value that is missing.
+        fewer = lambda arch: {"gain": 1.0}  # noqa: E731
+        drive.optimise(
+            KEY, random_search(SPACE), fewer, 1, tmp_path / "x", objectives=BOTH
+        )
+
+
 def test_an_infinity_is_a_missing_value_also_before_it_is_stored(tmp_path):
     function = lambda arch: {"gain": 1.0, "price": math.inf}  # noqa: E731
     history = drive.optimise(
@@ -171,9 +188,10 @@ def test_there_is_no_incumbent_before_one_is_within_the_bounds(tmp_path):
 
 def test_the_error_of_a_missing_first_objective_has_the_names(tmp_path):
     function = lambda arch: {"price": 1.0, "mass": 2.0}  # noqa: E731
-    history = drive.optimise(
-        KEY, random_search(SPACE), function, 1, tmp_path, objectives=BOTH
-    )
+    with pytest.warns(UserWarning, match="returned mass for .* and no gain"):
+        history = drive.optimise(
+            KEY, random_search(SPACE), function, 1, tmp_path, objectives=BOTH
+        )
     error = "the objective returned price, mass: wanted a mapping with gain, price"
     assert history[0].error == error and history[0].metrics["price"] == 1
 
@@ -197,6 +215,11 @@ def test_the_error_of_a_missing_first_objective_has_the_names(tmp_path):
             {"gain": 1.0, "prices": 2.0},
             BOTH,
             "returned gain, prices for .*: wanted a mapping with gain, price",
+        ),
+        (
+            {"gain": 1.0, "pri": 2.0},
+            BOTH,
+            "returned gain, pri for .*: wanted a mapping with gain, price",
         ),
         ({}, (), "gain, price, and its results have one score"),
         ({}, (*BOTH, BOTH[0]), "gain is given 2 times"),

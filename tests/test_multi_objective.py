@@ -251,6 +251,14 @@ def test_the_confidence_bound_adds_its_hypervolume():
         acquire.confidence_bound(-1.0)
 
 
+def test_a_maker_of_rules_must_be_called():
+    wanted = r"select must be a function of 5 .* kdpp is not .* called first: kdpp\(\)"
+    with pytest.raises(ValueError, match=wanted):
+        multi_objective.bayesopt(pool(), BOTH, batch=2, select=batches.kdpp)
+    with pytest.raises(ValueError, match="acquire must be a function of 4"):
+        multi_objective.bayesopt(pool(), BOTH, acquire=acquire.confidence_bound)
+
+
 def test_simulated_workers_take_several_objectives():
     trace = simulate(keys(2), make("gp"), objective(), 12, workers=3)
     ranks = np.asarray(base.rank(SPACE, trace.query.arch)).reshape(2, -1)

@@ -17,7 +17,7 @@ from jaxnas.benchmarks import hardware, latency, named, ofa, several, tabular
 from jaxnas.networks import counting
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.pareto import Objective
-from jaxnas.search import common
+from jaxnas.search import common, multi_objective, simulate
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies import seed_store
 
@@ -87,6 +87,14 @@ def test_objectives_that_cannot_be_met_or_come_twice_are_refused(accuracy, size)
         accuracy, {SIZE: altered(size, np.nan)}, missing=True
     )
     assert np.isnan(several.objective_scores(missing)[:4699, 1]).all()
+
+
+def test_a_benchmark_has_the_objectives_of_the_search(accuracy, size):
+    benchmark = several.with_objectives(accuracy, {SIZE: size})
+    for other in (SIZE._replace(bound=1.0), SIZE._replace(direction="maximise")):
+        search = multi_objective.nsga2(SPACE, (benchmark.objectives[0], other))
+        with pytest.raises(ValueError, match="the search was made for Objective.*size"):
+            simulate(jax.random.split(jax.random.key(0), 1), search, benchmark, 2)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ to measured subnets, makes of predicted ones.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
@@ -150,10 +151,11 @@ def with_references(
     """
 
     def simulate(label: str, seeds: np.ndarray) -> dict[str, np.ndarray]:
-        benchmark = opened[label.removeprefix(prefix)].benchmark
+        bounded = opened[label.removeprefix(prefix)].benchmark
         sizes = {"population": POPULATION, "batch": POPULATION}
-        unbounded = [o._replace(bound=None) for o in benchmark.objectives]
-        search = multi_objective.nsga2(benchmark.space, unbounded, **sizes)
+        objectives = tuple(o._replace(bound=None) for o in bounded.objectives)
+        benchmark = dataclasses.replace(bounded, objectives=objectives)
+        search = multi_objective.nsga2(benchmark.space, objectives, **sizes)
         keys = seed_store.seed_keys(0, seeds)
         trace = loop.simulate(keys, search, benchmark, generations)
         return {"scores": np.asarray(trace.objectives)}

@@ -153,7 +153,8 @@ def draw_tasks(
     """
     if len(numbers) != len(PARTS) or min(numbers) < 0 or not sum(numbers):
         raise ValueError(
-            f"wanted numbers of tasks for {', '.join(PARTS)}, not {tuple(numbers)}"
+            f"wanted numbers of tasks from 0 for {', '.join(PARTS)}, not all of them 0, "
+            f"and not {tuple(numbers)}"
         )
     if not sizes or min(sizes) < 2:
         raise ValueError(f"a task has at least 2 classes: sizes {tuple(sizes)}")

@@ -8,7 +8,7 @@ length of the run grows it between stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
@@ -122,6 +122,24 @@ def _name(function: Callable) -> str:
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__name__)
+
+
+def require_objectives(search: Search, objectives: Sequence[Objective]) -> None:
+    """Checks that results are of the objectives that a search was made for.
+
+    Another number of objectives is left to the `tell` of the search, which refuses it.
+
+    Args:
+      search: whose objectives may be unknown, as those of a random search.
+      objectives: of the results, in their order.
+
+    Raises: `ValueError` with the first pair that differs.
+    """
+    if len(objectives) != len(search.objectives):
+        return
+    for made, given in zip(search.objectives, objectives, strict=True):
+        if made != given:
+            raise ValueError(f"the search was made for {made}, not for {given}")
 
 
 def checked_stages(search: Search, num_steps: int) -> tuple[Stage, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -45,6 +46,27 @@ def idle_query(ask: Callable[[], Query]) -> Query:
     """A query of idle slots, of the shapes that `ask` returns; computes nothing."""
     shapes = jax.eval_shape(ask)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def require_rules(number: int, **rules: Callable) -> None:
+    """Checks that rules of a search can be called, before it is compiled.
+
+    Args:
+      number: of positional arguments that a rule is called with.
+      **rules: by the name of the argument that gave it.
+
+    Raises: `ValueError` for a rule that does not take as many, such as a function that
+      makes rules and was not called.
+    """
+    for name, rule in rules.items():
+        try:
+            inspect.signature(rule).bind(*range(number))
+        except (TypeError, ValueError) as error:
+            given = getattr(rule, "__qualname__", repr(rule))
+            raise ValueError(
+                f"{name} must be a function of {number} arguments, which {given} is not "
+                f"({error}); a function that makes rules is called first: {given}()"
+            ) from None
 
 
 def require_space(search: Search) -> Space:

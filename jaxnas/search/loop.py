@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.search import steps
-from jaxnas.search.base import Search, Stage, checked_stages
+from jaxnas.search.base import Search, Stage, checked_stages, require_objectives
 from jaxnas.search.common import evaluation_key
 from jaxnas.types import Array, Evaluate, Query, State, Trace, check_sizes
 
@@ -171,10 +171,12 @@ def simulate(
 
     Returns: a `Trace` with leading axes (s, num_steps). The epochs of its queries are at
       most the last one of a `Benchmark`.
-    Raises: `ValueError` for keys that are not a vector of PRNG keys, and for sizes or a
-      budget out of range.
+    Raises: `ValueError` for keys that are not a vector of PRNG keys, for sizes or a
+      budget out of range, and for a benchmark of other objectives than the search's.
     """
     checked_stages(search, num_steps)
+    if isinstance(evaluate, Benchmark):
+        require_objectives(search, evaluate.objectives)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if keys.ndim != 1 or not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):

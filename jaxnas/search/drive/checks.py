@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.pareto.objectives import Objective, validate_objectives
-from jaxnas.search.base import Search
+from jaxnas.search.base import Search, require_objectives
 from jaxnas.search.common import query_shape, require_space
 from jaxnas.search.drive import batch_objective, clusters
 from jaxnas.search.drive.batch_objective import BatchObjective
@@ -91,10 +91,7 @@ def named_objectives(objectives: Any, search: Search) -> tuple[Objective, ...]:
                 "have meanings of their own"
             )
     objectives = validate_objectives(objectives)
-    if len(objectives) == len(search.objectives):
-        for made, given in zip(search.objectives, objectives, strict=True):
-            if made != given:
-                raise ValueError(f"the search was made for {made}, not for {given}")
+    require_objectives(search, objectives)
     return objectives
 
 

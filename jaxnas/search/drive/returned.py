@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import warnings
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -46,7 +47,7 @@ def with_returned(
 
     Returns: the evaluation, with an error if its score is missing or not finite.
     Raises: `ValueError` for anything else, for a mapping with none of the objectives, and
-      for one that lacks an objective and has a name that is nearly the same.
+      for one that lacks an objective and has nearly its name, or the beginning of it.
     """
     if objectives:
         return _with_several(evaluation, returned, objectives)
@@ -89,11 +90,31 @@ def _with_several(
 
 
 def _misspelt(missing: list[str], others: Set[Any]) -> bool:
-    """Whether another name is an objective's that is missing, but for a letter or two."""
+    """Whether another name is that of a missing objective, misspelt or cut short."""
     given = [str(other).casefold() for other in others]
     # Not "test_accuracy" for "accuracy", which is a further number.
     near = functools.partial(difflib.get_close_matches, n=1, cutoff=0.85)
-    return any(near(name.casefold(), given) for name in missing)
+    short = tuple(name for name in given if len(name) > 2)  # "lat" for "latency"
+    names = [name.casefold() for name in missing]
+    return any(near(name, given) or name.startswith(short) for name in names)
+
+
+def warn_of_missing(evaluation: Evaluation, objectives: tuple[Objective, ...]) -> None:
+    """Warns if an evaluation lacks objectives and has other names that may stand for them.
+
+    Args:
+      evaluation: the first of a search with metrics.
+      objectives: of the search.
+    """
+    names = [objective.name for objective in objectives]
+    missing = [name for name in names if name not in evaluation.metrics]
+    others = [name for name in evaluation.metrics if name not in names]
+    if missing and others:
+        warnings.warn(
+            f"the objective returned {', '.join(others)} for {evaluation.arch} and no "
+            f"{', '.join(missing)}, which counts as missing",
+            stacklevel=2,
+        )
 
 
 def _with_mapping(evaluation: Evaluation, returned: Mapping[Any, Any]) -> Evaluation:

@@ -19,7 +19,7 @@ from jaxnas import acquisition
 from jaxnas.pareto.objectives import Objective, score_bounds, validate_objectives
 from jaxnas.predictors.pool import Pool
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.common import train_from_scratch
+from jaxnas.search.common import require_rules, train_from_scratch
 from jaxnas.search.gp import pool_search
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.schedule import Schedule
@@ -60,7 +60,8 @@ def bayesopt(
       epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for objectives that `validate_objectives` refuses, for pools of
-      different architectures, and for sizes that do not fit the pool.
+      different architectures, for sizes that do not fit the pool, and for rules that
+      cannot be called, such as `batches.kdpp` in place of `batches.kdpp()`.
     """
     objectives = validate_objectives(objectives)
     pools = _one_for_each(pool, objectives)
@@ -68,6 +69,8 @@ def bayesopt(
     num = len(pools[0].arch)
     pool_search.validate_sizes(num, init, batch, capacity, epoch)
     rule = acquisitions.default_acquire(objectives) if acquire is None else acquire
+    require_rules(4, acquire=rule)
+    require_rules(5, select=select)
     schedule = schedules.make_schedule(init, batch, capacity)
 
     def stages(num_steps: int) -> tuple[Stage, ...]:

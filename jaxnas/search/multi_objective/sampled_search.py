@@ -21,7 +21,7 @@ from jaxnas import acquisition, gp
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.pareto.objectives import Objective, score_bounds, validate_objectives
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.common import sample_new, train_from_scratch
+from jaxnas.search.common import require_rules, sample_new, train_from_scratch
 from jaxnas.search.gp import sampled_search
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.proposals import Proposals
@@ -72,7 +72,8 @@ def bayesopt_sampled(
       epoch: the epoch to which each architecture is trained; default: the last one.
 
     Raises: `ValueError` for objectives that `validate_objectives` refuses, and for sizes
-      and features as `gp.sampled_search.bayesopt_sampled`.
+      and features as `gp.sampled_search.bayesopt_sampled`; for an acquisition that cannot
+      be called.
     """
     objectives = validate_objectives(objectives)
     epoch = FULL_TRAINING if epoch is None else epoch
@@ -81,6 +82,7 @@ def bayesopt_sampled(
     if candidates is None:
         candidates = sampled_search.default_proposals(space)
     rule = acquisitions.default_acquire(objectives) if acquire is None else acquire
+    require_rules(4, acquire=rule)
     schedule = schedules.make_schedule(init, batch, capacity)
     append = functools.partial(sampled_gp.append, objectives)
     choose = functools.partial(_choose, objectives, rule)
