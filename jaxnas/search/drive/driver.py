@@ -35,7 +35,7 @@ from jaxnas.search.drive.dispatch import Job, complete
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Evaluation, Event
 from jaxnas.search.drive.record import Accepts, Record, apply_event, replay
-from jaxnas.search.drive.returned import warn_of_missing, with_score
+from jaxnas.search.drive.returned import names_checked_once, with_score
 from jaxnas.search.drive.search_state import Plan
 from jaxnas.search.drive.workers import Objective, Parameters
 from jaxnas.spaces.base import Space
@@ -131,7 +131,7 @@ def optimise(
         if record.asks:
             checks.require_same_epochs(record.asks[0], first_query, path)
 
-        check_names = _first_checked(record, objectives)
+        check_names = names_checked_once(record.history, objectives)
 
         def write(event: Event) -> None:
             journal.append(file, event, durable=isinstance(event, Evaluation))
@@ -157,21 +157,6 @@ def optimise(
             )
         )
     return [e for e in record.history if e.step is None or e.step < num_steps]
-
-
-def _first_checked(
-    record: Record, objectives: tuple[NamedObjective, ...]
-) -> Callable[[Event], None]:
-    """Makes a function of events that warns of names at the first one with metrics."""
-    checked = any(e.metrics for e in record.history)
-
-    def check(event: Event) -> None:
-        nonlocal checked
-        if not checked and isinstance(event, Evaluation) and event.metrics:
-            checked = True
-            warn_of_missing(event, objectives)
-
-    return check
 
 
 def _accepts(search: Search) -> Accepts:

@@ -11,7 +11,7 @@ import difflib
 import functools
 import math
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from jaxnas.pareto.objectives import Objective
@@ -99,22 +99,35 @@ def _misspelt(missing: list[str], others: Set[Any]) -> bool:
     return any(near(name, given) or name.startswith(short) for name in names)
 
 
-def warn_of_missing(evaluation: Evaluation, objectives: tuple[Objective, ...]) -> None:
-    """Warns if an evaluation lacks objectives and has other names that may stand for them.
+def names_checked_once(
+    history: Sequence[Evaluation], objectives: tuple[Objective, ...]
+) -> Callable[[Any], None]:
+    """Makes a function of events that warns if the objective has other names.
+
+    It looks at the first evaluation with metrics of a search: if this lacks objectives and
+    has other names, these may stand for them.
 
     Args:
-      evaluation: the first of a search with metrics.
-      objectives: of the search.
+      history: what the search has so far.
+      objectives: of the search; none for one with a score.
     """
-    names = [objective.name for objective in objectives]
-    missing = [name for name in names if name not in evaluation.metrics]
-    others = [name for name in evaluation.metrics if name not in names]
-    if missing and others:
-        warnings.warn(
-            f"the objective returned {', '.join(others)} for {evaluation.arch} and no "
-            f"{', '.join(missing)}, which counts as missing",
-            stacklevel=2,
-        )
+    names = {objective.name for objective in objectives}
+    checked = any(e.metrics for e in history)
+
+    def check(event: Any) -> None:
+        nonlocal checked
+        if checked or not isinstance(event, Evaluation) or not event.metrics:
+            return
+        checked = True
+        missing, others = names - set(event.metrics), set(event.metrics) - names
+        if missing and others:
+            warnings.warn(
+                f"the objective returned {', '.join(sorted(others))} for {event.arch} and "
+                f"no {', '.join(sorted(missing))}, which counts as missing",
+                stacklevel=2,
+            )
+
+    return check
 
 
 def _with_mapping(evaluation: Evaluation, returned: Mapping[Any, Any]) -> Evaluation:
