@@ -265,7 +265,7 @@ def test_every_search_runs_in_double_precision(name, x64):
         )
 
 
-def test_many_small_costs_add_up_exactly():
+def test_what_rounding_leaves_out_of_a_sum_is_kept():
     cost = np.full(3000, 0.1, np.float32)
     for budget in (17.7, 100.0, 250.0):
         account = steps.open_account(jnp.float32, budget)
