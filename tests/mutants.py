@@ -43,8 +43,10 @@ SWAPS = {
     ast.Or: "and", ast.MatMult: "*", ast.Pow: "*",
 }  # fmt: skip
 COLUMNS = ["number", "outcome", "file", "line", "text", "old", "new", "by", "seconds"]
-LIMIT = 200  # CPU seconds beyond those of the tests; a mutant may loop for ever
-WAIT = 900  # seconds; a mutant may wait for ever
+LIMIT = (
+    60  # CPU seconds of a test beyond three times its own; a mutant may loop for ever
+)
+WAIT = 300  # seconds of a test beyond ten times its own; a mutant may wait for ever
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,23 @@ class Coverage:
 
 
 class Ordered:
-    """A pytest plugin: runs these tests, in this order, and names the first failure."""
+    """A pytest plugin: runs tests, quick ones first, and names the first failure.
 
-    def __init__(self, tests: list[str], report: Path):
-        self.place = {test: number for number, test in enumerate(tests)}
+    Each may take `LIMIT` CPU seconds more than three times its own `seconds`, by name, and
+    by the clock `WAIT` seconds more than ten times as many.
+    """
+
+    def __init__(self, seconds: dict[str, float], report: Path):
+        ordered = sorted(seconds, key=lambda name: seconds[name])
+        self.place = {test: number for number, test in enumerate(ordered)}
+        self.seconds = seconds
         self.report = report
+
+    def pytest_runtest_setup(self, item):
+        limit = time.process_time() + LIMIT + 3 * self.seconds[item.nodeid]
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (min(int(limit), hard), hard))
+        signal.alarm(WAIT + int(10 * self.seconds[item.nodeid]))
 
     def pytest_collection_modifyitems(self, items):
         items[:] = sorted(
@@ -192,7 +206,7 @@ def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, floa
     Args:
       copy: the tree to work in.
       work: returns an exit code.
-      seconds: CPU seconds after which it is killed; after `WAIT` seconds it is in any case.
+      seconds: CPU seconds after which it is killed.
 
     Returns: "0", its other exit code or "slow", and its CPU seconds.
     """
@@ -201,7 +215,6 @@ def forked(copy: Path, work: Callable[[], int], seconds: int) -> tuple[str, floa
     if not child:
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        signal.alarm(WAIT + seconds)
         os.chdir(copy)
         sys.path[:0] = [str(copy), str(copy / "tests")]
         other = os.environ.get("PYTHONPATH", "")
@@ -241,7 +254,7 @@ def measure(copy: Path, name: str, folder: Path) -> dict[str, dict]:
         return code
 
     if not path.exists():
-        status, _ = forked(copy, work, 10 * LIMIT)
+        status, _ = forked(copy, work, 30 * LIMIT)
         if status not in ("0", "1"):
             raise RuntimeError(f"{name} cannot be run: {status}")
         path.with_suffix(".part").rename(path)
@@ -251,16 +264,15 @@ def measure(copy: Path, name: str, folder: Path) -> dict[str, dict]:
     return measured["tests"]
 
 
-def covering(mutant: Mutant, tests: dict[str, dict]) -> list[str]:
-    """The tests that execute a line of the mutant's statement, quick ones first."""
+def covering(mutant: Mutant, tests: dict[str, dict]) -> dict[str, float]:
+    """The tests that execute a line of the mutant's statement, with their seconds."""
     first, last = mutant.lines
     wanted = {f"{mutant.file}:{line}" for line in range(first, last + 1)}
     if not any(wanted & set(test["lines"]) for test in tests.values()):
         # A constant of a module: every test that executes anything of it.
         wanted = {line for test in tests.values() for line in test["lines"]}
         wanted = {line for line in wanted if line.startswith(mutant.file + ":")}
-    chosen = [name for name, test in tests.items() if wanted & set(test["lines"])]
-    return sorted(chosen, key=lambda name: tests[name]["seconds"])
+    return {n: t["seconds"] for n, t in tests.items() if wanted & set(t["lines"])}
 
 
 def run(copy: Path, mutant: Mutant, tests: dict[str, dict]) -> tuple[str, str, float]:
@@ -287,8 +299,7 @@ def run(copy: Path, mutant: Mutant, tests: dict[str, dict]) -> tuple[str, str, f
         return "survived", "no test executes it", 0.0
     path.write_text("".join(lines))
     try:
-        limit = LIMIT + int(sum(tests[name]["seconds"] for name in chosen))
-        status, seconds = forked(copy, work, limit)
+        status, seconds = forked(copy, work, 30 * LIMIT)
     finally:
         path.write_text(text)
     outcome = {"0": "survived", "slow": "slow"}.get(status, "killed")
