@@ -20,6 +20,7 @@ from experiments.bench import config as config_module
 from experiments.bench import (
     distances,
     dpp,
+    fits,
     memory,
     peers,
     run,
@@ -30,6 +31,7 @@ from experiments.bench import (
 )
 from experiments.bench.config import Config
 from jaxnas import gp
+from jaxnas.curves.extrapolate import families
 from jaxnas.kernels import gram
 from jaxnas.kernels import op_trees as tw
 from jaxnas.search import loop
@@ -393,3 +395,13 @@ def test_ratios_are_of_the_same_round():
     np.testing.assert_allclose(sum_of.wall, [5, 50, 10])
     np.testing.assert_allclose(timing.mean([ours, theirs]).wall, [2, 20, 4])
     np.testing.assert_allclose(ours.scaled(2).cpu, 2)
+
+
+def test_scipy_fits_the_families_of_the_literature():
+    x = np.arange(1, fits.EPOCHS + 1.0)
+    assert [*fits.LITERATURE] == [family.name for family in families.ORIGINAL]
+    curve = 0.8 - 0.3 / np.log(x + 1)
+    squares = dict(zip(fits.LITERATURE, fits.by_scipy(curve[None]), strict=True))
+    assert squares["ilog2"] < 1e-12 < squares["pow3"] < 0.01
+    rows = fits._quality(np.array([[1.0, 3.0], [2.0, 1.02]]), np.ones((2, 2)))
+    assert [row.median for row in rows] == [25, 50]

@@ -29,8 +29,13 @@ def models(tmp_path_factory):
 
 
 def test_densities_are_of_the_last_value(models, tmp_path, monkeypatch):
-    one = {"mcmc-prior": (families.ILOG2,)}
-    monkeypatch.setattr(lcpfn_report, "SAMPLED", one)
+    chosen = []
+
+    def sampling(name, moves):
+        chosen.append(moves)
+        return lambda params, key, curve, value: -(value**2)
+
+    monkeypatch.setattr(lcpfn_report, "_by_sampling", sampling)
     config = dataclasses.replace(CONFIG, models=models, out=str(tmp_path / "r"))
     header, rows = lcpfn_report.main(config)
     assert [row[0] for row in rows] == ["seed0", "seed1", "mcmc-prior"]
@@ -43,8 +48,9 @@ def test_densities_are_of_the_last_value(models, tmp_path, monkeypatch):
     assert first[4] == pytest.approx(float(want), abs=1e-4)
     at = header.index("difference")
     assert rows[1][at] == pytest.approx(rows[1][2] - rows[0][2])
-    # As many moves as 100 times the model's time allows, in steps of 50.
-    assert rows[2][-1] >= 50 and rows[2][-1] % 50 == 0
+    assert rows[2][2] == pytest.approx(-np.square(curves[:, -1]).mean())
+    # A pilot, and as many moves as 100 times the model's time allows, in steps of 50.
+    assert chosen[0] == 50 and rows[2][-1] == chosen[1] >= 50 and chosen[1] % 50 == 0
     monkeypatch.setattr(lcpfn_report, "_timed", None)
     assert lcpfn_report.main(config)[1] == rows
 
