@@ -56,6 +56,10 @@ class Config(settings.Config):
     runs of a folder longer."""
     budget: float | None = 10_000
     """Largest total cost of a run, in the table's seconds (epochs where it has none)."""
+    batch: int = 1
+    """Architectures that a method asks for at a time."""
+    workers: int = 1
+    """Simulated workers, each of which gets the next training as soon as it is free."""
     init: int = 20
     """Random evaluations at the start, the population, and the complete trainings before
     curves are extrapolated."""
@@ -93,6 +97,15 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     methods.validate_names(config.methods)
+    cli.positive(config, "batch", "workers")
+    if config.workers > 1 and config.batch > 1:
+        raise ValueError(
+            f"--batch must be 1 with --workers {config.workers}, not {config.batch}"
+        )
+    if config.peers and config.batch * config.workers > 1:
+        raise ValueError(
+            "--peers run one training at a time: without --batch, --workers"
+        )
     if not all(0 < cost < np.inf for cost in config.at):
         raise ValueError(f"--at must be costs above 0, not {config.at}")
     if config.budget is not None and 0 < config.budget < max(config.at, default=0):
@@ -107,7 +120,16 @@ def main(config: Config) -> dict[str, np.ndarray]:
     )
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
     peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
-    done = runs.run(config, table, folder, searches, methods.names(), peers, config.at)
+    done = runs.run(
+        config,
+        table,
+        folder,
+        searches,
+        methods.names(),
+        peers,
+        config.at,
+        workers=config.workers,
+    )
     done = done._replace(index=style_index(tuple(done.summaries)))
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show_by_cost(done, config.at, **limits)
@@ -152,6 +174,7 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
         points=tuple(level.epoch for level in table.benchmark.levels),
         continues=table.benchmark.levels[-1].continues,
         init=config.init,
+        batch=config.batch,
     )
 
 

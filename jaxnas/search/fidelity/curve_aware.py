@@ -46,6 +46,7 @@ def curve_aware(
     levels: Sequence[int] | None = None,
     features: Callable[[Array], Array] | None = None,
     rejected: Literal["ignored", "predicted"] = "ignored",
+    tries: int = 1,
     memory: int = 128,
     refit: int = 1,
 ) -> Search:
@@ -68,6 +69,9 @@ def curve_aware(
       rejected: treatment of a stopped training in the wrapped search. "ignored": it stays
         in flight (`Search.expect`), so that the population of evolution does not grow;
         "predicted": its score is the prediction.
+      tries: draws of the wrapped search until its architecture is a new one, not trained
+        before to any epoch; after so many it may be a repeated one. More than one is for
+        searches whose `ask` is random, such as evolution.
       memory: complete trainings that the extrapolator is fitted to, the latest.
       refit: complete trainings between two fits of the extrapolator.
 
@@ -76,7 +80,7 @@ def curve_aware(
       `epochs` or that is not a level, shares outside of their range, and an extrapolator
       that needs more epochs or a target.
     """
-    check_sizes(epochs=epochs, init=init, memory=memory, refit=refit)
+    check_sizes(epochs=epochs, init=init, memory=memory, refit=refit, tries=tries)
     last = FULL_TRAINING if last is None else last
     space = require_space(search)
     _validate(epochs, last, quantile, confidence, rejected)
@@ -96,6 +100,7 @@ def curve_aware(
         refit=refit,
         features=features,
         imputes_rejected=rejected == "predicted",
+        tries=tries,
         batch=batch,
         width=width,
     )
@@ -199,7 +204,7 @@ def _ask(setting: Setting, search: Search, key: Array, state: CurveState) -> Que
     continues = row < size
 
     def inside() -> Query:
-        return search.ask(key, state.inside)
+        return curve_state.new_query(setting, search, key, state)
 
     new = jax.lax.cond(continues.all(), lambda: idle_query(inside), inside)
     number = state.begun + jnp.cumsum(~continues)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.curves.extrapolate.types import Extrapolator
+from jaxnas.search.base import Search
 from jaxnas.search.common import append_slots
-from jaxnas.types import Array, Query, Result, State
+from jaxnas.types import Array, Query, Result, State, asked
 
 # Status of a row: a `PASSED` training waits to continue, a `MOVING` one is in flight to its
-# last epoch.
-EMPTY, PASSED, MOVING, COMPLETE = range(4)
+# last epoch, and a `STOPPED` one has ended before.
+EMPTY, PASSED, MOVING, COMPLETE, STOPPED = range(5)
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,19 @@ class Setting:
     refit: int
     features: Callable[[Array], Array] | None
     imputes_rejected: bool  # whether stopped trainings count with their predictions
+    tries: int  # draws of an architecture until it is a new one
     batch: int
     width: int  # positions of an architecture
 
 
 class CurveState(NamedTuple):
-    """The state of the wrapped search, and the trainings that passed or are complete."""
+    """The state of the wrapped search, and all trainings with a curve."""
 
     inside: State
     arch: Array  # (n, d) int32
     prefix: Array  # (n, k), the curve up to the epoch of the decision
     value: Array  # (n,), at the target; NaN before it is reached, or if it failed
-    status: Array  # (n,) int32, EMPTY, PASSED, MOVING or COMPLETE
+    status: Array  # (n,) int32, EMPTY, PASSED, MOVING, COMPLETE or STOPPED
     count: Array  # () int32, rows that are not empty
     begun: Array  # () int32, trainings so far, of any length
     params: Any  # of the extrapolator
@@ -208,7 +210,7 @@ def fit(setting: Setting, state: CurveState) -> Any:
 
 
 def put(state: CurveState, arch: Array, parts: Parts, passed: Array) -> CurveState:
-    """Writes trainings that passed or ended to their rows.
+    """Writes trainings that passed, were stopped or ended to their rows.
 
     Args:
       state: before.
@@ -216,11 +218,12 @@ def put(state: CurveState, arch: Array, parts: Parts, passed: Array) -> CurveSta
       parts: the trainings in the slots.
       passed: (b,) bool, trainings that continue.
 
-    Returns: the state with new rows for trainings that passed or were complete at once; a
-      continued training keeps its row.
+    Returns: the state with new rows for first parts and for trainings that were complete
+      at once; a continued training keeps its row.
     """
     size = len(state.status)
-    new = passed | (parts.complete & ~parts.continued)
+    stopped = parts.first & ~passed
+    new = parts.first | (parts.complete & ~parts.continued)
     row = append_slots(state.count, new, size)
     row = jnp.where(parts.continued, row_of(state, arch), row)
     value = jnp.where(parts.complete, parts.value, jnp.nan).astype(state.value.dtype)
@@ -228,15 +231,51 @@ def put(state: CurveState, arch: Array, parts: Parts, passed: Array) -> CurveSta
     kept = jnp.where(parts.continued, row, size)
     prefix = state.prefix.at[kept].get(mode="fill")
     prefix = jnp.where(parts.continued[:, None], prefix, parts.prefix)
-    status = jnp.where(passed, PASSED, COMPLETE).astype(jnp.int32)
+    status = jnp.where(passed, PASSED, jnp.where(stopped, STOPPED, COMPLETE))
+    status = status.astype(jnp.int32)
     return state._replace(
         arch=state.arch.at[row].set(arch, mode="drop"),
         prefix=state.prefix.at[row].set(prefix.astype(state.prefix.dtype), mode="drop"),
         value=state.value.at[row].set(value, mode="drop"),
         status=state.status.at[row].set(status, mode="drop"),
         count=state.count + new.sum(dtype=jnp.int32),
-        begun=state.begun + (parts.first | (new & ~passed)).sum(dtype=jnp.int32),
+        begun=state.begun + new.sum(dtype=jnp.int32),
     )
+
+
+def is_known(state: CurveState, query: Query) -> Array:
+    """Which slots (b,) ask for an architecture that has a row."""
+    rows = state.status != EMPTY
+    same = (state.arch == query.arch[:, None]).all(-1) & rows
+    return same.any(1) & asked(query)
+
+
+def new_query(setting: Setting, search: Search, key: Array, state: CurveState) -> Query:
+    """Asks the wrapped search, again where an architecture was trained before.
+
+    Args:
+      setting: with the number of tries.
+      search: the wrapped one.
+      key: of the step.
+      state: with all trainings that have a curve; those in flight are not among them.
+    """
+    if setting.tries == 1:
+        return search.ask(key, state.inside)
+    keys = jax.random.split(key, setting.tries)
+
+    def repeated(carry: tuple[Array, Query]) -> Array:
+        number, query = carry
+        return (number < setting.tries) & is_known(state, query).any()
+
+    def again(carry: tuple[Array, Query]) -> tuple[Array, Query]:
+        number, query = carry
+        known = is_known(state, query)
+        other = search.ask(keys[number], state.inside)
+        arch = jnp.where(known[:, None], other.arch, query.arch)
+        return number + 1, query._replace(arch=arch)
+
+    first = search.ask(keys[0], state.inside)
+    return jax.lax.while_loop(repeated, again, (jnp.int32(1), first))[1]
 
 
 def row_of(state: CurveState, arch: Array) -> Array:

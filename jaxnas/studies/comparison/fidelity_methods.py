@@ -39,6 +39,7 @@ class FidelityTerms(NamedTuple):
     points: tuple[int, ...]  # epochs of the learning curves
     init: int = 20  # random evaluations at the start
     continues: bool = True  # whether the last level continues the one before
+    batch: int = 1  # architectures in a step
 
 
 # (space, candidates (n, d) int32, terms) -> the search.
@@ -51,8 +52,7 @@ def _brackets(terms: FidelityTerms) -> tuple[brackets.Bracket, ...]:
 
 def _plain_gp(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
     """The best preset of single fidelity, with its own number of random evaluations."""
-    del terms
-    return presets.gp_tw2g_plus(space, archs)
+    return presets.gp_tw2g_plus(space, archs, batch=terms.batch)
 
 
 def _evolution(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
@@ -62,36 +62,51 @@ def _evolution(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
     """
     del archs
     tournament = max(1, terms.init // 2)
-    return regularized_evolution(space, population=terms.init, tournament=tournament)
+    sizes = {"population": terms.init, "tournament": tournament, "batch": terms.batch}
+    return regularized_evolution(space, **sizes)
 
 
 PLAIN: dict[str, FidelityMethod] = {
-    "random": lambda space, archs, terms: random_search(space),
+    "random": lambda space, archs, terms: random_search(space, batch=terms.batch),
     "evolution": _evolution,
-    "local": lambda space, archs, terms: local_search(space, init=terms.init),
-    "bananas": lambda space, archs, terms: presets.bananas(space, init=terms.init),
+    "local": lambda space, archs, terms: local_search(
+        space, init=terms.init, batch=terms.batch
+    ),
+    "bananas": lambda space, archs, terms: presets.bananas(
+        space, init=terms.init, batch=terms.batch
+    ),
     "gp": _plain_gp,
 }
 """Searches that train everything to the last epoch."""
 
 HALVING: dict[str, FidelityMethod] = {
     "halving": lambda space, archs, terms: successive_halving(
-        space, terms.levels, eta=terms.eta
+        space, terms.levels, eta=terms.eta, batch=terms.batch
     ),
-    "hyperband": lambda space, archs, terms: hyperband(space, _brackets(terms)),
+    "hyperband": lambda space, archs, terms: hyperband(
+        space, _brackets(terms), batch=terms.batch
+    ),
     "bohb": lambda space, archs, terms: hyperband(
-        space, _brackets(terms), sampler=kde_sampler(space)
+        space, _brackets(terms), sampler=kde_sampler(space), batch=terms.batch
     ),
-    "bohb-plus": lambda space, archs, terms: presets.bohb_plus(space, _brackets(terms)),
-    "dehb": lambda space, archs, terms: dehb(space, _brackets(terms)),
+    "bohb-plus": lambda space, archs, terms: presets.bohb_plus(
+        space, _brackets(terms), batch=terms.batch
+    ),
+    "dehb": lambda space, archs, terms: dehb(
+        space, _brackets(terms), batch=terms.batch
+    ),
     "asha": lambda space, archs, terms: asynchronous.asynchronous_halving(
-        space, terms.levels, eta=terms.eta
+        space, terms.levels, eta=terms.eta, batch=terms.batch
     ),
     "asha-stopping": lambda space, archs, terms: asynchronous.asynchronous_halving(
-        space, terms.levels, eta=terms.eta, rule=asynchronous.stopping
+        space,
+        terms.levels,
+        eta=terms.eta,
+        batch=terms.batch,
+        rule=asynchronous.stopping,
     ),
     "gp-two-levels": lambda space, archs, terms: presets.gp_two_levels(
-        space, archs, epochs=terms.points, continues=terms.continues
+        space, archs, epochs=terms.points, continues=terms.continues, batch=terms.batch
     ),
 }
 """Searches that train some networks to the end only."""
@@ -112,8 +127,11 @@ MAIN = ("random", "evolution", "evolution+last", "local", "local+last", "hyperba
 MAIN = (*MAIN, "bohb", "dehb", "asha")
 """Methods of the main comparison; those with neural networks take minutes more."""
 
-# Searches that fit a model, which also learn from the predictions of stopped trainings.
-_MODELS = ("bananas", "gp")
+# Searches that also learn from the predictions of stopped trainings: models, and
+# evolution, whose population would otherwise stay the same until a training passes.
+_LEARN_FROM_STOPPED = ("evolution", "bananas", "gp")
+# Draws of a child until it is a new one: mutants of a few parents repeat themselves.
+_TRIES = {"evolution": 20}
 # Extrapolators that read features of the architecture.
 _WITH_FEATURES = ("ridge", "svr")
 # A new extrapolator or encoder is a new program: made once, compiled once.
@@ -159,7 +177,8 @@ def make(name: str, space: Space, archs: np.ndarray, terms: FidelityTerms) -> Se
         init=terms.init,
         levels=terms.points,
         features=_encoder(space.choices) if curve in _WITH_FEATURES else None,
-        rejected="predicted" if plain in _MODELS else "ignored",
+        rejected="predicted" if plain in _LEARN_FROM_STOPPED else "ignored",
+        tries=_TRIES.get(plain, 1),
     )
 
 

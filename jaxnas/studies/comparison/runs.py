@@ -58,6 +58,8 @@ def run(
     known: Collection[str] = tuple(methods.METHODS),
     peers: Mapping[str, Callable[[np.ndarray], Trace]] | None = None,
     costs: Sequence[float] = (),
+    *,
+    workers: int = 1,
 ) -> Outcome:
     """Runs the searches, chunk by chunk, and writes results.npz and the csv files.
 
@@ -74,6 +76,7 @@ def run(
       peers: further searches by the labels of their results, as functions of seeds (s,)
         that return the trace of as many runs; they can ask for all of the table.
       costs: at which the results are summarised besides an even grid.
+      workers: simulated workers of each run of `searches`.
 
     Raises: `ValueError` for sizes that a search cannot have, before anything is written,
       and after the runs if the budget paid for none of their evaluations.
@@ -93,7 +96,8 @@ def run(
             keys = seed_store.seed_keys(config.base_seed, seeds)
             search, given = searches[label], (opened.benchmark, steps[label])
             reachable = opened.reachable(search)
-            trace = loop.simulate(keys, search, *given, budget=config.budget)
+            options = {"budget": config.budget, "workers": workers}
+            trace = loop.simulate(keys, search, *given, **options)
         trace = jax.block_until_ready(trace)
         seconds = time.perf_counter() - begin
         return _arrays(config, opened, reachable, trace, seconds)
