@@ -235,10 +235,10 @@ def _validate(config: Config) -> None:
         )
     if not config.costs:
         raise ValueError("--costs needs the name of a cost")
-    if not 2 <= config.init <= config.evaluations:
+    if not 2 <= config.init < config.evaluations:
         raise ValueError(
-            f"--init must be between 2 and --evaluations = {config.evaluations}, not "
-            f"{config.init}"
+            f"--init must be at least 2 and below --evaluations = {config.evaluations}, "
+            f"not {config.init}"
         )
 
 

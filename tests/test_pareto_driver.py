@@ -174,8 +174,11 @@ def test_the_same_command_goes_on_where_it_was(done):
         ({"peers": ("tpe",)}, "no peer tpe: choose from pymoo-nsga2-10"),
         ({"costs": ("macs+parameters+cifar10-noisy",)}, "at most two costs, not macs"),
         ({"evaluations": 15_626}, "--evaluations must be at most the 15625 cells"),
-        ({"init": 1}, "--init must be between 2 and --evaluations = 14, not 1"),
-        ({"benchmark": "nb101"}, "nb101|nasbench101"),
+        ({"init": 1}, "--init must be at least 2 and below --evaluations = 14, not 1"),
+        (
+            {"benchmark": "nb101"},
+            "nb101|wanted a table of nasbench201, or .* nasbench101",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, change, message):
@@ -338,6 +341,7 @@ def test_latencies_that_rank_badly_are_for_whoever_forces_them(shared):
         ({"benchmark": "analog"}, "--reference is of ofa-predicted, not of analog"),
         ({"reference": 99}, "--reference must be at least 100, not 99"),
         ({"costs": ("abacus",)}, "no latency of 'abacus': .*; or one of macs, param"),
+        ({"costs": ("devices+macs",)}, "no latency of 'devices'"),
         ({"resolution": 100}, "resolutions 160, .* not 100"),
         ({"bounds": (1.0,)}, "nothing has latency at most 1: the closest has"),
     ],

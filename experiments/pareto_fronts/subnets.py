@@ -95,7 +95,7 @@ def _fits(
         fitted = latency.fit_latency(table, device, resolution=resolution)
         if force or fitted.spearman >= latency.LEAST_SPEARMAN:
             fits[device] = fitted
-    for name in sorted(parts - set(fits) - {"devices"}):
+    for name in sorted(parts - set(fits) - ({"devices"} & set(costs))):
         try:
             fits[name] = latency.latency_function(
                 table, name, resolution=resolution, force=force

@@ -58,7 +58,10 @@ def open_panels(
     table = named.open_table(benchmark)
     space = named.library_space(table)
     if space.name != nasbench201.SPACE.name:
-        raise ValueError(f"costs are those of nasbench201, not of {space.name}")
+        raise ValueError(
+            f"wanted a table of nasbench201, or the benchmark ofa-predicted, not a table "
+            f"of {space.name}"
+        )
     accuracy = tabular.tabular_benchmark(space, table, **fed_back)
     if accuracy.target != PERCENT:
         raise ValueError(
