@@ -11,7 +11,8 @@ For spaces that are too large for a pool, as `gp.sampled_search` is for one obje
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,16 +119,13 @@ def bayesopt_sampled(
             arch, allowed = new(key_new, space, state, proposed, batch)
             points = embed(arch)
 
-            def one(carry: tuple, key: Array) -> tuple[tuple, Array]:
-                state, allowed = carry
-                index = choose(key, state, points, allowed)
-                query = train_from_scratch(arch[index][None], epoch)
-                return (expect(state, query), allowed.at[index].set(False)), index
+            def believe(state: SampledObjectivesState, index: Array) -> Any:
+                return expect(state, train_from_scratch(arch[index][None], epoch))
 
             if batch == 1:
                 return arch[choose(key_choose, state, points, allowed)][None]
             keys = jax.random.split(key_choose, batch)
-            return arch[jax.lax.scan(one, (state, allowed), keys)[1]]
+            return arch[_one_by_one(choose, believe, keys, state, points, allowed)]
 
         arch = schedules.random_or_learned(
             schedule, state, state.fitted, random, learned
@@ -140,9 +138,6 @@ def bayesopt_sampled(
         scores = require_scores(objectives, result)
         return append(state, query, *describe(query), scores)
 
-    def grow(state: SampledObjectivesState, end: int) -> SampledObjectivesState:
-        return schedules.grow(schedule, sampled_gp.grow, state, end)
-
     def refresh(
         prior: gp.HyperparameterPrior, state: SampledObjectivesState
     ) -> SampledObjectivesState:
@@ -153,13 +148,31 @@ def bayesopt_sampled(
         Partial(initial, prior),
         ask,
         tell,
-        grow,
+        functools.partial(schedules.grow, schedule, sampled_gp.grow),
         Partial(refresh, prior),
         expect,
         stages=stages,
         space=space,
         objectives=objectives,
     )
+
+
+def _one_by_one(
+    choose: Callable[..., Array],
+    believe: Callable[[SampledObjectivesState, Array], SampledObjectivesState],
+    keys: Array,
+    state: SampledObjectivesState,
+    points: Points,
+    allowed: Array,
+) -> Array:
+    """Indices (b,) of candidates, each chosen as if those before it had been evaluated."""
+
+    def one(carry: tuple, key: Array) -> tuple[tuple, Array]:
+        state, allowed = carry
+        index = choose(key, state, points, allowed)
+        return (believe(state, index), allowed.at[index].set(False)), index
+
+    return jax.lax.scan(one, (state, allowed), keys)[1]
 
 
 def _choose(
