@@ -144,17 +144,16 @@ def bayesopt_sampled(
         refit = functools.partial(sampled_gp.refit, prior)
         return schedules.refresh(schedule, refit, state)
 
-    return Search(
+    grow = functools.partial(schedules.grow, schedule, sampled_gp.grow)
+    functions = (
         Partial(initial, prior),
         ask,
         tell,
-        functools.partial(schedules.grow, schedule, sampled_gp.grow),
+        grow,
         Partial(refresh, prior),
         expect,
-        stages=stages,
-        space=space,
-        objectives=objectives,
     )
+    return Search(*functions, stages=stages, space=space, objectives=objectives)
 
 
 def _one_by_one(
