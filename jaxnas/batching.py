@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,21 +12,40 @@ import numpy as np
 
 from jaxnas.types import Array
 
-# Problems in a block: as many as keep the 8 x 8 arrays of a solver in the cache.
-BLOCK = 64
+# Problems in a block: as many as keep the 8 x 8 arrays of a solver in the cache of a CPU,
+# and as many as occupy an accelerator.
+BLOCK, LARGE_BLOCK = 64, 2**14
 
 
-def in_blocks(function: Callable[..., Array], *problems: Any, size: int = BLOCK):
+def map_each(function: Callable[..., Any], rows: Any) -> Any:
+    """Maps a function over rows: one after another on a CPU, at once on other backends.
+
+    A CPU keeps one small problem in its cache. An accelerator takes as long for one as for
+    all of them, if their arrays fit the memory side by side.
+
+    Args:
+      function: of one row, as for `vmap`.
+      rows: pytree of arrays (n, ...).
+    """
+    one_by_one = functools.partial(jax.lax.map, function)
+    return jax.lax.platform_dependent(rows, cpu=one_by_one, default=jax.vmap(function))
+
+
+def in_blocks(
+    function: Callable[..., Array], *problems: Any, size: int | None = None
+) -> Array:
     """Applies a solver of many problems to blocks of them, one block after another.
 
     Args:
       function: takes pytrees as `problems`, with up to `size` problems on the last axis
         of each array, and returns (size,).
       *problems: pytrees of arrays (p, ...).
-      size: problems in a block.
+      size: problems in a block; default: 64 if the default backend is a CPU, else 16384.
 
     Returns: (p,).
     """
+    if size is None:
+        size = BLOCK if jax.default_backend() == "cpu" else LARGE_BLOCK
     num = jax.tree.leaves(problems)[0].shape[0]
     size = max(1, min(size, num))
     blocks = -(-num // size)

@@ -1,12 +1,11 @@
 """Gaussian-process regression on padded arrays: posterior, evidence and fit.
 
 Arrays have a static capacity n, and a mask `seen` (n,) says which rows hold an
-observation. An unseen row becomes a unit row of the covariance with target 0, which is
-exact: it changes neither the posterior nor the likelihood of the seen rows.
+observation. An unseen row becomes a unit row of the covariance with target 0, which
+changes neither the posterior nor the likelihood of the seen rows.
 
-Three steps fit a model to scores: `fit_standardisation` and `standardise` turn scores
-into targets of mean 0 and variance 1, `fit` finds the hyperparameters, and `posterior`
-predicts; `predictors.pool_gp` conditions on one observation at a time.
+Scores become targets by `fit_standardisation` and `standardise`, `fit` finds the
+hyperparameters, and `posterior` predicts; `predictors.pool_gp` adds one row at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from jaxnas.batching import map_each
 from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_shapes
 
@@ -228,7 +228,7 @@ def most_probable(
 
     def narrow(centre: Array, width: Array) -> tuple[Array, T]:
         points = jnp.concatenate([centre[None], centre + width * design])
-        value, further = jax.lax.map(log_posterior, points)
+        value, further = map_each(log_posterior, points)
         best = jnp.argmax(value)
         return points[best], jax.tree.map(lambda x: x[best], further)
 

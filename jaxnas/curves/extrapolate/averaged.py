@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxnas import gp
+from jaxnas.batching import map_each
 from jaxnas.curves.extrapolate.inputs import (
     Inputs,
     TrainingScores,
@@ -77,7 +78,7 @@ def averaged_gp(epochs: int, points: int = 64) -> Extrapolator:
         medians = jnp.append(prior.scales, prior.noise)
         spread = jnp.append(jnp.full(3, prior.spread), prior.noise_spread)
         values = medians * jnp.exp(spread * jnp.asarray(design, medians.dtype))
-        evidence, processes = jax.lax.map(lambda v: _conditioned(training, v), values)
+        evidence, processes = map_each(lambda v: _conditioned(training, v), values)
         probability = jax.nn.softmax(nan_to_neg_inf(evidence))
         return AveragedRegression(training, processes, probability)
 

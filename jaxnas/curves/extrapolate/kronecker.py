@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import gp
+from jaxnas.batching import map_each
 from jaxnas.curves.extrapolate.normal_scores import (
     NormalScores,
     fit_columns,
@@ -106,7 +107,7 @@ def curve_gp(num_bins: int = 16) -> Extrapolator:
             eigen = _eigen(hyper, rows, used, position)
             return _evidence(*eigen, targets, used, hyper.noise)
 
-        evidences, amplitudes = jax.lax.map(evidence, points)
+        evidences, amplitudes = map_each(evidence, points)
         best = jnp.argmax(nan_to_neg_inf(evidences))
         hyper = jax.tree.map(lambda part: part[best], points)
         left, right = _eigen(hyper, rows, used, position)

@@ -97,6 +97,7 @@ def _kernel(a: Inputs, b: Inputs, scales: Array) -> Array:
     return a.curve @ b.curve.T + _scaled(input_parts(a, b), scales)
 
 
+@full_precision
 def input_parts(a: Inputs, b: Inputs) -> Array:
     """Squared distances of curves and of features, and products of features, (3, n, m)."""
     squares = [((x[:, None] - y[None]) ** 2).sum(-1) for x, y in zip(a, b, strict=True)]
