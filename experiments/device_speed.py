@@ -160,15 +160,17 @@ def _search(config: Config, out: Path, name: str, search: Search) -> Iterator[Ro
         def experiment(keys: jax.Array = keys, traces: list = traces) -> Trace:
             steps = config.evaluations
             trace = loop.simulate(keys, search, benchmark, steps, devices=one_device)
-            traces[:] = [trace]
+            traces.append(trace)
             return trace
 
         first, median = _timed(config, experiment)
-        asked = np.asarray(base.rank(SPACE, traces[0].query.arch[:, :, 0]), np.int16)
+        asked = [np.asarray(base.rank(SPACE, t.query.arch[:, :, 0])) for t in traces]
         best = np.nanmax(np.asarray(traces[0].score)[:, :, 0], 1)
-        path = out / f"asked-{name}-{number}.npz"
-        npz.save_arrays(path, {"rank": asked, "best": best}, {"search": name})
+        arrays = {"rank": asked[0].astype(np.int16), "best": best}
+        npz.save_arrays(out / f"asked-{name}-{number}.npz", arrays, {"search": name})
+        same = all((ranks == asked[0]).all() for ranks in asked[1:])
         best = f"best accuracy, median {np.median(best):.4f}, mean {np.mean(best):.4f}"
+        best += f", all calls the same: {same}"
         yield Row(name, number, "runs", first, median, number / median, best)
 
 
