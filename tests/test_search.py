@@ -394,6 +394,10 @@ for batch_size in (None, 2):
     spread = t.simulate(keys, search, noisy, 9, batch_size=batch_size)
     t.same(alone.query, spread.query)
     print(len(alone.score.devices()), len(spread.score.devices()))
+last = jax.devices()[1:]
+other = t.simulate(keys, search, noisy, 9, devices=last)
+t.same(alone.query, other.query)
+print(other.score.devices() == {*last})
 """
 
 
@@ -413,7 +417,7 @@ def test_two_devices_give_what_one_gives():
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split("\n")[:2] == ["1 2", "1 2"]
+    assert done.stdout.split("\n")[:3] == ["1 2", "1 2", "True"]
 
 
 # Random search.

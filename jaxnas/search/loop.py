@@ -194,6 +194,8 @@ def simulate(
     # Every device gets as many runs as the others; the surplus is cut off again.
     num_padded = -(-num_runs // len(devices)) * len(devices)
     padded = keys[jnp.arange(num_padded) % num_runs]
+    if len(devices) == 1 and devices[0] != jax.local_devices()[0]:
+        padded = jax.device_put(padded, devices[0])
     if budget is not None and not budget >= 0:
         raise ValueError(f"the budget must be at least 0, not {budget}")
     last = evaluate.epochs if isinstance(evaluate, Benchmark) else None
