@@ -1,6 +1,7 @@
 """Training: what a step is, how engines and lanes agree, checkpoints and bad input."""
 
 import dataclasses
+import functools
 import signal
 import subprocess
 import sys
@@ -160,6 +161,13 @@ def test_epochs_may_have_images_of_their_own(trained, data):
     one, two = others.curves["loss"], trained["sequential"].curves["loss"]
     np.testing.assert_array_equal(one[:, 0], two[:, 0])
     assert (one[1:, 1] != two[1:, 1]).any()
+
+
+def test_settings_are_those_of_the_platform():
+    choose = functools.partial(runs.training_settings, NETWORK, RECIPE)
+    assert choose(3)[2:] == choose(3, None, "cpu")[2:] == ("sequential", "patches")
+    assert choose(3, None, "gpu")[2:] == ("grouped", "native")
+    assert choose(1, None, "gpu")[2:] == ("sequential", "native")
 
 
 @pytest.mark.parametrize("engine", ["sequential", "grouped"])

@@ -106,7 +106,7 @@ def train(
     first, state, curves = _begin(
         key, network, recipe, len(archs), folder, identity, resume_from
     )
-    settings = training_settings(network, recipe, len(archs), engine)
+    settings = training_settings(network, recipe, len(archs), engine, device.platform)
     lanes = (
         cells.make_group_plan(archs, sizes) if settings.engine == "grouped" else archs
     )
@@ -156,20 +156,25 @@ def _begin(
 
 
 def training_settings(
-    network: NetworkConfig, recipe: Recipe, lanes: int, engine: Engine | None = None
+    network: NetworkConfig,
+    recipe: Recipe,
+    lanes: int,
+    engine: Engine | None = None,
+    platform: str | None = None,
 ) -> TrainingSettings:
-    """Chooses how to train on the default backend.
+    """Chooses how to train on a platform.
 
     Args:
       network: the sizes.
       recipe: of the training.
       lanes: number of architectures side by side.
-      engine: default: by the backend, see `train`.
+      engine: default: by the platform, see `train`.
+      platform: such as "cpu"; default: the default backend.
 
     Raises:
       ValueError: for an unknown engine.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = (platform or jax.default_backend()) == "cpu"
     if engine is None:
         engine = "sequential" if on_cpu or lanes == 1 else "grouped"
     if engine not in ("sequential", "grouped"):
