@@ -66,7 +66,7 @@ def test_a_sampler_predicts_a_curve_of_its_family():
         predict = lcpfn_report._by_sampling.__wrapped__("mcmc-prior", 600)
         density = jax.jit(predict)(None, jax.random.key(0), given, 0.8 - 0.3 / 4.615)
     # The parameters are nearly certain: an observation is as the noise.
-    assert density == pytest.approx(stats.norm(0, 0.01).logpdf(0), abs=0.6)
+    assert density == pytest.approx(stats.norm.logpdf(0, 0, 0.01), abs=0.6)
 
 
 @pytest.mark.parametrize(

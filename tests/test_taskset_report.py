@@ -67,7 +67,7 @@ def test_weights_of_a_mixture_are_those_of_its_draws():
     rng = np.random.default_rng(0)
     which = rng.random(3000) < 0.3
     values = np.where(which, rng.normal(0, 1, 3000), rng.normal(2, 0.5, 3000))
-    parts = stats.norm(0, 1).pdf(values), stats.norm(2, 0.5).pdf(values)
+    parts = stats.norm.pdf(values, 0, 1), stats.norm.pdf(values, 2, 0.5)
     groups = np.where(np.arange(3000) < 2990, 4, 7)
     weights = taskset_report.fit_weights([(np.stack(parts, 1), groups)])
     assert weights.shape == (15, 2)

@@ -214,10 +214,12 @@ def _posterior(
 
 def lc_pfn(sample: Draw) -> np.ndarray:
     """The LC-PFN that is part of the library, from each curve alone."""
-    model = _model()
+    model, epochs = _model(), sample.curves.shape[1]
     rows = _padded(sample.unfinished, len(sample.curves))
-    curves = jnp.asarray(sample.curves[rows], jnp.float32)
-    below = _below(model.config, model[1:], curves, sample.lengths[rows])
+    # Few widths, so that few programs are compiled: the time grows with the epochs read.
+    width = min(epochs, -(-sample.lengths[rows].max() // 16) * 16)
+    curves = jnp.asarray(sample.curves[rows, :width], jnp.float32)
+    below = _below(model.config, model[1:], curves, sample.lengths[rows], epochs)
     below = np.asarray(below, float)[: len(sample.unfinished)]
     below = np.pad(below, ((0, 0), (1, 1)), constant_values=(0, 1))
     return (np.maximum(np.diff(below), 0) + 1e-9) / (1 + 1e-9 * BARS)
@@ -230,13 +232,17 @@ def _model() -> pfn.Model:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _below(
-    config: pfn.TransformerConfig, params: tuple, curves: Array, lengths: Array
+    config: pfn.TransformerConfig,
+    params: tuple,
+    curves: Array,
+    lengths: Array,
+    target: Array,
 ) -> Array:
-    """Probabilities (m, BARS - 1) that last values are below the inner EDGES."""
+    """Probabilities (m, BARS - 1) that values at an epoch are below the inner EDGES."""
     model, edges = pfn.Model(config, *params), jnp.asarray(EDGES[1:-1])
 
     def one(curve: Array, length: Array) -> Array:
-        logits = pfn.predict_logits(model, curve, length, jnp.asarray(len(curve)))
+        logits = pfn.predict_logits(model, curve, length, target)
         each = jax.vmap(bars.probability_below, (None, None, 0))
         return each(logits, model.borders, edges)
 

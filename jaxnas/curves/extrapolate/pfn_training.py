@@ -70,7 +70,7 @@ def learning_rates(config: TrainingConfig) -> Array:
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, rise, max(config.steps, rise + 1)
     )
-    return jax.vmap(schedule)(jnp.arange(config.steps))
+    return jnp.asarray(jax.vmap(schedule)(jnp.arange(config.steps)))
 
 
 def advance(config: TrainingConfig, state: State, steps: int) -> tuple[State, Array]:
