@@ -1,4 +1,4 @@
-"""The report on LC-PFN's prior: densities, budgets of samplers, resumption, bad settings."""
+"""The report on LC-PFN's prior: densities, budgets of samplers, and bad settings."""
 
 import dataclasses
 
@@ -85,6 +85,8 @@ def test_bad_settings_are_refused(change, message):
 
 
 def test_models_have_different_names(models):
-    config = dataclasses.replace(CONFIG, models=(models[0], models[0][:-6] + "/./model"))
+    config = dataclasses.replace(
+        CONFIG, models=(models[0], models[0][:-6] + "/./model")
+    )
     with pytest.raises(ValueError, match="equal names"):
         lcpfn_report.main(config)

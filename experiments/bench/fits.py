@@ -48,7 +48,7 @@ def fits(config: Config) -> list[Measurement]:
     observed = np.isfinite(curves)
     ours = lambda: jax.block_until_ready(FIT(chosen, curves, observed))  # noqa: E731
     peer = curves[: config.peer_fits].astype(float)
-    title = f"all families to {len(curves):,} curves of {EPOCHS} epochs, {STARTS} starts"
+    title = f"all families to {len(curves):,} curves of {EPOCHS} epochs"
     with timing.one_core():
         times = timing.in_turn(
             {"jaxnas": ours, "scipy curve_fit": lambda: by_scipy(peer)}, config.repeats
@@ -88,8 +88,12 @@ def _quality(square: np.ndarray, best: np.ndarray) -> list[Measurement]:
         "of all fits": square <= 1.01 * np.minimum(square, best),
         "of the best family of each curve": square.min(0) <= 1.01 * best.min(0),
     }
-    title = f"sums of squares within 1 % of the best of {MANY} starts"
-    return [
-        Measurement(title, what, "%", *([math.nan] + 3 * [100 * good.mean()]), *([math.nan] * 3))
-        for what, good in shares.items()
-    ]  # fmt: skip
+    title, unknown = (
+        f"sums of squares within 1 % of the best of {MANY} starts",
+        math.nan,
+    )
+    rows = []
+    for what, good in shares.items():
+        values = [unknown, *3 * [100 * float(good.mean())], *3 * [unknown]]
+        rows.append(Measurement(title, what, "%", *values))
+    return rows
