@@ -203,20 +203,23 @@ def test_kernel_ridge_is_the_formula_of_kernel_ridge_regression(x64):
     )
     # A part is divided by the root of its size, so that distances are means.
     parts = scores[:, :5] / 5**0.5, scores[:, 5:] / 2**0.5
-    first, second, third = np.asarray(params.hyper.scales)
+    first, second, third = np.asarray(params.process.hyper.scales)
     gaps = [((p[:, None] - p[None]) ** 2).sum(-1) for p in parts]
     kernel = np.exp(-0.5 * (gaps[0] / first**2 + gaps[1] / second**2))
     kernel += parts[0] @ parts[0].T + parts[1] @ parts[1].T / third**2
     y = stats.norm.ppf((stats.rankdata(curves[rows, -1]) - 0.5) / 18)
-    fitted = kernel @ np.linalg.solve(kernel + params.hyper.noise * np.eye(18), y)
-    small = params.hyper._replace(amplitude=1e-12)
-    mean, _ = predict(params._replace(hyper=small), curves[7], features[7])
+    fitted = kernel @ np.linalg.solve(
+        kernel + params.process.hyper.noise * np.eye(18), y
+    )
+    small = params.process.hyper._replace(amplitude=1e-12)
+    process = params.process._replace(hyper=small)
+    mean, _ = predict(params._replace(process=process), curves[7], features[7])
     want = normal_scores.to_values(params.training.target, fitted[rows.index(7)])
     assert mean == pytest.approx(float(want), abs=1e-3)
     at = rows.index(7)
-    noisy = kernel + params.hyper.noise * np.eye(18)
+    noisy = kernel + params.process.hyper.noise * np.eye(18)
     left = noisy[at, at] - kernel[at] @ np.linalg.solve(noisy, kernel[at])
-    score_std = jnp.sqrt(params.hyper.amplitude * left)
+    score_std = jnp.sqrt(params.process.hyper.amplitude * left)
     _, want = normal_scores.value_moments(params.training.target, fitted[at], score_std)
     assert predict(params, curves[7], features[7])[1] == pytest.approx(
         float(want), 1e-3

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import cho_solve
 
 from jaxnas import gp
 from jaxnas.batching import map_each
@@ -24,19 +24,16 @@ from jaxnas.curves.extrapolate.inputs import (
     to_inputs,
 )
 from jaxnas.curves.extrapolate.normal_scores import value_moments
-from jaxnas.curves.extrapolate.regression import input_parts, kernel_prior
+from jaxnas.curves.extrapolate.regression import (
+    Process,
+    input_parts,
+    kernel_prior,
+    score_moments,
+)
 from jaxnas.curves.extrapolate.types import Extrapolator
 from jaxnas.precision import full_precision
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.types import Array, check_sizes
-
-
-class Process(NamedTuple):
-    """A conditioned Gaussian process; the covariance is amplitude (K + noise I)."""
-
-    hyper: gp.Hyperparameters
-    factor: Array  # (n, n) Cholesky factor of K + noise I
-    weights: Array  # (n,) (K + noise I)^-1 y
 
 
 class AveragedRegression(NamedTuple):
@@ -90,7 +87,7 @@ def averaged_gp(epochs: int, points: int = 64) -> Extrapolator:
         row = None if features is None else features[None]
         raw = raw_inputs(curve[None, :epochs], row)
         inputs = to_inputs(training.maps, raw)
-        one = lambda process: _moments(training, process, inputs)  # noqa: E731
+        one = lambda p: score_moments(_kernel, training, p, inputs)  # noqa: E731
         means, variances = jax.vmap(one)(params.processes)
         mean = share @ means
         std = jnp.sqrt(share @ (variances + (means - mean) ** 2))
@@ -116,19 +113,6 @@ def _conditioned(training: TrainingScores, value: Array) -> tuple[Array, Process
     factor = jnp.linalg.cholesky(gp.padded_covariance(gram, used, noise))
     hyper = gp.Hyperparameters(scales, noise, amplitude)
     return evidence, Process(hyper, factor, cho_solve((factor, True), y))
-
-
-def _moments(
-    training: TrainingScores, process: Process, inputs: Inputs
-) -> tuple[Array, Array]:
-    """Mean () and variance () of the target of one row of inputs (1, ...)."""
-    hyper = process.hyper
-    cross = _kernel(inputs, training.inputs, hyper.scales)[0]
-    cross = jnp.where(training.used, cross, 0.0)
-    white = solve_triangular(process.factor, cross, lower=True)
-    prior = _kernel(inputs, inputs, hyper.scales)[0, 0] + hyper.noise
-    variance = hyper.amplitude * jnp.maximum(prior - white @ white, 1e-6)
-    return cross @ process.weights, variance
 
 
 def _kernel(a: Inputs, b: Inputs, scales: Array) -> Array:

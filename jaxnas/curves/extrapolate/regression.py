@@ -6,6 +6,7 @@ normally distributed, so it works on normal scores of inputs and target (`inputs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -26,13 +27,19 @@ from jaxnas.precision import full_precision
 from jaxnas.types import Array, check_sizes
 
 
-class Regression(NamedTuple):
+class Process(NamedTuple):
     """A conditioned Gaussian process; the covariance is amplitude (K + noise I)."""
 
-    training: TrainingScores  # of n curves
     hyper: gp.Hyperparameters
     factor: Array  # (n, n) Cholesky factor of K + noise I
     weights: Array  # (n,) (K + noise I)^-1 y
+
+
+class Regression(NamedTuple):
+    """Completed trainings, and a process that is conditioned on them."""
+
+    training: TrainingScores  # of n curves
+    process: Process
 
 
 def kernel_ridge(epochs: int) -> Extrapolator:
@@ -69,27 +76,50 @@ def kernel_ridge(epochs: int) -> Extrapolator:
         )
         gram = _kernel(inputs, inputs, hyper.scales)
         factor = jnp.linalg.cholesky(gp.padded_covariance(gram, used, hyper.noise))
-        return Regression(training, hyper, factor, cho_solve((factor, True), y))
+        weights = cho_solve((factor, True), y)
+        return Regression(training, Process(hyper, factor, weights))
 
     @full_precision
     def predict(
         params: Regression, curve: Array, features: Array | None
     ) -> tuple[Array, Array]:
-        training, hyper = params.training, params.hyper
+        training = params.training
         row = None if features is None else features[None]
         raw = raw_inputs(curve[None, :epochs], row)
         inputs = to_inputs(training.maps, raw)
-        cross = _kernel(inputs, training.inputs, hyper.scales)[0]
-        cross = jnp.where(training.used, cross, 0.0)
-        white = solve_triangular(params.factor, cross, lower=True)
-        prior = _kernel(inputs, inputs, hyper.scales)[0, 0] + hyper.noise
-        variance = hyper.amplitude * jnp.maximum(prior - white @ white, 1e-6)
-        std = jnp.where(training.used.sum() >= 2, jnp.sqrt(variance), jnp.inf)
-        mean, std = value_moments(training.target, cross @ params.weights, std)
+        mean, variance = score_moments(_kernel, training, params.process, inputs)
+        std = jnp.sqrt(variance)
+        std = jnp.where(training.used.sum() >= 2, std, jnp.inf)
+        mean, std = value_moments(training.target, mean, std)
         finite = finite_rows(raw)[0]
         return jnp.where(finite, mean, jnp.nan), jnp.where(finite, std, jnp.nan)
 
     return Extrapolator(fit, predict, epochs)
+
+
+def score_moments(
+    kernel: Callable[[Inputs, Inputs, Array], Array],
+    training: TrainingScores,
+    process: Process,
+    inputs: Inputs,
+) -> tuple[Array, Array]:
+    """Predicts the normal score of a target.
+
+    Args:
+      kernel: K (n, m) of inputs (n, ...), inputs (m, ...) and length-scales.
+      training: of n curves.
+      process: conditioned on them.
+      inputs: one row (1, ...).
+
+    Returns: mean () and variance (), which includes that of the noise.
+    """
+    hyper = process.hyper
+    cross = kernel(inputs, training.inputs, hyper.scales)[0]
+    cross = jnp.where(training.used, cross, 0.0)
+    white = solve_triangular(process.factor, cross, lower=True)
+    prior = kernel(inputs, inputs, hyper.scales)[0, 0] + hyper.noise
+    variance = hyper.amplitude * jnp.maximum(prior - white @ white, 1e-6)
+    return cross @ process.weights, variance
 
 
 def _kernel(a: Inputs, b: Inputs, scales: Array) -> Array:
