@@ -152,6 +152,35 @@ def test_side_by_side_every_training_goes_on_at_most_once(name, options):
     assert all_further
 
 
+@pytest.mark.parametrize("options", [{}, {"batch": 3}], ids=str)
+def test_an_architecture_is_drawn_until_it_is_new(options):
+    repeats = {}
+    for tries in (1, 64):
+        steps = 30 // options.get("batch", 1)
+        _, trace = runs("random", steps, tries=tries, **options)
+        begun = asked(trace.query) & (trace.query.start == 0)
+        stopped = begun & (trace.query.epoch == FEW)
+        assert stopped.sum() > 6
+        ranks = base.rank(SPACE, jnp.asarray(trace.query.arch))
+        earlier = [
+            np.isin(now[on], before[was])
+            for rank, active in zip(np.asarray(ranks), begun, strict=True)
+            for now, on, before, was in (
+                (rank[i], active[i], rank[:i], active[:i]) for i in range(len(rank))
+            )
+        ]
+        repeats[tries] = np.concatenate(earlier).sum()
+    assert repeats[64] == 0 < repeats[1]
+
+
+def test_after_so_many_draws_a_repeated_architecture_is_taken():
+    one = base.product("one", (1,))
+    made = synthetic.synthetic_benchmark(jax.random.key(1), one, epochs=LAST)
+    search = curve_aware(random_search(one), last_value(), FEW, init=2, tries=3)
+    trace = simulate(jax.random.split(jax.random.key(0), 1), search, made, 5)
+    assert asked(trace.query).all()
+
+
 def test_the_threshold_is_the_worst_of_the_best():
     value = jnp.array([3.0, jnp.nan, 1, 5, 2, 4, 9])
     complete = jnp.arange(7) < 6

@@ -9,9 +9,11 @@ import pytest
 
 from experiments import curve_search
 from jaxnas.benchmarks import named
-from jaxnas.studies import figures
+from jaxnas.search import loop
+from jaxnas.search.common import query_shape
+from jaxnas.studies import figures, seed_store
 from jaxnas.studies.comparison import fidelity_methods
-from jaxnas.types import Query
+from jaxnas.types import Query, asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -75,6 +77,21 @@ def test_a_family_has_a_colour_and_every_method_a_line_of_its_own():
     )
 
 
+def test_workers_are_those_of_the_loop(tmp_path):
+    few = {"methods": ("random",), "seeds": 1, "workers": 3, "evaluations": 12}
+    config = dataclasses.replace(SMALL, **few, out=str(tmp_path))
+    row = curve_search.main(config)["random/row"]
+    table = curve_search.open_levels(config)
+    terms = curve_search.make_terms(config, table)
+    given = table.benchmark.space, np.asarray(table.benchmark.archs), terms
+    search = fidelity_methods.make("random", *given)
+    keys = seed_store.seed_keys(config.base_seed, np.arange(1))
+    limits = {"budget": config.budget, "workers": 3}
+    query = loop.simulate(keys, search, table.benchmark, 12, **limits).query
+    wanted = table.rows(query.arch)[np.asarray(asked(query))]
+    np.testing.assert_array_equal(row[row >= 0], wanted)
+
+
 def test_all_names_make_a_search():
     table = curve_search.opened.open_table(SMALL, curves=True)
     terms = curve_search.make_terms(SMALL, table)
@@ -83,8 +100,9 @@ def test_all_names_make_a_search():
     # A Gaussian process embeds all cells first, which takes a while.
     plain = [n for n in fidelity_methods.names() if "gp" not in n and "+" not in n]
     for name in (*plain, *(f"local+{c}" for c in fidelity_methods.EXTRAPOLATORS)):
-        search = fidelity_methods.make(name, table.benchmark.space, archs, terms)
-        assert search.space is not None
+        several = terms._replace(batch=2)
+        search = fidelity_methods.make(name, table.benchmark.space, archs, several)
+        assert query_shape(search) == (2, 6)
 
 
 @pytest.mark.parametrize("curve", ["ridge", "svr", "wpm"])
@@ -141,6 +159,12 @@ def test_families_of_curves_need_a_value_after_every_epoch():
         ),
         ({"target": 2}, "target must be at least epochs = 3"),
         ({"budget": -1.0}, "--budget must be above 0"),
+        ({"batch": 0}, "--batch must be at least 1"),
+        ({"batch": 2, "workers": 2}, "--batch must be 1 with --workers 2, not 2"),
+        (
+            {"workers": 2, "peers": ("optuna-tpe",)},
+            "--peers run one training at a time",
+        ),
         ({"at": (0.0,)}, "--at must be costs above 0"),
         ({"at": (24.0, 61.0)}, "--at must be at most --budget = 60"),
         ({"low_dataset": "svhn"}, "--low-dataset is of --low-epochs"),

@@ -13,7 +13,9 @@ from jaxnas.predictors.pool import make_pool
 from jaxnas.search.fidelity import freeze_thaw
 from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp.pool_search import bayesopt
+from jaxnas.search.loop import simulate
 from jaxnas.spaces import base, features
+from jaxnas.types import asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -34,8 +36,8 @@ def pool():
     return make_pool(SPACE, [lambda arch: (hot(arch),)])
 
 
-def make(pool):
-    inside = bayesopt(pool, init=4, capacity=30)
+def make(pool, batch=1):
+    inside = bayesopt(pool, init=4, batch=batch, capacity=30)
     rank = Partial(freeze_thaw.rank_by_final_mean, pool, CORRELATION, SHARE)
     return two_levels(inside, LOW, last=LAST, rank=rank, **SIZES)
 
@@ -107,6 +109,25 @@ def test_each_completed_training_has_the_largest_mean_of_the_joint_process(
     assert finals >= 9 and by_low < finals
     trained = np.asarray(state.final)
     assert (~np.isnan(trained)).sum() == finals
+
+
+@pytest.mark.parametrize("options", [{"batch": 4}, {"workers": 4}], ids=str)
+def test_side_by_side_trainings_are_begun_and_completed_once(options, benchmark, pool):
+    search = make(pool, options.pop("batch", 1))
+    keys = jax.random.split(jax.random.key(0), 1)
+    steps = STEPS if options else STEPS // 4
+    query = simulate(keys, search, benchmark, steps, **options).query
+    arch, epoch = np.asarray(query.arch).reshape(-1, 3), np.asarray(query.epoch).ravel()
+    active = np.asarray(asked(query)).ravel()
+    begun, complete = (
+        [tuple(a) for a in arch[active & (epoch == level)].tolist()]
+        for level in (LOW, LAST)
+    )
+    assert len(set(begun)) == len(begun) and len(set(complete)) == len(complete)
+    assert set(complete) <= set(begun)
+    # Groups of complete trainings follow the short ones, in whole steps.
+    groups = 1 + (len(begun) - SIZES["first"]) // SIZES["short"]
+    assert abs(len(complete) - groups * SIZES["complete"]) <= 4 < len(complete)
 
 
 def reference(pool, state):
