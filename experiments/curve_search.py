@@ -1,6 +1,7 @@
 """Searches that decide how long to train, by the cost they have spent.
 
     python -m experiments.curve_search --seeds 100
+    python -m experiments.curve_search --methods paper --seeds 30
     python -m experiments.curve_search --benchmark jahs201-seconds --budget 400000
         --methods random evolution evolution+last hyperband bohb --out results/seconds
     python -m experiments.curve_search --benchmark fashion-curves
@@ -18,6 +19,7 @@ be killed and started again.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +68,8 @@ class Config(settings.Config):
     methods: tuple[str, ...] = methods.MAIN
     """Which methods, in which order: random, evolution, local, bananas, gp, halving,
     hyperband, bohb, bohb-plus, dehb, asha, asha-stopping, gp-two-levels; or one of the
-    first five and an extrapolator of last, ridge, svr, wpm, as evolution+last."""
+    first five and an extrapolator of last, ridge, svr, wpm, as evolution+last; paper
+    stands for the twelve of the paper."""
     peers: tuple[str, ...] = ()
     """Searches of other packages beside them: optuna-random, optuna-tpe, dehb-package."""
     min_epoch: int = 12
@@ -96,6 +99,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
       the rows of the table that were asked, by `METHOD/NAME`; as they are in results.npz.
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
+    config = dataclasses.replace(config, methods=methods.expand(config.methods))
     methods.validate_names(config.methods)
     cli.positive(config, "batch", "workers")
     if config.workers > 1 and config.batch > 1:

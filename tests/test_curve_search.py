@@ -92,6 +92,12 @@ def test_workers_are_those_of_the_loop(tmp_path):
     np.testing.assert_array_equal(row[row >= 0], wanted)
 
 
+def test_paper_is_the_twelve_methods_of_the_paper():
+    names = fidelity_methods.expand(("paper", "gp"))
+    assert len({*names}) == 13 and names[-1] == "gp" and "bananas+svr" in names
+    fidelity_methods.validate_names(names)
+
+
 def test_all_names_make_a_search():
     table = curve_search.opened.open_table(SMALL, curves=True)
     terms = curve_search.make_terms(SMALL, table)

@@ -62,8 +62,9 @@ def _evolution(space: Space, archs: np.ndarray, terms: FidelityTerms) -> Search:
     """
     del archs
     tournament = max(1, terms.init // 2)
-    sizes = {"population": terms.init, "tournament": tournament, "batch": terms.batch}
-    return regularized_evolution(space, **sizes)
+    return regularized_evolution(
+        space, population=terms.init, tournament=tournament, batch=terms.batch
+    )
 
 
 PLAIN: dict[str, FidelityMethod] = {
@@ -127,6 +128,13 @@ MAIN = ("random", "evolution", "evolution+last", "local", "local+last", "hyperba
 MAIN = (*MAIN, "bohb", "dehb", "asha")
 """Methods of the main comparison; those with neural networks take minutes more."""
 
+PAPER = ("random", "hyperband", "bohb")
+PAPER = (
+    *PAPER,
+    *(s + e for s in ("evolution", "local", "bananas") for e in ("", "+wpm", "+svr")),
+)
+"""The twelve methods of Yan et al. (2021)."""
+
 # Searches that also learn from the predictions of stopped trainings: models, and
 # evolution, whose population would otherwise stay the same until a training passes.
 _LEARN_FROM_STOPPED = ("evolution", "bananas", "gp")
@@ -148,6 +156,11 @@ def names() -> tuple[str, ...]:
     """All names of methods."""
     wrapped = (f"{search}+{curve}" for search in PLAIN for curve in EXTRAPOLATORS)
     return (*PLAIN, *HALVING, *wrapped)
+
+
+def expand(given: Sequence[str]) -> tuple[str, ...]:
+    """Names of methods, with `PAPER` in place of "paper"."""
+    return tuple(m for name in given for m in (PAPER if name == "paper" else (name,)))
 
 
 def validate_names(given: Sequence[str]) -> None:

@@ -1,0 +1,155 @@
+"""Searches that extrapolate learning curves after different numbers of epochs.
+
+    python -m experiments.few_epochs --fews 10 20 40 --seeds 100
+    python -m experiments.few_epochs --benchmark fashion-curves --dataset fashion-mnist
+        --epochs 12 --run 0 --min-epoch 1 --init 10 --fews 2 3 4 --budget 302
+        --out results/few_epochs_fashion
+
+The ablation of Yan et al. (2021) over E_few, by `experiments.curve_search`, whose flags
+these are: one folder few-N of --out for each number of epochs. Methods without an
+extrapolator do not depend on it and run once. Writes few_epochs.csv and few_epochs.png,
+the regret at the largest cost of --at, or at the end of the budget. Every run can be
+killed and started again.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import curve_search
+from jaxnas.io import files
+from jaxnas.studies import cli, figures
+from jaxnas.studies.comparison import fidelity_methods as methods
+
+HEADER = ("method", "few", "cost", "regret_mean", "regret_standard_error", "runs")
+
+
+@dataclass(frozen=True)
+class Config(curve_search.Config):
+    """What to compare, on which curves."""
+
+    fews: tuple[int, ...] = (10, 20, 40)
+    """Numbers of epochs after which curves are extrapolated; --few is not used."""
+    methods: tuple[str, ...] = (
+        *("random", "random+last", "evolution", "evolution+last"),
+        *("local", "local+last"),
+    )
+    """Which methods, as of curve_search."""
+    out: str = "results/few_epochs"
+    """Folder for the results."""
+
+
+class Regret(NamedTuple):
+    """Regret of one method after a cost, in points, over runs."""
+
+    method: str
+    few: int
+    cost: float
+    mean: float
+    error: float  # standard error of the mean
+    runs: int
+
+
+def main(config: Config) -> list[Regret]:
+    """Runs the comparison for each number of epochs.
+
+    Returns: the rows of few_epochs.csv.
+    Raises: `ValueError` for bad input, before anything is compiled or written by the
+      comparison that it concerns.
+    """
+    if not config.fews or len({*config.fews}) < len(config.fews):
+        raise ValueError(f"--fews must be different numbers, not {config.fews}")
+    if config.budget is None and not config.at:
+        raise ValueError("wanted a --budget, or a cost --at which regrets are compared")
+    config = dataclasses.replace(config, methods=methods.expand(config.methods))
+    rows = [row for part in _parts(config) for row in _regrets(part)]
+    out = Path(config.out)
+    files.write_csv(out / "few_epochs.csv", HEADER, rows)
+    draw(out / "few_epochs.png", rows, config.fews)
+    return rows
+
+
+def _parts(config: Config) -> list[curve_search.Config]:
+    """The comparison of each number of epochs; plain methods are of the first alone."""
+    given = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(curve_search.Config)
+    }
+    parts = []
+    for number, few in enumerate(config.fews):
+        names = tuple(m for m in config.methods if "+" in m or number == 0)
+        own = {"few": few, "methods": names, "out": f"{config.out}/few-{few}"}
+        parts += [curve_search.Config(**given | own)] if names else []
+    return parts
+
+
+def _regrets(config: curve_search.Config) -> list[Regret]:
+    """Runs one comparison and reads the regret of its methods at its last cost."""
+    curve_search.main(config)
+    with open(Path(config.out) / "table_by_cost.csv", newline="") as file:
+        table = [row for row in csv.DictReader(file) if row["method"] in config.methods]
+    last = max(config.at) if config.at else max(float(row["cost"]) for row in table)
+    return [
+        Regret(
+            row["method"],
+            config.few,
+            float(row["cost"]),
+            float(row["regret_mean"]),
+            float(row["regret_standard_error"]),
+            int(row["runs"]),
+        )
+        for row in table
+        if float(row["cost"]) == float(f"{last:.6g}")
+    ]
+
+
+def draw(path: Path, rows: Sequence[Regret], fews: Sequence[int]) -> None:
+    """Draws regrets by the number of epochs, with two standard errors to each side.
+
+    Args:
+      path: the png, written atomically.
+      rows: of all methods; one without an extrapolator is a level line.
+      fews: numbers of epochs, the x axis.
+    """
+    names = list(dict.fromkeys(row.method for row in rows))
+    styles = figures.line_styles(names, index=curve_search.style_index(names))
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(5, 3.6), dpi=120, layout="constrained")
+        axis = figure.subplots()
+        for name in names:
+            own = {row.few: row for row in rows if row.method == name}
+            _line(axis, name, own, sorted(fews), styles[name])
+        axis.set_xlabel("epochs before the extrapolation")
+        axis.set_ylabel(f"regret after {rows[0].cost:g}, points")
+        axis.set_xticks(sorted(fews))
+        axis.set_ylim(bottom=0)
+        figure.legend(loc="outside right center", frameon=False, handlelength=2.2)
+        figures.save(figure, path)
+
+
+def _line(
+    axis: Axes,
+    name: str,
+    own: Mapping[int, Regret],
+    fews: Sequence[int],
+    style: Mapping[str, Any],
+) -> None:
+    """Draws one method, by the number of epochs or as a level line."""
+    plain = "+" not in name
+    x = list(fews) if plain else sorted(own)
+    row = [next(iter(own.values())) if plain else own[few] for few in x]
+    mean, error = [r.mean for r in row], [2 * r.error for r in row]
+    axis.errorbar(x, mean, error, label=name, capsize=2, linewidth=1.6, **style)
+
+
+if __name__ == "__main__":
+    cli.command(main, Config)
