@@ -207,7 +207,8 @@ def test_the_published_records(shared):
 
 
 def test_the_network_sees_each_record_as_a_task(small):
-    data = network.as_data(small)
+    rows = network.principal_components(small.embeddings, 128)
+    data = network.as_data(small, rows)
     assert data.types.shape == (60, 1, 8)
     operations = data.types[:, 0, 1:7] - 2
     expected = small.operations.reshape(-1, 6, 5).argmax(-1)[small.arch]

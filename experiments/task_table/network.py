@@ -27,7 +27,7 @@ _RATE, _EPOCHS, _PATIENCE = 1e-3, 60, 12
 
 def network(records: Records) -> Callable[[Array, Array], Array]:
     """Predictor by the network of Lee et al. (2021), see `predictors.Predictor`."""
-    data = as_data(records)
+    data = as_data(records, principal_components(records.embeddings, _WIDTH))
     kind = FeatureKind("lite0-classifier-rows", data.x.shape[1])
     config = models.ModelConfig(8, 7, hidden=_HIDDEN, features=kind)
     key_model, key_training, key_images = jax.random.split(jax.random.key(0), 3)
@@ -58,16 +58,25 @@ def network(records: Records) -> Callable[[Array, Array], Array]:
     return fit
 
 
-def as_data(records: Records) -> MetaData:
-    """The records as n tasks of one graph each."""
+def as_data(records: Records, features: np.ndarray) -> MetaData:
+    """The records as n tasks of one graph each.
+
+    Args:
+      records: all of them.
+      features: (k, f), one row for each class.
+    """
     classes = records.classes[records.task].astype(np.int32)
     arch = records.operations.reshape(-1, 6, 5).argmax(-1)[records.arch]
     types = np.asarray(jax.vmap(nasbench201.types_of)(arch))[:, None]
     present = np.ones((len(classes), 1), bool)
-    rows = principal_components(records.embeddings, _WIDTH)
     counts = np.ones_like(classes)
     return MetaData(
-        jnp.asarray(rows), classes, counts, types, records.accuracy[:, None], present
+        jnp.asarray(features),
+        classes,
+        counts,
+        types,
+        records.accuracy[:, None],
+        present,
     )
 
 

@@ -1,0 +1,258 @@
+"""MetaD2A's search on NAS-Bench-201 for CIFAR-10, beside searches without its models.
+
+    python -m experiments.metad2a_nb201 --data photos.npz
+    python -m experiments.metad2a_nb201 --data photos.npz --models records
+
+PHOTOS are images of CIFAR-10. The generator makes --cells different cells, the predictor
+ranks them, and accuracies after 200 epochs are looked up in NAS-Bench-201: of the first
+cell; of the best of the first --top by validation; and of the best of them by test, which
+is how Lee et al. (2021) report their search, and no search that a user could make. The
+controls are cells as they were drawn, cells drawn by the frequencies of operations at each
+position of the training pairs, uniform cells, and all cells in the order of their accuracy
+on ImageNet16-120. The other table has statistics of 1,000 independent samples, and their
+mean accuracy beside that of the frequencies.
+
+`shipped` models have seen small tasks of free images. `records` trains both on the 4,230
+published records of ImageNet tasks, of whose images one of each class is known, and keeps
+them in --out. Table and records are reference files, which JAXNAS_SHARED names.
+
+Takes half a minute, and `records` some minutes more. Writes searches.csv and samples.csv.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments.task_table import pairs
+from jaxnas import datasets, models
+from jaxnas.benchmarks import sources
+from jaxnas.datasets import opened
+from jaxnas.io import files, npz
+from jaxnas.models.features import ClassFeatures
+from jaxnas.studies import cli, terminal
+from jaxnas.studies.metad2a.inputs import open_models
+
+VALIDATION, TEST = "e200_cifar10valid_val", "nats_e200_cifar10_test"
+OTHER = "e200_ImageNet16-120_val"  # orders cells for the control
+_SAMPLES = 1000
+COLUMNS: tuple[str, ...] = (
+    "all",
+    "first",
+    "best by validation",
+    "best by test (oracle)",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Images, models, and the search."""
+
+    data: str
+    """Images of CIFAR-10: an npz of x and y, or a folder."""
+    models: Literal["shipped", "records"] = "shipped"
+    """The models that ship, or models of the published records."""
+    cells: int = 500
+    """Cells that are generated."""
+    top: int = 30
+    """Of these, cells that are looked up."""
+    runs: int = 10
+    """Searches, each with draws of its own."""
+    base_seed: int = 0
+    """Seed of everything that is random."""
+    out: str = "results/metad2a_nb201"
+    """Folder for the tables."""
+
+
+class Lookup(NamedTuple):
+    """Accuracies of all 15,625 cells."""
+
+    ops: np.ndarray  # (n, 6)
+    validation: np.ndarray  # (n,) percent
+    test: np.ndarray  # (n,)
+    other: np.ndarray  # (n,) on another dataset
+    row: np.ndarray  # (5,) * 6, the row of a cell
+
+    def rows(self, cells: np.ndarray) -> np.ndarray:
+        """The rows (m,) of cells (m, 6)."""
+        return self.row[tuple(np.asarray(cells).T)]
+
+
+def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
+    """Searches, prints and writes.
+
+    Returns: accuracies (runs,) by procedure and column.
+    Raises: `ValueError` for bad input, before anything is computed or written.
+    """
+    cli.positive(config, "cells", "top", "runs")
+    cli.seed(config)
+    if not config.top <= config.cells <= 5000:
+        raise ValueError("--cells must be at least --top, and at most 5000")
+    lookup = read_lookup()
+    images, _ = opened.open_images(config.data)
+    if images.num_classes != 10:
+        raise ValueError(
+            f"{config.data} has {images.num_classes} classes: wanted images of CIFAR-10"
+        )
+    out = cli.folder(config.out, "metad2a_nb201")
+    trained = pairs.trained(out) if config.models == "records" else _shipped()
+    kind = trained.generator.network.config.features
+    computed = datasets.image_features(images.x, datasets.extractor_of(kind))
+    features = models.class_features(computed, images.y)
+    searches: dict[str, list[list[float]]] = {}
+    for run in range(config.runs):
+        for name, order in orders(config, run, trained, features, lookup).items():
+            searches.setdefault(name, []).append(accuracies(order, config.top, lookup))
+    rows = {
+        name: dict(zip(COLUMNS, np.array(values).T, strict=True))
+        for name, values in searches.items()
+    }
+    samples = sample_figures(config, trained, features, lookup)
+    _write(rows, samples, out)
+    return rows
+
+
+def read_lookup() -> Lookup:
+    """Reads the accuracies of NAS-Bench-201.
+
+    Raises: `ValueError` if the reference file is missing or damaged.
+    """
+    path = sources.reference_file("nb201_accuracy.npz")
+    table = npz.read_npz(path, ["ops", VALIDATION, TEST, OTHER])
+    row = np.empty((5,) * 6, int)
+    row[tuple(table["ops"].T)] = np.arange(len(table["ops"]))
+    ops, *accuracies = table.values()
+    return Lookup(ops, accuracies[0], accuracies[1], accuracies[2], row)
+
+
+def _shipped() -> pairs.Trained:
+    """The models that ship, and the cells that their generator imitates."""
+    loaded = open_models(None, None)
+    assert loaded.predictor is not None
+    cells = np.array(loaded.trained_on["cells"])
+    return pairs.Trained(loaded.generator, loaded.predictor, cells, 20)
+
+
+def orders(
+    config: Config,
+    run: int,
+    trained: pairs.Trained,
+    features: ClassFeatures,
+    lookup: Lookup,
+) -> dict[str, np.ndarray]:
+    """Cells in the order in which procedures try them, as rows of the table.
+
+    Args:
+      config: number of cells.
+      run: of the search, which has draws of its own.
+      trained: the models.
+      features: of the dataset.
+      lookup: of the cells.
+    """
+    key = jax.random.fold_in(jax.random.key(config.base_seed), run)
+    key_cells, key_images = jax.random.split(key)
+    options: Any = {"num_images": trained.images}
+    made = models.generate(
+        trained.generator, key_cells, features, config.cells, **options
+    )
+    predicted = models.predict(
+        trained.predictor, key_images, features, made.arch, **options
+    )
+    drawn, number = lookup.rows(made.arch), len(lookup.ops)
+    rng = np.random.default_rng([config.base_seed, run])
+    share = frequencies(trained.cells, lookup)
+    return {
+        "generator and predictor": drawn[np.argsort(-predicted.mean, kind="stable")],
+        "generator": drawn,
+        "frequencies": rng.choice(number, config.cells, replace=False, p=share),
+        "uniform": rng.choice(number, config.cells, replace=False),
+        "order on ImageNet16-120": np.argsort(-lookup.other)[: config.cells],
+    }
+
+
+def frequencies(cells: np.ndarray, lookup: Lookup) -> np.ndarray:
+    """Probabilities (n,) of all cells by the operations at each position of others.
+
+    Args:
+      cells: (m, 6) cells that are counted; every count is one larger.
+      lookup: of all cells.
+    """
+    counts = np.eye(5)[cells].sum(0) + 1
+    shares = counts / counts.sum(1, keepdims=True)
+    product = np.prod(shares[np.arange(6), lookup.ops], 1)
+    return product / product.sum()
+
+
+def accuracies(order: np.ndarray, top: int, lookup: Lookup) -> list[float]:
+    """Test accuracies of what a procedure finds, in the order of `COLUMNS`.
+
+    Args:
+      order: (k,) rows of cells, in the order in which they are tried.
+      top: cells that are looked up.
+      lookup: their accuracies.
+    """
+    first = order[:top]
+    by_validation = first[np.argmax(lookup.validation[first])]
+    chosen = lookup.test[order[0]], lookup.test[by_validation], lookup.test[first].max()
+    return [float(lookup.test[order].mean()), *map(float, chosen)]
+
+
+def sample_figures(
+    config: Config, trained: pairs.Trained, features: ClassFeatures, lookup: Lookup
+) -> dict[str, float]:
+    """Statistics of independent samples, and their accuracy beside that of frequencies.
+
+    Args:
+      config: the seed.
+      trained: the models.
+      features: of the dataset.
+      lookup: of the cells.
+    """
+    key = jax.random.key(config.base_seed)
+    samples = models.sample_graphs(
+        trained.generator, key, features, _SAMPLES, num_images=trained.images
+    )
+    statistics = models.sample_statistics(
+        trained.generator, samples, trained_on=trained.cells
+    )
+    accuracy = lookup.test[lookup.rows(samples.arch[samples.valid])]
+    control = float(frequencies(trained.cells, lookup) @ lookup.test)
+    return statistics._asdict() | {
+        "mean accuracy": float(accuracy.mean()),
+        "standard error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),
+        "mean accuracy of frequencies": control,
+        "mean accuracy of the training cells": float(
+            lookup.test[lookup.rows(trained.cells)].mean()
+        ),
+        "mean accuracy of all cells": float(lookup.test.mean()),
+    }
+
+
+def _write(
+    rows: dict[str, dict[str, np.ndarray]], samples: dict[str, float], out: Any
+) -> None:
+    """Prints and writes the tables."""
+
+    def text(values: np.ndarray) -> str:
+        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+        return f"{values.mean():.2f} ± {error:.2f}"
+
+    header = ["cells", *COLUMNS]
+    cells = [[name, *map(text, row.values())] for name, row in rows.items()]
+    terminal.show_rows(Console(), header, cells)
+    means = [
+        [name, *(f"{v.mean():.4f}" for v in row.values())] for name, row in rows.items()
+    ]
+    files.write_csv(out / "searches.csv", header, means)
+    figures = [[name, f"{value:.4f}"] for name, value in samples.items()]
+    terminal.show_rows(Console(), ["samples", ""], figures)
+    files.write_csv(out / "samples.csv", ["figure", "value"], figures)
+
+
+if __name__ == "__main__":
+    nothing = "interrupted: trained models are kept in --out"
+    cli.command(main, Config, interrupted=nothing, cores=cli.use_one_core)

@@ -1,0 +1,76 @@
+"""MetaD2A's models of the published records, which see one image of each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.common.meta_models import initial_model
+from experiments.task_table import network
+from experiments.task_table.records import Records, read_records
+from jaxnas import models
+from jaxnas.datasets import lite0
+from jaxnas.io import checkpoints
+from jaxnas.models import checkpoint, meta_training
+from jaxnas.models.meta_training import Training
+from jaxnas.models.model import Model
+from jaxnas.models.standardise import feature_scale, fold, standardised
+from jaxnas.types import FeatureKind
+
+KIND = FeatureKind("lite0-taps-32px", lite0.WIDTH)
+_RATE, _EPOCHS, _PATIENCE = 1e-3, 60, 12
+_HIDDEN = {"generator": 56, "predictor": 64}
+
+
+class Trained(NamedTuple):
+    """Models, the cells that the generator imitates, and images of a class that it sees."""
+
+    generator: Model
+    predictor: Model
+    cells: np.ndarray  # (m, 6)
+    images: int
+
+
+def trained(folder: Path) -> Trained:
+    """Trains both models on the published training records, or reads them.
+
+    Args:
+      folder: where they are kept.
+
+    Raises: `ValueError` if a reference file is missing or damaged.
+    """
+    records = read_records()
+    made = {name: _model(records, name, folder) for name in _HIDDEN}
+    cells = records.operations.reshape(-1, 6, 5).argmax(-1)
+    return Trained(**made, cells=cells[records.arch[records.training]], images=1)
+
+
+def _model(records: Records, name: str, folder: Path) -> Model:
+    """A model of the records, trained unless the folder has it."""
+    if checkpoints.exists(folder / name):
+        return checkpoint.load(folder / name).model
+    data = network.as_data(records, records.images)
+    parts = [
+        network.take(data, rows) for rows in (records.training, records.validation)
+    ]
+    scale = feature_scale(parts[0])
+    parts = [standardised(part, scale) for part in parts]
+    sizes = models.ModelConfig(8, 7, hidden=_HIDDEN[name], features=KIND)
+    built = models.Generator if name == "generator" else models.Predictor
+    training = Training(
+        *map(jax.device_put, parts),
+        batch=32,
+        num_images=1,
+        draws=1,
+        rate=_RATE,
+        epochs=_EPOCHS,
+        patience=_PATIENCE,
+    )
+    model = initial_model(built(sizes), 0, parts[0])
+    model, _ = meta_training.train(jax.random.key(0), model, training)
+    model = fold(model, scale)
+    checkpoint.save(folder / name, model)
+    return model
