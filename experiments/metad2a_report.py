@@ -4,13 +4,15 @@
     python -m experiments.metad2a_report --database results/meta/database.npz
         --generator results/metad2a/generator --out results/metad2a_report
 
-Three tables, on tasks whose classes no model has been trained on:
+Four tables, on tasks whose classes no model has been trained on:
 
 * predictions: correlations over all records of a part, and the share of the pairs of cells
   within tasks that are in the right order; beside them the same predictor with the images
   of other tasks, and a ridge regression on operations, number of classes and mean features;
 * generated cells: the negative log-likelihood of the best cells of held-out tasks, given
   their images or those of other tasks, beside frequencies of operations by position;
+* accuracy of generated cells: the mean over the cells of the grid by their probability of
+  being generated, beside those by frequencies of operations in the generator's training;
 * search on the grid: accuracies, from the reporting seed, of the cell that is predicted to
   be best, and of the best of five by the other seed, as paired differences with one fixed
   cell, the best by a ridge regression on the tasks for meta-training. The ceiling is the
@@ -36,7 +38,7 @@ from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import predict_tasks, type_nll
 from jaxnas.models.model import Model
 from jaxnas.studies import cli, terminal
-from jaxnas.studies.metad2a.inputs import open_models
+from jaxnas.studies.metad2a.inputs import Models, open_models
 from jaxnas.types import require_kind
 
 FORMAT = 1  # of report.json
@@ -84,6 +86,9 @@ def main(config: Config) -> dict[str, Rows]:
     tables = {
         "predictions": predictions(config, loaded.predictor, database, train),
         "generated cells": likelihoods(config, loaded.generator, database, train),
+        "accuracy of generated cells": generated_accuracies(
+            config, loaded, database, train
+        ),
         "search": search(config, loaded.predictor, database, train),
     }
     records.write_record(out / "report.json", tables, FORMAT)
@@ -148,6 +153,49 @@ def likelihoods(
             row = {"nats": float(nats.mean())}
             rows[f"{part}: {name}"] = row | meta_search.paired(nats, control)
     return rows
+
+
+def generated_accuracies(
+    config: Config, loaded: Models, database: MetaDatabase, train: MetaData
+) -> Rows:
+    """Mean accuracies of cells of the grid, weighted by probabilities of generation.
+
+    Args:
+      config: draws of the images.
+      loaded: the generator, and what it was trained on.
+      database: of the grid.
+      train: records for meta-training, whose best cells are counted for the frequencies
+        if the checkpoint of the generator does not list its cells.
+    """
+    key, generator = jax.random.key(config.base_seed), loaded.generator
+    options = {"draws": config.draws, "num_images": config.images}
+    grid, other = (meta_examples.grid_examples(database, seed) for seed in (0, 1))
+    # No cell is chosen by them, so that both seeds count.
+    accuracy = (np.asarray(grid.accuracy) + np.asarray(other.accuracy)) / 2
+    if "cells" in loaded.trained_on:
+        cells = np.array(loaded.trained_on["cells"])
+    else:
+        best = meta_data.best_graphs(train, 1)
+        cells = best.types[best.present][:, 1:-1] - 2
+    counts = np.eye(5)[cells].sum(0) + SMOOTHING
+    shares = np.log(counts / counts.sum(1, keepdims=True)).ravel()
+    scores = {
+        "generator": -type_nll(generator, key, grid, **options),
+        "images of other tasks": -type_nll(
+            generator, key, meta_quality.exchanged(grid), **options
+        ),
+        "frequencies of its training cells": meta_search.one_hot(grid) @ shares,
+        "uniform": np.zeros_like(accuracy),
+    }
+    values = {
+        name: meta_quality.expected_accuracy(score, accuracy)
+        for name, score in scores.items()
+    }
+    control = values["frequencies of its training cells"]
+    return {
+        name: {"accuracy": float(value.mean())} | meta_search.paired(value, control)
+        for name, value in values.items()
+    }
 
 
 def search(

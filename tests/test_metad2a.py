@@ -298,6 +298,11 @@ def test_the_report_has_models_beside_their_controls(folder, tmp_path):
     assert ridge["pairs within tasks"] > 0.7
     nats = tables["generated cells"]["test: frequencies"]
     assert 0 < nats["nats"] < 20 and nats["difference"] == 0
+    generated = tables["accuracy of generated cells"]
+    assert generated["frequencies of its training cells"]["difference"] == 0
+    assert 40 < generated["generator"]["accuracy"] < 80
+    mean = grid_examples(made, 0).accuracy + grid_examples(made, 1).accuracy
+    assert generated["uniform"]["accuracy"] == pytest.approx(mean.mean() / 2, rel=1e-4)
     search = tables["search"]
     assert search["fixed order (ridge), first"]["difference"] == 0
     ceiling = search["ceiling: best of the grid by the other seed"]["accuracy"]
