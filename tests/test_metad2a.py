@@ -14,6 +14,7 @@ pytest.importorskip("flax", reason="flax is in the extra models")
 pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
 
 from experiments import metad2a, metad2a_report  # noqa: E402
+from experiments.ablations import figures  # noqa: E402
 from experiments.common import meta_quality, meta_search  # noqa: E402
 from experiments.metad2a import Config  # noqa: E402
 from jaxnas import datasets, models  # noqa: E402
@@ -314,6 +315,27 @@ def test_the_report_has_models_beside_their_controls(folder, tmp_path):
     assert "trained on features 'hog-colour-16px'" in refused(
         metad2a_report.main, other
     )
+
+
+def test_figures_of_ablations_are_those_of_the_report(folder, monkeypatch):
+    made = database((12, 0, 3, 0), kind=HOG, cells=6, noise=0.0)
+    monkeypatch.setattr(figures, "_DRAWS", 1)
+    generator = checkpoint.load(folder / "generator").model
+    train = examples(made, "train")
+    row = figures.of_generator(generator, made, train, lambda data: data, 2)
+    cells = train.types[..., 1:-1].reshape(-1, 6) - 2
+    shares = np.stack([np.bincount(c, minlength=5) + 1 for c in cells.T]) / 77
+    grid = grid_examples(made, 0)
+    control = np.log(shares[np.arange(6), grid.types[..., 1:-1] - 2]).sum(-1)
+    mean = (made.grid_test[0] + made.grid_test[1]) / 2
+    control = meta_quality.expected_accuracy(control, mean)
+    gap = row["grid: accuracy"] - row["grid: difference"]
+    assert gap == pytest.approx(control.mean(), rel=1e-4)
+    nats = type_nll(
+        generator, jax.random.key(0), meta_data.best_graphs(examples(made, "test"), 1),
+        draws=1, num_images=2,
+    )  # fmt: skip
+    assert row["test: nats"] == pytest.approx(nats.mean(), rel=1e-5)
 
 
 def test_figures_that_are_not_defined_are_left_out():
