@@ -18,7 +18,9 @@ All but the first database, of other features of the same images, are for `predi
 `generator` alone; `experiments.build_meta_database --features` writes them.
 
 Prints means over the seeds, on tasks of unseen classes, with their standard errors. Of
-predictors: correlations and the share of pairs within tasks that are in the right order. Of
+predictors: correlations, the share of pairs within tasks that are in the right order, and
+the accuracy of the cell that is predicted to be best on the grid minus that of one fixed
+cell, the best by a ridge regression on the tasks for meta-training. Of
 generators: the likelihood of the best recorded cells, and the mean accuracy of the cells
 that they generate, estimated on the grid, as differences from the frequencies of operations
 at each position of the training pairs; validity and uniqueness of 1,000 samples for the

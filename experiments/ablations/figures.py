@@ -26,7 +26,7 @@ def of_predictor(
     seen: Callable[[MetaData], MetaData],
     images: int,
 ) -> dict[str, float]:
-    """Agreement of predictions with the accuracies of held-out tasks, by part.
+    """Agreement of predictions with held-out accuracies, and what the first cell reaches.
 
     Args:
       model: the predictor.
@@ -34,14 +34,23 @@ def of_predictor(
       seen: makes data those that the model sees.
       images: of each class in a draw.
     """
-    figures = {}
+    figures, options = {}, {"draws": _DRAWS, "num_images": images}
     for part, data in meta_quality.held_out(database).items():
-        options = {"draws": _DRAWS, "num_images": images}
         predicted = predict_tasks(model, jax.random.key(0), seen(data), **options)
         row = meta_quality.agreement(predicted, data)
         del row["number of pairs"]
         figures |= {f"{part}: {name}": value for name, value in row.items()}
-    return figures
+    grid, report = (meta_examples.grid_examples(database, seed) for seed in (0, 1))
+    predicted = predict_tasks(model, jax.random.key(0), seen(grid), **options)
+    # One cell for all tasks, the best by a regression on the tasks for meta-training.
+    train = meta_examples.examples(database, "train")
+    effects = meta_search.one_hot(grid) @ meta_search.additive_ridge(train)
+    first, fixed = (
+        np.take_along_axis(report.accuracy, score.argmax(1)[:, None], 1)[:, 0]
+        for score in (predicted, effects)
+    )
+    gap = meta_search.paired(first, fixed)
+    return figures | {f"first cell minus fixed cell: {k}": v for k, v in gap.items()}
 
 
 def of_generator(
