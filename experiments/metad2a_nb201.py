@@ -32,7 +32,7 @@ from experiments.task_table import pairs
 from jaxnas import datasets, models
 from jaxnas.benchmarks import sources
 from jaxnas.datasets import opened
-from jaxnas.io import files, npz
+from jaxnas.io import files, npz, run_folder
 from jaxnas.models.features import ClassFeatures
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.metad2a.inputs import open_models
@@ -56,6 +56,9 @@ class Config:
     """Images of CIFAR-10: an npz of x and y, or a folder."""
     models: Literal["shipped", "records"] = "shipped"
     """The models that ship, or models of the published records."""
+    copies: int = 0
+    """Training records of one cell that the generator of `records` imitates at most; 0:
+    all of them."""
     cells: int = 500
     """Cells that are generated."""
     top: int = 30
@@ -90,6 +93,8 @@ def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
     """
     cli.positive(config, "cells", "top", "runs")
     cli.seed(config)
+    if config.copies < 0:
+        raise ValueError(f"--copies must be at least 0, not {config.copies}")
     if not config.top <= config.cells <= 5000:
         raise ValueError("--cells must be at least --top, and at most 5000")
     lookup = read_lookup()
@@ -98,8 +103,13 @@ def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
         raise ValueError(
             f"{config.data} has {images.num_classes} classes: wanted images of CIFAR-10"
         )
-    out = cli.folder(config.out, "metad2a_nb201")
-    trained = pairs.trained(out) if config.models == "records" else _shipped()
+    identity = {"driver": "metad2a_nb201", "models": config.models}
+    identity |= {"copies": config.copies}
+    out = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT).path
+    if config.models == "records":
+        trained = pairs.trained(out, config.copies)
+    else:
+        trained = _shipped()
     kind = trained.generator.network.config.features
     computed = datasets.image_features(images.x, datasets.extractor_of(kind))
     features = models.class_features(computed, images.y)

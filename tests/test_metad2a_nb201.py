@@ -11,7 +11,7 @@ pytest.importorskip("flax", reason="flax is in the extra models")
 pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
 
 from experiments import metad2a_nb201 as driver  # noqa: E402
-from experiments.task_table.pairs import Trained  # noqa: E402
+from experiments.task_table.pairs import Trained, few_of_each  # noqa: E402
 from jaxnas import datasets, models  # noqa: E402
 from jaxnas.spaces import base, nasbench201  # noqa: E402
 
@@ -42,6 +42,14 @@ def test_frequencies_are_products_over_positions(lookup):
     assert share[lookup.rows(cells)] == pytest.approx((3 / 7) ** 5 * (2 / 7))
 
 
+def test_few_records_of_each_cell_are_kept():
+    arch = np.array([7, 3, 7, 7, 3, 5])
+    rows = np.array([5, 3, 2, 4, 0, 1])
+    assert few_of_each(rows, arch, 1).tolist() == [5, 3, 4]
+    assert few_of_each(rows, arch, 2).tolist() == [5, 3, 2, 4, 1]
+    assert few_of_each(rows, arch, 0) is rows
+
+
 def test_the_best_of_the_first_cells_by_each_accuracy(lookup):
     cells = [[0] * 6, [4] * 6, [3] * 6, [4, 4, 4, 4, 4, 3]]
     order = lookup.rows(np.array(cells))
@@ -64,7 +72,7 @@ def test_procedures_try_cells_in_their_orders(lookup, config, monkeypatch):
         return made
 
     monkeypatch.setattr(driver, "read_lookup", lambda: lookup)
-    monkeypatch.setattr(driver.pairs, "trained", lambda out: trained)
+    monkeypatch.setattr(driver.pairs, "trained", lambda out, copies: trained)
     fakes = {
         "generate": generate,
         "predict": lambda *_, **__: predicted,
@@ -100,6 +108,7 @@ def _features(kind):
     [
         ({"top": 7}, "--cells must be at least --top"),
         ({"cells": 9000}, "at most 5000"),
+        ({"copies": -1}, "--copies must be at least 0"),
         ({"runs": 0}, "--runs must be at least 1"),
         ({"base_seed": -1}, "--base-seed must be"),
         ({"data": "digit"}, "digit"),

@@ -34,28 +34,43 @@ class Trained(NamedTuple):
     images: int
 
 
-def trained(folder: Path) -> Trained:
+def trained(folder: Path, copies: int) -> Trained:
     """Trains both models on the published training records, or reads them.
 
     Args:
       folder: where they are kept.
+      copies: records of one cell that the generator imitates at most; 0: all.
 
     Raises: `ValueError` if a reference file is missing or damaged.
     """
     records = read_records()
-    made = {name: _model(records, name, folder) for name in _HIDDEN}
+    imitated = few_of_each(records.training, records.arch, copies)
+    generator = _model(records, "generator", imitated, folder)
+    predictor = _model(records, "predictor", records.training, folder)
     cells = records.operations.reshape(-1, 6, 5).argmax(-1)
-    return Trained(**made, cells=cells[records.arch[records.training]], images=1)
+    return Trained(generator, predictor, cells[records.arch[imitated]], images=1)
 
 
-def _model(records: Records, name: str, folder: Path) -> Model:
-    """A model of the records, trained unless the folder has it."""
+def few_of_each(rows: np.ndarray, arch: np.ndarray, copies: int) -> np.ndarray:
+    """Keeps the first records of each cell.
+
+    Args:
+      rows: (m,) records.
+      arch: (n,) the cell of each record.
+      copies: records of a cell that are kept; 0: all.
+    """
+    order = np.argsort(arch[rows], kind="stable")
+    sorted_cells = arch[rows][order]
+    rank = np.arange(len(rows)) - np.searchsorted(sorted_cells, sorted_cells)
+    return rows[np.sort(order[rank < copies])] if copies else rows
+
+
+def _model(records: Records, name: str, rows: np.ndarray, folder: Path) -> Model:
+    """A model of the training records `rows`, trained unless the folder has it."""
     if checkpoints.exists(folder / name):
         return checkpoint.load(folder / name).model
     data = network.as_data(records, records.images)
-    parts = [
-        network.take(data, rows) for rows in (records.training, records.validation)
-    ]
+    parts = [network.take(data, part) for part in (rows, records.validation)]
     scale = feature_scale(parts[0])
     parts = [standardised(part, scale) for part in parts]
     sizes = models.ModelConfig(8, 7, hidden=_HIDDEN[name], features=KIND)
