@@ -65,7 +65,7 @@ def test_procedures_try_cells_in_their_orders(lookup, config, monkeypatch):
     made = SimpleNamespace(arch=cells)
     predicted = SimpleNamespace(mean=np.array([2.0, 1, 3, 0, 4, 1]))
     samples = SimpleNamespace(arch=cells, valid=np.array([True] * 4 + [False] * 2))
-    statistics = models.statistics.SampleStatistics(1, 1, 1, 0, 1)
+    statistics = models.SampleStatistics(1, 1, 1, 0, 1)
 
     def generate(model, key, features, num, num_images):
         assert features.num_classes == 10 and (num, num_images) == (6, 2)
