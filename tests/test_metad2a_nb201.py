@@ -64,7 +64,8 @@ def test_procedures_try_cells_in_their_orders(lookup, config, monkeypatch):
     trained = Trained(SimpleNamespace(network=network), None, cells[:2], 2)
     made = SimpleNamespace(arch=cells)
     predicted = SimpleNamespace(mean=np.array([2.0, 1, 3, 0, 4, 1]))
-    samples = SimpleNamespace(arch=cells, valid=np.array([True] * 4 + [False] * 2))
+    valid = np.array([True] * 4 + [False] * 2)
+    samples = models.Samples(valid, valid, valid, cells)
     statistics = models.SampleStatistics(1, 1, 1, 0, 1)
 
     def generate(model, key, features, num, num_images):
@@ -79,7 +80,9 @@ def test_procedures_try_cells_in_their_orders(lookup, config, monkeypatch):
         "sample_graphs": lambda *_, **__: samples,
         "sample_statistics": lambda *_, **__: statistics,
     }
-    fake = SimpleNamespace(class_features=models.class_features, **fakes)
+    fake = SimpleNamespace(
+        class_features=models.class_features, Samples=lambda *_: samples, **fakes
+    )
     monkeypatch.setattr(driver, "models", fake)
     rows = driver.main(dataclasses.replace(config, models="records"))
     ranked = {

@@ -21,8 +21,11 @@ from jaxnas.models.standardise import feature_scale, fold, standardised
 from jaxnas.types import FeatureKind
 
 KIND = FeatureKind("lite0-taps-32px", lite0.WIDTH)
-_RATE, _EPOCHS, _PATIENCE = 1e-3, 60, 12
+_RATE = 1e-3
 _HIDDEN = {"generator": 56, "predictor": 64}
+# The loss of a generator in validation has plateaus of many epochs.
+_EPOCHS = {"generator": 120, "predictor": 60}
+_PATIENCE = {"generator": 30, "predictor": 12}
 
 
 class Trained(NamedTuple):
@@ -81,11 +84,12 @@ def _model(records: Records, name: str, rows: np.ndarray, folder: Path) -> Model
         num_images=1,
         draws=1,
         rate=_RATE,
-        epochs=_EPOCHS,
-        patience=_PATIENCE,
+        epochs=_EPOCHS[name],
+        patience=_PATIENCE[name],
     )
     model = initial_model(built(sizes), 0, parts[0])
-    model, _ = meta_training.train(jax.random.key(0), model, training)
+    model, state = meta_training.train(jax.random.key(0), model, training)
     model = fold(model, scale)
-    checkpoint.save(folder / name, model)
+    origin = {"epoch": meta_training.best_epoch(state), "losses": state.curve}
+    checkpoint.save(folder / name, model, origin=origin)
     return model
