@@ -16,7 +16,8 @@ mean accuracy of 10,000 beside that of the frequencies.
 published records of ImageNet tasks, of whose images one of each class is known, and keeps
 them in --out. Table and records are reference files, which JAXNAS_SHARED names.
 
-Takes half a minute, and `records` three minutes of one core more. Writes searches.csv and samples.csv.
+Takes half a minute, and `records` three minutes of one core more. Writes searches.csv and
+samples.csv.
 """
 
 from __future__ import annotations
