@@ -21,12 +21,13 @@ from jax.tree_util import Partial
 from jaxnas import acquisition, gp
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.pareto.objectives import Objective, score_bounds, validate_objectives
-from jaxnas.search.base import Search, Stage
+from jaxnas.search.base import Search
 from jaxnas.search.common import require_rules, sample_new, train_from_scratch
 from jaxnas.search.gp import sampled_search
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.proposals import Proposals
 from jaxnas.search.gp.sampled_gp import Points, filled
+from jaxnas.search.gp.sampled_search import new_candidates
 from jaxnas.search.multi_objective import acquire as acquisitions
 from jaxnas.search.multi_objective import sampled_gp
 from jaxnas.search.multi_objective.acquire import Acquire
@@ -80,16 +81,12 @@ def bayesopt_sampled(
     epoch = FULL_TRAINING if epoch is None else epoch
     sampled_search.validate_sizes(space, init, batch, capacity, epoch)
     embed, prior = sampled_search.embedder(space, features, scale)
-    if candidates is None:
-        candidates = sampled_search.default_proposals(space)
+    candidates = candidates or sampled_search.default_proposals(space)
     rule = acquisitions.default_acquire(objectives) if acquire is None else acquire
     require_rules(4, acquire=rule)
     schedule = schedules.make_schedule(init, batch, capacity)
     append = functools.partial(sampled_gp.append, objectives)
     choose = functools.partial(_choose, objectives, rule)
-
-    def stages(num_steps: int) -> tuple[Stage, ...]:
-        return schedules.stages(schedule, num_steps, space.size, space.name)
 
     def initial(prior: gp.HyperparameterPrior, key: Array) -> SampledObjectivesState:
         del key
@@ -115,8 +112,7 @@ def bayesopt_sampled(
 
         def learned() -> Array:
             proposed = candidates(key_pool, state)
-            new = sampled_search.new_candidates
-            arch, allowed = new(key_new, space, state, proposed, batch)
+            arch, allowed = new_candidates(key_new, space, state, proposed, batch)
             points = embed(arch)
 
             def believe(state: SampledObjectivesState, index: Array) -> Any:
@@ -135,8 +131,8 @@ def bayesopt_sampled(
     def tell(
         state: SampledObjectivesState, query: Query, result: Result
     ) -> SampledObjectivesState:
-        scores = require_scores(objectives, result)
-        return append(state, query, *describe(query), scores)
+        ids, points = describe(query)
+        return append(state, query, ids, points, require_scores(objectives, result))
 
     def refresh(
         prior: gp.HyperparameterPrior, state: SampledObjectivesState
@@ -145,6 +141,8 @@ def bayesopt_sampled(
         return schedules.refresh(schedule, refit, state)
 
     grow = functools.partial(schedules.grow, schedule, sampled_gp.grow)
+    limit = {"size": space.size, "owner": space.name}
+    stages = functools.partial(schedules.stages, schedule, **limit)
     functions = (
         Partial(initial, prior),
         ask,
