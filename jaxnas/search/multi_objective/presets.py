@@ -46,11 +46,12 @@ def gp_pareto(
 ) -> Search:
     """A Gaussian process of each objective, and the hypervolume of confidence bounds.
 
-    The first objective is what networks are trained for. Its distances are
-    tree-Wasserstein of operation 1- and 2-grams (Nguyen et al., 2021), Hamming, and the
-    difference of log sizes, of cells in their canonical form. The others are costs, which
-    depend on every operation, and differ between cells that compute the same function:
-    their distances are Hamming. The acquisition of two objectives is the improvement of the
+    The first objective is what networks are trained for, and so are others of its unit and
+    direction, such as accuracies on other images. Their distances are tree-Wasserstein of
+    operation 1- and 2-grams (Nguyen et al., 2021), Hamming, and the difference of log
+    sizes, of cells in their canonical form. All others are costs, which depend on every
+    operation, and differ between cells that compute the same function: their distances are
+    Hamming. The acquisition of two objectives is the improvement of the
     hypervolume by mean + sqrt(BETA) std; of another number of them `default_acquire`.
 
     Args:
@@ -76,7 +77,11 @@ def gp_pareto(
     make = partial(make_pool, space, arch=arch)
     costs = make([hamming])
     of_function = [_canonical(space, part) for part in (grams, hamming, *sizes)]
-    pools = make(of_function), *(costs for _ in objectives[1:])
+    trained, first = make(of_function), objectives[0]
+    pools = [
+        trained if (o.unit, o.direction) == (first.unit, first.direction) else costs
+        for o in objectives
+    ]
     options = {"init": init, "batch": batch, "select": select}
     options |= {"epoch": epoch, "capacity": capacity}
     return bayesopt(pools, objectives, acquire=_acquire(objectives), **options)
