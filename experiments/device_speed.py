@@ -72,6 +72,7 @@ class Row(NamedTuple):
     what: str
     first_s: float  # wall seconds of the first call, compilation included
     median_s: float  # of the others
+    cpu_s: float  # median of processor time of the others, of all threads
     a_second: float  # number / median_s
     result: str  # for comparisons between devices
 
@@ -109,7 +110,8 @@ def main(config: Config) -> list[Row]:
             rows.append(row)
             console.print(
                 f"{row.program}, {row.number:,} {row.what}: first {row.first_s:.2f} s, "
-                f"then {row.median_s:.4g} s, {row.a_second:.4g} a second; {row.result}",
+                f"then {row.median_s:.4g} s ({row.cpu_s:.4g} CPU-seconds), "
+                f"{row.a_second:.4g} a second; {row.result}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -135,14 +137,16 @@ def _error(product: Callable[[jax.Array, jax.Array], jax.Array]) -> float:
     return float(np.abs(np.asarray(product(x, y)) - exact).max())
 
 
-def _timed(config: Config, call: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of the first call, and the median of the others."""
-    seconds = []
-    for _ in range(1 + config.repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return seconds[0], float(np.median(seconds[1:]))
+def _timed(config: Config, call: Callable[[], object]) -> tuple[float, float, float]:
+    """Seconds of the first call, the median of the others, and of their CPU seconds."""
+    wall, cpu = zip(
+        *(
+            timing.once(lambda: jax.block_until_ready(call()))
+            for _ in range(1 + config.repeats)
+        ),
+        strict=True,
+    )
+    return wall[0], float(np.median(wall[1:])), float(np.median(cpu[1:]))
 
 
 def _evolution(config: Config, out: Path) -> Iterator[Row]:
@@ -179,7 +183,7 @@ def _search(config: Config, out: Path, name: str, search: Search) -> Iterator[Ro
             traces.append(trace)
             return trace
 
-        first, median = _timed(config, experiment)
+        first, *others = _timed(config, experiment)
         asked = [np.asarray(base.rank(SPACE, t.query.arch[:, :, 0])) for t in traces]
         best = np.nanmax(np.asarray(traces[0].score)[:, :, 0], 1)
         arrays = {"rank": asked[0].astype(np.int16), "best": best}
@@ -187,7 +191,7 @@ def _search(config: Config, out: Path, name: str, search: Search) -> Iterator[Ro
         same = all((ranks == asked[0]).all() for ranks in asked[1:])
         best = f"best accuracy, median {np.median(best):.4f}, mean {np.mean(best):.4f}"
         best += f", all calls the same: {same}"
-        yield Row(name, number, "runs", first, median, number / median, best)
+        yield Row(name, number, "runs", first, *others, number / others[0], best)
 
 
 def _training(config: Config, out: Path) -> Iterator[Row]:
@@ -204,17 +208,24 @@ def _training(config: Config, out: Path) -> Iterator[Row]:
         zero = np.zeros(3, np.float32)
         data = Data(x, y, x[:1], y[:1], x[:1], y[:1], pad_value=zero)
         recipe = Recipe(epochs=1 + config.repeats, batch=batch)
-        start = time.perf_counter()
-        trained = runs.train(jax.random.key(0), network, recipe, archs[:number], data)
-        total = time.perf_counter() - start
-        seconds = trained.curves["seconds"].sum(0)
-        first = total - float(seconds[1:].sum())
-        median = float(np.median(seconds[1:]))
+        clocks: list[tuple[float, float]] = []
+
+        def tick(*_: object, clocks: list = clocks) -> None:
+            clocks.append((time.perf_counter(), time.process_time()))
+
+        tick()
+        trained = runs.train(
+            jax.random.key(0), network, recipe, archs[:number], data, report=tick
+        )
+        seconds = np.diff(np.array(clocks), axis=0)  # (epochs, 2)
+        others = np.median(seconds[1:], 0).tolist()
         loss = np.asarray(trained.curves["loss"])[:, -1]
         what = f"cells, {config.steps} steps of {batch} images of {pixels} pixels, "
         what += f"C={channels}, N={cells}"
         result = f"loss, median {np.nanmedian(loss):.4f}"
-        yield Row("training", number, what, first, median, number / median, result)
+        yield Row(
+            "training", number, what, seconds[0, 0], *others, number / others[0], result
+        )
 
 
 def _distances(config: Config, out: Path) -> Iterator[Row]:
@@ -240,10 +251,10 @@ def _distances(config: Config, out: Path) -> Iterator[Row]:
             for i in range(0, len(archs), block)
         ]
 
-    first, median = _timed(config, all_pairs)
+    first, *others = _timed(config, all_pairs)
     number, what = len(archs) ** 2, "pairs, tree-Wasserstein of 2-grams"
     mean = f"mean {sum(sums) / number:.5f}"
-    yield Row("distances", number, what, first, median, number / median, mean)
+    yield Row("distances", number, what, first, *others, number / others[0], mean)
 
 
 def _sinkhorn(config: Config, out: Path) -> Iterator[Row]:
@@ -258,10 +269,10 @@ def _sinkhorn(config: Config, out: Path) -> Iterator[Row]:
     cost = costs[labels[0][:, :, None], labels[1][:, None]]
     problems = jax.device_put((cost, *mass))
     solve = jax.jit(lambda *arrays: in_blocks(transport.sinkhorn, *arrays))
-    first, median = _timed(config, lambda: solve(*problems))
+    first, *others = _timed(config, lambda: solve(*problems))
     mean = f"mean {float(solve(*problems).mean()):.5f}"
-    rate = config.pairs / median
-    yield Row("sinkhorn", config.pairs, "pairs of cells", first, median, rate, mean)
+    rate = config.pairs / others[0]
+    yield Row("sinkhorn", config.pairs, "pairs of cells", first, *others, rate, mean)
 
 
 PROGRAMS = {
