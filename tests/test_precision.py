@@ -180,7 +180,6 @@ def multi_fidelity(name):
 
 
 SEARCHES = {
-    "gp-tw2g-plus": preset,
     "gp-tw2g-plus-sampled": preset,
     "bananas": preset,
     "thompson": functools.partial(preset, batch=5),
