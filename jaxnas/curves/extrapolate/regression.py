@@ -97,6 +97,7 @@ def kernel_ridge(epochs: int) -> Extrapolator:
     return Extrapolator(fit, predict, epochs)
 
 
+@full_precision
 def score_moments(
     kernel: Callable[[Inputs, Inputs, Array], Array],
     training: TrainingScores,
