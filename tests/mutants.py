@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import conftest  # noqa: F401  sets XLA's flags, before jax is imported
 import jax
@@ -51,7 +52,10 @@ WAIT = 300  # seconds of a test beyond ten times its own; a mutant may wait for 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A replacement of one stretch of one line, and the lines of its statement."""
+    """A replacement of one stretch of one line, and the lines of its statement.
+
+    Of a constant of the module or a default of a function `lines` is (0, 0).
+    """
 
     file: str
     line: int
@@ -66,11 +70,11 @@ def sites(file: str) -> list[Mutant]:
     text = (ROOT / file).read_text()
     lines, mutants = text.splitlines(), []
 
-    def add(statement: ast.stmt, line: int, start: int, end: int, new: str) -> None:
-        span = (statement.lineno, statement.end_lineno or statement.lineno)
+    def add(statement: Any, line: int, start: int, end: int, new: str) -> None:
+        span = (statement.lineno, statement.end_lineno) if statement else (0, 0)
         mutants.append(Mutant(file, line, start, end, new, span))
 
-    def between(statement: ast.stmt, left: ast.expr, right: ast.expr, new: str) -> None:
+    def between(statement: Any, left: ast.expr, right: ast.expr, new: str) -> None:
         if left.end_lineno == right.lineno:
             start, end = left.end_col_offset or 0, right.col_offset
             part = lines[right.lineno - 1][start:end]
@@ -79,7 +83,7 @@ def sites(file: str) -> list[Mutant]:
                 at = start + part.index(word)
                 add(statement, right.lineno, at, at + len(word), new)
 
-    def visit(node: ast.AST, statement: ast.stmt) -> None:
+    def visit(node: ast.AST, statement: Any) -> None:
         if isinstance(node, ast.Raise | ast.JoinedStr):
             return  # the words of errors
         statement = node if isinstance(node, ast.stmt) else statement
@@ -99,12 +103,13 @@ def sites(file: str) -> list[Mutant]:
             value = node.value
             new = str(not value) if isinstance(value, bool) else repr(value + 1)
             add(statement, node.lineno, node.col_offset, node.end_col_offset or 0, new)
+        is_function = isinstance(node, ast.FunctionDef | ast.Lambda)
         for name, child in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list"):
                 continue
             for one in child if isinstance(child, list) else [child]:
                 if isinstance(one, ast.AST):
-                    visit(one, statement)
+                    visit(one, None if name == "args" and is_function else statement)
 
     for statement in ast.parse(text).body:
         visit(statement, statement)
@@ -265,13 +270,16 @@ def measure(copy: Path, name: str, folder: Path) -> dict[str, dict]:
 
 
 def covering(mutant: Mutant, tests: dict[str, dict]) -> dict[str, float]:
-    """The tests that execute a line of the mutant's statement, with their seconds."""
+    """The tests that execute a line of the mutant's statement, with their seconds.
+
+    Of what is executed on import, all.
+    """
     first, last = mutant.lines
     wanted = {f"{mutant.file}:{line}" for line in range(first, last + 1)}
-    if not any(wanted & set(test["lines"]) for test in tests.values()):
-        # A constant of a module: every test that executes anything of it.
-        wanted = {line for test in tests.values() for line in test["lines"]}
-        wanted = {line for line in wanted if line.startswith(mutant.file + ":")}
+    if mutant.lines == (0, 0) or not any(
+        wanted & set(t["lines"]) for t in tests.values()
+    ):
+        return {name: test["seconds"] for name, test in tests.items()}
     return {n: t["seconds"] for n, t in tests.items() if wanted & set(t["lines"])}
 
 

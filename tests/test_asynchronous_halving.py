@@ -11,6 +11,7 @@ import pytest
 
 from jaxnas.benchmarks import synthetic
 from jaxnas.search import drive
+from jaxnas.search.common import train_from_scratch
 from jaxnas.search.fidelity import kde
 from jaxnas.search.fidelity.asynchronous import (
     HalvingState,
@@ -21,7 +22,7 @@ from jaxnas.search.fidelity.asynchronous import (
 )
 from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
-from jaxnas.types import asked
+from jaxnas.types import Result, asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -115,6 +116,16 @@ def test_workers_are_never_idle_and_train_nothing_twice(rule):
             reached.setdefault((arch, trace.query.epoch[seed, i]), trace.time[seed, i])
         # A quarter of the work each: no worker waited for another.
         assert trace.time[seed].max() < cost[seed].sum() / 4 + 9
+
+
+def test_an_epoch_that_is_no_level_changes_nothing():
+    search = asynchronous_halving(SPACE, LEVELS, eta=ETA)
+    state = search.grow(search.init(jax.random.key(0)), 4)
+    result = Result(jnp.ones(1), jnp.ones((1, 1)), jnp.ones(1))
+    tell = jax.jit(search.tell)
+    for epoch, count in ((2, 0), (1, 1)):
+        query = train_from_scratch(jnp.zeros((1, 3), jnp.int32), epoch)
+        assert tell(state, query, result).count == count
 
 
 def test_of_equal_architectures_the_one_that_may_continue_does():

@@ -376,7 +376,7 @@ def test_what_shows_only_when_something_is_submitted(tmp_path):
     [
         (dict(workers=2), "2 workers need an executor"),
         (dict(workers=0, threads=True), "workers must be a whole number from 1, not 0"),
-        (dict(workers=2, threads=True, batch=3), "asks for 3 architectures at a time"),
+        (dict(workers=2, threads=True, batch=2), "asks for 2 architectures at a time"),
         (dict(retries=-1), "retries must be a whole number from 0, not -1"),
         (dict(retries=1.5), "retries must be a whole number from 0, not 1.5"),
         (dict(retries=None), "retries must be a whole number from 0, not None"),

@@ -218,6 +218,17 @@ def test_similarity_is_the_posterior_correlation_of_evaluations():
     np.testing.assert_allclose(similarity, expected, 1e-4)
 
 
+def test_what_is_in_flight_is_believed_in_the_units_of_scores():
+    state = posteriors.empty((pool(),), 2)
+    model = state.models[0]
+    units = model.standardisation._replace(mean=jnp.float32(70), std=jnp.float32(4))
+    model = model._replace(standardisation=units, mean=model.mean + 0.5)
+    state = state._replace(models=(model,))
+    one = jnp.int32(0), jnp.bool_(False), jnp.bool_(True)
+    believed = jax.jit(posteriors.expect)((pool(),), state, *one)
+    assert believed.expected == 1 and believed.score[0, 0] == 72
+
+
 def test_every_objective_needs_a_pool():
     state = posteriors.empty((pool(), pool()), 2)
     one = jnp.int32(0), jnp.zeros(2), jnp.bool_(True), jnp.bool_(True)
