@@ -272,6 +272,13 @@ def test_a_maker_of_rules_must_be_called():
         multi_objective.bayesopt(pool(), BOTH, acquire=acquire.confidence_bound)
 
 
+def test_a_random_scalarisation_prefers_what_is_uncertain():
+    front = acquire.Front(jnp.array([[1.0, 1.0]]), jnp.array([True]), jnp.zeros(2))
+    mean, std = jnp.ones((2, 2)), jnp.array([[0.1, 2.0], [0.1, 2.0]])
+    sure, unsure = acquire.random_scalarisation()(jax.random.key(0), mean, std, front)
+    assert unsure > sure + 1
+
+
 def test_simulated_workers_take_several_objectives():
     trace = simulate(keys(2), make("gp"), objective(), 12, workers=3)
     ranks = np.asarray(base.rank(SPACE, trace.query.arch)).reshape(2, -1)
