@@ -30,7 +30,7 @@ from jaxnas.types import Array, check_shapes, check_sizes
 
 # Total number of rows of the members of the default ensemble: more members are cheap for
 # few curves, which gain the most from them.
-MEMBER_ROWS = 25_000
+MEMBER_ROWS = 12_000
 MOST_MEMBERS = 10
 DEFAULT_NOISE = noises.kernel_density()
 
