@@ -83,7 +83,7 @@ class Scores(NamedTuple):
     moves: np.ndarray  # () of a sampler, else 0
 
 
-# (parameters, key, curve (EPOCHS,), last value ()) -> log-density ()
+# (parameters, key, observed epochs (cut,), last value ()) -> log-density ()
 Predict = Callable[[Any, Array, Array, Array], Array]
 
 
@@ -113,10 +113,13 @@ def main(config: Config) -> tables.Rows:
         choose = functools.partial(_trained, model)
         labels = {"model": array_digest(*jax.tree.leaves(model[1:]))}
         results[name] = {cut: predict(name, cut, choose, labels) for cut in config.cuts}
-    seconds = float(next(iter(results.values()))[config.cuts[0]].seconds)
+    first = next(iter(results.values()))
     for name in config.methods:
-        choose = functools.partial(_untrained, config, name, seconds)
-        results[name] = {cut: predict(name, cut, choose, {}) for cut in config.cuts}
+        results[name] = {}
+        for cut in config.cuts:
+            limit = config.times * float(first[cut].seconds)
+            choose = functools.partial(_untrained, config, name, limit)
+            results[name][cut] = predict(name, cut, choose, {})
     header, rows = _means(results)
     files.write_csv(folder.path / "means.csv", header, tables.rounded(rows))
     lines = tables.formatted((header, rows))
@@ -162,8 +165,8 @@ def _predict(
       curves: (n, EPOCHS).
       name: of the method.
       cut: number of observed epochs.
-      choose: curves (n, EPOCHS), NaN past the cut -> what predicts them, its parameters,
-        and its moves.
+      choose: observed epochs (n, cut) -> what predicts from them, its parameters, and its
+        moves.
       labels: of the results, besides the curves.
     """
     piece = f"scores/{name}-{cut}"
@@ -171,7 +174,7 @@ def _predict(
     try:
         return Scores(**run_folder.load_piece(folder, piece, labels))
     except ValueError:
-        given = np.where(np.arange(EPOCHS) < cut, curves, np.nan)
+        given = curves[:, :cut]
         predict, params, moves = choose(given)
         result = _timed(config, predict, params, (given, curves[:, -1]))
         scores = Scores(*map(np.asarray, (*result, moves)))
@@ -188,7 +191,7 @@ def _timed(
       config: of the report.
       predict: for one curve.
       params: its parameters.
-      curves: (n, EPOCHS) NaN past the cut, and last values (n,).
+      curves: observed epochs (n, cut), and last values (n,).
     """
     num = len(curves[0])
     padded = padded_blocks((np.arange(num), *curves), config.at_once)
@@ -221,37 +224,37 @@ def _trained(model: pfn.Model, given: np.ndarray) -> tuple[Predict, Any, int]:
 def _by_model(config: pfn_network.TransformerConfig) -> Predict:
     def predict(params: Any, key: Array, curve: Array, value: Array) -> Array:
         del key
-        model, count = pfn.Model(config, *params), jnp.isfinite(curve).sum()
-        logits = pfn.predict_logits(model, curve, count, jnp.asarray(EPOCHS))
+        model, end = pfn.Model(config, *params), jnp.asarray(EPOCHS)
+        logits = pfn.predict_logits(model, curve, jnp.asarray(len(curve)), end)
         return bars.log_density(logits, model.borders, value)
 
     return predict
 
 
 def _untrained(
-    config: Config, name: str, seconds: float, given: np.ndarray
+    config: Config, name: str, limit: float, given: np.ndarray
 ) -> tuple[Predict, None, int]:
     """Prediction without a trained model.
 
     Args:
       config: of the report.
       name: of METHODS.
-      seconds: inference time of the first model for as many curves.
-      given: (n, EPOCHS) curves, NaN past the cut, for the pilot.
+      limit: seconds that a sampler may take for the curves.
+      given: (n, cut) observed epochs, for the pilot.
     """
     if name not in SAMPLED:
         return _by_mixture, None, 0
     pilot = given[: config.at_once]
     curves = pilot, np.zeros(len(pilot))
     each = _timed(config, _by_sampling(name, _PILOT), None, curves)[1] / _PILOT
-    limit = config.times * seconds * len(pilot) / len(given)
-    moves = 50 * max(1, round(limit / each / 50))
+    share = len(pilot) / len(given)
+    moves = 50 * max(1, round(limit * share / each / 50))
     return _by_sampling(name, moves), None, moves
 
 
 def _by_mixture(params: None, key: Array, curve: Array, value: Array) -> Array:
     del params, key
-    mixtures = mixture.predict_mixture(curve[None])
+    mixtures = mixture.predict_mixture(curve[None], EPOCHS)
     one = jax.tree.map(lambda part: part[0], mixtures)
     return mixture.log_density(one, value)
 
