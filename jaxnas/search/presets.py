@@ -94,7 +94,7 @@ LOW_SHARE = 0.05
 CORRELATION = 0.5
 """Correlation of scores after short and complete trainings in `gp_two_levels`."""
 
-OWN_SHARE = 0.5
+OWN_SHARE = 0.25
 """Share of what the kernel does not explain in short trainings that is a property of the
 architecture in `gp_two_levels`."""
 
