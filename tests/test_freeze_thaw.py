@@ -20,8 +20,7 @@ from jaxnas.types import asked
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SPACE = base.product("toy", (4, 3, 5))
-LOW, LAST, STEPS = 2, 9, 26
-CORRELATION, SHARE = 0.6, 0.3
+LOW, LAST, STEPS, CORRELATION = 2, 9, 26, 0.6
 SIZES = {"first": 6, "short": 4, "complete": 3}
 
 
@@ -38,7 +37,7 @@ def pool():
 
 def make(pool, batch=1):
     inside = bayesopt(pool, init=4, batch=batch, capacity=30)
-    rank = Partial(freeze_thaw.rank_by_final_mean, pool, CORRELATION, SHARE)
+    rank = Partial(freeze_thaw.rank_by_final_mean, pool, CORRELATION)
     return two_levels(inside, LOW, last=LAST, rank=rank, **SIZES)
 
 
@@ -50,14 +49,13 @@ def joint_mean(kernel, low, short, final, done, noise):
       low: (n,) scores at the low level, all of which are `short` (n,) bool or padding.
       final: (n,) scores at the last level.
       done: (n,) bool.
-      noise: variance of a short training that `kernel` does not explain.
+      noise: variance.
     """
-    n = len(kernel)
-    kernel = kernel + SHARE * noise * np.eye(n)  # effects of single architectures
     both = np.kron([[1, CORRELATION], [CORRELATION, 1]], kernel)
+    n = len(kernel)
     both[n:, n:] += 100.0  # the unknown mean of the final scores
     rows = np.flatnonzero(np.concatenate([short, done]))
-    matrix = both[np.ix_(rows, rows)] + (1 - SHARE) * noise * np.eye(len(rows))
+    matrix = both[np.ix_(rows, rows)] + noise * np.eye(len(rows))
     observed = np.concatenate([low, final])[rows]
     return (both[:, rows] @ linalg.solve(matrix, observed, assume_a="pos"))[n:]
 
@@ -74,12 +72,9 @@ def test_it_is_the_posterior_of_one_joint_process():
     at_low, cov = kernel @ inverse @ low, kernel - kernel @ inverse @ kernel
     with jax.enable_x64(True):
         posterior = gp.Posterior(jnp.asarray(at_low), jnp.asarray(cov))
-        own = freeze_thaw.with_effects(posterior, jnp.asarray(low), noise, SHARE)
-        prior, rest = kernel + SHARE * noise * np.eye(12), (1 - SHARE) * noise
-        given = [jnp.asarray(x) for x in (prior, final, done, rest)]
-        mean = freeze_thaw.final_mean(own, *given, CORRELATION)
+        given = [jnp.asarray(x) for x in (kernel, final, done, noise)]
+        mean = freeze_thaw.final_mean(posterior, *given, CORRELATION)
     # Scores are centred before the unknown mean is added: a constant for all.
-    at_low = at_low + SHARE * (low - at_low)
     centre = (final - CORRELATION * at_low)[done].mean()
     wanted = joint_mean(kernel, low, everything, final - centre, done, noise)
     np.testing.assert_allclose(mean, wanted, rtol=1e-9)
@@ -144,7 +139,6 @@ def reference(pool, state):
     final = (np.asarray(state.final)[:count] - mean) / std
     done = ~np.isnan(final)
     at_low = kernel @ linalg.solve(kernel + amplitude * noise * np.eye(count), low)
-    at_low = at_low + SHARE * (low - at_low)
     error = np.where(done, final - CORRELATION * at_low, 0)
     final = final - error.sum() / max(done.sum(), 1)
     arguments = low, np.ones(count, bool), final, done, amplitude * noise

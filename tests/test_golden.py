@@ -129,7 +129,7 @@ def test_a_trace_of_freeze_thaw_is_what_it_was():
     search = two_levels(
         bayesopt(pool, init=4, capacity=EVALUATIONS),
         *LEVELS[:1],
-        rank=Partial(rank_by_final_mean, pool, 0.5, 0.5),
+        rank=Partial(rank_by_final_mean, pool, 0.5),
         first=8,
         short=6,
         complete=4,

@@ -94,10 +94,6 @@ LOW_SHARE = 0.05
 CORRELATION = 0.5
 """Correlation of scores after short and complete trainings in `gp_two_levels`."""
 
-OWN_SHARE = 0.25
-"""Share of what the kernel does not explain in short trainings that is a property of the
-architecture in `gp_two_levels`."""
-
 
 def bananas(
     space: Space, *, init: int = 10, batch: int = 1, epoch: int | None = None
@@ -244,9 +240,8 @@ def gp_two_levels(
     and the largest posterior mean of the final score what is completed: 10 architectures
     after the first 100 short trainings, and then after every 50. A short training has at
     least 5 % of the epochs of a complete one; see `fidelity.two_levels` and
-    `fidelity.freeze_thaw`. No setting depends on the budget. The numbers, the
-    correlation of both levels and `OWN_SHARE` were chosen on the embedded tables of
-    learning curves.
+    `fidelity.freeze_thaw`. No setting depends on the budget. The numbers and the
+    correlation of both levels were chosen on the embedded tables of learning curves.
 
     Args:
       space: of the architectures.
@@ -268,5 +263,5 @@ def gp_two_levels(
         )
     pool = _plus_pool(space, arch, copies=copies)
     search = _plus_search(pool, batch=batch)
-    rank = Partial(rank_by_final_mean, pool, CORRELATION, OWN_SHARE)
+    rank = Partial(rank_by_final_mean, pool, CORRELATION)
     return two_levels(search, low, last=last, continues=continues, rank=rank)

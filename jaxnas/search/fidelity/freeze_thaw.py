@@ -4,16 +4,14 @@ The model of freeze-thaw Bayesian optimisation (Swersky et al., 2014), with the 
 of a pool in place of theirs. Standardised scores of architectures a and a' after e and e'
 epochs have the covariance
 
-    A (R(a, a') + s n [a = a']) C(e, e'),    C(e, e) = 1,    C(low, last) = correlation,
+    A R(a, a') C(e, e'),    C(e, e) = 1,    C(low, last) = correlation,
 
-and noise of variance A (1 - s) n, where A n is the variance of the noise that was fitted to
-short trainings: the kernel does not explain it, and a share s of it is a property of the
-architecture, which complete trainings have as well. The mean of the scores after the last
-epoch is unknown. Given the process at the low level, f(a, last) = mean +
-correlation f(a, low) + a process of covariance (1 - correlation^2) A (R + s n I). So the
-posterior at the low level is the prior of the final scores, and complete trainings
-condition it once more (as in the recursive co-kriging of Le Gratiet and Garnier, 2014). No
-approximation is made: noise at the low level stays in the covariance.
+and noise, and the mean of the scores after the last epoch is unknown. Given the process at
+the low level, f(a, last) = mean + correlation f(a, low) + a process of covariance
+(1 - correlation^2) A R. So the posterior of a pool's process at the low level is the prior
+of the final scores, and complete trainings condition it once more (as in the recursive
+co-kriging of Le Gratiet and Garnier, 2014). No approximation is made: noise at the low
+level stays in the covariance.
 """
 
 from __future__ import annotations
@@ -32,32 +30,6 @@ from jaxnas.types import Array
 _FLAT = 100.0
 
 
-def with_effects(
-    low: gp.Posterior, target: Array, noise: Array, share: Array | float
-) -> gp.Posterior:
-    """Adds effects of single architectures to the posterior of a smooth process.
-
-    Noise y - f of a short training is the effect of its architecture, of variance
-    `share * noise`, and noise of the training itself. Given y, the effect has the mean
-    share (y - E f), and with M = cov(y) the sum g of f and the effect has the covariance
-
-        cov(g) = (1 - share) noise I - (1 - share)^2 noise^2 M^-1,
-
-    where cov(f) = noise I - noise^2 M^-1.
-
-    Args:
-      low: posterior of f at n architectures, each observed once.
-      target: (n,) their scores y.
-      noise: () variance of y given f.
-      share: of the noise, from 0 to 1.
-
-    Returns: the posterior of g.
-    """
-    mean = low.mean + share * (target - low.mean)
-    own = share * (1 - share) * noise * jnp.eye(len(target))
-    return gp.Posterior(mean, (1 - share) ** 2 * low.cov + own)
-
-
 def final_mean(
     low: gp.Posterior,
     prior: Array,
@@ -70,7 +42,7 @@ def final_mean(
 
     Args:
       low: posterior of n architectures at the low level, given the short trainings.
-      prior: (n, n) prior covariance of the architectures at one level, without noise.
+      prior: (n, n) prior covariance A R of the architectures at one level.
       target: (n,) final scores, in the units of `low`.
       done: (n,) bool, the architectures whose final score is measured.
       noise: () variance of the noise of a final score.
@@ -89,7 +61,6 @@ def final_mean(
 def rank_by_final_mean(
     pool: Pool,
     correlation: float | Array,
-    share: float | Array,
     state: PoolGPState,
     arch: Array,
     score: Array,
@@ -97,31 +68,29 @@ def rank_by_final_mean(
 ) -> Array:
     """Ranks architectures by the posterior mean of their final scores.
 
-    A `two_levels.Rank` once `pool`, `correlation` and `share` are bound. Takes O(t n^2)
-    for the t short trainings in the state.
+    A `two_levels.Rank` once `pool` and `correlation` are bound. Takes O(t n^2) for the
+    t short trainings in the state.
 
     Args:
       pool: of the search at the low level.
       correlation: between the scores of one architecture at both levels.
-      share: of the noise at the low level that is a property of the architecture; below 1.
       state: of that search, fitted.
       arch: (n, d) int32.
-      score: (n,) at the low level, as `state` has them.
+      score: (n,) at the low level; unused, as `state` has them.
       final: (n,), NaN where no complete training is finished.
     """
+    del score
     index = jnp.maximum(jax.vmap(index_of, (None, 0))(pool, arch), 0)
     columns = pool.embeddings.column[index]
     mean, cov, distance = pool_gp.joint_posterior(pool, state, columns)
     amplitude = state.hyper.amplitude
-    noise = amplitude * state.hyper.noise
-    short = gp.standardise(state.standardisation, score)
     # Not raised to the floor of the short trainings, which is for failures.
     target = (final - state.standardisation.mean) / state.standardisation.std
     return final_mean(
-        with_effects(gp.Posterior(mean, cov), short, noise, share),
-        amplitude * jnp.exp(-distance) + share * noise * jnp.eye(len(arch)),
+        gp.Posterior(mean, cov),
+        amplitude * jnp.exp(-distance),
         jnp.where(jnp.isnan(final), 0.0, target),
         ~jnp.isnan(final),
-        (1 - share) * noise,
+        amplitude * state.hyper.noise,
         correlation,
     )
