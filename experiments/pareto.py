@@ -6,15 +6,15 @@
     python -m experiments.pareto --benchmark nb201 --dataset cifar100 --split valid
         --costs raspi4+parameters --bounds 50 1.0 --out results/bounded
     python -m experiments.pareto --benchmark ofa-predicted --costs devices
-        --evaluations 200 --methods random evolution nsga2 nsga2-20 gp --out results/subnets
+        --evaluations 200 --methods random evolution nsga2 nsga2-20 gp
+        --out results/subnet_fronts
 
 The first command needs no download: accuracies of the embedded table against those on an
 analog chip, whose weights are noisy, parameters, and multiply-accumulates (macs). `--costs
 devices` are all devices of HELP (Lee et al., 2021). The last command is on subnets of
 MobileNetV3, with predicted accuracies and fitted latencies; it compares runs with the front
-of much longer ones. Writes results.npz, table.csv and
-hypervolume.png to --out, and fronts.png with the panels of one cost. Every run can be
-killed and started again.
+of much longer ones. Writes results.npz, table.csv and hypervolume.png to --out, and
+fronts.png with the panels of one cost. Every run can be killed and started again.
 """
 
 from __future__ import annotations
