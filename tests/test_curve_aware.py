@@ -288,6 +288,8 @@ def test_curves_that_are_too_short_are_refused():
     keys = jax.random.split(jax.random.key(0), 1)
     with pytest.raises(ValueError, match="have 1 values, of which 3 are needed"):
         simulate(keys, wrapped("random"), evaluate, 3)
+    with pytest.raises(ValueError, match="have 1 values, of which 9 are needed"):
+        simulate(keys, wrapped("random", target=LAST), evaluate, 3)
 
 
 def test_twenty_complete_trainings_before_the_first_decision_are_the_default():
