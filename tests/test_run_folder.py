@@ -199,3 +199,9 @@ def test_a_killed_process_leaves_whole_pieces(tmp_path, seconds):
         x = run_folder.load_piece(folder, f"{number}")["x"]
         rng = np.random.default_rng(number)
         np.testing.assert_array_equal(x, rng.normal(size=100_000))
+
+
+def test_another_driver_is_named_before_its_settings(tmp_path):
+    run_folder.open_or_create(tmp_path / "a", {"driver": "one", "seeds": 3})
+    with pytest.raises(ValueError, match="was made by one, not two"):
+        run_folder.open_folder(tmp_path / "a", {"driver": "two", "epochs": 4})
