@@ -54,7 +54,7 @@ WAIT = 300  # seconds of a test beyond ten times its own; a mutant may wait for 
 class Mutant:
     """A replacement of one stretch of one line, and the lines of its statement.
 
-    Of a constant of the module or a default of a function `lines` is (0, 0).
+    Of what is executed on import, constants and defaults, `lines` is (0, 0).
     """
 
     file: str
@@ -83,10 +83,11 @@ def sites(file: str) -> list[Mutant]:
                 at = start + part.index(word)
                 add(statement, right.lineno, at, at + len(word), new)
 
-    def visit(node: ast.AST, statement: Any) -> None:
+    def visit(node: ast.AST, statement: Any, inside: bool) -> None:
         if isinstance(node, ast.Raise | ast.JoinedStr):
             return  # the words of errors
-        statement = node if isinstance(node, ast.stmt) else statement
+        if isinstance(node, ast.stmt):
+            statement = node if inside else None
         if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
             swap = SWAPS[type(node.ops[0])]
             between(statement, node.left, node.comparators[0], swap)
@@ -109,10 +110,12 @@ def sites(file: str) -> list[Mutant]:
                 continue
             for one in child if isinstance(child, list) else [child]:
                 if isinstance(one, ast.AST):
-                    visit(one, None if name == "args" and is_function else statement)
+                    default = name == "args" and is_function
+                    of = None if default else statement
+                    visit(one, of, (inside or is_function) and not default)
 
     for statement in ast.parse(text).body:
-        visit(statement, statement)
+        visit(statement, None, False)
     return mutants
 
 
