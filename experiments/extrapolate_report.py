@@ -206,7 +206,8 @@ def _draw(path: Path, trials: Trials) -> None:
         figure = Figure(figsize=size, dpi=120, layout="constrained")
         panels = figure.subplots(1, len(trials), squeeze=False)[0]
         for axis, (name, by_method) in zip(panels, trials.items(), strict=True):
-            for k, (method, values) in enumerate(by_method.items()):
+            for method, values in by_method.items():
+                k = list(METHODS).index(method)
                 look = dict(color=COLOURS[k % len(COLOURS)], label=method)
                 line = "o-" if k < len(COLOURS) else "s--"
                 axis.plot(SHARES, values[..., 0].mean(0), line, markersize=4, **look)
@@ -216,10 +217,9 @@ def _draw(path: Path, trials: Trials) -> None:
             axis.minorticks_off()
             axis.set_xlabel("epochs observed")
         panels[0].set_ylabel("Spearman with the last value")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=5, frameon=False
-        )
+        handles = {line.get_label(): line for axis in panels for line in axis.lines}
+        where = dict(loc="outside lower center", ncols=5, frameon=False)
+        figure.legend(handles.values(), handles.keys(), **where)
         save(figure, path)
 
 

@@ -176,7 +176,7 @@ def test_the_model_that_ships_predicts_curves_of_its_prior():
     @jax.jit
     def predicted(params):
         ours = model._replace(params=params)
-        predict = lambda c: pfn.predict_logits(ours, c, 20, jnp.array(100))  # noqa: E731
+        predict = lambda c: pfn.predict_logits(ours, c, jnp.array(20), jnp.array(100))  # noqa: E731
         logits = jax.vmap(predict)(curves[:, :20])
         each = jax.vmap(bars.log_density, (0, None, 0))
         below = jax.vmap(bars.probability_below, (0, None, 0))
