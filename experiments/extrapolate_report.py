@@ -218,8 +218,8 @@ def _draw(path: Path, trials: Trials) -> None:
             axis.set_xlabel("epochs observed")
         panels[0].set_ylabel("Spearman with the last value")
         handles = {line.get_label(): line for axis in panels for line in axis.lines}
-        where = dict(loc="outside lower center", ncols=5, frameon=False)
-        figure.legend(handles.values(), handles.keys(), **where)
+        lines, names = list(handles.values()), list(map(str, handles))
+        figure.legend(lines, names, loc="outside lower center", ncols=5, frameon=False)
         save(figure, path)
 
 
