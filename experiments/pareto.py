@@ -64,17 +64,17 @@ class Config:
     costs: tuple[str, ...] = ("cifar10-noisy", "parameters", "macs")
     """A panel for each: parameters, macs, a device or another column of hardware costs, or
     another dataset of the table, whose accuracy is maximised too; A+B is a panel of two
-    costs; devices stands for all devices of HELP, and for ofa-predicted for those whose
-    latencies are predicted well enough."""
+    costs; devices stands for all devices of HELP, and with ofa-predicted for those whose
+    latencies are predicted well enough, or with --force for all."""
     bounds: tuple[float, ...] = ()
     """Worst feasible value of each cost of a panel, in its unit, the same in all panels;
     default: none."""
     resolution: int = 224
     """Pixels on each side of an image, for ofa-predicted."""
     force: bool = False
-    """Search also with latencies of ofa-predicted that are not predicted well enough."""
+    """Also use latencies of ofa-predicted that are not predicted well enough."""
     reference: int = 20_000
-    """Evaluations of each of four runs of NSGA-II, whose front runs are compared with, for
+    """Evaluations of each of the four NSGA-II runs whose front is the reference, for
     ofa-predicted."""
     methods: tuple[str, ...] = ("random", "evolution", "nsga2", "gp")
     """Which methods: random, evolution, nsga2 (population 10), nsga2-20, gp."""
@@ -225,7 +225,12 @@ def _validate(config: Config) -> None:
         if getattr(config, name) != getattr(Config, name):
             what = "tables" if subnet else subnets.NAME
             flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} is of {what}, not of {config.benchmark}")
+            raise ValueError(f"--{flag} is for {what}, not for {config.benchmark}")
+    if subnet and config.costs == Config.costs:
+        counts = ", ".join(subnets.COUNTS)
+        raise ValueError(
+            f"--benchmark {subnets.NAME} needs --costs: devices, the name of one, {counts}"
+        )
     peers.require_installed(config.peers)
     if config.peers and config.bounds:
         raise ValueError("--peers search without --bounds: give one of them")

@@ -337,13 +337,20 @@ def test_latencies_that_rank_badly_are_for_whoever_forces_them(shared):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "cifar100"}, "--dataset is of tables, not of ofa-predicted"),
-        ({"benchmark": "analog"}, "--reference is of ofa-predicted, not of analog"),
+        ({"dataset": "cifar100"}, "--dataset is for tables, not for ofa-predicted"),
+        ({"benchmark": "analog"}, "--reference is for ofa-predicted, not for analog"),
         ({"reference": 99}, "--reference must be at least 100, not 99"),
         ({"costs": ("abacus",)}, "no latency of 'abacus': .*; or one of macs, param"),
         ({"costs": ("devices+macs",)}, "no latency of 'devices'"),
         ({"resolution": 100}, "resolutions 160, .* not 100"),
-        ({"bounds": (1.0,)}, "nothing has latency at most 1: the closest has"),
+        (
+            {"costs": driver.Config.costs},
+            "ofa-predicted needs --costs: devices, the name",
+        ),
+        (
+            {"bounds": (1.0,)},
+            "none of 10,000 random subnets has latency at most 1: the",
+        ),
     ],
 )
 def test_bad_input_for_subnets_is_refused(shared, tmp_path, change, message):

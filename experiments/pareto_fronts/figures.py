@@ -64,9 +64,9 @@ def draw_fronts(
     panels: Mapping[str, Panel],
     runs: Mapping[str, Mapping[str, np.ndarray]],
 ) -> bool:
-    """Draws error against cost: what a front is of pale, the front, and attained ones.
+    """Draws error against cost: architectures in grey, their front, and attained fronts.
 
-    Error is what is missing to an accuracy of 1, or of 100 percent. Of each method, the
+    The error is 1, or 100 percent, minus the accuracy. Of each method, the
     front that half of the runs attain, and between those of a quarter and of three
     quarters a band. Panels of more than two objectives are left out; a file of earlier
     runs is removed if no panel is left.

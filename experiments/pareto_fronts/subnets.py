@@ -78,7 +78,8 @@ def open_panels(
             accuracy, panels.costs_of(name, cost, bounds)
         )
         seen = panels.scores_of(benchmark, archs)
-        several.require_feasible(benchmark.objectives, seen)
+        none = f"none of {_RANDOM:,} random subnets"
+        several.require_feasible(benchmark.objectives, seen, none)
         panel = panels.make_panel(benchmark, seen, judge(archs, seen), judge)
         opened[name] = panel._replace(note=_note(name, fits))
     return opened

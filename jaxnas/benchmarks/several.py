@@ -84,8 +84,18 @@ def with_objectives(
     return several
 
 
-def require_feasible(objectives: Sequence[Objective], scores: np.ndarray) -> None:
-    """Raises `ValueError` if no row of scores (n, m) is feasible, with the closest one."""
+def require_feasible(
+    objectives: Sequence[Objective], scores: np.ndarray, none: str = "nothing"
+) -> None:
+    """Checks that bounds can be met.
+
+    Args:
+      objectives: m of them.
+      scores: (n, m), higher is better.
+      none: the subject of the message, such as "none of 100 samples".
+
+    Raises: `ValueError` if no row of the scores is feasible, with the closest one.
+    """
     beyond = np.asarray(violation(jnp.asarray(scores), score_bounds(objectives)))
     if not (beyond > 0).all():
         return
@@ -97,7 +107,7 @@ def require_feasible(objectives: Sequence[Objective], scores: np.ndarray) -> Non
         for o, _ in pairs
     )
     nearest = " and ".join(f"{o.name} {v:g}" for o, v in pairs)
-    raise ValueError(f"nothing has {wanted}: the closest has {nearest}")
+    raise ValueError(f"{none} has {wanted}: the closest has {nearest}")
 
 
 def _table_for(objective: Objective, benchmark: Benchmark) -> LookupTable:
