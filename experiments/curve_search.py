@@ -24,11 +24,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.common import peer_searches
+from jaxnas.search import Search
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.curve_gates import Gate
 from jaxnas.studies import cli, figures, seed_store
@@ -100,6 +102,42 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     config = dataclasses.replace(config, methods=methods.expand(config.methods))
+    table, searches = prepare(config)
+    folder = runs.open_folder(
+        config, table, driver="curve_search", free=("methods", "peers", "at")
+    )
+    peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
+    done = runs.run(
+        config,
+        table,
+        folder,
+        searches,
+        methods.names(),
+        peers,
+        config.at,
+        workers=config.workers,
+    )
+    done = done._replace(index=style_index(tuple(done.summaries)))
+    limits = {"evaluations": config.evaluations, "budget": config.budget}
+    outcome.show_by_cost(done, config.at, **limits)
+    return done.arrays
+
+
+class Prepared(NamedTuple):
+    """What a comparison needs."""
+
+    table: opened.Opened
+    searches: dict[str, Search]
+
+
+def prepare(config: Config) -> Prepared:
+    """Opens the table and makes the searches, without compiling or writing anything.
+
+    Args:
+      config: of the comparison; its methods are expanded.
+
+    Raises: `ValueError` for bad input.
+    """
     methods.validate_names(config.methods)
     cli.positive(config, "batch", "workers")
     if config.workers > 1 and config.batch > 1:
@@ -119,25 +157,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
-    folder = runs.open_folder(
-        config, table, driver="curve_search", free=("methods", "peers", "at")
-    )
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
-    peers = {name: partial(_peer_runs, config, table, name) for name in config.peers}
-    done = runs.run(
-        config,
-        table,
-        folder,
-        searches,
-        methods.names(),
-        peers,
-        config.at,
-        workers=config.workers,
-    )
-    done = done._replace(index=style_index(tuple(done.summaries)))
-    limits = {"evaluations": config.evaluations, "budget": config.budget}
-    outcome.show_by_cost(done, config.at, **limits)
-    return done.arrays
+    return Prepared(table, searches)
 
 
 def open_levels(config: Config) -> opened.Opened:

@@ -8,14 +8,15 @@
 The ablation of Yan et al. (2021) over E_few, by `experiments.curve_search`, whose flags
 these are: one folder few-N of --out for each number of epochs. Methods without an
 extrapolator do not depend on it and run once. Writes few_epochs.csv and few_epochs.png,
-the regret at the largest cost of --at, or at the end of the budget. Every run can be
-killed and started again.
+the regret at the largest cost of --at, by default at --budget. The same command resumes
+after an interruption.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +64,23 @@ def main(config: Config) -> list[Regret]:
     """Runs the comparison for each number of epochs.
 
     Returns: the rows of few_epochs.csv.
-    Raises: `ValueError` for bad input, before anything is compiled or written by the
-      comparison that it concerns.
+    Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     if not config.fews or len({*config.fews}) < len(config.fews):
         raise ValueError(f"--fews must be different numbers, not {config.fews}")
     if config.budget is None and not config.at:
         raise ValueError("wanted a --budget, or a cost --at which regrets are compared")
+    if config.budget is not None and not 0 < config.budget < math.inf:
+        raise ValueError(f"--budget must be above 0, not {config.budget}")
     config = dataclasses.replace(config, methods=methods.expand(config.methods))
-    rows = [row for part in _parts(config) for row in _regrets(part)]
+    methods.validate_names(config.methods)
+    if not config.at and config.budget is not None:
+        # Where runs end before the budget, their last costs differ between the parts.
+        config = dataclasses.replace(config, at=(config.budget,))
+    parts = _parts(config)
+    for part in parts:
+        curve_search.prepare(part)  # raises for any part before the first one runs
+    rows = [row for part in parts for row in _regrets(part)]
     out = Path(config.out)
     files.write_csv(out / "few_epochs.csv", HEADER, rows)
     draw(out / "few_epochs.png", rows, config.fews)
@@ -97,7 +106,7 @@ def _regrets(config: curve_search.Config) -> list[Regret]:
     curve_search.main(config)
     with open(Path(config.out) / "table_by_cost.csv", newline="") as file:
         table = [row for row in csv.DictReader(file) if row["method"] in config.methods]
-    last = max(config.at) if config.at else max(float(row["cost"]) for row in table)
+    last = max(config.at)
     return [
         Regret(
             row["method"],
@@ -129,7 +138,7 @@ def draw(path: Path, rows: Sequence[Regret], fews: Sequence[int]) -> None:
             own = {row.few: row for row in rows if row.method == name}
             _line(axis, name, own, sorted(fews), styles[name])
         axis.set_xlabel("epochs before the extrapolation")
-        axis.set_ylabel(f"regret after {rows[0].cost:g}, points")
+        axis.set_ylabel(f"regret after a cost of {rows[0].cost:g}, points")
         axis.set_xticks(sorted(fews))
         axis.set_ylim(bottom=0)
         figure.legend(loc="outside right center", frameon=False, handlelength=2.2)

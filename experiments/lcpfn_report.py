@@ -94,6 +94,7 @@ def main(config: Config) -> tables.Rows:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "curves", "times", "at_once")
+    cli.seed(config, "seed")
     if config.methods:
         cli.require_names(config.methods, METHODS, "method")
     if not config.cuts or min(config.cuts) < 3 or max(config.cuts) >= EPOCHS:
@@ -103,6 +104,10 @@ def main(config: Config) -> tables.Rows:
     models = {_model_name(path): pfn.load(path) for path in config.models}
     if len(models) < len(config.models):
         raise ValueError(f"--models have equal names: {', '.join(config.models)}")
+    if taken := {*models} & {*METHODS}:
+        raise ValueError(
+            f"--models: rename the folder {', '.join(taken)}, the name of a method"
+        )
     models = models or {pfn.SHIPPED: pfn.load()}
     identity = {n: getattr(config, n) for n in ("curves", "times", "at_once", "seed")}
     identity["driver"] = "lcpfn_report"
@@ -129,7 +134,8 @@ def main(config: Config) -> tables.Rows:
 
 def _model_name(path: str) -> str:
     """The folder of a checkpoint, without the `model` of `train_lcpfn`."""
-    own, parent = Path(path).name, Path(path).parent.name
+    full = Path(path).resolve()
+    own, parent = full.name, full.parent.name
     return parent if own == "model" and parent else own
 
 

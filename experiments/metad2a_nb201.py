@@ -251,7 +251,9 @@ def _write(
     """Prints and writes the tables."""
 
     def text(values: np.ndarray) -> str:
-        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+        if len(values) == 1:
+            return f"{values[0]:.2f}"
+        error = values.std(ddof=1) / np.sqrt(len(values))
         return f"{values.mean():.2f} ± {error:.2f}"
 
     header = ["cells", *COLUMNS]

@@ -11,8 +11,9 @@ gp, arch" one over configurations and epochs; "y" predicts values, not their log
 fitted to the tuning draws of its task, as is the deviation of "last value".
 
 Writes to --out: draws.csv with the mean log-density in nats and the mean squared error of
-each draw, means.csv with their means, and differences from "mixture" on the same draws.
-The file is that of the reference data, which JAXNAS_SHARED names.
+each draw, and means.csv with their means and differences from the first of --methods on the
+same draws. The curves are a file of the reference data, which JAXNAS_SHARED names. The same
+command resumes after the last finished task.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def main(config: Config) -> tables.Rows:
             f"--base-seed must be at least --tuning {config.tuning}, the seeds below "
             f"which are those of the tuning draws, not {config.base_seed}"
         )
+    taskset.task(0)  # raises without the file, before the folder is made
     identity = {n: getattr(config, n) for n in ("draws", "tuning", "base_seed")}
     identity["driver"] = "taskset_report"
     folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)

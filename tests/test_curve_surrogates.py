@@ -422,8 +422,9 @@ def test_out_of_bag_residuals_have_the_spread_of_an_ensembles_error(monkeypatch)
     [
         (
             lambda x, y: (x, [*y[:-1], y[-1][:5]]),
-            "one length, found lengths from 5 to 12",
+            "one length, not of lengths from 5 to 12",
         ),
+        (lambda x, y: (x[:0], y[:0]), "no curves"),
         (lambda x, y: (x[:-1], y), r"features \(n, d\), curves \(n, e\)"),
         (lambda x, y: (x, np.where(y > 80, np.nan, y)), "curves: .* not finite"),
         (lambda x, y: (x * np.inf, y), "features: .* not finite; the first is row 0"),
@@ -450,6 +451,8 @@ def test_bad_data_is_refused(data, change, words):
     [
         ({"bagging": 1.5}, "bagging must be a share"),
         ({"members": 0.5}, "members must be a whole number"),
+        ({"members": 0}, "members must be at least 1, not 0"),
+        ({"groups": np.zeros(119)}, r"groups \(119,\)"),
         ({"folds": 200}, "folds must be 2 to 16"),
         ({"seconds": np.zeros(120)}, "seconds must be .*, positive"),
         ({"compression": compress.svd(13)}, "13 components need .* 12 epochs"),

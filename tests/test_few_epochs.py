@@ -26,14 +26,15 @@ def small(out, **options):
 
 
 def test_rows_are_those_of_each_comparison(tmp_path):
-    rows = few_epochs.main(small(tmp_path))
+    rows = few_epochs.main(small(tmp_path, budget=60.0))
     assert [(r.method, r.few) for r in rows] == [
         ("random", 2), ("random+last", 2), ("random+last", 4)
     ]  # fmt: skip
     table = list(csv.DictReader((tmp_path / "few-4/table_by_cost.csv").open()))
     assert {row["method"] for row in table} == {"random+last"}
     assert float(table[-1]["regret_mean"]) == rows[2].mean
-    assert float(table[-1]["cost"]) == rows[2].cost
+    # All runs end after 8 evaluations, before the budget: one cost for all.
+    assert {row.cost for row in rows} == {60.0}
     lines = list(csv.reader((tmp_path / "few_epochs.csv").open()))
     assert lines[0] == list(few_epochs.HEADER) and len(lines) == 1 + len(rows)
     assert (tmp_path / "few_epochs.png").stat().st_size > 1000
@@ -52,10 +53,12 @@ def test_plain_methods_run_once():
         ({"fews": ()}, "--fews must be different numbers"),
         ({"fews": (2, 2)}, "--fews must be different numbers"),
         ({"budget": None}, "wanted a --budget"),
-        ({"fews": (13,)}, "epochs = 13 is not one of the levels"),
+        ({"fews": (2, 13)}, "epochs = 13 is not one of the levels"),
+        ({"methods": ()}, "no method given"),
+        ({"budget": 0.0}, "--budget must be above 0"),
     ],
 )
 def test_bad_settings_are_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         few_epochs.main(small(tmp_path / "out", **options))
-    assert not (tmp_path / "out/few_epochs.csv").exists()
+    assert not (tmp_path / "out").exists()

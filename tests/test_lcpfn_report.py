@@ -75,6 +75,7 @@ def test_a_sampler_predicts_a_curve_of_its_family():
         ({"cuts": (2,)}, "--cuts must be between 3 and 99"),
         ({"cuts": ()}, "--cuts must be between 3 and 99"),
         ({"curves": 0}, "--curves"),
+        ({"seed": -1}, "--seed must be 0 to"),
         ({"methods": ("svr",)}, "no method svr: choose from wpm"),
         ({"models": ("a/model", "b/a")}, "no checkpoint at"),
     ],
@@ -82,6 +83,13 @@ def test_a_sampler_predicts_a_curve_of_its_family():
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         lcpfn_report.main(dataclasses.replace(CONFIG, **change))
+
+
+def test_a_model_has_not_the_name_of_a_method(tmp_path, monkeypatch):
+    monkeypatch.setattr(lcpfn_report.pfn, "load", lambda path: path)
+    config = dataclasses.replace(CONFIG, models=(str(tmp_path / "wpm/model"),))
+    with pytest.raises(ValueError, match="wpm, the name of a method"):
+        lcpfn_report.main(config)
 
 
 def test_models_have_different_names(models):

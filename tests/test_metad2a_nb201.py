@@ -123,6 +123,12 @@ def test_bad_input_writes_nothing(lookup, config, monkeypatch, tmp_path, change,
     assert not (tmp_path / "out").exists()
 
 
+def test_one_search_has_no_standard_error(tmp_path, capsys):
+    rows = {"uniform": dict.fromkeys(driver.COLUMNS, np.array([93.5]))}
+    driver._write(rows, {}, tmp_path)
+    assert "93.50" in (text := capsys.readouterr().out) and "±" not in text
+
+
 def test_images_of_other_classes_are_refused(lookup, config, monkeypatch):
     monkeypatch.setattr(driver, "read_lookup", lambda: lookup)
     with np.load(config.data) as file:

@@ -112,6 +112,16 @@ def test_bad_settings_are_refused(change, message):
         taskset_report.main(config)
 
 
+def test_nothing_is_written_without_the_curves(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("JAXNAS_SHARED", str(tmp_path))
+    taskset.task.cache_clear()
+    config = taskset_report.Config(("last value",), out=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="no such file: .*curves_taskset.npz"):
+        taskset_report.main(config)
+    assert not (tmp_path / "out").exists()
+
+
 def test_values_are_fractions_and_diverged_trainings_are_0(shared, monkeypatch):
     monkeypatch.undo()
     loss = np.load(shared / "data/curves_taskset.npz")["t05_valid_loss"]

@@ -101,13 +101,15 @@ def fit_surrogate(
     """
     features, curves = _validated(features, curves, info)
     seconds = None if seconds is None else _validated_seconds(seconds, len(curves))
-    members = members or int(np.clip(MEMBER_ROWS // len(curves), 2, MOST_MEMBERS))
+    if members is None:
+        members = int(np.clip(MEMBER_ROWS // len(curves), 2, MOST_MEMBERS))
     check_sizes(members=members, folds=folds)
     if not 0 < bagging <= 1:
         raise ValueError(f"bagging must be a share above 0 and up to 1, not {bagging}")
     if groups is None:
         _, groups = np.unique(features, axis=0, return_inverse=True)
-    groups = np.asarray(groups).reshape(len(curves))
+    groups = np.asarray(groups).reshape(-1)
+    check_shapes(features=(features, "nd"), groups=(groups, "n"))
     recipe = _Recipe(
         compression or compress.final_value_svd(),
         regressor or presets.default_regressor(),
@@ -169,11 +171,13 @@ def _validated(
 
     Raises: `ValueError` that names the first row that is wrong.
     """
+    if not len(curves):
+        raise ValueError("no curves: a surrogate is fitted to at least one")
     lengths = {np.size(curve) for curve in curves}
     if len(lengths) != 1:
         raise ValueError(
-            f"curves must be of one length, found lengths from {min(lengths, default=0)} "
-            f"to {max(lengths, default=0)}: cut them, or repeat the last value"
+            f"curves must be of one length, not of lengths from {min(lengths)} to "
+            f"{max(lengths)}: cut them, or repeat the last value"
         )
     features, curves = np.asarray(features, float), np.asarray(curves, float)
     check_shapes(features=(features, "nd"), curves=(curves, "ne"))
