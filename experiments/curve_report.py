@@ -39,7 +39,6 @@ from experiments.common import html_report
 from experiments.curves import sets, surrogate_figures, tables, trials, variants
 from experiments.curves.sets import CurveSet
 from experiments.curves.variants import BOTH, NOISES
-from jaxnas.curves import splits
 from jaxnas.io import files, run_folder
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.progress import Counter, Progress
@@ -90,6 +89,9 @@ def main(config: Config) -> dict[str, tables.Rows]:
     for name, data in opened.items():
         if not any(variants.can_fit(v, data.curves.shape[1]) for v in chosen):
             raise ValueError(f"none of {', '.join(chosen)} can be fitted to {name}")
+        trials.split(
+            config.base_seed, 0, data, sets.SETS[name].train
+        )  # raises for too few architectures
     path = cli.named(config.out)
     folder = run_folder.open_or_create(path, _identity(config), cli.OUT)
     done: dict[str, Any] = {}
@@ -204,15 +206,13 @@ def _run(
     config: Config, name: str, data: CurveSet, variant: str, split: int
 ) -> dict[str, np.ndarray]:
     """One trial; all surrogates have the same split, and draw from the same key."""
-    key = jax.random.fold_in(jax.random.key(config.base_seed), split)
-    key_split, key_fit = jax.random.split(key)
     share = sets.SETS[name].train
-    train, test = splits.split(key_split, data.groups, (share, 1 - share))
+    key, parts = trials.split(config.base_seed, split, data, share)
     settings = {"folds": config.folds} | variants.settings(variant, config.rounds)
     chosen = config.noises if variants.has_noise(variant) else ()
     noises = {name: NOISES[name]() for name in chosen}
     own = variants.own_features(variant)
-    return trials.run(key_fit, data, (train, test), own, settings, noises)
+    return trials.run(key, data, parts, own, settings, noises)
 
 
 def _tables(

@@ -127,7 +127,7 @@ def test_a_split_keeps_groups_and_loses_no_row():
     of_rows = splits.split(key, rows, (0.8, 0.1, 0.1))
     names = [set(map(tuple, rows[part])) for part in of_rows]
     assert [len(part) for part in names] == [64, 8, 9]
-    with pytest.raises(ValueError, match="2 architectures are too few"):
+    with pytest.raises(ValueError, match=r"too few architectures \(2\)"):
         splits.split(key, groups[:2], (0.8, 0.1, 0.1))
     with pytest.raises(ValueError, match="of sum 1"):
         splits.split(key, groups, (0.8, 0.1))

@@ -181,17 +181,20 @@ def test_paired_differences():
     assert tables.verdict("mse", -1.0, np.nan) == ""
 
 
-def test_bad_flags():
+def test_bad_flags(tmp_path):
     change = [
         (dict(sets=("nb301",)), "no set nb301: choose from nb201, nlp"),
         (dict(variants=("pca-mlp",)), "no surrogate pca-mlp: choose from default"),
         (dict(noises=("gmm",)), "no noise model gmm: choose from kde"),
         (dict(variants=()), "no surrogate given"),
         (dict(limit=0), "--limit must be at least 1, not 0"),
+        (dict(limit=1), r"too few architectures \(1\) for parts of 0.8, 0.2$"),
     ]
     for given, message in change:
+        out = str(tmp_path / "out")
         with pytest.raises(ValueError, match=message):
-            curve_report.main(dataclasses.replace(CONFIG, **given))
+            curve_report.main(dataclasses.replace(CONFIG, out=out, **given))
+    assert not (tmp_path / "out").exists()
 
 
 def test_layers_of_a_chain():

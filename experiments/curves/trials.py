@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.curves.sets import CurveSet
-from jaxnas.curves import accuracy, fit, noise, repeated, residuals
+from jaxnas.curves import accuracy, fit, noise, repeated, residuals, splits
 from jaxnas.curves import surrogate as surrogates
 from jaxnas.curves.noise import FitNoise
 from jaxnas.curves.surrogate import Surrogate
@@ -33,6 +33,26 @@ _AT_ONCE = 256
 # Smallest standard deviation, in percent or 0.01 nats, in the KL divergence: two or three
 # seeds can agree by chance.
 FLOOR = 0.1
+
+
+def split(
+    base_seed: int, number: int, data: CurveSet, share: float
+) -> tuple[jax.Array, tuple[np.ndarray, np.ndarray]]:
+    """Splits architectures; all surrogates have the same splits and keys.
+
+    Args:
+      base_seed: of the report.
+      number: of the split.
+      data: the curves.
+      share: of the architectures to fit on.
+
+    Returns: the key of fits and draws, and the rows to fit and to test on.
+    Raises: `ValueError` for too few architectures.
+    """
+    key = jax.random.fold_in(jax.random.key(base_seed), number)
+    key_split, key_fit = jax.random.split(key)
+    train, test = splits.split(key_split, data.groups, (share, 1 - share))
+    return key_fit, (train, test)
 
 
 def run(

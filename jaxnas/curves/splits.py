@@ -57,9 +57,8 @@ def split(
         part[members] = _parts(one, len(members), shares)
     parts = tuple(np.flatnonzero(part[group] == i) for i in range(len(shares)))
     if any(not len(rows) for rows in parts):
-        raise ValueError(
-            f"{num} architectures are too few for parts of {tuple(shares)}"
-        )
+        texts = ", ".join(f"{share:.4g}" for share in shares)
+        raise ValueError(f"too few architectures ({num}) for parts of {texts}")
     return parts
 
 
