@@ -54,6 +54,14 @@ def test_it_asks_what_run_asks(search, tmp_path):
     )
 
 
+def test_nothing_is_in_flight_beside_one_at_a_time(tmp_path):
+    def expect(state, query):
+        raise AssertionError("nothing is in flight")
+
+    search = dataclasses.replace(evolution(), expect=expect)
+    same(go(tmp_path / "a", search, 8), go(tmp_path / "b", evolution(), 8))
+
+
 def test_failures_are_recorded_and_said(tmp_path):
     history = go(tmp_path, steps=60)
     failed = [e for e in history if math.isnan(e.score)]

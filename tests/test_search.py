@@ -1,5 +1,6 @@
 """The search protocol, and what every search promises; a new one joins `SEARCHES`."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -532,3 +533,9 @@ def test_a_failed_member_is_no_parent_of_anyone():
 def test_a_growing_population_has_no_parents_in_empty_slots():
     state = crowd([1.0, 2.0, 9.0, 9.0])._replace(age=jnp.int32(2))
     assert set(parents_of_many(state, tournament=3, init=2)) == {0, 1}
+
+
+def test_a_changed_search_compiles_nothing_anew():
+    search = regularized_evolution(SPACE)
+    changed = dataclasses.replace(search, space=SPACE)
+    assert jax.tree.structure(changed) == jax.tree.structure(search)
