@@ -149,6 +149,12 @@ def test_another_name_than_an_objective_is_warned_of_once(tmp_path):
         )
 
 
+def test_names_of_metrics_need_not_be_strings(tmp_path):
+    returned = lambda arch: objective(arch) | {3: 1.5}  # noqa: E731
+    (one,) = drive.optimise(KEY, SEARCH, returned, 1, tmp_path / "run", objectives=BOTH)
+    assert not one.error and one.metrics["3"] == 1.5
+
+
 def test_an_infinity_is_a_missing_value_also_before_it_is_stored(tmp_path):
     function = lambda arch: {"gain": 1.0, "price": math.inf}  # noqa: E731
     history = drive.optimise(

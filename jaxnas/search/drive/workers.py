@@ -19,7 +19,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,7 +155,10 @@ def _evaluate(
             arguments["folder"].mkdir(parents=True, exist_ok=True)
         positional = [arguments[name] for name in parameters.positional]
         keyword = {name: arguments[name] for name in parameters.keyword}
-        returned, error = jax.block_until_ready(objective(*positional, **keyword)), ""
+        returned, error = objective(*positional, **keyword), ""
+        # Names of several types cannot be sorted, as JAX would in a mapping.
+        mapping = isinstance(returned, Mapping)
+        jax.block_until_ready(list(returned.values()) if mapping else returned)
     except (Exception, SystemExit) as raised:
         returned, error = math.nan, describe(raised)
     seconds = time.perf_counter() - clock
