@@ -73,6 +73,8 @@ def main(config: Config) -> dict[Run, dict[str, float]]:
     if not config.databases:
         raise ValueError("no database given: wanted --databases free-images, say")
     sources = {path: open_source(path) for path in config.databases}
+    if len({source.kind for source in sources.values()}) < len(config.databases):
+        raise ValueError("--databases must have different features, each once")
     for source in sources.values():
         network_of(config, VARIANTS["generator"], source)  # raises for wrong sizes
     checkpoints.require_orbax()

@@ -101,6 +101,7 @@ def test_trainings_see_their_variant_and_are_kept(path, tmp_path, monkeypatch):
     [
         ({"variants": ("decoder",)}, "no variant decoder: choose from predictor"),
         ({"databases": ()}, "no database given"),
+        ({"databases": ("free-images", "free-images")}, "must have different features"),
         ({"databases": ("missing.npz",)}, "missing.npz"),
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"patience": 0}, "--patience must be at least 1"),
