@@ -262,7 +262,7 @@ def test_the_report_compares_kinds_of_features(tmp_path):
     assert len(lines) == 3 and lines[2].startswith("hog-colour-32px,420,")
     # The table of another driver stays as it is.
     run_folder.open_or_create(tmp_path / "other", {"driver": "table_report"})
-    with pytest.raises(ValueError, match="'table_report' there, 'feature_report' now"):
+    with pytest.raises(ValueError, match="made by table_report, not feature_report"):
         feature_report.main(dataclasses.replace(config, out=str(tmp_path / "other")))
     with pytest.raises(ValueError, match="no features sift: choose from lite0"):
         feature_report.main(feature_report.Config(kinds=("sift",)))
