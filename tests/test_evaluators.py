@@ -40,6 +40,7 @@ class Case(NamedTuple):
     random: bool = False  # another key gives another run
     repeats: bool = False  # so does another repetition
     call: object = CALL
+    measured: bool = False  # costs are those of a clock
 
 
 def table(seed="mean", epochs=9, curves=False, **manifest):
@@ -73,7 +74,9 @@ def trainings(folder):
         test_training.images(),
         folder=folder,
     )
-    return Case(made, cells, np.array([5] * 6), repeats=True, call=lambda f, *a: f(*a))
+    plain = lambda f, *a: f(*a)  # noqa: E731
+    unknown = np.array([5] * 6)
+    return Case(made, cells, unknown, repeats=True, call=plain, measured=True)
 
 
 def drawn(**options):
@@ -157,6 +160,8 @@ def test_idle_slots_ask_for_nothing(case):
     assert (result.cost[:3] == 0).all()
     # The slot beside them is answered as it is among others.
     other = ask(case, 4, 9)
+    if case.measured:
+        result, other = (x._replace(cost=x.score) for x in (result, other))
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[3], y[3]), result, other)
 
 

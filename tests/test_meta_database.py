@@ -303,8 +303,9 @@ def test_a_run_goes_on_and_any_prefix_is_exported(small, fake, monkeypatch):
 
 def test_noise_of_labels_and_the_correlation_that_it_allows(small, fake):
     made = build_meta_database.main(replace(small, grid=0))
-    truth = 10 * RNG.normal(size=(4000, 1)) + 5 * RNG.normal(size=(4000, 4))
-    first, second = truth + 2 * RNG.normal(size=(2, 4000, 4))
+    rng = np.random.default_rng(0)
+    truth = 10 * rng.normal(size=(4000, 1)) + 5 * rng.normal(size=(4000, 4))
+    first, second = truth + 2 * rng.normal(size=(2, 4000, 4))
     database = made._replace(
         test=first[..., None], repeat=second[:, :1], repeat_cell=np.zeros(4000, int)
     )
@@ -315,7 +316,7 @@ def test_noise_of_labels_and_the_correlation_that_it_allows(small, fake):
     inner = [a - a.mean(1, keepdims=True) for a in (truth, first)]
     wanted = np.corrcoef(inner[0].ravel(), inner[1].ravel())[0, 1]
     assert abs(noise.ceiling_within - wanted) < 0.01
-    assert "2.0" in build_meta_database.noise_lines(database)[0]
+    assert f"{noise.deviation:.2f}" in build_meta_database.noise_lines(database)[0]
     nothing = meta_database.label_noise(made._replace(repeat_cell=np.full(8, -1)))
     assert nothing.pairs == 0 and np.isnan(nothing.ceiling)
 
