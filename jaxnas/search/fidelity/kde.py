@@ -8,6 +8,7 @@ two densities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -88,13 +89,14 @@ def kde_sampler(
 
         def from_model() -> Array:
             arch, score, valid = _latest(observations, rows, memory)
+            index, chosen, others = split(score, valid, good, need)
             best, rest = (
                 Density(
                     arch,
-                    part,
-                    jnp.maximum(bandwidths(space, arch, part), min_bandwidth),
+                    counts,
+                    jnp.maximum(bandwidths(space, arch, counts), min_bandwidth),
                 )
-                for part in split(score, valid, good, need)
+                for arch, counts in ((arch[index], chosen), (arch, others))
             )
             return best_candidate(key_model, space, best, rest, candidates, usable)
 
@@ -120,13 +122,18 @@ def _latest(
     """Architectures, scores and validity of the last `memory` of the rows (n,) bool."""
     size = min(memory, len(rows))
     # From the last to the first, padded with a row that does not count.
-    index = jnp.flatnonzero(rows[::-1], size=size, fill_value=0)
-    index, valid = len(rows) - 1 - index, jnp.arange(size) < rows.sum()
-    return observations.arch[index], observations.score[index], valid
+    count = jnp.cumsum(rows[::-1])
+    index = len(rows) - 1 - jnp.searchsorted(count, jnp.arange(1, size + 1))
+    return observations.arch[index], observations.score[index], index >= 0
 
 
-def split(score: Array, rows: Array, good: float, need: int) -> tuple[Array, Array]:
+def split(
+    score: Array, rows: Array, good: float, need: int
+) -> tuple[Array, Array, Array]:
     """Splits evaluations into good and bad ones.
+
+    Good rows are few, so that their indices are returned: a density of them is cheaper
+    than that of a mask.
 
     Args:
       score: (n,), NaN where the evaluation failed.
@@ -134,14 +141,17 @@ def split(score: Array, rows: Array, good: float, need: int) -> tuple[Array, Arr
       good: share of them that are good.
       need: smallest number of good ones; the others are bad.
 
-    Returns: two masks (n,) bool.
+    Returns: ascending indices (m,) of the good ones; which of them count, (m,) bool; and
+      the mask (n,) bool of the bad ones.
     """
-    # Failed trainings come after all other rows that count.
-    order = jnp.argsort(jnp.where(rows, -nan_to_neg_inf(score), jnp.nan))
-    rank = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
-    num_good = jnp.maximum(need, jnp.floor(good * rows.sum()).astype(jnp.int32))
-    best = rows & (rank < num_good)
-    return best, rows & ~best
+    most = min(max(need, math.floor(good * len(rows))), len(rows))
+    # Failed trainings come after all others, and rows that do not count after these.
+    score = jnp.maximum(nan_to_neg_inf(score), jnp.finfo(score.dtype).min)
+    best = jax.lax.top_k(jnp.where(rows, score, -jnp.inf), most)[1]
+    num = jnp.maximum(need, jnp.floor(good * rows.sum()).astype(jnp.int32))
+    counts = jnp.arange(most) < num
+    index = jnp.sort(jnp.where(counts, best, len(rows)))
+    return index, counts, rows.at[index].set(False, mode="drop")
 
 
 def normal_reference(space: Space, arch: Array, counts: Array) -> Array:
