@@ -98,6 +98,8 @@ def main(config: Config) -> dict[str, tables.Rows]:
     for name, data in opened.items():
         able = [v for v in chosen if variants.can_fit(v, data.curves.shape[1])]
         done[name] = _trials(config, folder, name, data, able)
+        # Compiled programs are memory maps, of which a process has a limited number.
+        jax.clear_caches()
     report_tables = _tables(done, opened)
     for name, (header, lines) in report_tables.items():
         path = folder.path / f"{name}.csv"

@@ -1,14 +1,16 @@
 """Fits a learning-curve surrogate to a table with curves, and writes it as one file.
 
     python -m experiments.fit_surrogate --benchmark fashion-curves --out surrogate.npz
-    python -m experiments.fit_surrogate --benchmark mine.csv --out mine.npz
+    python -m experiments.fit_surrogate --benchmark mine.csv --test-share 0.1 --out mine.npz
     python -m experiments.fit_surrogate --benchmark nb201.npz --dataset cifar10
         --split valid --epochs 200 --preset release --out nb201.npz
 
 A CSV file has a line for each training, see `jaxnas.benchmarks.importers.curve_csv`. Every
 training of the table is a curve: seeds of one architecture are curves of their own, and
 those without all epochs are left out. Prints how well the surrogate agrees with the curves
-that it was fitted on, and with those that were held out for its noise.
+that it was fitted on, with those that were held out for its noise, and with those of
+--test-share. The file holds the rows of both parts, "train" and "test", in the order of
+`curves.table_curves.read`, and of the curves that the noise was fitted on, "noise".
 
     benchmark = open_surrogate("surrogate.npz", noise="draws")
 
@@ -37,9 +39,11 @@ from jaxnas.curves import (
     fit_surrogate,
     noise,
     presets,
+    splits,
     surrogate_files,
 )
 from jaxnas.curves import regress_boosting as boosting
+from jaxnas.curves.surrogate import Surrogate, predict
 from jaxnas.studies import cli
 
 
@@ -63,8 +67,10 @@ class Config:
     noise: Literal["residuals", "seeds"] = "residuals"
     """Noise of drawn curves: residuals of held-out curves, or differences between
     trainings of one architecture, where the table has several."""
+    test_share: float = 0.0
+    """Share of the architectures that a seeded split leaves out, to test on; 0: none."""
     seed: int = 0
-    """Of the fit."""
+    """Of the split and of the fit."""
     out: str = "surrogate.npz"
     """The file to write."""
 
@@ -77,20 +83,40 @@ def main(config: Config) -> Fitted:
     cli.seed(config, "seed")
     if config.rounds is not None:
         cli.positive(config, "rounds")
+    if not 0 <= config.test_share < 1:
+        raise ValueError(
+            f"--test-share must be from 0 to below 1, not {config.test_share}"
+        )
     out = Path(config.out)
     if not config.out or out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {config.out!r} is not a file in an existing folder")
     curves = table_curves.read(
         config.benchmark, config.dataset, config.split, config.epochs
     )
-    fitted = _fit(config, curves)
-    held_out = _held_out(curves, fitted)
-    names = ("preset", "rounds", "noise", "seed")
+    train, test = _split(config, curves.groups)
+    fitted = _fit(config, table_curves.take(curves, train))
+    scores = {
+        "held_out": _held_out(curves.value[train], fitted),
+        "test": _tested(table_curves.take(curves, test), fitted.surrogate),
+    }
+    names = ("preset", "rounds", "noise", "test_share", "seed")
     fit = {name: getattr(config, name) for name in names}
-    notes = {**curves.notes, "fit": fit, "held_out": held_out}
-    surrogate_files.save(out, fitted.surrogate, notes=notes)
-    _show(curves, fitted, held_out, out)
+    rows = {"train": train, "test": test, "noise": train[fitted.rows]}
+    extra = {name: array.astype(np.int32) for name, array in rows.items()}
+    notes = {**curves.notes, "fit": fit, **scores}
+    surrogate_files.save(out, fitted.surrogate, extra=extra, notes=notes)
+    _show(curves, fitted, scores, out)
     return fitted
+
+
+def _split(config: Config, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit to and rows to test on, whole groups (n,) in one of them."""
+    if not config.test_share:
+        return np.arange(len(groups)), np.arange(0)
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    shares = (1 - config.test_share, config.test_share)
+    train, test = splits.split(key, groups, shares)
+    return train, test
 
 
 def _fit(config: Config, curves: Curves) -> Fitted:
@@ -158,39 +184,57 @@ def _num_folds(groups: np.ndarray) -> int:
     return min(10, num)
 
 
-def _held_out(curves: Curves, fitted: Fitted) -> dict[str, float]:
-    """Correlations and errors of the predictions of held-out curves."""
-    if len(fitted.rows) < 2:
+def _held_out(curves: np.ndarray, fitted: Fitted) -> dict[str, float]:
+    """Scores of predictions of the training curves (n, E) that were held out."""
+    true = curves[fitted.rows]
+    return _scores(true, true - fitted.residual)
+
+
+def _tested(curves: Curves, surrogate: Surrogate) -> dict[str, float]:
+    """Scores of predictions of the test curves; none of none."""
+    if not len(curves.value):
         return {}
-    true = curves.value[fitted.rows]
-    scores = accuracy.curve_scores(true, true - fitted.residual, ("kendall", "rmse"))
+    return _scores(curves.value, np.asarray(predict(surrogate, curves.features)))
+
+
+def _scores(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Correlations and errors of n predicted curves (n, E); none of fewer than two."""
+    if len(true) < 2:
+        return {}
+    scores = accuracy.curve_scores(true, predicted, ("kendall", "rmse"))
     # A correlation without variation is NaN, which JSON does not have.
     finite = {name: value for name, value in scores.items() if np.isfinite(value)}
     return {"curves": len(true), **finite}
 
 
 def _show(
-    curves: Curves, fitted: Fitted, held_out: dict[str, float], out: Path
+    curves: Curves, fitted: Fitted, scores: dict[str, dict[str, float]], out: Path
 ) -> None:
     """Prints the agreement with the curves."""
     unit = fitted.surrogate.info.unit
     lines = [
-        f"{len(curves.value)} curves; root mean square error over epochs, median and "
+        f"{len(fitted.rmse)} curves; root mean square error over epochs, median and "
         f"90 %: {np.median(fitted.rmse):.3g} and {np.quantile(fitted.rmse, 0.9):.3g} "
         f"{unit}"
     ]
     if curves.incomplete:
         lines.append(f"{curves.incomplete} trainings lack epochs: they are left out")
-    if "kendall" in held_out:
-        lines.append(
-            f"{held_out['curves']} curves that were held out: root mean square error "
-            f"{held_out['rmse']:.3g} {unit}, of the last epoch "
-            f"{held_out['final_rmse']:.3g}; Kendall's tau {held_out['kendall']:.3f}, of "
-            f"the last epoch {held_out['final_kendall']:.3f}"
-        )
+    kinds = {"held_out": "that were held out", "test": "of test architectures"}
+    for name, kind in kinds.items():
+        if "kendall" in scores[name]:
+            lines.append(_score_line(scores[name], kind, unit))
     lines.append(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
     for line in lines:
         Console().print(line, highlight=False, soft_wrap=True)
+
+
+def _score_line(scores: dict[str, float], kind: str, unit: str) -> str:
+    return (
+        f"{scores['curves']} curves {kind}: root mean square error "
+        f"{scores['rmse']:.3g} {unit}, of the last epoch {scores['final_rmse']:.3g}; "
+        f"Kendall's tau {scores['kendall']:.3f}, of the last epoch "
+        f"{scores['final_kendall']:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def main(config: Config) -> tables.Rows:
         )
     models = models or {pfn.SHIPPED: pfn.load()}
     identity = {n: getattr(config, n) for n in ("curves", "times", "at_once", "seed")}
-    identity["driver"] = "lcpfn_report"
+    identity |= {"driver": "lcpfn_report", "version": 1}
     folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
     predict = functools.partial(_predict, config, folder, _curves(config, folder))
     results = {}

@@ -34,6 +34,7 @@ from jaxnas import datasets, models
 from jaxnas.benchmarks import sources
 from jaxnas.datasets import opened
 from jaxnas.io import files, npz, run_folder
+from jaxnas.io.cache import array_digest
 from jaxnas.models.features import ClassFeatures
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.metad2a.inputs import open_models
@@ -101,12 +102,16 @@ def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
         raise ValueError("--cells must be at least --top, and at most 5000")
     lookup = read_lookup()
     images, _ = opened.open_images(config.data)
-    if images.num_classes != 10:
+    channels = images.x.shape[-1]
+    if (images.num_classes, channels) != (10, 3):
         raise ValueError(
-            f"{config.data} has {images.num_classes} classes: wanted images of CIFAR-10"
+            f"{config.data} has {images.num_classes} classes and {channels} colour "
+            "channels: wanted images of CIFAR-10, which has 10 and 3"
         )
-    identity = {"driver": "metad2a_nb201", "models": config.models}
-    identity |= {"copies": config.copies}
+    names = ("models", "copies", "cells", "top", "runs", "base_seed")
+    identity = {name: getattr(config, name) for name in names}
+    identity |= {"driver": "metad2a_nb201", "version": 1}
+    identity["images"] = array_digest(images.x, images.y)
     out = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT).path
     if config.models == "records":
         trained = pairs.trained(out, config.copies)

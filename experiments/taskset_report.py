@@ -27,6 +27,7 @@ from rich.console import Console
 from experiments.curves import tables, taskset
 from experiments.curves.taskset import Draw
 from jaxnas.io import files, run_folder
+from jaxnas.io.cache import array_digest
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.progress import Counter, Progress
 
@@ -75,7 +76,7 @@ def main(config: Config) -> tables.Rows:
         )
     taskset.task(0)  # raises without the file, before the folder is made
     identity = {n: getattr(config, n) for n in ("draws", "tuning", "base_seed")}
-    identity["driver"] = "taskset_report"
+    identity |= {"driver": "taskset_report", "version": 1}
     folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
     results = {}
     with Progress(Console(stderr=True)) as progress:
@@ -100,15 +101,16 @@ def _of_task(
 ) -> np.ndarray:
     """Mean log-density and squared error (draws, 2) of a method on a task."""
     piece = f"scores/{name.replace(', ', '-').replace(' ', '-')}-{number}"
+    labels = {"data": array_digest(*taskset.task(number))}
     try:
-        return run_folder.load_piece(folder, piece)["scores"]
+        return run_folder.load_piece(folder, piece, labels)["scores"]
     except ValueError:
         predict = _fitted(name, number, config.tuning)
         draws = [
             taskset.draw(number, config.base_seed + i) for i in range(config.draws)
         ]
         scores = np.array([_scores(predict, sample) for sample in draws])
-        run_folder.save_piece(folder, piece, {"scores": scores})
+        run_folder.save_piece(folder, piece, {"scores": scores}, labels)
         return scores
 
 

@@ -394,7 +394,7 @@ def test_out_of_bag_residuals_have_the_spread_of_an_ensembles_error(monkeypatch)
     rng = np.random.default_rng(0)
     num, m = 4000, 5
     curves, errors = rng.normal(0, 2, (num, 1)), rng.normal(0, 1, (m, num, 1))
-    monkeypatch.setattr(residuals, "_members_chunk", lambda p, x: errors[:, x[:, 0]])
+    monkeypatch.setattr(residuals, "_member_curves", lambda p, x: errors[:, x[:, 0]])
     monkeypatch.setattr(residuals, "_CHUNK", num)
     index, groups = np.arange(num)[:, None], np.arange(num) // 2
     bags = splits.bags(jax.random.key(0), groups, m, 0.6)

@@ -66,8 +66,37 @@ def test_own_curves_are_one_command(own, capsys):
     assert table.columns["mine/valid/5"].shape == (15625,)
     np.testing.assert_allclose(table.columns["seconds/mine/5"], 7.5, rtol=1e-3)
     assert notes["fit"] == {
-        **{"preset": "small", "rounds": 5, "noise": "residuals", "seed": 0}
+        **{"preset": "small", "rounds": 5, "noise": "residuals", "seed": 0},
+        "test_share": 0.0,
     }
+
+
+def test_a_split_is_seeded_complete_and_in_the_file(own, capsys):
+    level = 20 + 10 * CELLS[:, :1, None] + np.arange(len(CELLS) * 2).reshape(-1, 2, 1)
+    config = own(level * np.array([0.5, 0.8, 0.9, 0.95, 1]) / 3)
+    config = dataclasses.replace(config, test_share=0.2)
+    fitted = fit_surrogate.main(config)
+    said = " ".join(capsys.readouterr().out.split())
+    saved = surrogate_files.read("surrogate.npz")
+    curves = table_curves.read("mine.csv")
+    train, test = saved.extra["train"], saved.extra["test"]
+    np.testing.assert_array_equal(
+        np.sort(np.append(train, test)), np.arange(len(curves.value))
+    )
+    assert len(fitted.rmse) == len(train)
+    # Trainings of one function are in one part.
+    assert not np.isin(curves.groups[train], curves.groups[test]).any()
+    assert len(np.unique(curves.groups[test])) == len(CELLS) - int(0.8 * len(CELLS))
+    assert np.isin(saved.extra["noise"], train).all()
+    mean = np.asarray(surrogate.predict(saved.surrogate, curves.features[test]))
+    rmse = np.sqrt(((mean - curves.value[test]) ** 2).mean(0)).mean()
+    np.testing.assert_allclose(saved.notes["test"]["rmse"], rmse, rtol=1e-4)
+    assert f"{len(test)} curves of test architectures" in said
+    with_seed = dataclasses.replace(config, seed=1)
+    fit_surrogate.main(with_seed)
+    assert set(surrogate_files.read("surrogate.npz").extra["test"]) != set(test)
+    with pytest.raises(ValueError, match="--test-share must be from 0 to below 1"):
+        fit_surrogate.main(dataclasses.replace(config, test_share=1.0))
 
 
 def test_noise_between_seeds(own):

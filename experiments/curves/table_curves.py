@@ -104,6 +104,16 @@ def read(
     )
 
 
+def take(curves: Curves, rows: np.ndarray) -> Curves:
+    """Some of the trainings, by their rows (m,)."""
+    return curves._replace(
+        features=curves.features[rows],
+        value=curves.value[rows],
+        groups=curves.groups[rows],
+        seconds=None if curves.seconds is None else curves.seconds[rows],
+    )
+
+
 def seed_residuals(curves: Curves) -> np.ndarray:
     """Residuals of runs from the mean of the runs of their architecture.
 

@@ -1,8 +1,8 @@
 """Several ensembles of trees with the same inputs, evaluated by one compiled loop.
 
 A surrogate has a model for each component, in each member of an ensemble. Packed together
-they are compiled once, and models of another fit with the same settings mostly have the
-same shapes.
+they are compiled once. Numbers of nodes and of columns are rounded up, so that most members
+and fits with the same settings have the same shapes, and share the compiled program.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jaxnas.curves.packing import Ensemble
 from jaxnas.types import Array
 
 _BY_TREE = ("value", "number")
+_NODES, _COLUMNS = 2, 32  # multiples that shapes are rounded up to
 
 
 def pack(forests: Sequence[Forest]) -> Ensemble:
@@ -41,7 +42,7 @@ def pack(forests: Sequence[Forest]) -> Ensemble:
     size = max(len(f.start) - 1 for f in forests)
     whole = packing.pack(_concatenated([_padded(f, size) for f in forests]))
     # On the host: nothing here is worth a compilation.
-    whole, num = jax.tree.map(np.asarray, whole), len(forests)
+    whole, num = _rounded_up(jax.tree.map(np.asarray, whole)), len(forests)
     arrays = {
         key: np.moveaxis(x.reshape(*x.shape[:-1], num, size), -2, 0)
         for key in ("column", "threshold", "mask")
@@ -57,6 +58,35 @@ def pack(forests: Sequence[Forest]) -> Ensemble:
     depth = 0 if whole.masked else whole.depth
     ensemble = replace(ensemble, **arrays, depth=depth, strict=first.strict)
     return jax.tree.map(jnp.asarray, ensemble)
+
+
+def _rounded_up(whole: Ensemble) -> Ensemble:
+    """The ensemble with columns and nodes that change nothing, on the host."""
+    columns = whole.columns
+    used = len(columns.feature)
+    more = -used % _COLUMNS
+    keys = ("feature", "fill", "zero")
+    grown = {key: np.pad(getattr(columns, key), (0, more)) for key in keys}
+    dtype = np.min_scalar_type(used + more)
+
+    def moved(index: np.ndarray) -> np.ndarray:
+        # The column of zeros is the last one.
+        return np.where(index == used, used + more, index).astype(dtype)
+
+    arrays = {key: moved(getattr(whole, key)) for key in ("column", "node_column")}
+    if whole.masked:
+        # An infinite threshold sends no input to the right, which keeps all leaves.
+        rows = (0, -len(whole.column) % _NODES)
+        fills = {"column": used + more, "threshold": np.inf, "mask": packing.FULL}
+        for key, fill in fills.items():
+            x = arrays.get(key, getattr(whole, key))
+            widths = (rows, *[(0, 0)] * (x.ndim - 1))
+            arrays[key] = np.pad(x, widths, constant_values=fill)
+        leaves = len(arrays["column"]) + 1
+        for key in _BY_TREE:
+            x = getattr(whole, key)
+            arrays[key] = np.pad(x, ((0, 0), (0, max(0, leaves - x.shape[1]))))
+    return replace(whole, columns=columns._replace(**grown), **arrays)
 
 
 def _nodes(whole: Ensemble, num: int, size: int) -> dict[str, np.ndarray]:
@@ -112,6 +142,7 @@ def _concatenated(forests: Sequence[Forest]) -> Forest:
     return forests[0]._replace(start=start, **joined)
 
 
+@jax.jit
 def predict(heads: Ensemble, x: Array) -> Array:
     """The predictions (n, k) of k packed ensembles for inputs (n, f)."""
     return jax.lax.map(lambda ensemble: trees.predict(ensemble, x), heads).T

@@ -21,8 +21,7 @@ from jaxnas.types import Array
 # Folds are held out until there are at least this many residuals.
 MIN_RESIDUALS = 300
 _CHUNK = 2048
-_predict_chunk = jax.jit(surrogates.predict)
-_members_chunk = jax.jit(surrogates.member_curves)
+_member_chunk = jax.jit(surrogates.member_curve)
 
 # (key, features (n, d), curves (n, E), groups (n,)) -> a predictor, and the rows (m, r)
 # that each of its members was fitted on.
@@ -100,7 +99,7 @@ def out_of_bag(
     unseen = np.stack([~np.isin(groups, groups[bag]) for bag in bags])
     count = unseen.sum(0)
     rows = np.flatnonzero(count)
-    each = _chunked(_members_chunk, predictor, features[rows], axis=1)
+    each = _member_curves(predictor, features[rows])
     weight = unseen[:, rows, None] / count[rows, None]
     mean = (weight * each).sum(0)
     several = count[rows] > 1
@@ -117,17 +116,23 @@ def out_of_bag(
 
 
 def predict(predictor: Surrogate, features: np.ndarray) -> np.ndarray:
-    """Predictions (n, E) in chunks of one size, so that one shape is compiled."""
-    return _chunked(_predict_chunk, predictor, features)
+    """Predictions (n, E), as of `surrogate.predict`."""
+    mean = _member_curves(predictor, features).mean(0)
+    return np.clip(mean, predictor.info.low, predictor.info.high)
 
 
-def _chunked(
-    function: Callable, predictor: Surrogate, features: np.ndarray, axis: int = 0
-) -> np.ndarray:
-    """Applies a function to chunks of features and concatenates along an axis."""
+def _member_curves(predictor: Surrogate, features: np.ndarray) -> np.ndarray:
+    """The curves (m, n, E) of the members, not clipped.
+
+    A member after another, and in chunks of one size: members mostly have one shape, so
+    that one of them is compiled, and not all in a program that no other fit can use.
+    """
     num = len(features)
     size = _CHUNK if num > _CHUNK // 8 else _CHUNK // 8
     padded = np.pad(features, ((0, -num % size), (0, 0)), mode="edge")
     chunks = padded.reshape(-1, size, features.shape[1])
-    arrays = [np.asarray(function(predictor, chunk), float) for chunk in chunks]
-    return np.concatenate(arrays, axis).take(np.arange(num), axis)
+    curves = [
+        np.concatenate([np.asarray(_member_chunk(m, chunk), float) for chunk in chunks])
+        for m in predictor.members
+    ]
+    return np.stack(curves)[:, :num]

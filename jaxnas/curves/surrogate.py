@@ -93,11 +93,15 @@ def predict(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     return _clipped(surrogate, _mean_curve(surrogate, encoded))
 
 
+def member_curve(member: Member, features: Array) -> Array:
+    """The curves (n, E) of one member for features (n, d), not clipped."""
+    return decode(member.compression, regress(member.regressor, features))
+
+
 def member_curves(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
     """The curves (m, n, E) of m members for features (n, d), not clipped."""
-    encoded = _member_components(surrogate, _checked(surrogate, features))
-    pairs = zip(surrogate.members, encoded, strict=True)
-    return jnp.stack([decode(member.compression, z) for member, z in pairs])
+    features = _checked(surrogate, features)
+    return jnp.stack([member_curve(m, features) for m in surrogate.members])
 
 
 def _checked(surrogate: Surrogate, features: Array | np.ndarray) -> Array:
