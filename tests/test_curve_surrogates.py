@@ -193,6 +193,28 @@ def test_heads_equal_their_models(kind):
     np.testing.assert_allclose(found, np.stack(expected, 1), rtol=2e-6)
 
 
+def test_fits_of_about_equal_trees_share_a_compiled_program():
+    lightgbm = pytest.importorskip("lightgbm")
+    from jaxnas.curves import lightgbm_text
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (600, 4)).astype(np.float32)
+    shapes = []
+    # Trees of 11 and of 12 nodes, which test three and four features.
+    for leaves, constant in ((12, 1), (13, 0)):
+        x[:, :constant] = 0
+        given = {**BOOSTING, "num_leaves": leaves, "min_data_in_leaf": 1}
+        data = lightgbm.Dataset(x, x @ np.arange(1.0, 5.0))
+        booster = lightgbm.train(given, data, 3)
+        forest = lightgbm_text.read(booster.model_to_string())
+        packed = heads.pack([forest])
+        shapes.append([(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(packed)])
+        found = heads.predict(packed, jnp.asarray(x))[:, 0]
+        np.testing.assert_allclose(found, booster.predict(x), rtol=2e-6)
+        x[:, 0] = rng.integers(0, 9, 600)
+    assert shapes[0] == shapes[1]
+
+
 def test_stacking_finds_the_weights():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(500, 2))
