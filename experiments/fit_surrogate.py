@@ -8,9 +8,9 @@
 A CSV file has a line for each training, see `jaxnas.benchmarks.importers.curve_csv`. Every
 training of the table is a curve: seeds of one architecture are curves of their own, and
 those without all epochs are left out. Prints how well the surrogate agrees with the curves
-that it was fitted on, with those that were held out for its noise, and with those of
---test-share. The file holds the rows of both parts, "train" and "test", in the order of
-`curves.table_curves.read`, and of the curves that the noise was fitted on, "noise".
+that it was fitted on, with those of them that were held out for its noise, and with those
+that --test-share leaves out. The file holds the rows of the three, "train", "held_out" and
+"test", as `curves.table_curves.read` orders the curves.
 
     benchmark = open_surrogate("surrogate.npz", noise="draws")
 
@@ -101,7 +101,7 @@ def main(config: Config) -> Fitted:
     }
     names = ("preset", "rounds", "noise", "test_share", "seed")
     fit = {name: getattr(config, name) for name in names}
-    rows = {"train": train, "test": test, "noise": train[fitted.rows]}
+    rows = {"train": train, "test": test, "held_out": train[fitted.rows]}
     extra = {name: array.astype(np.int32) for name, array in rows.items()}
     notes = {**curves.notes, "fit": fit, **scores}
     surrogate_files.save(out, fitted.surrogate, extra=extra, notes=notes)
@@ -110,12 +110,24 @@ def main(config: Config) -> Fitted:
 
 
 def _split(config: Config, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to fit to and rows to test on, whole groups (n,) in one of them."""
+    """Rows to fit to and rows to test on, whole groups (n,) in one of them.
+
+    Raises: `ValueError` for a share that leaves fewer than two groups to fit to, or none
+      to test on.
+    """
     if not config.test_share:
         return np.arange(len(groups)), np.arange(0)
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     shares = (1 - config.test_share, config.test_share)
-    train, test = splits.split(key, groups, shares)
+    try:
+        train, test = splits.split(key, groups, shares)
+    except ValueError as error:
+        raise ValueError(f"--test-share {config.test_share}: {error}") from error
+    if len(np.unique(groups[train])) < 2:
+        raise ValueError(
+            f"--test-share {config.test_share} leaves one architecture to fit to: "
+            "wanted several"
+        )
     return train, test
 
 
@@ -198,9 +210,9 @@ def _tested(curves: Curves, surrogate: Surrogate) -> dict[str, float]:
 
 
 def _scores(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Correlations and errors of n predicted curves (n, E); none of fewer than two."""
+    """Correlations and errors of n predicted curves (n, E), two or more, and n."""
     if len(true) < 2:
-        return {}
+        return {"curves": len(true)}
     scores = accuracy.curve_scores(true, predicted, ("kendall", "rmse"))
     # A correlation without variation is NaN, which JSON does not have.
     finite = {name: value for name, value in scores.items() if np.isfinite(value)}
@@ -221,7 +233,7 @@ def _show(
         lines.append(f"{curves.incomplete} trainings lack epochs: they are left out")
     kinds = {"held_out": "that were held out", "test": "of test architectures"}
     for name, kind in kinds.items():
-        if "kendall" in scores[name]:
+        if scores[name]:
             lines.append(_score_line(scores[name], kind, unit))
     lines.append(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
     for line in lines:
@@ -229,11 +241,16 @@ def _show(
 
 
 def _score_line(scores: dict[str, float], kind: str, unit: str) -> str:
+    if "rmse" not in scores:
+        return f"{scores['curves']} curve {kind}: scores need two"
+    average, final = (
+        f"{scores[name]:.3f}" if name in scores else "undefined"
+        for name in ("kendall", "final_kendall")
+    )
     return (
         f"{scores['curves']} curves {kind}: root mean square error "
         f"{scores['rmse']:.3g} {unit}, of the last epoch {scores['final_rmse']:.3g}; "
-        f"Kendall's tau {scores['kendall']:.3f}, of the last epoch "
-        f"{scores['final_kendall']:.3f}"
+        f"Kendall's tau {average}, of the last epoch {final}"
     )
 
 

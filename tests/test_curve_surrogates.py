@@ -193,6 +193,19 @@ def test_heads_equal_their_models(kind):
     np.testing.assert_allclose(found, np.stack(expected, 1), rtol=2e-6)
 
 
+def test_single_leaves_are_evaluated_for_few_inputs():
+    lightgbm = pytest.importorskip("lightgbm")
+    from jaxnas.curves import lightgbm_text
+
+    x, forests = np.zeros((9, 2)), []
+    for constant in (7.0, 5.0):
+        data = lightgbm.Dataset(x, np.full(9, constant))
+        booster = lightgbm.train(BOOSTING, data, 1)
+        forests.append(lightgbm_text.read(booster.model_to_string()))
+    found = heads.predict(heads.pack(forests), jnp.zeros((1, 2)))
+    np.testing.assert_allclose(found, [[7.0, 5.0]])
+
+
 def test_fits_of_about_equal_trees_share_a_compiled_program():
     lightgbm = pytest.importorskip("lightgbm")
     from jaxnas.curves import lightgbm_text

@@ -1,6 +1,7 @@
 """The driver that fits a surrogate: what it writes, and what it refuses."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_split_is_seeded_complete_and_in_the_file(own, capsys):
     # Trainings of one function are in one part.
     assert not np.isin(curves.groups[train], curves.groups[test]).any()
     assert len(np.unique(curves.groups[test])) == len(CELLS) - int(0.8 * len(CELLS))
-    assert np.isin(saved.extra["noise"], train).all()
+    assert np.isin(saved.extra["held_out"], train).all()
     mean = np.asarray(surrogate.predict(saved.surrogate, curves.features[test]))
     rmse = np.sqrt(((mean - curves.value[test]) ** 2).mean(0)).mean()
     np.testing.assert_allclose(saved.notes["test"]["rmse"], rmse, rtol=1e-4)
@@ -95,8 +96,26 @@ def test_a_split_is_seeded_complete_and_in_the_file(own, capsys):
     with_seed = dataclasses.replace(config, seed=1)
     fit_surrogate.main(with_seed)
     assert set(surrogate_files.read("surrogate.npz").extra["test"]) != set(test)
-    with pytest.raises(ValueError, match="--test-share must be from 0 to below 1"):
-        fit_surrogate.main(dataclasses.replace(config, test_share=1.0))
+    for share, words in (
+        (1.0, "must be from 0 to below 1"),
+        (float("nan"), "must be from 0 to below 1"),
+        (0.98, "0.98 leaves one architecture to fit to"),
+        (1e-9, "1e-09: too few architectures"),
+    ):
+        with pytest.raises(ValueError, match=f"--test-share {words}"):
+            fit_surrogate.main(dataclasses.replace(config, test_share=share))
+
+
+def test_few_test_curves_are_told(own, capsys):
+    """One has no scores, and equal values of an epoch have no Kendall's tau."""
+    rng = np.random.default_rng(0)
+    curves = rng.uniform(20, 80, (len(CELLS), 1, 5))
+    curves[..., 0] = 10
+    config = dataclasses.replace(own(curves), test_share=1 / len(CELLS))
+    fit_surrogate.main(config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"held out: .* tau undefined, of the last epoch -?0\.\d", said)
+    assert "1 curve of test architectures: scores need two" in said
 
 
 def test_noise_between_seeds(own):
@@ -122,6 +141,7 @@ def test_noise_between_seeds(own):
     ("shape", "change", "words"),
     [
         ((1, 5, 6), {}, "all curves are of one architecture"),
+        ((4, 3, 6), {}, "2 bags has curves of all 4 architectures"),
         ((3, 1, 6), {}, "4 components need as many curves and epochs, found 2 curves"),
         ((9, 2, 4), {"preset": "release"}, "5 components need .* of 4 epochs"),
         ((9, 2, 4), {"split": "test"}, "has no split 'test'; it has valid"),

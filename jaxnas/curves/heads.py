@@ -43,10 +43,10 @@ def pack(forests: Sequence[Forest]) -> Ensemble:
     whole = packing.pack(_concatenated([_padded(f, size) for f in forests]))
     # On the host: nothing here is worth a compilation.
     whole, num = _rounded_up(jax.tree.map(np.asarray, whole)), len(forests)
+    # Even where they are empty: single leaves have no nodes.
+    split = lambda x: np.moveaxis(x.reshape(*x.shape[:-1], num, size), -2, 0)  # noqa: E731
     arrays = {
-        key: np.moveaxis(x.reshape(*x.shape[:-1], num, size), -2, 0)
-        for key in ("column", "threshold", "mask")
-        if (x := getattr(whole, key)).size
+        key: split(getattr(whole, key)) for key in ("column", "threshold", "mask")
     }
     arrays |= {key: getattr(whole, key).reshape(num, size, -1) for key in _BY_TREE}
     if not whole.masked:
@@ -75,7 +75,7 @@ def _rounded_up(whole: Ensemble) -> Ensemble:
 
     arrays = {key: moved(getattr(whole, key)) for key in ("column", "node_column")}
     if whole.masked:
-        # An infinite threshold sends no input to the right, which keeps all leaves.
+        # A full mask keeps all leaves, wherever an input goes.
         rows = (0, -len(whole.column) % _NODES)
         fills = {"column": used + more, "threshold": np.inf, "mask": packing.FULL}
         for key, fill in fills.items():

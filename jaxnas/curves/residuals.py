@@ -95,10 +95,17 @@ def out_of_bag(
       groups: (n,) a member tests curves whose group is not in its bag.
 
     Returns: the residuals of the curves that are out of at least one bag.
+    Raises: `ValueError` if there is none.
     """
     unseen = np.stack([~np.isin(groups, groups[bag]) for bag in bags])
     count = unseen.sum(0)
     rows = np.flatnonzero(count)
+    if not len(rows):
+        raise ValueError(
+            f"each of {len(bags)} bags has curves of all {len(np.unique(groups))} "
+            "architectures, so that the noise has no residuals: wanted more "
+            "architectures, a smaller bagging, or no noise"
+        )
     each = _member_curves(predictor, features[rows])
     weight = unseen[:, rows, None] / count[rows, None]
     mean = (weight * each).sum(0)
