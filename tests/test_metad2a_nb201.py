@@ -129,8 +129,12 @@ def test_one_search_has_no_standard_error(tmp_path, capsys):
     assert "93.50" in (text := capsys.readouterr().out) and "±" not in text
 
 
-def test_images_of_other_classes_are_refused(lookup, config, monkeypatch):
+@pytest.mark.parametrize(("classes", "channels"), [(3, 3), (10, 1)])
+def test_images_of_another_kind_are_refused(
+    lookup, config, monkeypatch, classes, channels
+):
     monkeypatch.setattr(driver, "read_lookup", lambda: lookup)
     with np.load(config.data) as file:
-        np.savez(config.data, x=file["x"], y=file["y"] % 3)
-    assert "has 3 classes: wanted images of CIFAR-10" in refused(driver.main, config)
+        np.savez(config.data, x=file["x"][..., :channels], y=file["y"] % classes)
+    says = f"has {classes} classes and {channels} colour channels: wanted images of"
+    assert says in refused(driver.main, config)
