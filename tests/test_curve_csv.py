@@ -93,6 +93,7 @@ def test_architectures_of_every_space(tmp_path, space):
         ((HEADER, LINES[0][:-4]), r"line 2: it has a curve of 2 values"),
         ((HEADER, LINES[0] + ",1"), r"line 2: it has a curve of 4 values"),
         ((HEADER, LINES[0], LINES[1][:-4] + "nan"), "line 3: after 8 epochs: .* nan"),
+        ((HEADER, LINES[0], LINES[1][:-4] + "1e39"), "line 3: after 8 epochs: .* 1e39"),
         ((HEADER, LINES[0][:-4] + "x"), "after 8 epochs: wanted a finite number"),
         ((HEADER, LINES[0], LINES[0]), r"seed 5 appears twice for \|"),
         ((HEADER, "oops" + LINES[0]), "line 2: not a NAS-Bench-201 architecture"),

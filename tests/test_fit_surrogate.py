@@ -205,6 +205,15 @@ def test_a_fitted_surrogate_is_a_benchmark_of_all_cells(tmp_path, capsys):
     assert np.median(fitted.rmse) < spread
 
 
+def test_a_space_without_an_encoding_is_refused(tmp_path):
+    cell = ",".join("0" * 22)
+    (tmp_path / "mine.csv").write_text(f'fbnet,1,2\n"{cell}",10,20\n')
+    with pytest.raises(
+        ValueError, match="of the space fbnet: curves are fitted for nas"
+    ):
+        table_curves.read(str(tmp_path / "mine.csv"))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

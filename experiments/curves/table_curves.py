@@ -62,10 +62,16 @@ def read(
       epochs: the training schedule; None: the only one.
 
     Raises: `ValueError` for a column that the table does not have, an argument left
-      at None where the table has several choices, and a column without a complete curve.
+      at None where the table has several choices, a column without a complete curve, and a
+      space without an encoding.
     """
     table = named.open_table(benchmark, curves=None)
     space = named.library_space(table)
+    if space.name not in ENCODINGS:
+        raise ValueError(
+            f"{benchmark} is of the space {space.name}: curves are fitted for "
+            f"{', '.join(ENCODINGS)}"
+        )
     which = _selection(table, dataset, split, epochs)
     levels = columns.learning_curves(table, **which, seed="random")
     complete = np.asarray(np.isfinite(levels.value).all(2))

@@ -79,7 +79,7 @@ def _rounded_up(whole: Ensemble) -> Ensemble:
         rows = (0, -len(whole.column) % _NODES)
         fills = {"column": used + more, "threshold": np.inf, "mask": packing.FULL}
         for key, fill in fills.items():
-            x = arrays.get(key, getattr(whole, key))
+            x = arrays[key] if key in arrays else getattr(whole, key)
             widths = (rows, *[(0, 0)] * (x.ndim - 1))
             arrays[key] = np.pad(x, widths, constant_values=fill)
         leaves = len(arrays["column"]) + 1

@@ -155,12 +155,12 @@ def _training(
 
 
 def _number(text: str, what: str) -> float:
-    """Parses a finite number; `ValueError` that begins with `what` for other text."""
+    """Parses a number that float32 holds; `ValueError` that begins with `what` else."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= np.finfo(np.float32).max:
         raise ValueError(
             f"{what}: wanted a finite number, found {printable(text)}; leave trainings "
             "that have diverged out"
