@@ -144,7 +144,7 @@ def split(
     Returns: ascending indices (m,) of the good ones; which of them count, (m,) bool; and
       the mask (n,) bool of the bad ones.
     """
-    most = min(max(need, math.floor(good * len(rows))), len(rows))
+    most = min(max(need, math.ceil(good * len(rows))), len(rows))
     # Failed trainings come after all others, and rows that do not count after these.
     score = jnp.maximum(nan_to_neg_inf(score), jnp.finfo(score.dtype).min)
     best = jax.lax.top_k(jnp.where(rows, score, -jnp.inf), most)[1]
