@@ -138,6 +138,8 @@ def test_an_extrapolator_is_made_once(monkeypatch):
         (first, options), (second, others) = calls[-2:]
         assert first is second and options["features"] is others["features"]
         assert first.min_epochs == (1 if curve == "last" else SMALL.few)
+        # Predictions that are shrunk exceed a threshold too rarely.
+        assert (options["confidence"] < 0.5) == (curve in ("ridge", "svr"))
     # The target is counted in values of a whole curve, not of its beginning.
     assert calls[-1][0].target == SMALL.epochs
 

@@ -63,7 +63,8 @@ def curve_aware(
       last: the epoch to which a training continues; default: the last one.
       init: trainings that are always complete, before the first decision.
       confidence: probability with which the value must exceed the threshold; 0.5
-        compares the mean.
+        compares the mean. Less suits regressions on few complete trainings, which shrink
+        predictions towards their mean.
       levels: epochs of the columns of the learning curve; default: every epoch.
       features: arch (d,) -> (f,), for the extrapolator; default: none.
       rejected: treatment of a stopped training in the wrapped search. "ignored": it stays
