@@ -184,7 +184,7 @@ def test_the_model_that_ships_predicts_curves_of_its_prior():
         return each(*args), below(*args)
 
     density, below = predicted(model.params)
-    # Of 5,000 curves the mean is 1.74; that of one normal for all would be 0.1.
+    # Of 5,000 curves the mean is 1.82; that of one normal for all would be 0.1.
     assert density.mean() > 1.2
     assert 0.3 < np.mean((below > 0.25) & (below < 0.75)) < 0.75
 
