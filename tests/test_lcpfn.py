@@ -10,7 +10,7 @@ import pytest
 from experiments import train_lcpfn
 from jaxnas.curves import extrapolate
 from jaxnas.curves.extrapolate import bars, pfn, pfn_network, pfn_prior, pfn_training
-from jaxnas.io import npz
+from jaxnas.io import files, npz
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = pfn_network.TransformerConfig(16, 1, 2, 16, 20)
@@ -204,3 +204,11 @@ def test_an_interrupted_training_resumes(trained, tmp_path):
     assert model.config == SMALL
     with pytest.raises(ValueError, match="steps"):
         train_lcpfn.main(dataclasses.replace(config, steps=90))
+
+
+def test_checkpoints_that_ship_name_no_folder_of_the_machine_that_made_them():
+    folder = files.shipped_checkpoint("lcpfn").parent
+    texts = [path.read_text() for path in folder.rglob("commit_success.txt")]
+    assert texts
+    for text in texts:
+        assert text.split(" to ")[1].startswith("checkpoints/")
