@@ -1,5 +1,7 @@
 """Learning-curve surrogates: compression, noise, regressors, fits, files."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -422,6 +424,14 @@ def test_bags_are_drawn_by_groups_without_replacement():
     assert len(bag) == 45 and len(set(groups[bag]) & set(np.delete(groups, bag))) <= 1
     whole = splits.bags(jax.random.key(0), groups, 1, 0.8)
     np.testing.assert_array_equal(whole, [range(60)])
+
+
+def test_predictions_in_chunks_are_those_of_the_surrogate(data, fitted):
+    info = dataclasses.replace(fitted.surrogate.info, high=70.0)
+    narrow = dataclasses.replace(fitted.surrogate, info=info)
+    found = residuals.predict(narrow, data[0])
+    np.testing.assert_allclose(found, surrogate.predict(narrow, data[0]), rtol=1e-6)
+    assert (found == 70).any() and (found < 70).any()
 
 
 def test_out_of_bag_residuals_have_the_spread_of_an_ensembles_error(monkeypatch):
