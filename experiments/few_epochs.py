@@ -134,9 +134,11 @@ def draw(path: Path, rows: Sequence[Regret], fews: Sequence[int]) -> None:
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(5, 3.6), dpi=120, layout="constrained")
         axis = figure.subplots()
-        for name in names:
+        for number, name in enumerate(names):
             own = {row.few: row for row in rows if row.method == name}
-            _line(axis, name, own, sorted(fews), styles[name])
+            # Beside each other, so that bars at one number of epochs can be told apart.
+            shift = 0.015 * (number - len(names) / 2) * (max(fews) - min(fews) or 1)
+            _line(axis, name, own, sorted(fews), styles[name], shift)
         axis.set_xlabel("epochs before the extrapolation")
         axis.set_ylabel(f"regret after a cost of {rows[0].cost:g}, points")
         axis.set_xticks(sorted(fews))
@@ -151,13 +153,16 @@ def _line(
     own: Mapping[int, Regret],
     fews: Sequence[int],
     style: Mapping[str, Any],
+    shift: float,
 ) -> None:
     """Draws one method, by the number of epochs or as a level line."""
     plain = "+" not in name
     x = list(fews) if plain else sorted(own)
     row = [next(iter(own.values())) if plain else own[few] for few in x]
     mean, error = [r.mean for r in row], [2 * r.error for r in row]
-    axis.errorbar(x, mean, error, label=name, capsize=2, linewidth=1.6, **style)
+    shifted = [few + shift for few in x]
+    options = {"capsize": 2, "linewidth": 1.6, "marker": "o", "markersize": 3}
+    axis.errorbar(shifted, mean, error, label=name, **options, **style)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ def fit_surrogate(
     if noise is not None:
         x = features[rest.rows]
         # Of the surrogate itself, as in draws: predictors differ in their components.
-        z = jax.jit(members_.regress)(predictor.members[0].regressor, jnp.asarray(x))
+        regressor = predictor.members[0].regressor
+        z = members_.regress_compiled(regressor, jnp.asarray(x))
         model = noise(key_noise, rest.residual, x, np.asarray(z))
         predictor = replace(predictor, noise=model)
     gap = np.abs(curves - residuals_.predict(predictor, features))

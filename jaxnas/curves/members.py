@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,6 +37,10 @@ def regress(regressor: Any, features: Array) -> Array:
     from jaxnas.curves import regress_mlp  # networks alone need flax
 
     return regress_mlp.predict(regressor, features)
+
+
+regress_compiled = jax.jit(regress)
+"""`regress`, compiled once for regressors of one shape."""
 
 
 def num_inputs(regressor: Any) -> int:

@@ -22,7 +22,6 @@ from jaxnas.types import Array
 _LEAST_WEIGHT = 0.1
 # Minimum gain of a stack over its first regressor, in standard errors.
 _LEAST_GAIN = 2.0
-_regress = jax.jit(members.regress)
 
 
 def stacked(*regressors: Regress) -> Regress:
@@ -77,7 +76,10 @@ def _unseen(
         target = np.asarray(target)
         out = np.setdiff1d(np.arange(len(target)), rows)
         x = jnp.asarray(task.features[out])
-        each = [np.asarray(_regress(part[member], x), float) for part in parts]
+        each = [
+            np.asarray(members.regress_compiled(part[member], x), float)
+            for part in parts
+        ]
         predictions.append(np.stack(each))
         low, high = target[rows].min(0), target[rows].max(0)
         targets.append(np.clip(target[out], low, high))
