@@ -96,6 +96,10 @@ def test_the_report_mixes_parts_and_goes_on(tmp_path, monkeypatch):
     assert float(found.split(",")[3]) == pytest.approx(want, abs=1e-3)
     monkeypatch.setattr(taskset_report, "_scores", None)
     assert taskset_report.main(config)[1] == rows
+    # Scores of other data are computed again.
+    monkeypatch.setattr(taskset_report, "array_digest", lambda *_: "other")
+    with pytest.raises(TypeError, match="not callable"):
+        taskset_report.main(config)
 
 
 @pytest.mark.parametrize(
