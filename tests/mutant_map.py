@@ -65,6 +65,7 @@ TESTS = {
     "jaxnas/search/fidelity/kde.py": (*FIDELITY, "test_asynchronous_halving"),
     "jaxnas/search/fidelity/priorband.py": FIDELITY,
     "jaxnas/search/fidelity/samplers.py": FIDELITY,
+    "jaxnas/search/fidelity/rhythm.py": ("test_two_levels",),
     "jaxnas/search/fidelity/two_levels.py": ("test_two_levels", "test_freeze_thaw"),
     "jaxnas/search/multi_objective/acquire.py": OBJECTIVES,
     "jaxnas/search/multi_objective/batches.py": (*OBJECTIVES, *SAMPLED),

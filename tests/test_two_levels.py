@@ -12,12 +12,8 @@ from jaxnas.predictors.pool import make_pool
 from jaxnas.search import presets
 from jaxnas.search.common import train_from_scratch
 from jaxnas.search.evolution import regularized_evolution
-from jaxnas.search.fidelity.two_levels import (
-    Rhythm,
-    short_steps,
-    steps_with,
-    two_levels,
-)
+from jaxnas.search.fidelity.rhythm import Rhythm, short_steps, steps_with
+from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import run, simulate
 from jaxnas.spaces import base, features, nasbench201

@@ -12,6 +12,10 @@ the low level, f(a, last) = mean + correlation f(a, low) + a process of covarian
 of the final scores, and complete trainings condition it once more (as in the recursive
 co-kriging of Le Gratiet and Garnier, 2014). No approximation is made: noise at the low
 level stays in the covariance.
+
+What a short training differs by from the process may be noise, or a property of its
+architecture, which the complete training shares. A few complete trainings cannot tell, and
+which is true depends on the benchmark. So there is an order for either case.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from jaxnas.types import Array
 # Prior variance of the mean of the final scores, in squared standard deviations of the
 # scores at the low level: so large that it is flat, and small enough for float32.
 _FLAT = 100.0
+# Variance of the noise of final scores that have none, for the Cholesky factor alone.
+_JITTER = 1e-3
 
 
 def final_mean(
@@ -35,7 +41,7 @@ def final_mean(
     prior: Array,
     target: Array,
     done: Array,
-    noise: Array,
+    noise: Array | float,
     correlation: Array | float,
 ) -> Array:
     """Posterior mean of final scores, up to a constant.
@@ -55,7 +61,7 @@ def final_mean(
     error = jnp.where(done, target - mean, 0.0)
     # Centred, so that the prior of the mean need not reach as far as scores may rise.
     error = error - error.sum() / jnp.maximum(done.sum(), 1)
-    return mean + gp.posterior(cov, cov, cov, error, done, noise).mean
+    return mean + gp.posterior(cov, cov, cov, error, done, jnp.asarray(noise)).mean
 
 
 def rank_by_final_mean(
@@ -66,7 +72,7 @@ def rank_by_final_mean(
     score: Array,
     final: Array,
 ) -> Array:
-    """Ranks architectures by the posterior mean of their final scores.
+    """Ranks architectures by two posterior means of their final scores.
 
     A `two_levels.Rank` once `pool` and `correlation` are bound. Takes O(t n^2) for the
     t short trainings in the state.
@@ -76,21 +82,30 @@ def rank_by_final_mean(
       correlation: between the scores of one architecture at both levels.
       state: of that search, fitted.
       arch: (n, d) int32.
-      score: (n,) at the low level; unused, as `state` has them.
+      score: (n,) at the low level, those of `state`.
       final: (n,), NaN where no complete training is finished.
+
+    Returns: (2, n), if the residuals of short trainings are noise, and if they are a
+      property of the architecture.
     """
-    del score
     index = jnp.maximum(jax.vmap(index_of, (None, 0))(pool, arch), 0)
     columns = pool.embeddings.column[index]
     mean, cov, distance = pool_gp.joint_posterior(pool, state, columns)
     amplitude = state.hyper.amplitude
+    prior, noise = amplitude * jnp.exp(-distance), amplitude * state.hyper.noise
+    done = ~jnp.isnan(final)
     # Not raised to the floor of the short trainings, which is for failures.
     target = (final - state.standardisation.mean) / state.standardisation.std
-    return final_mean(
-        gp.Posterior(mean, cov),
-        amplitude * jnp.exp(-distance),
-        jnp.where(jnp.isnan(final), 0.0, target),
-        ~jnp.isnan(final),
-        amplitude * state.hyper.noise,
-        correlation,
+    target = jnp.where(done, target, 0.0)
+    smooth = gp.Posterior(mean, cov)
+    # A process with an independent term for each architecture, observed without noise.
+    exact = gp.Posterior(
+        gp.standardise(state.standardisation, score), jnp.zeros_like(cov)
+    )
+    rough = prior + noise * jnp.eye(len(prior))
+    return jnp.stack(
+        [
+            final_mean(smooth, prior, target, done, noise, correlation),
+            final_mean(exact, rough, target, done, _JITTER, correlation),
+        ]
     )

@@ -11,7 +11,6 @@ between further short trainings. No setting depends on the budget.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -20,15 +19,15 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxnas.ranks import nan_to_neg_inf
-from jaxnas.search.base import UNLIMITED, Search, Stage
+from jaxnas.search.base import Search
 from jaxnas.search.common import (
     append_slots,
-    growing_stages,
     idle_query,
     query_shape,
     require_space,
     trainings,
 )
+from jaxnas.search.fidelity.rhythm import Rhythm, short_steps, stages
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, State, asked, check_sizes
 
 
@@ -46,7 +45,8 @@ class TwoLevelState(NamedTuple):
 
 
 # Rank = (state of the wrapped search, architectures (n, d), scores (n,) at the low level,
-# final scores (n,), NaN before they are known) -> (n,), highest for the next to complete.
+# final scores (n,), NaN before they are known) -> (n,), highest for the next to complete,
+# or (r, n): r orders that take turns.
 Rank = Callable[[State, Array, Array, Array], Array]
 
 
@@ -54,30 +54,6 @@ def by_score(inside: State, arch: Array, score: Array, final: Array) -> Array:
     """Ranks architectures by their scores at the low level."""
     del inside, arch, final
     return score
-
-
-@dataclass(frozen=True)
-class Rhythm:
-    """The order of short and of complete trainings; see the arguments of `two_levels`."""
-
-    low: int
-    last: int
-    first: int
-    short: int
-    complete: int
-    continues: bool
-    batch: int
-    width: int  # positions of an architecture
-
-    def due(self, short: Array | int, complete: Array | int) -> Array | bool:
-        """Whether the next training is a complete one, () bool.
-
-        Args:
-          short: short trainings so far.
-          complete: complete ones so far.
-        """
-        rounds = 1 + (short - self.first) // self.short
-        return (short >= self.first) & (complete < self.complete * rounds)
 
 
 def two_levels(
@@ -104,8 +80,8 @@ def two_levels(
         that have not been trained to the end.
       continues: whether a complete training continues a short one. Otherwise it starts
         from epoch 0.
-      rank: order of the architectures, highest first; a `jax.tree_util.Partial` if it
-        needs arrays.
+      rank: order of the architectures, highest first, or several orders, which complete
+        trainings follow in turn; a `jax.tree_util.Partial` if it needs arrays.
 
     Returns: a search of the same space. Complete trainings of architectures whose short
       one failed come last.
@@ -126,44 +102,9 @@ def two_levels(
         *bound,
         accepts=search.accepts,
         candidates=search.candidates,
-        stages=partial(_stages, rhythm, search.stages),
+        stages=partial(stages, rhythm, search.stages),
         space=space,
     )
-
-
-def steps_with(rhythm: Rhythm, short: int) -> int:
-    """Steps until after `short` steps of short trainings another one is due."""
-    rounds = 1 + (short * rhythm.batch - rhythm.first) // rhythm.short
-    complete = rhythm.complete * max(0, rounds) if rounds > 0 else 0
-    return short + -(-complete // rhythm.batch)
-
-
-def short_steps(rhythm: Rhythm, num_steps: int) -> int:
-    """Steps of short trainings among the first `num_steps`."""
-    low, high = 0, num_steps
-    while low < high:  # the number of s from 1 on whose step begins before the end
-        middle = (low + high + 1) // 2
-        begins = steps_with(rhythm, middle - 1)
-        low, high = (middle, high) if begins < num_steps else (low, middle - 1)
-    return low
-
-
-def _stages(
-    rhythm: Rhythm, inside: Callable[[int], tuple[Stage, ...]], num_steps: int
-) -> tuple[Stage, ...]:
-    """The stages of the wrapped search, counted in steps of all trainings."""
-    stages: list[Stage] = []
-    done = 0
-    for end, every in inside(short_steps(rhythm, num_steps)):
-        begin = stages[-1].end if stages else 0
-        if end >= UNLIMITED:
-            ends = [begin + stage.end for stage in growing_stages(num_steps - begin)]
-            stages += [Stage(end, every) for end in ends]
-        else:
-            between = steps_with(rhythm, done + every) - begin
-            stages.append(Stage(steps_with(rhythm, end), between))
-            done = end
-    return tuple(stages)
 
 
 def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
@@ -216,12 +157,11 @@ def _ask(
         return trainings(new, asked(new), rhythm.low)
 
     def best() -> Query:
-        # Failed trainings come last of the rows that are not taken.
-        value = rank(state.inside, state.arch, state.score, state.final)
-        value = jnp.where(jnp.isnan(state.score), -jnp.inf, value)
-        order = jnp.lexsort((-nan_to_neg_inf(value), state.taken))
         slots = jnp.arange(rhythm.batch)
-        row = order[jnp.minimum(slots, len(order) - 1)]
+        values = rank(state.inside, state.arch, state.score, state.final)
+        values = jnp.atleast_2d(values)
+        turns = (state.complete + slots) % len(values)
+        row = _best_in_turn(values[turns], state)
         start = jnp.full(rhythm.batch, rhythm.low if rhythm.continues else 0, jnp.int32)
         epoch = jnp.where(slots < left.sum(), rhythm.last, start).astype(jnp.int32)
         chosen = {"arch": state.arch[row], "epoch": epoch, "start": start}
@@ -231,6 +171,24 @@ def _ask(
     # A state without room for the first of them compiles none of `best`.
     has_room = len(state.score) >= rhythm.first
     return jax.lax.cond(due, best, inside) if has_room else inside()
+
+
+def _best_in_turn(values: Array, state: TwoLevelState) -> Array:
+    """Chooses the best row by each of b orders in turn, each row once.
+
+    Args:
+      values: (b, n), highest for the best.
+      state: the rows. Failed trainings come last of those that are not taken.
+
+    Returns: (b,) int32; anything where no row is left.
+    """
+
+    def choose(taken: Array, value: Array) -> tuple[Array, Array]:
+        value = jnp.where(jnp.isnan(state.score), -jnp.inf, nan_to_neg_inf(value))
+        row = jnp.lexsort((-value, taken))[0]
+        return taken.at[row].set(True), row
+
+    return jax.lax.scan(choose, state.taken, values)[1]
 
 
 def _parts(rhythm: Rhythm, query: Query) -> tuple[Array, Array]:
