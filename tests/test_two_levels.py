@@ -74,26 +74,42 @@ def test_complete_trainings_are_of_the_best_of_the_short_ones():
     assert (trace.cost == trace.query.epoch - trace.query.start).all()
 
 
+def completed(search, scores, batch):
+    """The rows of the first trainings that are completed after short ones."""
+    archs = jnp.asarray(base.every(SPACE)[: len(scores)])
+    state = search.grow(search.init(jax.random.key(0)), len(scores))
+    ask, tell = jax.jit(search.ask), jax.jit(search.tell)
+    for begin in range(0, len(scores), batch):
+        arch, score = archs[begin : begin + batch], scores[begin : begin + batch]
+        query = train_from_scratch(arch, LOW)
+        state = tell(state, query, Result(score, score[:, None], jnp.ones(batch)))
+    rows = []
+    for _ in range(len(scores) // batch):
+        query = ask(jax.random.key(1), state)
+        rows += [int(jnp.argmax((archs == arch).all(1))) for arch in query.arch]
+        state = search.expect(state, query)
+    return rows
+
+
 def test_failed_trainings_are_completed_last_whatever_their_rank():
     def earlier(inside, arch, score, final):
         return -jnp.arange(len(score), dtype=float)
 
     sizes = {"first": 4, "short": 4, "complete": 4}
     search = two_levels(evolution(), LOW, rank=earlier, **sizes)
-    archs = jnp.asarray([[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 0, 4]], jnp.int32)
-    state = search.grow(search.init(jax.random.key(0)), 8)
-    ask, tell = jax.jit(search.ask), jax.jit(search.tell)
-    for arch, score in zip(archs, [jnp.nan, 0.1, jnp.nan, 0.2], strict=True):
-        query = train_from_scratch(arch[None], LOW)
-        scores = jnp.full(1, score)
-        result = Result(scores, scores[:, None], jnp.ones(1))
-        state = tell(state, query, result)
-    order = []
-    for _ in range(4):
-        query = ask(jax.random.key(1), state)
-        order.append(int(jnp.argmax((archs == query.arch).all(1))))
-        state = search.expect(state, query)
-    assert order == [1, 3, 0, 2]
+    scores = jnp.array([jnp.nan, 0.1, jnp.nan, 0.2])
+    assert completed(search, scores, 1) == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_complete_trainings_follow_several_orders_in_turn(batch):
+    def ends(inside, arch, score, final):
+        row = jnp.arange(len(score), dtype=float)
+        return jnp.stack([-row, row])
+
+    sizes = {"first": 6, "short": 6, "complete": 6}
+    search = two_levels(evolution(batch), LOW, rank=ends, **sizes)
+    assert completed(search, jnp.ones(6), batch) == [0, 5, 1, 4, 2, 3]
 
 
 def test_the_search_inside_learns_from_short_trainings_alone():
