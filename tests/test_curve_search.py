@@ -132,14 +132,17 @@ def test_an_extrapolator_is_made_once(monkeypatch):
     terms = curve_search.make_terms(SMALL, table)
     for curve in fidelity_methods.EXTRAPOLATORS:
         for plain in ("random", "evolution"):
-            fidelity_methods.make(
-                f"{plain}+{curve}", table.benchmark.space, None, terms
-            )
+            name = f"{plain}+{curve}"
+            fidelity_methods.make(name, table.benchmark.space, None, terms)
         (first, options), (second, others) = calls[-2:]
         assert first is second and options["features"] is others["features"]
         assert first.min_epochs == (1 if curve == "last" else SMALL.few)
         # Predictions that are shrunk exceed a threshold too rarely.
         assert (options["confidence"] < 0.5) == (curve in ("ridge", "svr"))
+    archs = table.benchmark.archs
+    fidelity_methods.make("gp+last", table.benchmark.space, archs, terms)
+    # All that a model proposes is near the threshold.
+    assert calls.pop()[1]["confidence"] < 0.5
     # The target is counted in values of a whole curve, not of its beginning.
     assert calls[-1][0].target == SMALL.epochs
 

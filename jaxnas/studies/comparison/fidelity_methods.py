@@ -142,9 +142,12 @@ _LEARN_FROM_STOPPED = ("evolution", "bananas", "gp")
 _TRIES = {"evolution": 20}
 # Extrapolators that read features of the architecture.
 _WITH_FEATURES = ("ridge", "svr")
-# Probability with which the value must exceed the threshold. Regressions shrink predictions
-# towards the mean of few complete trainings, so that the mean rarely exceeds it.
-_CONFIDENCE = {"ridge": 0.2, "svr": 0.2}
+# Extrapolators and searches of which a training continues if it exceeds the threshold with
+# probability `_LOW_CONFIDENCE`, not 0.5. Regressions shrink predictions towards the mean of
+# few complete trainings, so that the mean rarely exceeds it. Models propose architectures
+# that are all near the threshold, where the error of a prediction decides.
+_CAUTIOUS = ("ridge", "svr", "bananas", "gp")
+_LOW_CONFIDENCE = 0.2
 # A new extrapolator or encoder is a new program: made once, compiled once.
 _encoder = functools.cache(one_hot_encoder)
 
@@ -191,7 +194,7 @@ def make(name: str, space: Space, archs: np.ndarray, terms: FidelityTerms) -> Se
         _extrapolator(curve, *_num_values(curve, terms)),
         *terms.gate,
         init=terms.init,
-        confidence=_CONFIDENCE.get(curve, 0.5),
+        confidence=_LOW_CONFIDENCE if {plain, curve} & set(_CAUTIOUS) else 0.5,
         levels=terms.points,
         features=_encoder(space.choices) if curve in _WITH_FEATURES else None,
         rejected="predicted" if plain in _LEARN_FROM_STOPPED else "ignored",
