@@ -30,7 +30,8 @@ def test_the_best_candidate_is_likely_among_the_good_and_not_among_the_bad():
     densities = density(1, 1, 0, 0), density(0, 1, 1, 0)
 
     def draw(key, candidates):
-        return kde.best_candidate(key, SPACE, *densities, candidates, SPACE.is_valid)
+        valid = jax.vmap(SPACE.is_valid)
+        return kde.best_candidate(key, SPACE, *densities, candidates, valid)
 
     np.testing.assert_array_equal(draw(jax.random.key(0), 32), ARCH[0])
     # A single candidate is a good row, each of them equally often.

@@ -117,24 +117,28 @@ def hyperband(
         return empty_slots(schedule, len(space.choices), room(0))
 
     def ask(key: Array, state: HyperbandState) -> Query:
-        ready = state.status == READY
-        slots = jnp.flatnonzero(ready, size=batch, fill_value=0)
-        index = slots % len(schedule.epoch)
         past = observations(schedule, state)
 
-        def one(slot: tuple[Array, Array, Array]) -> Array:
-            key, number, index = slot
-            opens, level = jnp.asarray(schedule.opens), jnp.asarray(schedule.level)
-            return jax.lax.cond(
-                opens[index],
-                lambda: draw(key, past, level[index]),
-                lambda: state.arch[number],
+        def one(ready: Array, key: Array) -> tuple[Array, Query]:
+            slot = jnp.argmax(ready)
+            index = slot % len(schedule.epoch)
+            opens, level, epoch, start = (
+                jnp.asarray(x)[index]
+                for x in (
+                    schedule.opens,
+                    schedule.level,
+                    schedule.epoch,
+                    schedule.start,
+                )
             )
+            arch = jax.lax.cond(
+                opens, lambda: draw(key, past, level), lambda: state.arch[slot]
+            )
+            return ready.at[slot].set(False), Query(arch, epoch, start)
 
         # Not vmapped: under vmap a condition computes both branches.
-        arch = jax.lax.map(one, (jax.random.split(key, batch), slots, index))
-        epoch, start = (jnp.asarray(x)[index] for x in (schedule.epoch, schedule.start))
-        return Query(arch, epoch, start)
+        keys = jax.random.split(key, batch)
+        return jax.lax.scan(one, state.status == READY, keys)[1]
 
     def tell(state: HyperbandState, query: Query, result: Result) -> HyperbandState:
         def one(

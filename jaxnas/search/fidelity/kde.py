@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -83,9 +84,9 @@ def kde_sampler(
         rows, enough = model_rows(observations, need)
         learned = enough & (jax.random.uniform(key_choice) >= random)
 
-        def usable(arch: Array) -> Array:
-            seen = (arch == observations.arch).all(-1) & observations.done
-            return space.is_valid(arch) & (repeats | ~seen.any())
+        def usable(archs: Array) -> Array:
+            valid = jax.vmap(space.is_valid)(archs)
+            return valid if repeats else valid & ~evaluated(observations, archs)
 
         def from_model() -> Array:
             arch, score, valid = _latest(observations, rows, memory)
@@ -114,6 +115,15 @@ def model_rows(observations: Observations, need: int) -> tuple[Array, Array]:
     enough = of_level.sum(1) >= 2 * need
     highest = len(enough) - 1 - jnp.argmax(enough[::-1])
     return of_level[highest], enough.any()
+
+
+def evaluated(observations: Observations, archs: Array) -> Array:
+    """Whether each architecture (m, d) has been evaluated at any level, (m,) bool."""
+    # Position by position, with the candidates along the vector: a comparison of all
+    # pairs of rows at once is not vectorised.
+    pairs = zip(observations.arch.T, archs.T, strict=True)
+    equal = reduce(jnp.logical_and, (a[:, None] == b for a, b in pairs))
+    return (equal & observations.done[:, None]).any(0)
 
 
 def _latest(
@@ -216,7 +226,7 @@ def best_candidate(
       good: density of the good evaluations.
       bad: density of the others.
       candidates: that are compared.
-      usable: architecture (d,) -> () bool, whether it may be returned.
+      usable: architectures (m, d) -> (m,) bool, whether each may be returned.
 
     Returns: (d,) int32; a uniformly random architecture if no candidate is usable.
     """
@@ -229,7 +239,7 @@ def best_candidate(
     choices, h = jnp.asarray(space.choices), good.bandwidth
     new = jnp.floor(u / jnp.maximum(h, 1e-12) * choices).astype(jnp.int32)
     archs = jnp.where(u < h, jnp.minimum(new, choices - 1), near)
-    valid = jax.vmap(usable)(archs)
+    valid = usable(archs)
     ratio = log_density(space, good, archs) - log_density(space, bad, archs)
     best = archs[jnp.argmax(jnp.where(valid, ratio, -jnp.inf))]
     return jax.lax.cond(valid.any(), lambda: best, lambda: sample(key_uniform, space))
@@ -244,11 +254,11 @@ def log_density(space: Space, density: Density, arch: Array) -> Array:
     stay = jnp.log(jnp.maximum(1 - h, 1e-12))
     move = jnp.log(jnp.maximum(h / others, 1e-12))
     # The number of equal positions, weighted, as a product of one-hot vectors: faster than
-    # to compare all pairs of architectures.
+    # to compare all pairs of architectures. Sums over the first axis are vectorised.
     one, other = (jax.nn.one_hot(x, max(space.choices)) for x in (arch, density.arch))
     gain = (one * (stay - move)[:, None]).reshape(len(arch), -1)
-    equal = gain @ other.reshape(len(other), -1).T
+    equal = other.reshape(len(other), -1) @ gain.T
     total = jax.nn.logsumexp(
-        jnp.where(density.counts, move.sum() + equal, -jnp.inf), axis=1
+        jnp.where(density.counts[:, None], move.sum() + equal, -jnp.inf), axis=0
     )
     return total - jnp.log(density.counts.sum())
