@@ -158,6 +158,14 @@ def test_transport_is_measured_and_compared():
     assert all(", rank " in r.what for r in rows if r.what.startswith("jaxnas"))
 
 
+def test_calls_take_turns_in_runs_of_consecutive_ones():
+    called = []
+    calls = {name: functools.partial(called.append, name) for name in "ab"}
+    times = timing.in_turn(calls, 5, consecutive=2)
+    assert "".join(called) == "ab" + "aabb" + "aabb" + "ab"
+    assert all(t.wall.shape == t.cpu.shape == (5,) for t in times.values())
+
+
 def test_suggestions_are_measured_beside_other_packages():
     for package in config_module.SECTIONS["suggestions"].packages:
         pytest.importorskip(
@@ -202,6 +210,7 @@ def test_sections_are_those_of_the_settings_and_exist():
     "change, words",
     [
         ({"suggestions": 0}, "--suggestions must be at least 1"),
+        ({"consecutive": 0}, "--consecutive must be at least 1"),
         ({"repeats": 0}, "--repeats must be at least 1"),
         ({"candidates": 15626}, "15625"),
         ({"evaluations": 60}, "--evaluations < --candidates"),

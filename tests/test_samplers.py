@@ -65,6 +65,12 @@ def test_a_choice_between_two_and_none_at_all_have_densities_too():
     np.testing.assert_allclose(density, expected, 1e-4)
 
 
+def test_an_architecture_is_evaluated_if_a_finished_row_equals_it():
+    seen = observations([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 0], [1, 1, 0, 1])
+    archs = jnp.concatenate([ARCH, ARCH[:1].at[0, 2].add(1)])
+    assert kde.evaluated(seen, archs).tolist() == [True, True, False, True, False]
+
+
 def test_the_memory_holds_the_latest_rows():
     seen = observations([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0], [1, 1, 1, 1])
     rows = jnp.asarray([1, 1, 0, 1], bool)

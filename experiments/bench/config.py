@@ -125,6 +125,9 @@ class Config:
     """Training steps of each cell."""
     suggestions: int = 600
     """Suggestions of each multi-fidelity search."""
+    consecutive: int = 20
+    """Suggestions of one of them before the next one's turn. With 1 each finds caches
+    filled by another package, as between trainings, and its time depends on the order."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200
@@ -148,7 +151,8 @@ def validate(config: Config) -> None:
     )
     cli.positive(config, *names, "memory_seeds", "memory_evaluations", "draws")
     cli.positive(config, "transport_pairs", "networks", "images", "trees")
-    cli.positive(config, "steps", "suggestions", "fitted_curves", "peer_fits")
+    cli.positive(config, "steps", "fitted_curves", "peer_fits")
+    cli.positive(config, "suggestions", "consecutive")
     if config.memory_methods:
         methods.validate_methods(config.memory_methods)
     if not 1 <= config.subset <= config.items:

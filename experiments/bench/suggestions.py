@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import timing
@@ -25,10 +24,10 @@ LEVELS = brackets.geometric_levels(200, 12, eta=3)
 
 
 def suggestions(config: Config) -> list[Measurement]:
-    """Times one ask and one tell of searches that have as many evaluations before.
+    """Times one ask and one tell, one after another in runs that take turns.
 
     Args:
-      config: the number of suggestions of each search, one after another.
+      config: the number of suggestions of each search, and of those in a run.
 
     Returns: searches of jaxnas, each compiled by itself; Optuna without and with a
       model; and DEHB.
@@ -52,8 +51,11 @@ def suggestions(config: Config) -> list[Measurement]:
     calls = {name: _jaxnas_call(search, num + 1) for name, search in ours.items()}
     calls |= {name: _peer_call(search) for name, search in theirs.items()}
     with timing.one_core():
-        times = timing.in_turn(calls, num)
-    title = f"a suggestion by ask and tell from Python, of {num}"
+        times = timing.in_turn(calls, num, config.consecutive)
+    title = (
+        f"a suggestion by ask and tell from Python, of {num}, {config.consecutive} of a "
+        "search before the next one's turn"
+    )
     return timing.compare(
         title, "ms", {name: time.scaled(1e3) for name, time in times.items()}
     )
@@ -77,10 +79,8 @@ def _jaxnas_call(search: Search, num: int) -> Callable[[], None]:
     def call() -> None:
         nonlocal state, step
         query = ask(key, np.int32(step), state)
-        score = np.full(1, _score(np.asarray(query.arch)[0]), jnp.float32)
-        result = Result(
-            score, np.full((1, 1), np.nan, np.float32), np.zeros_like(score)
-        )
+        score = np.full(1, _score(np.asarray(query.arch)[0]), np.float32)
+        result = Result(score, score[:, None], np.zeros_like(score))
         state = jax.block_until_ready(tell(state, query, result))
         step += 1
 

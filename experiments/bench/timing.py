@@ -69,16 +69,26 @@ def once(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def in_turn(
-    calls: Mapping[str, Callable[[], object]], repeats: int
+    calls: Mapping[str, Callable[[], object]], repeats: int, consecutive: int = 1
 ) -> dict[str, Timing]:
-    """Times every call once, and then all of them in turn, `repeats` times.
+    """Times every call once, and then all of them in turn, until each has `repeats`.
 
     A drift of the machine's speed thus changes all of them alike.
+
+    Args:
+      calls: by name.
+      repeats: timed runs of each call after the first.
+      consecutive: runs of a call before the next one's turn. A call much shorter than a
+        millisecond, with 1, is mostly the time to refill the caches that the call
+        before it used, so that it depends on the order of the calls.
     """
     first = {name: once(call)[0] for name, call in calls.items()}
-    rounds = [[once(call) for call in calls.values()] for _ in range(repeats)]
-    wall, cpu = np.array(rounds).transpose(2, 1, 0)
-    return {n: Timing(first[n], wall[i], cpu[i]) for i, n in enumerate(calls)}
+    runs: dict[str, list] = {name: [] for name in calls}
+    for begin in range(0, repeats, consecutive):
+        for name, call in calls.items():
+            end = min(begin + consecutive, repeats)
+            runs[name] += [once(call) for _ in range(begin, end)]
+    return {n: Timing(first[n], *np.array(runs[n]).T) for n in calls}
 
 
 def compare(group: str, unit: str, timings: Mapping[str, Timing]) -> list[Measurement]:

@@ -220,9 +220,10 @@ def _pool(
     num_levels, largest = state.score.shape
     filled = jnp.arange(largest) < jnp.minimum(state.count, sizes)[:, None]
     at = jnp.where(opens, level, level - 1)
-    order = jnp.argsort(-jnp.where(filled[at], state.score[at], -jnp.inf), stable=True)
-    rank = jnp.argsort(order)
-    chosen = filled[at] & (opens | (rank < size))
+    score, index = jnp.where(filled[at], state.score[at], -jnp.inf), jnp.arange(largest)
+    # The earlier member first among equals. Comparing the few pairs is faster than sorting.
+    ahead = (score > score[:, None]) | (score == score[:, None]) & (index < index[:, None])
+    chosen = filled[at] & (opens | (ahead.sum(1) < size))
     pool = (jnp.arange(num_levels) == at)[:, None] & chosen
     return jnp.where(pool.sum() >= _DONORS, pool, filled)
 
