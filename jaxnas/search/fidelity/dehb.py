@@ -221,9 +221,10 @@ def _pool(
     filled = jnp.arange(largest) < jnp.minimum(state.count, sizes)[:, None]
     at = jnp.where(opens, level, level - 1)
     score, index = jnp.where(filled[at], state.score[at], -jnp.inf), jnp.arange(largest)
-    # The earlier member first among equals. Comparing the few pairs is faster than sorting.
-    ahead = (score > score[:, None]) | (score == score[:, None]) & (index < index[:, None])
-    chosen = filled[at] & (opens | (ahead.sum(1) < size))
+    # Comparing the few pairs is faster than sorting. Among equals the earlier is ahead.
+    ties = (score == score[:, None]) & (index < index[:, None])
+    rank = ((score > score[:, None]) | ties).sum(1)
+    chosen = filled[at] & (opens | (rank < size))
     pool = (jnp.arange(num_levels) == at)[:, None] & chosen
     return jnp.where(pool.sum() >= _DONORS, pool, filled)
 

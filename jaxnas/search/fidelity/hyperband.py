@@ -122,15 +122,8 @@ def hyperband(
         def one(ready: Array, key: Array) -> tuple[Array, Query]:
             slot = jnp.argmax(ready)
             index = slot % len(schedule.epoch)
-            opens, level, epoch, start = (
-                jnp.asarray(x)[index]
-                for x in (
-                    schedule.opens,
-                    schedule.level,
-                    schedule.epoch,
-                    schedule.start,
-                )
-            )
+            columns = schedule.opens, schedule.level, schedule.epoch, schedule.start
+            opens, level, epoch, start = (jnp.asarray(x)[index] for x in columns)
             arch = jax.lax.cond(
                 opens, lambda: draw(key, past, level), lambda: state.arch[slot]
             )
