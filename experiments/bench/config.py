@@ -128,9 +128,6 @@ class Config:
     consecutive: int = 20
     """Suggestions of one of them before the next one's turn. With 1 each finds caches
     filled by another package, as between trainings, and its time depends on the order."""
-    async_dispatch: bool = True
-    """Whether JAX starts programs on a CPU from a thread of its own, its default. Without,
-    a program of microseconds, such as `ask` or `tell`, does not wait for that thread."""
     memory_seeds: int = 2
     """Runs of each method in the measurement of memory."""
     memory_evaluations: int = 200

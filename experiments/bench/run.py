@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 from importlib import import_module
 
-import jax
 from rich.console import Console
 
 from experiments.bench import timing
@@ -23,9 +22,6 @@ def main(config: Config) -> list[Measurement]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     validate(config)
-    if not config.async_dispatch:
-        # Read when JAX starts its first program.
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
     out = cli.folder(config.out, "bench")
     chosen = {name: SECTIONS[name] for name in config.sections}
     packages = dict.fromkeys(p for section in chosen.values() for p in section.packages)
