@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnas.networks import balanced_groups, cells, counting, initialise, layers, norms
+from jaxnas.networks import (
+    balanced_groups,
+    cells,
+    counting,
+    initialise,
+    layers,
+    norms,
+    single_cells,
+)
 from jaxnas.networks.nasbench201 import TRAINING, Mode, NetworkConfig, forward
 from jaxnas.spaces import base
 from jaxnas.spaces import nasbench201 as nb201
@@ -24,7 +32,7 @@ EVERY = base.every(nb201.SPACE)
 
 @functools.partial(jax.jit, static_argnames="mode")
 def one(params, arch, x, mode=TRAINING):
-    return forward(params, cells.sequential_cell(arch), x, mode=mode)
+    return forward(params, single_cells.sequential_cell(arch), x, mode=mode)
 
 
 @functools.partial(jax.jit, static_argnames="mode")

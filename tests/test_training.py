@@ -100,6 +100,16 @@ def test_both_engines_train_the_same(trained):
         assert (curves["loss"][:, -1] < curves["loss"][:, 0]).all()
 
 
+def test_a_cell_that_is_compiled_into_the_program_trains_the_same(trained, data):
+    arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS[:1], data
+    static = runs.train(*arguments, static=True, stop_epoch=2)
+    for name in training.EpochMetrics._fields:
+        wanted = trained["sequential"].curves[name][:1, :2]
+        np.testing.assert_allclose(static.curves[name][:, :2], wanted, 1e-5)
+    with pytest.raises(ValueError, match="static needs one architecture, not 3"):
+        runs.train(*arguments[:3], ARCHS, data, static=True)
+
+
 def test_seconds_are_those_of_the_clock(trained, data):
     arguments = jax.random.key(0), NETWORK, RECIPE, ARCHS, data
     ticks = iter(np.arange(100.0) ** 2)

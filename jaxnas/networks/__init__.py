@@ -1,8 +1,8 @@
 """Networks of NAS-Bench-201 as pure functions, with the architecture as data.
 
-Where to start: `nasbench201` names the axes and has the forward pass, `cells` the two
-ways to compute a cell, `apply` a model to call, `train` one compiled epoch, `runs` whole
-trainings, `model_files` trained networks on disk. Other spaces would need:
+Where to start: `nasbench201` names the axes and has the forward pass, `single_cells` and
+`cells` the ways to compute a cell, `apply` a model to call, `train` one compiled epoch,
+`runs` whole trainings, `model_files` trained networks on disk. Other spaces would need:
 
 * NAS-Bench-101: 1 x 1 projections of the cell's input, sums of any earlier vertices,
   concatenated outputs, and widths of vertices that follow from the matrix: shapes depend

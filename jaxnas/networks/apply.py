@@ -1,9 +1,10 @@
 """Networks as functions of parameters and images: one architecture, or several as lanes.
 
 A `Model` holds what is fixed of a network; everything that trains or scores networks
-takes one, and so works for both strategies of `cells`: `single` for use under `lax.map`
-over architectures, `several` for lanes. Shapes here are of one architecture; with lanes,
-all arrays have (a,) first.
+takes one, and so works for all strategies of `single_cells` and `cells`: `single` for use
+under `lax.map` over architectures, `static` for one that is compiled into the program,
+`several` for lanes. Shapes here are of one architecture; with lanes, all arrays have (a,)
+first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnas.networks import cells, layers, nasbench201
+from jaxnas.networks import cells, layers, nasbench201, single_cells
 from jaxnas.networks.nasbench201 import (
     TRAINING,
     CellFunction,
@@ -49,7 +50,21 @@ def single(
       arch: (6,) int32.
       method: how convolutions are computed.
     """
-    return Model(network, cells.sequential_cell(arch), arch, method)
+    return Model(network, single_cells.sequential_cell(arch), arch, method)
+
+
+def static(
+    network: NetworkConfig, arch: tuple[int, ...], method: layers.Method = "patches"
+) -> Model:
+    """Makes the model of one architecture that is compiled into the program.
+
+    Args:
+      network: the sizes.
+      arch: the operations of the 6 edges.
+      method: how convolutions are computed.
+    """
+    cell = single_cells.static_cell(arch)
+    return Model(network, cell, jnp.array(arch, jnp.int32), method)
 
 
 def several(

@@ -1,148 +1,30 @@
-"""Cells of NAS-Bench-201 as functions of images, for architectures that are data.
+"""Cells of NAS-Bench-201 as functions of images, for many architectures as lanes.
 
-A cell has four nodes; each of its six edges applies one of five operations to the value
-of its source node, and a node is the sum of its incoming edges. Axes are named in
-`nasbench201`: a architectures (lanes), n cells, 6 edges, images (..., b, h, w, c).
+`grouped_cells(plan)` computes what `single_cells` compute, for a architectures at once: on
+every edge the lanes that have the same operation are gathered, computed as one large
+batched convolution, and scattered back. The arithmetic is that of the chosen operations,
+in few large steps: for a GPU. Memory grows with the lanes: 64 KiB for each node, image and
+architecture at 16 channels and 32 x 32 pixels.
 
-Two strategies compute the same results from a run-time architecture:
-
-* `sequential_cell(arch)`: one architecture, a `lax.switch` over the operations on each
-  edge. To be used under `lax.map` over architectures, not `vmap`: a vmapped switch
-  computes every branch. One compilation serves all cells, only the chosen operations are
-  computed, and one architecture is in memory: the fastest on a CPU.
-* `grouped_cells(plan)`: a architectures as lanes. On every edge the lanes that have the
-  same operation are gathered, computed as one large batched convolution, and scattered
-  back. The arithmetic is that of the chosen operations, in few large steps: for a GPU.
-  Memory grows with the lanes: 64 KiB for each node, image and architecture at 16
-  channels and 32 x 32 pixels.
-
-Every value comes with what a `Tap` measured on the way; see `taps`.
+Axes are named in `nasbench201`: a architectures (lanes), n cells, 6 edges, images
+(a, b, h, w, c).
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxnas.networks import layers
 from jaxnas.networks.blocks import Mode, convolution
 from jaxnas.networks.layers import Conv
 from jaxnas.networks.nasbench201 import CellFunction, StageConvs
+from jaxnas.networks.single_cells import edge_weights, incoming_edges, num_readers
 from jaxnas.networks.taps import Tap, tap_values
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, POOL, SKIP
 from jaxnas.types import Array
-
-
-def _edge(conv: Conv, index: int) -> Conv:
-    """Selects the convolution of one edge from leaves (..., 6, own axes)."""
-    return Conv(
-        conv.weight[..., index, :, :],
-        None if conv.scale is None else conv.scale[..., index, :],
-        None if conv.offset is None else conv.offset[..., index, :],
-        None if conv.output_scale is None else conv.output_scale[..., index, :, :],
-        None if conv.running is None else conv.running[..., index, :, :],
-    )
-
-
-def _num_readers(archs: Array, source: int) -> Array:
-    """Counts the convolutions (...,) of archs (..., 6) whose input is node `source`."""
-    edges = np.array([e for e, (start, _) in enumerate(EDGES) if start == source])
-    chosen = archs[..., edges]
-    return jnp.sum((chosen == CONV1) | (chosen == CONV3), -1)
-
-
-def _incoming(target: int) -> list[tuple[int, int]]:
-    """Lists the (edge, source node) pairs of a node."""
-    return [(e, start) for e, (start, end) in enumerate(EDGES) if end == target]
-
-
-# --- one architecture: a switch on each edge ----------------------------------------------
-
-# (the edge's weights, x, sum so far) -> (sum with this edge, tapped)
-_Branch = Callable[[StageConvs, Array, Array], tuple[Array, Array]]
-
-
-def _branches(mode: Mode, tap: Tap) -> list[_Branch]:
-    """The operations as branches of a switch, in the order of their codes 0 to 4.
-
-    Each adds its output to the sum of the target node; what it taps has no lanes.
-    """
-
-    def none(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
-        return total, tap_values(tap, ())
-
-    def skip(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
-        return total + x, tap_values(tap, (), ("map", x, 1))
-
-    def conv1(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
-        y, tapped = checkpointed(weights.conv1, x, 1)
-        return total + y, tapped
-
-    def conv3(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
-        y, tapped = checkpointed(weights.conv3, x, 3)
-        return total + y, tapped
-
-    def pool(weights: StageConvs, x: Array, total: Array) -> tuple[Array, Array]:
-        y = layers.average_pool(x)
-        return total + y, tap_values(tap, (), ("map", y, 2))
-
-    # Only x and the weights are kept for a gradient: a switch would otherwise keep what
-    # any of its branches needs, and patches are nine times the image.
-    @functools.partial(jax.checkpoint, static_argnums=2)
-    def checkpointed(conv: Conv, x: Array, size: int) -> tuple[Array, Array]:
-        return convolution(conv, x, mode, tap, size=size)
-
-    return [none, skip, conv1, conv3, pool]
-
-
-def sequential_cell(arch: Array) -> CellFunction:
-    """Makes the cell of one architecture, for images without lanes.
-
-    Map over architectures with `lax.map`; under `vmap` a switch computes all branches.
-
-    Args:
-      arch: (6,) int32, traced or not: the operation of each edge.
-
-    Returns:
-      (weights of one cell, x (b, h, w, c), mode, tap) -> y (b, h, w, c), tapped.
-    """
-
-    def cell(
-        weights: StageConvs, x: Array, mode: Mode, tap: Tap
-    ) -> tuple[Array, Array]:
-        branches = _branches(mode, tap)
-        nodes, tapped = [x], tap_values(tap, ())
-        for target in (1, 2, 3):
-            # The rectifier of a node counts once for each convolution that reads it.
-            readers = _num_readers(arch, target - 1).astype(tap.zero.dtype)
-            tapped = tapped + readers * lax.cond(
-                readers > 0,
-                lambda x: tap_values(tap, (), ("relu", x, 1)),
-                lambda x: tap_values(tap, ()),
-                nodes[-1],
-            )
-            total = jnp.zeros_like(x)
-            for edge, source in _incoming(target):
-                conv = StageConvs(
-                    _edge(weights.conv1, edge), _edge(weights.conv3, edge)
-                )
-                total, tapped_edge = lax.switch(
-                    arch[edge], branches, conv, nodes[source], total
-                )
-                tapped = tapped + tapped_edge
-            nodes.append(total)
-        return nodes[3], tapped + tap_values(tap, (), ("map", nodes[3], 1))
-
-    return cell
-
-
-# --- many architectures: lanes grouped by operation --------------------------------------
 
 
 class GroupPlan(NamedTuple):
@@ -236,8 +118,8 @@ def _edge_outputs(
     slot; skip connections take x itself.
     """
     x1, x3, x_pool = (_take(x, group[edge]) for group in plan.members)
-    conv1 = _select(_edge(weights.conv1, edge), plan.members[0][edge])
-    conv3 = _select(_edge(weights.conv3, edge), plan.members[1][edge])
+    conv1 = _select(edge_weights(weights.conv1, edge), plan.members[0][edge])
+    conv3 = _select(edge_weights(weights.conv3, edge), plan.members[1][edge])
     y1, tapped1 = convolution(conv1, x1, mode, tap, size=1)
     y3, tapped3 = convolution(conv3, x3, mode, tap, size=3)
     y_pool = layers.average_pool(x_pool)
@@ -278,10 +160,10 @@ def grouped_cells(plan: GroupPlan) -> CellFunction:
         for target in (1, 2, 3):
             # The rectifier of a node counts once for each convolution that reads it.
             relu = tap_values(tap, lanes, ("relu", nodes[-1], 1))
-            readers = _num_readers(plan.archs, target - 1).astype(relu.dtype)
+            readers = num_readers(plan.archs, target - 1).astype(relu.dtype)
             tapped = tapped + readers.reshape(-1, *[1] * (relu.ndim - 1)) * relu
             total = jnp.zeros_like(x)
-            for edge, source in _incoming(target):
+            for edge, source in incoming_edges(target):
                 y, tapped_edge = _edge_outputs(
                     plan, weights, edge, nodes[source], mode, tap
                 )

@@ -3,7 +3,8 @@
 A network is a stem (3 x 3 convolution), `num_stages` stages of `cells_per_stage` equal
 cells with a residual reduction block between stages, and a head (batch norm, rectifier,
 global average pooling, linear classifier). This module has that skeleton; its parts are
-in `blocks`, and what a cell computes is a function made from architectures by `cells`.
+in `blocks`, and what a cell computes is a function made from architectures by
+`single_cells` and `cells`.
 
 Axes, named here for all modules of the package:
 
@@ -158,7 +159,7 @@ def forward(
 
     Args:
       params: with or without lanes; see `Params`.
-      cell: from `cells.sequential_cell` or `cells.grouped_cells`.
+      cell: from `single_cells` or `cells.grouped_cells`.
       x: (b, image_size, image_size, in_channels); with the lanes of `cell` first, if it
         has lanes.
       mode: how the layers are computed.

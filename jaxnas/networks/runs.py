@@ -56,6 +56,7 @@ def train(
     folder: str | Path | None = None,
     save_every: int = 10,
     engine: Engine | None = None,
+    static: bool = False,
     sizes: tuple[int, int, int] | None = None,
     images: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     device: Any = None,
@@ -77,6 +78,8 @@ def train(
       save_every: epochs between checkpoints.
       engine: default: "sequential" on a CPU and "grouped" on an accelerator, where one
         architecture alone is "sequential" too.
+      static: compile the one architecture into the program, which serves no other then,
+        but is smaller and faster.
       sizes: of the grouped engine's groups, see `cells.make_group_plan`: one program
         serves all architectures that fit. Default: as large as these need.
       images: training images and classes of each epoch, counted from 0, in place of those
@@ -107,6 +110,10 @@ def train(
         key, network, recipe, len(archs), folder, identity, resume_from
     )
     settings = training_settings(network, recipe, len(archs), engine, device.platform)
+    if static:
+        if settings.engine != "sequential" or len(archs) > 1:
+            raise ValueError(f"static needs one architecture, not {len(archs)}")
+        settings = settings._replace(arch=tuple(archs[0].tolist()))
     lanes = (
         cells.make_group_plan(archs, sizes) if settings.engine == "grouped" else archs
     )

@@ -77,6 +77,8 @@ class TrainingSettings(NamedTuple):
     recipe: Recipe
     engine: Engine = "sequential"
     method: Literal["patches", "native"] = "patches"
+    # Compiled into the program of the sequential engine, for which it is the only one.
+    arch: tuple[int, ...] | None = None
 
 
 def _optimiser(recipe: Recipe) -> optax.GradientTransformation:
@@ -168,6 +170,9 @@ def _epoch(
     train = functools.partial(_train_epoch, settings.recipe, key, lr, data)
     if settings.engine == "grouped":
         return train(apply.several(network, archs, method), state)
+    if settings.arch is not None:
+        static = apply.static(network, settings.arch, method)
+        return lax.map(lambda one: train(static, one), state)
     return lax.map(
         lambda one: train(apply.single(network, one[0], method), one[1]), (archs, state)
     )
