@@ -21,6 +21,7 @@ FACTORS = (4.0, 3.0, 2.0, 1.5)  # of the channels of the search, the widest firs
 PASSES = 30  # over all images, both phases together
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
+EPOCH_IMAGES = 512  # of full size in an epoch: few, so that one can be timed
 # The cost of a training step grows with these powers of channels and of pixels on a side,
 # measured with 16 and 32 channels, 16 and 32 pixels.
 WIDTH_POWER, SIZE_POWER = 1.5, 2.3
@@ -31,6 +32,7 @@ class Phase(NamedTuple):
 
     size: int  # pixels on each side
     share: float  # of the time
+    images: int  # of an epoch
 
 
 class FinalPlan(NamedTuple):
@@ -39,8 +41,10 @@ class FinalPlan(NamedTuple):
     channels: int  # of the first stage
     sizes: list[int]  # pixels on each side of the images in each phase
     epochs: list[int]  # of each phase
-    images: list[int]  # of an epoch, and of its validation
+    images: list[int]  # of an epoch of each phase
+    valid: int  # images of an epoch's validation
     cutout: bool  # whether a square of half the side is cut out of each image
+    static: bool  # whether the cell is compiled into the program
     save_every: int  # epochs between checkpoints
 
     def recipe(self, recipe: Recipe) -> Recipe:
@@ -50,16 +54,21 @@ class FinalPlan(NamedTuple):
         return dataclasses.replace(recipe, epochs=total, warmup=warmup)
 
 
-def phases_of(size: int) -> list[Phase]:
+def phases_of(size: int, images: int) -> list[Phase]:
     """The phases of a final training.
 
     Args:
       size: pixels on each side of the images.
+      images: of a pass.
     """
+    whole = min(EPOCH_IMAGES, images)
     if size < MIN_HALVED:
-        return [Phase(size, 1.0)]
+        return [Phase(size, 1.0, whole)]
     half = size // 8 * 4  # a multiple of 4, as reductions need
-    return [Phase(half, SMALL_SHARE), Phase(size, 1 - SMALL_SHARE)]
+    # Epochs of all phases take about the same time, as the schedule counts epochs: were
+    # they of as many images, the learning rate would be low when whole images begin.
+    more = min(int(whole * (size / half) ** SIZE_POWER), images)
+    return [Phase(half, SMALL_SHARE, more), Phase(size, 1 - SMALL_SHARE, whole)]
 
 
 def choose_channels(
@@ -85,7 +94,7 @@ def choose_channels(
     # image of the phases.
     saved = sum(
         phase.share * (network.image_size / phase.size) ** SIZE_POWER
-        for phase in phases_of(network.image_size)
+        for phase in phases_of(network.image_size, images)
     )
     passes = saved * seconds / (image_seconds * images)
     for factor in FACTORS:

@@ -16,9 +16,8 @@ from jaxnas.studies.images.study import Study
 from jaxnas.studies.images.training_costs import TrainingCosts
 
 COMPILING_SHARE = 0.2  # of the time that is left, which new programs may take
-# Images of an epoch of a network of its own size, few so that one can be timed, and those
-# for validation, of which there are none in the final training.
-EPOCH_IMAGES, VALID_IMAGES = 512, 8
+# Images for validation, of which there are none in the final training.
+VALID_IMAGES = 8
 VALID_COST = 1 / 3  # of an image for validation, as a share of one for training
 
 
@@ -44,12 +43,13 @@ def train_and_test(
     def decide() -> FinalPlan:
         epochs = [e.cost / plan.epochs for e in history if e.arch == arch]
         seconds = max((epochs or [plan.seconds])[0], 1e-6)
-        phases = final_network.phases_of(task.network.image_size)
+        total = len(task.train_and_valid().x)
+        phases = final_network.phases_of(task.network.image_size, total)
         compiling = costs.compiling * len(phases)
         time_left = final_training.available_seconds(budget)
         sized = study.config.final_network == "sized"
         if sized and compiling <= COMPILING_SHARE * time_left:
-            return _sized(study, arch, seconds)
+            return _sized(study, arch, seconds, phases)
         return _as_searched(study, seconds, plan.epochs)
 
     def report(number: int, curves: dict[str, np.ndarray]) -> None:
@@ -76,20 +76,21 @@ def _as_searched(study: Study, seconds: float, least: int) -> FinalPlan:
       least: epochs.
     """
     network, data = study.task.network, study.data
-    phase = Phase(network.image_size, 1.0)
-    images = len(data.x), len(data.x_valid)
+    phase = Phase(network.image_size, 1.0, len(data.x))
+    channels, valid = network.stem_channels, len(data.x_valid)
     return final_training.plan_phases(
-        study, [phase], [seconds], network.stem_channels, images, least=least
+        study, [phase], [seconds], channels, valid, least=least
     )
 
 
-def _sized(study: Study, arch: str, seconds: float) -> FinalPlan:
+def _sized(study: Study, arch: str, seconds: float, phases: list[Phase]) -> FinalPlan:
     """A network that is as wide as there is time for, whose epochs are timed.
 
     Args:
       study: what the stages share.
       arch: the cell.
       seconds: of an epoch of the search.
+      phases: of the training.
     """
     task, data, cell = study.task, study.data, nasbench201.from_string(arch)
     total = len(task.train_and_valid().x)
@@ -104,13 +105,12 @@ def _sized(study: Study, arch: str, seconds: float) -> FinalPlan:
         final_training.available_seconds(study.budget),
         allowed,
     )
-    images = min(EPOCH_IMAGES, total), min(VALID_IMAGES, total)
-    phases, timed = final_network.phases_of(task.network.image_size), []
+    valid, timed = min(VALID_IMAGES, total), []
     cutout = len(phases) > 1  # images of few pixels would lose what they show
-    for size, _ in phases:
+    for size, _, images in phases:
         study.log.compiling(f"the final training at {size} pixels")
-        inputs = channels, size, images, cutout
+        inputs = channels, size, (images, valid), cutout
         timed.append(final_training.epoch_seconds(study, cell, *inputs))
     return final_training.plan_phases(
-        study, phases, timed, channels, images, cutout=cutout
+        study, phases, timed, channels, valid, cutout=cutout, static=True
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.datasets import opened
 from jaxnas.io import checkpoints
 from jaxnas.networks import runs
@@ -27,7 +27,6 @@ from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.final_network import FinalPlan, Phase
 from jaxnas.studies.images.study import Study
 from jaxnas.studies.images.tasks import ImageTask
-from jaxnas.studies.images.training_costs import padded_query
 
 MIN_PASSES = 30  # over all images, that a cell must have time for to be searched
 MAX_PASSES = 60  # over all images
@@ -64,9 +63,10 @@ def plan_phases(
     phases: list[Phase],
     seconds: list[float],
     channels: int,
-    images: tuple[int, int],
+    valid: int,
     *,
     cutout: bool = False,
+    static: bool = False,
     least: int = 1,
 ) -> FinalPlan:
     """Decides how many epochs there is time for.
@@ -77,25 +77,28 @@ def plan_phases(
       phases: of the training.
       seconds: of an epoch of each phase.
       channels: of the first stage.
-      images: of an epoch, and of its validation.
+      valid: images of an epoch's validation.
       cutout: as in `FinalPlan`.
+      static: as in `FinalPlan`.
       least: epochs of the last phase.
     """
     passes = MAX_PASSES_FLIPPED if study.recipe.horizontal_flip else MAX_PASSES
-    most = math.ceil(passes * len(study.task.train_and_valid().x) / images[0])
+    most = passes * len(study.task.train_and_valid().x)
     available = available_seconds(study.budget)
     timed = zip(phases, seconds, strict=True)
     epochs = [max(1, int(phase.share * available / each)) for phase, each in timed]
     epochs[-1] = max(epochs[-1], least)
-    if sum(epochs) > most:  # the same ratio
-        epochs = [max(1, round(most * e / sum(epochs))) for e in epochs]
+    images = [phase.images for phase in phases]
+    total = np.dot(epochs, images)
+    if total > most:  # the same ratio
+        epochs = [max(1, math.ceil(e * most / total)) for e in epochs]
     save_every = max(1, round(CHECKPOINT_SECONDS / seconds[-1]))
     sizes = [phase.size for phase in phases]
-    return FinalPlan(channels, sizes, epochs, list(images), cutout, save_every)
+    return FinalPlan(channels, sizes, epochs, images, valid, cutout, static, save_every)
 
 
 def _phase(
-    study: Study, channels: int, size: int, images: Sequence[int], cutout: bool
+    study: Study, channels: int, size: int, images: tuple[int, int], cutout: bool
 ) -> tuple[NetworkConfig, Recipe, Data]:
     """The network and the recipe of a phase, and the shapes of its epochs.
 
@@ -124,10 +127,10 @@ def epoch_seconds(
     arch: np.ndarray,
     channels: int,
     size: int,
-    images: Sequence[int],
+    images: tuple[int, int],
     cutout: bool,
 ) -> float:
-    """Measures the seconds of an epoch by a second one; the first compiles the program.
+    """Measures the seconds of an epoch by a second one; the program has the cell in it.
 
     Args:
       study: what the stages share.
@@ -137,11 +140,11 @@ def epoch_seconds(
       images: of an epoch, and of its validation.
       cutout: as in `FinalPlan`.
     """
-    inputs = _phase(study, channels, size, images, cutout)
-    evaluate = training_benchmark(jax.random.key(0), *inputs, clock=study.budget.clock)
-    query = padded_query([arch], 1, 1)
-    costs = [float(evaluate(jax.random.key(0), query).cost[0]) for _ in range(2)]
-    return max(costs[1], 1e-6)
+    network, recipe, data = _phase(study, channels, size, images, cutout)
+    recipe, key = dataclasses.replace(recipe, epochs=2), jax.random.key(0)
+    options: dict[str, Any] = {"static": True, "clock": study.budget.clock}
+    trained = runs.train(key, network, recipe, arch[None], data, **options)
+    return max(float(trained.curves["seconds"][0, 1]), 1e-6)
 
 
 def train_final(
@@ -165,9 +168,10 @@ def train_final(
     name = "".join(map(str, cell.tolist()))
     epochs = "+".join(map(str, final.epochs))
     folder = study.out / f"final/{name}-{final.channels}-{epochs}"
-    for size, epochs in zip(final.sizes, final.epochs, strict=True):
+    phases = zip(final.sizes, final.epochs, final.images, strict=True)
+    for size, epochs, images in phases:
         path, seed = folder / f"{size}-pixels", study.config.seed
-        inputs = final.channels, size, final.images, final.cutout
+        inputs = final.channels, size, (images, final.valid), final.cutout
         network, recipe, data = _phase(study, *inputs)
         previous = trained and PartialTraining(done, trained.state, trained.curves)
         done += epochs
@@ -179,7 +183,8 @@ def train_final(
             data,
             folder=path,
             save_every=final.save_every,
-            images=_epochs_of(study.task, size, final.images[0], seed),
+            static=final.static,
+            images=_epochs_of(study.task, size, images, seed),
             report=report,
             # A checkpoint of this phase continues it.
             resume_from=None if checkpoints.exists(path) else previous,

@@ -129,13 +129,14 @@ class SearchLog:
         """
         self._counter = Counter(sum(final.epochs), "epoch")
         phases = (
-            f"{_epochs(num)} at {size} pixels"
-            for num, size in zip(final.epochs, final.sizes, strict=True)
+            f"{_epochs(num)} of {images} images at {size} pixels"
+            for num, images, size in zip(
+                final.epochs, final.images, final.sizes, strict=True
+            )
         )
         self._say(
             f"{best[0]} is the best, {best[1]:.2f} % of the validation images; its final "
-            f"training: {final.channels} channels, {' and '.join(phases)}, each of "
-            f"{final.images[0]} images"
+            f"training: {final.channels} channels, {' and '.join(phases)}"
         )
 
     def epoch(self, number: int, curves: dict[str, np.ndarray]) -> None:
