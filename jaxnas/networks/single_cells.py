@@ -131,10 +131,10 @@ def static_cell(arch: tuple[int, ...]) -> CellFunction:
     def apply_edge(edge: int, mode: Mode, tap: Tap, *operands: Any) -> Any:
         return _branches(mode, tap, recompute=False)[arch[edge]](*operands)
 
-    return _cell(np.array(arch, np.int32), apply_edge)
+    return _cell(jnp.array(arch, jnp.int32), apply_edge)
 
 
-def _cell(arch: Array | np.ndarray, apply_edge: Callable) -> CellFunction:
+def _cell(arch: Array, apply_edge: Callable) -> CellFunction:
     """The cell of one architecture (6,).
 
     Args:

@@ -21,6 +21,7 @@ FACTORS = (4.0, 3.0, 2.0, 1.5)  # of the channels of the search, the widest firs
 PASSES = 30  # over all images, both phases together
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
+BATCH, WEIGHT_DECAY = 32, 1e-3
 EPOCH_IMAGES = 512  # of full size in an epoch: few, so that one can be timed
 # The cost of a training step grows with these powers of channels and of pixels on a side,
 # measured with 16 and 32 channels, 16 and 32 pixels.
@@ -43,15 +44,31 @@ class FinalPlan(NamedTuple):
     epochs: list[int]  # of each phase
     images: list[int]  # of an epoch of each phase
     valid: int  # images of an epoch's validation
-    cutout: bool  # whether a square of half the side is cut out of each image
-    static: bool  # whether the cell is compiled into the program
     save_every: int  # epochs between checkpoints
+    sized: (
+        bool  # whether channels, sizes and regularisation are not those of the search
+    )
 
-    def recipe(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe of one epoch with all epochs and a warm-up."""
-        total = sum(self.epochs)
-        warmup = min(1.0, total / 8)
-        return dataclasses.replace(recipe, epochs=total, warmup=warmup)
+    def recipe(self, recipe: Recipe, phase: int = -1) -> Recipe:
+        """Makes the recipe of a phase from that of the search.
+
+        Args:
+          recipe: of one epoch.
+          phase: its number; default: the last.
+        """
+        total, size = sum(self.epochs), self.sizes[phase]
+        recipe = dataclasses.replace(
+            recipe, epochs=total, warmup=min(1.0, total / 8), crop=size // 8
+        )
+        if not self.sized:
+            return recipe
+        return dataclasses.replace(
+            recipe,
+            batch=min(BATCH, recipe.batch),
+            weight_decay=WEIGHT_DECAY,
+            # Images of few pixels would lose what they show.
+            cutout=size // 2 if len(self.sizes) > 1 else 0,
+        )
 
 
 def phases_of(size: int, images: int) -> list[Phase]:

@@ -76,11 +76,16 @@ def _as_searched(study: Study, seconds: float, least: int) -> FinalPlan:
       least: epochs.
     """
     network, data = study.task.network, study.data
-    phase = Phase(network.image_size, 1.0, len(data.x))
-    channels, valid = network.stem_channels, len(data.x_valid)
-    return final_training.plan_phases(
-        study, [phase], [seconds], channels, valid, least=least
+    draft = FinalPlan(
+        network.stem_channels,
+        [network.image_size],
+        [least],
+        [len(data.x)],
+        len(data.x_valid),
+        save_every=1,
+        sized=False,
     )
+    return final_training.with_epochs(study, draft, [1.0], [seconds], least)
 
 
 def _sized(study: Study, arch: str, seconds: float, phases: list[Phase]) -> FinalPlan:
@@ -105,12 +110,11 @@ def _sized(study: Study, arch: str, seconds: float, phases: list[Phase]) -> Fina
         final_training.available_seconds(study.budget),
         allowed,
     )
-    valid, timed = min(VALID_IMAGES, total), []
-    cutout = len(phases) > 1  # images of few pixels would lose what they show
-    for size, _, images in phases:
+    sizes, shares, images = map(list, zip(*phases, strict=True))
+    valid, ones = min(VALID_IMAGES, total), [1] * len(phases)
+    draft = FinalPlan(channels, sizes, ones, images, valid, save_every=1, sized=True)
+    seconds_of = []
+    for phase, size in enumerate(sizes):
         study.log.compiling(f"the final training at {size} pixels")
-        inputs = channels, size, (images, valid), cutout
-        timed.append(final_training.epoch_seconds(study, cell, *inputs))
-    return final_training.plan_phases(
-        study, phases, timed, channels, valid, cutout=cutout, static=True
-    )
+        seconds_of.append(final_training.epoch_seconds(study, cell, draft, phase))
+    return final_training.with_epochs(study, draft, shares, seconds_of)

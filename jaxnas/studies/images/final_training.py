@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from jaxnas.networks.recipes import Recipe
 from jaxnas.networks.runs import Trained
 from jaxnas.spaces import nasbench201
 from jaxnas.studies.images.budget import TimeBudget
-from jaxnas.studies.images.final_network import FinalPlan, Phase
+from jaxnas.studies.images.final_network import FinalPlan
 from jaxnas.studies.images.study import Study
 from jaxnas.studies.images.tasks import ImageTask
 
@@ -58,15 +58,11 @@ def requirements(
     return seconds, MIN_PASSES * len(task.train_and_valid().x) / len(data.x)
 
 
-def plan_phases(
+def with_epochs(
     study: Study,
-    phases: list[Phase],
-    seconds: list[float],
-    channels: int,
-    valid: int,
-    *,
-    cutout: bool = False,
-    static: bool = False,
+    draft: FinalPlan,
+    shares: Sequence[float],
+    seconds: Sequence[float],
     least: int = 1,
 ) -> FinalPlan:
     """Decides how many epochs there is time for.
@@ -74,75 +70,59 @@ def plan_phases(
     Args:
       study: with all images, the time that is left, and the recipe: with flips more passes
         over the images are worth their time.
-      phases: of the training.
+      draft: a plan with other numbers of epochs.
+      shares: of the time, of each phase.
       seconds: of an epoch of each phase.
-      channels: of the first stage.
-      valid: images of an epoch's validation.
-      cutout: as in `FinalPlan`.
-      static: as in `FinalPlan`.
       least: epochs of the last phase.
     """
     passes = MAX_PASSES_FLIPPED if study.recipe.horizontal_flip else MAX_PASSES
     most = passes * len(study.task.train_and_valid().x)
     available = available_seconds(study.budget)
-    timed = zip(phases, seconds, strict=True)
-    epochs = [max(1, int(phase.share * available / each)) for phase, each in timed]
+    timed = zip(shares, seconds, strict=True)
+    epochs = [max(1, int(share * available / each)) for share, each in timed]
     epochs[-1] = max(epochs[-1], least)
-    images = [phase.images for phase in phases]
-    total = np.dot(epochs, images)
+    total = np.dot(epochs, draft.images)
     if total > most:  # the same ratio
         epochs = [max(1, math.ceil(e * most / total)) for e in epochs]
     save_every = max(1, round(CHECKPOINT_SECONDS / seconds[-1]))
-    sizes = [phase.size for phase in phases]
-    return FinalPlan(channels, sizes, epochs, images, valid, cutout, static, save_every)
+    return draft._replace(epochs=epochs, save_every=save_every)
 
 
 def _phase(
-    study: Study, channels: int, size: int, images: tuple[int, int], cutout: bool
+    study: Study, final: FinalPlan, phase: int
 ) -> tuple[NetworkConfig, Recipe, Data]:
     """The network and the recipe of a phase, and the shapes of its epochs.
 
     Args:
       study: what the stages share.
-      channels: of the first stage.
-      size: pixels on each side.
-      images: of an epoch, and of its validation.
-      cutout: as in `FinalPlan`.
+      final: the plan.
+      phase: its number.
     """
-    task, (num, valid) = study.task, images
-    sizes = {"stem_channels": channels, "image_size": size}
+    task, size, num = study.task, final.sizes[phase], final.images[phase]
+    sizes = {"stem_channels": final.channels, "image_size": size}
     network = dataclasses.replace(task.network, **sizes)
-    augmentation = {"crop": size // 8, "cutout": cutout * (size // 2)}
-    recipe = dataclasses.replace(study.recipe, **augmentation)
-    both, most = task.train_and_valid(), max(images)
+    both, most = task.train_and_valid(), max(num, final.valid)
     first = both._replace(x=both.x[:most], y=both.y[:most])
     x, y, *_ = task.normalised(opened.resize_square(first, size))
     pad = -task.mean / task.std
-    data = Data.without_test(x[:num], y[:num], x[:valid], y[:valid], pad)
-    return network, recipe, data
+    data = Data.without_test(x[:num], y[:num], x[: final.valid], y[: final.valid], pad)
+    return network, final.recipe(study.recipe, phase), data
 
 
 def epoch_seconds(
-    study: Study,
-    arch: np.ndarray,
-    channels: int,
-    size: int,
-    images: tuple[int, int],
-    cutout: bool,
+    study: Study, arch: np.ndarray, final: FinalPlan, phase: int
 ) -> float:
-    """Measures the seconds of an epoch by a second one; the program has the cell in it.
+    """Measures the seconds of an epoch by a second one.
 
     Args:
       study: what the stages share.
       arch: (6,) the cell.
-      channels: of the first stage.
-      size: pixels on each side.
-      images: of an epoch, and of its validation.
-      cutout: as in `FinalPlan`.
+      final: the plan, with any numbers of epochs.
+      phase: its number.
     """
-    network, recipe, data = _phase(study, channels, size, images, cutout)
+    network, recipe, data = _phase(study, final, phase)
     recipe, key = dataclasses.replace(recipe, epochs=2), jax.random.key(0)
-    options: dict[str, Any] = {"static": True, "clock": study.budget.clock}
+    options: dict[str, Any] = {"static": final.sized, "clock": study.budget.clock}
     trained = runs.train(key, network, recipe, arch[None], data, **options)
     return max(float(trained.curves["seconds"][0, 1]), 1e-6)
 
@@ -168,23 +148,21 @@ def train_final(
     name = "".join(map(str, cell.tolist()))
     epochs = "+".join(map(str, final.epochs))
     folder = study.out / f"final/{name}-{final.channels}-{epochs}"
-    phases = zip(final.sizes, final.epochs, final.images, strict=True)
-    for size, epochs, images in phases:
+    for phase, size in enumerate(final.sizes):
         path, seed = folder / f"{size}-pixels", study.config.seed
-        inputs = final.channels, size, (images, final.valid), final.cutout
-        network, recipe, data = _phase(study, *inputs)
+        network, recipe, data = _phase(study, final, phase)
         previous = trained and PartialTraining(done, trained.state, trained.curves)
-        done += epochs
+        done += final.epochs[phase]
         trained = runs.train(
             jax.random.key(seed),
             network,
-            final.recipe(recipe),
+            recipe,
             cell[None],
             data,
             folder=path,
             save_every=final.save_every,
-            static=final.static,
-            images=_epochs_of(study.task, size, images, seed),
+            static=final.sized,
+            images=_epochs_of(study.task, size, len(data.x), seed),
             report=report,
             # A checkpoint of this phase continues it.
             resume_from=None if checkpoints.exists(path) else previous,
