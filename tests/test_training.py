@@ -263,6 +263,10 @@ def test_smoothing_is_a_mixture_of_labels():
     target = 0.8 * np.eye(4)[y] + 0.2 / 4
     wanted = -np.mean(np.sum(target * jax.nn.log_softmax(logits), -1))
     np.testing.assert_allclose(apply.cross_entropy(logits, y, 0.2), wanted, 1e-6)
+    mixed = 0.7 * jnp.eye(4)[y] + 0.3 * jnp.eye(4)[jnp.roll(y, 1)]
+    parts = (apply.cross_entropy(logits, labels, 0.2) for labels in (y, jnp.roll(y, 1)))
+    wanted = np.dot([0.7, 0.3], list(parts))
+    np.testing.assert_allclose(apply.cross_entropy(logits, mixed, 0.2), wanted, 1e-6)
 
 
 # --- augmentation -----------------------------------------------------------------------
@@ -302,6 +306,31 @@ def test_flips_and_cutouts():
     assert {*rows} == {*columns} == {2, 3}
 
 
+def test_rectangles_of_other_images_have_their_share_of_the_label():
+    key, num = jax.random.key(0), 60
+    x = np.random.default_rng(0).normal(size=(num, 8, 6, 2)).astype(np.float32)
+    mixed, share = map(np.asarray, augment.cutmix(key, jnp.asarray(x), 0.6))
+    keys = jax.random.split(key, 3)
+    chosen = np.asarray(jax.random.bernoulli(keys[0], 0.6, (num, 1)))[:, 0]
+    area = np.asarray(jax.random.uniform(keys[1], (num, 1)))[:, 0]
+    centres = np.asarray(jax.random.uniform(keys[2], (num, 2)))
+    wanted = x.copy()
+    for i in np.flatnonzero(chosen):
+        ends = [centres[i] + sign * np.sqrt(area[i]) / 2 for sign in (-1, 1)]
+        (top, left), (bottom, right) = np.round(np.clip(ends, 0, 1) * [8, 6]).astype(
+            int
+        )
+        wanted[i, top:bottom, left:right] = x[i - 1, top:bottom, left:right]
+    np.testing.assert_array_equal(mixed, wanted)
+    np.testing.assert_allclose(share, (mixed != x)[..., 0].mean((1, 2)), 1e-6)
+    # The batch of a step and its labels.
+    recipe, y = Recipe(batch=8, cutmix=0.6), np.arange(num) % 5
+    step = training._augmented(recipe, key, jnp.asarray(x), y, jnp.zeros(2), 5)
+    own = (np.asarray(step[0]) == x)[..., 0].mean((1, 2))
+    labels = np.eye(5)[y] * own[:, None] + np.eye(5)[y - 1] * (1 - own[:, None])
+    np.testing.assert_allclose(step[1], labels, atol=1e-6)
+
+
 # --- bad input --------------------------------------------------------------------------
 
 
@@ -313,6 +342,7 @@ def test_flips_and_cutouts():
         (dict(lr=-1.0), "lr must be finite and not negative"),
         (dict(lr=float("nan")), "lr must be finite and not negative"),
         (dict(momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (dict(cutmix=-0.1), r"cutmix must be in \[0, 1\)"),
         (dict(warmup=2.0), "a warm-up needs per_step_schedule=True"),
     ],
 )

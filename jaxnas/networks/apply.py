@@ -102,15 +102,18 @@ def cross_entropy(logits: Array, y: Array, smoothing: float = 0.0) -> Array:
 
     Args:
       logits: (..., b, k).
-      y: (b,) classes.
+      y: (b,) classes, or (b, k) their probabilities.
       smoothing: share of every label that is spread over all classes.
 
     Returns:
       (...,): () or (a,).
     """
     logs = jax.nn.log_softmax(logits)
-    y = jnp.broadcast_to(y, logits.shape[:-1])
-    picked = jnp.take_along_axis(logs, y[..., None], -1)[..., 0]
+    if y.ndim == 2:
+        picked = jnp.sum(y * logs, -1)
+    else:
+        y = jnp.broadcast_to(y, logits.shape[:-1])
+        picked = jnp.take_along_axis(logs, y[..., None], -1)[..., 0]
     if smoothing:
         picked = (1 - smoothing) * picked + smoothing * jnp.mean(logs, -1)
     return -jnp.mean(picked, -1)

@@ -43,6 +43,37 @@ def crop(key: Array, x: Array, margin: int, pad_value: Array) -> Array:
     )(padded, starts)
 
 
+def cutmix(key: Array, x: Array, probability: float) -> tuple[Array, Array]:
+    """Pastes a rectangle of the image before into images (Yun et al., 2019).
+
+    The first image has one of the last: the order of a batch is random. The rectangle has
+    the form of the image and a uniform share of its pixels, Beta(1, 1) of the paper; its
+    centre is uniform over the image, and parts outside are cut off.
+
+    Args:
+      key: of the rectangles.
+      x: (b, h, w, c).
+      probability: that an image has one.
+
+    Returns:
+      (b, h, w, c), and (b,) the share of each image's pixels that are of the image before.
+    """
+    sizes = jnp.array(x.shape[1:3])
+    key_chosen, key_area, key_centre = jax.random.split(key, 3)
+    chosen = jax.random.bernoulli(key_chosen, probability, (len(x), 1))
+    side = jnp.sqrt(jax.random.uniform(key_area, (len(x), 1))) * chosen
+    centre = jax.random.uniform(key_centre, (len(x), 2))
+    first = jnp.round((centre - side / 2) * sizes)[..., None]
+    last = jnp.round((centre + side / 2) * sizes)[..., None]
+    rows, columns = (
+        (jnp.arange(size) >= first[:, axis]) & (jnp.arange(size) < last[:, axis])
+        for axis, size in enumerate(x.shape[1:3])
+    )
+    inside = rows[:, :, None] & columns[:, None, :]
+    mixed = jnp.where(inside[..., None], jnp.roll(x, 1, 0), x)
+    return mixed, jnp.mean(inside, (1, 2))
+
+
 def cutout(key: Array, x: Array, side: int) -> Array:
     """Sets a random square of each image to 0 (DeVries and Taylor, 2017).
 

@@ -27,6 +27,8 @@ class Recipe:
       crop: largest shift in pixels of a random crop, each way; black pixels fill it.
       cutout: side in pixels of a square that is set to the mean (DeVries and Taylor,
         2017); 0: none.
+      cutmix: share of the images of which a rectangle is that of another image, with
+        labels in proportion to the pixels (Yun et al., 2019), in [0, 1).
 
     Raises:
       ValueError: if a value is out of its range.
@@ -43,6 +45,7 @@ class Recipe:
     horizontal_flip: bool = False
     crop: int = 0
     cutout: int = 0
+    cutmix: float = 0.0
 
     def __post_init__(self):
         for name, least in (("epochs", 1), ("batch", 2), ("crop", 0), ("cutout", 0)):
@@ -53,7 +56,7 @@ class Recipe:
             value = getattr(self, name)
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name} must be finite and not negative: {value!r}")
-        for name in ("momentum", "label_smoothing"):
+        for name in ("momentum", "label_smoothing", "cutmix"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1): {getattr(self, name)!r}")
         if self.warmup and not self.per_step_schedule:

@@ -194,16 +194,17 @@ def _train_epoch(
     steps, batch = epoch_steps(recipe, len(data.x))
     key_order, key_change = jax.random.split(key)
     order = jax.random.permutation(key_order, len(data.x))[: steps * batch]
-    optimiser = _optimiser(recipe)
+    optimiser, num_classes = _optimiser(recipe), model.network.num_classes
 
     def step(carry: Any, inputs: tuple[Array, Array, Array]) -> tuple[Any, None]:
         state, loss, hits = carry
         chosen, key, lr = inputs
-        x, y = _augmented(recipe, key, data.x[chosen], data.pad_value), data.y[chosen]
+        x, y = data.x[chosen], data.y[chosen]
+        x, labels = _augmented(recipe, key, x, y, data.pad_value, num_classes)
 
         def objective(params: Params, running: list[Array]) -> tuple[Array, Any]:
             logits = apply.run(model, with_running_stats(params, running), x).logits
-            each = apply.cross_entropy(logits, y, recipe.label_smoothing)
+            each = apply.cross_entropy(logits, labels, recipe.label_smoothing)
             return jnp.sum(each), (each, _correct(logits, y).sum(-1))
 
         # The "gradient" by the running statistics is those of this batch (`stat_tap`).
@@ -227,16 +228,33 @@ def _train_epoch(
     return state, EpochMetrics(loss, train, valid, test)
 
 
-def _augmented(recipe: Recipe, key: Array, x: Array, pad_value: Array) -> Array:
-    """Augments a batch of training images (b, h, w, c) as the recipe says."""
-    key_flip, key_crop, key_cut = jax.random.split(key, 3)
+def _augmented(
+    recipe: Recipe, key: Array, x: Array, y: Array, pad_value: Array, num_classes: int
+) -> tuple[Array, Array]:
+    """Augments a batch of training images as the recipe says.
+
+    Args:
+      recipe: the augmentation.
+      key: of the batch.
+      x: (b, h, w, c).
+      y: (b,) classes.
+      pad_value: (c,), of pixels outside the images.
+      num_classes: of the classifier.
+
+    Returns: images, and classes (b,) or, if images are mixed, probabilities (b, k).
+    """
+    key_flip, key_crop, key_cut, key_mix = jax.random.split(key, 4)
     if recipe.horizontal_flip:
         x = augment.flip(key_flip, x)
     if recipe.crop:
         x = augment.crop(key_crop, x, recipe.crop, pad_value)
     if recipe.cutout:
         x = augment.cutout(key_cut, x, recipe.cutout)
-    return x
+    if not recipe.cutmix:
+        return x, y
+    x, share = augment.cutmix(key_mix, x, recipe.cutmix)
+    own, other = (jax.nn.one_hot(labels, num_classes) for labels in (y, jnp.roll(y, 1)))
+    return x, own + share[:, None] * (other - own)
 
 
 def _correct(logits: Array, y: Array) -> Array:
