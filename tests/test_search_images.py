@@ -387,7 +387,7 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     # There is time for 8 channels.
     assert result["network"]["stem_channels"] == result["final"]["channels"] == 6
     assert result["final"]["sized"] and not done[1]["final"]["sized"]
-    assert result["final"]["recipe"]["cutout"] == 4
+    assert result["final"]["recipe"]["cutmix"] == 0.5
     assert result["network"]["image_size"] == 8 and result["final"]["sizes"] == [4, 8]
     curves, _ = npz.load_arrays(out / "curves.npz")
     assert len(curves["final/train"]) == sum(result["final"]["epochs"])

@@ -3,9 +3,9 @@
 A search compares cells in small networks. What is left of the budget decides how wide the
 final one is: of the widths of which the cell has `PASSES` passes over all images, the
 largest. It sees images of half the size first, which cost a fifth, and then whole ones
-(progressive resizing; Howard, 2018); parameters do not depend on the size of images. In
-both a square of half the side is cut out of each image (DeVries and Taylor, 2017), as so
-many passes over few images overfit.
+(progressive resizing; Howard, 2018); parameters do not depend on the size of images. As so
+many passes over few images overfit, minibatches are smaller than in the search, weights
+decay faster, and half of the images are mixed with others (CutMix; Yun et al., 2019).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FACTORS = (4.0, 3.0, 2.0, 1.5)  # of the channels of the search, the widest firs
 PASSES = 30  # over all images, both phases together
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
-BATCH, WEIGHT_DECAY = 32, 1e-3
+BATCH, WEIGHT_DECAY, CUTMIX = 32, 1e-3, 0.5
 EPOCH_IMAGES = 512  # of full size in an epoch: few, so that one can be timed
 # The cost of a training step grows with these powers of channels and of pixels on a side,
 # measured with 16 and 32 channels, 16 and 32 pixels.
@@ -67,7 +67,7 @@ class FinalPlan(NamedTuple):
             batch=min(BATCH, recipe.batch),
             weight_decay=WEIGHT_DECAY,
             # Images of few pixels would lose what they show.
-            cutout=size // 2 if len(self.sizes) > 1 else 0,
+            cutmix=CUTMIX if len(self.sizes) > 1 else 0.0,
         )
 
 
