@@ -18,7 +18,7 @@ from experiments import search_images
 from experiments.search_images import Config
 from jaxnas.benchmarks import columns, named
 from jaxnas.io import files, npz
-from jaxnas.networks import apply, counting, model_files, runs
+from jaxnas.networks import apply, counting, model_files, recipes, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
 from jaxnas.networks.nasbench201 import NetworkConfig
@@ -404,6 +404,28 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     assert checked == {"latency": (6, True), "MACs": (round(macs, 4), macs <= 0.05)}
     assert [point["latency"] for point in result["front"]] == [2.0]
     assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_phases_of_a_final_training_have_epochs_of_equal_time():
+    half, whole = final_network.phases_of(32, 4000)
+    ratio = half.images / whole.images
+    assert ratio == pytest.approx(2**final_network.SIZE_POWER, rel=0.01)
+    assert [p.images for p in final_network.phases_of(32, 1000)] == [1000, 512]
+    assert final_network.phases_of(20, 4000) == [final_network.Phase(20, 1.0, 512)]
+    searched = stages.training_recipe(NETWORK, 4000, 0.1, True)
+    images = [half.images, whole.images]
+    plan = final_network.FinalPlan(16, [16, 32], [9, 9], images, 8, 1, sized=True)
+    first, last = (plan.recipe(searched, phase) for phase in (0, 1))
+    assert (first.crop, last.crop) == (2, 4)
+    assert (last.batch, last.weight_decay, last.cutmix) == (32, 1e-3, 0.5)
+    # Half of the schedule is over when whole images begin.
+    rates = recipes.learning_rates(last, 16, 9)
+    assert last.epochs == 18 and rates[0] == pytest.approx(0.05, rel=0.2)
+    small = plan._replace(sizes=[20], epochs=[9], images=[512])
+    assert small.recipe(searched).cutmix == 0.0
+    kept = plan._replace(sizes=[32], epochs=[9], sized=False).recipe(searched)
+    changed = dict(epochs=9, warmup=1.0, crop=4)
+    assert kept == dataclasses.replace(searched, **changed)
 
 
 def test_a_given_cell_is_trained_without_a_search(images, tmp_path):
