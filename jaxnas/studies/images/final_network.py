@@ -18,7 +18,7 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 
 FACTORS = (4.0, 3.0, 2.0, 1.5)  # of the channels of the search, the widest first
-PASSES = 30  # over all images, both phases together
+PASSES = 50  # over all images, both phases together
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
 BATCH, WEIGHT_DECAY, CUTMIX = 32, 1e-3, 0.5
