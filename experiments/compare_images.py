@@ -64,7 +64,7 @@ class Config:
     """The prior of gp-prior, as --prior of search_images."""
     prior_from: str | None = None
     """The table of --prior."""
-    final_network: Literal["sized", "searched"] = "searched"
+    final_network: Literal["sized", "searched"] | None = None
     """How the final network of each search is chosen, as for search_images."""
     clock: Literal["wall", "cpu"] = "wall"
     """What --minutes counts: wall-clock time, or CPU time, of which other programs take
@@ -216,11 +216,11 @@ def _search(
     command = [sys.executable, "-m", "experiments.search_images"]
     command += ["--data", config.data, "--minutes", str(config.minutes)]
     command += ["--seed", str(seed), "--out", str(out)]
-    command += ["--clock", config.clock, "--final-network", config.final_network]
+    command += ["--clock", config.clock]
     command += _method_flags(config, method)
-    for name in ("size", "channels"):
+    for name in ("size", "channels", "final_network"):
         if (value := getattr(config, name)) is not None:
-            command += [f"--{name}", str(value)]
+            command += [f"--{name.replace('_', '-')}", str(value)]
     environment = _environment(config)
     with open(folder / f"{method}-{seed}.log", "a+") as log:
         done = subprocess.run(command, env=environment, stderr=log, stdout=log)

@@ -367,9 +367,7 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     out = tmp_path / "out"
     arch = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|none~2|"
     limits = dict(latency=6.5, macs=0.05)
-    settings = config(
-        images, out, arch=arch, minutes=10.0, final_network="sized", **limits
-    )
+    settings = config(images, out, arch=arch, minutes=10.0, **limits)
     train = runs.train
 
     def dies(key, network, recipe, archs, data, **options):

@@ -47,7 +47,9 @@ def train_and_test(
         phases = final_network.phases_of(task.network.image_size, total)
         compiling = costs.compiling * len(phases)
         time_left = final_training.available_seconds(budget)
-        sized = study.config.final_network == "sized"
+        chosen = study.config.final_network
+        # Smaller images have one phase, for which nothing was measured.
+        sized = chosen == "sized" or (chosen is None and len(phases) > 1)
         if sized and compiling <= COMPILING_SHARE * time_left:
             return _sized(study, arch, seconds, phases)
         return _as_searched(study, seconds, plan.epochs)
