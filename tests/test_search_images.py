@@ -679,6 +679,9 @@ def test_a_ledger_outlives_the_process(tmp_path):
         longer.once(f"plan {damaged}", lambda: damaged)  # noqa: B023 (called at once)
         with pytest.raises(ValueError, match="cannot read 'plan .* it is damaged"):
             longer.once_as(stages.SearchPlan, f"plan {damaged}", lambda: plan)
+    longer.once("cutout", lambda: plan._asdict() | {"cutout": True})
+    with pytest.raises(ValueError, match="other fields .* the version that began it"):
+        longer.once_as(stages.SearchPlan, "cutout", lambda: plan)
     with pytest.raises(ValueError, match="was given 1.5 minutes, .* --minutes is 1$"):
         TimeBudget(tmp_path / "budget.json", 60.0)
     (tmp_path / "budget.json").write_text("{")

@@ -108,6 +108,8 @@ def test_a_cell_that_is_compiled_into_the_program_trains_the_same(trained, data)
         np.testing.assert_allclose(static.curves[name][:, :2], wanted, 1e-5)
     with pytest.raises(ValueError, match="static needs one architecture, not 3"):
         runs.train(*arguments[:3], ARCHS, data, static=True)
+    with pytest.raises(ValueError, match='static needs engine="sequential", not'):
+        runs.train(*arguments, static=True, engine="grouped")
 
 
 def test_seconds_are_those_of_the_clock(trained, data):

@@ -112,6 +112,15 @@ def test_complete_trainings_follow_several_orders_in_turn(batch):
     assert completed(search, jnp.ones(6), batch) == [0, 5, 1, 4, 2, 3]
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (6, 1), (0, 6), (1, 2, 6)])
+def test_a_rank_has_a_value_for_each_row(shape):
+    sizes = {"first": 6, "short": 6, "complete": 6}
+    search = two_levels(evolution(), LOW, rank=lambda *_: jnp.zeros(shape), **sizes)
+    state = search.grow(search.init(jax.random.key(0)), 6)
+    with pytest.raises(ValueError, match=r"rank must return .* \(6,\)"):
+        jax.eval_shape(search.ask, jax.random.key(1), state)
+
+
 def test_the_search_inside_learns_from_short_trainings_alone():
     search = two_levels(evolution(), LOW, **SIZES)
     state, _ = jax.jit(lambda key: run(key, search, benchmark(), 24))(jax.random.key(3))

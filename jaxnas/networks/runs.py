@@ -102,6 +102,15 @@ def train(
     if isinstance(save_every, bool) or save_every < 1:
         raise ValueError(f"save_every must be at least 1, not {save_every!r}")
     device = jax.local_devices()[0] if device is None else device
+    settings = training_settings(network, recipe, len(archs), engine, device.platform)
+    if static:
+        if len(archs) > 1:
+            raise ValueError(f"static needs one architecture, not {len(archs)}")
+        if settings.engine != "sequential":
+            raise ValueError(
+                f'static needs engine="sequential", not {settings.engine!r}'
+            )
+        settings = settings._replace(arch=tuple(archs[0].tolist()))
     identity = {}
     if folder is not None:
         identity = training_identity(key, network, recipe, data)
@@ -109,11 +118,6 @@ def train(
     first, state, curves = _begin(
         key, network, recipe, len(archs), folder, identity, resume_from
     )
-    settings = training_settings(network, recipe, len(archs), engine, device.platform)
-    if static:
-        if settings.engine != "sequential" or len(archs) > 1:
-            raise ValueError(f"static needs one architecture, not {len(archs)}")
-        settings = settings._replace(arch=tuple(archs[0].tolist()))
     lanes = (
         cells.make_group_plan(archs, sizes) if settings.engine == "grouped" else archs
     )

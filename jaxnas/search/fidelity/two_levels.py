@@ -85,7 +85,8 @@ def two_levels(
 
     Returns: a search of the same space. Complete trainings of architectures whose short
       one failed come last.
-    Raises: `ValueError` for a search without a space, and for sizes below 1.
+    Raises: `ValueError` for a search without a space, and for sizes below 1; the first
+      `ask` if `rank` returns values of another shape.
     """
     check_sizes(low=low, first=first, short=short, complete=complete)
     last = FULL_TRAINING if last is None else last
@@ -159,7 +160,7 @@ def _ask(
     def best() -> Query:
         slots = jnp.arange(rhythm.batch)
         values = rank(state.inside, state.arch, state.score, state.final)
-        values = jnp.atleast_2d(values)
+        values = _orders(values, len(state.score))
         turns = (state.complete + slots) % len(values)
         row = _best_in_turn(values[turns], state)
         start = jnp.full(rhythm.batch, rhythm.low if rhythm.continues else 0, jnp.int32)
@@ -171,6 +172,24 @@ def _ask(
     # A state without room for the first of them compiles none of `best`.
     has_room = len(state.score) >= rhythm.first
     return jax.lax.cond(due, best, inside) if has_room else inside()
+
+
+def _orders(values: Array, rows: int) -> Array:
+    """The orders (r, n) of a rank, from one or several.
+
+    Args:
+      values: what the rank returned.
+      rows: n.
+
+    Raises: `ValueError` if they are not a value for each row.
+    """
+    orders = jnp.atleast_2d(values)
+    if orders.ndim > 2 or orders.shape[1] != rows or not len(orders):
+        raise ValueError(
+            f"rank must return one value for each of {rows} architectures, ({rows},), or "
+            f"several orders, (r, {rows}), not {jnp.shape(values)}"
+        )
+    return orders
 
 
 def _best_in_turn(values: Array, state: TwoLevelState) -> Array:

@@ -132,6 +132,10 @@ class TimeBudget:
         try:
             return kind(**fields)
         except TypeError as error:
-            raise ValueError(
-                f"cannot read {name!r} of {self._path}: {records.DAMAGED}"
-            ) from error
+            reason = f"cannot read {name!r} of {self._path}: {records.DAMAGED}"
+            if isinstance(fields, dict) and fields:
+                reason = (
+                    f"{name!r} of {self._path} has other fields than in this version of "
+                    f"jaxnas: {records.OTHER_VERSION}"
+                )
+            raise ValueError(reason) from error
