@@ -426,9 +426,17 @@ def test_phases_of_a_final_training_have_epochs_of_equal_time():
     assert kept == dataclasses.replace(searched, **changed)
 
 
-def test_a_given_cell_is_trained_without_a_search(images, tmp_path):
+def test_a_given_cell_is_trained_without_a_search(
+    images, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(final_stage, "COMPILING_SHARE", 0)
     arch = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|none~2|"
-    result = search_images.main(config(images, tmp_path / "out", arch=arch))
+    settings = config(images, tmp_path / "out", arch=arch, final_network="sized")
+    result = search_images.main(settings)
+    assert "the final network is that of the search: to compile another" in (
+        capsys.readouterr().err
+    )
+    assert not result["final"]["sized"]
     assert result["state"] == "finished" and result["searched cells"] == 1
     assert result["architecture"] == arch and list(result["finalists"]) == [arch]
     assert not (tmp_path / "out/scores").exists()

@@ -52,6 +52,8 @@ def train_and_test(
         sized = chosen == "sized" or (chosen is None and len(phases) > 1)
         if sized and compiling <= COMPILING_SHARE * time_left:
             return _sized(study, arch, seconds, phases)
+        if sized:
+            study.log.too_short_to_compile(compiling, time_left)
         return _as_searched(study, seconds, plan.epochs)
 
     def report(number: int, curves: dict[str, np.ndarray]) -> None:

@@ -120,6 +120,18 @@ class SearchLog:
             line += "; the finalists are retrained longer if time permits"
         self._say(line)
 
+    def too_short_to_compile(self, compiling: float, left: float) -> None:
+        """Logs why the final network is that of the search.
+
+        Args:
+          compiling: seconds for the programs of another network.
+          left: seconds of the final training.
+        """
+        self._say(
+            "the final network is that of the search: to compile another one would take "
+            f"{duration(compiling)}, and {duration(max(left, 0))} are left"
+        )
+
     def final_training(self, best: tuple[str, float], final: FinalPlan) -> None:
         """Logs the winner and the start of its final training.
 
