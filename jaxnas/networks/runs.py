@@ -5,8 +5,8 @@
 
 Axes are named in `nasbench201`; the a architectures are lanes of one compiled epoch, which
 `train` runs once per epoch from Python. A training is determined by `training_identity`
-and the architectures: a checkpoint of the same identity continues with the same bits, unless
-another engine or `static` sums in another order.
+and the architectures: a checkpoint of the same identity continues with the same bits
+unless another engine or `static` sums in another order.
 """
 
 from __future__ import annotations

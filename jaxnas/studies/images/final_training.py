@@ -81,7 +81,7 @@ def with_epochs(
     timed = zip(shares, seconds, strict=True)
     epochs = [max(1, int(share * available / each)) for share, each in timed]
     epochs[-1] = max(epochs[-1], least)
-    total = np.dot(epochs, draft.images)
+    total = sum(e * i for e, i in zip(epochs, draft.images, strict=True))
     if total > most:  # the same ratio
         epochs = [max(1, math.ceil(e * most / total)) for e in epochs]
     save_every = max(1, round(CHECKPOINT_SECONDS / seconds[-1]))
