@@ -104,14 +104,7 @@ def train(
         raise ValueError(f"save_every must be at least 1, not {save_every!r}")
     device = jax.local_devices()[0] if device is None else device
     settings = training_settings(network, recipe, len(archs), engine, device.platform)
-    if static:
-        if len(archs) > 1:
-            raise ValueError(f"static needs one architecture, not {len(archs)}")
-        if settings.engine != "sequential":
-            raise ValueError(
-                f'static needs engine="sequential", not {settings.engine!r}'
-            )
-        settings = settings._replace(arch=tuple(archs[0].tolist()))
+    settings = _compiled_in(settings, archs) if static else settings
     identity = {}
     if folder is not None:
         identity = training_identity(key, network, recipe, data)
@@ -143,6 +136,20 @@ def train(
             report(number, curves)
     params = training.with_running_stats(state.params, state.running)
     return Trained(params, curves, state)
+
+
+def _compiled_in(
+    settings: training.TrainingSettings, archs: np.ndarray
+) -> training.TrainingSettings:
+    """Settings whose program has the one architecture of archs (1, 6) compiled in.
+
+    Raises: `ValueError` for several architectures, and for the grouped engine.
+    """
+    if len(archs) > 1:
+        raise ValueError(f"static needs one architecture, not {len(archs)}")
+    if settings.engine != "sequential":
+        raise ValueError(f'static needs engine="sequential", not {settings.engine!r}')
+    return settings._replace(arch=tuple(archs[0].tolist()))
 
 
 def _begin(
