@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -368,9 +369,11 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     arch = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|none~2|"
     limits = dict(latency=6.5, macs=0.05)
     settings = config(images, out, arch=arch, minutes=10.0, **limits)
-    train = runs.train
+    train, phases = runs.train, []
 
     def dies(key, network, recipe, archs, data, **options):
+        if "pixels" in str(options.get("folder")):
+            phases.append(Path(options["folder"]).name)
         trained = train(key, network, recipe, archs, data, **options)
         if "8-pixels" in str(options.get("folder")):
             raise Killed
@@ -379,6 +382,12 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(runs, "train", dies)
         search_images.main(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "train", dies)
+        with pytest.raises(Killed):
+            search_images.main(settings)
+    # A phase that is finished is not compiled again.
+    assert phases == ["4-pixels", "8-pixels", "8-pixels"]
     result = search_images.main(settings)
     printed = capsys.readouterr().err
     assert "latency of the final network: 6 ms, within the bound of 6.5" in printed

@@ -148,8 +148,15 @@ def train_final(
     name = "".join(map(str, cell.tolist()))
     epochs = "+".join(map(str, final.epochs))
     folder = study.out / f"final/{name}-{final.channels}-{epochs}"
+    paths = [folder / f"{size}-pixels" for size in final.sizes]
+    begun = max(
+        (i for i, path in enumerate(paths) if checkpoints.exists(path)), default=0
+    )
     for phase, size in enumerate(final.sizes):
-        path, seed = folder / f"{size}-pixels", study.config.seed
+        if phase < begun:  # finished, and the next one has its state and curves
+            done += final.epochs[phase]
+            continue
+        path, seed = paths[phase], study.config.seed
         network, recipe, data = _phase(study, final, phase)
         previous = trained and PartialTraining(done, trained.state, trained.curves)
         done += final.epochs[phase]
