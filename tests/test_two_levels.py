@@ -1,6 +1,7 @@
 """A search at a low fidelity with complete trainings of its best between."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxnas.predictors.pool import make_pool
 from jaxnas.search import presets
 from jaxnas.search.common import train_from_scratch
 from jaxnas.search.evolution import regularized_evolution
-from jaxnas.search.fidelity.rhythm import Rhythm, short_steps, steps_with
+from jaxnas.search.fidelity.rhythm import Group, Rhythm, short_steps, steps_with, told
 from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import run, simulate
@@ -37,41 +38,70 @@ def evolution(batch=1):
 
 
 @functools.cache
-def runs(steps, batch=1, workers=1, continues=True):
-    search = two_levels(evolution(batch), LOW, continues=continues, **SIZES)
+def runs(steps, batch=1, workers=1, **options):
+    search = two_levels(evolution(batch), LOW, **SIZES | options)
     keys = jax.random.split(jax.random.key(0), 2)
     trace = simulate(keys, search, benchmark(), steps, workers=workers)
     return jax.tree.map(np.asarray, trace)
 
 
-def replay(archs, scores, epochs):
-    """Checks which trainings are complete, and of what, in a run one after another."""
-    rows, taken, complete = {}, set(), 0
+def replay(archs, scores, epochs, first, short, complete, patience):
+    """Checks which trainings are complete, and of what, in a run one after another.
+
+    Returns: the sizes of the groups of complete trainings that have ended.
+    """
+    rows, taken, best, sizes = {}, set(), -np.inf, []
+    begin, group, stale = first, 0, 0
     for number, (arch, score, epoch) in enumerate(
         zip(archs, scores, epochs, strict=True)
     ):
-        arch, short = tuple(arch), number - complete
-        groups = (short - SIZES["first"]) // SIZES["short"] + 1 if short >= 7 else 0
-        left = [a for a in rows if a not in taken]
-        due = complete < groups * SIZES["complete"] and bool(left)
+        arch, left = tuple(arch), [a for a in rows if a not in taken]
+        due = number - len(taken) >= begin and bool(left)
         assert (epoch == LAST) == due, number
-        if due:
-            assert arch == max(left, key=rows.get)
-            taken.add(arch)
-            complete += 1
-        else:
+        if not due:
             rows.setdefault(arch, score)
-    return complete
+            continue
+        assert arch == max(left, key=rows.get)
+        taken.add(arch)
+        group, stale = group + 1, 0 if score > best else stale + 1
+        best = max(best, score)
+        if group == complete or stale == patience:
+            sizes.append(group)
+            begin, group, stale = begin + short, 0, 0
+    return sizes
 
 
-def test_complete_trainings_are_of_the_best_of_the_short_ones():
-    trace = runs(40)
+@pytest.mark.parametrize("patience", [None, 1, 2])
+def test_complete_trainings_are_of_the_best_of_the_short_ones(patience):
+    sizes = SIZES | {"complete": 3} if patience else SIZES
+    trace = runs(40, **sizes, patience=patience)
     for i in range(2):
-        columns = trace.query.arch, trace.score, trace.query.epoch
-        assert replay(*(x[i, :, 0].tolist() for x in columns)) > 8
+        columns = (
+            x[i, :, 0].tolist()
+            for x in (trace.query.arch, trace.score, trace.query.epoch)
+        )
+        groups = replay(*columns, **sizes, patience=patience or sizes["complete"])
+        assert len(groups) > 4
+        assert (len(set(groups)) > 1) == bool(patience)  # some end early, some do not
     parts = set(zip(trace.query.start.ravel(), trace.query.epoch.ravel(), strict=True))
     assert parts == {(0, LOW), (LOW, LAST)}
     assert (trace.cost == trace.query.epoch - trace.query.start).all()
+
+
+@pytest.mark.parametrize("best", [-np.inf, 2.0])
+def test_results_of_a_batch_count_in_their_order(best):
+    scores = np.array([1.0, 3.0, np.nan, 2.0, 3.0, 2.5])
+    for active in itertools.product([False, True], repeat=6):
+        stale, top = 2, best
+        for score, on in zip(scores, active, strict=True):
+            if on:
+                stale = 0 if score > top else stale + 1
+                top = np.fmax(top, score)
+        given = jnp.float32(best), jnp.asarray(scores), jnp.array(active)
+        for short, wanted in ((6, 2), (7, stale)):  # before the group and within
+            group = Group(jnp.int32(7), jnp.int32(9), jnp.int32(2))
+            assert told(group, jnp.int32(short), *given).stale == wanted
+            assert wanted < 9
 
 
 def completed(search, scores, batch):
@@ -128,23 +158,48 @@ def test_the_search_inside_learns_from_short_trainings_alone():
     assert np.isin(state.inside.score, state.score).all()
 
 
-def _rhythm(batch=1):
-    return Rhythm(LOW, LAST, *SIZES.values(), True, batch, 3)
+def test_a_state_has_room_if_every_group_ends_early():
+    def same(key, query):
+        score = jnp.where(asked(query), 0.5, jnp.nan)
+        return Result(score, score[:, None], jnp.ones_like(score))
+
+    search = two_levels(evolution(), LOW, **SIZES, patience=1)
+    state, trace = jax.jit(lambda key: run(key, search, same, 30))(jax.random.key(3))
+    short = int((trace.query.epoch == LOW).sum())
+    # Only the first group has a training that is better than those before it.
+    assert short == 30 - 6 and short_steps(_rhythm(), 30) < short
+    assert state.count == state.inside.age == short <= len(state.score)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_the_count_of_short_steps_is_that_of_a_loop(batch):
-    rhythm, short, complete = _rhythm(batch), 0, 0
+def _rhythm(batch=1, patience=2):
+    return Rhythm(LOW, LAST, *SIZES.values(), patience, True, batch, 3)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_the_count_of_short_steps_is_that_of_a_loop(batch, patience):
+    rhythm, short, complete = _rhythm(batch, patience), 0, 0
+    group, after = rhythm.first_group(), jax.jit(rhythm.after)
     for step in range(60):
-        assert short_steps(rhythm, step) == short
-        if rhythm.due(short * batch, complete * batch):
+        most = short_steps(rhythm, step)
+        # A batch may be more than the patience, which the bound does not count.
+        assert most == short or (batch > patience and most > short)
+        if short * batch >= group.begin:
+            # The fewest are complete if none improves.
             complete += 1
+            stale = group.stale + batch
+            group = group._replace(stale=stale)
         else:
-            assert steps_with(rhythm, short) == step
+            assert steps_with(rhythm, short) <= step
             short += 1
+        group = after(group, jnp.int32(short * batch), jnp.int32(complete * batch))
 
 
-@pytest.mark.parametrize("options", [{"batch": 3}, {"workers": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"batch": 3}, {"workers": 3}, {"workers": 3, "patience": 1}],
+    ids=str,
+)
 def test_side_by_side_nothing_is_trained_to_the_end_twice(options):
     trace = runs(30 // options.get("batch", 1), **options)
     for i in range(2):
@@ -180,6 +235,7 @@ def test_the_preset_takes_the_first_level_from_5_percent_on():
         search = presets.gp_two_levels(nasbench201.SPACE, archs, epochs=epochs)
         rhythm = search.stages.args[0]
         assert (rhythm.low, rhythm.last, rhythm.first) == (low, max(epochs), 100)
+        assert (rhythm.short, rhythm.complete, rhythm.patience) == (50, 10, 5)
     evaluate = synthetic.synthetic_benchmark(jax.random.key(1), nasbench201.SPACE)
     steps = jax.eval_shape(lambda key: run(key, search, evaluate, 2), jax.random.key(0))
     assert steps[1].query.arch.shape == (2, 1, 6)  # one architecture a step

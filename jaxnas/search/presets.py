@@ -94,6 +94,9 @@ LOW_SHARE = 0.05
 CORRELATION = 0.5
 """Correlation of scores after short and complete trainings in `gp_two_levels`."""
 
+PATIENCE = 5
+"""Complete trainings without an improvement that end a group in `gp_two_levels`."""
+
 
 def bananas(
     space: Space, *, init: int = 10, batch: int = 1, epoch: int | None = None
@@ -238,10 +241,11 @@ def gp_two_levels(
     A Gaussian process over (architecture, epoch) with the kernel of `gp_tw2g_plus`. An
     upper confidence bound of the score at the low level chooses what is trained briefly,
     and the largest posterior mean of the final score what is completed: 10 architectures
-    after the first 100 short trainings, and then after every 50. A short training has at
-    least 5 % of the epochs of a complete one; see `fidelity.two_levels` and
-    `fidelity.freeze_thaw`. No setting depends on the budget. The numbers and the
-    correlation of both levels were chosen on the embedded tables of learning curves.
+    after the first 100 short trainings, and then after every 50; fewer if 5 of them in
+    succession are no better than the best one before. A short training has at least 5 % of
+    the epochs of a complete one; see `fidelity.two_levels` and `fidelity.freeze_thaw`. No
+    setting depends on the budget. The numbers and the correlation of both levels were
+    chosen on the embedded tables of learning curves.
 
     Args:
       space: of the architectures.
@@ -264,4 +268,6 @@ def gp_two_levels(
     pool = _plus_pool(space, arch, copies=copies)
     search = _plus_search(pool, batch=batch)
     rank = Partial(rank_by_final_mean, pool, CORRELATION)
-    return two_levels(search, low, last=last, continues=continues, rank=rank)
+    return two_levels(
+        search, low, last=last, patience=PATIENCE, continues=continues, rank=rank
+    )

@@ -1,18 +1,32 @@
 """The order of short and of complete trainings in a search with two levels.
 
 After the first short trainings a group of complete ones follows, and then another one after
-every so many short ones. A step of the search is of one kind, and has several trainings if
-the search proposes batches.
+every so many short ones. A group ends early if several of its trainings in succession are
+no better than the best one before. A step of the search is of one kind, and has several
+trainings if the search proposes batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import UNLIMITED, Stage
 from jaxnas.search.common import growing_stages
 from jaxnas.types import Array
+
+
+class Group(NamedTuple):
+    """The group of complete trainings under way, or the next one."""
+
+    begin: Array  # () int32, short trainings before it
+    end: Array  # () int32, complete trainings after it, at most
+    stale: Array  # () int32, its last trainings in succession without an improvement
 
 
 @dataclass(frozen=True)
@@ -24,30 +38,68 @@ class Rhythm:
     first: int
     short: int
     complete: int
+    patience: int
     continues: bool
     batch: int
     width: int  # positions of an architecture
 
-    def due(self, short: Array | int, complete: Array | int) -> Array | bool:
-        """Whether the next training is a complete one, () bool.
+    def first_group(self) -> Group:
+        """The group after the first short trainings."""
+        return Group(jnp.int32(self.first), jnp.int32(self.complete), jnp.int32(0))
+
+    def after(self, group: Group, short: Array, complete: Array) -> Group:
+        """The group itself, or the first one after it that has not ended.
 
         Args:
-          short: short trainings so far.
-          complete: complete ones so far.
+          group: the current one.
+          short: () int32 short trainings so far.
+          complete: () int32 complete ones so far.
         """
-        rounds = 1 + (short - self.first) // self.short
-        return (short >= self.first) & (complete < self.complete * rounds)
+
+        def ended(group: Group) -> Array:
+            stale = group.stale >= self.patience
+            return (short >= group.begin) & ((complete >= group.end) | stale)
+
+        def following(group: Group) -> Group:
+            # What a group has left is not made up for; the surplus of a batch counts.
+            end = jnp.where(complete >= group.end, group.end, complete)
+            begin = group.begin + self.short
+            return Group(begin, end + self.complete, jnp.zeros_like(group.stale))
+
+        return jax.lax.while_loop(ended, following, group)
+
+
+def told(
+    group: Group, short: Array, best: Array, score: Array, complete: Array
+) -> Group:
+    """The group after results of complete trainings, which count only if it is under way.
+
+    Args:
+      group: the current one.
+      short: () int32 short trainings so far.
+      best: () final score of the best architecture before them.
+      score: (b,) final scores in their order, NaN if a training failed.
+      complete: (b,) bool, which of them are of complete trainings.
+    """
+    score = jnp.where(complete, nan_to_neg_inf(score), -jnp.inf)
+    before = jnp.concatenate([best[None], score[:-1]])
+    improved = score > jax.lax.cummax(before)
+    since = complete & (jnp.cumsum(improved[::-1])[::-1] == 0)
+    stale = jnp.where(improved.any(), 0, group.stale) + since.sum(dtype=jnp.int32)
+    return group._replace(stale=jnp.where(short >= group.begin, stale, group.stale))
 
 
 def steps_with(rhythm: Rhythm, short: int) -> int:
-    """Steps until after `short` steps of short trainings another one is due."""
-    rounds = 1 + (short * rhythm.batch - rhythm.first) // rhythm.short
-    complete = rhythm.complete * max(0, rounds) if rounds > 0 else 0
+    """The fewest steps until after `short` steps of short trainings another one is due."""
+    begun = short * rhythm.batch
+    groups = max(0, 1 + (begun - rhythm.first) // rhythm.short)
+    # Of more architectures than there are none can be completed.
+    complete = min(min(rhythm.patience, rhythm.complete) * groups, begun)
     return short + -(-complete // rhythm.batch)
 
 
 def short_steps(rhythm: Rhythm, num_steps: int) -> int:
-    """Steps of short trainings among the first `num_steps`."""
+    """The most steps of short trainings among the first `num_steps`."""
     low, high = 0, num_steps
     while low < high:  # the number of s from 1 on whose step begins before the end
         middle = (low + high + 1) // 2

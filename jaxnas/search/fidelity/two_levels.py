@@ -27,7 +27,7 @@ from jaxnas.search.common import (
     require_space,
     trainings,
 )
-from jaxnas.search.fidelity.rhythm import Rhythm, short_steps, stages
+from jaxnas.search.fidelity.rhythm import Group, Rhythm, short_steps, stages, told
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, State, asked, check_sizes
 
 
@@ -42,6 +42,7 @@ class TwoLevelState(NamedTuple):
     short: Array  # () int32, short trainings so far, and those in flight
     complete: Array  # () int32, trainings to the end so far, and those in flight
     count: Array  # () int32, rows
+    group: Group  # of complete trainings
 
 
 # Rank = (state of the wrapped search, architectures (n, d), scores (n,) at the low level,
@@ -64,6 +65,7 @@ def two_levels(
     first: int = 100,
     short: int = 50,
     complete: int = 10,
+    patience: int | None = None,
     continues: bool = True,
     rank: Rank = by_score,
 ) -> Search:
@@ -78,6 +80,8 @@ def two_levels(
       short: short trainings between two groups of complete ones.
       complete: complete trainings in a group, of the best architectures at the low level
         that have not been trained to the end.
+      patience: a group ends early after so many of its complete trainings in succession
+        that are no better than the best before them; default: `complete`, no group does.
       continues: whether a complete training continues a short one. Otherwise it starts
         from epoch 0.
       rank: order of the architectures, highest first, or several orders, which complete
@@ -88,12 +92,14 @@ def two_levels(
     Raises: `ValueError` for a search without a space, and for sizes below 1; the first
       `ask` if `rank` returns values of another shape.
     """
-    check_sizes(low=low, first=first, short=short, complete=complete)
+    patience = complete if patience is None else patience
+    sizes = {"first": first, "short": short, "complete": complete, "patience": patience}
+    check_sizes(low=low, **sizes)
     last = FULL_TRAINING if last is None else last
     if last <= low:
         raise ValueError(f"last must be after low = {low}, not {last}")
     space, shape = require_space(search), query_shape(search)
-    rhythm = Rhythm(low, last, first, short, complete, continues, *shape)
+    rhythm = Rhythm(low, last, *sizes.values(), continues, *shape)
     functions = (_init, _ask, _tell, _grow, _refresh, _expect)
     # The search is an argument, so that its arrays are data and no constants.
     bound = [Partial(partial(function, rhythm), search) for function in functions]
@@ -120,6 +126,7 @@ def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
         short=jnp.int32(0),
         complete=jnp.int32(0),
         count=jnp.int32(0),
+        group=rhythm.first_group(),
     )
 
 
@@ -168,7 +175,7 @@ def _ask(
         chosen = {"arch": state.arch[row], "epoch": epoch, "start": start}
         return idle_query(inside)._replace(**chosen)
 
-    due = rhythm.due(state.short, state.complete) & left.any()
+    due = (state.short >= state.group.begin) & left.any()
     # A state without room for the first of them compiles none of `best`.
     has_room = len(state.score) >= rhythm.first
     return jax.lax.cond(due, best, inside) if has_room else inside()
@@ -233,7 +240,10 @@ def _expect(
     short, complete = _parts(rhythm, query)
     inside = search.expect(state.inside, trainings(query, short, rhythm.low))
     state = _take(state, query, complete)
-    return state._replace(inside=inside, short=state.short + short.sum(dtype=jnp.int32))
+    state = state._replace(
+        inside=inside, short=state.short + short.sum(dtype=jnp.int32)
+    )
+    return state._replace(group=rhythm.after(state.group, state.short, state.complete))
 
 
 def _tell(
@@ -245,6 +255,9 @@ def _tell(
     """
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
+    best = nan_to_neg_inf(state.final).max()
+    group = told(state.group, state.short, best, result.score, complete)
+    total = state.short + short.sum(dtype=jnp.int32)
     # An architecture that the search repeats is not trained to the end again.
     known = (state.arch[:, None] == query.arch).all(-1)
     final = _final_scores(state, known & complete, result.score)
@@ -266,8 +279,9 @@ def _tell(
         score=state.score.at[row].set(result.score, mode="drop"),
         final=final.at[row].set(jnp.nan, mode="drop"),
         taken=state.taken.at[row].set(repeat, mode="drop"),
-        short=state.short + short.sum(dtype=jnp.int32),
+        short=total,
         count=state.count + short.sum(dtype=jnp.int32),
+        group=rhythm.after(group, total, state.complete),
     )
 
 
