@@ -181,11 +181,11 @@ def test_suggestions_are_measured_beside_other_packages():
 @pytest.mark.parametrize(
     "name", ["jaxnas: Hyperband", "Optuna: random search and Hyperband"]
 )
-def test_the_steps_of_an_architecture_end_before_the_next_one(name):
+def test_the_steps_of_architectures_end_before_the_next_one(name):
     pytest.importorskip("optuna", reason="of the extra `peers`")
     from experiments.bench import suggestions
 
-    search, starts, told = suggestions._searches(40)[name](), [], 0
+    search, starts, told = suggestions._makers(40)[name](), [], 0
 
     def ask():
         starts.append((training := search.ask()).start)
@@ -196,10 +196,10 @@ def test_the_steps_of_an_architecture_end_before_the_next_one(name):
         told += 1
         search.tell(score)
 
-    call = suggestions._architecture(search._replace(ask=ask, tell=tell))
-    for begun in range(1, 21):
+    call = suggestions._architectures(search._replace(ask=ask, tell=tell), 2)
+    for calls in range(1, 11):
         call()
-        assert starts.count(0) == begun + 1 and starts[-1] == 0
+        assert starts.count(0) == 2 * calls + 1 and starts[-1] == 0
     assert told == len(starts) - 1 > 20  # some went on
 
 

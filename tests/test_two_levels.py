@@ -13,10 +13,11 @@ from jaxnas.predictors.pool import make_pool
 from jaxnas.search import presets
 from jaxnas.search.common import train_from_scratch
 from jaxnas.search.evolution import regularized_evolution
-from jaxnas.search.fidelity.rhythm import Group, Rhythm, short_steps, steps_with, told
+from jaxnas.search.fidelity.rhythm import Group, Rhythm, short_steps, steps_with
 from jaxnas.search.fidelity.two_levels import two_levels
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import run, simulate
+from jaxnas.search.random import random_search
 from jaxnas.spaces import base, features, nasbench201
 from jaxnas.types import Result, asked
 
@@ -100,7 +101,7 @@ def test_results_of_a_batch_count_in_their_order(best):
         given = jnp.float32(best), jnp.asarray(scores), jnp.array(active)
         for short, wanted in ((6, 2), (7, stale)):  # before the group and within
             group = Group(jnp.int32(7), jnp.int32(9), jnp.int32(2))
-            assert told(group, jnp.int32(short), *given).stale == wanted
+            assert Rhythm.told(group, jnp.int32(short), *given).stale == wanted
             assert wanted < 9
 
 
@@ -171,8 +172,31 @@ def test_a_state_has_room_if_every_group_ends_early():
     assert state.count == state.inside.age == short <= len(state.score)
 
 
+def test_repeated_architectures_have_room():
+    small = base.product("small", (3, 2))
+    search = two_levels(random_search(small), LOW, first=1, short=1, complete=10)
+    made = synthetic.synthetic_benchmark(jax.random.key(1), small, epochs=LAST)
+    state, trace = jax.jit(lambda key: run(key, search, made, 40))(jax.random.key(3))
+    complete = trace.query.arch[trace.query.epoch > LOW]
+    assert len(complete) == len(np.unique(complete, axis=0)) == small.size
+    assert state.count == 40 - small.size <= len(state.score)
+
+
+def test_a_search_that_has_begun_all_completes_them_and_asks_nothing():
+    hot = features.one_hot_encoder(SPACE.choices)
+    pool = make_pool(SPACE, [lambda arch: (hot(arch),)], arch=base.every(SPACE)[:14])
+    search = two_levels(bayesopt(pool, init=4), LOW, **SIZES, patience=1)
+    trace = simulate(jax.random.split(jax.random.key(0), 2), search, benchmark(), 30)
+    query = jax.tree.map(np.asarray, trace.query)
+    for arch, epoch, on in zip(query.arch, query.epoch, asked(query), strict=True):
+        arch, epoch, on = arch[:, 0], epoch[:, 0], on[:, 0]
+        assert on.sum() == 28 and on[:28].all()
+        for level in (LOW, LAST):
+            assert len(np.unique(arch[on & (epoch == level)], axis=0)) == 14
+
+
 def _rhythm(batch=1, patience=2):
-    return Rhythm(LOW, LAST, *SIZES.values(), patience, True, batch, 3)
+    return Rhythm(LOW, LAST, *SIZES.values(), patience, True, batch, 3, None)
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
@@ -250,6 +274,7 @@ def test_the_preset_takes_the_first_level_from_5_percent_on():
         ({"last": 2}, "last must be after low = 2"),
         ({"complete": 0}, "complete must be at least 1"),
         ({"first": 0}, "first must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
     ],
 )
 def test_bad_input_is_one_error_in_words(options, message):

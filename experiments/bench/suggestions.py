@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.bench import timing
 from experiments.bench.config import Config
-from experiments.bench.timing import Measurement
+from experiments.bench.timing import Measurement, Timing
 from experiments.common import peer_searches
 from experiments.common.peer_searches import PeerSearch, Training
 from jaxnas.search import presets
@@ -29,9 +29,10 @@ PLAN = brackets.hyperband_brackets(LEVELS, eta=3)
 def suggestions(config: Config) -> list[Measurement]:
     """Times one ask and one tell, one after another in runs that take turns.
 
-    Searches by rungs continue trainings, and a pruned trial of Optuna goes through all of
-    its rungs before the next one. So an architecture is timed too: all asks and tells from
-    its first to the first of the next one.
+    Searches by rungs continue trainings: Optuna goes on with a trial until it is pruned,
+    and brackets continue the best of a rung when it is complete. So architectures are
+    timed too, with all asks and tells from the first of one to the first of another, as a
+    mean over those of a run.
 
     Args:
       config: the number of suggestions and of architectures of each search, and of those
@@ -40,36 +41,41 @@ def suggestions(config: Config) -> list[Measurement]:
     Returns: searches of jaxnas, each compiled by itself; Optuna without and with a
       model; and DEHB.
     """
-    num, consecutive = config.suggestions, config.consecutive
-    rows = []
-    # Steps per architecture of the bracket with the most of them, the first.
-    sizes = [rung.size for rung in PLAN[0]]
-    most = -(-(num + 2) * sum(sizes) // sizes[0])
-    measured = (
-        ("a suggestion", _step, num + 1),
-        ("an architecture", _architecture, most),
+    num, run = config.suggestions, config.consecutive
+    make = _makers(num + 1)
+    calls = {name: _step(search()) for name, search in make.items()}
+    with timing.one_core():
+        times = timing.in_turn(calls, num, run)
+    title = (
+        f"a suggestion by ask and tell from Python, of {num}, {run} of a search before "
+        "the next one's turn"
     )
-    for what, call, steps in measured:
-        calls = {name: call(make()) for name, make in _searches(steps).items()}
-        with timing.one_core():
-            times = timing.in_turn(calls, num, consecutive)
-        title = (
-            f"{what} by ask and tell from Python, of {num}, {consecutive} of a search "
-            "before the next one's turn"
-        )
-        scaled = {name: time.scaled(1e3) for name, time in times.items()}
-        rows += timing.compare(title, "ms", scaled)
-    return rows
+    rows = _rows(title, times, 1)
+
+    runs = -(-num // run)
+    # Steps for each architecture of the bracket with the most of them, the first.
+    sizes = [rung.size for rung in PLAN[0]]
+    make = _makers(-(-((runs + 1) * run + 1) * sum(sizes) // sizes[0]))
+    calls = {name: _architectures(search(), run) for name, search in make.items()}
+    with timing.one_core():
+        times = timing.in_turn(calls, runs)
+    title = f"an architecture with all of its suggestions, mean of {run} in a row"
+    return rows + _rows(title, times, run)
 
 
-def _searches(steps: int) -> dict[str, Callable[[], PeerSearch]]:
-    """The searches by name, ours first, with room for so many steps."""
+def _rows(title: str, times: Mapping[str, Timing], num: int) -> list[Measurement]:
+    """The lines of a table, in milliseconds for one of `num` in a call."""
+    scaled = {name: time.scaled(1e3 / num) for name, time in times.items()}
+    return timing.compare(title, "ms", scaled)
+
+
+def _makers(steps: int) -> dict[str, Callable[[], PeerSearch]]:
+    """Functions that make the searches, ours first, with room for so many steps."""
     setting = peer_searches.Setting(SPACE.choices, LEVELS)
     optuna = partial(peer_searches.optuna_search, setting)
+    densities = kde_sampler(SPACE)
     return {
-        "jaxnas: BOHB": lambda: _ours(
-            hyperband(SPACE, PLAN, sampler=kde_sampler(SPACE)), steps
-        ),
+        "jaxnas: BOHB": lambda: _ours(hyperband(SPACE, PLAN, sampler=densities), steps),
         "jaxnas: bohb_plus": lambda: _ours(presets.bohb_plus(SPACE, PLAN), steps),
         "jaxnas: Hyperband": lambda: _ours(hyperband(SPACE, PLAN), steps),
         "jaxnas: DEHB": lambda: _ours(dehb(SPACE, PLAN), steps),
@@ -121,16 +127,17 @@ def _step(search: PeerSearch) -> Callable[[], None]:
     return call
 
 
-def _architecture(search: PeerSearch) -> Callable[[], None]:
-    """A function that makes the steps of a search until the next new architecture."""
-    training = search.ask()
+def _architectures(search: PeerSearch, num: int) -> Callable[[], None]:
+    """A function that makes the steps of a search until so many new architectures."""
+    training: Training | None = None
 
     def call() -> None:
         nonlocal training
-        search.tell(_score(training.arch))
-        training = search.ask()
-        while training.start:
+        training = training or search.ask()
+        begun = 0
+        while begun < num:
             search.tell(_score(training.arch))
             training = search.ask()
+            begun += not training.start
 
     return call

@@ -24,8 +24,8 @@ from jaxnas.types import Array
 class Group(NamedTuple):
     """The group of complete trainings under way, or the next one."""
 
-    begin: Array  # () int32, short trainings before it
-    end: Array  # () int32, complete trainings after it, at most
+    begin: Array  # () int32, short trainings in all when it begins
+    end: Array  # () int32, complete trainings in all when it ends at the latest
     stale: Array  # () int32, its last trainings in succession without an improvement
 
 
@@ -42,6 +42,12 @@ class Rhythm:
     continues: bool
     batch: int
     width: int  # positions of an architecture
+    candidates: int | None  # that can be begun; None: any number
+
+    def room(self, steps: int) -> int:
+        """Steps of short trainings that a run of so many steps may have."""
+        most = steps if self.candidates is None else self.candidates // self.batch
+        return max(1, min(steps, most))
 
     def first_group(self) -> Group:
         """The group after the first short trainings."""
@@ -68,32 +74,34 @@ class Rhythm:
 
         return jax.lax.while_loop(ended, following, group)
 
+    @staticmethod
+    def told(
+        group: Group, short: Array, best: Array, score: Array, complete: Array
+    ) -> Group:
+        """The group after results; complete trainings count only while it is under way.
 
-def told(
-    group: Group, short: Array, best: Array, score: Array, complete: Array
-) -> Group:
-    """The group after results of complete trainings, which count only if it is under way.
+        Args:
+          group: the current one.
+          short: () int32 short trainings so far.
+          best: () final score of the best architecture before them, -inf if there is none.
+          score: (b,) scores in their order, NaN if a training failed.
+          complete: (b,) bool, which of them are of complete trainings.
 
-    Args:
-      group: the current one.
-      short: () int32 short trainings so far.
-      best: () final score of the best architecture before them.
-      score: (b,) final scores in their order, NaN if a training failed.
-      complete: (b,) bool, which of them are of complete trainings.
-    """
-    score = jnp.where(complete, nan_to_neg_inf(score), -jnp.inf)
-    before = jnp.concatenate([best[None], score[:-1]])
-    improved = score > jax.lax.cummax(before)
-    since = complete & (jnp.cumsum(improved[::-1])[::-1] == 0)
-    stale = jnp.where(improved.any(), 0, group.stale) + since.sum(dtype=jnp.int32)
-    return group._replace(stale=jnp.where(short >= group.begin, stale, group.stale))
+        Returns: the same group, which may have ended.
+        """
+        score = jnp.where(complete, nan_to_neg_inf(score), -jnp.inf)
+        before = jnp.concatenate([best[None], score[:-1]])
+        improved = score > jax.lax.cummax(before)
+        since = complete & (jnp.cumsum(improved[::-1])[::-1] == 0)
+        stale = jnp.where(improved.any(), 0, group.stale) + since.sum(dtype=jnp.int32)
+        return group._replace(stale=jnp.where(short >= group.begin, stale, group.stale))
 
 
 def steps_with(rhythm: Rhythm, short: int) -> int:
-    """The fewest steps until after `short` steps of short trainings another one is due."""
+    """Steps before another short one is due after `short` steps of them, at the fewest."""
     begun = short * rhythm.batch
     groups = max(0, 1 + (begun - rhythm.first) // rhythm.short)
-    # Of more architectures than there are none can be completed.
+    # No more can be completed than were begun.
     complete = min(min(rhythm.patience, rhythm.complete) * groups, begun)
     return short + -(-complete // rhythm.batch)
 
@@ -120,7 +128,7 @@ def stages(
     """
     counted: list[Stage] = []
     done = 0
-    for end, every in inside(short_steps(rhythm, num_steps)):
+    for end, every in inside(rhythm.room(short_steps(rhythm, num_steps))):
         begin = counted[-1].end if counted else 0
         if end >= UNLIMITED:
             ends = [begin + stage.end for stage in growing_stages(num_steps - begin)]
@@ -129,4 +137,6 @@ def stages(
             between = steps_with(rhythm, done + every) - begin
             counted.append(Stage(steps_with(rhythm, end), between))
             done = end
+    if counted[-1].end < num_steps:  # no candidate is left to be begun
+        counted.append(Stage(UNLIMITED, counted[-1].every))
     return tuple(counted)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxnas.ranks import nan_to_neg_inf
-from jaxnas.search.base import Search
+from jaxnas.search.base import UNLIMITED, Search
 from jaxnas.search.common import (
     append_slots,
     idle_query,
@@ -27,7 +27,7 @@ from jaxnas.search.common import (
     require_space,
     trainings,
 )
-from jaxnas.search.fidelity.rhythm import Group, Rhythm, short_steps, stages, told
+from jaxnas.search.fidelity.rhythm import Group, Rhythm, stages
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, State, asked, check_sizes
 
 
@@ -81,14 +81,16 @@ def two_levels(
       complete: complete trainings in a group, of the best architectures at the low level
         that have not been trained to the end.
       patience: a group ends early after so many of its complete trainings in succession
-        that are no better than the best before them; default: `complete`, no group does.
+        that are no better than the best before them; with workers, those that are in
+        flight then belong to the next group. Default: `complete`, so that none does.
       continues: whether a complete training continues a short one. Otherwise it starts
         from epoch 0.
       rank: order of the architectures, highest first, or several orders, which complete
         trainings follow in turn; a `jax.tree_util.Partial` if it needs arrays.
 
     Returns: a search of the same space. Complete trainings of architectures whose short
-      one failed come last.
+      one failed come last. A search with candidates completes what is left when it has
+      begun all of them, and then asks for nothing.
     Raises: `ValueError` for a search without a space, and for sizes below 1; the first
       `ask` if `rank` returns values of another shape.
     """
@@ -99,7 +101,8 @@ def two_levels(
     if last <= low:
         raise ValueError(f"last must be after low = {low}, not {last}")
     space, shape = require_space(search), query_shape(search)
-    rhythm = Rhythm(low, last, *sizes.values(), continues, *shape)
+    candidates = None if search.candidates is None else len(search.candidates)
+    rhythm = Rhythm(low, last, *sizes.values(), continues, *shape, candidates)
     functions = (_init, _ask, _tell, _grow, _refresh, _expect)
     # The search is an argument, so that its arrays are data and no constants.
     bound = [Partial(partial(function, rhythm), search) for function in functions]
@@ -133,11 +136,14 @@ def _init(rhythm: Rhythm, search: Search, key: Array) -> TwoLevelState:
 def _grow(
     rhythm: Rhythm, search: Search, state: TwoLevelState, end: int
 ) -> TwoLevelState:
-    """Makes room for the short trainings of the first `end` steps."""
-    steps = short_steps(rhythm, end)
+    """Makes room for the first `end` steps, any of which may be short trainings.
+
+    Repeated architectures and results from outside change the order of the trainings.
+    """
+    steps = rhythm.room(end)
     more = max(0, steps * rhythm.batch - len(state.score))
     return state._replace(
-        inside=search.grow(state.inside, max(1, steps)),
+        inside=search.grow(state.inside, steps),
         arch=jnp.pad(state.arch, ((0, more), (0, 0))),
         score=jnp.pad(state.score, (0, more), constant_values=jnp.nan),
         final=jnp.pad(state.final, (0, more), constant_values=jnp.nan),
@@ -175,10 +181,17 @@ def _ask(
         chosen = {"arch": state.arch[row], "epoch": epoch, "start": start}
         return idle_query(inside)._replace(**chosen)
 
-    due = (state.short >= state.group.begin) & left.any()
+    # A search with candidates asks none of them twice.
+    most = UNLIMITED if rhythm.candidates is None else rhythm.candidates
+    exhausted = state.short > most - rhythm.batch
+
+    def begin() -> Query:
+        return jax.lax.cond(exhausted, lambda: idle_query(inside), inside)
+
+    due = (exhausted | (state.short >= state.group.begin)) & left.any()
     # A state without room for the first of them compiles none of `best`.
     has_room = len(state.score) >= rhythm.first
-    return jax.lax.cond(due, best, inside) if has_room else inside()
+    return jax.lax.cond(due, best, begin) if has_room else begin()
 
 
 def _orders(values: Array, rows: int) -> Array:
@@ -256,8 +269,8 @@ def _tell(
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
     best = nan_to_neg_inf(state.final).max()
-    group = told(state.group, state.short, best, result.score, complete)
-    total = state.short + short.sum(dtype=jnp.int32)
+    group = rhythm.told(state.group, state.short, best, result.score, complete)
+    count = short.sum(dtype=jnp.int32)
     # An architecture that the search repeats is not trained to the end again.
     known = (state.arch[:, None] == query.arch).all(-1)
     final = _final_scores(state, known & complete, result.score)
@@ -279,9 +292,9 @@ def _tell(
         score=state.score.at[row].set(result.score, mode="drop"),
         final=final.at[row].set(jnp.nan, mode="drop"),
         taken=state.taken.at[row].set(repeat, mode="drop"),
-        short=total,
-        count=state.count + short.sum(dtype=jnp.int32),
-        group=rhythm.after(group, total, state.complete),
+        short=state.short + count,
+        count=state.count + count,
+        group=rhythm.after(group, state.short + count, state.complete),
     )
 
 

@@ -135,7 +135,8 @@ def train_final(
 ) -> Trained:
     """Trains one network on the images of training and validation.
 
-    The validation curve is meaningless, as those are training images here.
+    The validation curve is meaningless, as those are training images here. Phases that
+    were finished before are neither compiled nor reported again.
 
     Args:
       study: what the stages share.
@@ -143,19 +144,18 @@ def train_final(
       final: the network and the length of the training.
       report: called with the number of each epoch, from 0, and the curves so far.
     """
-    cell, done, trained = nasbench201.from_string(arch), 0, None
+    cell, trained = nasbench201.from_string(arch), None
     # Checkpoints of one length of each phase, which larger budgets change.
     name = "".join(map(str, cell.tolist()))
     epochs = "+".join(map(str, final.epochs))
     folder = study.out / f"final/{name}-{final.channels}-{epochs}"
     paths = [folder / f"{size}-pixels" for size in final.sizes]
+    # The phases before it are finished, and it has their state and curves.
     begun = max(
         (i for i, path in enumerate(paths) if checkpoints.exists(path)), default=0
     )
-    for phase, size in enumerate(final.sizes):
-        if phase < begun:  # finished, and the next one has its state and curves
-            done += final.epochs[phase]
-            continue
+    done = sum(final.epochs[:begun])
+    for phase, size in list(enumerate(final.sizes))[begun:]:
         path, seed = paths[phase], study.config.seed
         network, recipe, data = _phase(study, final, phase)
         previous = trained and PartialTraining(done, trained.state, trained.curves)
