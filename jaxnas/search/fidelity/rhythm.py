@@ -49,6 +49,13 @@ class Rhythm:
         most = steps if self.candidates is None else self.candidates // self.batch
         return max(1, min(steps, most))
 
+    def exhausted(self, short: Array) -> Array | bool:
+        """Whether so many short trainings leave too few candidates for another step.
+
+        A search with candidates asks none of them twice.
+        """
+        return self.candidates is not None and short > self.candidates - self.batch
+
     def first_group(self) -> Group:
         """The group after the first short trainings."""
         return Group(jnp.int32(self.first), jnp.int32(self.complete), jnp.int32(0))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxnas.ranks import nan_to_neg_inf
-from jaxnas.search.base import UNLIMITED, Search
+from jaxnas.search.base import Search
 from jaxnas.search.common import (
     append_slots,
     idle_query,
@@ -95,19 +95,19 @@ def two_levels(
       `ask` if `rank` returns values of another shape.
     """
     patience = complete if patience is None else patience
-    sizes = {"first": first, "short": short, "complete": complete, "patience": patience}
-    check_sizes(low=low, **sizes)
+    check_sizes(low=low, first=first, short=short, complete=complete, patience=patience)
+    sizes = first, short, complete, patience
     last = FULL_TRAINING if last is None else last
     if last <= low:
         raise ValueError(f"last must be after low = {low}, not {last}")
     space, shape = require_space(search), query_shape(search)
     candidates = None if search.candidates is None else len(search.candidates)
-    rhythm = Rhythm(low, last, *sizes.values(), continues, *shape, candidates)
+    rhythm = Rhythm(low, last, *sizes, continues, *shape, candidates)
     functions = (_init, _ask, _tell, _grow, _refresh, _expect)
     # The search is an argument, so that its arrays are data and no constants.
     bound = [Partial(partial(function, rhythm), search) for function in functions]
-    rank = rank if isinstance(rank, Partial) else Partial(rank)
-    bound[1] = Partial(partial(_ask, rhythm), search, rank)
+    ranked = rank if isinstance(rank, Partial) else Partial(rank)
+    bound[1] = Partial(partial(_ask, rhythm), search, ranked)
     return Search(
         *bound,
         accepts=search.accepts,
@@ -181,9 +181,7 @@ def _ask(
         chosen = {"arch": state.arch[row], "epoch": epoch, "start": start}
         return idle_query(inside)._replace(**chosen)
 
-    # A search with candidates asks none of them twice.
-    most = UNLIMITED if rhythm.candidates is None else rhythm.candidates
-    exhausted = state.short > most - rhythm.batch
+    exhausted = rhythm.exhausted(state.short)
 
     def begin() -> Query:
         return jax.lax.cond(exhausted, lambda: idle_query(inside), inside)
@@ -253,10 +251,9 @@ def _expect(
     short, complete = _parts(rhythm, query)
     inside = search.expect(state.inside, trainings(query, short, rhythm.low))
     state = _take(state, query, complete)
-    state = state._replace(
-        inside=inside, short=state.short + short.sum(dtype=jnp.int32)
-    )
-    return state._replace(group=rhythm.after(state.group, state.short, state.complete))
+    count = state.short + short.sum(dtype=jnp.int32)
+    group = rhythm.after(state.group, count, state.complete)
+    return state._replace(inside=inside, short=count, group=group)
 
 
 def _tell(
@@ -275,8 +272,7 @@ def _tell(
     known = (state.arch[:, None] == query.arch).all(-1)
     final = _final_scores(state, known & complete, result.score)
     filled = jnp.arange(len(state.score)) < state.count
-    equal = (query.arch[:, None] == query.arch).all(-1)
-    earlier = jnp.tril(equal & short, -1).any(1)
+    earlier = jnp.tril((query.arch[:, None] == query.arch).all(-1) & short, -1).any(1)
     repeat = (known & filled[:, None]).any(0) | earlier
     row = append_slots(state.count, short, len(state.score))
     low = trainings(query, short, rhythm.low)
