@@ -101,7 +101,7 @@ def test_results_of_a_batch_count_in_their_order(best):
         given = jnp.float32(best), jnp.asarray(scores), jnp.array(active)
         for short, wanted in ((6, 2), (7, stale)):  # before the group and within
             group = Group(jnp.int32(7), jnp.int32(9), jnp.int32(2))
-            assert Rhythm.told(group, jnp.int32(short), *given).stale == wanted
+            assert group.told(jnp.int32(short), *given).stale == wanted
             assert wanted < 9
 
 
@@ -211,8 +211,7 @@ def test_the_count_of_short_steps_is_that_of_a_loop(batch, patience):
         if short * batch >= group.begin:
             # The fewest are complete if none improves.
             complete += 1
-            stale = group.stale + batch
-            group = group._replace(stale=stale)
+            group = group._replace(stale=group.stale + batch)
         else:
             assert steps_with(rhythm, short) <= step
             short += 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.bench import timing
 from experiments.bench.config import Config
-from experiments.bench.timing import Measurement, Timing
+from experiments.bench.timing import Measurement
 from experiments.common import peer_searches
 from experiments.common.peer_searches import PeerSearch, Training
 from jaxnas.search import presets
@@ -42,30 +42,32 @@ def suggestions(config: Config) -> list[Measurement]:
       model; and DEHB.
     """
     num, run = config.suggestions, config.consecutive
-    make = _makers(num + 1)
-    calls = {name: _step(search()) for name, search in make.items()}
-    with timing.one_core():
-        times = timing.in_turn(calls, num, run)
+    calls = {name: _step(make()) for name, make in _makers(num + 1).items()}
     title = (
         f"a suggestion by ask and tell from Python, of {num}, {run} of a search before "
         "the next one's turn"
     )
-    rows = _rows(title, times, 1)
-
-    runs = -(-num // run)
+    rows = _table(title, calls, num, run)
+    repeats = -(-num // run)
     # Steps for each architecture of the bracket with the most of them, the first.
     sizes = [rung.size for rung in PLAN[0]]
-    make = _makers(-(-((runs + 1) * run + 1) * sum(sizes) // sizes[0]))
-    calls = {name: _architectures(search(), run) for name, search in make.items()}
-    with timing.one_core():
-        times = timing.in_turn(calls, runs)
+    steps = -(-((repeats + 1) * run + 1) * sum(sizes) // sizes[0])
+    calls = {n: _architectures(make(), run) for n, make in _makers(steps).items()}
     title = f"an architecture with all of its suggestions, mean of {run} in a row"
-    return rows + _rows(title, times, run)
+    return rows + _table(title, calls, repeats, per_call=run)
 
 
-def _rows(title: str, times: Mapping[str, Timing], num: int) -> list[Measurement]:
-    """The lines of a table, in milliseconds for one of `num` in a call."""
-    scaled = {name: time.scaled(1e3 / num) for name, time in times.items()}
+def _table(
+    title: str,
+    calls: Mapping[str, Callable[[], None]],
+    repeats: int,
+    consecutive: int = 1,
+    per_call: int = 1,
+) -> list[Measurement]:
+    """Times calls in turn on one core, in milliseconds for one of `per_call` in a call."""
+    with timing.one_core():
+        times = timing.in_turn(calls, repeats, consecutive)
+    scaled = {name: time.scaled(1e3 / per_call) for name, time in times.items()}
     return timing.compare(title, "ms", scaled)
 
 

@@ -28,6 +28,24 @@ class Group(NamedTuple):
     end: Array  # () int32, complete trainings in all when it ends at the latest
     stale: Array  # () int32, its last trainings in succession without an improvement
 
+    def told(self, short: Array, best: Array, score: Array, complete: Array) -> Group:
+        """The group after results; complete trainings count only while it is under way.
+
+        Args:
+          short: () int32 short trainings so far.
+          best: () final score of the best architecture before them, -inf if there is none.
+          score: (b,) scores in their order, NaN if a training failed.
+          complete: (b,) bool, which of them are of complete trainings.
+
+        Returns: the same group, which may have ended.
+        """
+        score = jnp.where(complete, nan_to_neg_inf(score), -jnp.inf)
+        before = jnp.concatenate([best[None], score[:-1]])
+        improved = score > jax.lax.cummax(before)
+        since = complete & (jnp.cumsum(improved[::-1])[::-1] == 0)
+        stale = jnp.where(improved.any(), 0, self.stale) + since.sum(dtype=jnp.int32)
+        return self._replace(stale=jnp.where(short >= self.begin, stale, self.stale))
+
 
 @dataclass(frozen=True)
 class Rhythm:
@@ -80,28 +98,6 @@ class Rhythm:
             return Group(begin, end + self.complete, jnp.zeros_like(group.stale))
 
         return jax.lax.while_loop(ended, following, group)
-
-    @staticmethod
-    def told(
-        group: Group, short: Array, best: Array, score: Array, complete: Array
-    ) -> Group:
-        """The group after results; complete trainings count only while it is under way.
-
-        Args:
-          group: the current one.
-          short: () int32 short trainings so far.
-          best: () final score of the best architecture before them, -inf if there is none.
-          score: (b,) scores in their order, NaN if a training failed.
-          complete: (b,) bool, which of them are of complete trainings.
-
-        Returns: the same group, which may have ended.
-        """
-        score = jnp.where(complete, nan_to_neg_inf(score), -jnp.inf)
-        before = jnp.concatenate([best[None], score[:-1]])
-        improved = score > jax.lax.cummax(before)
-        since = complete & (jnp.cumsum(improved[::-1])[::-1] == 0)
-        stale = jnp.where(improved.any(), 0, group.stale) + since.sum(dtype=jnp.int32)
-        return group._replace(stale=jnp.where(short >= group.begin, stale, group.stale))
 
 
 def steps_with(rhythm: Rhythm, short: int) -> int:

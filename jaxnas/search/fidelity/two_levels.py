@@ -266,7 +266,7 @@ def _tell(
     short, complete = _parts(rhythm, query)
     state = _take(state, query, complete)
     best = nan_to_neg_inf(state.final).max()
-    group = rhythm.told(state.group, state.short, best, result.score, complete)
+    group = state.group.told(state.short, best, result.score, complete)
     count = short.sum(dtype=jnp.int32)
     # An architecture that the search repeats is not trained to the end again.
     known = (state.arch[:, None] == query.arch).all(-1)

@@ -155,8 +155,8 @@ def train_final(
         (i for i, path in enumerate(paths) if checkpoints.exists(path)), default=0
     )
     done = sum(final.epochs[:begun])
-    for phase, size in list(enumerate(final.sizes))[begun:]:
-        path, seed = paths[phase], study.config.seed
+    for phase in range(begun, len(paths)):
+        path, size, seed = paths[phase], final.sizes[phase], study.config.seed
         network, recipe, data = _phase(study, final, phase)
         previous = trained and PartialTraining(done, trained.state, trained.curves)
         done += final.epochs[phase]
