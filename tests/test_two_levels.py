@@ -105,6 +105,22 @@ def test_results_of_a_batch_count_in_their_order(best):
             assert wanted < 9
 
 
+@pytest.mark.parametrize(
+    ("complete", "stale", "after"),
+    [
+        (8, 1, (7, 9, 1)),  # under way
+        (8, 2, (11, 10, 0)),  # ended early: what was left of it is not made up for
+        (9, 0, (11, 11, 0)),
+        (10, 0, (11, 11, 0)),  # the surplus of a batch counts
+    ],
+)
+def test_the_next_group_follows_one_that_has_ended(complete, stale, after):
+    group = Group(jnp.int32(7), jnp.int32(9), jnp.int32(stale))
+    assert _rhythm().after(group, jnp.int32(7), jnp.int32(complete)) == after
+    # The next one has not begun, and so cannot end.
+    assert _rhythm().after(group, jnp.int32(6), jnp.int32(complete)) == group
+
+
 def completed(search, scores, batch):
     """The rows of the first trainings that are completed after short ones."""
     archs = jnp.asarray(base.every(SPACE)[: len(scores)])
@@ -176,10 +192,10 @@ def test_repeated_architectures_have_room():
     small = base.product("small", (3, 2))
     search = two_levels(random_search(small), LOW, first=1, short=1, complete=10)
     made = synthetic.synthetic_benchmark(jax.random.key(1), small, epochs=LAST)
-    state, trace = jax.jit(lambda key: run(key, search, made, 40))(jax.random.key(3))
+    state, trace = jax.jit(lambda key: run(key, search, made, 200))(jax.random.key(3))
     complete = trace.query.arch[trace.query.epoch > LOW]
     assert len(complete) == len(np.unique(complete, axis=0)) == small.size
-    assert state.count == 40 - small.size <= len(state.score)
+    assert state.count == 200 - small.size <= len(state.score)
 
 
 def test_a_search_that_has_begun_all_completes_them_and_asks_nothing():
