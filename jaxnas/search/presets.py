@@ -75,6 +75,10 @@ median: how badly a network failed to train carries no information."""
 INIT = 5
 """Random evaluations of `gp_tw2g_plus`; few, as its priors follow the distances."""
 
+SHORT_INIT = 10
+"""The same of the short trainings in `gp_two_levels`, of which there are hundreds. From
+five bad ones a model may be sure of a wrong region for all of them."""
+
 GUIDED_INIT = 2
 """Evaluations of `gp_tw2g_plus` with a prior before the first fit, the best by it."""
 
@@ -240,12 +244,12 @@ def gp_two_levels(
 
     A Gaussian process over (architecture, epoch) with the kernel of `gp_tw2g_plus`. An
     upper confidence bound of the score at the low level chooses what is trained briefly,
-    and the largest posterior mean of the final score what is completed: 10 architectures
-    after the first 100 short trainings, and then after every 50; fewer if 5 of them in
-    succession are no better than the best one before. A short training has at least 5 % of
-    the epochs of a complete one; see `fidelity.two_levels` and `fidelity.freeze_thaw`. No
-    setting depends on the budget. The numbers and the correlation of both levels were
-    chosen on the embedded tables of learning curves.
+    after 10 random architectures, and the largest posterior mean of the final score what is
+    completed: 10 architectures after the first 100 short trainings, and then after every
+    50; fewer if 5 of them in succession are no better than the best one before. A short
+    training has at least 5 % of the epochs of a complete one; see `fidelity.two_levels` and
+    `fidelity.freeze_thaw`. No setting depends on the budget. The numbers and the
+    correlation of both levels were chosen on the embedded tables of learning curves.
 
     Args:
       space: of the architectures.
@@ -266,7 +270,8 @@ def gp_two_levels(
             f"the levels {tuple(epochs)}"
         )
     pool = _plus_pool(space, arch, copies=copies)
-    search = _plus_search(pool, batch=batch)
+    init = min(SHORT_INIT, len(pool.arch))
+    search = _plus_search(pool, init=init, batch=batch)
     rank = Partial(rank_by_final_mean, pool, CORRELATION)
     return two_levels(
         search, low, last=last, patience=PATIENCE, continues=continues, rank=rank
