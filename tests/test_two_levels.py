@@ -282,6 +282,13 @@ def test_the_preset_takes_the_first_level_from_5_percent_on():
         presets.gp_two_levels(nasbench201.SPACE, archs, epochs=(1, 200))
 
 
+@pytest.mark.parametrize(("every", "first"), [(7, 10), (400, 5)])
+def test_the_preset_begins_with_ten_random_ones_or_all_of_fewer(every, first):
+    archs = base.every(nasbench201.SPACE)[::every]
+    search = presets.gp_two_levels(nasbench201.SPACE, archs, epochs=(12, 200))
+    assert search.stages(99)[0].end == first == min(10, len(search.candidates))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
