@@ -198,17 +198,28 @@ def test_repeated_architectures_have_room():
     assert state.count == 200 - small.size <= len(state.score)
 
 
-def test_a_search_that_has_begun_all_completes_them_and_asks_nothing():
+@pytest.mark.parametrize(
+    ("sizes", "batch", "begun"),
+    [
+        (SIZES, 1, 14),
+        ({}, 1, 14),  # fewer candidates than short trainings before the first group
+        ({"first": 14}, 4, 12),  # the same, as two are too few for a batch
+    ],
+)
+def test_a_search_that_has_begun_all_completes_them_and_asks_nothing(
+    sizes, batch, begun
+):
     hot = features.one_hot_encoder(SPACE.choices)
     pool = make_pool(SPACE, [lambda arch: (hot(arch),)], arch=base.every(SPACE)[:14])
-    search = two_levels(bayesopt(pool, init=4), LOW, **SIZES, patience=1)
+    inside = bayesopt(pool, init=4, batch=batch)
+    search = two_levels(inside, LOW, **sizes, patience=1)
     trace = simulate(jax.random.split(jax.random.key(0), 2), search, benchmark(), 30)
-    query = jax.tree.map(np.asarray, trace.query)
-    for arch, epoch, on in zip(query.arch, query.epoch, asked(query), strict=True):
-        arch, epoch, on = arch[:, 0], epoch[:, 0], on[:, 0]
-        assert on.sum() == 28 and on[:28].all()
+    flat = jax.tree.map(lambda x: np.asarray(x).reshape(2, 30 * batch, -1), trace.query)
+    on = np.asarray(asked(trace.query)).reshape(2, -1)
+    for arch, epoch, on in zip(flat.arch, flat.epoch[..., 0], on, strict=True):
+        assert on.sum() == 2 * begun and on[: 2 * begun].all()
         for level in (LOW, LAST):
-            assert len(np.unique(arch[on & (epoch == level)], axis=0)) == 14
+            assert len(np.unique(arch[on & (epoch == level)], axis=0)) == begun
 
 
 def _rhythm(batch=1, patience=2):

@@ -67,6 +67,13 @@ class Rhythm:
         most = steps if self.candidates is None else self.candidates // self.batch
         return max(1, min(steps, most))
 
+    @property
+    def least_short(self) -> int:
+        """Short trainings before the first complete one can be due."""
+        if self.candidates is None:
+            return self.first
+        return min(self.first, self.candidates // self.batch * self.batch)
+
     def exhausted(self, short: Array) -> Array | bool:
         """Whether so many short trainings leave too few candidates for another step.
 

@@ -188,7 +188,7 @@ def _ask(
 
     due = (exhausted | (state.short >= state.group.begin)) & left.any()
     # A state without room for the first of them compiles none of `best`.
-    has_room = len(state.score) >= rhythm.first
+    has_room = len(state.score) >= rhythm.least_short
     return jax.lax.cond(due, best, begin) if has_room else begin()
 
 
