@@ -154,8 +154,6 @@ def _validate(config: Config) -> None:
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")
     cli.require_names(config.methods, SEARCHES + PEERS, "method")
-    if len(set(config.methods)) < len(config.methods):
-        raise ValueError("--methods names a method more than once")
     cli.minutes(config)
     if "gp-prior" in config.methods:
         options = {n: getattr(config, n) for n in ("data", "prior", "prior_from")}

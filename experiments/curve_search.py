@@ -139,7 +139,9 @@ def prepare(config: Config) -> Prepared:
     Raises: `ValueError` for bad input.
     """
     methods.validate_names(config.methods)
-    cli.positive(config, "batch", "workers")
+    cli.positive(config, "batch", "workers", "few")
+    if not 0 <= config.quantile <= 1:
+        raise ValueError(f"--quantile must be 0 to 1, not {config.quantile}")
     if config.workers > 1 and config.batch > 1:
         raise ValueError(
             f"--batch must be 1 with --workers {config.workers}, not {config.batch}"
@@ -154,6 +156,12 @@ def prepare(config: Config) -> Prepared:
         raise ValueError(f"--at must be at most --budget = {config.budget:g}")
     peer_searches.require_installed(config.peers)
     table = open_levels(config)
+    last = table.benchmark.epochs
+    if any("+" in name for name in config.methods) and config.few >= last:
+        raise ValueError(
+            f"--few must be below the last epoch, {last}, not {config.few}: curves are "
+            "extrapolated before it"
+        )
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)

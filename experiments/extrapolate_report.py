@@ -72,14 +72,16 @@ def main(config: Config) -> dict[str, tables.Rows]:
     cli.positive(config, "splits", "slow_splits")
     cli.require_names(config.sets, SETS, "set")
     cli.require_names(config.methods, METHODS, "method")
+    opened = {name: SETS[name]() for name in config.sets}
     identity = {n: getattr(config, n) for n in ("splits", "slow_splits")}
     identity["driver"] = "extrapolate_report"
     folder = run_folder.open_or_create(cli.named(config.out), identity, cli.OUT)
     finished = [name for name in SETS if (folder.path / "trials" / name).is_dir()]
     with Progress(Console(stderr=True)) as progress:
+        opened |= {name: SETS[name]() for name in finished if name not in opened}
         trials = {
-            name: _trials(config, folder, name, progress)
-            for name in dict.fromkeys((*config.sets, *finished))
+            name: _trials(config, folder, name, data, progress)
+            for name, data in opened.items()
         }
     report_tables = {
         "trials": _each(trials),
@@ -118,13 +120,17 @@ _INTRO = (
 
 
 def _trials(
-    config: Config, folder: run_folder.RunFolder, name: str, progress: Progress
+    config: Config,
+    folder: run_folder.RunFolder,
+    name: str,
+    data: CurveData,
+    progress: Progress,
 ) -> dict[str, np.ndarray]:
     """Metrics (splits, shares, metrics) of each extrapolator on a set.
 
     Other extrapolators with saved trials follow the chosen ones.
     """
-    data, results = SETS[name](), {}
+    results = {}
     labels = {"data": array_digest(data.curves, data.features)}
     chosen = config.methods if name in config.sets else ()
     for method in dict.fromkeys((*chosen, *METHODS)):

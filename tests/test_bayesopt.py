@@ -328,6 +328,7 @@ def test_pools_of_what_are_no_choices_are_refused(arch, words):
         ({"init": 82}, "init must be between 2 and the pool's 81, not 82"),
         ({"capacity": 4, "init": 5}, "capacity must be between init = 5, .* not 4"),
         ({"batch": 0}, "batch must be at least 1, not 0"),
+        ({"batch": 82}, "batch must be at most the pool's 81, not 82"),
         ({"batch": 1.5}, "batch must be a whole number, not 1.5"),
         ({"init": 2.5}, "init must be a whole number, not 2.5"),
         ({"capacity": 82}, "capacity must be .* the pool's 81, not 82"),

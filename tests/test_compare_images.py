@@ -179,7 +179,7 @@ def test_a_folder_belongs_to_the_images_of_a_file_not_to_its_name(
             dict(minutes=float("inf")),
             "--minutes must be above 0 and below a year, not inf",
         ),
-        (dict(methods=("svc", "svc")), "--methods names a method more than once"),
+        (dict(methods=("svc", "svc")), "method svc is given twice"),
         (dict(channels=0), "--channels must be 1 to 512, not 0"),
         (dict(base_seed=2**32 - 1), "must be at most 2.32"),
         (dict(methods=("best",)), "no method best: choose from gp, gp-prior, random"),

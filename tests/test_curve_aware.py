@@ -255,6 +255,8 @@ def test_gates_of_the_paper_and_of_its_program():
         ({"quantile": 1.5}, "quantile must be between 0 and 1"),
         ({"target": 2}, "target must be at least epochs = 3"),
         ({"levels": (1, 2, 4)}, "epochs = 3 is not one of the levels"),
+        ({"levels": (3, 1)}, "levels must be ascending epochs from 1 on"),
+        ({"levels": (0, 3)}, "levels must be ascending epochs from 1 on"),
         ({"last": 3}, "last must be after epochs = 3"),
         ({"confidence": 1.0}, "confidence must be between"),
         ({"rejected": "lost"}, "must be 'ignored' or 'predicted'"),

@@ -160,10 +160,16 @@ def test_families_of_curves_need_a_value_after_every_epoch():
     ("options", "message"),
     [
         ({"methods": ("halving", "x+last")}, "no method x.last: choose from random"),
-        ({"methods": ("random", "random")}, "random more than once"),
+        ({"methods": ("random", "random")}, "method random is given twice"),
         ({"min_epoch": 0}, "min_epoch must be at least 1"),
         ({"eta": 1}, "eta must be a number above 1"),
-        ({"few": 13}, "epochs = 13 is not one of the levels"),
+        ({"few": 12}, "--few must be below the last epoch, 12, not 12"),
+        ({"few": 0, "methods": ("random",)}, "--few must be at least 1"),
+        ({"quantile": float("nan")}, "--quantile must be 0 to 1, not nan"),
+        (
+            {"budget": 0.5, "at": ()},
+            "pays for no complete training: the cheapest costs",
+        ),
         (
             {"few": 2, "methods": ("random+wpm",)},
             "reads 3 values of a curve, of which 2",
@@ -191,7 +197,7 @@ def test_bad_settings_are_refused(options, message, tmp_path):
 
 
 def test_a_budget_below_one_bracket_is_refused(shared):
-    config = curve_search.Config(budget=100.0, seeds=1)
+    config = curve_search.Config(budget=200.0, seeds=1)
     with pytest.raises(ValueError, match="smaller than one bracket of .* epochs"):
         curve_search.main(config)
 

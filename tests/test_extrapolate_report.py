@@ -65,9 +65,18 @@ def test_the_report_is_written_and_goes_on(tmp_path, monkeypatch):
     [
         ({"sets": ("mnist",)}, "no set mnist: choose from nb201"),
         ({"methods": ()}, "no method given: choose from last value"),
+        ({"methods": ("wpm", "wpm")}, "method wpm is given twice"),
         ({"splits": 0}, "--splits"),
     ],
 )
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         extrapolate_report.main(extrapolate_report.Config(**change))
+
+
+def test_nothing_is_written_without_the_curves(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXNAS_SHARED", str(tmp_path / "nowhere"))
+    config = extrapolate_report.Config(("nb201",), out=str(tmp_path / "report"))
+    with pytest.raises(ValueError, match="nowhere"):
+        extrapolate_report.main(config)
+    assert not (tmp_path / "report").exists()

@@ -271,7 +271,7 @@ def test_runs_end_with_their_budget(tmp_path, capsys):
 def test_a_budget_that_pays_for_nothing_is_refused_before_the_first_run(tmp_path):
     out = tmp_path / "out"
     small = dataclasses.replace(SMALL, out=str(out), evaluations=6, seeds=1)
-    message = "--budget 199.9 pays for no evaluation: the cheapest costs 200 epochs"
+    message = "--budget 199.9 pays for no complete training: the cheapest costs 200"
     with pytest.raises(ValueError, match=message):
         tw_sequential.main(dataclasses.replace(small, budget=199.9))
     assert not out.exists()
@@ -281,7 +281,7 @@ def test_a_budget_that_pays_for_nothing_is_refused_before_the_first_run(tmp_path
     timed = dataclasses.replace(small, **timed)
     least = tabular.least_cost(opened.open_table(timed).benchmark)
     opened.open_table(dataclasses.replace(timed, budget=float(f"{least:.9g}")))
-    with pytest.raises(ValueError, match="pays for no evaluation: .* seconds"):
+    with pytest.raises(ValueError, match="pays for no complete training: .* seconds"):
         opened.open_table(dataclasses.replace(timed, budget=0.999 * float(least)))
 
 
@@ -311,7 +311,7 @@ def test_the_best_by_what_is_fed_back_is_what_is_reported(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"methods": ("random",) * 2}, "names random more than once"),
+        ({"methods": ("random",) * 2}, "method random is given twice"),
         ({"benchmark": "nothing"}, "unknown benchmark 'nothing': wanted analog"),
         ({"dataset": "cifar11"}, "no dataset 'cifar11'; it has cifar10"),
         ({"split": "valid"}, "no split 'valid'; it has test"),

@@ -215,8 +215,8 @@ def test_a_search_that_has_begun_all_completes_them_and_asks_nothing(
     search = two_levels(inside, LOW, **sizes, patience=1)
     trace = simulate(jax.random.split(jax.random.key(0), 2), search, benchmark(), 30)
     flat = jax.tree.map(lambda x: np.asarray(x).reshape(2, 30 * batch, -1), trace.query)
-    on = np.asarray(asked(trace.query)).reshape(2, -1)
-    for arch, epoch, on in zip(flat.arch, flat.epoch[..., 0], on, strict=True):
+    active = np.asarray(asked(trace.query)).reshape(2, -1)
+    for arch, epoch, on in zip(flat.arch, flat.epoch[..., 0], active, strict=True):
         assert on.sum() == 2 * begun and on[: 2 * begun].all()
         for level in (LOW, LAST):
             assert len(np.unique(arch[on & (epoch == level)], axis=0)) == begun

@@ -87,8 +87,10 @@ def require_names(
       what: the noun for the error, such as "method".
 
     Returns: the names.
-    Raises: `ValueError` that lists the unknown names.
+    Raises: `ValueError` that lists the unknown names, or those given twice.
     """
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise ValueError(f"{what} {', '.join(twice)} is given twice")
     unknown = [name for name in names if name not in available]
     if unknown or not names:
         commas = " (separate names by spaces)" if "," in "".join(unknown) else ""

@@ -115,7 +115,7 @@ def sample_target(
     Args:
       key: random key.
       curve: (e,) values between 0 and 1, NaN where not observed.
-      target: epoch that is predicted, from 1.
+      target: epoch that is predicted, from 1; it may be an observed one.
       families: k families; the dimension of the chain is 5 k + 1.
       walkers: size of the ensemble, even and more than the dimension.
       steps: moves of every walker, a multiple of 10. Every tenth is kept.

@@ -98,8 +98,8 @@ def predict_mixture(
     """Computes the predictive distributions of many curves.
 
     Args:
-      curves: (b, e) between 0 and 1, NaN where not observed.
-      target: epoch that is predicted, from 1; default: e.
+      curves: (b, e) between 0 and 1, NaN where not observed, which may be anywhere.
+      target: epoch that is predicted, from 1; default: e. It may be an observed one.
       families: k families.
       weigh: function of the log evidences (k,), returns weights (k,) of sum 1.
 

@@ -10,6 +10,7 @@ so a complete training takes two.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import NormalDist
@@ -146,13 +147,16 @@ def _columns(
       target: epoch, or None for the score.
       levels: epochs of the columns; None: column i is epoch i + 1.
 
-    Raises: `ValueError` for a target before `epochs`, and for an epoch that is not a level.
+    Raises: `ValueError` for a target before `epochs`, for levels in another order, and for
+      an epoch that is not a level.
     """
     if target is not None and target < epochs:
         raise ValueError(f"target must be at least epochs = {epochs}, not {target}")
     if levels is None:
         return epochs, None if target is None else target - 1
     levels = tuple(levels)
+    if any(b <= a for a, b in itertools.pairwise((0, *levels))):
+        raise ValueError(f"levels must be ascending epochs from 1 on, not {levels}")
     for name, epoch in (("epochs", epochs), ("target", target)):
         if epoch is not None and epoch not in levels:
             raise ValueError(f"{name} = {epoch} is not one of the levels {levels}")

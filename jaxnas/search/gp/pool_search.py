@@ -182,6 +182,8 @@ def validate_sizes(
     check_sizes(init=init, batch=batch, epoch=epoch)
     if not 2 <= init <= num:
         raise ValueError(f"init must be between 2 and the pool's {num}, not {init}")
+    if batch > num:
+        raise ValueError(f"batch must be at most the pool's {num}, not {batch}")
     if capacity is not None and not max(init, batch) <= capacity <= num:
         raise ValueError(
             f"capacity must be between init = {init}, batch = {batch} and the pool's "

@@ -61,13 +61,14 @@ def open_table(
       low: dataset and epochs of separate short trainings, which are a level below.
 
     Raises: `ValueError` for settings that are wrong in themselves or that the table
-      cannot fulfil, for a budget below the cost of every evaluation, and for a table of
-      a target other than accuracy in percent.
+      cannot fulfil, for a budget below the cost of every complete training, and for a
+      table of a target other than accuracy in percent.
     """
     validate(config)
     table = named.open_table(config.benchmark, curves=None if curves else ())
     space = named.library_space(table)
-    if config.evaluations > len(table.arch):
+    # With several levels an architecture has several evaluations.
+    if config.evaluations > len(table.arch) and not curves and low is None:
         raise ValueError(
             f"--evaluations must be at most the {len(table.arch)} architectures of "
             f"{table.name}, not {config.evaluations}"
@@ -86,8 +87,8 @@ def open_table(
     least = tabular.least_cost(benchmark)
     if config.budget is not None and least.dtype.type(config.budget) < least:
         raise ValueError(
-            f"--budget {config.budget:g} pays for no evaluation: the cheapest costs "
-            f"{least:g} {benchmark.cost_unit}"
+            f"--budget {config.budget:g} pays for no complete training: the cheapest "
+            f"costs {least:g} {benchmark.cost_unit}"
         )
     # Random runs are judged by their mean.
     truth = dict(fed_back)
