@@ -66,7 +66,7 @@ class Config(settings.Config):
     """Simulated workers, each of which gets the next training as soon as it is free."""
     init: int = 20
     """Random evaluations at the start, the population, and the complete trainings before
-    curves are extrapolated."""
+    curves are extrapolated; gp and gp-two-levels begin with as many as their presets."""
     methods: tuple[str, ...] = methods.MAIN
     """Which methods, in which order: random, evolution, local, bananas, gp, halving,
     hyperband, bohb, bohb-plus, dehb, asha, asha-stopping, gp-two-levels; or one of the
