@@ -76,8 +76,8 @@ INIT = 5
 """Random evaluations of `gp_tw2g_plus`; few, as its priors follow the distances."""
 
 SHORT_INIT = 10
-"""The same of the short trainings in `gp_two_levels`, of which there are hundreds. From
-five bad ones a model may be sure of a wrong region for all of them."""
+"""Random short trainings of `gp_two_levels`, which begins hundreds: after five bad ones its
+model may be sure of a wrong region."""
 
 GUIDED_INIT = 2
 """Evaluations of `gp_tw2g_plus` with a prior before the first fit, the best by it."""

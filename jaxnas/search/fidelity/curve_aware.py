@@ -147,8 +147,8 @@ def _columns(
       target: epoch, or None for the score.
       levels: epochs of the columns; None: column i is epoch i + 1.
 
-    Raises: `ValueError` for a target before `epochs`, for levels in another order, and for
-      an epoch that is not a level.
+    Raises: `ValueError` for a target before `epochs`, for levels that do not ascend, and
+      for an epoch that is not a level.
     """
     if target is not None and target < epochs:
         raise ValueError(f"target must be at least epochs = {epochs}, not {target}")
