@@ -196,6 +196,14 @@ def test_bad_settings_are_refused(options, message, tmp_path):
         curve_search.main(dataclasses.replace(SMALL, **options))
 
 
+def test_parts_of_trainings_may_outnumber_the_architectures():
+    config = dataclasses.replace(SMALL, evaluations=2584)
+    archs = curve_search.open_levels(config).benchmark.archs
+    assert len(archs) < config.evaluations
+    with pytest.raises(ValueError, match="--evaluations must be at most the 2583"):
+        curve_search.opened.open_table(config)
+
+
 def test_a_budget_below_one_bracket_is_refused(shared):
     config = curve_search.Config(budget=200.0, seeds=1)
     with pytest.raises(ValueError, match="smaller than one bracket of .* epochs"):
