@@ -225,7 +225,9 @@ def _draw(path: Path, trials: Trials) -> None:
         panels[0].set_ylabel("Spearman with the last value")
         handles = {line.get_label(): line for axis in panels for line in axis.lines}
         lines, names = list(handles.values()), list(map(str, handles))
-        figure.legend(lines, names, loc="outside lower center", ncols=5, frameon=False)
+        # A single panel is too narrow for more.
+        look = {"ncols": min(5, len(trials) + 1), "frameon": False}
+        figure.legend(lines, names, loc="outside lower center", **look)
         save(figure, path)
 
 
