@@ -53,7 +53,7 @@ def test_plain_methods_run_once():
         ({"fews": ()}, "--fews must be different numbers"),
         ({"fews": (2, 2)}, "--fews must be different numbers"),
         ({"budget": None}, "wanted a --budget"),
-        ({"fews": (2, 13)}, "epochs = 13 is not one of the levels"),
+        ({"fews": (2, 13)}, "--few must be below the last epoch, 12, not 13"),
         ({"methods": ()}, "no method given"),
         ({"budget": 0.0}, "--budget must be above 0"),
     ],
