@@ -22,6 +22,7 @@ MODULES = {
     "torch": "torch",
     "optuna": "optuna",
     "DEHB": "dehb",
+    "Syne Tune": "syne_tune",
 }
 """The module of each package that a section needs."""
 
@@ -47,7 +48,11 @@ SECTIONS = {
     "memory": Section("memory.memory"),
     "proxies": Section("proxies.proxies", ("torch",), "torch"),
     "training": Section("training.steps", ("torch",), "torch"),
-    "suggestions": Section("suggestions.suggestions", ("optuna", "DEHB"), "peers"),
+    "suggestions": Section(
+        "suggestions.suggestions",
+        ("optuna", "DEHB", "Syne Tune"),
+        "peers (docs/multi_fidelity.md)",
+    ),
 }
 
 
@@ -78,7 +83,8 @@ class Config:
         "trees",
     )
     """Which parts, in which order; memory is the peak of the main comparison; proxies and
-    training need PyTorch, of the extra `torch`, suggestions Optuna and DEHB."""
+    training need PyTorch, of the extra `torch`, suggestions Optuna, DEHB and
+    Syne Tune."""
     ngrams: tuple[int, ...] = (1, 2)
     """Orders of the operation n-grams of the tree-Wasserstein distance."""
     candidates: int = SPACE.size

@@ -13,7 +13,8 @@ from experiments.bench.config import Config
 from experiments.bench.timing import Measurement
 from experiments.common import peer_searches
 from experiments.common.peer_searches import PeerSearch, Training
-from jaxnas.search import presets
+from jaxnas.benchmarks.synthetic import synthetic_benchmark
+from jaxnas.search import presets, simulate
 from jaxnas.search.base import Search
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.dehb import dehb
@@ -35,11 +36,11 @@ def suggestions(config: Config) -> list[Measurement]:
     mean over those of a run.
 
     Args:
-      config: the number of suggestions and of architectures of each search, and of those
-        in a run.
+      config: the number of suggestions and of architectures of each search, of those in a
+        run, and of runs in one program.
 
     Returns: searches of jaxnas, each compiled by itself; Optuna without and with a
-      model; and DEHB.
+      model; DEHB; and Syne Tune.
     """
     num, run = config.suggestions, config.consecutive
     calls = {name: _step(make()) for name, make in _makers(num + 1).items()}
@@ -54,7 +55,32 @@ def suggestions(config: Config) -> list[Measurement]:
     steps = -(-((repeats + 1) * run + 1) * sum(sizes) // sizes[0])
     calls = {n: _architectures(make(), run) for n, make in _makers(steps).items()}
     title = f"an architecture with all of its suggestions, mean of {run} in a row"
-    return rows + _table(title, calls, repeats, per_call=run)
+    rows += _table(title, calls, repeats, per_call=run)
+    return rows + _compiled(config)
+
+
+def _compiled(config: Config) -> list[Measurement]:
+    """Times whole runs of our searches, each of so many suggestions, as one program.
+
+    The evaluations of a synthetic benchmark are included.
+
+    Args:
+      config: the number of suggestions and of runs, and how often a program runs.
+    """
+    benchmark = synthetic_benchmark(jax.random.key(0), SPACE, epochs=LEVELS[-1])
+    keys = jax.random.split(jax.random.key(1), config.runs)
+
+    def program(search: Search) -> Callable[[], object]:
+        run = partial(simulate, keys, search, benchmark, config.suggestions)
+        return lambda: jax.block_until_ready(run())
+
+    calls = {name: program(search) for name, search in _searches().items()}
+    title = (
+        f"a suggestion and its evaluation in one program of {config.runs} runs of "
+        f"{config.suggestions}"
+    )
+    num = config.runs * config.suggestions
+    return _table(title, calls, config.repeats, per_call=num)
 
 
 def _table(
@@ -74,17 +100,27 @@ def _table(
 def _makers(steps: int) -> dict[str, Callable[[], PeerSearch]]:
     """Functions that make the searches, ours first, with room for so many steps."""
     setting = peer_searches.Setting(SPACE.choices, LEVELS)
+    ours = {name: partial(_ours, search, steps) for name, search in _searches().items()}
     optuna = partial(peer_searches.optuna_search, setting)
-    densities = kde_sampler(SPACE)
-    return {
-        "jaxnas: BOHB": lambda: _ours(hyperband(SPACE, PLAN, sampler=densities), steps),
-        "jaxnas: bohb_plus": lambda: _ours(presets.bohb_plus(SPACE, PLAN), steps),
-        "jaxnas: Hyperband": lambda: _ours(hyperband(SPACE, PLAN), steps),
-        "jaxnas: DEHB": lambda: _ours(dehb(SPACE, PLAN), steps),
+    syne_tune = partial(peer_searches.syne_tune_search, setting)
+    return ours | {
         "Optuna: random search": partial(optuna, tpe=False, prune=False),
         "Optuna: random search and Hyperband": partial(optuna, tpe=False),
         "Optuna: TPE and Hyperband": partial(optuna, tpe=True),
         "DEHB": partial(peer_searches.dehb_search, setting),
+        "Syne Tune: ASHA": partial(syne_tune, kde=False),
+        "Syne Tune: BOHB": partial(syne_tune, kde=True),
+    }
+
+
+def _searches() -> dict[str, Search]:
+    """Our searches."""
+    bohb = hyperband(SPACE, PLAN, sampler=kde_sampler(SPACE))
+    return {
+        "jaxnas: BOHB": bohb,
+        "jaxnas: bohb_plus": presets.bohb_plus(SPACE, PLAN),
+        "jaxnas: Hyperband": hyperband(SPACE, PLAN),
+        "jaxnas: DEHB": dehb(SPACE, PLAN),
     }
 
 

@@ -3,12 +3,14 @@
     search = PEERS["optuna-tpe"](Setting(space.choices, levels=(22, 66, 200), seed=0))
     trace = run_peer(search, benchmark, jax.random.key(0), steps=600, budget=10_000)
 
-Needs Optuna, of the extra `peers`, and DEHB, which is installed without its dependencies:
-its metadata exclude NumPy 2, with which it works.
+Needs Optuna, of the extra `peers`, and two packages that are installed without their
+dependencies: the metadata of DEHB exclude NumPy 2, with which it works, and those of Syne
+Tune ask for XGBoost with CUDA.
 """
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -152,12 +154,73 @@ def dehb_search(setting: Setting) -> PeerSearch:
     return PeerSearch(ask, tell)
 
 
+def syne_tune_search(setting: Setting, *, kde: bool) -> PeerSearch:
+    """Syne Tune's asynchronous successive halving (Salinas et al., 2022).
+
+    A trial goes on from rung to rung until the stopping rule ends it, and there is one
+    bracket.
+
+    Args:
+      setting: of the comparison.
+      kde: whether densities of good and of bad architectures sample, as in BOHB;
+        otherwise samples are uniform.
+    """
+    from syne_tune.backend.trial_status import Trial
+    from syne_tune.config_space import choice
+    from syne_tune.optimizer import baselines
+    from syne_tune.optimizer.scheduler import SchedulerDecision
+
+    kind = baselines.BOHB if kde else baselines.ASHA
+    scheduler = kind(
+        {str(i): choice(list(range(num))) for i, num in enumerate(setting.choices)},
+        metric="score",
+        time_attr="epoch",
+        max_t=setting.levels[-1],
+        do_minimize=False,
+        random_seed=setting.seed,
+        grace_period=setting.levels[0],
+        reduction_factor=setting.eta,
+    )
+    # Random configurations of its densities are drawn from NumPy's global state.
+    random = np.random.RandomState(setting.seed).get_state()
+    trial, number, rung = None, 0, 0
+
+    def ask() -> Training:
+        nonlocal trial, number, rung, random
+        if trial is None:
+            outside = np.random.get_state()
+            np.random.set_state(random)
+            suggestion = scheduler.suggest()
+            random = np.random.get_state()
+            np.random.set_state(outside)
+            trial = Trial(number, suggestion.config, datetime.datetime.now())
+            scheduler.on_trial_add(trial)
+            number, rung = number + 1, 0
+        arch = [trial.config[str(i)] for i in range(len(setting.choices))]
+        start = setting.levels[rung - 1] if rung else 0
+        return Training(np.asarray(arch, np.int32), setting.levels[rung], start)
+
+    def tell(score: float) -> None:
+        nonlocal trial, rung
+        worst = -np.finfo(np.float64).max
+        value = worst if np.isnan(score) else score
+        result = {"score": value, "epoch": setting.levels[rung]}
+        rung += 1
+        if scheduler.on_trial_result(trial, result) == SchedulerDecision.STOP:
+            scheduler.on_trial_remove(trial)
+            trial = None
+
+    return PeerSearch(ask, tell)
+
+
 PEERS: dict[str, Callable[[Setting], PeerSearch]] = {
     "optuna-random": lambda setting: optuna_search(setting, tpe=False),
     "optuna-tpe": lambda setting: optuna_search(setting, tpe=True),
     "dehb-package": dehb_search,
+    "syne_tune-asha": lambda setting: syne_tune_search(setting, kde=False),
+    "syne_tune-bohb": lambda setting: syne_tune_search(setting, kde=True),
 }
-"""Searches of other packages, by the names of their results."""
+"""Searches of other packages, by the names of their results: the package comes first."""
 
 
 def require_installed(names: tuple[str, ...]) -> None:
