@@ -20,8 +20,6 @@ be killed and started again.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -30,10 +28,11 @@ import jax
 import numpy as np
 
 from experiments.common import peer_searches
+from jaxnas.benchmarks import tabular
 from jaxnas.search import Search
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.curve_gates import Gate
-from jaxnas.studies import cli, figures, seed_store
+from jaxnas.studies import cli, seed_store
 from jaxnas.studies.comparison import fidelity_methods as methods
 from jaxnas.studies.comparison import opened, outcome, runs, settings
 from jaxnas.types import Trace
@@ -73,7 +72,8 @@ class Config(settings.Config):
     first five and an extrapolator of last, ridge, svr, wpm, as evolution+last; paper
     stands for the twelve of the paper."""
     peers: tuple[str, ...] = ()
-    """Searches of other packages beside them: optuna-random, optuna-tpe, dehb-package."""
+    """Searches of other packages beside them: optuna-random, optuna-tpe, dehb-package,
+    syne_tune-asha, syne_tune-bohb."""
     min_epoch: int = 12
     """Smallest epoch of a rung."""
     max_epoch: int | None = None
@@ -117,7 +117,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         config.at,
         workers=config.workers,
     )
-    done = done._replace(index=style_index(tuple(done.summaries)))
+    done = done._replace(index=methods.style_index(tuple(done.summaries)))
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show_by_cost(done, config.at, **limits)
     return done.arrays
@@ -139,7 +139,7 @@ def prepare(config: Config) -> Prepared:
     Raises: `ValueError` for bad input.
     """
     methods.validate_names(config.methods)
-    cli.positive(config, "batch", "workers", "few")
+    cli.positive(config, "batch", "workers", "few", "min_epoch")
     if not 0 <= config.quantile <= 1:
         raise ValueError(f"--quantile must be 0 to 1, not {config.quantile}")
     if config.workers > 1 and config.batch > 1:
@@ -156,17 +156,27 @@ def prepare(config: Config) -> Prepared:
         raise ValueError(f"--at must be at most --budget = {config.budget:g}")
     peer_searches.require_installed(config.peers)
     table = open_levels(config)
-    last = table.benchmark.epochs
-    if any("+" in name for name in config.methods) and config.few >= last:
-        raise ValueError(
-            f"--few must be below the last epoch, {last}, not {config.few}: curves are "
-            "extrapolated before it"
-        )
+    if any("+" in name for name in config.methods):
+        _require_gate(config, table.benchmark.epochs)
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)
     searches = {m: methods.make(m, space, archs, terms) for m in config.methods}
     return Prepared(table, searches)
+
+
+def _require_gate(config: Config, last: int) -> None:
+    """Raises `ValueError` for epochs between which no curve can be extrapolated."""
+    if config.few >= last:
+        raise ValueError(
+            f"--few must be below the last epoch, {last}, not {config.few}: curves are "
+            "extrapolated before it"
+        )
+    if config.target is not None and not config.few <= config.target <= last:
+        raise ValueError(
+            f"--target must be from --few = {config.few} to the last epoch, {last}, not "
+            f"{config.target}"
+        )
 
 
 def open_levels(config: Config) -> opened.Opened:
@@ -199,6 +209,13 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
     """The settings that all methods share; `ValueError` for rungs that cannot be."""
     last = table.benchmark.epochs
     largest = last if config.max_epoch is None else config.max_epoch
+    if config.eta < 2:
+        raise ValueError(f"--eta must be at least 2, not {config.eta}")
+    if config.min_epoch > largest:
+        raise ValueError(
+            f"--min-epoch must be at most the largest epoch of a rung, {largest}, not "
+            f"{config.min_epoch}"
+        )
     ends = largest, config.min_epoch, config.eta
     return methods.FidelityTerms(
         levels=brackets.geometric_levels(*ends, last=last),
@@ -209,31 +226,6 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
         init=config.init,
         batch=config.batch,
     )
-
-
-def style_index(labels: Sequence[str]) -> dict[str, int]:
-    """The index of the line of each method, as `figures.line_styles` takes it.
-
-    A search and its forms with extrapolators share a colour and differ in their dashes,
-    and so do searches by brackets, and those without. Searches of other packages have the
-    first lines that are left.
-    """
-    num, suffixes = (
-        len(figures.COLOURS),
-        ("", *(f"+{c}" for c in methods.EXTRAPOLATORS)),
-    )
-    families = [[plain + suffix for suffix in suffixes] for plain in methods.PLAIN]
-    halving = list(methods.HALVING)
-    end = halving.index("dehb") + 1
-    families += [halving[:end], halving[end:]]
-    index = {
-        name: colour + num * dash
-        for colour, family in enumerate(families)
-        for dash, name in enumerate(family)
-        if name in labels
-    }
-    left = (i for i in itertools.count() if i not in {*index.values()})
-    return {name: index[name] if name in index else next(left) for name in labels}
 
 
 def _peer_runs(
@@ -271,16 +263,19 @@ def _peer_runs(
 def _require_bracket(
     config: Config, table: opened.Opened, terms: methods.FidelityTerms
 ) -> None:
-    """Raises `ValueError` for a budget of epochs that is smaller than one bracket."""
-    if config.budget is None or table.benchmark.cost_unit != "epochs":
-        return
+    """Raises `ValueError` for a budget that is smaller than any first bracket."""
     if not set(config.methods) & (set(methods.HALVING) - {"gp-two-levels"}):
         return
-    plan = brackets.hyperband_brackets(terms.levels, terms.eta)
-    least = brackets.total_epochs(plan[0])
-    if config.budget < least:
+    plan, benchmark = (
+        brackets.hyperband_brackets(terms.levels, terms.eta),
+        table.benchmark,
+    )
+    epochs = brackets.total_epochs(plan[0])
+    least = epochs / benchmark.epochs * float(tabular.least_cost(benchmark))
+    if config.budget is not None and config.budget < least:
         raise ValueError(
-            f"--budget {config.budget:g} is smaller than one bracket of {least} epochs:\n"
+            f"--budget {config.budget:g} is smaller than one bracket of {epochs} epochs, "
+            f"which costs {least:g} {benchmark.cost_unit} or more:\n"
             f"{brackets.as_table(plan)}"
         )
 

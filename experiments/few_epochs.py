@@ -130,7 +130,7 @@ def draw(path: Path, rows: Sequence[Regret], fews: Sequence[int]) -> None:
       fews: numbers of epochs, the x axis.
     """
     names = list(dict.fromkeys(row.method for row in rows))
-    styles = figures.line_styles(names, index=curve_search.style_index(names))
+    styles = figures.line_styles(names, index=methods.style_index(names))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(5, 3.6), dpi=120, layout="constrained")
         axis = figure.subplots()

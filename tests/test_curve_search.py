@@ -63,17 +63,19 @@ def test_only_complete_trainings_have_a_score_and_all_are_charged(done):
 
 def test_a_family_has_a_colour_and_every_method_a_line_of_its_own():
     labels = ("evolution", "evolution+wpm", "hyperband", "bohb", "asha", "optuna-tpe")
-    styles = figures.line_styles(list(labels), index=curve_search.style_index(labels))
+    styles = figures.line_styles(
+        list(labels), index=fidelity_methods.style_index(labels)
+    )
     colour = {name: style["color"] for name, style in styles.items()}
     assert colour["evolution"] == colour["evolution+wpm"] != colour["hyperband"]
     assert colour["bohb"] == colour["hyperband"] != colour["asha"]
     names = (*fidelity_methods.names(), "optuna-tpe")
-    styles = figures.line_styles(list(names), index=curve_search.style_index(names))
+    styles = figures.line_styles(list(names), index=fidelity_methods.style_index(names))
     assert len({tuple(style.values()) for style in styles.values()}) == len(names)
     # The line of a method does not depend on the others.
     assert (
-        curve_search.style_index(("bohb",))["bohb"]
-        == curve_search.style_index(names)["bohb"]
+        fidelity_methods.style_index(("bohb",))["bohb"]
+        == fidelity_methods.style_index(names)["bohb"]
     )
 
 
@@ -161,8 +163,13 @@ def test_families_of_curves_need_a_value_after_every_epoch():
     [
         ({"methods": ("halving", "x+last")}, "no method x.last: choose from random"),
         ({"methods": ("random", "random")}, "method random is given twice"),
-        ({"min_epoch": 0}, "min_epoch must be at least 1"),
-        ({"eta": 1}, "eta must be a number above 1"),
+        ({"min_epoch": 0}, "--min-epoch must be at least 1"),
+        (
+            {"min_epoch": 13},
+            "--min-epoch must be at most the largest .* rung, 12, not 13",
+        ),
+        ({"min_epoch": 4, "max_epoch": 3}, "--min-epoch must be at most .* 3, not 4"),
+        ({"eta": 1}, "--eta must be at least 2, not 1"),
         ({"few": 12}, "--few must be below the last epoch, 12, not 12"),
         ({"few": 0, "methods": ("random",)}, "--few must be at least 1"),
         ({"quantile": float("nan")}, "--quantile must be 0 to 1, not nan"),
@@ -174,7 +181,15 @@ def test_families_of_curves_need_a_value_after_every_epoch():
             {"few": 2, "methods": ("random+wpm",)},
             "reads 3 values of a curve, of which 2",
         ),
-        ({"target": 2}, "target must be at least epochs = 3"),
+        ({"target": 2}, "--target must be from --few = 3 to the last epoch, 12, not 2"),
+        (
+            {"target": 13},
+            "--target must be from --few = 3 to the last epoch, 12, not 13",
+        ),
+        (
+            {"budget": 3.0, "at": ()},
+            "smaller than one bracket of 2. epochs, which costs",
+        ),
         ({"budget": -1.0}, "--budget must be above 0"),
         ({"batch": 0}, "--batch must be at least 1"),
         ({"batch": 2, "workers": 2}, "--batch must be 1 with --workers 2, not 2"),

@@ -84,6 +84,17 @@ def test_features_must_belong_to_the_curves():
         extrapolate.apply(extrapolate.last_value(), training, curves[20:], features)
 
 
+@pytest.mark.parametrize(("part", "name"), [(0, "curve to fit"), (1, "curve")])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_must_be_finite(part, name, value):
+    curves = saturating()
+    features = np.zeros((20, 2)), np.zeros((10, 2))
+    features[part][3, 1] = value
+    training = curves[:20], curves[:20, -1]
+    with pytest.raises(ValueError, match=f"feature 1 of {name} 3 is {value}: wanted"):
+        extrapolate.apply(extrapolate.kernel_ridge(3), training, curves[20:], features)
+
+
 def test_a_line_maps_sums_of_training_losses_to_final_values():
     curves = saturating(40)
     known, new = curves[:30], curves[30:]

@@ -11,6 +11,7 @@ Tune ask for XGBoost with CUDA.
 from __future__ import annotations
 
 import datetime
+import logging
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -170,6 +171,8 @@ def syne_tune_search(setting: Setting, *, kde: bool) -> PeerSearch:
     from syne_tune.optimizer import baselines
     from syne_tune.optimizer.scheduler import SchedulerDecision
 
+    # It warns of defaults of its own.
+    logging.getLogger("syne_tune").setLevel(logging.ERROR)
     kind = baselines.BOHB if kde else baselines.ASHA
     scheduler = kind(
         {str(i): choice(list(range(num))) for i, num in enumerate(setting.choices)},

@@ -80,8 +80,8 @@ def apply(
     Returns: mean (m,) and standard deviation (m,) of the final values.
     Raises: `ValueError` for shapes that do not fit together, too few curves to fit, no
       curve to predict, a curve with fewer epochs than the extrapolator needs or more than
-      its target, a value that is not finite before the last one, and final values that
-      are not finite.
+      its target, a value that is not finite before the last one, and final values or
+      features that are not finite.
     """
     completed, final = (np.asarray(x, float) for x in training)
     curves = np.asarray(curves, float)
@@ -91,6 +91,8 @@ def apply(
         check_shapes(
             curves=(completed, "ne"), features=(first, "nf"), new=(second, "mf")
         )
+        _check_finite("curve to fit", first)
+        _check_finite("curve", second)
     if not len(curves):
         raise ValueError("wanted at least one curve to predict, found none")
     if len(completed) < extrapolator.min_curves:
@@ -138,6 +140,16 @@ def _check_observed(name: str, curves: np.ndarray, min_epochs: int) -> None:
         raise ValueError(
             f"{name} {gaps[0]} has {curves[gaps[0], epoch - 1]} at epoch {epoch}, and "
             f"values up to epoch {lengths[gaps[0]]}: wanted NaN past the last epoch only"
+        )
+
+
+def _check_finite(name: str, features: np.ndarray) -> None:
+    """Raises `ValueError` that names the first feature (n, f) that is not finite."""
+    if (wrong := np.argwhere(~np.isfinite(features))).size:
+        row, column = wrong[0]
+        raise ValueError(
+            f"feature {column} of {name} {row} is {features[row, column]}: wanted finite "
+            "numbers"
         )
 
 
