@@ -27,11 +27,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-import jaxnas
 from experiments.common import meta_models
 from jaxnas import models
 from jaxnas.datasets import meta_database, meta_examples
-from jaxnas.datasets.meta_database import MetaDatabase
 from jaxnas.io import checkpoints, files, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.models import checkpoint, meta_data, meta_training
@@ -39,7 +37,7 @@ from jaxnas.models.codecs import codec_of
 from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_training import Training
-from jaxnas.models.model import Model
+from jaxnas.models.model import Model, check_model
 from jaxnas.models.standardise import feature_scale, fold, standardised
 from jaxnas.spaces import base
 from jaxnas.studies import cli, progress
@@ -89,6 +87,11 @@ class Config:
     """Seed of parameters and draws."""
     chunk: int = 10
     """Epochs between two saves."""
+    join: tuple[str, ...] = ()
+    """Folders of predictors of other seeds: the mean of all is written, and ranks the
+    candidates."""
+    half: bool = False
+    """Store the parameters in half precision, as those that ship are."""
     stop_after: int | None = None
     """Epochs after which this run stops; the same command without it resumes."""
     out: str = "results/metad2a"
@@ -111,6 +114,10 @@ def main(config: Config) -> dict[str, float]:
         raise ValueError(f"--candidates must be 0 to {most}, not {config.candidates}")
     parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
     networks = {name: _network(config, name, codec, database.kind) for name in NETWORKS}
+    wanted = networks["predictor"].config
+    joined = [checkpoint.load(path, config=wanted) for path in config.join]
+    for other in joined:
+        check_model(other.model, models.Predictor, codec)
     if "predictor" in config.models:
         meta_data.moments(parts[0])  # raises for records that teach nothing
     elif config.candidates:
@@ -119,7 +126,7 @@ def main(config: Config) -> dict[str, float]:
     scale = feature_scale(parts[0])
     checkpoints.require_orbax()
     folder = _open(config, digest)
-    origin = {"sha256": digest, **_origin(parts[0], database)}
+    origin = {"sha256": digest, **meta_models.origin(parts[0], database)}
     losses = {}
     for name in sorted(config.models, key=list(NETWORKS).index):
         made = _targets(config, name, codec, parts, folder)
@@ -129,7 +136,11 @@ def main(config: Config) -> dict[str, float]:
         losses[name] = min(valid for _, valid in state.curve)
         if not meta_training.finished(state, training):
             break
-        _write(config, name, codec, fold(model, scale), training, state, folder, origin)
+        model, described = fold(model, scale), origin
+        if name == "predictor" and joined:
+            model = models.ensemble([model, *(other.model for other in joined)])
+            described = origin | {"joined": [dict(other.origin) for other in joined]}
+        _write(config, name, codec, model, training, state, folder, described)
     return losses
 
 
@@ -217,24 +228,12 @@ def _inputs(
 
 def _open(config: Config, digest: str) -> Path:
     """Claims --out for these settings and records."""
-    free = ["database", "models", "chunk", "stop_after", "out"]
-    # Folders of runs before there was this setting have no record of it.
-    free += [] if config.decay_after else ["decay_after"]
+    free = ["database", "models", "chunk", "stop_after", "out", "half"]
+    # Folders of runs before there were these settings have no record of them.
+    free += [n for n in ("decay_after", "join") if not getattr(config, n)]
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     identity |= {"driver": "train_metad2a", "records_sha256": digest}
     return run_folder.open_or_create(cli.named(config.out), identity, cli.OUT).path
-
-
-def _origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
-    """Describes the training data as JSON values."""
-    return {
-        "tasks": len(data.types),
-        "records": int(data.present.sum()),
-        "pools": database.manifest.get("pools", {}),
-        "trainings": database.manifest.get("settings", {}),
-        "added": database.manifest.get("added", []),
-        "jaxnas": jaxnas.__version__,
-    }
 
 
 def _train(
@@ -281,7 +280,10 @@ def _write(
     free = ("database", "out", "stop_after")
     settings = dataclasses.asdict(config)
     origin |= {"settings": {k: v for k, v in settings.items() if k not in free}}
-    checkpoint.save(folder / name, model, split=origin["sha256"], origin=origin)
+    folder /= name
+    checkpoint.save(
+        folder, model, split=origin["sha256"], origin=origin, half=config.half
+    )
 
 
 def _line(state: checkpoint.Progress) -> str:

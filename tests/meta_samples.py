@@ -49,11 +49,11 @@ def database(counts=(12, 4, 3, 2), kind=TINY, cells=3, grid=8, images=5, noise=0
     )
 
 
-def random_tensors(network):
+def random_tensors(network, seed=0):
     """The state dict of a network with random parameters, without compiling anything."""
     from jaxnas.models import state_dicts  # flax is an extra
 
-    rng, tensors = np.random.default_rng(0), {}
+    rng, tensors = np.random.default_rng(seed), {}
     for name, _, shape in state_dicts.entries(network):
         spread = shape[-1] ** -0.5 if len(shape) > 1 else 0.1
         tensors[name] = rng.normal(0, spread, shape).astype(np.float32)

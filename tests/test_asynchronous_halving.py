@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnas.benchmarks import synthetic
-from jaxnas.search import drive
+from jaxnas.search import drive, presets
 from jaxnas.search.common import train_from_scratch
 from jaxnas.search.fidelity import kde
 from jaxnas.search.fidelity.asynchronous import (
@@ -21,7 +21,7 @@ from jaxnas.search.fidelity.asynchronous import (
     stopping,
 )
 from jaxnas.search.loop import simulate
-from jaxnas.spaces import base
+from jaxnas.spaces import base, nasbench201
 from jaxnas.types import Result, asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -149,6 +149,24 @@ def test_about_one_of_eta_goes_on():
     counts = np.array([[(e == level).sum() for level in LEVELS] for e in epochs])
     # A training that was promoted early may not be among the best at the end.
     assert (abs(counts[:, 1] - counts[:, 0] / 3) <= 3).all()
+
+
+def test_bohb_plus_learns_and_begins_no_architecture_twice():
+    space, steps = nasbench201.SPACE, 150
+    benchmark = synthetic.synthetic_benchmark(jax.random.key(1), space, epochs=9)
+    search = presets.bohb_plus(space, (1, 3, 9))
+    trace = simulate(jax.random.split(jax.random.key(0), 8), search, benchmark, steps)
+    arch, epoch, start = (np.asarray(x)[:, :, 0] for x in trace.query[:3])
+    begun = start == 0
+    rises = []
+    for seed in range(8):
+        own = [tuple(a) for a in arch[seed][begun[seed]].tolist()]
+        assert len(own) == len({*own}) > steps / 2
+        low = np.asarray(trace.score)[seed, :, 0][begun[seed]]
+        assert (epoch[seed][begun[seed]] == 1).all()
+        rises.append(low[-30:].mean() - low[:14].mean())
+    # The first 14 are random: there is no model of fewer evaluations.
+    assert np.mean(rises) > 5 * np.std(rises) / 8**0.5
 
 
 def test_a_learned_sampler_and_the_driver_resume_to_the_same_asks(tmp_path):

@@ -26,12 +26,13 @@ STEPS = 4 * FIRST
 
 
 @functools.cache
-def runs(crossover=0.5, factor=0.5, workers=1, steps=STEPS):
+def runs(crossover=0.5, factor=0.5, workers=1, steps=STEPS, early=False):
     benchmark = synthetic.synthetic_benchmark(jax.random.key(1), SPACE, epochs=9)
     if crossover is None:
         search = hyperband(SPACE, BRACKETS)
     else:
-        search = dehb(SPACE, BRACKETS, crossover=crossover, factor=factor)
+        rates = {"crossover": crossover, "factor": factor}
+        search = dehb(SPACE, BRACKETS, **rates, early=early)
     keys = jax.random.split(jax.random.key(0), 3)
     trace = simulate(keys, search, benchmark, steps, workers=workers)
     return jax.tree.map(lambda x: np.asarray(x)[:, :, 0], trace)
@@ -66,6 +67,35 @@ def populations(trace, seed):
 def test_the_first_iteration_is_that_of_hyperband():
     ours, theirs = (runs(c, steps=FIRST).query for c in (0.5, None))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def early_children(trace, seed):
+    """The children of the first iteration, each with the pool that its donors were of."""
+    members = [[] for _ in SCHEDULE.epochs]
+    for i in range(FIRST):
+        level, arch = SCHEDULE.level[i], trace.query.arch[seed, i].tolist()
+        if SCHEDULE.opens[i] and SCHEDULE.first[i] > 0:
+            yield arch, members[level] if len(members[level]) >= 3 else sum(members, [])
+        members[level].append(arch)
+
+
+def test_later_brackets_of_the_first_iteration_may_begin_with_children():
+    given = {"factor": 1e-6, "steps": FIRST, "early": True}
+    trace, plain = runs(crossover=1.0, **given), runs(None, steps=FIRST)
+    end = np.flatnonzero(SCHEDULE.opens & (SCHEDULE.first > 0))[0]
+    np.testing.assert_array_equal(trace.query.arch[:, :end], plain.query.arch[:, :end])
+    np.testing.assert_array_equal(trace.query.epoch, plain.query.epoch)
+    np.testing.assert_array_equal(trace.query.start, plain.query.start)
+    num = 0
+    for seed in range(3):
+        for arch, pool in early_children(trace, seed):
+            assert arch in pool, seed
+            num += 1
+    assert num == 3 * (SCHEDULE.opens & (SCHEDULE.first > 0)).sum()
+    # A parent that the population does not have is uniformly random, not a corner.
+    alone = runs(crossover=0.0, **given)
+    archs = [arch for seed in range(3) for arch, _ in early_children(alone, seed)]
+    assert sum(np.count_nonzero(arch) > 1 for arch in archs) > len(archs) / 3
 
 
 def test_a_child_without_crossover_differs_from_its_parent_at_one_position():

@@ -33,6 +33,7 @@ from jaxnas.predictors.pool import make_pool
 from jaxnas.search import multi_objective
 from jaxnas.search.fidelity import brackets
 from jaxnas.search.fidelity.curve_gates import paper
+from jaxnas.search.fidelity.dehb import dehb
 from jaxnas.search.fidelity.freeze_thaw import rank_by_final_mean
 from jaxnas.search.fidelity.hyperband import hyperband
 from jaxnas.search.fidelity.priorband import priorband_sampler
@@ -63,7 +64,7 @@ SEVERAL = {
 }
 SYNTHETIC = (
     "local", "evolution+last", "halving", "hyperband", "bohb", "bohb-plus", "priorband",
-    "dehb", "asha", "asha-stopping",
+    "dehb", "dehb-early", "asha", "asha-stopping",
 )  # fmt: skip
 LEVELS = (1, 3, 9)
 
@@ -118,6 +119,9 @@ def multi_fidelity(name):
         likely = np.array([0.1, 0.1, 0.2, 0.4, 0.2])
         plan = brackets.hyperband_brackets(LEVELS, 3)
         return hyperband(SPACE, plan, sampler=priorband_sampler(SPACE, [likely] * 6))
+    if name == "dehb":  # as published; that of comparisons is as its authors' program
+        return dehb(SPACE, brackets.hyperband_brackets(LEVELS, 3))
+    name = name.removesuffix("-early")
     points = tuple(range(1, LEVELS[-1] + 1))
     terms = fidelity_methods.FidelityTerms(LEVELS, 3, paper(3), points, init=5)
     return fidelity_methods.make(name, SPACE, base.every(SPACE)[:1], terms)

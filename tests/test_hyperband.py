@@ -96,6 +96,17 @@ def test_the_epochs_of_an_iteration_are_the_published_ones():
     assert first == "bracket 0: 27 @ 18, 9 @ 56, 3 @ 170, 1 @ 200; 1200 epochs"
 
 
+@pytest.mark.parametrize("levels", [(22, 66, 200), (1, 3, 9, 27), (5,)])
+def test_bracket_sizes_of_the_programs_of_bohb_and_dehb(levels):
+    plan, num = brackets.hyperband_brackets(levels, 3, multiples=True), len(levels)
+    for s, bracket in zip(reversed(range(num)), plan, strict=True):
+        first = int(np.floor(num / (s + 1))) * 3**s  # HpBandSter 0.7.4, BOHB.get_next
+        assert [rung.size for rung in bracket] == [first // 3**i for i in range(s + 1)]
+        assert [rung.epoch for rung in bracket] == list(levels[num - 1 - s :])
+    if num == 3:  # as DEHB 0.1.2 asks
+        assert [[r.size for r in b] for b in plan] == [[9, 3, 1], [3, 1], [3]]
+
+
 @pytest.mark.parametrize("restarting", [False, True])
 def test_queries_are_those_of_a_loop_over_rungs(restarting):
     plan = tuple(map(brackets.restarting, BRACKETS)) if restarting else BRACKETS

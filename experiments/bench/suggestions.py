@@ -118,7 +118,7 @@ def _searches() -> dict[str, Search]:
     bohb = hyperband(SPACE, PLAN, sampler=kde_sampler(SPACE))
     return {
         "jaxnas: BOHB": bohb,
-        "jaxnas: bohb_plus": presets.bohb_plus(SPACE, PLAN),
+        "jaxnas: bohb_plus": presets.bohb_plus(SPACE, LEVELS),
         "jaxnas: Hyperband": hyperband(SPACE, PLAN),
         "jaxnas: DEHB": dehb(SPACE, PLAN),
     }

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxnas
 from jaxnas import models
+from jaxnas.datasets.meta_database import MetaDatabase
 from jaxnas.models import meta_data
 from jaxnas.models.graphs import Codec
 from jaxnas.models.meta_data import MetaData
@@ -78,3 +80,20 @@ def distinct_cells(codec: Codec, data: MetaData) -> list[list[int]]:
     """
     cells = jax.vmap(codec.architecture)(jnp.asarray(data.types[data.present]))
     return np.unique(np.asarray(cells), axis=0).tolist()
+
+
+def origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
+    """Describes training data as JSON values, for the manifest of a checkpoint.
+
+    Args:
+      data: for meta-training.
+      database: that it is of.
+    """
+    return {
+        "tasks": len(data.types),
+        "records": int(data.present.sum()),
+        "pools": database.manifest.get("pools", {}),
+        "trainings": database.manifest.get("settings", {}),
+        "added": database.manifest.get("added", []),
+        "jaxnas": jaxnas.__version__,
+    }

@@ -30,7 +30,9 @@ from .graphs import Codec as Codec
 from .graphs import adjacency as adjacency
 from .graphs import is_valid_dag as is_valid_dag
 from .model import Model as Model
+from .model import ensemble as ensemble
 from .model import init as init
+from .model import members as members
 from .model import with_accuracy as with_accuracy
 from .prediction import Predictions as Predictions
 from .prediction import best_within as best_within

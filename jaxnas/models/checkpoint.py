@@ -64,6 +64,7 @@ def save(
     progress: Progress | None = None,
     split: str = "",
     origin: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Writes a model, atomically.
 
@@ -73,6 +74,8 @@ def save(
       progress: of its training; None: the model alone.
       split: digest of the division of the data into training and validation.
       origin: what the model was trained on, JSON values by name.
+      half: whether parameters are stored in half precision, half as large; they are read
+        in single precision.
 
     Raises: `ValueError` that names the folder and the cause if it cannot be written.
     """
@@ -88,6 +91,10 @@ def save(
         "curve": None if progress is None else progress.curve,
     }
     variables = {name: model.variables[name] for name in manifest["collections"]}
+    if half:
+        variables["params"] = jax.tree.map(
+            lambda x: np.asarray(x, np.float16), variables["params"]
+        )
     tree = {"variables": jax.tree.map(np.asarray, variables)}
     if progress is not None:
         tree["progress"] = _arrays(progress)
@@ -170,7 +177,8 @@ def _shapes(network: Generator | Predictor, collections: list[str]) -> dict[str,
     if "unused" in collections:
         shapes["unused"] = unused_shapes(network)
     if "accuracy" in collections:
-        number = jax.ShapeDtypeStruct((), np.float32)
+        num = network.config.members
+        number = jax.ShapeDtypeStruct((num,) if num > 1 else (), np.float32)
         shapes["accuracy"] = {"mean": number, "std": number}
     return shapes
 

@@ -35,6 +35,8 @@ class ModelConfig:
       eps_scale: standard deviation of the latent noise in training, in units of the
         posterior's: 0.01 in the published models, 1 in a variational auto-encoder.
       kl_weight: weight of the divergence in the loss of the generator.
+      members: of an ensemble of predictors, whose variables have a leading axis; see
+        `model.ensemble`.
 
     Raises:
       ValueError: for sizes below 1, heads that do not divide `latent`, and features that
@@ -51,6 +53,7 @@ class ModelConfig:
     layer_norm: bool = False
     eps_scale: float = 0.01
     kl_weight: float = 0.005
+    members: int = 1
 
     def __post_init__(self):
         if not isinstance(self.features, FeatureKind):
@@ -62,6 +65,7 @@ class ModelConfig:
             latent=self.latent,
             feature_width=self.features.width,
             num_heads=self.num_heads,
+            members=self.members,
         )
         if self.latent % self.num_heads:
             raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from jaxnas.models.generator import Generator, generator_losses
 from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.meta_data import MetaData, TaskBatch, best_graphs, draw_task
-from jaxnas.models.model import Model
+from jaxnas.models.model import Model, members
 from jaxnas.models.predictor import denormalise_accuracy
 from jaxnas.spaces import base
 from jaxnas.types import Array
@@ -29,7 +29,7 @@ def predict_tasks(
     """Predicts the accuracies of the graphs of all tasks, in percent.
 
     Args:
-      model: a predictor with `accuracy`.
+      model: a predictor with `accuracy`, or an ensemble, whose mean is predicted.
       key: random key of the images.
       data: of t tasks with n graphs each.
       draws: subsets of the images that a prediction is the mean of.
@@ -37,10 +37,13 @@ def predict_tasks(
 
     Returns: (t, n), also for graphs that are not present.
     """
-    network: Any = model.network
-    output = _over_tasks(network, draws, num_images)(model.variables, key, data)
-    accuracy = model.variables["accuracy"]
-    return np.asarray(denormalise_accuracy(output, accuracy["mean"], accuracy["std"]))
+    parts = []
+    for member in members(model):
+        network: Any = member.network
+        output = _over_tasks(network, draws, num_images)(member.variables, key, data)
+        accuracy = member.variables["accuracy"]
+        parts.append(denormalise_accuracy(output, accuracy["mean"], accuracy["std"]))
+    return np.mean(parts, 0)
 
 
 def draw_graphs(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +24,8 @@ class Model(NamedTuple):
 
     `params` are the parameters. `accuracy`, of a predictor, has `mean` and `std` () of
     the accuracies in percent that it was trained on. `unused`, of an imported model, holds
-    the tensors of the published file that influence no output.
+    the tensors of the published file that influence no output. In an ensemble all arrays
+    have a leading axis of `network.config.members`.
     """
 
     network: Network  # static
@@ -36,7 +39,10 @@ def init(network: Network, key: Array) -> Model:
       network: a `Generator` or a `Predictor`.
       key: random key.
     """
-    return Model(network, dict(_initial(network, key)))
+    if (num := network.config.members) == 1:
+        return Model(network, dict(_initial(network, key)))
+    drawn = jax.vmap(functools.partial(_initial, network))(jax.random.split(key, num))
+    return Model(network, dict(drawn))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -66,6 +72,56 @@ def with_accuracy(model: Model, mean: float, std: float) -> Model:
         )
     accuracy = {"mean": np.float32(mean), "std": np.float32(std)}
     return Model(model.network, {**model.variables, "accuracy": accuracy})
+
+
+def ensemble(predictors: Sequence[Model]) -> Model:
+    """Joins predictors into one, whose predictions are the mean of theirs.
+
+    Trainings that differ by their seed err in different directions, and so does the order
+    of architectures within a dataset.
+
+    Args:
+      predictors: with `accuracy`, of one configuration; ensembles count as their members.
+        Their `unused` tensors are left out.
+
+    Raises: `ValueError` for no predictors, other models, other configurations, and
+      variables that not all of them have.
+    """
+    single = [member for model in predictors for member in members(model)]
+    if not single:
+        raise ValueError("wanted at least one predictor")
+    network = single[0].network
+    if not isinstance(network, Predictor):
+        raise ValueError(f"wanted predictors, not a {type(network).__name__}")
+    used = [{n: x for n, x in m.variables.items() if n != "unused"} for m in single]
+    for other, variables in zip(single, used, strict=True):
+        if other.network != network:
+            raise ValueError(
+                "predictors differ in their configuration: wanted "
+                f"{network.config}, found {other.network.config}"
+            )
+        if set(variables) != set(used[0]):
+            raise ValueError(
+                f"predictors differ in their variables: {sorted(used[0])} and "
+                f"{sorted(variables)}"
+            )
+    if len(single) == 1:
+        return single[0]
+    stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *used)
+    config = dataclasses.replace(network.config, members=len(single))
+    return Model(Predictor(config), stacked)
+
+
+def members(model: Model) -> list[Model]:
+    """The models of an ensemble, or the model itself if it is none."""
+    config = model.network.config
+    if config.members == 1:
+        return [model]
+    network = type(model.network)(dataclasses.replace(config, members=1))
+    return [
+        Model(network, jax.tree.map(lambda x, i=i: x[i], model.variables))
+        for i in range(config.members)
+    ]
 
 
 def check_model(model: Model, kind: type, codec: Codec) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnas.models.features import ClassFeatures, embed_subsets
 from jaxnas.models.graphs import Codec, adjacency
-from jaxnas.models.model import Model, check_model
+from jaxnas.models.model import Model, check_model, members
 from jaxnas.models.nasbench201 import CODEC
 from jaxnas.models.predictor import Predictor, denormalise_accuracy
 from jaxnas.spaces.base import as_choices
@@ -26,7 +26,8 @@ class Predictions(NamedTuple):
     """Accuracies of n architectures, in percent, over random subsets of the images."""
 
     mean: np.ndarray  # (n,)
-    std: np.ndarray  # (n,), over the subsets; 0 for one
+    # (n,) over the subsets and the members of an ensemble; 0 for one of both.
+    std: np.ndarray
 
 
 @functools.cache
@@ -93,7 +94,7 @@ def predict(
     between predictions are not due to the draw of images.
 
     Args:
-      model: a predictor with `accuracy`.
+      model: a predictor with `accuracy`, or an ensemble, whose mean is predicted.
       key: random key.
       features: of the dataset.
       arch: (n, d) int32, n >= 1.
@@ -115,16 +116,41 @@ def predict(
     arch = np.asarray(arch)
     for extreme in (arch.min(0), arch.max(0)):
         as_choices(codec.space, extreme)
+    sizes = draws, num_images
+    parts = [
+        _of_member(member, key, features, arch, sizes, codec)
+        for member in members(model)
+    ]
+    values = np.concatenate(parts, 1)
+    return Predictions(values.mean(1), values.std(1))
+
+
+def _of_member(
+    model: Model,
+    key: Array,
+    features: ClassFeatures,
+    arch: np.ndarray,
+    sizes: tuple[int, int],
+    codec: Codec,
+) -> np.ndarray:
+    """Accuracies (n, draws) in percent of one network, by subset of the images.
+
+    Args:
+      model: no ensemble.
+      key: random key.
+      features: of the dataset.
+      arch: (n, d) int32.
+      sizes: number of subsets, and images of each class in one.
+      codec: of the search space.
+    """
+    network: Any = model.network
     datasets, graphs, scores = _programs(network, codec)
     params = {"params": model.variables["params"]}
-    sets = embed_subsets(datasets, params, key, features, draws, num_images)
+    sets = embed_subsets(datasets, params, key, features, *sizes)
     block, parts = min(BLOCK, len(arch)), []
     for i in range(0, len(arch), block):
         rows = np.arange(i, i + block) % len(arch)
         parts.append(np.asarray(scores(params, sets, graphs(params, arch[rows]))))
     accuracy = model.variables["accuracy"]
     targets = np.concatenate(parts)[: len(arch)]
-    values = np.asarray(
-        denormalise_accuracy(targets, accuracy["mean"], accuracy["std"])
-    )
-    return Predictions(values.mean(1), values.std(1))
+    return np.asarray(denormalise_accuracy(targets, accuracy["mean"], accuracy["std"]))

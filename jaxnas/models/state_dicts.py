@@ -130,6 +130,8 @@ def entries(network: Network) -> list[Entry]:
             "the published format has four heads and no layer norms, not "
             f"num_heads={c.num_heads}, layer_norm={c.layer_norm}"
         )
+    if c.members > 1:
+        raise ValueError(f"the published format has one network, not {c.members}")
     if generates and c.hidden != c.latent:
         raise ValueError(
             "a generator in the published format has hidden = latent, not "

@@ -63,7 +63,9 @@ def geometric_levels(
     return tuple(sorted(set(levels)))
 
 
-def hyperband_brackets(levels: Sequence[int], eta: float = 3) -> tuple[Bracket, ...]:
+def hyperband_brackets(
+    levels: Sequence[int], eta: float = 3, *, multiples: bool = False
+) -> tuple[Bracket, ...]:
     """Brackets of one iteration of Hyperband (Li et al., 2018, Algorithm 1).
 
     With k levels, the bracket that begins at level k - 1 - s has
@@ -74,6 +76,9 @@ def hyperband_brackets(levels: Sequence[int], eta: float = 3) -> tuple[Bracket, 
       levels: epochs of the rungs, as from `geometric_levels`; or lengths of separate
         trainings.
       eta: ratio of the sizes of two rungs, above 1.
+      multiples: whether n = floor(k / (s + 1)) eta^s instead, so that every rung is
+        divided without remainder if `eta` is whole, as in the programs of BOHB
+        (HpBandSter) and of DEHB.
 
     Raises: `ValueError` for levels that do not ascend from epoch 1, and an `eta` of 1 or
       less.
@@ -84,6 +89,8 @@ def hyperband_brackets(levels: Sequence[int], eta: float = 3) -> tuple[Bracket, 
     brackets = []
     for s in range(num - 1, -1, -1):
         size = math.ceil(num * eta**s / (s + 1) - _ROUNDING)
+        if multiples:
+            size = math.floor(num // (s + 1) * eta**s + _ROUNDING)
         brackets.append(halving_bracket(size, levels[num - 1 - s :], eta))
     return tuple(brackets)
 

@@ -54,6 +54,7 @@ def dehb(
     *,
     factor: float = 0.5,
     crossover: float = 0.5,
+    early: bool = False,
     batch: int = 1,
 ) -> Search:
     """DEHB (Awad et al., 2021, Algorithm 1).
@@ -68,6 +69,9 @@ def dehb(
       brackets: as from `brackets.hyperband_brackets`.
       factor: F, the weight of the difference of two members.
       crossover: probability of a position to come from the mutant; at least one does.
+      early: whether already the brackets after the first begin with children, of the
+        members that there are by then, as in the authors' program; otherwise the whole
+        first iteration is random.
       batch: architectures per step.
 
     Raises: `ValueError` for no brackets, a batch below 1, fewer than three evaluations in
@@ -85,6 +89,7 @@ def dehb(
             f"{_DONORS}, of which a child is bred"
         )
     breed = partial(_child, space, schedule, (factor, crossover))
+    bred = jnp.asarray(schedule.opens & (schedule.first > 0) & early)
 
     def init(key: Array) -> DehbState:
         del key
@@ -93,11 +98,12 @@ def dehb(
     def ask(key: Array, state: DehbState) -> Query:
         def one(state: DehbState, key: Array) -> tuple[DehbState, Query]:
             ready = state.slots.status == READY
-            slot = jnp.argmax(ready)
+            slot, first = jnp.argmax(ready), ready.any()
+            index = jnp.where(first, slot, state.children % len(schedule.epoch))
             query = jax.lax.cond(
-                ready.any(),
+                first & ~bred[slot],
                 lambda: _first_iteration(space, schedule, key, state.slots, slot),
-                lambda: breed(key, state),
+                lambda: breed(key, state, index),
             )
             query = jax.tree.map(lambda x: x[None], query)
             # The next slot of the step is asked as if this one were in flight.
@@ -168,8 +174,9 @@ def _child(
     rates: tuple[float, float],
     key: Array,
     state: DehbState,
+    index: Array,
 ) -> Query:
-    """Breeds the child of the next slot: mutation and binomial crossover.
+    """Breeds the child of a slot: mutation and binomial crossover.
 
     Args:
       space: of the architectures.
@@ -177,13 +184,14 @@ def _child(
       rates: weight of the difference of two members, and probability of crossover.
       key: PRNG key.
       state: with the populations.
+      index: () of the slot in an iteration.
 
     Returns: a training () from epoch 0. Coordinates of the mutant outside of [0, 1] are
-      drawn anew, uniformly, as in the published program.
+      drawn anew, uniformly, as in the published program, and so is a parent that the
+      population does not have yet.
     """
     factor, crossover = rates
     key_donors, key_outside, key_cross, key_one, key_random = jax.random.split(key, 5)
-    index = state.children % len(schedule.epoch)
     level, epoch, opens, size = (
         jnp.asarray(x)[index]
         for x in (schedule.level, schedule.epoch, schedule.opens, schedule.size)
@@ -198,6 +206,8 @@ def _child(
     mutant = jnp.where(outside, jax.random.uniform(key_outside, mutant.shape), mutant)
     parent = state.point[level, state.count[level] % sizes[level]]
     width = len(parent)
+    new = jax.random.uniform(jax.random.fold_in(key_one, 1), (width,))
+    parent = jnp.where(state.count[level] < sizes[level], new, parent)
     takes = jax.random.uniform(key_cross, parent.shape) < crossover
     takes = takes.at[jax.random.randint(key_one, (), 0, width)].set(True)
     arch = to_arch(space, jnp.where(takes, mutant, parent))

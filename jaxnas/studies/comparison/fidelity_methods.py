@@ -93,10 +93,14 @@ HALVING: dict[str, FidelityMethod] = {
         space, _brackets(terms), sampler=kde_sampler(space), batch=terms.batch
     ),
     "bohb-plus": lambda space, archs, terms: presets.bohb_plus(
-        space, _brackets(terms), batch=terms.batch
+        space, terms.levels, eta=terms.eta, batch=terms.batch
     ),
+    # As its authors' program.
     "dehb": lambda space, archs, terms: dehb(
-        space, _brackets(terms), batch=terms.batch
+        space,
+        brackets.hyperband_brackets(terms.levels, terms.eta, multiples=True),
+        early=True,
+        batch=terms.batch,
     ),
     "asha": lambda space, archs, terms: asynchronous.asynchronous_halving(
         space, terms.levels, eta=terms.eta, batch=terms.batch
