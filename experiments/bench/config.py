@@ -22,9 +22,9 @@ MODULES = {
     "torch": "torch",
     "optuna": "optuna",
     "DEHB": "dehb",
-    "Syne Tune": "syne_tune",
+    "syne-tune": "syne_tune",
 }
-"""The module of each package that a section needs."""
+"""The module of each package that a section needs, by the name it is installed by."""
 
 ALWAYS = "jax", "scipy", "threadpoolctl"
 
@@ -50,7 +50,7 @@ SECTIONS = {
     "training": Section("training.steps", ("torch",), "torch"),
     "suggestions": Section(
         "suggestions.suggestions",
-        ("optuna", "DEHB", "Syne Tune"),
+        ("optuna", "DEHB", "syne-tune"),
         "peers (docs/multi_fidelity.md)",
     ),
 }
