@@ -212,9 +212,9 @@ def make_terms(config: Config, table: opened.Opened) -> methods.FidelityTerms:
     if config.eta < 2:
         raise ValueError(f"--eta must be at least 2, not {config.eta}")
     if config.min_epoch > largest:
+        name = "the last epoch" if config.max_epoch is None else "--max-epoch"
         raise ValueError(
-            f"--min-epoch must be at most the largest epoch of a rung, {largest}, not "
-            f"{config.min_epoch}"
+            f"--min-epoch must be at most {name}, {largest}, not {config.min_epoch}"
         )
     ends = largest, config.min_epoch, config.eta
     return methods.FidelityTerms(

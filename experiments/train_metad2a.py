@@ -37,7 +37,7 @@ from jaxnas.models.codecs import codec_of
 from jaxnas.models.graphs import Codec, adjacency
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_training import Training
-from jaxnas.models.model import Model, check_model
+from jaxnas.models.model import Model
 from jaxnas.models.standardise import feature_scale, fold, standardised
 from jaxnas.spaces import base
 from jaxnas.studies import cli, progress
@@ -88,8 +88,7 @@ class Config:
     chunk: int = 10
     """Epochs between two saves."""
     join: tuple[str, ...] = ()
-    """Folders of predictors of other seeds: the mean of all is written, and ranks the
-    candidates."""
+    """Folders of predictors of other seeds: the mean of all is written and ranks."""
     half: bool = False
     """Store the parameters in half precision, as those that ship are."""
     stop_after: int | None = None
@@ -108,16 +107,12 @@ def main(config: Config) -> dict[str, float]:
     database = meta_database.load(config.database)
     codec = codec_of(database.manifest)
     config = replace(config, adjacency=config.adjacency or codec.edges)
-    adjacency(str(config.adjacency), codec.num_vertices)  # raises for unknown ones
+    adjacency(str(config.adjacency), codec.num_vertices)  # refuses unknown ones
     most = min(base.num_vectors(codec.space), 2**20)
     if not 0 <= config.candidates <= most:
         raise ValueError(f"--candidates must be 0 to {most}, not {config.candidates}")
     parts = [meta_examples.examples(database, p) for p in ("train", "validation")]
     networks = {name: _network(config, name, codec, database.kind) for name in NETWORKS}
-    wanted = networks["predictor"].config
-    joined = [checkpoint.load(path, config=wanted) for path in config.join]
-    for other in joined:
-        check_model(other.model, models.Predictor, codec)
     if "predictor" in config.models:
         meta_data.moments(parts[0])  # raises for records that teach nothing
     elif config.candidates:
@@ -125,7 +120,9 @@ def main(config: Config) -> dict[str, float]:
     digest = array_digest(*(array for data in parts for array in data))
     scale = feature_scale(parts[0])
     checkpoints.require_orbax()
-    folder = _open(config, digest)
+    predictor = networks["predictor"]
+    joined = meta_models.joined_predictors(config.join, predictor, codec, digest)
+    folder = _open(config, digest, [other.model for other in joined])
     origin = {"sha256": digest, **meta_models.origin(parts[0], database)}
     losses = {}
     for name in sorted(config.models, key=list(NETWORKS).index):
@@ -149,6 +146,8 @@ def _validate(config: Config) -> None:
     cli.require_names(config.models, NETWORKS, "model")
     cli.positive(config, "best", "batch", "images", "epochs", "patience", "chunk")
     cli.seed(config, "seed")
+    if config.join and "predictor" not in config.models:
+        raise ValueError("--join is of the predictor, which is not one of --models")
     if config.stop_after is not None:
         cli.positive(config, "stop_after")
     if not 0 < config.learning_rate < 1:
@@ -226,13 +225,15 @@ def _inputs(
     return model, training
 
 
-def _open(config: Config, digest: str) -> Path:
-    """Claims --out for these settings and records."""
+def _open(config: Config, digest: str, joined: list[Model]) -> Path:
+    """Claims --out for these settings, records and joined predictors."""
     free = ["database", "models", "chunk", "stop_after", "out", "half"]
     # Folders of runs before there were these settings have no record of them.
     free += [n for n in ("decay_after", "join") if not getattr(config, n)]
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     identity |= {"driver": "train_metad2a", "records_sha256": digest}
+    leaves = jax.tree.leaves([model.variables for model in joined])
+    identity |= {"join": array_digest(*leaves)} if joined else {}
     return run_folder.open_or_create(cli.named(config.out), identity, cli.OUT).path
 
 

@@ -95,6 +95,17 @@ def test_features_must_be_finite(part, name, value):
         extrapolate.apply(extrapolate.kernel_ridge(3), training, curves[20:], features)
 
 
+def test_features_may_be_lists_of_numbers():
+    curves = saturating()
+    features = np.random.default_rng(0).random((30, 2)).astype(np.float32)
+    parts, training = (features[:20], features[20:]), (curves[:20], curves[:20, -1])
+    ridge = extrapolate.kernel_ridge(3)
+    one = extrapolate.apply(ridge, training, curves[20:], parts)
+    lists = tuple(x.tolist() for x in parts)
+    other = extrapolate.apply(ridge, training, curves[20:], lists)
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_line_maps_sums_of_training_losses_to_final_values():
     curves = saturating(40)
     known, new = curves[:30], curves[30:]

@@ -103,6 +103,10 @@ def test_bracket_sizes_of_the_programs_of_bohb_and_dehb(levels):
         first = int(np.floor(num / (s + 1))) * 3**s  # HpBandSter 0.7.4, BOHB.get_next
         assert [rung.size for rung in bracket] == [first // 3**i for i in range(s + 1)]
         assert [rung.epoch for rung in bracket] == list(levels[num - 1 - s :])
+    for eta in (1.5, 2.5):
+        plan = brackets.hyperband_brackets(levels, eta, multiples=True)
+        assert len(plan) == num and all(bracket[-1].size >= 1 for bracket in plan)
+    plan = brackets.hyperband_brackets(levels, 3, multiples=True)
     if num == 3:  # as DEHB 0.1.2 asks
         assert [[r.size for r in b] for b in plan] == [[9, 3, 1], [3, 1], [3]]
 

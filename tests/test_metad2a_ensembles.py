@@ -81,7 +81,11 @@ def test_models_that_cannot_be_joined_are_refused(three):
     says = refused(models.ensemble, [*three, other])
     assert "differ in their configuration" in says and "hidden=4" in says
     plain = three[0]._replace(variables={"params": three[0].variables["params"]})
-    assert "differ in their variables" in refused(models.ensemble, [*three, plain])
+    assert "see `with_accuracy`" in refused(models.ensemble, [*three, plain])
+    joined = models.ensemble(three)
+    assert "accuracies of their own" in refused(models.with_accuracy, joined, 50, 10)
+    pair = models.Generator(dataclasses.replace(SMALL, members=2))
+    assert "wanted members = 1, not 2" in refused(models.init, pair, KEY)
     says = refused(models.to_state_dict, models.ensemble(three))
     assert "the published format has one network, not 3" in says
     with pytest.raises(ValueError, match="members must be at least 1"):
@@ -104,6 +108,10 @@ def test_checkpoints_of_ensembles(three, tmp_path):
         chunks = (f for f in path.rglob("*") if f.parent.name == "d")
         sizes.append(sum(f.stat().st_size for f in chunks))
     assert sizes[1] < sizes[0]
+    large = jax.tree.map(lambda x: 1e6 * x, joined.variables["params"])
+    wrong = joined._replace(variables=joined.variables | {"params": large})
+    says = refused(checkpoint.save, tmp_path / "large", wrong, half=True)
+    assert "too large for half precision" in says and not (tmp_path / "large").exists()
 
 
 def test_the_driver_joins_predictors(tmp_path):
@@ -134,7 +142,22 @@ def test_the_driver_joins_predictors(tmp_path):
     assert made.origin["joined"] == [dict(alone.origin)]
     assert made.origin["settings"]["seed"] == 1 and "joined" not in alone.origin
     wrong = dataclasses.replace(second, hidden=4, out=str(tmp_path / "c"))
-    assert "hidden=8" in refused(train_metad2a.main, wrong)
+    assert f"--join {joined} has hidden 8, not 4" in refused(train_metad2a.main, wrong)
+    twice = dataclasses.replace(second, join=(joined, joined), out=str(tmp_path / "c"))
+    assert f"--join {joined} is given twice" in refused(train_metad2a.main, twice)
+    alone = dataclasses.replace(twice, models=("generator",))
+    assert "--join is of the predictor" in refused(train_metad2a.main, alone)
+    other = database()
+    other.test[:] += 1
+    meta_database.save(tmp_path / "other.npz", other)
+    others = dataclasses.replace(
+        second, database=str(tmp_path / "other.npz"), out=str(tmp_path / "c")
+    )
+    assert "was trained on other records" in refused(train_metad2a.main, others)
+    again = dataclasses.replace(second, join=(str(tmp_path / "b/predictor"),), seed=2)
+    train_metad2a.main(dataclasses.replace(again, out=str(tmp_path / "three")))
+    three = checkpoint.load(tmp_path / "three/predictor").model
+    assert three.network.config.members == 3
     missing = dataclasses.replace(second, join=("missing",), out=str(tmp_path / "c"))
     assert "missing" in refused(train_metad2a.main, missing)
     assert not (tmp_path / "c").exists()

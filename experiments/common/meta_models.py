@@ -6,6 +6,7 @@ pairs = ranked_cells(predictor, codec, [train, validation], 0)  # for a generato
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import jaxnas
 from jaxnas import models
 from jaxnas.datasets.meta_database import MetaDatabase
-from jaxnas.models import meta_data
+from jaxnas.models import checkpoint, meta_data
+from jaxnas.models.checkpoint import Checkpoint
 from jaxnas.models.graphs import Codec
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
-from jaxnas.models.model import Model
+from jaxnas.models.model import Model, check_model
 
 
 def initial_model(network: Any, seed: int, data: MetaData) -> Model:
@@ -97,3 +99,39 @@ def origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
         "added": database.manifest.get("added", []),
         "jaxnas": jaxnas.__version__,
     }
+
+
+def joined_predictors(
+    paths: Sequence[str], network: models.Predictor, codec: Codec, sha256: str
+) -> list[Checkpoint]:
+    """Reads predictors, or ensembles of them, that are joined with one to be trained.
+
+    Args:
+      paths: their folders.
+      network: of the one to be trained.
+      codec: of the search space.
+      sha256: digest of its records.
+
+    Raises: `ValueError` that names the folder, for one that is given twice, damaged or not
+      of a predictor, of other sizes, or trained on other records.
+    """
+    found = []
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"--join {path} is given twice")
+        try:
+            found.append(other := checkpoint.load(path))
+            check_model(other.model, models.Predictor, codec)
+        except ValueError as error:
+            raise ValueError(f"--join {path}: {error}") from error
+        wanted, own = (
+            dataclasses.asdict(dataclasses.replace(net.config, members=1))
+            for net in (network, other.model.network)
+        )
+        if differ := [
+            f"{k} {own[k]!r}, not {wanted[k]!r}" for k in own if own[k] != wanted[k]
+        ]:
+            raise ValueError(f"--join {path} has {'; '.join(differ)}")
+        if other.origin.get("sha256") != sha256:
+            raise ValueError(f"--join {path} was trained on other records")
+    return found

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxnas.benchmarks.base import Benchmark
 from jaxnas.search.drive.search_state import apply
+from jaxnas.studies import cli
 from jaxnas.types import Array, Query, Trace
 
 
@@ -194,10 +195,10 @@ def syne_tune_search(setting: Setting, *, kde: bool) -> PeerSearch:
             outside = np.random.get_state()
             np.random.set_state(random)
             suggestion = scheduler.suggest()
-            random = np.random.get_state()
-            np.random.set_state(outside)
             trial = Trial(number, suggestion.config, datetime.datetime.now())
             scheduler.on_trial_add(trial)
+            random = np.random.get_state()
+            np.random.set_state(outside)
             number, rung = number + 1, 0
         arch = [trial.config[str(i)] for i in range(len(setting.choices))]
         start = setting.levels[rung - 1] if rung else 0
@@ -227,10 +228,9 @@ PEERS: dict[str, Callable[[Setting], PeerSearch]] = {
 
 
 def require_installed(names: tuple[str, ...]) -> None:
-    """Raises `ValueError` for unknown names, and for packages that are not installed."""
-    for name in names:
-        if name not in PEERS:
-            raise ValueError(f"no peer {name}: choose from {', '.join(PEERS)}")
+    """Raises `ValueError` for names that are unknown or given twice, and for packages
+    that are not installed."""
+    for name in cli.require_names(names, PEERS, "peer") if names else ():
         package = name.split("-")[0]
         if find_spec(package) is None:
             raise ValueError(

@@ -77,7 +77,9 @@ def save(
       half: whether parameters are stored in half precision, half as large; they are read
         in single precision.
 
-    Raises: `ValueError` that names the folder and the cause if it cannot be written.
+    Raises: `ValueError` that names the folder and the cause if it cannot be written, for
+      parameters too large for half precision, and for half precision with `progress`,
+      which continues from all bits.
     """
     network = model.network
     manifest = {
@@ -92,13 +94,26 @@ def save(
     }
     variables = {name: model.variables[name] for name in manifest["collections"]}
     if half:
-        variables["params"] = jax.tree.map(
-            lambda x: np.asarray(x, np.float16), variables["params"]
-        )
+        variables["params"] = _halved(path, variables["params"], progress)
     tree = {"variables": jax.tree.map(np.asarray, variables)}
     if progress is not None:
         tree["progress"] = _arrays(progress)
     checkpoints.save(path, tree, manifest)
+
+
+def _halved(path: str | os.PathLike, params: Any, progress: Progress | None) -> Any:
+    """Parameters in half precision; `ValueError` as of `save`."""
+    if progress is not None:
+        raise ValueError(
+            f"{path}: a training continues from single precision, not half"
+        )
+    largest = max(float(np.max(np.abs(x), initial=0)) for x in jax.tree.leaves(params))
+    if largest > (limit := float(np.finfo(np.float16).max)):
+        raise ValueError(
+            f"{path}: parameters of up to {largest:.3g} are too large for half "
+            f"precision, {limit:g}: save them without it"
+        )
+    return jax.tree.map(lambda x: np.asarray(x, np.float16), params)
 
 
 def load(

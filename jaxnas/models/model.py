@@ -38,8 +38,12 @@ def init(network: Network, key: Array) -> Model:
     Args:
       network: a `Generator` or a `Predictor`.
       key: random key.
+
+    Raises: `ValueError` for a generator of several members.
     """
-    if (num := network.config.members) == 1:
+    if (num := network.config.members) > 1 and isinstance(network, Generator):
+        raise ValueError(f"an ensemble is of predictors: wanted members = 1, not {num}")
+    if num == 1:
         return Model(network, dict(_initial(network, key)))
     drawn = jax.vmap(functools.partial(_initial, network))(jax.random.split(key, num))
     return Model(network, dict(drawn))
@@ -59,17 +63,19 @@ def with_accuracy(model: Model, mean: float, std: float) -> Model:
     """Adds the mean and deviation by which outputs of a predictor become accuracies.
 
     Args:
-      model: a predictor.
+      model: a predictor, no ensemble.
       mean: of the training accuracies, in percent.
       std: their standard deviation, with n - 1 degrees of freedom.
 
-    Raises: `ValueError` for numbers that are not finite, or a deviation that is not
-      positive.
+    Raises: `ValueError` for numbers that are not finite, a deviation that is not
+      positive, and an ensemble.
     """
     if not np.isfinite([mean, std]).all() or std <= 0:
         raise ValueError(
             f"wanted a finite mean and a positive standard deviation, not {mean}, {std}"
         )
+    if model.network.config.members > 1:
+        raise ValueError("the members of an ensemble have accuracies of their own")
     accuracy = {"mean": np.float32(mean), "std": np.float32(std)}
     return Model(model.network, {**model.variables, "accuracy": accuracy})
 
@@ -85,7 +91,7 @@ def ensemble(predictors: Sequence[Model]) -> Model:
         Their `unused` tensors are left out.
 
     Raises: `ValueError` for no predictors, other models, other configurations, and
-      variables that not all of them have.
+      predictors without `accuracy`.
     """
     single = [member for model in predictors for member in members(model)]
     if not single:
@@ -100,10 +106,9 @@ def ensemble(predictors: Sequence[Model]) -> Model:
                 "predictors differ in their configuration: wanted "
                 f"{network.config}, found {other.network.config}"
             )
-        if set(variables) != set(used[0]):
+        if "accuracy" not in variables:
             raise ValueError(
-                f"predictors differ in their variables: {sorted(used[0])} and "
-                f"{sorted(variables)}"
+                "a predictor has no mean and deviation of accuracies: see `with_accuracy`"
             )
     if len(single) == 1:
         return single[0]

@@ -26,7 +26,7 @@ class Predictions(NamedTuple):
     """Accuracies of n architectures, in percent, over random subsets of the images."""
 
     mean: np.ndarray  # (n,)
-    # (n,) over the subsets and the members of an ensemble; 0 for one of both.
+    # (n,) over the subsets and the members of an ensemble; 0 for one subset and network.
     std: np.ndarray
 
 

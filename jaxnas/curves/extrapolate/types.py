@@ -87,7 +87,9 @@ def apply(
     curves = np.asarray(curves, float)
     check_shapes(curves=(completed, "ne"), final=(final, "n"), new=(curves, "me"))
     if features is not None:
-        first, second = features
+        # In the precision of the computation, where large numbers may be infinite.
+        first, second = (np.asarray(jnp.asarray(x, float)) for x in features)
+        features = first, second
         check_shapes(
             curves=(completed, "ne"), features=(first, "nf"), new=(second, "mf")
         )

@@ -76,7 +76,7 @@ def hyperband_brackets(
       levels: epochs of the rungs, as from `geometric_levels`; or lengths of separate
         trainings.
       eta: ratio of the sizes of two rungs, above 1.
-      multiples: whether n = floor(k / (s + 1)) eta^s instead, so that every rung is
+      multiples: whether n = ceil(floor(k / (s + 1)) eta^s) instead, so that every rung is
         divided without remainder if `eta` is whole, as in the programs of BOHB
         (HpBandSter) and of DEHB.
 
@@ -90,7 +90,7 @@ def hyperband_brackets(
     for s in range(num - 1, -1, -1):
         size = math.ceil(num * eta**s / (s + 1) - _ROUNDING)
         if multiples:
-            size = math.floor(num // (s + 1) * eta**s + _ROUNDING)
+            size = math.ceil(num // (s + 1) * eta**s - _ROUNDING)
         brackets.append(halving_bracket(size, levels[num - 1 - s :], eta))
     return tuple(brackets)
 

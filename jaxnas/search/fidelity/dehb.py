@@ -44,7 +44,8 @@ class DehbState(NamedTuple):
     slots: HyperbandState
     point: Array  # (k, p, d), members by level; the largest population has p
     score: Array  # (k, p), -inf for failed trainings and in slots without a member
-    count: Array  # (k,) int32, evaluations at each level so far
+    member: Array  # (k, p) bool, whether a finished training is a member
+    count: Array  # (k,) int32, evaluations so far; `expect` adds those in flight
     children: Array  # () int32, children so far
 
 
@@ -61,8 +62,9 @@ def dehb(
 
     A child of a bracket's first rung is bred from the population of its level, a child of
     a later rung of m slots from the m best members of the level below, and from all
-    populations if these have fewer than three members. Children are trained from epoch 0;
-    only the promotions of the first iteration continue a training.
+    populations if these have fewer than three members; it is random while all populations
+    together have fewer. Children are trained from epoch 0; only the promotions of the
+    first iteration continue a training.
 
     Args:
       space: of the architectures. A child that is not valid is replaced by a random one.
@@ -150,6 +152,7 @@ def _empty(space: Space, schedule: Schedule) -> DehbState:
         slots=empty_slots(schedule, width, len(schedule.epoch)),
         point=jnp.zeros((*shape, width)),
         score=jnp.full(shape, -jnp.inf),
+        member=jnp.zeros(shape, bool),
         count=jnp.zeros(len(sizes), jnp.int32),
         children=jnp.int32(0),
     )
@@ -197,38 +200,36 @@ def _child(
         for x in (schedule.level, schedule.epoch, schedule.opens, schedule.size)
     )
     sizes = jnp.asarray(population_sizes(schedule))
-    pool = _pool(state, sizes, level, opens, size)
+    pool = _pool(state, level, opens, size)
     utility = jnp.where(pool, jax.random.gumbel(key_donors, pool.shape), -jnp.inf)
     donors = jax.lax.top_k(utility.ravel(), _DONORS)[1]
     a, b, c = state.point.reshape(-1, state.point.shape[-1])[donors]
     mutant = a + factor * (b - c)
     outside = (mutant < 0) | (mutant > 1)
     mutant = jnp.where(outside, jax.random.uniform(key_outside, mutant.shape), mutant)
-    parent = state.point[level, state.count[level] % sizes[level]]
-    width = len(parent)
+    row = level, state.count[level] % sizes[level]
+    width = state.point.shape[-1]
     new = jax.random.uniform(jax.random.fold_in(key_one, 1), (width,))
-    parent = jnp.where(state.count[level] < sizes[level], new, parent)
+    parent = jnp.where(state.member[row], state.point[row], new)
     takes = jax.random.uniform(key_cross, parent.shape) < crossover
     takes = takes.at[jax.random.randint(key_one, (), 0, width)].set(True)
     arch = to_arch(space, jnp.where(takes, mutant, parent))
-    arch = jnp.where(space.is_valid(arch), arch, sample(key_random, space))
+    bred = space.is_valid(arch) & (pool.sum() >= _DONORS)
+    arch = jnp.where(bred, arch, sample(key_random, space))
     return Query(arch, epoch, jnp.zeros_like(epoch))
 
 
-def _pool(
-    state: DehbState, sizes: Array, level: Array, opens: Array, size: Array
-) -> Array:
+def _pool(state: DehbState, level: Array, opens: Array, size: Array) -> Array:
     """Members (k, p) bool from which a child at a level () is bred.
 
     Args:
       state: with the populations.
-      sizes: (k,) of the populations.
       level: of the child.
       opens: () bool, whether its rung is the first of its bracket.
       size: () slots of its rung.
     """
     num_levels, largest = state.score.shape
-    filled = jnp.arange(largest) < jnp.minimum(state.count, sizes)[:, None]
+    filled = state.member
     at = jnp.where(opens, level, level - 1)
     score, index = jnp.where(filled[at], state.score[at], -jnp.inf), jnp.arange(largest)
     # Comparing the few pairs is faster than sorting. Among equals the earlier is ahead.
@@ -289,6 +290,7 @@ def _tell(
         slots=slots,
         point=state.point.at[row, parent].set(to_point(space, arch), mode="drop"),
         score=state.score.at[row, parent].set(new, mode="drop"),
+        member=state.member.at[row, parent].set(True, mode="drop"),
         count=state.count + (active & of_level),
         children=state.children + child,
     )
