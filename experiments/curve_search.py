@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.common import peer_searches
+from experiments.common import curve_figures, peer_searches
 from jaxnas.benchmarks import tabular
 from jaxnas.search import Search
 from jaxnas.search.fidelity import brackets
@@ -117,7 +117,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
         config.at,
         workers=config.workers,
     )
-    done = done._replace(index=methods.style_index(tuple(done.summaries)))
+    done = done._replace(index=curve_figures.style_index(tuple(done.summaries)))
     limits = {"evaluations": config.evaluations, "budget": config.budget}
     outcome.show_by_cost(done, config.at, **limits)
     return done.arrays
@@ -241,10 +241,8 @@ def _peer_runs(
 
     Returns: NumPy arrays (s, steps, 1, ...).
     """
-    terms, keys = (
-        make_terms(config, table),
-        seed_store.seed_keys(config.base_seed, seeds),
-    )
+    terms = make_terms(config, table)
+    keys = seed_store.seed_keys(config.base_seed, seeds)
     limits = config.evaluations, np.inf if config.budget is None else config.budget
     traces = []
     for seed, key in zip(seeds, keys, strict=True):
@@ -266,10 +264,8 @@ def _require_bracket(
     """Raises `ValueError` for a budget that is smaller than any first bracket."""
     if not set(config.methods) & (set(methods.HALVING) - {"gp-two-levels"}):
         return
-    plan, benchmark = (
-        brackets.hyperband_brackets(terms.levels, terms.eta),
-        table.benchmark,
-    )
+    plan = brackets.hyperband_brackets(terms.levels, terms.eta)
+    benchmark = table.benchmark
     epochs = brackets.total_epochs(plan[0])
     least = epochs / benchmark.epochs * float(tabular.least_cost(benchmark))
     if config.budget is not None and config.budget < least:

@@ -27,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import curve_search
+from experiments.common import curve_figures
 from jaxnas.io import files
 from jaxnas.studies import cli, figures
 from jaxnas.studies.comparison import fidelity_methods as methods
@@ -130,7 +131,7 @@ def draw(path: Path, rows: Sequence[Regret], fews: Sequence[int]) -> None:
       fews: numbers of epochs, the x axis.
     """
     names = list(dict.fromkeys(row.method for row in rows))
-    styles = figures.line_styles(names, index=methods.style_index(names))
+    styles = figures.line_styles(names, index=curve_figures.style_index(names))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(5, 3.6), dpi=120, layout="constrained")
         axis = figure.subplots()

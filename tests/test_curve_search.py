@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import curve_search
+from experiments.common import curve_figures
 from jaxnas.benchmarks import named
 from jaxnas.search import loop
 from jaxnas.search.common import query_shape
@@ -63,19 +64,17 @@ def test_only_complete_trainings_have_a_score_and_all_are_charged(done):
 
 def test_a_family_has_a_colour_and_every_method_a_line_of_its_own():
     labels = ("evolution", "evolution+wpm", "hyperband", "bohb", "asha", "optuna-tpe")
-    styles = figures.line_styles(
-        list(labels), index=fidelity_methods.style_index(labels)
-    )
+    styles = figures.line_styles(list(labels), index=curve_figures.style_index(labels))
     colour = {name: style["color"] for name, style in styles.items()}
     assert colour["evolution"] == colour["evolution+wpm"] != colour["hyperband"]
     assert colour["bohb"] == colour["hyperband"] != colour["asha"]
     names = (*fidelity_methods.names(), "optuna-tpe")
-    styles = figures.line_styles(list(names), index=fidelity_methods.style_index(names))
+    styles = figures.line_styles(list(names), index=curve_figures.style_index(names))
     assert len({tuple(style.values()) for style in styles.values()}) == len(names)
     # The line of a method does not depend on the others.
     assert (
-        fidelity_methods.style_index(("bohb",))["bohb"]
-        == fidelity_methods.style_index(names)["bohb"]
+        curve_figures.style_index(("bohb",))["bohb"]
+        == curve_figures.style_index(names)["bohb"]
     )
 
 

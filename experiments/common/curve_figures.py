@@ -1,7 +1,9 @@
-"""Figures of learning curves, written as png files."""
+"""Figures of learning curves, and the lines of searches that read them."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxnas.studies.comparison import fidelity_methods as methods
 from jaxnas.studies.figures import COLOURS, STYLE, save
 
 
@@ -50,3 +53,29 @@ def table_signal(
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         save(figure, path)
+
+
+def style_index(labels: Sequence[str]) -> dict[str, int]:
+    """The index of the line of each method, as `figures.line_styles` takes it.
+
+    A search and its forms with extrapolators share a colour and differ in their dashes,
+    and so do the multi-fidelity searches up to `dehb`, and those after it. Searches of
+    other packages have the first lines that are left.
+
+    Args:
+      labels: names of methods and of searches of other packages.
+    """
+    num = len(COLOURS)
+    suffixes = ("", *(f"+{c}" for c in methods.EXTRAPOLATORS))
+    families = [[plain + suffix for suffix in suffixes] for plain in methods.PLAIN]
+    halving = list(methods.HALVING)
+    end = halving.index("dehb") + 1
+    families += [halving[:end], halving[end:]]
+    index = {
+        name: colour + num * dash
+        for colour, family in enumerate(families)
+        for dash, name in enumerate(family)
+        if name in labels
+    }
+    left = (i for i in itertools.count() if i not in {*index.values()})
+    return {name: index[name] if name in index else next(left) for name in labels}

@@ -71,25 +71,16 @@ def dehb(
       brackets: as from `brackets.hyperband_brackets`.
       factor: F, the weight of the difference of two members.
       crossover: probability of a position to come from the mutant; at least one does.
-      early: whether already the brackets after the first begin with children, of the
-        members that there are by then, as in the authors' program; otherwise the whole
-        first iteration is random.
+      early: whether brackets after the first begin with children already in the first
+        iteration, as in the authors' program; otherwise all of it is random.
       batch: architectures per step.
 
     Raises: `ValueError` for no brackets, a batch below 1, fewer than three evaluations in
       an iteration, a factor that is not positive and a crossover outside of [0, 1].
     """
     check_sizes(batch=batch)
-    if not 0 < factor < float("inf"):
-        raise ValueError(f"factor must be above 0, not {factor}")
-    if not 0 <= crossover <= 1:
-        raise ValueError(f"crossover must be between 0 and 1, not {crossover}")
     schedule = make_schedule(brackets)
-    if len(schedule.epoch) < _DONORS:
-        raise ValueError(
-            f"the brackets have {len(schedule.epoch)} evaluations: wanted at least "
-            f"{_DONORS}, of which a child is bred"
-        )
+    _validate(factor, crossover, schedule)
     breed = partial(_child, space, schedule, (factor, crossover))
     bred = jnp.asarray(schedule.opens & (schedule.first > 0) & early)
 
@@ -133,6 +124,19 @@ def dehb(
         return jax.lax.scan(one, state, evaluations)[0]
 
     return Search(init, ask, tell, expect=expect, space=space)
+
+
+def _validate(factor: float, crossover: float, schedule: Schedule) -> None:
+    """Raises `ValueError` for arguments of `dehb` that are out of range."""
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"factor must be above 0, not {factor}")
+    if not 0 <= crossover <= 1:
+        raise ValueError(f"crossover must be between 0 and 1, not {crossover}")
+    if len(schedule.epoch) < _DONORS:
+        raise ValueError(
+            f"the brackets have {len(schedule.epoch)} evaluations: wanted at least "
+            f"{_DONORS}, of which a child is bred"
+        )
 
 
 def population_sizes(schedule: Schedule) -> np.ndarray:
@@ -229,15 +233,15 @@ def _pool(state: DehbState, level: Array, opens: Array, size: Array) -> Array:
       size: () slots of its rung.
     """
     num_levels, largest = state.score.shape
-    filled = state.member
     at = jnp.where(opens, level, level - 1)
-    score, index = jnp.where(filled[at], state.score[at], -jnp.inf), jnp.arange(largest)
+    score = jnp.where(state.member[at], state.score[at], -jnp.inf)
+    index = jnp.arange(largest)
     # Comparing the few pairs is faster than sorting. Among equals the earlier is ahead.
     ties = (score == score[:, None]) & (index < index[:, None])
     rank = ((score > score[:, None]) | ties).sum(1)
-    chosen = filled[at] & (opens | (rank < size))
+    chosen = state.member[at] & (opens | (rank < size))
     pool = (jnp.arange(num_levels) == at)[:, None] & chosen
-    return jnp.where(pool.sum() >= _DONORS, pool, filled)
+    return jnp.where(pool.sum() >= _DONORS, pool, state.member)
 
 
 def to_arch(space: Space, point: Array) -> Array:

@@ -7,7 +7,6 @@ curves that it is wrapped with, such as `evolution+last`.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,7 +27,6 @@ from jaxnas.search.local_search import local_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.features import one_hot_encoder
-from jaxnas.studies import figures
 from jaxnas.studies.comparison import methods
 
 
@@ -222,26 +220,3 @@ def _num_values(curve: str, terms: FidelityTerms) -> tuple[int, int]:
         )
     target = points[-1] if gate.target is None else gate.target
     return sum(p <= gate.epochs for p in points), sum(p <= target for p in points)
-
-
-def style_index(labels: Sequence[str]) -> dict[str, int]:
-    """The index of the line of each method, as `figures.line_styles` takes it.
-
-    A search and its forms with extrapolators share a colour and differ in their dashes,
-    and so do searches by brackets, and those without. Searches of other packages have the
-    first lines that are left.
-    """
-    num = len(figures.COLOURS)
-    suffixes = ("", *(f"+{c}" for c in EXTRAPOLATORS))
-    families = [[plain + suffix for suffix in suffixes] for plain in PLAIN]
-    halving = list(HALVING)
-    end = halving.index("dehb") + 1
-    families += [halving[:end], halving[end:]]
-    index = {
-        name: colour + num * dash
-        for colour, family in enumerate(families)
-        for dash, name in enumerate(family)
-        if name in labels
-    }
-    left = (i for i in itertools.count() if i not in {*index.values()})
-    return {name: index[name] if name in index else next(left) for name in labels}
