@@ -10,7 +10,8 @@ compiled separately. `gp` and `random` are those of search_images, `gp-prior` is
 learners of scikit-learn are compared as well: `svc`, support vectors whose C is chosen by
 the validation images, and `mlp`, two hidden layers of 256. All are trained on the images of
 training and validation in the end, and each seed divides the images differently. Prints
-accuracies on test images, and writes them as table.csv to --out. The searches are kept
+accuracies on test images and how many cells each search trained, and writes them as
+table.csv to --out. The searches are kept
 there, and the same command resumes them, or continues finished ones if it has more
 --minutes.
 """
@@ -117,7 +118,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     jobs = [job for job in missing if job[0] in SEARCHES]
     cores.run_on_cores(run, jobs, config.together, keep)
     accuracies = _accuracies(config, folder, seeds)
-    _write(accuracies, seeds, tasks[seeds[0]], config, folder.path)
+    _write(accuracies, tasks, config, folder.path)
     return accuracies
 
 
@@ -255,31 +256,40 @@ def _environment(config: Config) -> dict[str, str]:
 
 def _write(
     accuracies: dict[str, np.ndarray],
-    seeds: range,
-    task: ImageTask,
+    tasks: dict[int, ImageTask],
     config: Config,
     out: Path,
 ) -> None:
-    """Prints the accuracies of each method and seed, and writes table.csv."""
-    of_seeds = [f"seed {s}" for s in seeds]
+    """Prints accuracies and numbers of cells by method and seed, and writes table.csv."""
     shown, written = [], []
     for method, values in accuracies.items():
         several = len(values) > 1
         error = values.std(ddof=1) / np.sqrt(len(values)) if several else np.nan
+        cells = [
+            _cells(out / "searches" / f"{method}-{s}", t) for s, t in tasks.items()
+        ]
         numbers = (values.mean(), error, *values)
-        written.append([method, *(f"{v:.6g}" for v in numbers)])
+        written.append([method, *(f"{v:.6g}" for v in numbers), *cells])
         mean = f"{values.mean():.2f}" + (f" ± {error:.2f}" if several else "")
-        shown.append([method, mean, *(f"{v:.2f}" for v in values)])
+        shown.append([method, mean, *(f"{v:.2f}" for v in values), " ".join(cells)])
+    first = next(iter(tasks.values()))
     title = (
-        f"{task.train.name}: {len(task.test.x)} test images each, searches of "
+        f"{first.train.name}: {len(first.test.x)} test images each, searches of "
         f"{config.minutes:g} {'CPU minutes' if config.clock == 'cpu' else 'minutes'}"
     )
     console = Console()
-    header = ["method", "test accuracy", *of_seeds]
+    seeds = [f"seed {seed}" for seed in tasks]
+    header = ["method", "test accuracy", *seeds, "cells trained"]
     terminal.show_rows(console, header, shown, title)
-    header = ["method", "mean", "standard error", *of_seeds]
+    header = ["method", "mean", "standard error", *seeds]
+    header += [f"cells trained, {seed}" for seed in seeds]
     files.write_csv(out / "table.csv", header, written)
     console.print(f"{out}: table.csv, searches", highlight=False, soft_wrap=True)
+
+
+def _cells(out: Path, task: ImageTask) -> str:
+    """Number of the cells that a search trained; a dash for a peer."""
+    return str(Results(out, task, {}).read().get("searched cells", "-"))
 
 
 if __name__ == "__main__":

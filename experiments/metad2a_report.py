@@ -8,7 +8,8 @@ Four tables, on tasks whose classes no model has been trained on:
 
 * predictions: correlations over all records of a part, and the share of the pairs of cells
   within tasks that are in the right order; beside them the same predictor with the images
-  of other tasks, and a ridge regression on operations, number of classes and mean features;
+  of other tasks, and a ridge regression and the mean of the nearest records, both on
+  operations, number of classes and mean features;
 * generated cells: the negative log-likelihood of the best cells of held-out tasks, given
   their images or those of other tasks, beside frequencies of operations by position;
 * accuracy of generated cells: the mean over the cells of the grid by their probability of
@@ -116,6 +117,7 @@ def predictions(
                 config, predictor, meta_quality.exchanged(data)
             ),
             "ridge": meta_search.task_ridge(train, data),
+            "nearest neighbours": meta_search.task_neighbours(train, data),
         }
         for name, output in outputs.items():
             rows[f"{part}: {name}"] = meta_quality.agreement(output, data)

@@ -51,6 +51,7 @@ def searches(monkeypatch):
         test = dict.fromkeys(("low", "high", "level", "hits", "images"), 0)
         content = {"state": "finished", "architecture": "", "validation accuracy": 0.5}
         content["test"] = test | {"accuracy": accuracy}
+        content["searched cells"] = config.seed
         records.write_record(Path(config.out) / "result.json", content, 1)
         return SimpleNamespace(returncode=0)
 
@@ -92,6 +93,11 @@ def test_every_method_has_the_same_images_and_minutes(images, tmp_path, searches
     assert float(rows["gp"]["mean"]) == 95.5
     assert float(rows["gp"]["standard error"]) == 0.5
     assert float(rows["svc"]["seed 6"]) == pytest.approx(found["svc"][1], rel=1e-5)
+    cells = {
+        m: [row[f"cells trained, seed {s}"] for s in (5, 6)] for m, row in rows.items()
+    }
+    assert cells.pop("svc") == ["-", "-"]
+    assert all(numbers == ["5", "6"] for numbers in cells.values())
 
 
 def test_methods_that_are_added_join_those_of_the_folder(images, tmp_path, searches):

@@ -294,7 +294,7 @@ def test_the_report_has_models_beside_their_controls(folder, tmp_path):
         path, str(folder / "generator"), draws=1, images=2, out=str(tmp_path / "out")
     )
     tables = metad2a_report.main(config)
-    assert len(tables["predictions"]) == 4
+    assert len(tables["predictions"]) == 5
     ridge = tables["predictions"]["test: ridge"]
     assert ridge["pairs within tasks"] > 0.7
     nats = tables["generated cells"]["test: frequencies"]
@@ -372,6 +372,10 @@ def test_search_on_a_grid_by_enumeration():
     accuracy, output = data.accuracy, meta_search.one_hot(data) @ effects
     centred = [a - a.mean(1, keepdims=True) for a in (accuracy, output)]
     np.testing.assert_allclose(centred[1], centred[0], atol=0.01)
+    near = meta_search.task_neighbours(data, data, 1)[data.present]
+    np.testing.assert_allclose(near, accuracy[data.present])  # each is its own
+    everything = meta_search.task_neighbours(data, data, 10_000)
+    np.testing.assert_allclose(everything, accuracy[data.present].mean(), rtol=1e-6)
     grid = grid_examples(database(), 1)
     assert grid.types.shape == (5, 8, 8) and grid.present.all()
     np.testing.assert_allclose(grid.accuracy, database().grid_test[1], rtol=1e-6)

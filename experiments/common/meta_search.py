@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import comb
+from sklearn.neighbors import KNeighborsRegressor
 
 from jaxnas.models.meta_data import MetaData
 
@@ -47,10 +48,6 @@ def frequencies(data: MetaData, smoothing: float = 1.0) -> np.ndarray:
 def task_ridge(train: MetaData, data: MetaData, penalty: float = 10.0) -> np.ndarray:
     """Predicts accuracies by a ridge regression on cells and tasks: a control.
 
-    The inputs are operations, logarithm and reciprocal of the number of classes, and mean
-    features of the images, standardised over the tasks for training; scales and penalty are
-    fixed.
-
     Args:
       train: what it is fitted to.
       data: of the tasks that are predicted.
@@ -58,19 +55,42 @@ def task_ridge(train: MetaData, data: MetaData, penalty: float = 10.0) -> np.nda
 
     Returns: (t, n).
     """
-    means = [_mean_features(part) for part in (train, data)]
-    centre, scale = means[0].mean(0), means[0].std(0).mean()
-    inputs = []
-    for part, mean in zip((train, data), means, strict=True):
-        count = (part.counts > 0).sum(1, keepdims=True)
-        task = [5 * np.log(count), 5 / count, (mean - centre) / scale / 3]
-        wide = np.concatenate(task, 1)[:, None].repeat(part.types.shape[1], 1)
-        inputs.append(np.concatenate([one_hot(part), wide], 2))
+    inputs = _inputs(train, train), _inputs(train, data)
     x, y = inputs[0][train.present], train.accuracy[train.present]
     shift, level = x.mean(0), y.mean()
     kernel = (x - shift) @ (x - shift).T + penalty * np.eye(len(x))
     weights = (x - shift).T @ np.linalg.solve(kernel, y - level)
     return (inputs[1] - shift) @ weights + level
+
+
+def task_neighbours(train: MetaData, data: MetaData, count: int = 20) -> np.ndarray:
+    """Predicts accuracies by the mean of the nearest records: a control.
+
+    Args:
+      train: the records.
+      data: of the tasks that are predicted.
+      count: of records in a mean, at most as many as there are.
+
+    Returns: (t, n).
+    """
+    x, y = _inputs(train, train)[train.present], train.accuracy[train.present]
+    model = KNeighborsRegressor(min(count, len(x))).fit(x, y)
+    wanted = _inputs(train, data)
+    return model.predict(wanted.reshape(-1, wanted.shape[-1])).reshape(wanted.shape[:2])
+
+
+def _inputs(train: MetaData, data: MetaData) -> np.ndarray:
+    """Numbers (t, n, d) of the cells and tasks, in which controls are fitted.
+
+    Operations, logarithm and reciprocal of the number of classes, and mean features of the
+    images, standardised over the tasks for training; the scales of these are fixed.
+    """
+    means = [_mean_features(part) for part in (train, data)]
+    count = (data.counts > 0).sum(1, keepdims=True)
+    features = (means[1] - means[0].mean(0)) / means[0].std(0).mean() / 3
+    task = np.concatenate([5 * np.log(count), 5 / count, features], 1)
+    wide = task[:, None].repeat(data.types.shape[1], 1)
+    return np.concatenate([one_hot(data), wide], 2)
 
 
 def _mean_features(data: MetaData) -> np.ndarray:
