@@ -158,6 +158,11 @@ def prepare(config: Config) -> Prepared:
     table = open_levels(config)
     if any("+" in name for name in config.methods):
         _require_gate(config, table.benchmark.epochs)
+    elif config.target is not None:
+        raise ValueError(
+            "--target is of methods with an extrapolator, such as evolution+last: "
+            "--methods has none"
+        )
     terms = make_terms(config, table)
     _require_bracket(config, table, terms)
     space, archs = table.benchmark.space, np.asarray(table.benchmark.archs)

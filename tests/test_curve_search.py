@@ -181,8 +181,9 @@ def test_families_of_curves_need_a_value_after_every_epoch():
         ),
         (
             {"few": 2, "methods": ("random+wpm",)},
-            "reads 3 values of a curve, of which 2",
+            "wanted a decision after more epochs",
         ),
+        ({"target": 9, "methods": ("random",)}, "--methods has none"),
         ({"target": 2}, "--target must be from --few = 3 to the last epoch, 12, not 2"),
         (
             {"target": 13},

@@ -73,7 +73,7 @@ def validate_extrapolator(extrapolate: Extrapolator, columns: int) -> None:
     if columns < extrapolate.min_epochs:
         raise ValueError(
             f"the extrapolator reads {extrapolate.min_epochs} values of a curve, of which "
-            f"{columns} are known at the decision: wanted a later one, epochs="
+            f"{columns} are known at the decision: wanted a decision after more epochs"
         )
     # Without complete trainings it sees no epoch after the decision.
     if extrapolate.min_curves == 0 and extrapolate.target is None:
