@@ -169,6 +169,20 @@ def test_bohb_plus_learns_and_begins_no_architecture_twice():
     assert np.mean(rises) > 5 * np.std(rises) / 8**0.5
 
 
+@pytest.mark.parametrize(("batch", "workers"), [(8, 1), (1, 8)])
+def test_bohb_plus_begins_no_architecture_that_is_in_flight(batch, workers):
+    space = nasbench201.SPACE
+    benchmark = synthetic.synthetic_benchmark(jax.random.key(1), space, epochs=9)
+    search = presets.bohb_plus(space, (1, 3, 9), batch=batch)
+    keys = jax.random.split(jax.random.key(0), 4)
+    trace = simulate(keys, search, benchmark, 160 // batch, workers=workers)
+    arch = np.asarray(trace.query.arch).reshape(4, -1, 6)
+    start = np.asarray(trace.query.start).reshape(4, -1)
+    for seed in range(4):
+        own = [tuple(a) for a in arch[seed][start[seed] == 0].tolist()]
+        assert len(own) == len({*own}) > 80
+
+
 def test_a_learned_sampler_and_the_driver_resume_to_the_same_asks(tmp_path):
     sampler = kde.kde_sampler(SPACE, random=0.0)
     search = asynchronous_halving(SPACE, LEVELS, sampler=sampler)

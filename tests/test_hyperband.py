@@ -20,7 +20,7 @@ from jaxnas.search.fidelity.hyperband import (
     successive_halving,
 )
 from jaxnas.search.loop import simulate
-from jaxnas.spaces import base
+from jaxnas.spaces import base, nasbench201
 from jaxnas.types import asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -222,6 +222,24 @@ def test_it_runs_with_the_asynchronous_driver_and_resumes(tmp_path):
     assert {e.epoch for e in history} == set(LEVELS)
 
 
+@pytest.mark.parametrize(("batch", "workers"), [(8, 1), (1, 8)])
+def test_samplers_see_the_architectures_that_are_in_flight(batch, workers):
+    sampler = kde.kde_sampler(nasbench201.SPACE, random=0.0, repeats=False)
+    benchmark = synthetic.synthetic_benchmark(
+        jax.random.key(1), nasbench201.SPACE, epochs=9
+    )
+    plan = brackets.hyperband_brackets((1, 3, 9), 3)
+    search = hyperband(nasbench201.SPACE, plan, sampler=sampler, batch=batch)
+    keys = jax.random.split(jax.random.key(0), 2)
+    trace = simulate(keys, search, benchmark, 160 // batch, workers=workers)
+    arch = np.asarray(trace.query.arch).reshape(2, -1, 6)
+    begins = (np.asarray(trace.query.start) == 0).reshape(2, -1)
+    for seed in range(2):
+        own = [tuple(a) for a in arch[seed][begins[seed]].tolist()]
+        # Where all candidates are known, one is drawn uniformly.
+        assert len(own) > 50 and len(own) - len({*own}) <= 2
+
+
 def evaluations(num=60, seed=0):
     rng = np.random.default_rng(seed)
     arch = np.stack([rng.integers(0, c, num) for c in SPACE.choices], 1)
@@ -229,8 +247,8 @@ def evaluations(num=60, seed=0):
     score[5] = np.nan
     level = rng.integers(0, 3, num)
     done = np.arange(num) < 50
-    kinds = jnp.int32, jnp.float32, jnp.int32, bool
-    columns = zip((arch, score, level, done), kinds, strict=True)
+    kinds = jnp.int32, jnp.float32, jnp.int32, bool, bool
+    columns = zip((arch, score, level, done, done), kinds, strict=True)
     arrays = [jnp.asarray(x, kind) for x, kind in columns]
     return samplers.Observations(*arrays, jnp.asarray(LEVELS))
 

@@ -20,8 +20,9 @@ def density(*counts):
     return kde.Density(ARCH, jnp.asarray(counts, bool), jnp.zeros(3))
 
 
-def observations(score, level, done):
-    columns = jnp.asarray(level, jnp.int32), jnp.asarray(done, bool)
+def observations(score, level, done, begun=None):
+    masks = (jnp.asarray(x, bool) for x in (done, done if begun is None else begun))
+    columns = jnp.asarray(level, jnp.int32), *masks
     return samplers.Observations(ARCH, jnp.asarray(score), *columns, jnp.arange(1, 3))
 
 
@@ -65,10 +66,11 @@ def test_a_choice_between_two_and_none_at_all_have_densities_too():
     np.testing.assert_allclose(density, expected, 1e-4)
 
 
-def test_an_architecture_is_evaluated_if_a_finished_row_equals_it():
-    seen = observations([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 0], [1, 1, 0, 1])
+def test_an_architecture_is_known_if_a_row_that_has_begun_equals_it():
+    score, level = [0.1, 0.2, 0.3, 0.4], [0, 1, 0, 0]
+    seen = observations(score, level, done=[1, 0, 0, 1], begun=[1, 1, 0, 1])
     archs = jnp.concatenate([ARCH, ARCH[:1].at[0, 2].add(1)])
-    assert kde.evaluated(seen, archs).tolist() == [True, True, False, True, False]
+    assert kde.known(seen, archs).tolist() == [True, True, False, True, False]
 
 
 def test_the_memory_holds_the_latest_rows():

@@ -118,9 +118,9 @@ def bohb_plus(
     Its model chooses the new architectures of asynchronous successive halving (Li et al.,
     2020), as in MOBSTER (Klein et al., 2020), and differs from the published one in three
     settings of `kde_sampler`: bandwidths that do not depend on the order of the choices,
-    no architecture that has been evaluated, and no random ones besides the model's. Chosen
-    on `fashion-surrogate` and `fashion-curves`; of the settings of the model that were
-    equal there, the last was chosen on JAHS-Bench-201.
+    no architecture that has been evaluated or is in flight, and no random ones besides
+    the model's. Chosen on `fashion-surrogate` and `fashion-curves`; of the settings of the
+    model that were equal there, the last was chosen on JAHS-Bench-201.
 
     Args:
       space: of the architectures.

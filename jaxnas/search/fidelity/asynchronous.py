@@ -26,11 +26,14 @@ _ROUNDING = 1e-4
 
 
 class HalvingState(NamedTuple):
-    """All trainings, in the order in which their first rungs finished."""
+    """All trainings, in the order in which their first rungs finished.
+
+    Those in flight to their first rung follow, in a state to ask from (`Search.expect`).
+    """
 
     arch: Array  # (n, d) int32
     score: Array  # (n, k) at each level, NaN if it failed or has not been reached
-    top: Array  # (n,) int32, the highest level reached; -1 in rows without a training
+    top: Array  # (n,) int32, the highest level reached; -1 before the first one
     moving: Array  # (n,) bool, whether the training is in flight to its next level
     passed: Array  # (n,) bool, whether it was among the best as it reached its level
     count: Array  # () int32, trainings
@@ -119,8 +122,9 @@ def asynchronous_halving(
             )
             level = jnp.where(continues, state.top[row], -1)
             start = jnp.where(continues, epochs[level], 0)
-            moving = state.moving.at[row].max(continues)
-            return state._replace(moving=moving), Query(arch, epochs[level + 1], start)
+            row = jnp.where(continues, row, len(state.top))
+            query = Query(arch, epochs[level + 1], start)
+            return _begin(state, row, arch, ~continues), query
 
         return jax.lax.scan(one, state, jax.random.split(key, batch))[1]
 
@@ -129,9 +133,7 @@ def asynchronous_halving(
             arch, start, active = training
             row = _row_of(state, rule(state, eta), epochs, arch, start)
             row = jnp.where(active & (start > 0), row, len(state.top))
-            return state._replace(
-                moving=state.moving.at[row].set(True, mode="drop")
-            ), None
+            return _begin(state, row, arch, active & (start == 0)), None
 
         return jax.lax.scan(one, state, (query.arch, query.start, asked(query)))[0]
 
@@ -169,6 +171,24 @@ def _empty(width: int, num_levels: int, size: int) -> HalvingState:
         moving=jnp.zeros(size, bool),
         passed=jnp.zeros(size, bool),
         count=jnp.int32(0),
+    )
+
+
+def _begin(state: HalvingState, row: Array, arch: Array, new: Array) -> HalvingState:
+    """Marks a training as in flight, so that no other slot asks for it.
+
+    Args:
+      state: before it.
+      row: () of the training that continues, n if there is none.
+      arch: (d,) int32, its architecture.
+      new: () bool, whether it begins instead, in a row of its own.
+    """
+    size = len(state.top)
+    row = jnp.where(new, append_slots(state.count, new[None], size)[0], row)
+    return state._replace(
+        arch=state.arch.at[row].set(arch, mode="drop"),
+        moving=state.moving.at[row].set(True, mode="drop"),
+        count=state.count + new,
     )
 
 
@@ -252,16 +272,18 @@ def _add(
 
 
 def _observations(state: HalvingState, epochs: Array) -> Observations:
-    """The finished evaluations, one slot for each training and level.
+    """The evaluations, one slot for each training and level.
 
     Args:
       state: n trainings.
       epochs: (k,) levels.
 
-    Returns: n k slots, done up to the level that each training has reached.
+    Returns: n k slots, done up to the level that each training has reached; an
+      architecture has begun at all levels.
     """
     num, num_levels = state.score.shape
     levels = jnp.tile(jnp.arange(num_levels, dtype=jnp.int32), num)
     done = (levels.reshape(num, -1) <= state.top[:, None]).ravel()
     arch = jnp.repeat(state.arch, num_levels, axis=0)
-    return Observations(arch, state.score.ravel(), levels, done, epochs)
+    begun = jnp.repeat(jnp.arange(num) < state.count, num_levels)
+    return Observations(arch, state.score.ravel(), levels, done, begun, epochs)

@@ -117,21 +117,22 @@ def hyperband(
         return empty_slots(schedule, len(space.choices), room(0))
 
     def ask(key: Array, state: HyperbandState) -> Query:
-        past = observations(schedule, state)
-
-        def one(ready: Array, key: Array) -> tuple[Array, Query]:
-            slot = jnp.argmax(ready)
+        def one(state: HyperbandState, key: Array) -> tuple[HyperbandState, Query]:
+            slot, past = (
+                jnp.argmax(state.status == READY),
+                observations(schedule, state),
+            )
             index = slot % len(schedule.epoch)
             columns = schedule.opens, schedule.level, schedule.epoch, schedule.start
             opens, level, epoch, start = (jnp.asarray(x)[index] for x in columns)
             arch = jax.lax.cond(
                 opens, lambda: draw(key, past, level), lambda: state.arch[slot]
             )
-            return ready.at[slot].set(False), Query(arch, epoch, start)
+            state = fill_slot(state, slot, arch, jnp.nan, True, TAKEN)
+            return state, Query(arch, epoch, start)
 
         # Not vmapped: under vmap a condition computes both branches.
-        keys = jax.random.split(key, batch)
-        return jax.lax.scan(one, state.status == READY, keys)[1]
+        return jax.lax.scan(one, state, jax.random.split(key, batch))[1]
 
     def tell(state: HyperbandState, query: Query, result: Result) -> HyperbandState:
         def one(
@@ -192,11 +193,11 @@ def make_schedule(brackets: Sequence[Bracket]) -> Schedule:
 
 
 def observations(schedule: Schedule, state: HyperbandState) -> Observations:
-    """The finished evaluations of a state, one for each of its slots (n,), for samplers."""
-    level = np.resize(schedule.level, len(state.score))
-    done = state.status == DONE
+    """The evaluations of a state, one for each of its slots (n,), for samplers."""
+    level = jnp.asarray(np.resize(schedule.level, len(state.score)))
+    done, begun = state.status == DONE, state.status >= TAKEN
     epochs = jnp.asarray(schedule.epochs)
-    return Observations(state.arch, state.score, jnp.asarray(level), done, epochs)
+    return Observations(state.arch, state.score, level, done, begun, epochs)
 
 
 def _room(brackets: Sequence[Bracket], batch: int, steps: int) -> int:
@@ -252,7 +253,7 @@ def fill_slot(
     slot: Array,
     arch: Array,
     score: Array | float,
-    active: Array,
+    active: Array | bool,
     status: int,
 ) -> HyperbandState:
     """Fills a slot (), if the evaluation is `active` (), with an evaluation."""

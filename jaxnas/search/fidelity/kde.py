@@ -66,7 +66,7 @@ def kde_sampler(
       min_bandwidth: smallest bandwidth.
       memory: largest number of evaluations in the model, the latest.
       repeats: whether the model may choose an architecture that has been evaluated at any
-        level, as published.
+        level or is in flight, as published.
 
     Raises: `ValueError` for shares outside of [0, 1] and sizes below 1.
     """
@@ -86,7 +86,7 @@ def kde_sampler(
 
         def usable(archs: Array) -> Array:
             valid = jax.vmap(space.is_valid)(archs)
-            return valid if repeats else valid & ~evaluated(observations, archs)
+            return valid if repeats else valid & ~known(observations, archs)
 
         def from_model() -> Array:
             arch, score, valid = _latest(observations, rows, memory)
@@ -117,13 +117,13 @@ def model_rows(observations: Observations, need: int) -> tuple[Array, Array]:
     return of_level[highest], enough.any()
 
 
-def evaluated(observations: Observations, archs: Array) -> Array:
-    """Whether each architecture (m, d) has been evaluated at any level, (m,) bool."""
+def known(observations: Observations, archs: Array) -> Array:
+    """Whether each architecture (m, d) has a training at any level, (m,) bool."""
     # Position by position, with the candidates along the vector: a comparison of all
     # pairs of rows at once is not vectorised.
     pairs = zip(observations.arch.T, archs.T, strict=True)
     equal = reduce(jnp.logical_and, (a[:, None] == b for a, b in pairs))
-    return (equal & observations.done[:, None]).any(0)
+    return (equal & observations.begun[:, None]).any(0)
 
 
 def _latest(

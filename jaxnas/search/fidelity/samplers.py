@@ -23,12 +23,13 @@ _DRAWS = 16
 
 
 class Observations(NamedTuple):
-    """Finished evaluations of n slots at k levels."""
+    """Evaluations of n slots at k levels."""
 
     arch: Array  # (n, d) int32
     score: Array  # (n,), NaN where the evaluation failed
     level: Array  # (n,) int32, index into `epochs`
-    done: Array  # (n,) bool, the slots that hold an evaluation
+    done: Array  # (n,) bool, the slots that hold a finished evaluation
+    begun: Array  # (n,) bool, those that hold a finished one or one in flight
     epochs: Array  # (k,) int32, ascending, of the levels
 
 
