@@ -29,6 +29,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from experiments.common import meta_models, meta_search
 from experiments.task_table import pairs
 from jaxnas import datasets, models
 from jaxnas.benchmarks import sources
@@ -150,7 +151,8 @@ def _shipped() -> pairs.Trained:
     """The models that ship, and the cells that their generator imitates."""
     loaded = open_models(None, None)
     assert loaded.predictor is not None
-    cells = np.array(loaded.trained_on["cells"])
+    cells = meta_models.imitated_cells(loaded.trained_on)
+    assert cells is not None
     return pairs.Trained(loaded.generator, loaded.predictor, cells, 20)
 
 
@@ -181,7 +183,7 @@ def orders(
     )
     drawn, number = lookup.rows(made.arch), len(lookup.ops)
     rng = np.random.default_rng([config.base_seed, run])
-    share = frequencies(trained.cells, lookup)
+    share = probabilities(trained.cells, lookup)
     return {
         "generator and predictor": drawn[np.argsort(-predicted.mean, kind="stable")],
         "generator": drawn,
@@ -191,15 +193,14 @@ def orders(
     }
 
 
-def frequencies(cells: np.ndarray, lookup: Lookup) -> np.ndarray:
+def probabilities(cells: np.ndarray, lookup: Lookup) -> np.ndarray:
     """Probabilities (n,) of all cells by the operations at each position of others.
 
     Args:
-      cells: (m, 6) cells that are counted; every count is one larger.
+      cells: (m, 6) cells whose operations are counted.
       lookup: of all cells.
     """
-    counts = np.eye(5)[cells].sum(0) + 1
-    shares = counts / counts.sum(1, keepdims=True)
+    shares = meta_search.frequencies(cells)
     product = np.prod(shares[np.arange(6), lookup.ops], 1)
     return product / product.sum()
 
@@ -238,7 +239,7 @@ def sample_figures(
         trained.generator, first, trained_on=trained.cells
     )
     accuracy = lookup.test[lookup.rows(samples.arch[samples.valid])]
-    control = float(frequencies(trained.cells, lookup) @ lookup.test)
+    control = float(probabilities(trained.cells, lookup) @ lookup.test)
     return statistics._asdict() | {
         "mean accuracy": float(accuracy.mean()),
         "standard error": float(accuracy.std(ddof=1) / np.sqrt(len(accuracy))),

@@ -16,8 +16,9 @@ Four tables, on tasks whose classes no model has been trained on:
   being generated, beside those by frequencies of operations in the generator's training;
 * search on the grid: accuracies, from the reporting seed, of the cell that is predicted to
   be best, and of the best of five by the other seed, as paired differences with one fixed
-  cell, the best by a ridge regression on the tasks for meta-training. The ceiling is the
-  best of the whole grid by the other seed: label noise allows no more.
+  cell, the best by a ridge regression on the tasks for meta-training, and with random
+  search. The ceiling is the best of the whole grid by the other seed: label noise allows
+  no more.
 
 Writes report.json to --out.
 """
@@ -30,7 +31,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.common import meta_quality, meta_search
+from experiments.common import meta_models, meta_quality, meta_search
 from jaxnas.datasets import meta_database, meta_examples
 from jaxnas.datasets.meta_database import MetaDatabase
 from jaxnas.io import records
@@ -43,7 +44,6 @@ from jaxnas.studies.metad2a.inputs import Models, open_models
 from jaxnas.types import require_kind
 
 FORMAT = 1  # of report.json
-SMOOTHING = 1.0  # of each frequency of an operation
 RANDOM, BEST_OF = 20, 5  # trainings of the search
 
 Rows = dict[str, dict[str, float]]
@@ -139,7 +139,9 @@ def likelihoods(
     """
     key, rows = jax.random.key(config.base_seed), {}
     options = {"draws": config.draws, "num_images": config.images}
-    shares = meta_search.frequencies(meta_data.best_graphs(train, 1), SMOOTHING)
+    shares = np.log(
+        meta_search.frequencies(meta_search.cells_of(meta_data.best_graphs(train, 1)))
+    ).ravel()
     for part, data in meta_quality.held_out(database).items():
         best = meta_data.best_graphs(data, 1)
         values = {
@@ -147,7 +149,7 @@ def likelihoods(
             "images of other tasks": type_nll(
                 generator, key, meta_quality.exchanged(best), **options
             ),
-            "frequencies": -(meta_search.one_hot(best) @ np.log(shares)),
+            "frequencies": -(meta_search.one_hot(best) @ shares),
         }
         control = values["frequencies"][best.present]
         for name, value in values.items():
@@ -167,20 +169,17 @@ def generated_accuracies(
       loaded: the generator, and what it was trained on.
       database: of the grid.
       train: records for meta-training, whose best cells are counted for the frequencies
-        if the checkpoint of the generator does not list its cells.
+        if the checkpoint of the generator does not list its own.
     """
     key, generator = jax.random.key(config.base_seed), loaded.generator
     options = {"draws": config.draws, "num_images": config.images}
     grid, other = (meta_examples.grid_examples(database, seed) for seed in (0, 1))
     # No cell is chosen by them, so that both seeds count.
     accuracy = (np.asarray(grid.accuracy) + np.asarray(other.accuracy)) / 2
-    if "cells" in loaded.trained_on:
-        cells = np.array(loaded.trained_on["cells"])
-    else:
-        best = meta_data.best_graphs(train, 1)
-        cells = best.types[best.present][:, 1:-1] - 2
-    counts = np.eye(5)[cells].sum(0) + SMOOTHING
-    shares = np.log(counts / counts.sum(1, keepdims=True)).ravel()
+    cells = meta_models.imitated_cells(loaded.trained_on)
+    if cells is None:
+        cells = meta_search.cells_of(meta_data.best_graphs(train, 1))
+    shares = np.log(meta_search.frequencies(cells)).ravel()
     scores = {
         "generator": -type_nll(generator, key, grid, **options),
         "images of other tasks": -type_nll(
@@ -232,11 +231,16 @@ def search(
     values["ceiling: best of the grid by the other seed"] = meta_search.best_of(
         np.broadcast_to(np.arange(choose.shape[1]), choose.shape), choose, report
     )
-    fixed = values["fixed order (ridge), first"]
+    fixed, by_chance = (
+        values[name]
+        for name in ("fixed order (ridge), first", f"random search, {random}")
+    )
     rows: Rows = {}
     for name, value in values.items():
-        row = {"accuracy": float(value.mean())}
-        rows[name] = row | meta_search.paired(value, fixed)
+        row = {"accuracy": float(value.mean())} | meta_search.paired(value, fixed)
+        gap = meta_search.paired(value, by_chance)
+        names = {"difference": "minus random search", "error": "its error"}
+        rows[name] = row | {names[k]: v for k, v in gap.items()}
     rows["tasks"] = {"accuracy": float(len(choose))}
     return rows
 

@@ -277,7 +277,7 @@ def _write(
     best = meta_training.best_epoch(state)
     origin = origin | {"epoch": best, "validation_loss": state.curve[best - 1][1]}
     if name == "generator":
-        origin |= {"cells": meta_models.distinct_cells(codec, training.data)}
+        origin |= meta_models.describe_cells(codec, training.data)
     free = ("database", "out", "stop_after")
     settings = dataclasses.asdict(config)
     origin |= {"settings": {k: v for k, v in settings.items() if k not in free}}

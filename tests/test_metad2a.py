@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -157,6 +158,23 @@ def test_the_best_cell_is_trained_on_images_that_features_saw(config, monkeypatc
     ours, tests = ({image.tobytes() for image in x} for x in (seen.x, task.test.x))
     both = {image.tobytes() for image in task.train_and_valid().x}
     assert ours == both and not ours & tests - both
+    # What is refused leaves the result as it was.
+    before = Path(config.out, "result.json").read_bytes()
+    says = refused(metad2a.main, replace(digits, seed=4))
+    assert "other settings" in says
+    assert Path(config.out, "result.json").read_bytes() == before
+
+
+def test_predictions_for_images_of_the_training_are_said_to_be(
+    config, tmp_path, capsys
+):
+    folder = tmp_path / "learned"
+    origin = {"pools": {"photos": {}, "glyphs": {}}}
+    checkpoint.save(folder / "generator", random_generator(SIZES), origin=origin)
+    metad2a.main(config)
+    assert "trained on" not in capsys.readouterr().err
+    metad2a.main(replace(config, generator=str(folder / "generator")))
+    assert "were trained on accuracies on photos" in capsys.readouterr().err
 
 
 # --- bad input ------------------------------------------------------------------------
@@ -380,7 +398,7 @@ def test_search_on_a_grid_by_enumeration():
     assert grid.types.shape == (5, 8, 8) and grid.present.all()
     np.testing.assert_allclose(grid.accuracy, database().grid_test[1], rtol=1e-6)
     best = meta_data.best_graphs(data, 1)
-    counts = meta_search.frequencies(best, 1.0).reshape(6, 5)
+    counts = meta_search.frequencies(meta_search.cells_of(best))
     np.testing.assert_allclose(counts.sum(1), 1)
     zeros = (best.types[:, 0, 1] == 2).sum()
     np.testing.assert_allclose(counts[0, 0], (zeros + 1) / (12 + 5))
@@ -403,7 +421,7 @@ def test_shipped_models_are_small_and_of_free_images():
         assert loaded.split == loaded.origin["sha256"]
         pools = loaded.origin["pools"]
         assert set(pools) == {
-            "digits", "fashion-mnist", "glyphs", "noto-emoji", "openclipart"
+            "fashion-mnist", "glyphs", "noto-emoji", "openclipart"
         }  # fmt: skip
         for pool in pools.values():
             licences = pool["licence"].split(", ")

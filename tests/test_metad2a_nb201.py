@@ -37,7 +37,7 @@ def config(tmp_path):
 
 def test_frequencies_are_products_over_positions(lookup):
     cells = np.array([[0, 1, 2, 3, 4, 0], [0, 1, 2, 3, 4, 1]])
-    share = driver.frequencies(cells, lookup)
+    share = driver.probabilities(cells, lookup)
     assert share.sum() == pytest.approx(1)
     assert share[lookup.rows(cells)] == pytest.approx((3 / 7) ** 5 * (2 / 7))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -362,7 +363,14 @@ def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tm
     data, _ = train_metad2a._targets(settings, "generator", CODEC, parts, tmp_path)
     best = made.arch[np.arange(12), made.test[:12, :, 0].argmax(1)]
     equal(data.types[:, 0, 1:-1] - 2, best)
-    equal(np.array(meta_models.distinct_cells(CODEC, data)), np.unique(best, axis=0))
+    cells, counts = np.unique(best, axis=0, return_counts=True)
+    listed = meta_models.describe_cells(CODEC, data)
+    equal(np.array(listed["cells"]), cells)
+    equal(np.array(listed["copies"]), counts)
+    imitated = meta_models.imitated_cells(json.loads(json.dumps(listed)))
+    assert imitated is not None
+    equal(imitated, best[np.lexsort(best.T[::-1])])
+    assert meta_models.imitated_cells({"cells": listed["cells"]}) is None
     ranked = dataclasses.replace(settings, candidates=9, best=2, seed=1)
     says = refused(train_metad2a._targets, ranked, "generator", CODEC, parts, tmp_path)
     assert "train it too, or give --candidates 0" in says

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments.common import meta_models, meta_quality, meta_search
+from experiments.common import meta_quality, meta_search
 from jaxnas import models
 from jaxnas.datasets import meta_database, meta_examples
 from jaxnas.datasets.meta_database import MetaDatabase
@@ -15,7 +15,6 @@ from jaxnas.models import meta_data
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import predict_tasks, type_nll
 from jaxnas.models.model import Model
-from jaxnas.models.nasbench201 import CODEC
 
 _DRAWS = 4  # subsets of the images that figures are means of
 
@@ -71,7 +70,7 @@ def of_generator(
     """
     key, figures = jax.random.key(0), {}
     options = {"draws": _DRAWS, "num_images": images}
-    shares = np.log(meta_search.frequencies(train))
+    shares = np.log(meta_search.frequencies(meta_search.cells_of(train))).ravel()
     for part, data in meta_quality.held_out(database).items():
         best = meta_data.best_graphs(data, 1)
         nats = type_nll(model, key, seen(best), **options)
@@ -103,7 +102,7 @@ def of_samples(
       images: of each class in a draw.
     """
     features = meta_database.task_features(database, int(database.grid_task[0]))
-    key, cells = jax.random.key(0), meta_models.distinct_cells(CODEC, train)
+    key, cells = jax.random.key(0), meta_search.cells_of(train)
     samples = models.sample_graphs(model, key, features, 1000, num_images=images)
-    statistics = models.sample_statistics(model, samples, trained_on=np.array(cells))
+    statistics = models.sample_statistics(model, samples, trained_on=cells)
     return statistics._asdict()

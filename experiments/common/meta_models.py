@@ -7,7 +7,7 @@ pairs = ranked_cells(predictor, codec, [train, validation], 0)  # for a generato
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +17,15 @@ import numpy as np
 import jaxnas
 from jaxnas import models
 from jaxnas.datasets.meta_database import MetaDatabase
+from jaxnas.datasets.tasks import PARTS
 from jaxnas.models import checkpoint, meta_data
 from jaxnas.models.checkpoint import Checkpoint
 from jaxnas.models.graphs import Codec
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
 from jaxnas.models.model import Model, check_model
+
+LEARNED = ("train", "validation")  # parts that parameters and their epoch depend on
 
 
 def initial_model(network: Any, seed: int, data: MetaData) -> Model:
@@ -73,15 +76,31 @@ def ranked_cells(
     ]
 
 
-def distinct_cells(codec: Codec, data: MetaData) -> list[list[int]]:
-    """The distinct cells of records, by which the novelty of others is counted.
+def describe_cells(codec: Codec, data: MetaData) -> dict[str, Any]:
+    """Lists the cells that a generator imitates, for the manifest of its checkpoint.
 
     Args:
       codec: of the search space.
       data: the records.
+
+    Returns: "cells", the distinct ones, and "copies", the records of each.
     """
     cells = jax.vmap(codec.architecture)(jnp.asarray(data.types[data.present]))
-    return np.unique(np.asarray(cells), axis=0).tolist()
+    cells, copies = np.unique(np.asarray(cells), axis=0, return_counts=True)
+    return {"cells": cells.tolist(), "copies": copies.tolist()}
+
+
+def imitated_cells(trained_on: Mapping[str, Any]) -> np.ndarray | None:
+    """The cells (m, d) that a generator imitates, each as often as there are records.
+
+    Args:
+      trained_on: of its checkpoint.
+
+    Returns: None if the checkpoint does not list them with their numbers of records.
+    """
+    if "copies" not in trained_on:
+        return None
+    return np.repeat(np.array(trained_on["cells"]), trained_on["copies"], axis=0)
 
 
 def origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
@@ -89,12 +108,14 @@ def origin(data: MetaData, database: MetaDatabase) -> dict[str, Any]:
 
     Args:
       data: for meta-training.
-      database: that it is of.
+      database: that it is of; pools of tasks for tests alone are left out.
     """
+    learned = {t.pool for t in database.tasks if PARTS[t.part] in LEARNED}
+    pools = database.manifest.get("pools", {})
     return {
         "tasks": len(data.types),
         "records": int(data.present.sum()),
-        "pools": database.manifest.get("pools", {}),
+        "pools": {name: pool for name, pool in pools.items() if name in learned},
         "trainings": database.manifest.get("settings", {}),
         "added": database.manifest.get("added", []),
         "jaxnas": jaxnas.__version__,

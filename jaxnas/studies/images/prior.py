@@ -85,13 +85,11 @@ def _metad2a(config: Config) -> Prior:
         ) from error
     opened = inputs.open_models(None, None)
     assert opened.predictor is not None and config.data is not None
-    name = Path(config.data).stem
-    for pool in opened.trained_on.get("pools", ()):
-        if prior_scores.same_images(pool, name):
-            raise ValueError(
-                f"the models of --prior {METAD2A} were trained on {pool}: wanted other "
-                "--data"
-            )
+    pool = inputs.learned_pool(opened.trained_on, Path(config.data).stem)
+    if pool is not None:
+        raise ValueError(
+            f"the models of --prior {METAD2A} were trained on {pool}: wanted other --data"
+        )
     predictor = opened.predictor
     extractor = datasets.extractor_of(predictor.network.config.features)
 

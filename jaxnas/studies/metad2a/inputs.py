@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jaxnas.models import checkpoint
 from jaxnas.models.features import ClassFeatures
 from jaxnas.models.model import Model, check_model
 from jaxnas.models.nasbench201 import CODEC
+from jaxnas.studies.comparison import prior_scores
 from jaxnas.studies.metad2a.config import Config
 from jaxnas.types import FeatureKind, require_kind
 
@@ -69,6 +71,17 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
             f"{kinds[1].name!r}: wanted models of the same features"
         )
     return Models(made, ranks, trained_on)
+
+
+def learned_pool(trained_on: Mapping[str, Any], name: str) -> str | None:
+    """The pool of images that models have learned from, if a dataset is of that name.
+
+    Args:
+      trained_on: of `Models`.
+      name: of the dataset.
+    """
+    pools = trained_on.get("pools", ())
+    return next((p for p in pools if prior_scores.same_images(p, name)), None)
 
 
 def _shipped_generator() -> Path:

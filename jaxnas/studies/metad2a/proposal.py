@@ -16,9 +16,16 @@ from jaxnas import models
 from jaxnas.models.model import Model
 from jaxnas.models.statistics import SampleStatistics
 from jaxnas.studies import cli, images
+from jaxnas.studies.images.study import open_study
 from jaxnas.studies.metad2a import results
 from jaxnas.studies.metad2a.config import Config, validate
-from jaxnas.studies.metad2a.inputs import Dataset, Models, open_dataset, open_models
+from jaxnas.studies.metad2a.inputs import (
+    Dataset,
+    Models,
+    learned_pool,
+    open_dataset,
+    open_models,
+)
 from jaxnas.studies.metad2a.ranking import rank
 
 
@@ -47,14 +54,24 @@ def propose(config: Config) -> dict[str, Any]:
     with _timed(seconds, "statistics"):
         statistics = _statistics(config, loaded, keys[2], dataset)
     result = results.summary(config, dataset, ranked, statistics)
+    training = _training(config, out / "training", result)
+    if training is not None:
+        open_study(training)  # raises for one of other settings in the folder
+    console = Console(stderr=True)
+    if pool := learned_pool(loaded.trained_on, dataset.name):
+        console.print(
+            f"the models were trained on accuracies on {pool}: predictions for it are "
+            "better than for other images",
+            highlight=False,
+        )
     with _timed(seconds, "pictures"):
         results.draw_cells(out, result, config.pictures)
-    results.show(Console(stderr=True), result, seconds)
+    results.show(console, result, seconds)
     result["seconds"] = seconds
     results.write(out, result, ranked)
-    if config.minutes is not None:
+    if training is not None:
         with _timed(seconds, "training"):
-            test = _train(config, config.minutes, out / "training", result)
+            test = images.search_images(training)["test"]
         result |= {"test": test, "seconds": seconds}
         results.write(out, result, ranked)
     return result
@@ -91,15 +108,16 @@ def _statistics(
     return models.sample_statistics(generator, samples, trained_on=known)
 
 
-def _train(
-    config: Config, minutes: float, out: Path, result: dict[str, Any]
-) -> dict[str, Any]:
-    """Trains and tests the best cell as `studies.images` does."""
-    settings = images.Config(
+def _training(
+    config: Config, out: Path, result: dict[str, Any]
+) -> images.Config | None:
+    """Settings of the training and test of the best cell; None without --minutes."""
+    if config.minutes is None:
+        return None
+    return images.Config(
         data=config.data,
-        minutes=minutes,
+        minutes=config.minutes,
         arch=result["cells"][0]["architecture"],
         seed=config.seed,
         out=str(out),
     )
-    return images.search_images(settings)["test"]
