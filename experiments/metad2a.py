@@ -7,12 +7,13 @@
 
 Computes features of the images, generates different cells of NAS-Bench-201, and ranks them
 by predicted accuracy. Prints the best with their predictions and the spread of these over
-subsets of the images; validity, uniqueness, novelty and edge accuracy of the generator's
-samples; and the time of each part. With --minutes the best cell is trained, and tested on
-images that nothing before has seen, as `experiments.search_images --arch` does.
+subsets of the images and members of the predictor; validity, uniqueness, novelty and edge
+accuracy of the generator's samples; and the time of each part. With --minutes the best cell
+is trained, and tested on images that nothing before has seen, as
+`experiments.search_images --arch` does.
 
 Writes result.json, cells.csv and cell_1.png and on, which replace those of an earlier run;
-the folder training/ resumes.
+the folder training/ resumes, and refuses a training of other settings.
 """
 
 from jaxnas.studies import cli

@@ -29,17 +29,8 @@ def dtype(request):
 
 
 def in_precisions(*cases):
-    """Parameters of tests: a file, more, and the precision.
-
-    Spaces differ in sizes alone: double precision is tested on that of NAS-Bench-201, and
-    of both spaces against the loop in test_metad2a_generation.py.
-    """
-    return [
-        (*case, name)
-        for case in cases
-        for name in DTYPES
-        if name == "float32" or case[0].startswith("nb201")
-    ]
+    """Parameters of tests: a file, more, and the precision."""
+    return [(*case, name) for case in cases for name in DTYPES]
 
 
 def of_files(*files):
@@ -224,9 +215,9 @@ def linear(params, x):
     return x @ params["kernel"] + params["bias"]
 
 
-@pytest.mark.parametrize("file", ["nb201_generator", "mbv3_generator"])
-def test_the_graph_encoder_that_generators_do_not_use(arrays, file):
-    r = Recorded(arrays(file), np.float32)
+@of_files("nb201_generator", "mbv3_generator")
+def test_the_graph_encoder_that_generators_do_not_use(arrays, dtype, file):
+    r = Recorded(arrays(file), dtype)
     names, given = ["enc"], [graphs(r, "")] if file[0] == "m" else []
     if not given:
         names = ["enc15", "enc11", "enc10", "rd"]
@@ -353,8 +344,8 @@ def test_losses_and_gradients_of_the_generator_of_nasbench201(arrays, dtype):
     close(jnp.stack(trace), r.wanted("adam6_loss"))
 
 
-def test_losses_and_gradients_of_the_generator_of_mobilenetv3(arrays):
-    r = Recorded(arrays("mbv3_generator"), np.float32)
+def test_losses_and_gradients_of_the_generator_of_mobilenetv3(arrays, dtype):
+    r = Recorded(arrays("mbv3_generator"), dtype)
 
     @jax.jit
     def run(params, *example):
@@ -372,8 +363,8 @@ def test_losses_and_gradients_of_the_generator_of_mobilenetv3(arrays):
             compare_gradients(r, {"params": grads})
 
 
-def test_the_posterior_of_the_generator(arrays):
-    r = Recorded(arrays("mbv3_generator"), np.float32)
+def test_the_posterior_of_the_generator(arrays, dtype):
+    r = Recorded(arrays("mbv3_generator"), dtype)
     encode = jax.jit(jax.vmap(r.network.bind(r.variables).encode))
     mu, logvar = encode(*r.tasks())
     close(mu, r.wanted("set_mu"))

@@ -63,8 +63,8 @@ def agreement(predicted: np.ndarray, data: MetaData) -> dict[str, float]:
 def expected_accuracy(log_probability: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     """Mean accuracy of the cells of a distribution that are on the grid of a task.
 
-    A grid of uniform random cells so estimates the mean accuracy of the samples of a
-    generator without a training: by importance sampling with normalised weights.
+    On a grid of uniform random cells this estimates the mean accuracy of the samples of a
+    generator without a training, by importance sampling with normalised weights.
 
     Args:
       log_probability: (t, c) of the cells of the grid, up to a constant for each task.

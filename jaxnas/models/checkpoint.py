@@ -120,14 +120,12 @@ def load(
     path: str | os.PathLike,
     *,
     config: ModelConfig | None = None,
-    optimizer: optax.GradientTransformation | None = None,
 ) -> Checkpoint:
     """Reads a model.
 
     Args:
       path: of a folder that `save` wrote.
       config: the configuration that the model must have; default: any.
-      optimizer: of the saved progress; default: `adam()`.
 
     Returns: the model, and the progress if there is one.
     Raises: `ValueError`, in one line that names the path, for a folder that is missing,
@@ -138,9 +136,8 @@ def load(
         raise ValueError(f"{path}: wanted {config}, found {network.config}")
     shapes: dict[str, Any] = {"variables": _shapes(network, manifest["collections"])}
     if manifest["curve"] is not None:
-        optimizer = adam() if optimizer is None else optimizer
         shapes["progress"] = jax.eval_shape(
-            lambda: _initial(optimizer, shapes["variables"]["params"])
+            lambda: _initial(shapes["variables"]["params"])
         )
     checkpoints.check_affordable(path, shapes)
     tree = checkpoints.restore(path, shapes)
@@ -168,10 +165,10 @@ def _words(values: list[float]) -> np.ndarray:
     return np.array(values, np.float64).view(np.uint32).reshape(-1, 2)
 
 
-def _initial(optimizer: optax.GradientTransformation, params: Any) -> dict[str, Any]:
+def _initial(params: Any) -> dict[str, Any]:
     """The tree of `_arrays` before the first step, for its shapes."""
     params = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), params)
-    state, key = optimizer.init(params), jax.random.key(0)
+    state, key = adam().init(params), jax.random.key(0)
     return _arrays(Progress(state, 0, Plateau(0.0, 0.0, 0), key, params, ()))
 
 

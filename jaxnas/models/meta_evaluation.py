@@ -84,7 +84,7 @@ def predicted_best(
 ) -> MetaData:
     """Replaces the records of each task by the candidates of the best predictions.
 
-    Lee et al. (2021) so made the pairs of their generator for MobileNetV3.
+    Lee et al. (2021) made the pairs of their generator for MobileNetV3 in this way.
 
     Args:
       model: a predictor with `accuracy`.

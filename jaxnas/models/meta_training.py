@@ -104,7 +104,13 @@ def train(
 
 
 def start(model: Model, rate: float, key: Array) -> Progress:
-    """Makes the progress before the first epoch; arguments as for `train`."""
+    """Makes the progress before the first epoch.
+
+    Args:
+      model: with its initial parameters.
+      rate: of learning.
+      key: of the training.
+    """
     params = model.variables["params"]
     return Progress(adam(rate).init(params), 0, plateau.start(rate), key, params, ())
 
@@ -186,7 +192,7 @@ def finished(progress: Progress, training: Training) -> bool:
 
 
 @functools.cache
-def programs(sizes: Any) -> tuple[Callable, Callable]:
+def programs(sizes: Sizes) -> tuple[Callable, Callable]:
     """Compiles the epoch and the validation of a network.
 
     Returns: (variables, optimiser's state, key, data) -> (variables, state, loss), and

@@ -58,8 +58,9 @@ def _programs(network: Predictor, codec: Codec) -> tuple[Callable, Callable, Cal
 def best_within(predicted: np.ndarray, cost: np.ndarray, bound: float) -> int:
     """Chooses the architecture of the highest prediction within a bound on its cost.
 
-    The evaluator of Lee et al. (2021) for MobileNetV3 so takes the first of its candidates,
-    in descending order of predictions, whose multiply-adds do not exceed the bound.
+    The evaluator of Lee et al. (2021) for MobileNetV3 does the same: it takes the first of
+    its candidates, in descending order of predictions, whose multiply-adds do not exceed
+    the bound.
 
     Args:
       predicted: (n,) accuracies.

@@ -2,7 +2,7 @@
 
 Every stage reads what an earlier process has finished of it and does the rest. The shares
 of the budget are counted from its start, so that a stage that ends early leaves its time
-to the next ones. The last stage is in `final_training`.
+to the next ones. The last stage is in `final_stage`.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class TimeIsUp(Exception):
 def training_recipe(
     network: NetworkConfig, images: int, lr: float, horizontal_flip: bool | None
 ) -> Recipe:
-    """The recipe of all trainings, for one epoch; the plan replaces the epochs.
+    """The recipe of the trainings of the search, for one epoch.
 
-    The final training adds a warm-up and nothing else, so that one compiled program
-    serves the search and the final training.
+    The plan replaces the epochs, and `final_network.FinalPlan.recipe` what differs in the
+    final training.
 
     Args:
       network: its image size sets the crops, a single colour channel turns flips off.

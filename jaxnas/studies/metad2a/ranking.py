@@ -17,8 +17,8 @@ class Ranked(NamedTuple):
     """Different cells, the highest predicted accuracy first."""
 
     arch: np.ndarray  # (n, 6)
-    # (n,) accuracy in percent, and its standard deviation over subsets of the images; NaN
-    # without a predictor.
+    # (n,) accuracy in percent, and its standard deviation over subsets of the images and
+    # members of an ensemble; NaN without a predictor.
     predicted: np.ndarray
     spread: np.ndarray
     first: np.ndarray  # (n,) bool, False for cells of the function of a better one
