@@ -35,14 +35,14 @@ def test_stage_means_are_those_of_the_reference(shared, installed):
     taps = npz.read_npz(shared / "data/tiny_imagenet_features.npz")["taps"]
     one = npz.read_npz(shared / "data/imagenet_one_image_32px.npz")["x"]
     one_taps = npz.read_npz(shared / "data/imagenet_class_prototypes.npz")
-    x = np.concatenate([images[::10, 33:35].reshape(-1, 32, 32, 3), one[::42]])
-    wanted = np.concatenate(
-        [taps[::10, 33:35].reshape(-1, 544), one_taps["one_image_taps"][::42]]
-    )
+    x = np.concatenate([images[:, ::8].reshape(-1, 32, 32, 3), one[::8]])
+    wanted = taps[:, :40:8].reshape(-1, 544), one_taps["one_image_taps"][::8]
     result = datasets.image_features(x, cache=False)
-    assert len(x) == 64 and result.x.dtype == np.float32
+    assert len(x) > 1000 and result.x.dtype == np.float32
     assert result.kind == ("lite0-taps-64px", 544)
-    np.testing.assert_allclose(result.x, wanted, atol=1e-2)
+    # The reference is stored in half precision.
+    wanted = np.concatenate(wanted)
+    np.testing.assert_allclose(result.x, wanted, atol=1e-2, rtol=2**-11)
 
 
 @pytest.mark.parametrize(
