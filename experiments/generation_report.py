@@ -34,8 +34,11 @@ from jaxnas.models import config as sizes
 from jaxnas.models.features import ClassFeatures
 from jaxnas.models.model import Model
 from jaxnas.studies import cli
+from jaxnas.studies.metad2a.config import MAX_CELLS, MAX_DRAWS, MAX_SAMPLES
+from jaxnas.studies.metad2a.inputs import check_flag
 
 _REPEATS = 5
+_MOST_IMAGES = 1_000_000  # of all classes: 2 GB of features
 # Mean and standard deviation of the published predictor's training accuracies, in percent.
 _ACCURACY = 71.5715, 6.6932
 
@@ -65,8 +68,17 @@ class Config:
 
 
 def main(config: Config) -> dict[str, float]:
-    """Prints and returns the figures of the report by name."""
+    """Prints and returns the figures of the report by name.
+
+    Raises: `ValueError` for bad input, before anything is computed.
+    """
     cli.positive(config, "classes", "images", "samples", "distinct", "draws")
+    cli.at_most(config, classes=1000, images=_MOST_IMAGES, samples=MAX_SAMPLES)
+    cli.at_most(config, distinct=MAX_CELLS, draws=MAX_DRAWS)
+    if (images := config.classes * config.images) > _MOST_IMAGES:
+        raise ValueError(
+            f"--classes times --images must be at most {_MOST_IMAGES}, not {images}"
+        )
     cli.seed(config)
     generator, predictor, features = _inputs(config)
     key_count, *keys = jax.random.split(jax.random.key(config.base_seed), _REPEATS + 2)
@@ -96,11 +108,13 @@ def _inputs(config: Config) -> tuple[Model, Model, ClassFeatures]:
     Raises: `ValueError` for files with other contents.
     """
     generator = models.read_published(config.generator)
+    check_flag("generator", config.generator, generator, models.Generator)
     key = jax.random.key(config.base_seed)
     if config.predictor is None:
         predictor = models.init(models.Predictor(sizes.NB201_PREDICTOR), key)
     else:
         predictor = models.read_published(config.predictor)
+        check_flag("predictor", config.predictor, predictor, models.Predictor)
     predictor = models.with_accuracy(predictor, *_ACCURACY)
     if config.features is not None:
         return generator, predictor, models.read_by_label(config.features)

@@ -66,8 +66,9 @@ def main(config: Config) -> dict[Run, dict[str, float]]:
     Returns: the figures of each training.
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
-    cli.positive(config, "seeds", "hidden", "latent", "images", "batch", "epochs")
-    cli.positive(config, "patience", "together")
+    cli.positive(config, "seeds", "epochs", "patience", "together")
+    cli.at_most(config, seeds=1000)
+    meta_models.check_sizes(config)
     cli.seed(config)
     cli.require_names(config.variants, VARIANTS, "variant")
     if not config.databases:

@@ -38,6 +38,7 @@ from jaxnas.io import files, npz, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.models.features import ClassFeatures
 from jaxnas.studies import cli, terminal
+from jaxnas.studies.metad2a.config import MAX_CELLS
 from jaxnas.studies.metad2a.inputs import open_models
 
 VALIDATION, TEST = "e200_cifar10valid_val", "nats_e200_cifar10_test"
@@ -96,11 +97,12 @@ def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "cells", "top", "runs")
+    cli.at_most(config, cells=MAX_CELLS, runs=1000)
     cli.seed(config)
     if config.copies < 0:
         raise ValueError(f"--copies must be at least 0, not {config.copies}")
-    if not config.top <= config.cells <= 5000:
-        raise ValueError("--cells must be at least --top, and at most 5000")
+    if config.top > config.cells:
+        raise ValueError("--cells must be at least --top")
     lookup = read_lookup()
     images, _ = opened.open_images(config.data)
     channels = images.x.shape[-1]

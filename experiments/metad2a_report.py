@@ -40,6 +40,7 @@ from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import predict_tasks, type_nll
 from jaxnas.models.model import Model
 from jaxnas.studies import cli, terminal
+from jaxnas.studies.metad2a.config import MAX_DRAWS
 from jaxnas.studies.metad2a.inputs import Models, open_models
 from jaxnas.types import require_kind
 
@@ -75,6 +76,7 @@ def main(config: Config) -> dict[str, Rows]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "draws", "images")
+    cli.at_most(config, draws=MAX_DRAWS, images=meta_models.MOST["images"])
     cli.seed(config)
     database = meta_database.load(config.database)
     loaded = open_models(config.generator, config.predictor)

@@ -44,6 +44,8 @@ from jaxnas.pareto import Objective
 from jaxnas.search import loop, multi_objective
 from jaxnas.spaces import base, mobilenetv3_counts
 from jaxnas.studies import cli, seed_store, terminal
+from jaxnas.studies.metad2a.config import MAX_DRAWS
+from jaxnas.studies.metad2a.inputs import check_flag
 from jaxnas.types import Array
 
 # In units of the bound, so that the searches under all bounds are one program.
@@ -94,6 +96,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
       subnets within a bound.
     """
     cli.positive(config, "subnets", "draws", "max_samples")
+    cli.at_most(config, draws=MAX_DRAWS, max_samples=1_000_000)
     cli.seed(config)
     if not config.bounds or not all(0 < bound < np.inf for bound in config.bounds):
         raise ValueError(
@@ -101,7 +104,9 @@ def main(config: Config) -> dict[str, np.ndarray]:
         )
     database = meta_database.load(config.database)
     generator = checkpoint.load(config.generator).model
+    check_flag("generator", config.generator, generator, models.Generator, CODEC)
     predictor = checkpoint.load(config.predictor).model
+    check_flag("predictor", config.predictor, predictor, models.Predictor, CODEC)
     accuracy = ofa.accuracy_predictor()
     out = cli.folder(config.out, "subnet_report")
     tasks = _held_out(database)

@@ -144,19 +144,18 @@ def main(config: Config) -> dict[str, float]:
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are invalid for any data."""
     cli.require_names(config.models, NETWORKS, "model")
-    cli.positive(config, "best", "batch", "images", "epochs", "patience", "chunk")
+    cli.positive(config, "best", "epochs", "patience", "chunk")
+    meta_models.check_sizes(config)
     cli.seed(config, "seed")
     if config.join and "predictor" not in config.models:
         raise ValueError("--join is of the predictor, which is not one of --models")
     if config.stop_after is not None:
         cli.positive(config, "stop_after")
-    if not 0 < config.learning_rate < 1:
-        raise ValueError(
-            f"--learning-rate must be between 0 and 1, not {config.learning_rate}"
-        )
+    if not 0 < (rate := config.learning_rate) < 1:
+        raise ValueError(f"--learning-rate must be between 0 and 1, not {rate}")
     for flag in ("eps-scale", "order-weight", "decay-after"):
         if not 0 <= (value := getattr(config, flag.replace("-", "_"))) < np.inf:
-            raise ValueError(f"--{flag} must be at least 0, not {value}")
+            raise ValueError(f"--{flag} must be a finite number from 0, not {value}")
 
 
 def _targets(

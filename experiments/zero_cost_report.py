@@ -91,6 +91,7 @@ def main(config: Config) -> list[ScoreSummary]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "resamples")
+    cli.at_most(config, resamples=10_000)
     cli.seed(config)
     inputs = _open(config)
     out = cli.folder(config.out, "zero_cost_report")

@@ -244,6 +244,25 @@ def test_pytrees_on_a_disk_that_becomes_full(tmp_path, caplog):
     assert checkpoints.manifest(path) == {"step": 1}
 
 
+def test_what_a_killed_process_left_is_no_warning(tmp_path, caplog):
+    pytest.importorskip("orbax.checkpoint")
+    for name in ("tree.new.orbax-checkpoint-tmp", "tree.new"):
+        (tmp_path / name / "state").mkdir(parents=True)
+    checkpoints.save(tmp_path / "tree", {"a": np.arange(3.0)}, {})
+    assert not caplog.records and os.listdir(tmp_path) == ["tree"]
+
+
+def test_a_pytree_without_its_arrays_is_refused_in_words(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    path, tree = tmp_path / "tree", {"a": np.arange(30000.0)}
+    checkpoints.save(path, tree, {})
+    for file in path.glob("state/ocdbt.process_0/d/*"):
+        file.unlink()
+    message = refused(checkpoints.restore, path, tree)
+    assert message.startswith(f"{path} is not a sound checkpoint: ")
+    assert "TensorStore" not in message and "bound method" not in message
+
+
 def test_threads_save_at_the_same_time(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     trees = [{"x": np.full(3, i, np.float32)} for i in range(6)]

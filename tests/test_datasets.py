@@ -51,7 +51,7 @@ def test_npz_of_bytes_and_of_floats(tmp_path, small):
         ({"x": np.zeros((3, 4), np.uint8)}, "wanted x (n, h, w, c)"),
         ({"x": np.zeros((40, 4, 4, 3), "S1")}, "of bytes or floats"),
         ({"x": np.zeros((0, 4, 4, 3), np.uint8)}, "wanted images"),
-        ({"y": np.zeros(39, int)}, "wanted 40 classes (n,)"),
+        ({"y": np.zeros(39, int)}, "wanted 40 labels y, one for each image, not 39"),
         ({"y": np.zeros(40)}, "wanted y (n,) of integers"),
         ({"y": np.zeros(40, int)}, "wanted at least 2 classes, found 1"),
         ({"y": np.full(40, -1)}, "wanted classes from 0, found -1 to -1"),
@@ -61,7 +61,8 @@ def test_npz_of_bytes_and_of_floats(tmp_path, small):
 def test_npz_files_that_are_not_right(tmp_path, small, change, says):
     path = tmp_path / "bad.npz"
     np.savez(path, **({"x": small.x, "y": small.y} | change))
-    assert says in refused(datasets.from_npz, path)
+    message = refused(datasets.from_npz, path)
+    assert says in message and message.startswith(f"{path}: ")
 
 
 def test_a_folder_of_class_folders(tmp_path):
@@ -94,6 +95,23 @@ def test_unknown_images_are_answered_with_all_sources():
     message = refused(opened.open_images, "nosuch")
     assert message.startswith("no such file or folder 'nosuch': wanted fashion-mnist")
     assert opened.HELP in message
+
+
+def test_folders_without_class_folders_and_single_pictures(tmp_path):
+    path = tmp_path / "one.png"
+    for name, what in ((tmp_path, "a folder without class"), (path, "one picture")):
+        message = refused(opened.open_images, str(name))
+        assert message.startswith(f"{str(name)!r} is {what}")
+        assert "wanted a folder with a subfolder of images for each class" in message
+        path.write_bytes(b"x")  # in the folder too
+    assert "one picture" not in refused(opened.open_images, str(tmp_path))
+
+
+def test_images_that_are_all_the_same_name_their_file(tmp_path, small):
+    path = tmp_path / "same.npz"
+    x = np.repeat(small.x[:1], len(small.x), 0)
+    np.savez(path, x=x, y=small.y)
+    assert refused(opened.open_images, str(path)).startswith(f"{path}: all 40 images")
 
 
 def test_folders_that_are_not_right(tmp_path):
@@ -277,7 +295,13 @@ def test_splits_keep_the_classes(small):
         np.testing.assert_array_equal(part.y, small.y[part.x[:, 0, 0, 0].astype(int)])
     (some,) = datasets.split(numbered, (0.5,), seed=0)
     np.testing.assert_array_equal(some.x, parts[0].x)
-    assert "too few" in refused(datasets.split, small, (0.9, 0.1), seed=0)
+    assert "class 0 has 4 images, too few for parts of 0.9, 0.1" in refused(
+        datasets.split, small, (0.9, 0.1), seed=0
+    )
+    one = small._replace(x=small.x[3:], y=small.y[3:], class_names=("cat", *"bcd"))
+    assert "class 'cat' has 1 image, too few" in refused(
+        datasets.split, one, (0.5, 0.5), seed=0
+    )
     for wrong in ((), (0.5, 0.6), (1.0, 0.0)):
         assert "fractions" in refused(datasets.split, small, wrong, seed=0)
 

@@ -206,6 +206,17 @@ def test_an_interrupted_training_resumes(trained, tmp_path):
         train_lcpfn.main(dataclasses.replace(config, steps=90))
 
 
+@pytest.mark.parametrize(
+    ("flag", "most"),
+    [("width", 4096), ("layers", 100), ("hidden", 4096), ("bars", 10_000)],
+)
+def test_sizes_have_limits(tmp_path, flag, most):
+    config = train_lcpfn.Config(out=str(tmp_path / "run"), **{flag: 10**8})
+    with pytest.raises(ValueError, match=f"--{flag} must be at most {most}, not 1000"):
+        train_lcpfn.main(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_checkpoints_that_ship_name_no_folder_of_the_machine_that_made_them():
     folder = files.shipped_checkpoint("lcpfn").parent
     texts = [path.read_text() for path in folder.rglob("commit_success.txt")]

@@ -197,7 +197,10 @@ def test_images_of_any_form_or_an_error_in_words(config, tmp_path):
     assert "0 to 255" in refused(metad2a.main, given(normal, [0, 1] * 3))
     # The final training needs an image of each class in each part.
     alone = replace(given(x, [0, 0, 0, 0, 0, 1]), minutes=1.0)
-    assert "images of class 1 are too few" in refused(metad2a.main, alone)
+    assert "class 1 has 1 image, too few for" in refused(metad2a.main, alone)
+    few = replace(given(x, [0, 1] * 3), data=str(tmp_path))
+    says = refused(metad2a.main, few)
+    assert "wanted a folder with a subfolder of images for each class" in says
     assert not (tmp_path / "out").exists()
 
 
@@ -208,6 +211,9 @@ def test_images_of_any_form_or_an_error_in_words(config, tmp_path):
         ({"features": "x.pt"}, "give images, --data, or their features"),
         ({"data": None, "features": "x.pt", "minutes": 1.0}, "give --data"),
         ({"cells": 0}, "--cells must be at least 1"),
+        ({"cells": 20_000}, "--cells must be at most 5000, not 20000"),
+        ({"draws": 10**9}, "--draws must be at most 1000"),
+        ({"samples": 10**12}, "--samples must be at most 100000"),
         ({"pictures": -1}, "--pictures must be at least 0"),
         ({"minutes": 0.0}, "--minutes must be above 0"),
         ({"seed": -1}, "--seed must be"),
@@ -230,14 +236,19 @@ def test_models_of_other_kinds_are_refused(config, folder, tmp_path):
     checkpoint.save(tmp_path / "wide", wide)
     says = refused(metad2a.main, replace(config, generator=str(tmp_path / "wide")))
     assert "8 vertices of 9 types" in says
-    swapped = replace(config, generator=str(folder / "predictor"))
-    assert "wanted a Generator, not a Predictor" in refused(metad2a.main, swapped)
+    path = folder / "predictor"
+    says = refused(metad2a.main, replace(config, generator=str(path)))
+    assert says == f"--generator {path}: wanted a Generator, not a Predictor"
+    path = folder / "generator"
+    says = refused(metad2a.main, replace(config, predictor=str(path)))
+    assert says == f"--predictor {path}: wanted a Predictor, not a Generator"
     resnet = replace(SIZES, features=models.config.RESNET18_32)
     tensors = random_tensors(models.Generator(resnet))
     path = tmp_path / "published.pt"
     torch_writer.save(path, tensors)
     says = refused(metad2a.main, replace(config, generator=str(path)))
-    assert "no extractor computes features 'resnet18-32px' of width 512" in says
+    assert says.startswith(f"--generator {path}: no extractor computes features 'resn")
+    assert says.endswith("give a file of them, --features NAMEbylabel.pt, not --data")
     path.write_bytes(path.read_bytes()[:-40])
     assert str(path) in refused(metad2a.main, replace(config, generator=str(path)))
     assert not (tmp_path / "out").exists()
@@ -333,6 +344,11 @@ def test_the_report_has_models_beside_their_controls(folder, tmp_path):
     assert "trained on features 'hog-colour-16px'" in refused(
         metad2a_report.main, other
     )
+    for change, says in (
+        ({"draws": 10**9}, "--draws must be at most 1000"),
+        ({"images": 10**8}, "--images must be at most 200"),
+    ):
+        assert says in refused(metad2a_report.main, replace(config, **change))
 
 
 def test_figures_of_ablations_are_those_of_the_report(folder, monkeypatch):

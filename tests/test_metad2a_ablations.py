@@ -106,7 +106,10 @@ def test_trainings_see_their_variant_and_are_kept(path, tmp_path, monkeypatch):
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"patience": 0}, "--patience must be at least 1"),
         ({"base_seed": -1}, "--base-seed must be"),
-        ({"latent": 6}, "latent must be a multiple of 4 heads"),
+        ({"latent": 6}, "--latent must be a multiple of 4, not 6"),
+        ({"hidden": 10**7}, "--hidden must be at most 2048"),
+        ({"images": 10**8}, "--images must be at most 200"),
+        ({"seeds": 10**9}, "--seeds must be at most 1000"),
     ],
 )
 def test_bad_settings_write_nothing(path, tmp_path, change, says):

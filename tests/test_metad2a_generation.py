@@ -378,10 +378,13 @@ def test_the_published_generator_makes_what_its_authors_count(shared):
     assert counted.edge_accuracy > 0.99
 
 
+KINDS = {"generator": Generator, "predictor": Predictor}
+
+
 def test_the_report_of_generation(tmp_path):
     files = {name: tmp_path / f"{name}.pt" for name in ("generator", "predictor")}
-    for name, kind in (("generator", Generator), ("predictor", Predictor)):
-        small = dataclasses.replace(SMALL, features=config.RESNET18_32)
+    small = dataclasses.replace(SMALL, features=config.RESNET18_32)
+    for name, kind in KINDS.items():
         models.write_published(files[name], random_model(kind(small)))
     paths = {name: str(path) for name, path in files.items()}
     few = {"samples": 5, "distinct": 3, "draws": 2, "classes": 2, "images": 3}
@@ -391,3 +394,23 @@ def test_the_report_of_generation(tmp_path):
     files["predictor"].write_bytes(files["generator"].read_bytes()[:-30])
     wrong = generation_report.Config(**paths, **few)
     assert str(files["predictor"]) in refused(generation_report.main, wrong)
+    for name, found in (("predictor", "generator"), ("generator", "predictor")):
+        models.write_published(files[found], random_model(KINDS[found](small)))
+        swapped = generation_report.Config(**paths | {name: paths[found]}, **few)
+        says = refused(generation_report.main, swapped)
+        assert says.startswith(f"--{name} {paths[found]}: wanted a ")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"samples": 10**12}, "--samples must be at most 100000, not 1000000000000"),
+        ({"distinct": 15_625}, "--distinct must be at most 5000"),
+        ({"draws": 10**9}, "--draws must be at most 1000"),
+        ({"classes": 10**6, "images": 1}, "--classes must be at most 1000"),
+        ({"classes": 300}, "--classes times --images must be at most 1000000"),
+    ],
+)
+def test_settings_of_the_report_of_generation(change, says):
+    config = generation_report.Config("missing.pt", **change)
+    assert says in refused(generation_report.main, config)

@@ -113,6 +113,7 @@ def _features(kind):
         ({"cells": 9000}, "at most 5000"),
         ({"copies": -1}, "--copies must be at least 0"),
         ({"runs": 0}, "--runs must be at least 1"),
+        ({"runs": 10**9}, "--runs must be at most 1000"),
         ({"base_seed": -1}, "--base-seed must be"),
         ({"data": "digit"}, "digit"),
     ],

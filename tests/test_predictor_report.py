@@ -185,6 +185,7 @@ def test_the_report_resumes(small, monkeypatch, tmp_path):
         ({"schemes": ("all",)}, "scheme"),
         ({"predictors": ("gp",)}, "predictor"),
         ({"partitions": 0}, "partitions"),
+        ({"samples": 10**9}, "--samples must be at most 10000"),
     ],
 )
 def test_bad_input_of_the_report(change, message, tmp_path):

@@ -132,7 +132,9 @@ def test_a_report_compares_subnets_within_each_bound(database, tmp_path, monkeyp
     )  # fmt: skip
     small = models.ModelConfig(22, 29, adjacency="chain")
     saved = models.model.Model(models.Generator(small), {})
-    load = lambda path: type("Saved", (), {"model": saved})  # noqa: E731
+    ranks = models.model.Model(models.Predictor(small), {})
+    by_path = {config.generator: saved, config.predictor: ranks}
+    load = lambda path: type("Saved", (), {"model": by_path[path]})  # noqa: E731
     monkeypatch.setattr(subnet_report.checkpoint, "load", load)
     monkeypatch.setattr(models, "sample_graphs", fake_samples)
 
@@ -159,6 +161,16 @@ def test_a_report_compares_subnets_within_each_bound(database, tmp_path, monkeyp
     with pytest.raises(ValueError, match="graphs have 0 different subnets within"):
         few = dataclasses.replace(config, bounds=(100.0,), max_samples=1)
         subnet_report.draw(few, saved, key, features)
+    for change, message in (
+        ({"draws": 10**9}, "--draws must be at most 1000"),
+        ({"max_samples": 10**12}, "--max-samples must be at most 1000000"),
+        ({"generator": config.predictor}, "--generator .*: wanted a Generator, not"),
+        ({"predictor": config.generator}, "--predictor .*: wanted a Predictor, not"),
+    ):
+        wrong = dataclasses.replace(config, out=str(tmp_path / "no"), **change)
+        with pytest.raises(ValueError, match=message):
+            subnet_report.main(wrong)
+        assert not (tmp_path / "no").exists()
 
 
 def test_bounds_that_random_subnets_do_not_meet_are_refused(shared, monkeypatch):

@@ -320,7 +320,9 @@ def test_the_long_curves_that_ship_are_what_they_say():
         (dict(classes=5261), "--classes must be 1 to 5260"),
         (dict(more=-1), "--more must be at least 0"),
         (dict(train=1800), "digits has 1797 images"),
-        (dict(size=6), "size must be a multiple of 4"),
+        (dict(size=6), "--size must be a multiple of 4"),
+        (dict(size=10_000), "--size must be a multiple of 4, at most 256"),
+        (dict(channels=0), "--channels must be at least 1"),
         (dict(images="nowhere"), "nowhere"),
     ],
 )

@@ -104,6 +104,7 @@ def test_bad_input(made, tmp_path):
     (tmp_path / "file").write_text("")
     for change, says in (
         ({"resamples": 0}, "--resamples must be at least 1"),
+        ({"resamples": 10**9}, "--resamples must be at most 10000"),
         ({"scores": ("nwot",)}, "no score nwot: choose from"),
         ({"datasets": ("cifar100",)}, "no dataset cifar100: choose from cifar10"),
         ({"run": "one"}, "has no column cifar10-one-run/test/200"),

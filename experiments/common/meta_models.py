@@ -24,6 +24,36 @@ from jaxnas.models.graphs import Codec
 from jaxnas.models.meta_data import MetaData
 from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
 from jaxnas.models.model import Model, check_model
+from jaxnas.studies import cli
+
+# Largest values of flags; a step of a training takes a few gigabytes with them.
+MOST = {
+    "hidden": 2048,
+    "generator_hidden": 2048,
+    "latent": 2048,
+    "images": 200,
+    "batch": 512,
+}
+
+
+def check_sizes(config: Any) -> None:
+    """Checks the sizes of models and steps that a driver has as flags.
+
+    Args:
+      config: the settings of the driver, with `latent` and others of `MOST`.
+
+    Raises: `ValueError` that names the flag, for sizes below 1 or above `MOST`, and for a
+      `latent` that the heads of attention do not divide.
+    """
+    limits = {name: most for name, most in MOST.items() if hasattr(config, name)}
+    cli.positive(config, *limits)
+    cli.at_most(config, **limits)
+    if config.latent % models.ModelConfig.num_heads:
+        raise ValueError(
+            f"--latent must be a multiple of {models.ModelConfig.num_heads}, not "
+            f"{config.latent}"
+        )
+
 
 LEARNED = ("train", "validation")  # parts that parameters and their epoch depend on
 

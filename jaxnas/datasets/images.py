@@ -66,7 +66,8 @@ def _validate_labels(images: Images, gaps: bool) -> None:
         )
     if y.shape != x.shape[:1] or y.dtype != np.int32:
         raise ValueError(
-            f"{name}: wanted {len(x)} classes (n,) int32, not {y.shape} {y.dtype}"
+            f"{name}: wanted {len(x)} labels (n,) int32, one for each image, not "
+            f"{y.shape} {y.dtype}"
         )
     if classes < 2:
         raise ValueError(f"{name}: wanted at least 2 classes, found {classes}")
@@ -228,12 +229,19 @@ def split(
         for part, piece in zip(parts, np.split(members, stops)[:-1], strict=True):
             if not len(piece):
                 raise ValueError(
-                    f"{images.name}: the {len(members)} images of class {label} are "
-                    f"too few for parts of {', '.join(f'{f:g}' for f in fractions)}"
+                    f"{images.name}: class {_class_name(images, label)} has "
+                    f"{len(members)} image{'s' * (len(members) > 1)}, too few for parts "
+                    f"of {', '.join(f'{f:g}' for f in fractions)}"
                 )
             part.append(piece)
     chosen = [np.sort(np.concatenate(part)) for part in parts]
     return tuple(images._replace(x=images.x[c], y=images.y[c]) for c in chosen)
+
+
+def _class_name(images: Images, label: int) -> str:
+    """The name of a class in quotes, or its number if it has no other name."""
+    name = images.class_names[label] if images.class_names else str(label)
+    return name if name == str(label) else repr(name)
 
 
 def resize(images: Images, side: int) -> Images:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxnas import datasets
-from jaxnas.datasets import Images, packaged, rendered
+from jaxnas.datasets import Images, packaged, pictures, rendered, sources
 from jaxnas.io import files
 from jaxnas.networks.data import Data
 
@@ -40,7 +40,9 @@ def open_images(name: str, *, size: int | None = None) -> tuple[Images, Images |
     """
     with files.reading(name):
         images, tests = _open(name, size)
-    return datasets.require_varied(images), tests
+    # The name of the images is that of the file without its folder.
+    datasets.require_varied(images._replace(name=name))
+    return images, tests
 
 
 def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
@@ -70,6 +72,13 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
         ), None
     if path.is_dir() and any("idx" in p.name for p in path.iterdir()):
         return datasets.from_idx(path), datasets.from_idx(path, train=False)
+    one = path.is_file() and path.suffix.lower() in pictures.SUFFIXES
+    if one or not sources.cifar_batches(path):
+        raise ValueError(
+            f"{name!r} is {'one picture' if one else 'a folder without class folders'}: "
+            "wanted a folder with a subfolder of images for each class, or a folder of "
+            "idx files or batches of CIFAR (data_batch_* or train)"
+        )
     images = datasets.from_cifar(path)
     tests = path.is_dir() and any(p.name.startswith("test") for p in path.iterdir())
     return images, datasets.from_cifar(path, train=False) if tests else None

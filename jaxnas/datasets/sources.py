@@ -17,6 +17,7 @@ from jaxnas.datasets.images import Images, validate_images
 from jaxnas.io import cifar, files, idx, npz
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+_BATCHES = {True: ("data_batch_*", "train"), False: ("test_batch", "test")}
 # Xiao et al. (2017), table 2.
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -61,7 +62,8 @@ def from_npz(
 
     Raises:
       ValueError: in one line, for a file that is missing, damaged, or has other shapes or
-        types, for one class, gaps in the classes, and pixels that are not finite.
+        types, another number of labels than of images, for one class, gaps in the
+        classes, and pixels that are not finite.
     """
     name = name or Path(path).stem
     x, y = npz.read_npz(path, ("x", "y")).values()
@@ -73,10 +75,14 @@ def from_npz(
         raise ValueError(f"{path}: wanted y (n,) of integers, not {y.shape} {y.dtype}")
     if y.size and (y.min() < 0 or y.max() >= 2**31 - 1):
         raise ValueError(f"{path}: wanted classes from 0, found {y.min()} to {y.max()}")
+    if x.size and len(y) != len(x):
+        raise ValueError(
+            f"{path}: wanted {len(x)} labels y, one for each image, not {len(y)}"
+        )
     x = x[..., None] if x.ndim == 3 else x
     count = int(y.max(initial=0)) + 1 if classes is None else classes
     images = Images(x.astype(np.float32), y.astype(np.int32), count, name)
-    return validate_images(images, gaps=classes is not None)
+    return _validated(path, images, gaps=classes is not None)
 
 
 def from_folder(
@@ -122,7 +128,13 @@ def from_folder(
     x = np.stack(pixels).astype(np.float32)
     y = np.array(labels, np.int32)
     name = name or root.resolve().name
-    return validate_images(Images(x, y, len(classes), name, tuple(classes)))
+    return _validated(path, Images(x, y, len(classes), name, tuple(classes)))
+
+
+def _validated(path: str | os.PathLike, images: Images, gaps: bool = False) -> Images:
+    """Images that `validate_images` passes; its errors name the path."""
+    found = validate_images(images._replace(name=os.fspath(path)), gaps=gaps)
+    return found._replace(name=images.name)
 
 
 def _natural_order(name: str) -> tuple[list[str | int], str]:
@@ -173,13 +185,11 @@ def from_cifar(
     Raises:
       ValueError: in one line, for files that are missing, damaged or of another kind.
     """
-    root, paths = Path(path), [Path(path)]
-    patterns = ("data_batch_*", "train") if train else ("test_batch", "test")
-    with files.reading(root):
-        if root.is_dir():
-            paths = sorted(f for pattern in patterns for f in root.glob(pattern))
-    if not paths:
-        raise ValueError(f"{root} has no batch of CIFAR ({' or '.join(patterns)})")
+    root = Path(path)
+    if not (paths := cifar_batches(root, train=train)):
+        raise ValueError(
+            f"{root} has no batch of CIFAR ({' or '.join(_BATCHES[train])})"
+        )
     parts = [cifar.read_batch(file) for file in paths]
     counts = {classes for _, _, classes in parts}
     if len(counts) != 1:
@@ -190,7 +200,20 @@ def from_cifar(
     folder = paths[0].parent
     names = cifar.read_class_names(folder, classes)
     images = Images(x, y, classes, name or f"cifar{classes}", names)
-    return validate_images(images, gaps=True)
+    return _validated(path, images, gaps=True)
+
+
+def cifar_batches(path: str | os.PathLike, *, train: bool = True) -> list[Path]:
+    """Finds the files that `from_cifar` reads: those of a folder, or the file itself.
+
+    Raises:
+      ValueError: if the folder cannot be read.
+    """
+    root = Path(path)
+    with files.reading(root):
+        if not root.is_dir():
+            return [root]
+        return sorted(file for name in _BATCHES[train] for file in root.glob(name))
 
 
 def from_idx(
@@ -218,9 +241,8 @@ def from_idx(
     if not len(x):
         raise ValueError(f"{root} has no images of {part}")
     images = x[..., None].astype(np.float32), y.astype(np.int32)
-    return validate_images(
-        Images(*images, int(y.max()) + 1, name or root.resolve().name)
-    )
+    name = name or root.resolve().name
+    return _validated(path, Images(*images, int(y.max()) + 1, name))
 
 
 def fashion_mnist(*, train: bool = True) -> Images:

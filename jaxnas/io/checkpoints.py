@@ -84,6 +84,7 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
     require_orbax()
     new, old = (path.with_name(path.name + end) for end in (".new", ".old"))
     try:
+        _remove_unfinished(new)  # orbax warns of what a killed process has left
         with _checkpointer() as (orbax, checkpointer):
             arguments = {
                 _STATE: orbax.args.StandardSave(tree),
@@ -99,10 +100,17 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
     except Exception as error:
         raise ValueError(f"cannot write {path}: {_one_line(error)}") from error
     finally:
-        # Orbax writes to another folder first, beside the one that it is given.
-        unfinished = glob.escape(new.name) + ".orbax-checkpoint-tmp*"
-        for folder in (new, *path.parent.glob(unfinished)):
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove_unfinished(new)
+
+
+def _remove_unfinished(new: Path) -> None:
+    """Removes the folder of a save that did not end.
+
+    Orbax writes to another folder first, beside the one that it is given.
+    """
+    unfinished = glob.escape(new.name) + ".orbax-checkpoint-tmp*"
+    for folder in (new, *new.parent.glob(unfinished)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def exists(path: str | os.PathLike) -> bool:
@@ -213,7 +221,9 @@ def _read(path: str | os.PathLike, read: Callable[[Any, Any, Path], Any]) -> Any
 def _one_line(error: Exception) -> str:
     """The cause of an error, without the names of internal files."""
     text = " ".join(str(error).split())
-    # tensorstore's messages name its own files at length before the cause.
+    # tensorstore's messages name its own files at length before the cause, and orbax
+    # adds the Python object of the array.
     if code := re.search(r"os_error_code='(\d+)'", text):
         return os.strerror(int(code[1]))
+    text = text.split(" See full TensorStore details")[0]
     return getattr(error, "strerror", None) or text[:200] or type(error).__name__

@@ -76,6 +76,23 @@ def positive(config: Any, *names: str) -> None:
             )
 
 
+def at_most(config: Any, **limits: int) -> None:
+    """Checks that flags are not above their limits.
+
+    Sizes far above any use would end in failed allocations, or run silently for days.
+
+    Args:
+      config: the settings of a driver.
+      **limits: the largest value of fields of `config`.
+
+    Raises: `ValueError` that names the first flag above its limit.
+    """
+    for name, most in limits.items():
+        if (value := getattr(config, name)) > most:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must be at most {most}, not {value}")
+
+
 def require_names(
     names: Sequence[str], available: Collection[str], what: str
 ) -> tuple[str, ...]:

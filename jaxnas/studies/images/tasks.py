@@ -96,11 +96,10 @@ def load_task(
     height, width = source.x.shape[1:3]
     if min(height, width) < 4:
         raise ValueError(
-            f"{source.name}: images of {height} x {width} pixels are too small: wanted "
+            f"{name}: images of {height} x {width} pixels are too small: wanted "
             "at least 4 x 4"
         )
     size = size or min(DEFAULT_MAX_SIZE, (width + 2) // 4 * 4)
-    # Before images are scaled: it rejects sizes that no network can have.
     network = NetworkConfig(
         channels or (16 if size >= 32 else 8),
         cells_per_stage,
@@ -118,7 +117,7 @@ def load_task(
             tests.x.shape[1:] != source.x.shape[1:]
             or tests.y.max() >= source.num_classes
         ):
-            raise ValueError(f"{source.name}: the test images are of another kind")
+            raise ValueError(f"{name}: the test images are of another kind")
         train, valid = datasets.split(source, (1 - valid_share, valid_share), seed=seed)
     raw = ImageTask(network, train, valid, tests, np.zeros(0), np.zeros(0))
     mean, std = datasets.normalisation_constants(raw.train_and_valid())
@@ -142,6 +141,8 @@ def _validate(
     for flag, share in (("valid-share", valid_share), ("test-share", test_share)):
         if not 0 < share < 1:
             raise ValueError(f"--{flag} must be between 0 and 1, not {share}")
+    if size is not None and size % 4:
+        raise ValueError(f"--size must be a multiple of 4, not {size}")
     if valid_share + test_share >= 1:
         raise ValueError("--valid-share and --test-share leave nothing to train on")
 

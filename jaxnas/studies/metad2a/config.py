@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from jaxnas.studies import cli
 
+# Generators draw few of the other cells of the space, and search them for hours.
+MAX_CELLS = 5000
+MAX_SAMPLES = 100_000
+MAX_DRAWS = 1000
+
 
 @dataclass(frozen=True)
 class Config:
@@ -24,9 +29,9 @@ class Config:
     """Predictor, likewise; default: the one beside the generator. Without one the cells are
     not ranked."""
     cells: int = 100
-    """Different cells that are generated."""
+    """Different cells that are generated, at most 5,000."""
     draws: int = 10
-    """Predictions of each cell, each for other images."""
+    """Predictions of each cell, each for other images; at most 1,000."""
     images: int = 40
     """Images of a class whose features are computed, at most."""
     top: int = 10
@@ -34,7 +39,7 @@ class Config:
     pictures: int = 3
     """Best cells that are drawn."""
     samples: int = 1000
-    """Independent samples, for validity, uniqueness and novelty."""
+    """Independent samples, for validity, uniqueness and novelty; at most 100,000."""
     minutes: float | None = None
     """Minutes for the training and the test of the best cell; default: it is not trained.
     With it, features are those of the training and validation images."""
@@ -48,6 +53,7 @@ def validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong whatever the images are."""
     names = ("cells", "draws", "images", "top", "samples")
     cli.positive(config, *names)
+    cli.at_most(config, cells=MAX_CELLS, draws=MAX_DRAWS, samples=MAX_SAMPLES)
     cli.seed(config, "seed")
     if config.pictures < 0:
         raise ValueError(f"--pictures must be at least 0, not {config.pictures}")

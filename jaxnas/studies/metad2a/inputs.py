@@ -13,7 +13,9 @@ from jaxnas import datasets, models
 from jaxnas.datasets import Images, opened
 from jaxnas.io import checkpoints, files
 from jaxnas.models import checkpoint
+from jaxnas.models.config import RESNET18_32
 from jaxnas.models.features import ClassFeatures
+from jaxnas.models.graphs import Codec
 from jaxnas.models.model import Model, check_model
 from jaxnas.models.nasbench201 import CODEC
 from jaxnas.studies.comparison import prior_scores
@@ -50,8 +52,8 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
       predictor: likewise; None: the folder `predictor` beside the generator, if there is
         one.
 
-    Raises: `ValueError` for files that are missing or damaged, for models of another kind,
-      and for a predictor of other features than the generator.
+    Raises: `ValueError` for files that are missing or damaged, for models of another kind
+      than their flag is of, and for a predictor of other features than the generator.
     """
     if generator is None:
         generator = os.fspath(_shipped_generator())
@@ -59,11 +61,11 @@ def open_models(generator: str | None, predictor: str | None) -> Models:
     made, trained_on = _open_model(path)
     if predictor is None and checkpoints.exists(path.with_name("predictor")):
         predictor = os.fspath(path.with_name("predictor"))
-    check_model(made, models.Generator, CODEC)
+    check_flag("generator", path, made, models.Generator)
     if predictor is None:
         return Models(made, None, trained_on)
     ranks, _ = _open_model(Path(predictor))
-    check_model(ranks, models.Predictor, CODEC)
+    check_flag("predictor", predictor, ranks, models.Predictor)
     kinds = [model.network.config.features for model in (made, ranks)]
     if kinds[0] != kinds[1]:
         raise ValueError(
@@ -82,6 +84,26 @@ def learned_pool(trained_on: Mapping[str, Any], name: str) -> str | None:
     """
     pools = trained_on.get("pools", ())
     return next((p for p in pools if prior_scores.same_images(p, name)), None)
+
+
+def check_flag(
+    flag: str, path: str | Path, model: Model, kind: type, codec: Codec = CODEC
+) -> None:
+    """Checks the model that a flag names.
+
+    Args:
+      flag: its name, without dashes.
+      path: its value.
+      model: which was read from there.
+      kind: the class of the network that is wanted.
+      codec: of the search space.
+
+    Raises: `ValueError` that names flag and path, for a model of another kind or space.
+    """
+    try:
+        check_model(model, kind, codec)
+    except ValueError as error:
+        raise ValueError(f"--{flag} {path}: {error}") from error
 
 
 def _shipped_generator() -> Path:
@@ -122,13 +144,26 @@ def open_dataset(config: Config, kind: FeatureKind) -> Dataset:
         names = tuple(map(str, range(features.num_classes)))
         return Dataset(Path(config.features).name, features, names)
     assert config.data is not None
-    extractor = datasets.extractor_of(kind)
+    extractor = _extractor(config, kind)
     images = _images(config, config.data, extractor.side)
     images = few_of_each(images, config.images, config.seed)
     features = models.class_features(
         datasets.image_features(images.x, extractor), images.y
     )
     return Dataset(images.name, features, images.class_names)
+
+
+def _extractor(config: Config, kind: FeatureKind) -> datasets.Extractor:
+    """The extractor of features that the models take; `ValueError` as `open_dataset`."""
+    try:
+        return datasets.extractor_of(kind)
+    except ValueError as error:
+        if config.generator is None:
+            raise
+        message = f"--generator {config.generator}: {error}"
+        if kind == RESNET18_32:
+            message += ": give a file of them, --features NAMEbylabel.pt, not --data"
+        raise ValueError(message) from error
 
 
 def _images(config: Config, name: str, side: int) -> Images:
