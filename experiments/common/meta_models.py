@@ -26,6 +26,7 @@ from jaxnas.models.meta_evaluation import draw_graphs, predicted_best
 from jaxnas.models.model import Model, check_model
 from jaxnas.studies import cli
 
+LEARNED = ("train", "validation")  # parts that parameters and their epoch depend on
 # Largest values of flags; a step of a training takes a few gigabytes with them.
 MOST = {
     "hidden": 2048,
@@ -53,9 +54,6 @@ def check_sizes(config: Any) -> None:
             f"--latent must be a multiple of {models.ModelConfig.num_heads}, not "
             f"{config.latent}"
         )
-
-
-LEARNED = ("train", "validation")  # parts that parameters and their epoch depend on
 
 
 def initial_model(network: Any, seed: int, data: MetaData) -> Model:
