@@ -31,7 +31,8 @@ def database(counts=(12, 4, 3, 2), kind=TINY, cells=3, grid=8, images=5, noise=0
     repeat_cell = np.where(np.arange(len(tasks)) % 2, -1, 0)
     repeat = np.where(repeat_cell < 0, np.nan, accuracy(arch[:, 0]))[:, None]
     test = accuracy(arch)[..., None]
-    manifest = {"pools": {"b": {"licence": "CC0"}}, "settings": {"epochs": 1}}
+    manifest = {"pools": {"a": {"licence": "MIT"}, "b": {"licence": "CC0"}}}
+    manifest |= {"settings": {"epochs": 1}}
     return MetaDatabase(
         tuple(Task(p, n, tuple(map(int, c))) for p, n, c in tasks),
         arch,
