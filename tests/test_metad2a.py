@@ -335,6 +335,8 @@ def test_the_report_has_models_beside_their_controls(folder, tmp_path):
     assert generated["uniform"]["accuracy"] == pytest.approx(mean.mean() / 2, rel=1e-4)
     search = tables["search"]
     assert search["fixed order (ridge), first"]["difference"] == 0
+    by_chance = search["random search, 8"]
+    assert by_chance["minus random search"] == 0 != by_chance["difference"]
     ceiling = search["ceiling: best of the grid by the other seed"]["accuracy"]
     assert ceiling >= search["random cell"]["accuracy"]
     saved = json.loads((tmp_path / "out/report.json").read_text())
