@@ -11,9 +11,8 @@ learners of scikit-learn are compared as well: `svc`, support vectors whose C is
 the validation images, and `mlp`, two hidden layers of 256. All are trained on the images of
 training and validation in the end, and each seed divides the images differently. Prints
 accuracies on test images and how many cells each search trained, and writes them as
-table.csv to --out. The searches are kept
-there, and the same command resumes them, or continues finished ones if it has more
---minutes.
+table.csv to --out. The searches are kept there, and the same command resumes them, or
+continues finished ones if it has more --minutes.
 """
 
 from __future__ import annotations

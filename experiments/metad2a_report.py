@@ -141,9 +141,7 @@ def likelihoods(
     """
     key, rows = jax.random.key(config.base_seed), {}
     options = {"draws": config.draws, "num_images": config.images}
-    shares = np.log(
-        meta_search.frequencies(meta_search.cells_of(meta_data.best_graphs(train, 1)))
-    ).ravel()
+    recorded = meta_search.cells_of(meta_data.best_graphs(train, 1))
     for part, data in meta_quality.held_out(database).items():
         best = meta_data.best_graphs(data, 1)
         values = {
@@ -151,7 +149,7 @@ def likelihoods(
             "images of other tasks": type_nll(
                 generator, key, meta_quality.exchanged(best), **options
             ),
-            "frequencies": -(meta_search.one_hot(best) @ shares),
+            "frequencies": -meta_search.log_probabilities(best, recorded),
         }
         control = values["frequencies"][best.present]
         for name, value in values.items():
@@ -181,13 +179,12 @@ def generated_accuracies(
     cells = meta_models.imitated_cells(loaded.trained_on)
     if cells is None:
         cells = meta_search.cells_of(meta_data.best_graphs(train, 1))
-    shares = np.log(meta_search.frequencies(cells)).ravel()
     scores = {
         "generator": -type_nll(generator, key, grid, **options),
         "images of other tasks": -type_nll(
             generator, key, meta_quality.exchanged(grid), **options
         ),
-        "frequencies of its training cells": meta_search.one_hot(grid) @ shares,
+        "frequencies of its training cells": meta_search.log_probabilities(grid, cells),
         "uniform": np.zeros_like(accuracy),
     }
     values = {
@@ -237,11 +234,11 @@ def search(
         values[name]
         for name in ("fixed order (ridge), first", f"random search, {random}")
     )
+    names = {"difference": "minus random search", "error": "its error"}
     rows: Rows = {}
     for name, value in values.items():
         row = {"accuracy": float(value.mean())} | meta_search.paired(value, fixed)
         gap = meta_search.paired(value, by_chance)
-        names = {"difference": "minus random search", "error": "its error"}
         rows[name] = row | {names[k]: v for k, v in gap.items()}
     rows["tasks"] = {"accuracy": float(len(choose))}
     return rows

@@ -70,18 +70,18 @@ def of_generator(
     """
     key, figures = jax.random.key(0), {}
     options = {"draws": _DRAWS, "num_images": images}
-    shares = np.log(meta_search.frequencies(meta_search.cells_of(train))).ravel()
+    imitated = meta_search.cells_of(train)
     for part, data in meta_quality.held_out(database).items():
         best = meta_data.best_graphs(data, 1)
         nats = type_nll(model, key, seen(best), **options)
-        gap = nats + meta_search.one_hot(best) @ shares
+        gap = nats + meta_search.log_probabilities(best, imitated)
         figures[f"{part}: nats"] = float(nats[best.present].mean())
         figures[f"{part}: nats minus frequencies"] = float(gap[best.present].mean())
     grids = [meta_examples.grid_examples(database, seed) for seed in (0, 1)]
     accuracy = np.mean([grid.accuracy for grid in grids], 0)
     nats = type_nll(model, key, seen(grids[0]), **options)
     own = meta_quality.expected_accuracy(-nats, accuracy)
-    control = meta_search.one_hot(grids[0]) @ shares
+    control = meta_search.log_probabilities(grids[0], imitated)
     control = meta_quality.expected_accuracy(control, accuracy)
     figures["grid: accuracy"] = float(own.mean())
     return figures | {

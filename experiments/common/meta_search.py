@@ -49,6 +49,16 @@ def frequencies(cells: np.ndarray) -> np.ndarray:
     return counts / counts.sum(1, keepdims=True)
 
 
+def log_probabilities(data: MetaData, cells: np.ndarray) -> np.ndarray:
+    """Log-probabilities (t, n) of cells by the frequencies of others.
+
+    Args:
+      data: of the cells.
+      cells: (m, 6) whose operations are counted.
+    """
+    return one_hot(data) @ np.log(frequencies(cells)).ravel()
+
+
 def task_ridge(train: MetaData, data: MetaData, penalty: float = 10.0) -> np.ndarray:
     """Predicts accuracies by a ridge regression on cells and tasks: a control.
 

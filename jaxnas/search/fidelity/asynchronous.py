@@ -122,7 +122,6 @@ def asynchronous_halving(
             )
             level = jnp.where(continues, state.top[row], -1)
             start = jnp.where(continues, epochs[level], 0)
-            row = jnp.where(continues, row, len(state.top))
             query = Query(arch, epochs[level + 1], start)
             return _begin(state, row, arch, ~continues), query
 
