@@ -6,9 +6,11 @@
 PHOTOS are images of CIFAR-10. The generator makes --cells different cells, the predictor
 ranks them, and accuracies after 200 epochs are looked up in NAS-Bench-201: of the first
 cell; of the best of the first --top by validation; and of the best of them by test, which
-is how Lee et al. (2021) report their search, and no search that a user could make. The
-controls are cells as they were drawn, cells drawn by the frequencies of operations at each
-position of the training pairs, uniform cells, and all cells in the order of their accuracy
+is how Lee et al. (2021) report their search, and no search that a user could make. A
+Gaussian process searches the generated cells by validation accuracy, with the predictions
+as its prior, in --top evaluations. The controls are cells as they were drawn, cells drawn
+by the frequencies of operations at each position of the training pairs, uniform cells, a
+Gaussian process on all cells without a prior, and all cells in the order of their accuracy
 on ImageNet16-120. The other table has statistics of 1,000 independent samples, and the
 mean accuracy of 10,000 beside that of the frequencies.
 
@@ -23,26 +25,24 @@ samples.csv.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from experiments.common import meta_models, meta_search
+from experiments.common.cell_lookup import Lookup, gp_order, read_lookup
 from experiments.task_table import pairs
 from jaxnas import datasets, models
-from jaxnas.benchmarks import sources
 from jaxnas.datasets import opened
-from jaxnas.io import files, npz, run_folder
+from jaxnas.io import files, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.models.features import ClassFeatures
 from jaxnas.studies import cli, terminal
 from jaxnas.studies.metad2a.config import MAX_CELLS
 from jaxnas.studies.metad2a.inputs import open_models
 
-VALIDATION, TEST = "e200_cifar10valid_val", "nats_e200_cifar10_test"
-OTHER = "e200_ImageNet16-120_val"  # orders cells for the control
 _SAMPLES = 1000  # for the statistics
 _ACCURACIES = 10_000  # samples whose accuracies are looked up
 COLUMNS: tuple[str, ...] = (
@@ -74,20 +74,6 @@ class Config:
     """Seed of everything that is random."""
     out: str = "results/metad2a_nb201"
     """Folder for the tables."""
-
-
-class Lookup(NamedTuple):
-    """Accuracies of all 15,625 cells."""
-
-    ops: np.ndarray  # (n, 6)
-    validation: np.ndarray  # (n,) percent
-    test: np.ndarray  # (n,)
-    other: np.ndarray  # (n,) on another dataset
-    row: np.ndarray  # (5,) * 6, the row of a cell
-
-    def rows(self, cells: np.ndarray) -> np.ndarray:
-        """The rows (m,) of cells (m, 6)."""
-        return self.row[tuple(np.asarray(cells).T)]
 
 
 def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
@@ -136,19 +122,6 @@ def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
     return rows
 
 
-def read_lookup() -> Lookup:
-    """Reads the accuracies of NAS-Bench-201.
-
-    Raises: `ValueError` if the reference file is missing or damaged.
-    """
-    path = sources.reference_file("nb201_accuracy.npz")
-    table = npz.read_npz(path, ["ops", VALIDATION, TEST, OTHER])
-    row = np.empty((5,) * 6, int)
-    row[tuple(table["ops"].T)] = np.arange(len(table["ops"]))
-    ops, *accuracies = table.values()
-    return Lookup(ops, accuracies[0], accuracies[1], accuracies[2], row)
-
-
 def _shipped() -> pairs.Trained:
     """The models that ship, and the cells that their generator imitates."""
     loaded = open_models(None, None)
@@ -175,7 +148,7 @@ def orders(
       lookup: of the cells.
     """
     key = jax.random.fold_in(jax.random.key(config.base_seed), run)
-    key_cells, key_images = jax.random.split(key)
+    key_cells, key_images, key_search = jax.random.split(key, 3)
     options: Any = {"num_images": trained.images}
     made = models.generate(
         trained.generator, key_cells, features, config.cells, **options
@@ -188,9 +161,13 @@ def orders(
     share = probabilities(trained.cells, lookup)
     return {
         "generator and predictor": drawn[np.argsort(-predicted.mean, kind="stable")],
+        "Gaussian process on these": gp_order(
+            key_search, lookup, config.top, made.arch, predicted.mean
+        ),
         "generator": drawn,
         "frequencies": rng.choice(number, config.cells, replace=False, p=share),
         "uniform": rng.choice(number, config.cells, replace=False),
+        "Gaussian process": gp_order(key_search, lookup, config.top),
         "order on ImageNet16-120": np.argsort(-lookup.other)[: config.cells],
     }
 

@@ -280,7 +280,11 @@ def test_cells_of_the_embedded_table():
     data = sets.SETS["fashion-curves"].open()
     assert data.seeds is not None
     np.testing.assert_array_equal(data.seeds[:, 0], data.curves)
-    assert len(set(data.groups)) == len(data.curves)
+    assert len(set(data.groups)) == len(data.curves) == 1000
+    # No architecture occurs twice, under two numbers.
+    for features in data.features:
+        assert len(np.unique(features, axis=0)) == 1000
+    assert len(np.unique(data.curves, axis=0)) > 990
     # Shares of the operations at each of six edges.
     shares = data.features.own[:, :30].reshape(-1, 6, 5)
     np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-6)

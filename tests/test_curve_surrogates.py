@@ -10,9 +10,11 @@ import pytest
 from jaxnas.curves import (
     compress,
     fit,
+    forest,
     heads,
     members,
     noise,
+    packing,
     regress_boosting,
     residuals,
     splits,
@@ -65,6 +67,25 @@ def fitted(data):
         folds=2,
         groups=np.arange(120),
         seconds=10 + data[0][:, 0],
+    )
+
+
+def stump(threshold):
+    """A tree of one test, with the values 10 and 90."""
+    nothing = np.zeros(3)
+    return forest.Forest(
+        start=np.array([0, 3]),
+        feature=np.array([0, -1, -1], np.int32),
+        threshold=np.array([threshold, 0, 0]),
+        left=np.array([1, 0, 0]),
+        right=np.array([2, 0, 0]),
+        missing=nothing.astype(np.int8),
+        default_left=nothing.astype(bool),
+        category=np.full(3, -1, np.int32),
+        categories=np.zeros((0, 0), np.uint32),
+        value=np.array([0, 10.0, 90]),
+        number=nothing.astype(np.int32),
+        num_features=1,
     )
 
 
@@ -550,6 +571,26 @@ class TestFiles:
         with pytest.raises(ValueError, match=words) as error:
             surrogate_files.load(tmp_path / "t.npz")
         assert "t.npz" in str(error.value) and "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("kind", ["masks", "nodes"])
+    def test_thresholds_of_float64_stay_below_inputs_in_float32(
+        self, tmp_path, monkeypatch, kind
+    ):
+        if kind == "nodes":
+            monkeypatch.setattr(packing, "MAX_MASKED", 1)
+        # float32(0.1) is above 0.1, to which a threshold is not rounded up.
+        inputs = np.array([[0.1], [1e-40], [-1e-40], [0.3]], np.float32)
+        with jax.enable_x64(True):
+            chain = regress_boosting.Chain((packing.pack(stump(0.1)),))
+            one = np.ones((1, 1))
+            identity = compress.Linear(one[0] * 0, one, one, one[0] * 0, one[0])
+            member = members.Member(jax.tree.map(jnp.asarray, identity), chain)
+            whole = surrogate.Surrogate((member,), None, None, INFO)
+            surrogate_files.save(tmp_path / "s.npz", whole)
+            expected = surrogate.predict(whole, inputs.astype(float))[:, 0]
+        loaded = surrogate_files.load(tmp_path / "s.npz")
+        assert expected.tolist() == [90, 10, 10, 90]
+        np.testing.assert_array_equal(surrogate.predict(loaded, inputs)[:, 0], expected)
 
     def test_another_version_is_refused(self, tmp_path, content):
         arrays, manifest = content

@@ -106,6 +106,16 @@ def test_epochs_of_long_curves_are_in_the_range_of_the_prior():
     np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-5)
 
 
+def test_predictions_do_not_depend_on_the_padding_of_a_curve():
+    curve = 0.2 + 0.03 * np.sqrt(np.arange(1.0, 21))
+    extrapolator, found = pfn.lc_pfn(random_model(), 200), []
+    for more in (0, 30, 180):
+        padded = np.append(curve, np.full(more, np.nan))[None]
+        none = np.zeros((0, padded.shape[1])), np.zeros(0)
+        found.append(extrapolate.apply(extrapolator, none, padded)[0])
+    np.testing.assert_allclose(found, [found[2]] * 3, rtol=1e-5)
+
+
 def test_queries_do_not_see_each_other_and_all_see_the_observed():
     params = random_model().params
     network = pfn_network.Transformer(SMALL)

@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from helpers import refused
@@ -11,6 +12,7 @@ pytest.importorskip("flax", reason="flax is in the extra models")
 pytest.importorskip("orbax.checkpoint", reason="orbax is in the extra models")
 
 from experiments import metad2a_nb201 as driver  # noqa: E402
+from experiments.common import cell_lookup  # noqa: E402
 from experiments.task_table.pairs import Trained, few_of_each  # noqa: E402
 from jaxnas import datasets, models  # noqa: E402
 from jaxnas.spaces import base, nasbench201  # noqa: E402
@@ -23,7 +25,9 @@ def lookup():
     row = np.empty((5,) * 6, int)
     row[tuple(ops.T)] = np.arange(len(ops))
     test = ops.sum(1).astype(float)
-    return driver.Lookup(ops, test - 9 * (ops[:, 0] == 4), test, ops[:, 5] * 1.0, row)
+    return cell_lookup.Lookup(
+        ops, test - 9 * (ops[:, 0] == 4), test, ops[:, 5] * 1.0, row
+    )
 
 
 @pytest.fixture
@@ -91,6 +95,8 @@ def test_procedures_try_cells_in_their_orders(lookup, config, monkeypatch):
     }
     assert ranked["first"] == [24, 24] and ranked["best by test (oracle)"] == [24, 24]
     assert ranked["best by validation"] == [18, 18]
+    guided = rows["Gaussian process on these"]
+    assert guided["first"].tolist() == [24, 24] and guided["all"][0] == 80 / 6
     assert rows["generator"]["first"].tolist() == [12, 12]
     assert rows["generator"]["best by test (oracle)"].tolist() == [18, 18]
     assert set(rows["uniform"]["first"]) != {12}
@@ -100,6 +106,27 @@ def test_procedures_try_cells_in_their_orders(lookup, config, monkeypatch):
     text = (dataclasses.replace(config).out, "samples.csv")
     with open("/".join(text)) as file:
         assert "mean accuracy,9.0000" in file.read()
+
+
+def test_a_guided_search_starts_with_the_best_predicted_cell(lookup):
+    cells = np.array(
+        [[0] * 6, [1] * 6, [2] * 6, [3] * 6, [1, 2, 3, 3, 2, 1], [2] * 5 + [3]]
+    )
+    predicted = np.array([1.0, 9, 3, 4, 5, 2])
+    key = jax.random.key(0)
+    order = cell_lookup.gp_order(key, lookup, 3, cells, predicted)
+    assert lookup.ops[order[0]].tolist() == [1] * 6
+    assert sorted(order) == sorted(set(lookup.rows(cells)))
+    assert lookup.ops[order[:3]].tolist().count([3] * 6) == 1  # the most accurate one
+    few = cell_lookup.gp_order(key, lookup, 5, cells[:3], predicted[:3])
+    assert sorted(few) == sorted(lookup.rows(cells[:3]))  # fewer cells than evaluations
+
+
+def test_a_search_without_predictions_is_over_all_cells(lookup):
+    order = cell_lookup.gp_order(jax.random.key(0), lookup, 8)
+    assert len(order) == 15_625 == len(set(order))
+    accuracies = lookup.validation[order[:8]]
+    assert accuracies[5:].mean() > accuracies[:5].mean() + 3  # after five random ones
 
 
 def _features(kind):

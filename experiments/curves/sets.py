@@ -26,7 +26,7 @@ from jaxnas.curves.surrogate import Info
 from jaxnas.io import npz
 from jaxnas.spaces import (
     encodings,
-    nasbench201,
+    nasbench201_classes,
     nasbench201_paths,
     nlp,
     nlp_features,
@@ -159,13 +159,19 @@ def finals(column: str, by_class: bool) -> CurveSet:
 
 
 def fashion() -> CurveSet:
-    """Validation curves of the embedded table of NAS-Bench-201 cells, first seeds."""
+    """Validation curves of the embedded table of NAS-Bench-201 cells, first seeds.
+
+    One cell of each function: the table gives the cells of one function the same curves,
+    so that a held-out cell may be a copy of one that was fitted.
+    """
     table = named.open_table("fashion-curves")
-    seeds = table.columns["curve/fashion-mnist/valid/12"].astype(float)
+    classes = in_chunks(nasbench201_classes.function_class, table.arch)
+    functions, first = np.unique(classes, return_index=True)
+    seeds = table.columns["curve/fashion-mnist/valid/12"][first].astype(float)
     return CurveSet(
-        _cells(table.arch, True),
+        _cells(table.arch[first], True),
         seeds[:, 0],
-        identify(nasbench201.SPACE, table.arch),
+        functions,
         Info("nasbench201", "paths", source=table.name),
         seeds=seeds,
     )

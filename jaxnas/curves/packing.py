@@ -95,6 +95,27 @@ def round_down(values: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     return np.where(rounded.astype(np.float64) > values, lower, rounded)
 
 
+def round_thresholds(
+    values: np.ndarray, dtype: np.dtype | type, strict: bool = False
+) -> np.ndarray:
+    """Thresholds (any shape) in another precision, so that its numbers go where they went.
+
+    They are rounded down. Denormal ones are moved to zero or to the smallest normal
+    number: XLA's CPU code takes denormal numbers for zero, and XGBoost writes 1e-45 for
+    "above zero".
+
+    Args:
+      values: thresholds.
+      dtype: float32 or float64.
+      strict: whether inputs that equal the threshold are above it.
+    """
+    exact = round_down(values, dtype)
+    tiny = np.finfo(dtype).tiny
+    above = np.where(exact > 0, tiny if strict else 0, 0)
+    below = np.where(exact < 0, 0 if strict else -tiny, above)
+    return np.where(np.abs(exact) < tiny, below.astype(dtype), exact)
+
+
 def pack(forest: Forest, dtype: np.dtype | type | None = None) -> Ensemble:
     """Packs a forest for evaluation, as arrays on the device.
 
@@ -148,18 +169,10 @@ def _precision(forest: Forest, dtype: np.dtype | type | None) -> np.dtype:
 
 
 def _thresholds(forest: Forest, nodes: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Thresholds (k,) of internal nodes; a set's column is -1 or 1.
-
-    Denormal thresholds are moved to zero or to the smallest normal number, so that all
-    other inputs go where they went: XLA's CPU code takes denormal numbers for zero, and
-    XGBoost writes 1e-45 for "above zero".
-    """
+    """Thresholds (k,) of internal nodes; a set's column is -1 or 1."""
     numeric = forest.category[nodes] < 0
-    exact = round_down(np.where(numeric, forest.threshold[nodes], 0), dtype)
-    tiny = np.finfo(dtype).tiny
-    above = np.where(exact > 0, tiny if forest.strict else 0, 0)
-    below = np.where(exact < 0, 0 if forest.strict else -tiny, above)
-    return np.where(np.abs(exact) < tiny, below.astype(dtype), exact)
+    values = np.where(numeric, forest.threshold[nodes], 0)
+    return round_thresholds(values, dtype, forest.strict)
 
 
 def _by_nodes(

@@ -174,7 +174,15 @@ def _rebuilt(node: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if "tuple" in node:
         return tuple(_rebuilt(x, arrays) for x in node["tuple"])
     kind = _types()[node["type"]]
-    return kind(**{key: _rebuilt(x, arrays) for key, x in node["fields"].items()})
+    fields = {key: _rebuilt(x, arrays) for key, x in node["fields"].items()}
+    if kind is packing.Ensemble:
+        for key in ("threshold", "node_threshold"):
+            # In float32, thresholds of float64 that jax rounded to nearest could send
+            # inputs that equal them the other way.
+            stored, dtype = arrays[node["fields"][key]["array"]], fields[key].dtype
+            exact = packing.round_thresholds(stored, dtype, fields["strict"])
+            fields[key] = jnp.asarray(exact)
+    return kind(**fields)
 
 
 def _fields(kind: type) -> tuple[str, ...]:

@@ -45,13 +45,13 @@ def predict_logits(model: Model, curve: Array, count: Array, target: Array) -> A
     Args:
       model: the trained model.
       curve: (e,) values between 0 and 1; those that are not finite count as not observed.
-        If e > 100, epochs are numbered in steps of 100 / e, within the prior's range.
       count: () int32, number of values from the first on that are observed.
-      target: () epoch, from 1.
+      target: () epoch, from 1. Where it, or e, is above 100, epochs are numbered in
+        smaller steps, within the prior's range.
 
     Returns: (k,) logits, see `bars`.
     """
-    rate = min(1.0, EPOCHS / len(curve))
+    rate = EPOCHS / jnp.maximum(jnp.maximum(target, len(curve)), EPOCHS)
     epochs = jnp.append(jnp.arange(1, len(curve) + 1), target) * rate
     seen = jnp.append((jnp.arange(len(curve)) < count) & jnp.isfinite(curve), False)
     value = jnp.where(seen, jnp.append(curve, 0.5), 0.5)
