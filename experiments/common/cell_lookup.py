@@ -77,7 +77,7 @@ def gp_order(
     assert search.candidates is not None
     count = min(count, len(search.candidates))  # those of different functions
     trace = simulate(key[None], search, accuracies, count)
-    tried, rows = lookup.rows(trace.query.arch[0, :, 0]), lookup.rows(arch)
+    tried, rows = lookup.rows(np.asarray(trace.query.arch)[0, :, 0]), lookup.rows(arch)
     return np.concatenate([tried, rows[~np.isin(rows, tried)]])
 
 
