@@ -17,7 +17,7 @@ from experiments.zero_cost import reference_search
 from jaxnas import metrics
 from jaxnas.search.local_search import local_search
 from jaxnas.spaces import base
-from jaxnas.studies import figures
+from jaxnas.studies import axes, figures
 from jaxnas.studies.comparison import (
     fidelity_methods,
     methods,
@@ -241,6 +241,15 @@ def test_methods_that_never_succeed_are_drawn_as_nothing(tmp_path):
     assert (tmp_path / "a.png").exists()
 
 
+def test_a_regret_that_falls_to_zero_ends_in_a_dot():
+    axis = Figure().subplots()
+    for mean in ([3.0, 2, NAN, NAN], [3.0, 2, 1, 0.5], [NAN] * 4, [NAN, 2, 1, 1]):
+        figures._mark_end(axis, None, np.array(mean), "k")
+    figures._mark_end(axis, BUDGETS, np.array([3.0, 2, 1, NAN, NAN]), "k")
+    dots = [tuple(float(d[0]) for d in line.get_data()) for line in axis.lines]
+    assert dots == [(2, 2), (BUDGETS[2], 1)]
+
+
 def test_a_method_keeps_its_colour_when_others_are_added():
     few = figures.line_styles(["a", "c"], index={"a": 0, "c": 8})
     more = figures.line_styles(["a", "b", "c"], index={"a": 0, "b": 3, "c": 8})
@@ -267,6 +276,6 @@ def test_every_method_of_a_comparison_has_its_own_line():
 
 def test_minor_ticks_of_a_cost_axis_are_plain_and_apart():
     axis = Figure().subplots()
-    figures._log_axis(axis, "epochs", 1000, 10_000)
+    axes.log_axis(axis, "epochs", 1000, 10_000)
     labels = [axis.xaxis.get_minor_formatter()(x, 0) for x in range(2000, 10_000, 1000)]
     assert [label for label in labels if label] == ["2000", "5000"]

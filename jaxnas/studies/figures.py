@@ -15,14 +15,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from jaxnas.io import files
+from jaxnas.studies import axes
 
 # The palette of Okabe and Ito, which is safe for colour-blind readers, without yellow.
 # Dashes distinguish curves of the same colour.
 COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"),
 )
 # The same, mixed with white, for further methods where dashes are sizes of batches.
 LIGHT = tuple(
@@ -74,7 +74,8 @@ def search_curves(
       path: the png, written atomically.
       reported: for each method, percent error of its incumbent; the left panel.
       regret: for each method, the distance of its best score from the best of all; the
-        right panel, on a log scale. A curve ends where no run has any regret left.
+        right panel, on a log scale. A curve ends, in a dot, where no run has any regret
+        left.
       title: above the figure.
       reported_label: above the left panel.
       regret_label: above the right panel.
@@ -103,18 +104,20 @@ def search_curves(
         for name in reported:
             _band(left, budgets, *reported[name], label=name, **styles[name])
             step = by_steps[name] if by_steps else 1
-            _band(right, budgets, *_positive(regret[name], step), **styles[name])
+            rest = _positive(regret[name], step)
+            _band(right, budgets, *rest, **styles[name])
+            _mark_end(right, budgets, rest[0], styles[name]["color"])
         if optimum is not None:
-            _mark_optimum(left, optimum)
+            axes.mark_optimum(left, optimum)
         # On a log axis the first evaluations take up more of the figure.
-        _zoom(left, reported, optimum, 0.1 if budgets is None else 0.4)
-        _log_scale(right, regret)
+        axes.zoom(left, reported, optimum, 0.1 if budgets is None else 0.4)
+        axes.log_scale(right, regret)
         left.set_title(reported_label, fontsize=10, loc="left")
         right.set_title(regret_label, fontsize=10, loc="left")
         lengths = {name: len(mean) for name, (mean, _) in reported.items()}
         if budgets is not None:
             for axis in (left, right):
-                _log_axis(axis, budget_label, budgets[0], budgets[-1])
+                axes.log_axis(axis, budget_label, budgets[0], budgets[-1])
         else:
             _evaluation_axis(left, lengths)
             _evaluation_axis(right, lengths, by_steps)
@@ -134,13 +137,23 @@ def _positive(curve: Curve, step: int) -> Curve:
     return np.where(mean > 0, mean, np.nan)[ends], error[ends]
 
 
+def _mark_end(
+    axis: Axes, budgets: np.ndarray | None, mean: np.ndarray, colour: str
+) -> None:
+    """Draws a dot at the last value (t,) of a regret that falls to zero."""
+    x = np.arange(1, len(mean) + 1) if budgets is None else budgets
+    (known,) = np.nonzero(np.isfinite(mean))
+    if len(known) and known[-1] < len(mean) - 1:
+        axis.plot(x[known[-1]], mean[known[-1]], "o", color=colour, markersize=5)
+
+
 def _evaluation_axis(
     axis: Axes, lengths: Mapping[str, int], batch: Mapping[str, int] | None = None
 ) -> None:
     """Labels an axis of evaluations, or of batches on a log scale."""
     if batch:
         steps = (math.ceil(length / batch[name]) for name, length in lengths.items())
-        _log_axis(axis, "batches", 1, max(2, *steps))
+        axes.log_axis(axis, "batches", 1, max(2, *steps))
     else:
         axis.set_xlabel("evaluations")
         axis.set_xlim(0, max(lengths.values()))
@@ -164,31 +177,6 @@ def _from_first_value(
     first = int(np.argmax(np.isfinite(means).any(0)))
     cut = ({n: (m[first:], e[first:]) for n, (m, e) in c.items()} for c in curves)
     return budgets[first:], *cut
-
-
-def _mark_optimum(axis: Axes, optimum: float) -> None:
-    """Draws a line at the lowest possible error, with its value."""
-    axis.axhline(optimum, color="#888888", linewidth=1, zorder=1)
-    axis.annotate(
-        f"optimum {optimum:.2f}",
-        (1, optimum),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, -3),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=9,
-        color="#666666",
-    )
-
-
-def _log_axis(axis: Axes, label: str, low: float, high: float) -> None:
-    """Makes x a log axis from low to high, with plain numbers at its ticks."""
-    axis.set_xlabel(label)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(_twos_and_fives)
-    axis.set_xlim(low, high if high > low else 2 * low)
 
 
 def line_styles(
@@ -244,42 +232,6 @@ def _band(
     axis.fill_between(x, mean - error, mean + error, **band)
 
 
-def _zoom(
-    axis: Axes, curves: Mapping[str, Curve], optimum: float | None, share: float
-) -> None:
-    """Sets the limits of y by what follows the first `share` of each curve.
-
-    The large errors of the first evaluations would flatten all others. The lowest mean and
-    the optimum stay visible.
-    """
-    means = [np.asarray(mean, float) for mean, _ in curves.values()]
-    shown = np.concatenate([mean[int(share * len(mean)) :] for mean in means])
-    if np.isnan(shown).all():
-        return
-    lowest = np.nanmin([*np.concatenate(means), np.inf if optimum is None else optimum])
-    highest = np.nanmax(shown)
-    room = max(highest - lowest, 1e-3)
-    axis.set_ylim(lowest - 0.1 * room, highest + 0.05 * room)
-
-
-def _log_scale(axis: Axes, curves: Mapping[str, Curve]) -> None:
-    """Sets a log scale of four decades at most.
-
-    Means fall towards zero as the last runs find the best architecture.
-    """
-    above = np.concatenate([np.asarray(mean, float) for mean, _ in curves.values()])
-    above = above[above > 0]
-    if not above.size:
-        return
-    axis.set_yscale("log", nonpositive="clip")
-    lowest, highest = max(above.min() * 0.7, above.max() * 1e-4), above.max() * 1.3
-    axis.set_ylim(lowest, highest)
-    axis.yaxis.set_major_formatter("{x:g}")
-    # Less than a decade has one power of ten as its label, or none.
-    few = highest < 10 * lowest
-    axis.yaxis.set_minor_formatter(_twos_and_fives if few else NullFormatter())
-
-
 def _legend_rows(names: list[str], width: float) -> int:
     """Chooses the fewest rows for which a legend is at most `width` inches wide.
 
@@ -291,9 +243,3 @@ def _legend_rows(names: list[str], width: float) -> int:
         if sum(0.68 + 0.085 * max(map(len, c)) for c in columns) <= width:
             return rows
     return len(names)
-
-
-def _twos_and_fives(x: float, position: float) -> str:
-    """Labels minor ticks 2 and 5 of a decade."""
-    del position
-    return f"{x:g}" if f"{x:.0e}"[0] in "25" else ""

@@ -51,7 +51,7 @@ def draw_trainings(
 def _search(axis: Axes, searched: np.ndarray) -> None:
     """The last accuracy of each training (n, epochs), and the incumbent's."""
     number, last = np.arange(1, len(searched) + 1), searched[:, -1]
-    axis.plot(number, last, "o", color=COLOURS[4], markersize=4, label="trained cell")
+    axis.plot(number, last, "o", color=COLOURS[6], markersize=4, label="trained cell")
     best = np.fmax.accumulate(last)
     axis.step(number, best, where="post", color=COLOURS[0], label="best so far")
     _limits(axis, last)
