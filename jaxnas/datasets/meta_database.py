@@ -200,7 +200,7 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
     less than they differ between images of a class.
 
     Raises:
-      ValueError: if the file cannot be written.
+      ValueError: for features beyond half precision, and if it cannot be written.
     """
     pools = sorted(database.features)
     width = max((len(task.classes) for task in database.tasks), default=0)
@@ -217,17 +217,21 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
         "task_classes": classes,
     }
     for pool in pools:
-        arrays[_FEATURES + pool] = _rounded(database.features[pool])
+        arrays[_FEATURES + pool] = _rounded(pool, database.features[pool])
     manifest = {"format": _FORMAT, "kind": database.kind._asdict()}
     manifest["manifest"] = dict(database.manifest)
     npz.save_arrays(path, arrays, manifest)
 
 
-def _rounded(features: np.ndarray) -> np.ndarray:
-    """Rounds to `_BITS` significant bits, as float16."""
+def _rounded(pool: str, features: np.ndarray) -> np.ndarray:
+    """Rounds to `_BITS` significant bits, as float16; see `save` for errors."""
     mantissa, exponent = np.frexp(np.asarray(features, np.float32))
     scale = np.float32(2**_BITS)
-    return np.ldexp(np.round(mantissa * scale) / scale, exponent).astype(np.float16)
+    rounded = np.ldexp(np.round(mantissa * scale) / scale, exponent)
+    if not (np.abs(rounded) <= np.finfo(np.float16).max).all():
+        largest = np.abs(features).max()
+        raise ValueError(f"features of {pool} exceed half precision: {largest:g}")
+    return rounded.astype(np.float16)
 
 
 def load(path: str | os.PathLike) -> MetaDatabase:
@@ -283,6 +287,8 @@ def _assembled(
         raise ValueError("numbers of tasks or cells differ between arrays")
     if fields["grid_test"].shape != grid or not isinstance(content["manifest"], dict):
         raise ValueError("the grid or the manifest is damaged")
+    if not all(np.isfinite(x).all() for x in features.values()):
+        raise ValueError("it has features that are not finite")
     for task in tasks:
         classes, _, width = features[task.pool].shape
         if (
