@@ -18,7 +18,7 @@ import jaxnas
 from experiments import search_images
 from experiments.search_images import Config
 from jaxnas.benchmarks import columns, named
-from jaxnas.io import files, npz
+from jaxnas.io import files, npz, records
 from jaxnas.networks import apply, counting, model_files, recipes, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
@@ -44,6 +44,7 @@ from jaxnas.studies.images import search as image_search
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.log import SearchLog
 from jaxnas.studies.metad2a import inputs
+from jaxnas.types import Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -354,6 +355,33 @@ def test_metad2a_is_no_prior_for_the_images_that_it_was_trained_on(monkeypatch):
         ValueError, match="were trained on noto-emoji: wanted other --data"
     ):
         prior.open_prior(Config(data="noto-emoji", prior=("metad2a",)))
+
+
+@pytest.mark.parametrize("longer", [[np.nan] * 3, [np.nan, 40.0, np.nan]])
+def test_finalists_that_diverge_do_not_win(tmp_path, longer):
+    archs = [nasbench201.to_string(np.full(6, i)) for i in range(3)]
+    history = [drive.Evaluation(a, 50.0 - i, 2) for i, a in enumerate(archs)]
+    budget = TimeBudget(tmp_path / "budget.json", 6000.0)
+    plan = stages.SearchPlan(2, 1, 4, 0.01, 4)
+
+    def evaluate(key, query):
+        score = np.resize(longer, 4)
+        return Result(score, score[:, None], np.ones(4))
+
+    ranked = stages.rank_finalists(history, evaluate, plan, budget)
+    if np.isnan(longer).all():
+        assert ranked == [(a, 50.0 - i) for i, a in enumerate(archs)]
+    else:
+        assert ranked[0] == (archs[1], 40.0) and len(ranked) == 3
+
+
+def test_files_have_no_numbers_that_json_lacks(tmp_path):
+    path, value = tmp_path / "r.json", {"a": [1.5, float("nan")], "b": -np.inf, "c": 2}
+    with pytest.raises(ValueError, match=f"cannot write {path}: .* not JSON"):
+        records.write_record(path, value, 1)
+    assert not path.exists()
+    records.write_record(path, records.without_nan(value), 1)
+    assert records.read_record(path, 1) == {"a": [1.5, None], "b": None, "c": 2}
 
 
 def test_the_final_network_is_as_wide_as_time_and_bounds_allow(

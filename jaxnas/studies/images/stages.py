@@ -199,11 +199,10 @@ def random_baseline(plan: SearchPlan, archs: np.ndarray | None, seed: int) -> Se
     if archs is not None:
         archs = np.random.default_rng(seed).permutation(archs)
         return in_order(SPACE, archs, batch=plan.batch, epoch=plan.epochs)
-    capacity = plan.steps * plan.batch
     return random_search(
         SPACE,
         batch=plan.batch,
-        capacity=capacity,
+        capacity=plan.steps * plan.batch,
         epoch=plan.epochs,
         same=function_class,
     )
@@ -276,7 +275,8 @@ def rank_finalists(
       budget: decides once how many finalists there are, at most a batch; if there is
         time for one alone it is not trained again.
 
-    Returns: architectures and their validation accuracy in percent, best first.
+    Returns: architectures and their validation accuracy in percent, best first; as the
+      search has it if all of the longer trainings diverge.
     Raises: `ValueError` if no training of the search has a finite accuracy.
     """
     trained = [e for e in history if not math.isnan(e.score)]
@@ -291,10 +291,12 @@ def rank_finalists(
         return [e.arch for e in trained[: max(count, 1)]]
 
     names = budget.once("finalists", choose)
+    shorter = [(e.arch, e.score) for e in trained[: len(names)]]
     if len(names) == 1:
-        return [(e.arch, e.score) for e in trained[:1]]
-    archs = [nasbench201.from_string(name) for name in names]
-    query = padded_query(archs, epochs, plan.batch)
+        return shorter
+    query = padded_query([*map(nasbench201.from_string, names)], epochs, plan.batch)
     score = np.asarray(evaluate(jax.random.key(0), query).score)[: len(names)]
+    if np.isnan(score).all():
+        return shorter
     order = np.argsort(-np.nan_to_num(score, nan=-1.0), kind="stable")
     return [(names[i], float(score[i])) for i in order]
