@@ -26,6 +26,7 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.search import drive
 from jaxnas.spaces import nasbench201
+from jaxnas.studies.comparison import prior_scores
 from jaxnas.studies.images import (
     bounds,
     cell_picture,
@@ -336,7 +337,7 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
         cells.scores["prior 1"][:20], [accuracy[tuple(cell)] for cell in first], 1e-6
     )
     assert set(cells.scores) == {"prior 1", "live_macs"}
-    again = prior.prior_cells(lambda *_: 1 / 0, task, tmp_path)  # read
+    again = prior.prior_cells(prior.Prior(lambda *_: 1 / 0, ""), task, tmp_path)  # read
     np.testing.assert_array_equal(again.in_order(), cells.in_order())
     costs = training_costs.TrainingCosts(1.0, 9.0, batch=4, parallel=1, compiling=1.0)
     for minutes, steps in (5, 0), (20, 1), (60, 3):
@@ -346,6 +347,32 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
         assert plan.epochs == (2 if not steps else stages.GUIDED_EPOCHS)
     with pytest.raises(ValueError, match="is of the dataset that is searched"):
         prior.open_prior(Config(data="fashion-mnist", prior=("fashion",)))
+
+
+def test_a_folder_belongs_to_the_content_of_its_prior(images, tmp_path, monkeypatch):
+    given = config(images, tmp_path / "out", method="gp", prior=("fashion",))
+    table = named.open_table("fashion-surrogate")
+    columns = dict(table.columns)
+    changed = dataclasses.replace(table, columns=columns)
+    monkeypatch.setattr(prior_scores.named, "open_table", lambda _: changed)
+    for _ in range(2):
+        study.open_study(given)
+    columns[prior.COLUMN] = columns[prior.COLUMN] + np.float32(1)
+    with pytest.raises(ValueError, match="other settings [(]prior_sha256"):
+        study.open_study(given)
+
+
+def test_the_content_of_metad2a_is_that_of_its_parameters(images, monkeypatch):
+    given, digests = Config(data=str(images), prior=("metad2a",)), set()
+    loaded = inputs.open_models(None, None)
+    for factor in (1, 1, 2):
+        scaled = jax.tree.map(lambda x: factor * x, loaded.predictor.variables)  # noqa: B023
+        changed = loaded._replace(predictor=loaded.predictor._replace(variables=scaled))
+        monkeypatch.setattr(inputs, "open_models", lambda *_: changed)  # noqa: B023
+        opened = prior.open_prior(given)
+        assert opened is not None
+        digests.add(opened.sha256)
+    assert len(digests) == 2
 
 
 def test_metad2a_is_no_prior_for_the_images_that_it_was_trained_on(monkeypatch):
