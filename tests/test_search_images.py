@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -764,6 +766,24 @@ def test_a_ledger_outlives_the_process(tmp_path):
     (tmp_path / "budget.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read"):
         TimeBudget(tmp_path / "budget.json", 60.0)
+
+
+def test_threads_share_a_budget(tmp_path):
+    budget, decided = TimeBudget(tmp_path / "budget.json", 60.0), []
+
+    def decide(name):
+        decided.append(name)
+        time.sleep(0.01)
+        # A decision may rest on another, and its threads save the time.
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(budget.save).result(10)
+        return budget.once("all", lambda: list(range(200)))
+
+    names = [f"{i}" for i in range(20)] * 4
+    with ThreadPoolExecutor(4) as executor:
+        once = executor.map(lambda n: budget.once(n, lambda: decide(n)), names)
+        assert all(value == [*range(200)] for value in once)
+    assert sorted(decided) == sorted(names[:20])
 
 
 @pytest.mark.parametrize("rank", [0, 15624, 4321])
