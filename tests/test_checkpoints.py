@@ -215,6 +215,29 @@ def test_a_disk_that_becomes_full_leaves_the_old_file(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_is_written_where_a_link_leads_and_keeps_its_mode(tmp_path):
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "r.json", tmp_path / "r.json"
+    link.symlink_to(target)  # leads nowhere yet
+    for content in (b"old", b"new"):
+        files.atomic_write(link, content)
+        assert link.is_symlink() and target.read_bytes() == content
+        assert os.listdir(tmp_path / "disk") == ["r.json"]
+    for mode in (0o664, 0o600, 0o755):
+        target.chmod(mode)
+        files.atomic_write(link, b"again")
+        assert target.stat().st_mode & 0o7777 == mode
+    umask = os.umask(0o022)
+    os.umask(umask)
+    files.atomic_write(tmp_path / "first", b"")
+    assert (tmp_path / "first").stat().st_mode & 0o7777 == 0o666 & ~umask
+    message = refused(files.atomic_write, tmp_path / "disk", b"")
+    assert message == f"cannot write {tmp_path}/disk: Is a directory"
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert str(loop) in refused(files.atomic_write, loop, b"") and loop.is_symlink()
+
+
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch, function):
     path = tmp_path / "x.npz"
