@@ -49,8 +49,7 @@ class Shares(NamedTuple):
 UNGUIDED = Shares(0.1, 0.6, 0.7)
 GUIDED = Shares(0.05, 0.25, 0.35)  # by a prior, which makes most trainings unnecessary
 GIVEN = Shares(0.0, 0.0, 0.0)  # a given cell: nothing is searched
-# With a prior: least epochs of a training of the search. Shorter ones say less than it.
-GUIDED_EPOCHS = 8
+GUIDED_EPOCHS = 8  # with a prior, at least: shorter trainings say less than it
 
 
 class SearchPlan(NamedTuple):
@@ -256,8 +255,7 @@ def train_given(arch: np.ndarray, evaluate: Evaluate, plan: SearchPlan) -> Evalu
       evaluate: trains a batch of architectures for the epochs of the plan.
       plan: of the search.
     """
-    query = padded_query([arch], plan.epochs, plan.batch)
-    result = evaluate(jax.random.key(0), query)
+    result = evaluate(jax.random.key(0), padded_query([arch], plan.epochs, plan.batch))
     score, cost = float(result.score[0]), float(result.cost[0])
     name = nasbench201.to_string(arch)
     return Evaluation(name, score, plan.epochs, cost=cost, step=0)
