@@ -137,7 +137,7 @@ def _of_member(
     """Accuracies (n, draws) in percent of one network, by subset of the images.
 
     Args:
-      model: no ensemble.
+      model: not an ensemble.
       key: random key.
       features: of the dataset.
       arch: (n, d) int32.

@@ -169,7 +169,9 @@ def from_recipe(recipe: Mapping, max_nodes: int = MAX_NODES) -> np.ndarray:
         unknown = [i for i in inputs if i not in number and i not in waiting]
         if unknown or name in number:
             what = (
-                f"takes {unknown[0]!r}, which is no node" if unknown else "is an input"
+                f"takes {unknown[0]!r}, which is not a node"
+                if unknown
+                else "is an input"
             )
             raise ValueError(f"{name} {what} of the recipe")
     while waiting:
