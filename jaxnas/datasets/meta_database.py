@@ -151,8 +151,7 @@ def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
       second: one of the same pools and settings except the numbers of tasks. Both divide
         classes alike: no class of a test task of one is in a training task of the other.
 
-    Raises:
-      ValueError: naming a setting that differs.
+    Raises: `ValueError` naming a setting that differs.
     """
     require_same_settings(first.manifest, second.manifest)
     trained = set(_trainings(first))
@@ -182,8 +181,8 @@ def require_same_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -
       first: manifest of a database.
       second: manifest of another one.
 
-    Raises:
-      ValueError: naming a pool or setting, other than the numbers of tasks, that differs.
+    Raises: `ValueError` naming a pool or setting, other than the numbers of tasks, that
+      differs.
     """
     ours, theirs = ({**m["settings"], **m["pools"]} for m in (first, second))
     differing = [
@@ -199,8 +198,8 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
     Features are in half precision and rounded to 7 significant bits: by 0.8 % at most, far
     less than they differ between images of a class.
 
-    Raises:
-      ValueError: for features beyond half precision, and if it cannot be written.
+    Raises: `ValueError` for features beyond half precision, and if it cannot be
+      written.
     """
     pools = sorted(database.features)
     width = max((len(task.classes) for task in database.tasks), default=0)
@@ -240,9 +239,8 @@ def load(path: str | os.PathLike) -> MetaDatabase:
     Args:
       path: of a file, or `SHIPPED`.
 
-    Raises:
-      ValueError: naming the file, if it is missing, damaged, of another version or not
-        a meta-database.
+    Raises: `ValueError` naming the file, if it is missing, damaged, of another version
+      or not a meta-database.
     """
     if path == SHIPPED:
         path = files.shipped_checkpoint(SHIPPED) / "database.npz"
@@ -262,8 +260,8 @@ def _assembled(
 ) -> MetaDatabase:
     """Makes a meta-database of the contents of a file.
 
-    Raises:
-      KeyError, TypeError, IndexError, ValueError: for contents that do not fit together.
+    Raises: `KeyError`, `TypeError`, `IndexError` or `ValueError` for contents that do
+      not fit together.
     """
     features = {
         name.removeprefix(_FEATURES): array

@@ -63,8 +63,7 @@ def read_class_names(folder: Path, num_classes: int) -> tuple[str, ...]:
     Returns:
       (num_classes,) names; () if there is no such file.
 
-    Raises:
-      ValueError: in one line, for a file that is damaged or of another kind.
+    Raises: `ValueError`, in one line, for a file that is damaged or of another kind.
     """
     file, key = _NAMES[num_classes]
     path = folder / file
@@ -87,9 +86,8 @@ def read_class_names(folder: Path, num_classes: int) -> tuple[str, ...]:
 def _read_dict(path: Path) -> dict[str, Any]:
     """Reads a pickled dict as data.
 
-    Raises:
-      OSError: if the file cannot be read.
-      ValueError: for a damaged pickle, and for one of something else.
+    Raises: `OSError` if the file cannot be read, `ValueError` for a damaged pickle and
+      for one of something else.
     """
     # Opening a pipe or a device could block forever.
     if path.exists() and not path.is_file():
