@@ -94,7 +94,7 @@ def main(config: Config) -> dict[str, Rows]:
         ),
         "search": search(config, loaded.predictor, database, train),
     }
-    records.write_record(out / "report.json", tables, FORMAT)
+    records.write_record(out / "report.json", records.without_nan(tables), FORMAT)
     for name, rows in tables.items():
         _show(Console(), name, rows)
     return tables

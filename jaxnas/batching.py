@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from jaxnas.types import Array
 # Problems in a block: as many as keep the 8 x 8 arrays of a solver in the cache of a CPU,
 # and as many as occupy an accelerator.
 BLOCK, LARGE_BLOCK = 64, 2**14
+# Compiled maps by the function.
+_COMPILED: MutableMapping[Callable, Callable] = weakref.WeakKeyDictionary()
 
 
 def map_each(function: Callable[..., Any], rows: Any) -> Any:
@@ -80,17 +83,34 @@ def padded_blocks(arrays: Any, size: int) -> Any:
     return jax.tree.map(cut, arrays)
 
 
+def _compiled(function: Callable) -> Callable:
+    """`vmap(function)`, compiled; the same for the same function while it lives."""
+    try:
+        # The program may not keep alive the function that it is found by.
+        found, reference = _COMPILED.get(function), weakref.ref(function)
+    except TypeError:  # it has no hash, or no weak reference
+        return jax.jit(jax.vmap(function))
+    if found is None:
+
+        def of_one(row: Any) -> Any:
+            return reference()(row)  # type: ignore[misc]
+
+        found = _COMPILED[function] = jax.jit(jax.vmap(of_one))
+    return found
+
+
 def in_chunks(function: Callable, rows: np.ndarray, size: int = 16384):
     """Applies `vmap(function)` to rows in chunks, and gathers the results on the host.
 
     Args:
-      function: of one row, returns a pytree of arrays.
+      function: of one row, returns a pytree of arrays. It is compiled once for each shape
+        of a chunk while it lives, so what it closes over may not change.
       rows: (n, ...), n >= 1.
       size: rows in a chunk; the last chunk may be shorter, and is compiled separately.
 
     Returns: the pytree, of NumPy arrays with a leading axis (n,).
     """
-    batched = jax.jit(jax.vmap(function))
+    batched = _compiled(function)
     parts = [batched(rows[i : i + size]) for i in range(0, len(rows), size)]
     return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
 

@@ -215,6 +215,29 @@ def test_a_disk_that_becomes_full_leaves_the_old_file(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_is_written_where_a_link_leads_and_keeps_its_mode(tmp_path):
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "r.json", tmp_path / "r.json"
+    link.symlink_to(target)  # leads nowhere yet
+    for content in (b"old", b"new"):
+        files.atomic_write(link, content)
+        assert link.is_symlink() and target.read_bytes() == content
+        assert os.listdir(tmp_path / "disk") == ["r.json"]
+    for mode in (0o664, 0o600, 0o755):
+        target.chmod(mode)
+        files.atomic_write(link, b"again")
+        assert target.stat().st_mode & 0o7777 == mode
+    umask = os.umask(0o022)
+    os.umask(umask)
+    files.atomic_write(tmp_path / "first", b"")
+    assert (tmp_path / "first").stat().st_mode & 0o7777 == 0o666 & ~umask
+    message = refused(files.atomic_write, tmp_path / "disk", b"")
+    assert message == f"cannot write {tmp_path}/disk: Is a directory"
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert str(loop) in refused(files.atomic_write, loop, b"") and loop.is_symlink()
+
+
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch, function):
     path = tmp_path / "x.npz"
@@ -250,6 +273,50 @@ def test_what_a_killed_process_left_is_no_warning(tmp_path, caplog):
         (tmp_path / name / "state").mkdir(parents=True)
     checkpoints.save(tmp_path / "tree", {"a": np.arange(3.0)}, {})
     assert not caplog.records and os.listdir(tmp_path) == ["tree"]
+
+
+@pytest.mark.parametrize("end", ["", ".old", ".new"])
+def test_only_a_checkpoint_is_replaced(tmp_path, end):
+    pytest.importorskip("orbax.checkpoint")
+    path, tree = tmp_path / "thesis", {"a": np.arange(3.0)}
+    folder = tmp_path / f"thesis{end}"
+    folder.mkdir()  # an empty one is no loss
+    checkpoints.save(path, tree, {"step": 1})
+    folder.mkdir(exist_ok=True)
+    (folder / "chapter1.txt").write_text("years of work")
+    message = refused(checkpoints.save, path, tree, {"step": 2})
+    assert message.startswith(f"cannot write {path}: {end and 'thesis' + end}")
+    assert "chapter1.txt, which is not part of a checkpoint" in message
+    checkpoints.remove(path)
+    assert (folder / "chapter1.txt").read_text() == "years of work"
+    assert checkpoints.exists(path) == (not end)  # what is not ours is not removed
+    (folder / "chapter1.txt").unlink()
+    checkpoints.save(path, tree, {"step": 3})
+    assert os.listdir(tmp_path) == ["thesis"]
+    checkpoints.remove(path)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_is_not_replaced_by_a_pytree(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    path = tmp_path / "thesis"
+    path.write_text("years of work")
+    message = refused(checkpoints.save, path, {"a": np.arange(3.0)}, {})
+    assert message == f"cannot write {path}: Not a directory"
+    assert path.read_text() == "years of work" and os.listdir(tmp_path) == ["thesis"]
+
+
+def test_a_link_to_a_checkpoint_stays_one(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    (tmp_path / "disk").mkdir()
+    path, tree = tmp_path / "link", {"a": np.arange(3.0)}
+    checkpoints.save(tmp_path / "disk" / "tree", tree, {"step": 1})
+    path.symlink_to(tmp_path / "disk" / "tree")
+    for step in (2, 3):
+        checkpoints.save(path, tree, {"step": step})
+        assert checkpoints.manifest(tmp_path / "disk" / "tree") == {"step": step}
+        assert path.is_symlink() and sorted(os.listdir(tmp_path)) == ["disk", "link"]
+        assert os.listdir(tmp_path / "disk") == ["tree"]
 
 
 def test_a_pytree_without_its_arrays_is_refused_in_words(tmp_path):

@@ -10,6 +10,7 @@ from helpers import refused
 
 from jaxnas import datasets
 from jaxnas.datasets import Images, opened
+from jaxnas.io import cifar
 
 
 @pytest.fixture
@@ -197,6 +198,24 @@ def test_cifar_batches_of_python_2_and_3(tmp_path, batches):
     (tmp_path / "train").write_bytes(hundred)
     assert datasets.from_cifar(tmp_path / "train").num_classes == 100
     assert "of CIFAR-10 and of CIFAR-100" in refused(datasets.from_cifar, tmp_path)
+
+
+def test_whole_batches_of_cifar(tmp_path):
+    # The pixels are one string of bytes, or one text as Python 3 writes protocol 2.
+    rng = np.random.default_rng(3)
+    data = np.frombuffer(rng.bytes(10_000 * 3072), np.uint8).reshape(-1, 3072)
+    labels = rng.integers(0, 10, 10_000).tolist()
+    content = {"data": data, "labels": labels}
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(of_python_2(data, labels))
+    (folder / "test_batch").write_bytes(pickle.dumps(content, 4))
+    train, test = opened.open_images(str(folder))
+    assert train.y.tolist() == test.y.tolist() == labels
+    assert np.array_equal(flat(train.x), data) and np.array_equal(train.x, test.x)
+    (tmp_path / "train").write_bytes(pickle.dumps(content, 2))
+    x, y, _ = cifar.read_batch(tmp_path / "train")
+    assert np.array_equal(flat(x), data) and y.tolist() == labels
 
 
 def test_cifar_names_its_classes(tmp_path, batches):

@@ -14,6 +14,7 @@ from experiments.common import meta_records
 from experiments.common.meta_pools import open_pool
 from jaxnas.datasets import meta_database, opened, packaged, tasks
 from jaxnas.datasets.images import Images
+from jaxnas.io import npz
 from jaxnas.networks import runs
 
 RNG = np.random.default_rng(0)
@@ -228,6 +229,28 @@ def test_features_are_written_of_some_images_and_rounded(small, fake):
         np.testing.assert_allclose(read.features[name], whole[:, :2], rtol=2**-7)
         mantissa, _ = np.frexp(read.features[name].astype(float))
         assert (mantissa * 2**7 % 1 == 0).all() and (mantissa * 2**6 % 1 != 0).any()
+
+
+@pytest.mark.parametrize("large", [65505.0, 65500.0, -1e9, np.nan])
+def test_features_that_half_precision_lacks_are_refused(small, fake, tmp_path, large):
+    made = build_meta_database.main(replace(small, grid=0))
+    made.features["digits"][1, 2, 3] = 65024  # fits
+    path = tmp_path / "other.npz"
+    meta_database.save(path, made)
+    assert meta_database.load(path).features["digits"][1, 2, 3] == 65024
+    made.features["digits"][1, 2, 3] = large
+    with pytest.raises(ValueError, match="features of digits .* half precision"):
+        meta_database.save(tmp_path / "more.npz", made)
+    assert not (tmp_path / "more.npz").exists()
+
+
+def test_features_of_a_file_are_finite(small, fake, tmp_path):
+    build_meta_database.main(replace(small, grid=0))
+    arrays, manifest = npz.load_arrays(path := f"{small.out}/database.npz")
+    arrays["features/digits"][1, 2, 3] = np.inf
+    npz.save_arrays(path, arrays, manifest)
+    with pytest.raises(ValueError, match="features that are not finite"):
+        meta_database.load(path)
 
 
 def test_records_of_further_tasks_are_added(small, fake):

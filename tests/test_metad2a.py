@@ -165,6 +165,26 @@ def test_the_best_cell_is_trained_on_images_that_features_saw(config, monkeypatc
     assert Path(config.out, "result.json").read_bytes() == before
 
 
+def test_a_training_that_is_refused_is_so_before_cells_are_generated(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(proposal.models, "generate", None)
+    rng = np.random.default_rng(0)
+    path, wide = str(tmp_path / "wide.npz"), rng.integers(0, 256, (40, 12, 16, 3))
+    np.savez(path, x=wide.astype(np.uint8), y=np.arange(40) % 2)
+    says = refused(metad2a.main, replace(config, data=path, minutes=1.0))
+    assert "wanted square images" in says and not Path(config.out).exists()
+    digits = replace(config, data="digits", minutes=2.0)
+    pytest.importorskip("sklearn")
+    arch, out = nasbench201.to_string(np.zeros(6, int)), f"{config.out}/training"
+    settings = proposal.images.Config(data="digits", minutes=3.0, arch=arch, out=out)
+    image_studies.study.open_study(replace(settings, seed=digits.seed)).budget.save()
+    assert "given 3 minutes" in refused(metad2a.main, digits)
+    again = replace(digits, minutes=4.0, seed=digits.seed + 1)
+    assert "other settings (seed" in refused(metad2a.main, again)
+    assert [p.name for p in Path(config.out).iterdir()] == ["training"]
+
+
 def test_predictions_for_images_of_the_training_are_said_to_be(
     config, tmp_path, capsys
 ):

@@ -351,6 +351,15 @@ def test_predictions_are_means_over_subsets(monkeypatch):
     np.testing.assert_allclose(said.mean, wanted.mean(1), rtol=1e-5)
     np.testing.assert_allclose(said.std, wanted.std(1), rtol=1e-2)
     assert said.std.min() > 0
+    # Five to eight architectures are of one program.
+    programs = prediction._programs(made.network, nasbench201.CODEC)[1:]
+    compiled = [program._cache_size() for program in programs]
+    for num in (6, 7, 8):
+        more = predict(
+            made, key, data, np.resize(archs, (num, 6)), draws=4, num_images=2
+        )
+        np.testing.assert_array_equal(more.mean[:5], said.mean)
+    assert [program._cache_size() for program in programs] == compiled
     # Blocks of two architectures and three subsets, of 96 bytes each, give the same.
     monkeypatch.setattr(prediction, "BLOCK", 2)
     monkeypatch.setattr(features, "BLOCK_BYTES", 3 * 96)

@@ -357,6 +357,47 @@ def test_a_killed_training_ends_with_the_same_bits(path, made, tmp_path, monkeyp
     )
 
 
+def test_a_training_resumes_only_from_a_checkpoint_of_its_own(
+    tmp_path, made, monkeypatch
+):
+    def epoch(model, progress, training):  # nothing is compiled
+        return model, meta_training.recorded(progress, training, (0.7, 0.6))
+
+    monkeypatch.setattr(meta_training, "run_epoch", epoch)
+    parts = [examples(made, part) for part in ("train", "validation")]
+    network = models.Predictor(SMALL)
+    model = models.with_accuracy(models.init(network, jax.random.key(1)), 60, 5)
+    training = meta_training.Training(*parts, epochs=4)
+    key, folder = jax.random.key(3), tmp_path / "state"
+
+    def train(key, model, training):
+        return meta_training.train(key, model, training, folder=folder)[1].curve
+
+    assert train(key, model, training) == 4 * ((0.7, 0.6),)
+    assert train(key, model, training) == 4 * ((0.7, 0.6),)
+    assert len(train(key, model, training._replace(epochs=6))) == 6  # goes on
+    other = parts[0]._replace(accuracy=parts[0].accuracy + 1)
+    for changed, name in (
+        ((jax.random.key(4), model, training), "key"),
+        ((key, models.init(network, jax.random.key(1)), training), "parameters"),
+        ((key, models.with_accuracy(model, 61, 5), training), "parameters"),
+        ((key, model, training._replace(data=other)), "data"),
+        ((key, model, training._replace(validation=other)), "validation"),
+        ((key, model, training._replace(rate=1e-2)), "rate 0.0001 there, 0.01 now"),
+        ((key, model, training._replace(decay_after=2)), "decay_after"),
+    ):
+        message = refused(train, *changed)
+        assert f"{folder} was made with other settings ({name}" in message
+    short = training._replace(epochs=5)
+    assert "has 6 epochs, and this training ends after 5" in refused(
+        train, key, model, short
+    )
+    # One of the time before there was a record of what it depends on.
+    saved = checkpoint.load(folder)
+    checkpoint.save(folder, saved.model, progress=saved.progress)
+    assert len(train(key, model, training._replace(epochs=6))) == 6
+
+
 def test_a_generator_imitates_recorded_cells_or_those_ranked_best(made, path, tmp_path):
     parts = [examples(made, part) for part in ("train", "validation")]
     settings = config(path, tmp_path, candidates=0, best=1)

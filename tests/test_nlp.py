@@ -171,7 +171,7 @@ def with_node(name, op, *inputs):
         (with_node("b", "elementwise_sum", "a", "a"), "takes an input twice"),
         (
             with_node("b", "activation_sigm", "c"),
-            "b takes 'c', which is no node of the",
+            "b takes 'c', not a node of the",
         ),
         (
             with_node("a", "linear", "x", "h_new_0"),

@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import random
 import struct
+import time
 
 import numpy as np
 import official_samples as samples
@@ -87,6 +88,22 @@ def test_long_runs_over_the_edges_of_pieces():
 
         short = pickle.dumps(values[:3], protocol)
         assert pickles.load(ByteStream(Slow(short)), pickles.PLAIN) == values[:3]
+
+
+def test_long_texts_take_time_in_proportion_to_their_size():
+    class Slow(io.BytesIO):
+        def read(self, size=-1, /):
+            return super().read(min(size, 256))
+
+    content = np.random.default_rng(0).bytes(2**23)
+    begin = time.process_time()
+    source = ByteStream(Slow(b"a" + content + b"b"))
+    assert (source.take(1), source.take(2**23)) == (b"a", content)
+    assert (source.tell(), source.take(1)) == (2**23 + 1, b"b")
+    # Copying the buffer for each piece took 4 seconds or more.
+    assert time.process_time() - begin < 1
+    with pytest.raises(ValueError, match="ends in the middle"):
+        ByteStream(Slow(content)).take(2**23 + 1)
 
 
 def test_numbers_of_numpy_and_ordered_dicts():

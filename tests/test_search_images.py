@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +20,7 @@ import jaxnas
 from experiments import search_images
 from experiments.search_images import Config
 from jaxnas.benchmarks import columns, named
-from jaxnas.io import files, npz
+from jaxnas.io import files, npz, records
 from jaxnas.networks import apply, counting, model_files, recipes, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.initialise import initialise
@@ -26,6 +28,7 @@ from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.proxies import scoring
 from jaxnas.search import drive
 from jaxnas.spaces import nasbench201
+from jaxnas.studies.comparison import prior_scores
 from jaxnas.studies.images import (
     bounds,
     cell_picture,
@@ -44,6 +47,7 @@ from jaxnas.studies.images import search as image_search
 from jaxnas.studies.images.budget import TimeBudget
 from jaxnas.studies.images.log import SearchLog
 from jaxnas.studies.metad2a import inputs
+from jaxnas.types import Result
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -335,7 +339,7 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
         cells.scores["prior 1"][:20], [accuracy[tuple(cell)] for cell in first], 1e-6
     )
     assert set(cells.scores) == {"prior 1", "live_macs"}
-    again = prior.prior_cells(lambda *_: 1 / 0, task, tmp_path)  # read
+    again = prior.prior_cells(prior.Prior(lambda *_: 1 / 0, ""), task, tmp_path)  # read
     np.testing.assert_array_equal(again.in_order(), cells.in_order())
     costs = training_costs.TrainingCosts(1.0, 9.0, batch=4, parallel=1, compiling=1.0)
     for minutes, steps in (5, 0), (20, 1), (60, 3):
@@ -347,6 +351,32 @@ def test_a_prior_orders_the_cells_and_few_are_trained(images, tmp_path):
         prior.open_prior(Config(data="fashion-mnist", prior=("fashion",)))
 
 
+def test_a_folder_belongs_to_the_content_of_its_prior(images, tmp_path, monkeypatch):
+    given = config(images, tmp_path / "out", method="gp", prior=("fashion",))
+    table = named.open_table("fashion-surrogate")
+    columns = dict(table.columns)
+    changed = dataclasses.replace(table, columns=columns)
+    monkeypatch.setattr(prior_scores.named, "open_table", lambda _: changed)
+    for _ in range(2):
+        study.open_study(given)
+    columns[prior.COLUMN] = columns[prior.COLUMN] + np.float32(1)
+    with pytest.raises(ValueError, match="other settings [(]prior_sha256"):
+        study.open_study(given)
+
+
+def test_the_content_of_metad2a_is_that_of_its_parameters(images, monkeypatch):
+    given, digests = Config(data=str(images), prior=("metad2a",)), set()
+    loaded = inputs.open_models(None, None)
+    for factor in (1, 1, 2):
+        scaled = jax.tree.map(lambda x: factor * x, loaded.predictor.variables)  # noqa: B023
+        changed = loaded._replace(predictor=loaded.predictor._replace(variables=scaled))
+        monkeypatch.setattr(inputs, "open_models", lambda *_: changed)  # noqa: B023
+        opened = prior.open_prior(given)
+        assert opened is not None
+        digests.add(opened.sha256)
+    assert len(digests) == 2
+
+
 def test_metad2a_is_no_prior_for_the_images_that_it_was_trained_on(monkeypatch):
     opened = SimpleNamespace(trained_on={"pools": {"noto-emoji": {}}}, predictor=1)
     monkeypatch.setattr(inputs, "open_models", lambda *_: opened)
@@ -354,6 +384,33 @@ def test_metad2a_is_no_prior_for_the_images_that_it_was_trained_on(monkeypatch):
         ValueError, match="were trained on noto-emoji: wanted other --data"
     ):
         prior.open_prior(Config(data="noto-emoji", prior=("metad2a",)))
+
+
+@pytest.mark.parametrize("longer", [[np.nan] * 3, [np.nan, 40.0, np.nan]])
+def test_finalists_that_diverge_do_not_win(tmp_path, longer):
+    archs = [nasbench201.to_string(np.full(6, i)) for i in range(3)]
+    history = [drive.Evaluation(a, 50.0 - i, 2) for i, a in enumerate(archs)]
+    budget = TimeBudget(tmp_path / "budget.json", 6000.0)
+    plan = stages.SearchPlan(2, 1, 4, 0.01, 4)
+
+    def evaluate(key, query):
+        score = np.resize(longer, 4)
+        return Result(score, score[:, None], np.ones(4))
+
+    ranked = stages.rank_finalists(history, evaluate, plan, budget)
+    if np.isnan(longer).all():
+        assert ranked == [(a, 50.0 - i) for i, a in enumerate(archs)]
+    else:
+        assert ranked[0] == (archs[1], 40.0) and len(ranked) == 3
+
+
+def test_files_have_no_numbers_that_json_lacks(tmp_path):
+    path, value = tmp_path / "r.json", {"a": [1.5, float("nan")], "b": -np.inf, "c": 2}
+    with pytest.raises(ValueError, match=f"cannot write {path}: .* not JSON"):
+        records.write_record(path, value, 1)
+    assert not path.exists()
+    records.write_record(path, records.without_nan(value), 1)
+    assert records.read_record(path, 1) == {"a": [1.5, None], "b": None, "c": 2}
 
 
 def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
@@ -709,6 +766,24 @@ def test_a_ledger_outlives_the_process(tmp_path):
     (tmp_path / "budget.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read"):
         TimeBudget(tmp_path / "budget.json", 60.0)
+
+
+def test_threads_share_a_budget(tmp_path):
+    budget, decided = TimeBudget(tmp_path / "budget.json", 60.0), []
+
+    def decide(name):
+        decided.append(name)
+        time.sleep(0.01)
+        # A decision may rest on another, and its threads save the time.
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(budget.save).result(10)
+        return budget.once("all", lambda: list(range(200)))
+
+    names = [f"{i}" for i in range(20)] * 4
+    with ThreadPoolExecutor(4) as executor:
+        once = executor.map(lambda n: budget.once(n, lambda: decide(n)), names)
+        assert all(value == [*range(200)] for value in once)
+    assert sorted(decided) == sorted(names[:20])
 
 
 @pytest.mark.parametrize("rank", [0, 15624, 4321])

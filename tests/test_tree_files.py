@@ -262,7 +262,7 @@ def test_universal_binary_json():
         (b"?", "unknown marker"),
         (b"Sl\x7f\xff\xff\xff", "a length of 2147483647"),
         (b"Si\xff", "a length of -1"),
-        (b"SS", "no type of a length"),
+        (b"SS", "not a type of a length"),
         (b"Si\x01\xff", "not UTF-8"),
         (b"[$d]", "a type without a count"),
         (b"[" * 100, "nested deeper"),

@@ -79,10 +79,9 @@ def tabular_benchmark(
       truth: what differs in the column of true scores, as `dict(split="test")`. Default:
         the last level, mean over the seeds.
 
-    Raises:
-      ValueError: for an unknown column or seed; for a table of another space, with counts
-        of the architectures that are missing, duplicated or invalid (one with
-        `"part": true` in its manifest may lack any); and for a truth of another target.
+    Raises: `ValueError` for an unknown column or seed; for a table of another space,
+      with counts of the architectures that are missing, duplicated or invalid (one with
+      `"part": true` in its manifest may lack any); and for a truth of another target.
     """
     selection: dict[str, Any] = dict(
         dataset=dataset, split=split, epochs=epochs, seed=seed

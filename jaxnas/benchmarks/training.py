@@ -82,8 +82,7 @@ def training_benchmark(
       last one. A vector that is not a cell has a NaN score at cost 0. Without a folder,
       `start > 0` raises `ValueError`.
 
-    Raises:
-      ValueError: if the data do not fit the network.
+    Raises: `ValueError` if the data do not fit the network.
     """
     runs.validate_training(network, recipe, np.zeros((1, 6), np.int32), data)
     devices = tuple(devices or jax.local_devices()[:1])

@@ -10,7 +10,6 @@ finished.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +68,7 @@ def save(
     curves = {name: values[0] for name, values in begun.curves.items()}
     arrays = curves | {"arch": np.array(training.arch, np.int32)}
     npz.save_arrays(_finished(path), arrays, record | {"format": partial.FORMAT})
-    _remove(path)
+    checkpoints.remove(path)
 
 
 def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | None:
@@ -95,7 +94,7 @@ def read(store: Store, training: Training, key: jax.Array) -> PartialTraining | 
         except ValueError:
             return _unfinished(store, path, record)
         records.require_identity(finished, manifest, record, partial.OTHER_TRAINING)
-        _remove(path)  # left over if a process was killed in `save`
+        checkpoints.remove(path)  # left over if a process was killed in `save`
         names = (*runs.METRICS, "seconds")
         return PartialTraining(store.epochs, None, {n: arrays[n][None] for n in names})
     return _unfinished(store, path, record)
@@ -147,8 +146,3 @@ def _path(store: Store, training: Training) -> Path:
 
 def _finished(path: Path) -> Path:
     return path.with_name(path.name + ".npz")
-
-
-def _remove(path: Path) -> None:
-    for end in ("", ".old", ".new"):
-        shutil.rmtree(path.with_name(path.name + end), ignore_errors=True)

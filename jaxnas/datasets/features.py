@@ -53,8 +53,7 @@ def lite0_extractor(side: int = 64) -> Extractor:
     Args:
       side: pixels to which images are resized, at least 32.
 
-    Raises:
-      ValueError: for a smaller side, and if the weights are not installed.
+    Raises: `ValueError` for a smaller side, and if the weights are not installed.
     """
     _require_side(side, 32, 1)
     lite0.require_package()
@@ -69,8 +68,7 @@ def untrained_extractor(side: int = 64, seed: int = 0) -> Extractor:
       side: pixels to which images are resized, at least 32.
       seed: of the weights.
 
-    Raises:
-      ValueError: for a smaller side.
+    Raises: `ValueError` for a smaller side.
     """
     _require_side(side, 32, 1)
     weights = lite0.random_weights(seed)
@@ -84,8 +82,7 @@ def hog_extractor(side: int = 32) -> Extractor:
     Args:
       side: pixels to which images are resized: a multiple of 8, at least 16.
 
-    Raises:
-      ValueError: for another side.
+    Raises: `ValueError` for another side.
     """
     _require_side(side, 2 * hog.CELL, hog.CELL)
     kind = FeatureKind(f"hog-colour-{side}px", hog.width(side))
@@ -103,8 +100,8 @@ def extractor_of(kind: FeatureKind) -> Extractor:
     Args:
       kind: of `Extractor.kind`.
 
-    Raises:
-      ValueError: for a kind that no extractor has, and if weights are not installed.
+    Raises: `ValueError` for a kind that no extractor has, and if weights are not
+      installed.
     """
     forms = (
         (r"lite0-taps-(\d+)px", lambda side: lite0_extractor(side)),
@@ -141,9 +138,8 @@ def image_features(
     Returns:
       the features and their kind.
 
-    Raises:
-      ValueError: for other shapes, types and values, such as NaN or normalised images, and
-        for weights that are damaged.
+    Raises: `ValueError` for other shapes, types and values, such as NaN or normalised
+      images, and for weights that are damaged.
     """
     pixels = as_pixels(pixels)
     extractor = default_extractor() if extractor is None else extractor
@@ -177,8 +173,7 @@ def as_pixels(pixels: np.ndarray) -> np.ndarray:
     Returns:
       (m, h, w, c) with c = 1 or 3, uint8 or float32.
 
-    Raises:
-      ValueError: as `image_features`.
+    Raises: `ValueError` as `image_features`.
     """
     x = np.asarray(pixels)
     x = x[..., None] if x.ndim == 3 else x

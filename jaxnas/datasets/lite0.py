@@ -75,9 +75,8 @@ def weights_path() -> Path | None:
 def pretrained() -> Lite0:
     """Reads the ImageNet weights of the installed package, once per process.
 
-    Raises:
-      ValueError: naming the package if it is not installed, and the file if it is missing
-        or damaged.
+    Raises: `ValueError` naming the package if it is not installed, and the file if it
+      is missing or damaged.
     """
     return read(require_package())
 
@@ -85,8 +84,7 @@ def pretrained() -> Lite0:
 def require_package() -> Path:
     """Returns `weights_path()`.
 
-    Raises:
-      ValueError: naming the package, if it is not installed.
+    Raises: `ValueError` naming the package, if it is not installed.
     """
     path = weights_path()
     if path is None:
@@ -102,8 +100,7 @@ def read(path: Path) -> Lite0:
     Args:
       path: of the published file, whose SHA-256 begins with `SHA256`.
 
-    Raises:
-      ValueError: naming the file, if it is missing, damaged or a different file.
+    Raises: `ValueError` naming the file, if it is missing, damaged or a different file.
     """
     contents = torch_files.load(path)
     if not contents.sha256.startswith(SHA256):

@@ -151,8 +151,7 @@ def join(first: MetaDatabase, second: MetaDatabase) -> MetaDatabase:
       second: one of the same pools and settings except the numbers of tasks. Both divide
         classes alike: no class of a test task of one is in a training task of the other.
 
-    Raises:
-      ValueError: naming a setting that differs.
+    Raises: `ValueError` naming a setting that differs.
     """
     require_same_settings(first.manifest, second.manifest)
     trained = set(_trainings(first))
@@ -182,8 +181,8 @@ def require_same_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -
       first: manifest of a database.
       second: manifest of another one.
 
-    Raises:
-      ValueError: naming a pool or setting, other than the numbers of tasks, that differs.
+    Raises: `ValueError` naming a pool or setting, other than the numbers of tasks, that
+      differs.
     """
     ours, theirs = ({**m["settings"], **m["pools"]} for m in (first, second))
     differing = [
@@ -199,8 +198,8 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
     Features are in half precision and rounded to 7 significant bits: by 0.8 % at most, far
     less than they differ between images of a class.
 
-    Raises:
-      ValueError: if the file cannot be written.
+    Raises: `ValueError` for features beyond half precision, and if it cannot be
+      written.
     """
     pools = sorted(database.features)
     width = max((len(task.classes) for task in database.tasks), default=0)
@@ -217,17 +216,21 @@ def save(path: str | os.PathLike, database: MetaDatabase) -> None:
         "task_classes": classes,
     }
     for pool in pools:
-        arrays[_FEATURES + pool] = _rounded(database.features[pool])
+        arrays[_FEATURES + pool] = _rounded(pool, database.features[pool])
     manifest = {"format": _FORMAT, "kind": database.kind._asdict()}
     manifest["manifest"] = dict(database.manifest)
     npz.save_arrays(path, arrays, manifest)
 
 
-def _rounded(features: np.ndarray) -> np.ndarray:
-    """Rounds to `_BITS` significant bits, as float16."""
+def _rounded(pool: str, features: np.ndarray) -> np.ndarray:
+    """Rounds to `_BITS` significant bits, as float16; see `save` for errors."""
     mantissa, exponent = np.frexp(np.asarray(features, np.float32))
     scale = np.float32(2**_BITS)
-    return np.ldexp(np.round(mantissa * scale) / scale, exponent).astype(np.float16)
+    rounded = np.ldexp(np.round(mantissa * scale) / scale, exponent)
+    if not (np.abs(rounded) <= np.finfo(np.float16).max).all():
+        largest = np.abs(features).max()
+        raise ValueError(f"features of {pool} exceed half precision: {largest:g}")
+    return rounded.astype(np.float16)
 
 
 def load(path: str | os.PathLike) -> MetaDatabase:
@@ -236,9 +239,8 @@ def load(path: str | os.PathLike) -> MetaDatabase:
     Args:
       path: of a file, or `SHIPPED`.
 
-    Raises:
-      ValueError: naming the file, if it is missing, damaged, of another version or not
-        a meta-database.
+    Raises: `ValueError` naming the file, if it is missing, damaged, of another version
+      or not a meta-database.
     """
     if path == SHIPPED:
         path = files.shipped_checkpoint(SHIPPED) / "database.npz"
@@ -258,8 +260,8 @@ def _assembled(
 ) -> MetaDatabase:
     """Makes a meta-database of the contents of a file.
 
-    Raises:
-      KeyError, TypeError, IndexError, ValueError: for contents that do not fit together.
+    Raises: `KeyError`, `TypeError`, `IndexError` or `ValueError` for contents that do
+      not fit together.
     """
     features = {
         name.removeprefix(_FEATURES): array
@@ -283,6 +285,8 @@ def _assembled(
         raise ValueError("numbers of tasks or cells differ between arrays")
     if fields["grid_test"].shape != grid or not isinstance(content["manifest"], dict):
         raise ValueError("the grid or the manifest is damaged")
+    if not all(np.isfinite(x).all() for x in features.values()):
+        raise ValueError("it has features that are not finite")
     for task in tasks:
         classes, _, width = features[task.pool].shape
         if (

@@ -24,8 +24,7 @@ def examples(database: MetaDatabase, part: str) -> MetaData:
       part: one of `tasks.PARTS`.
 
     Returns: the records; accuracies are those on test images after the last epoch.
-    Raises:
-      ValueError: if the part has no task with a finite accuracy.
+    Raises: `ValueError` if the part has no task with a finite accuracy.
     """
     wanted = PARTS.index(part)
     rows = [n for n, task in enumerate(database.tasks) if task.part == wanted]
@@ -81,8 +80,7 @@ def grid_examples(database: MetaDatabase, seed: int) -> MetaData:
       seed: of the trainings: 0, by which architectures are chosen, or 1, to report.
 
     Returns: the records of the tasks on which the grid is complete from both seeds.
-    Raises:
-      ValueError: if there is no such task.
+    Raises: `ValueError` if there is no such task.
     """
     complete = np.isfinite(database.grid_test).all((0, 2))
     if not complete.any() or not database.grid_test.size:

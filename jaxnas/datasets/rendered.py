@@ -69,8 +69,7 @@ def glyphs() -> tuple[Images, Images]:
     Returns:
       training images (60 of a class) and test images (100), 32 x 32, RGB, in other faces.
 
-    Raises:
-      ValueError: if fewer than 5 faces have all characters, and without Pillow.
+    Raises: `ValueError` if fewer than 5 faces have all characters, and without Pillow.
     """
     _require_pillow()
     faces = [
@@ -102,8 +101,7 @@ def noto_emoji() -> tuple[Images, Images]:
     Returns:
       training images (60 of a class) and test images (100) of other emoji, 64 x 64, RGB.
 
-    Raises:
-      ValueError: if a package is missing or damaged, and without Pillow.
+    Raises: `ValueError` if a package is missing or damaged, and without Pillow.
     """
     _require_pillow()
     font = _font(EMOJI_FONT, _BITMAP_SIZE)
@@ -128,8 +126,7 @@ def font_packages() -> list[FontPackage]:
 def emoji_subgroups() -> dict[str, list[str]]:
     """Reads the emoji of one code point by subgroup, in the order of Unicode's list.
 
-    Raises:
-      ValueError: if the list is missing or has no emoji.
+    Raises: `ValueError` if the list is missing or has no emoji.
     """
     with files.reading(EMOJI_LIST):
         path = Path(EMOJI_LIST)

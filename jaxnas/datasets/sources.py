@@ -36,8 +36,7 @@ FASHION_MNIST_CLASSES = (
 def digits() -> Images:
     """Loads the 1,797 handwritten digits of scikit-learn: 8 x 8, one channel, 10 classes.
 
-    Raises:
-      ValueError: without scikit-learn.
+    Raises: `ValueError` without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
@@ -60,10 +59,9 @@ def from_npz(
       classes: their number, if some may have no image; default: all from 0 to the largest
         in y, each of which must occur.
 
-    Raises:
-      ValueError: in one line, for a file that is missing, damaged, or has other shapes or
-        types, another number of labels than of images, for one class, gaps in the
-        classes, and pixels that are not finite.
+    Raises: `ValueError`, in one line, for a file that is missing, damaged, or has other
+      shapes or types, another number of labels than of images, for one class, gaps in
+      the classes, and pixels that are not finite.
     """
     name = name or Path(path).stem
     x, y = npz.read_npz(path, ("x", "y")).values()
@@ -107,10 +105,9 @@ def from_folder(
     Returns:
       the images; class names are those of the folders.
 
-    Raises:
-      ValueError: in one line, for a folder that is missing or empty, one class, an image
-        that is damaged, not a regular file or of another size, images of one colour, and
-        without Pillow.
+    Raises: `ValueError`, in one line, for a folder that is missing or empty, one class,
+      an image that is damaged, not a regular file or of another size, images of one
+      colour, and without Pillow.
     """
     root = Path(path)
     pixels: list[np.ndarray] = []
@@ -182,8 +179,8 @@ def from_cifar(
       the images; class names are those of `batches.meta` or `meta` beside the batches, if
       that file is there.
 
-    Raises:
-      ValueError: in one line, for files that are missing, damaged or of another kind.
+    Raises: `ValueError`, in one line, for files that are missing, damaged or of another
+      kind.
     """
     root = Path(path)
     if not (paths := cifar_batches(root, train=train)):
@@ -206,8 +203,7 @@ def from_cifar(
 def cifar_batches(path: str | os.PathLike, *, train: bool = True) -> list[Path]:
     """Finds the files that `from_cifar` reads: those of a folder, or the file itself.
 
-    Raises:
-      ValueError: if the folder cannot be read.
+    Raises: `ValueError` if the folder cannot be read.
     """
     root = Path(path)
     with files.reading(root):
@@ -229,8 +225,8 @@ def from_idx(
       train: whether to read the training images, not the test images.
       name: of the data set; default: that of the folder.
 
-    Raises:
-      ValueError: in one line, for files that are missing, damaged or of another kind.
+    Raises: `ValueError`, in one line, for files that are missing, damaged or of another
+      kind.
     """
     root = Path(path)
     part = "train" if train else "t10k"
@@ -254,8 +250,7 @@ def fashion_mnist(*, train: bool = True) -> Images:
     Args:
       train: whether to read the training images, not the test images.
 
-    Raises:
-      ValueError: if it is not there or damaged.
+    Raises: `ValueError` if it is not there or damaged.
     """
     images = from_idx(_fashion_mnist_folder(), train=train, name="fashion-mnist")
     if images.num_classes > len(FASHION_MNIST_CLASSES):
@@ -266,8 +261,7 @@ def fashion_mnist(*, train: bool = True) -> Images:
 def _fashion_mnist_folder() -> Path:
     """Finds the folder of Fashion-MNIST.
 
-    Raises:
-      ValueError: naming the folder, if it is not there.
+    Raises: `ValueError` naming the folder, if it is not there.
     """
     folder = Path(os.environ.get("JAXNAS_FASHION_MNIST") or FASHION_MNIST)
     with files.reading(folder):

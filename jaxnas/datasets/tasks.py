@@ -65,8 +65,7 @@ def divide_images(
       num_train: images from this index on are for tests alone, those before it for
         training alone; default: each may be either.
 
-    Raises:
-      ValueError: if fewer than two classes have enough images.
+    Raises: `ValueError` if fewer than two classes have enough images.
     """
     pairs = [
         _shuffled_class(images, label, train, seed, num_train)
@@ -148,8 +147,7 @@ def draw_tasks(
     Returns:
       the tasks; their shares of the parts are nearly equal in every prefix.
 
-    Raises:
-      ValueError: if a part has fewer different tasks.
+    Raises: `ValueError` if a part has fewer different tasks.
     """
     if len(numbers) != len(PARTS) or min(numbers) < 0 or not sum(numbers):
         raise ValueError(

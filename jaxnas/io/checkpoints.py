@@ -28,6 +28,8 @@ import jax
 
 Tree = TypeVar("Tree")
 _STATE, _MANIFEST = "state", "manifest"
+# All that a checkpoint has, `commit_success.txt` by some versions of orbax.
+_PARTS = {_STATE, _MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"}
 # Weights hardly compress, while zeros compress to a thousandth.
 MAX_BYTES, MAX_RATIO = 2**26, 16
 # Orbax fails if several threads save at once, even to different folders.
@@ -67,28 +69,55 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
     """Writes a folder that a reader sees whole or not at all.
 
     Args:
-      path: the folder, whose parent must exist; an earlier checkpoint is replaced. After
-        an interruption `restore` reads the earlier one, `path` with `.old`.
+      path: the folder, whose parent must exist; an earlier checkpoint is replaced, and
+        nothing else. After an interruption `restore` reads the earlier one, `path` with
+        `.old`.
       tree: of arrays.
       manifest: a JSON object.
 
     Raises: `ValueError` that names the folder and the cause if it cannot be written, in
-      which case the earlier checkpoint is left; for a manifest that is not JSON; and
-      without orbax.
+      which case the earlier checkpoint is left; if it, or `path` with `.old` or `.new`,
+      has anything but a checkpoint; for a manifest that is not JSON; and without orbax.
     """
-    path = Path(path).absolute()
+    named, path = path, _real(path)
     try:
         json.dumps(dict(manifest), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the manifest is not JSON: {error}") from error
+        raise ValueError(f"{named}: the manifest is not JSON: {error}") from error
     require_orbax()
-    new, old = (path.with_name(path.name + end) for end in (".new", ".old"))
+    try:
+        for folder in (path, *_beside(path)):
+            if foreign := _foreign(folder):
+                where = "it" if folder == path else folder.name
+                raise ValueError(
+                    f"{where} has {foreign[0]}, which is not part of a checkpoint: give "
+                    "another folder"
+                )
+        _replace(path, tree, dict(manifest))
+    # On a full disk orbax and tensorstore raise more than `OSError`.
+    except Exception as error:
+        raise ValueError(f"cannot write {named}: {_one_line(error)}") from error
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Names in a folder that are not of a checkpoint; none for a missing folder.
+
+    Raises: `OSError` for a file.
+    """
+    if not os.path.lexists(folder):
+        return []
+    return sorted({path.name for path in folder.iterdir()} - _PARTS)
+
+
+def _replace(path: Path, tree: Any, manifest: dict[str, Any]) -> None:
+    """Writes a checkpoint beside `path`, and puts it in the place of an earlier one."""
+    new, old = _beside(path)
     try:
         _remove_unfinished(new)  # orbax warns of what a killed process has left
         with _checkpointer() as (orbax, checkpointer):
             arguments = {
                 _STATE: orbax.args.StandardSave(tree),
-                _MANIFEST: orbax.args.JsonSave(dict(manifest)),
+                _MANIFEST: orbax.args.JsonSave(manifest),
             }
             checkpointer.save(new, args=orbax.args.Composite(**arguments), force=True)
         if path.exists():
@@ -96,9 +125,6 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
             path.rename(old)
         new.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    # On a full disk orbax and tensorstore raise more than `OSError`.
-    except Exception as error:
-        raise ValueError(f"cannot write {path}: {_one_line(error)}") from error
     finally:
         _remove_unfinished(new)
 
@@ -108,30 +134,53 @@ def _remove_unfinished(new: Path) -> None:
 
     Orbax writes to another folder first, beside the one that it is given.
     """
-    unfinished = glob.escape(new.name) + ".orbax-checkpoint-tmp*"
+    unfinished = f"{glob.escape(new.name)}.orbax-checkpoint-tmp*"
     for folder in (new, *new.parent.glob(unfinished)):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove(path: str | os.PathLike) -> None:
+    """Removes a checkpoint and what interrupted saves have left of it.
+
+    Args:
+      path: the folder. It is left if it has anything but a checkpoint, like the folders
+        with `.old` and `.new`.
+    """
+    path = _real(path)
+    for folder in (path, *_beside(path)):
+        with contextlib.suppress(OSError):
+            if not _foreign(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _real(path: str | os.PathLike) -> Path:
+    """The absolute path of a folder; of a link, that of the folder it leads to."""
+    return Path(os.path.realpath(path))
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """The folders of the new checkpoint and of the old one during a save."""
+    return path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
+
+
 def exists(path: str | os.PathLike) -> bool:
     """Whether there is a checkpoint at `path`, or an earlier one beside it."""
-    return _whole_folder(Path(path)) is not None
+    return _whole_folder(path) is not None
 
 
-def _whole_folder(path: Path) -> Path | None:
+def _whole_folder(path: str | os.PathLike) -> Path | None:
     """The folder of the checkpoint, or of the one before it; None without either."""
-    candidates = (path, path.with_name(path.name + ".old"))
+    real = _real(path)
     try:
-        return next(
-            (p.absolute() for p in candidates if (p / _MANIFEST).is_dir()), None
-        )
+        candidates = (real, _beside(real)[1])
+        return next((p for p in candidates if (p / _MANIFEST).is_dir()), None)
     except OSError as error:  # a name can be too long to ask
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def stored_bytes(path: str | os.PathLike) -> int:
     """The bytes of a checkpoint's files; `ValueError` without a checkpoint."""
-    folder = _whole_folder(Path(path))
+    folder = _whole_folder(path)
     if folder is None:
         raise ValueError(f"no checkpoint at {path}")
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -203,7 +252,7 @@ def restore(path: str | os.PathLike, like: Tree) -> Tree:
 
 def _read(path: str | os.PathLike, read: Callable[[Any, Any, Path], Any]) -> Any:
     """Calls `read(orbax, checkpointer, folder)`, with errors that name the path."""
-    folder = _whole_folder(Path(path))
+    folder = _whole_folder(path)
     if folder is None:
         raise ValueError(f"no checkpoint at {path}")
     try:

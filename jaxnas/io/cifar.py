@@ -6,6 +6,7 @@ They are pickles of Python 2, of a dict of `data`, the images as rows of 3072 by
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jaxnas.io import pickles
 from jaxnas.io.streams import ByteStream
 
 _SIDE = 32
+_ROOM = 2**27  # bytes of memory beyond four times the file
 # By the number of classes: the file beside the batches, and its list of names.
 _NAMES = {10: ("batches.meta", "label_names"), 100: ("meta", "fine_label_names")}
 
@@ -61,8 +63,7 @@ def read_class_names(folder: Path, num_classes: int) -> tuple[str, ...]:
     Returns:
       (num_classes,) names; () if there is no such file.
 
-    Raises:
-      ValueError: in one line, for a file that is damaged or of another kind.
+    Raises: `ValueError`, in one line, for a file that is damaged or of another kind.
     """
     file, key = _NAMES[num_classes]
     path = folder / file
@@ -85,15 +86,17 @@ def read_class_names(folder: Path, num_classes: int) -> tuple[str, ...]:
 def _read_dict(path: Path) -> dict[str, Any]:
     """Reads a pickled dict as data.
 
-    Raises:
-      OSError: if the file cannot be read.
-      ValueError: for a damaged pickle, and for one of something else.
+    Raises: `OSError` if the file cannot be read, `ValueError` for a damaged pickle and
+      for one of something else.
     """
     # Opening a pipe or a device could block forever.
     if path.exists() and not path.is_file():
         raise OSError("it is not a regular file")
     with open(path, "rb") as file:
-        content = pickles.load(ByteStream(file), pickles.ARRAYS, max_memory=2**30)
+        # The pixels are one text. In protocol 2 of Python 3 it is charged four times.
+        limit = 4 * os.fstat(file.fileno()).st_size + _ROOM
+        source = ByteStream(file, max_text=limit)
+        content = pickles.load(source, pickles.ARRAYS, max_memory=limit)
     if type(content) is not dict:
         raise ValueError("it is not a dict")
     # Python 2 wrote the keys as bytes.

@@ -11,6 +11,7 @@ import csv
 import io
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,8 @@ def atomic_write(
     """Writes a file so that a reader sees the old content or all of the new.
 
     The content goes to a temporary file beside it, is flushed to disk, and replaces the
-    file by a rename.
+    file by a rename. The permissions of an existing file are kept, and a symbolic link is
+    followed.
 
     Args:
       path: the file; its folder must exist.
@@ -32,18 +34,21 @@ def atomic_write(
       full disk, a name too long, no permission. On any error the old file stays as it
       was and nothing is left beside it (but a killed process can leave a hidden `.tmp`).
     """
-    path = Path(path)
+    target = Path(os.path.realpath(path))
     # Cut, so that the longest name of a file leaves room for the rest of this one.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
+        mode = _permissions(target)
         with open(temporary, "xb") as file:
+            if mode is not None:
+                os.chmod(temporary, mode)
             if isinstance(content, bytes):
                 file.write(content)
             else:
                 content(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -51,11 +56,19 @@ def atomic_write(
             temporary.unlink()
     # The rename is on disk once the folder is; not every system can sync a folder.
     with contextlib.suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _permissions(path: Path) -> int | None:
+    """The permission bits of a file; None if there is none. Raises `OSError`."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def write_csv(

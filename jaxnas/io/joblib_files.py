@@ -158,7 +158,8 @@ def _plain(file: BinaryReader, start: bytes, max_bytes: int) -> BinaryReader:
       start: its first bytes.
       max_bytes: most bytes that it may be unpacked to.
 
-    Raises: `ValueError` for a packing that is not supported, and for what is no pickle.
+    Raises: `ValueError` for a packing that is not supported, and for a file that is not a
+      pickle.
     """
     if start[:1] == b"\x80":
         return file

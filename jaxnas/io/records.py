@@ -9,6 +9,7 @@ form `{"format": 1, ...}` (`write_record`, `read_record`).
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -128,11 +129,24 @@ def write_record(path: Path, content: Mapping[str, Any], version: int) -> None:
       content: JSON values by name.
       version: of the format.
 
-    Raises: `ValueError` if the file cannot be written.
+    Raises: `ValueError` if the file cannot be written, and for values that JSON lacks,
+      such as numbers that are not finite.
     """
     content = {"format": version, **content}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    files.atomic_write(path, text.encode())
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot write {path}: it is not JSON: {error}") from error
+    files.atomic_write(path, f"{text}\n".encode())
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON value in which numbers that are not finite are None, which is null."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_record(path: Path, version: int) -> dict[str, Any]:

@@ -114,13 +114,22 @@ class ByteStream:
         """
         if not 0 <= size <= self._max_text:
             raise ValueError(f"it has a text of {size} bytes")
-        while len(self.data) - self.position < size and not self.ended:
-            self.read_more()
         taken = self.data[self.position : self.position + size]
-        if len(taken) < size:
+        self.position += len(taken)
+        return taken if len(taken) == size else self._take_across(taken, size)
+
+    def _take_across(self, first: bytes, size: int) -> bytes:
+        """Returns `size` bytes that begin with `first`, the last ones of the buffer."""
+        # Joined once: growing the buffer would copy it for each piece.
+        pieces, missing = [first], size - len(first)
+        while missing and not self.ended:
+            self.read_more()
+            pieces.append(self.data[:missing])
+            self.position = len(pieces[-1])
+            missing -= self.position
+        if missing:
             raise ValueError("it ends in the middle")
-        self.position += size
-        return taken
+        return b"".join(pieces)
 
     def skip(self, size: int) -> None:
         """Moves on by `size` bytes; `ValueError` if there are fewer."""

@@ -48,7 +48,7 @@ class _Reader:
         """A length, which is an integer of any of the types."""
         mark = self.take(1)
         if mark not in _INTEGERS:
-            raise self.error(f"{mark!r} is no type of a length")
+            raise self.error(f"{mark!r} is not a type of a length")
         size = int(self.numbers(mark, 1)[0])
         if not 0 <= size <= len(self.data):
             raise self.error(f"a length of {size}")

@@ -38,9 +38,8 @@ class ModelConfig:
       members: of an ensemble of predictors, whose variables have a leading axis; see
         `model.ensemble`.
 
-    Raises:
-      ValueError: for sizes below 1, heads that do not divide `latent`, and features that
-        are not a `FeatureKind`.
+    Raises: `ValueError` for sizes below 1, heads that do not divide `latent`, and
+      features that are not a `FeatureKind`.
     """
 
     num_vertices: int

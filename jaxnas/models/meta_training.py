@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnas.io import checkpoints
-from jaxnas.models import checkpoint, plateau
+from jaxnas.models import checkpoint, meta_progress, plateau
 from jaxnas.models.checkpoint import Progress, adam
 from jaxnas.models.meta_data import MetaData, draw_task
 from jaxnas.models.model import Model, Network
@@ -81,15 +80,19 @@ def train(
 
     Returns: the model with the parameters of the lowest validation loss, and the progress.
     Raises: `ValueError` if a loss is not finite, and for a checkpoint that is damaged or
-      of another model.
+      of another model, initial parameters, key, data or settings. More epochs or more
+      patience are no other settings: the training goes on.
     """
-    if folder is not None and checkpoints.exists(folder):
-        saved = checkpoint.load(folder, config=model.network.config)
-        if saved.progress is None:
-            raise ValueError(f"{folder} has no progress of a training")
-        model, state = saved.model, saved.progress
-    else:
+    saved = record = None
+    if folder is not None:
+        saved = meta_progress.read(folder, model)
+        record = meta_progress.record(key, model, training._asdict())
+    if folder is None or record is None or saved is None:
         state = start(model, training.rate, key)
+    else:
+        ended = functools.partial(finished, training=training)
+        meta_progress.require_same(folder, saved, record, ended)
+        model, state = saved.model, saved.progress
     while not finished(state, training):
         if stop_after is not None and len(state.curve) >= stop_after:
             break
@@ -97,7 +100,7 @@ def train(
         done = len(state.curve)
         due = done % save_every == 0 or done == stop_after or finished(state, training)
         if folder is not None and due:
-            checkpoint.save(folder, model, progress=state)
+            checkpoint.save(folder, model, progress=state, origin=record)
         if report is not None:
             report(state)
     return Model(model.network, {**model.variables, "params": state.best}), state

@@ -63,7 +63,7 @@ def with_accuracy(model: Model, mean: float, std: float) -> Model:
     """Adds the mean and deviation by which outputs of a predictor become accuracies.
 
     Args:
-      model: a predictor, no ensemble.
+      model: a predictor that is not an ensemble.
       mean: of the training accuracies, in percent.
       std: their standard deviation, with n - 1 degrees of freedom.
 
@@ -118,7 +118,7 @@ def ensemble(predictors: Sequence[Model]) -> Model:
 
 
 def members(model: Model) -> list[Model]:
-    """The models of an ensemble, or the model itself if it is none."""
+    """The models of an ensemble, or the model itself if it is not one."""
     config = model.network.config
     if config.members == 1:
         return [model]

@@ -19,7 +19,7 @@ from jaxnas.spaces.base import as_choices
 from jaxnas.types import Array, check_sizes, require_kind
 
 BLOCK = 256
-"""Graphs that are embedded together."""
+"""Graphs that are embedded together, at most."""
 
 
 class Predictions(NamedTuple):
@@ -137,7 +137,7 @@ def _of_member(
     """Accuracies (n, draws) in percent of one network, by subset of the images.
 
     Args:
-      model: no ensemble.
+      model: not an ensemble.
       key: random key.
       features: of the dataset.
       arch: (n, d) int32.
@@ -148,7 +148,8 @@ def _of_member(
     datasets, graphs, scores = _programs(network, codec)
     params = {"params": model.variables["params"]}
     sets = embed_subsets(datasets, params, key, features, *sizes)
-    block, parts = min(BLOCK, len(arch)), []
+    # A power of two, as each size is compiled: the first architectures fill it up.
+    block, parts = min(BLOCK, 1 << (len(arch) - 1).bit_length()), []
     for i in range(0, len(arch), block):
         rows = np.arange(i, i + block) % len(arch)
         parts.append(np.asarray(scores(params, sets, graphs(params, arch[rows]))))

@@ -30,8 +30,7 @@ def balanced(size: int = 125) -> np.ndarray:
       (15,625 / size, size, 6) int32; each operation is on each edge of size / 5
       architectures of every chunk.
 
-    Raises:
-      ValueError: for another size.
+    Raises: `ValueError` for another size.
     """
     if size not in _GENERATORS:
         raise ValueError(f"there are balanced chunks of 25 and 125, not of {size}")

@@ -70,8 +70,7 @@ def make_group_plan(
     Returns:
       the plan, for `grouped_cells`.
 
-    Raises:
-      ValueError: if an edge has more of an operation than its group has places.
+    Raises: `ValueError` if an edge has more of an operation than its group has places.
     """
     archs = np.asarray(archs, np.int32)
     needed = group_sizes(archs[None])

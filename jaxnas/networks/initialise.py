@@ -67,8 +67,7 @@ def initialise(key: Array, network: NetworkConfig, scheme: str = "default") -> P
       parameters in the default float type, without lanes. For each architecture
       parameters of its own: `own_parameters`.
 
-    Raises:
-      ValueError: for an unknown scheme.
+    Raises: `ValueError` for an unknown scheme.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"no scheme {scheme!r}; available are {', '.join(SCHEMES)}")

@@ -62,9 +62,8 @@ def save(
       dataset: name of the training images.
       class_names: (num_classes,); default: "0", "1", ...
 
-    Raises:
-      ValueError: for parameters, constants or names that do not fit the network, and if
-        it cannot be written.
+    Raises: `ValueError` for parameters, constants or names that do not fit the network,
+      and if it cannot be written.
     """
     expected, shapes = (
         [leaf.shape for leaf in jax.tree.leaves(tree)]
@@ -120,8 +119,7 @@ class Predictor:
         Returns:
           (m, num_classes) probabilities.
 
-        Raises:
-          ValueError: for images of another shape.
+        Raises: `ValueError` for images of another shape.
         """
         if np.ndim(images) != 4 or np.shape(images)[1:] != self.image_shape:
             raise ValueError(
@@ -140,9 +138,9 @@ def load(path: str | os.PathLike) -> Predictor:
     Returns:
       predict: raw images (m, size, size, in_channels) -> probabilities (m, num_classes).
 
-    Raises:
-      ValueError: in one line, for a folder that is missing, damaged or of another kind,
-        for one that would unpack to far more than its size, and without orbax.
+    Raises: `ValueError`, in one line, for a folder that is missing, damaged or of
+      another kind, for one that would unpack to far more than its size, and without
+      orbax.
     """
     manifest = checkpoints.manifest(path)
     network, arch, mean, std, names = _parse(path, manifest)
@@ -163,7 +161,7 @@ def load(path: str | os.PathLike) -> Predictor:
 
         return _in_batches(softmax, x, batch)
 
-    # Parameters are an argument of the program, so that they are no constants in it.
+    # Parameters are an argument of the program, so that they are not constants in it.
     predict = functools.partial(probabilities, params)
     return Predictor(names, shape, str(manifest.get("dataset")), predict)
 
@@ -195,8 +193,7 @@ def _parse(
 ) -> tuple[NetworkConfig, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
     """Parses a manifest: network, architecture, mean, deviation and class names.
 
-    Raises:
-      ValueError: naming the path, for a manifest of something else.
+    Raises: `ValueError` naming the path, for a manifest of something else.
     """
     remedy = "wanted a network that this version of jaxnas saved"
     records.require_format(path, manifest.get("format"), FORMAT, remedy)

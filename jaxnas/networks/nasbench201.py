@@ -59,9 +59,8 @@ class NetworkConfig:
       in_channels: channels of an image, 3 for colours and 1 for grey levels.
       num_stages: stages of cells, with a reduction before each but the first.
 
-    Raises:
-      ValueError: if a size is not a positive integer, or the reductions cannot halve the
-        image.
+    Raises: `ValueError` if a size is not a positive integer, or the reductions cannot
+      halve the image.
     """
 
     stem_channels: int = 16

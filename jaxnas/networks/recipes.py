@@ -30,8 +30,7 @@ class Recipe:
       cutmix: share of the images of which a rectangle is that of another image, with
         labels in proportion to the pixels (Yun et al., 2019), in [0, 1).
 
-    Raises:
-      ValueError: if a value is out of its range.
+    Raises: `ValueError` if a value is out of its range.
     """
 
     epochs: int = 200

@@ -95,9 +95,8 @@ def train(
     Returns:
       the networks and their curves; NaN from the epoch in which one has diverged.
 
-    Raises:
-      ValueError: for architectures and data that do not fit, and for a folder of another
-        training, before anything is compiled.
+    Raises: `ValueError` for architectures and data that do not fit, and for a folder of
+      another training, before anything is compiled.
     """
     archs = validate_training(network, recipe, archs, data)
     if isinstance(save_every, bool) or save_every < 1:
@@ -190,8 +189,7 @@ def training_settings(
       engine: default: by the platform, see `train`.
       platform: such as "cpu"; default: the default backend.
 
-    Raises:
-      ValueError: for an unknown engine.
+    Raises: `ValueError` for an unknown engine.
     """
     on_cpu = (platform or jax.default_backend()) == "cpu"
     if engine is None:
@@ -215,8 +213,7 @@ def validate_training(
     Returns:
       the architectures, (a, 6) int32.
 
-    Raises:
-      ValueError: naming what does not fit.
+    Raises: `ValueError` naming what does not fit.
     """
     archs = np.asarray(archs)
     if archs.ndim != 2 or archs.shape[1] != 6 or not len(archs):

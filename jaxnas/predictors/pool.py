@@ -106,7 +106,7 @@ def make_pool(
         part of the distance. Default: a prior mean of 0.
 
     Returns: the pool, in ascending order of identity.
-    Raises: `ValueError` for architectures that are no choices of the space or not valid
+    Raises: `ValueError` for architectures that are not choices of the space or not valid
       in it, for a space of more than 2^20 vectors without `arch`, for embeddings that
       `gram.compress_embeddings` refuses, and for scores that `prior_mean.task_units`
       refuses.

@@ -83,8 +83,7 @@ def swap(model: Model, params: Params, x: Array) -> Array:
     Returns:
       () or (a,).
 
-    Raises:
-      ValueError: for more images.
+    Raises: `ValueError` for more images.
     """
     batch = x.shape[-4]
     if batch > _MAX_SWAP_IMAGES:

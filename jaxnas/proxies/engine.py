@@ -48,8 +48,7 @@ class ScoringSettings:
         are the same to rounding, as they are for any number of lanes.
       lanes: architectures of each device in a chunk; default: `scoring.LANES`.
 
-    Raises:
-      ValueError: for unknown names, and fewer than 1 lane.
+    Raises: `ValueError` for unknown names, and fewer than 1 lane.
     """
 
     network: NetworkConfig

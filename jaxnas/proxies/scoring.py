@@ -83,10 +83,9 @@ def score_many(
     Returns:
       the scores, in the order of `archs`.
 
-    Raises:
-      ValueError: for architectures of another space, for images and labels that do not
-        fit, and for a folder that cannot be written, or has scores of this proxy with
-        another key, settings or images, before anything is compiled.
+    Raises: `ValueError` for architectures of another space, for images and labels that
+      do not fit, and for a folder that cannot be written, or has scores of this proxy
+      with another key, settings or images, before anything is compiled.
     """
     archs, x, y = _validate(settings, archs, x, y)
     proxy = CATALOGUE[settings.proxy]
@@ -143,8 +142,7 @@ def _validate(
     Returns:
       archs (n, 6) int32, x, and y (b,) int32.
 
-    Raises:
-      ValueError: naming what does not fit.
+    Raises: `ValueError` naming what does not fit.
     """
     archs, x, y = np.asarray(archs), np.asarray(x), np.asarray(y)
     size, channels = settings.network.image_size, settings.network.in_channels

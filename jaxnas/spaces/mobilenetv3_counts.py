@@ -62,7 +62,7 @@ def multiply_adds(arch: Array, resolution: Array | int | None = None) -> Array:
         an architecture (46,), 224 for an architecture (45,).
 
     Returns: () int32.
-    Raises: `ValueError` for a whole number that is no such resolution.
+    Raises: `ValueError` for a whole number that is not such a resolution.
     """
     if isinstance(resolution, Integral) and not 1 <= resolution <= MAX_RESOLUTION:
         raise ValueError(

@@ -78,8 +78,8 @@ def ofa_encoding(arch: Array, resolution: Array | int | None = None) -> Array:
         224 for an architecture (45,).
 
     Returns: (128,) float32.
-    Raises: `ValueError` for a whole number that is no such resolution; a traced one has no
-      indicator.
+    Raises: `ValueError` for a whole number that is not such a resolution; a traced one
+      has no indicator.
     """
     if resolution is None:
         resolution = mobilenetv3.resolution(arch)

@@ -168,9 +168,7 @@ def from_recipe(recipe: Mapping, max_nodes: int = MAX_NODES) -> np.ndarray:
     for name, (_, inputs) in waiting.items():
         unknown = [i for i in inputs if i not in number and i not in waiting]
         if unknown or name in number:
-            what = (
-                f"takes {unknown[0]!r}, which is no node" if unknown else "is an input"
-            )
+            what = f"takes {unknown[0]!r}, not a node" if unknown else "is an input"
             raise ValueError(f"{name} {what} of the recipe")
     while waiting:
         before = len(waiting)

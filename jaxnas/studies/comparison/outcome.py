@@ -104,7 +104,7 @@ def show_by_cost(
 
 
 def _names(done: Outcome) -> dict[str, str]:
-    """The names of methods in legends: with a mark if the best cell is no candidate."""
+    """The names of methods in legends: marked if the best cell is not a candidate."""
     return {n: f"{n} *" if s.out_of_reach > 0 else n for n, s in done.summaries.items()}
 
 
@@ -132,7 +132,7 @@ def _draw(
     title = f"{of}; mean of {summary.count_runs(done.summaries)}"
     below, names = max(s.out_of_reach for s in done.summaries.values()), _names(done)
     if below > 0:
-        title += f"\n* the best cell is no candidate: {below:.2f} points below it"
+        title += f"\n* the best cell is not a candidate: {below:.2f} points below it"
     figures.search_curves(
         done.folder.path / file,
         {names[n]: s.reported for n, s in summaries.items()},

@@ -18,6 +18,11 @@ from jaxnas.predictors import few_labels
 from jaxnas.spaces import base
 from jaxnas.spaces.base import Space
 
+# Words that say which images of a dataset a name is of.
+_PARTS = frozenset(
+    "data dataset image images test train training val valid validation".split()
+)
+
 
 class PriorScores(NamedTuple):
     """The feature map of accuracies on other datasets, and the table that they are from."""
@@ -93,6 +98,9 @@ def _parse(name: str, searched: Sequence[str]) -> dict:
 def same_images(a: str, b: str) -> bool:
     """Whether two names are of variants of one dataset.
 
+    Case and separators do not matter. A number of up to three digits is part of the name,
+    as in CIFAR-10; a longer one counts images, as in mnist-5000.
+
     Args:
       a: such as cifar10-valid.
       b: such as cifar10 and cifar-10-batches-py.
@@ -101,6 +109,15 @@ def same_images(a: str, b: str) -> bool:
 
 
 def _stems(name: str) -> set[str]:
-    """The first word of a name, alone and with a number that follows it."""
-    first, *rest = re.split("[-_ ]", name.lower())
-    return {first, first + rest[0]} if rest and rest[0].isdecimal() else {first}
+    """Short forms of a name, of which variants of a dataset share one.
+
+    They are the words before the number together, with the last word alone, which others
+    may precede; without a number all words together, or the first one.
+    """
+    words = []
+    for part in re.findall(r"[^\W\d_]+|\d+", name.lower()):
+        if not part.isdecimal():
+            words += [part] if part not in _PARTS else []
+        elif words and len(part) < 4:
+            return {"".join(words) + part, words[-1] + part}
+    return {"".join(words), words[0]} if words else {name.lower()}

@@ -52,7 +52,9 @@ class TimeBudget:
             "seconds": seconds,
             "decided": {},
         }
-        self._lock = threading.Lock()
+        # A decision may take minutes, in which other threads save the time; and may rest
+        # on another decision.
+        self._saving, self._deciding = threading.Lock(), threading.RLock()
         if path.exists():
             content = records.read_record(path, FORMAT)
             try:
@@ -92,7 +94,7 @@ class TimeBudget:
 
     def save(self) -> None:
         """Writes the time spent and the decisions, atomically."""
-        with self._lock:
+        with self._saving:
             self._kept["spent"] = self.spent()
             records.write_record(self._path, self._kept, FORMAT)
 
@@ -101,20 +103,22 @@ class TimeBudget:
         return name in self._kept["decided"]
 
     def once(self, name: str, decide: Callable[[], Any]) -> Any:
-        """Makes a decision once, also across processes.
+        """Makes a decision once, also across threads and processes.
 
         Args:
           name: of the decision, in the file.
           decide: called if there is none of that name; returns a plain JSON value, which
-            is saved before it is used.
+            is saved before it is used. No other thread decides anything meanwhile.
 
         Returns: the decision, as JSON gives it back: tuples become lists.
         """
-        if name not in self:
-            decision = records.plain(decide())
-            self._kept["decided"][name] = decision
-            self.save()
-        return self._kept["decided"][name]
+        with self._deciding:
+            if name not in self:
+                decision = records.plain(decide())
+                with self._saving:
+                    self._kept["decided"][name] = decision
+                self.save()
+            return self._kept["decided"][name]
 
     def once_as(
         self, kind: Callable[..., Decision], name: str, decide: Callable[[], Decision]

@@ -39,7 +39,7 @@ def draw(path: str | Path, arch: str, *, title: str) -> None:
       arch: the cell in the notation of the benchmark.
       title: above the picture.
 
-    Raises: `ValueError` for a text that is no architecture.
+    Raises: `ValueError` for a text that is not an architecture.
     """
     ops = nasbench201.from_string(arch)
     live = counting.live(ops)

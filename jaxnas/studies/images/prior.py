@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import datasets, models
+from jaxnas.io.cache import array_digest
 from jaxnas.networks import counting
 from jaxnas.spaces.nasbench201 import SPACE
 from jaxnas.studies.comparison import prior_scores
@@ -29,8 +31,13 @@ FASHION, METAD2A = "fashion", "metad2a"
 SURROGATE, COLUMN = "fashion-surrogate", "fashion-mnist/valid/12"
 IMAGES, DRAWS = 40, 5  # of each class that MetaD2A sees at most, and its predictions
 
-# The accuracies (n, k) of cells (n, 6); MetaD2A's depend on the images.
-Prior = Callable[[ImageTask, np.ndarray], np.ndarray]
+
+class Prior(NamedTuple):
+    """Accuracies of cells on other images."""
+
+    # (task, cells (n, 6)) -> (n, k); MetaD2A's depend on the images.
+    accuracies: Callable[[ImageTask, np.ndarray], np.ndarray]
+    sha256: str  # of the table or of the parameters that they are from
 
 
 def open_prior(config: Config) -> Prior | None:
@@ -69,7 +76,7 @@ def open_prior(config: Config) -> Prior | None:
         del task
         return np.concatenate(jax.tree.leaves(lookup(jnp.asarray(cells))), 1)
 
-    return stored
+    return Prior(stored, opened.digests["prior_sha256"])
 
 
 def _metad2a(config: Config) -> Prior:
@@ -101,7 +108,7 @@ def _metad2a(config: Config) -> Prior:
         mean, _ = models.predict(predictor, key, data, cells, draws=DRAWS)
         return np.asarray(mean)[:, None]
 
-    return predicted
+    return Prior(predicted, array_digest(*jax.tree.leaves(predictor.variables)))
 
 
 def prior_cells(prior: Prior, task: ImageTask, folder: Path) -> ScoredCells:
@@ -115,7 +122,7 @@ def prior_cells(prior: Prior, task: ImageTask, folder: Path) -> ScoredCells:
 
     def scores() -> ScoredCells:
         archs = cell_scores.candidates()
-        values = prior(task, archs)
+        values = prior.accuracies(task, archs)
         scores = {f"prior {i + 1}": value for i, value in enumerate(values.T)}
         macs = counting.macs(task.network, archs, live_only=True) / 1e6
         return ScoredCells(archs, scores | {"live_macs": macs})

@@ -221,7 +221,8 @@ class Results:
         )
 
     def _save(self, result: dict[str, Any]) -> None:
-        records.write_record(self._path, result, FORMAT)
+        # The training of a finalist can have diverged.
+        records.write_record(self._path, records.without_nan(result), FORMAT)
 
 
 def _require_fields(path: Path, content: dict[str, Any]) -> None:

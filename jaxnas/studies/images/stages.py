@@ -49,8 +49,7 @@ class Shares(NamedTuple):
 UNGUIDED = Shares(0.1, 0.6, 0.7)
 GUIDED = Shares(0.05, 0.25, 0.35)  # by a prior, which makes most trainings unnecessary
 GIVEN = Shares(0.0, 0.0, 0.0)  # a given cell: nothing is searched
-# With a prior: least epochs of a training of the search. Shorter ones say less than it.
-GUIDED_EPOCHS = 8
+GUIDED_EPOCHS = 8  # with a prior, at least: shorter trainings say less than it
 
 
 class SearchPlan(NamedTuple):
@@ -199,11 +198,10 @@ def random_baseline(plan: SearchPlan, archs: np.ndarray | None, seed: int) -> Se
     if archs is not None:
         archs = np.random.default_rng(seed).permutation(archs)
         return in_order(SPACE, archs, batch=plan.batch, epoch=plan.epochs)
-    capacity = plan.steps * plan.batch
     return random_search(
         SPACE,
         batch=plan.batch,
-        capacity=capacity,
+        capacity=plan.steps * plan.batch,
         epoch=plan.epochs,
         same=function_class,
     )
@@ -257,8 +255,7 @@ def train_given(arch: np.ndarray, evaluate: Evaluate, plan: SearchPlan) -> Evalu
       evaluate: trains a batch of architectures for the epochs of the plan.
       plan: of the search.
     """
-    query = padded_query([arch], plan.epochs, plan.batch)
-    result = evaluate(jax.random.key(0), query)
+    result = evaluate(jax.random.key(0), padded_query([arch], plan.epochs, plan.batch))
     score, cost = float(result.score[0]), float(result.cost[0])
     name = nasbench201.to_string(arch)
     return Evaluation(name, score, plan.epochs, cost=cost, step=0)
@@ -276,7 +273,8 @@ def rank_finalists(
       budget: decides once how many finalists there are, at most a batch; if there is
         time for one alone it is not trained again.
 
-    Returns: architectures and their validation accuracy in percent, best first.
+    Returns: architectures and their validation accuracy in percent, best first; as the
+      search has it if all of the longer trainings diverge.
     Raises: `ValueError` if no training of the search has a finite accuracy.
     """
     trained = [e for e in history if not math.isnan(e.score)]
@@ -291,10 +289,12 @@ def rank_finalists(
         return [e.arch for e in trained[: max(count, 1)]]
 
     names = budget.once("finalists", choose)
+    shorter = [(e.arch, e.score) for e in trained[: len(names)]]
     if len(names) == 1:
-        return [(e.arch, e.score) for e in trained[:1]]
-    archs = [nasbench201.from_string(name) for name in names]
-    query = padded_query(archs, epochs, plan.batch)
+        return shorter
+    query = padded_query([*map(nasbench201.from_string, names)], epochs, plan.batch)
     score = np.asarray(evaluate(jax.random.key(0), query).score)[: len(names)]
+    if np.isnan(score).all():
+        return shorter
     order = np.argsort(-np.nan_to_num(score, nan=-1.0), kind="stable")
     return [(names[i], float(score[i])) for i in order]

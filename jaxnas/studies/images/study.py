@@ -12,6 +12,7 @@ from rich.console import Console
 
 from jaxnas.benchmarks.training import training_benchmark
 from jaxnas.io import run_folder
+from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
 from jaxnas.networks.data import Data
 from jaxnas.networks.recipes import Recipe
@@ -45,19 +46,28 @@ class Study(NamedTuple):
     results: Results
 
 
-def open_study(config: Config) -> Study:
-    """Validates the settings, loads the images and claims the folder.
+class Inputs(NamedTuple):
+    """What is read and checked before the folder of a search is touched."""
+
+    config: Config  # with the name of the images filled in
+    task: ImageTask
+    data: Data  # images of a training of the search
+    recipe: Recipe  # of one epoch
+
+
+def open_inputs(config: Config) -> Inputs:
+    """Validates the settings and loads the images.
 
     Args:
       config: the settings.
 
-    Raises: `ValueError` for settings, images, priors and folders that cannot be used.
+    Raises: `ValueError` for settings and images that cannot be used.
     """
-    data = default_data() if config.data is None else config.data
-    config = dataclasses.replace(config, data=data)
+    name = default_data() if config.data is None else config.data
+    config = dataclasses.replace(config, data=name)
     validate(config)
     task = load_task(
-        data,
+        name,
         size=config.size,
         channels=config.channels,
         cells_per_stage=config.cells_per_stage,
@@ -71,8 +81,22 @@ def open_study(config: Config) -> Study:
     options = config.lr, config.horizontal_flip
     recipe = stages.training_recipe(task.network, len(data.x), *options)
     runs.validate_training(task.network, recipe, training_costs.HEAVIEST[None], data)
+    return Inputs(config, task, data, recipe)
+
+
+def open_study(config: Config) -> Study:
+    """Validates the settings, loads the images and claims the folder.
+
+    Args:
+      config: the settings.
+
+    Raises: `ValueError` for settings, images, priors and folders that cannot be used.
+    """
+    config, task, data, recipe = open_inputs(config)
     prior = None if config.arch is not None else open_prior(config)
-    out = _claim_folder(config, task)
+    folder = check_folder(config, task, prior)
+    run_folder.create(folder)
+    out = folder.path
     results = Results(out, task, dataclasses.asdict(config))
     clock = CLOCKS[config.clock]
     budget = TimeBudget(out / "budget.json", 60 * config.minutes, clock)
@@ -108,8 +132,17 @@ def trainings(study: Study, epochs: int) -> Evaluate:
     return bounds.within(evaluate, study.bounds, study.task.network)
 
 
-def _claim_folder(config: Config, task: ImageTask) -> Path:
-    """Makes the folder for the results, which belongs to these settings and images.
+def check_folder(
+    config: Config, task: ImageTask, prior: Prior | None = None
+) -> RunFolder:
+    """Checks that the results can be kept in the folder; writes nothing.
+
+    It is to belong to these settings, these images and the content of the prior.
+
+    Args:
+      config: the settings.
+      task: the images.
+      prior: accuracies on other images.
 
     Raises: `ValueError` if it belongs to others, cannot be written, or its disk is full.
     """
@@ -117,6 +150,8 @@ def _claim_folder(config: Config, task: ImageTask) -> Path:
     # A search can be given more minutes, as `TimeBudget` checks.
     del identity["out"], identity["minutes"]
     identity["driver"] = "search_images"
+    if prior is not None:
+        identity["prior_sha256"] = prior.sha256
     folder = seed_store.open_folder(config.out, identity)
     out = folder.path
     try:
@@ -129,5 +164,4 @@ def _claim_folder(config: Config, task: ImageTask) -> Path:
             f"cannot use --out {out}: {free >> 20} MiB are free there, wanted "
             f"{MIN_FREE >> 20}"
         )
-    run_folder.create(folder)
-    return out
+    return folder

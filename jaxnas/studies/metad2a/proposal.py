@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 from rich.console import Console
 
 from jaxnas import models
+from jaxnas.io import run_folder
 from jaxnas.models.model import Model
 from jaxnas.models.statistics import SampleStatistics
 from jaxnas.studies import cli, images
-from jaxnas.studies.images.study import open_study
+from jaxnas.studies.images.budget import TimeBudget
+from jaxnas.studies.images.study import Inputs, check_folder, open_inputs
 from jaxnas.studies.metad2a import results
 from jaxnas.studies.metad2a.config import Config, validate
 from jaxnas.studies.metad2a.inputs import (
@@ -37,7 +40,8 @@ def propose(config: Config) -> dict[str, Any]:
 
     Returns: the content of result.json: "cells", best first, each with "architecture",
       "predicted" and "spread"; "statistics", "seconds" and others.
-    Raises: `ValueError` for bad input, before anything is generated or written.
+    Raises: `ValueError` for bad input, before anything is generated or written; for a
+      folder with the training of another cell, before results are written.
     """
     validate(config)
     seconds: dict[str, float] = {}
@@ -45,6 +49,7 @@ def propose(config: Config) -> dict[str, Any]:
         loaded = open_models(config.generator, config.predictor)
     with _timed(seconds, "features"):
         dataset = open_dataset(config, loaded.generator.network.config.features)
+    trained = _open_training(config)
     out = cli.folder(config.out, "metad2a")
     keys = jax.random.split(jax.random.key(config.seed), 3)
     with _timed(seconds, "generation"):
@@ -54,9 +59,11 @@ def propose(config: Config) -> dict[str, Any]:
     with _timed(seconds, "statistics"):
         statistics = _statistics(config, loaded, keys[2], dataset)
     result = results.summary(config, dataset, ranked, statistics)
-    training = _training(config, out / "training", result)
-    if training is not None:
-        open_study(training)  # raises for one of other settings in the folder
+    training = None
+    if trained is not None:
+        best = result["cells"][0]["architecture"]
+        training = dataclasses.replace(trained.config, arch=best)
+        run_folder.create(check_folder(training, trained.task))
     console = Console(stderr=True)
     if pool := learned_pool(loaded.trained_on, dataset.name):
         console.print(
@@ -108,16 +115,21 @@ def _statistics(
     return models.sample_statistics(generator, samples, trained_on=known)
 
 
-def _training(
-    config: Config, out: Path, result: dict[str, Any]
-) -> images.Config | None:
-    """Settings of the training and test of the best cell; None without --minutes."""
+def _open_training(config: Config) -> Inputs | None:
+    """Opens the images and settings of the training; None without --minutes.
+
+    Raises: `ValueError` if they, or the folder of the training, cannot be used.
+    """
     if config.minutes is None:
         return None
-    return images.Config(
-        data=config.data,
-        minutes=config.minutes,
-        arch=result["cells"][0]["architecture"],
-        seed=config.seed,
-        out=str(out),
+    out = Path(cli.named(config.out)) / "training"
+    settings = images.Config(
+        data=config.data, minutes=config.minutes, seed=config.seed, out=str(out)
     )
+    inputs = open_inputs(settings)
+    # The best cell, which the folder belongs to as well, is not known yet.
+    found = (out / run_folder.RECORD).exists()
+    arch = run_folder.read_identity(out).get("arch") if found else None
+    check_folder(dataclasses.replace(inputs.config, arch=arch), inputs.task)
+    TimeBudget(out / "budget.json", 60 * config.minutes)  # refuses fewer minutes
+    return inputs
