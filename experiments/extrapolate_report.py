@@ -21,9 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments.common import html_report
@@ -40,6 +38,7 @@ from experiments.curves.extrapolation import (
 from jaxnas.io import files, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.studies import cli, terminal
+from jaxnas.studies.drawing import Figure, matplotlib
 from jaxnas.studies.figures import COLOURS, STYLE, save
 from jaxnas.studies.progress import Counter, Progress
 
