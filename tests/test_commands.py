@@ -59,3 +59,74 @@ def test_commands_start_with_a_backend_that_is_absent():
     modules = ("tw_sequential", "search_images", "extrapolate_report", "few_epochs")
     code = "from experiments import " + ", ".join(modules)
     python("-c", code, MPLBACKEND="nonsense")
+
+
+DRIVER = """
+import dataclasses, sys
+from pathlib import Path
+from rich.console import Console
+from jaxnas.io import files
+from jaxnas.studies import cli, terminal
+@dataclasses.dataclass(frozen=True)
+class Config:
+    fails: bool = False
+    out: str = ""
+def main(config):
+    files.atomic_write(Path(config.out) / "table.csv", b"1")
+    if config.fails:
+        raise FileNotFoundError(2, "a fault of the driver")
+    if LINES:  # otherwise the output is written when the process ends
+        rows = [("gp", "93.1 ± 0.2")] * LINES
+        terminal.show_rows(Console(), ("what", "mean"), rows)
+    print("done", end="")
+cli.command(main, Config)
+"""
+
+
+def driver(out, *arguments, lines=2, stdout=subprocess.PIPE, **environment):
+    """Starts a driver that writes a file to `out` and then prints a table."""
+    code = DRIVER.replace("LINES", str(lines))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments, "--out", str(out)],
+        cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": ""} | environment,
+    )  # fmt: skip
+
+
+def test_a_terminal_without_a_sign_shows_another(tmp_path):
+    process = driver(tmp_path, PYTHONIOENCODING="ascii")
+    shown, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (0, "")
+    assert shown.count("93.1 ? 0.2") == 2 and shown.endswith("done")
+
+
+def lost(process, out, reason):
+    """Whether a process has ended in one line that names the cause and the folder."""
+    said = process.stderr.read()
+    assert process.wait(120) == 1
+    assert said == (
+        f"error: cannot write to the standard output: {reason}; what is finished is "
+        f"in {out}\n"
+    )
+    assert (out / "table.csv").read_bytes() == b"1"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")
+@pytest.mark.parametrize("lines", (0, 2, 1000))
+def test_a_full_disk_under_the_output_is_told_in_one_line(tmp_path, lines):
+    with open("/dev/full", "w") as full:
+        process = driver(tmp_path, lines=lines, stdout=full)
+    lost(process, tmp_path, "No space left on device")
+
+
+def test_a_reader_that_leaves_is_told_in_one_line(tmp_path):
+    process = driver(tmp_path)
+    process.stdout.close()
+    lost(process, tmp_path, "Broken pipe")
+
+
+def test_an_error_of_another_file_is_not_one_of_the_output(tmp_path):
+    process = driver(tmp_path, "--fails")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" in said and "a fault of the driver" in said
