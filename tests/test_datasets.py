@@ -278,9 +278,13 @@ def test_batches_of_a_seed_are_fixed_and_disjoint(small):
     again, _ = datasets.batch(numbered, 10, seed=3, number=2)
     np.testing.assert_array_equal(again, parts[2][0])
     assert not np.array_equal(datasets.batch(numbered, 10, seed=4)[0], parts[0][0])
-    assert "no batch 4 of 10" in refused(
-        datasets.batch, small, 10, seed=0, number=4
-    ) and "no batch 0 of 0" in refused(datasets.batch, small, 0, seed=0)
+    message = refused(datasets.batch, small, 10, seed=0, number=4)
+    assert "has 40 images, too few for 5 batches of 10" in message
+    message = refused(datasets.batch, small, 41, seed=0)
+    assert "has 40 images, too few for a batch of 41" in message
+    assert "size must be at least 1, not 0" in refused(datasets.batch, small, 0, seed=0)
+    wrong = refused(datasets.batch, small, 1, seed=0, number=-1)
+    assert "number must be at least 0, not -1" in wrong
 
 
 def test_splits_keep_the_classes(small):

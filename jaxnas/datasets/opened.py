@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,22 +93,25 @@ def training_data(
     Args:
       name: one of the sources in `HELP`.
       size: pixels on each side, a multiple of 4.
-      counts: images for training, validation and tests; the tests are from the test part
-        of the source if it has one.
+      counts: images for training, validation and tests, as --train, --valid and --test
+        give them; the tests are from the test part of the source if it has one.
       seed: of the draw.
 
     Returns:
       the normalised parts, and all images of the source, resized.
 
     Raises:
-      ValueError: as `open_images`, and if there are too few images.
+      ValueError: as `open_images`, and if there are too few images; it names the flags.
     """
     images, tests = open_images(name, size=size)
+    wanted: dict[str, int] = dict(zip(("train", "valid", "test"), counts, strict=True))
+    if tests is not None:
+        _require_enough(tests, {"test": wanted.pop("test")}, "test images")
+    _require_enough(images, wanted, "images")
     images = resize_square(images, size)
     mean, std = datasets.normalisation_constants(images)
-    num_drawn = sum(counts) if tests is None else sum(counts[:2])
     normal = datasets.normalise(images, mean, std)
-    x, y = datasets.batch(normal, num_drawn, seed=seed)
+    x, y = datasets.batch(normal, sum(wanted.values()), seed=seed)
     cuts = np.cumsum(counts)[:2]
     parts = [*zip(np.split(x, cuts), np.split(y, cuts), strict=True)]
     if tests is not None:
@@ -116,6 +120,13 @@ def training_data(
     flat: list[Any] = [array for part in parts for array in part]
     pad_value: Any = -mean / std
     return Data(*flat, pad_value=pad_value), images
+
+
+def _require_enough(images: Images, wanted: Mapping[str, int], what: str) -> None:
+    """Raises `ValueError` unless there are as many images as flags ask for together."""
+    if sum(wanted.values()) > (num := len(images.x)):
+        flags = " ".join(f"--{flag} {count}" for flag, count in wanted.items())
+        raise ValueError(f"{images.name} has {num} {what}, too few for {flags}")
 
 
 def resize_square(images: Images, size: int) -> Images:
