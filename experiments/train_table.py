@@ -59,7 +59,8 @@ class Config:
 
     images: str = "fashion-mnist"
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
-    class folders, of idx files or of CIFAR's batches, or a batch of CIFAR."""
+    class folders (or of train and test with class folders), of idx files or of CIFAR's
+    batches, or a batch of CIFAR."""
     size: int = 8
     """Pixels on each side to which images are scaled."""
     train: int = 2000
