@@ -69,6 +69,7 @@ def main(config: Config) -> dict[str, tables.Rows]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "splits", "slow_splits")
+    cli.at_most(config, splits=10_000, slow_splits=10_000)
     cli.require_names(config.sets, SETS, "set")
     cli.require_names(config.methods, METHODS, "method")
     opened = {name: SETS[name]() for name in config.sets}

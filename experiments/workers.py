@@ -59,6 +59,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     cli.positive(config, "evaluations", "workers", "seeds", "chunk")
+    cli.at_most(config, workers=1000)
     most = config.evaluations
     if most % config.workers or not config.at or not 1 <= min(config.at):
         raise ValueError(

@@ -197,6 +197,7 @@ def _identity(
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong whatever the images are."""
     cli.positive(config, "images_used", "channels", "cells_per_stage")
+    cli.at_most(config, channels=512, cells_per_stage=50)
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
     cli.positive(config, *given)
     num = len(base.every(nb201.SPACE))

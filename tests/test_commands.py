@@ -1,6 +1,8 @@
 """Commands in surroundings that are not as usual: environment, terminal, disk."""
 
 import ast
+import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -130,3 +132,50 @@ def test_an_error_of_another_file_is_not_one_of_the_output(tmp_path):
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Traceback" in said and "a fault of the driver" in said
+
+
+# Without a limit these would run for ever, or end in failed allocations.
+LIMITS = """
+build_meta_database cells epochs grid
+compare_images seeds
+curve_report folds rounds splits
+curve_search batch evaluations seeds workers
+device_speed cells pairs repeats steps
+extrapolate_report slow_splits splits
+few_labels sets
+fit_surrogate rounds
+large_space choices evaluations positions seeds
+latency_transfer draws
+lcpfn_report at_once curves times
+metad2a_ablations epochs seeds together
+network_distances networks sets
+pareto evaluations reference seeds
+predictor_report partitions samples
+subnet_report draws max_samples subnets
+subnet_search evaluations seeds
+taskset_report draws tuning
+train_lcpfn batch steps
+train_metad2a epochs images
+train_table epochs seeds
+tw_batch evaluations seeds
+tw_sequential evaluations seeds
+workers evaluations seeds workers
+zero_cost_report resamples
+zero_cost_score cells_per_stage channels
+zero_cost_search seeds visits
+"""
+FLAGS = [
+    (n, f) for n, *flags in map(str.split, LIMITS.split("\n")[1:-1]) for f in flags
+]
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS)
+def test_sizes_far_above_any_use_are_refused(tmp_path, name, flag):
+    driver = importlib.import_module(f"experiments.{name}")
+    out = {"out": str(tmp_path / "out")} if hasattr(driver.Config, "out") else {}
+    # Where a size must be a multiple of another, this one is.
+    config = dataclasses.replace(driver.Config(), **{flag: 10**12}, **out)
+    wanted = f"--{flag.replace('_', '-')} must be at most "
+    with pytest.raises(ValueError, match=wanted):
+        driver.main(config)
+    assert not (tmp_path / "out").exists()
