@@ -150,6 +150,7 @@ def _accuracies(
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong whatever the images hold."""
     cli.positive(config, "seeds", "together")
+    cli.at_most(config, seeds=10_000)
     cli.seed(config)
     if config.base_seed + config.seeds > 2**32:
         raise ValueError("--base-seed + --seeds must be at most 2^32")

@@ -80,9 +80,12 @@ def main(config: Config) -> dict[str, tables.Rows]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "splits", "folds")
+    cli.at_most(config, splits=1000, folds=1000)
     cli.positive(
         config, *(n for n in ("limit", "rounds") if getattr(config, n) is not None)
     )
+    if config.rounds is not None:
+        cli.at_most(config, rounds=1_000_000)
     cli.seed(config)
     chosen = _variants(config)
     opened = {name: _open(config, name) for name in _sets(config)}

@@ -140,6 +140,7 @@ def prepare(config: Config) -> Prepared:
     """
     methods.validate_names(config.methods)
     cli.positive(config, "batch", "workers", "few", "min_epoch")
+    cli.at_most(config, batch=1000, workers=1000)
     if not 0 <= config.quantile <= 1:
         raise ValueError(f"--quantile must be 0 to 1, not {config.quantile}")
     if config.workers > 1 and config.batch > 1:

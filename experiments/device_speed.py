@@ -87,8 +87,11 @@ def main(config: Config) -> list[Row]:
     Raises: `ValueError` for sizes out of range, before anything is compiled.
     """
     cli.positive(config, "evaluations", "cells", "steps", "pairs", "repeats")
-    if not config.seeds or min(config.seeds) < 1:
-        raise ValueError(f"--seeds must be at least 1, not {config.seeds}")
+    cli.at_most(config, cells=100_000, steps=100_000, pairs=100_000_000, repeats=1000)
+    if not config.seeds or not 1 <= min(config.seeds) <= max(config.seeds) <= 1_000_000:
+        raise ValueError(
+            f"--seeds must be at least 1 and at most 1000000, not {config.seeds}"
+        )
     if not config.evaluations < config.candidates <= SPACE.size:
         raise ValueError(
             f"--candidates must be {config.evaluations + 1} to {SPACE.size}, "

@@ -21,9 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments.common import html_report
@@ -40,6 +38,7 @@ from experiments.curves.extrapolation import (
 from jaxnas.io import files, run_folder
 from jaxnas.io.cache import array_digest
 from jaxnas.studies import cli, terminal
+from jaxnas.studies.drawing import Figure, matplotlib
 from jaxnas.studies.figures import COLOURS, STYLE, save
 from jaxnas.studies.progress import Counter, Progress
 
@@ -70,6 +69,7 @@ def main(config: Config) -> dict[str, tables.Rows]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "splits", "slow_splits")
+    cli.at_most(config, splits=10_000, slow_splits=10_000)
     cli.require_names(config.sets, SETS, "set")
     cli.require_names(config.methods, METHODS, "method")
     opened = {name: SETS[name]() for name in config.sets}

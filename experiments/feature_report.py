@@ -80,7 +80,10 @@ def main(config: Config) -> list[Row]:
     extractors = _extractors(config)
     images, _ = opened.open_images(config.data, size=config.size)
     share = min(1.0, config.max_images / len(images.x))
-    parts = datasets.split(images, (0.8 * share, 0.2 * share), seed=config.seed)
+    try:
+        parts = datasets.split(images, (0.8 * share, 0.2 * share), seed=config.seed)
+    except ValueError as error:
+        raise ValueError(f"{error} (--max-images {config.max_images})") from None
     out = cli.folder(config.out, "feature_report")
     rows = [_measure(extractor, *parts) for extractor in extractors]
     names = ("features", "width", "accuracy", "milliseconds")

@@ -22,15 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from experiments import curve_search
 from experiments.common import curve_figures
 from jaxnas.io import files
 from jaxnas.studies import cli, figures
 from jaxnas.studies.comparison import fidelity_methods as methods
+from jaxnas.studies.drawing import Axes, Figure, matplotlib
 
 HEADER = ("method", "few", "cost", "regret_mean", "regret_standard_error", "runs")
 

@@ -121,6 +121,7 @@ def main(config: Config) -> list[Accuracy]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "sets")
+    cli.at_most(config, sets=10_000)
     cli.seed(config)
     if config.models:
         cli.require_names(config.models, MODELS, "model")

@@ -83,6 +83,7 @@ def main(config: Config) -> Fitted:
     cli.seed(config, "seed")
     if config.rounds is not None:
         cli.positive(config, "rounds")
+        cli.at_most(config, rounds=1_000_000)
     if not 0 <= config.test_share < 1:
         raise ValueError(
             f"--test-share must be from 0 to below 1, not {config.test_share}"

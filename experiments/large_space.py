@@ -66,6 +66,8 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Returns: the best score (seeds,) in percent of each run, by the name of the search.
     """
     cli.positive(config, "positions", "choices", "evaluations", "seeds")
+    cli.at_most(config, positions=1000, choices=1000)
+    cli.at_most(config, evaluations=100_000, seeds=100_000)
     cli.seed(config)
     space = base.product("large", (config.choices,) * config.positions)
     best, table = {}, Table(title=f"{space.size:,} architectures")

@@ -85,6 +85,7 @@ def main(config: Config) -> list[Accuracy]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "draws")
+    cli.at_most(config, draws=10_000)
     cli.seed(config)
     cli.require_names(config.sets, SETS, "set")
     inputs = {name: open_devices(SETS[name]) for name in config.sets}

@@ -94,6 +94,7 @@ def main(config: Config) -> tables.Rows:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "curves", "times", "at_once")
+    cli.at_most(config, curves=1_000_000, times=10_000, at_once=100_000)
     cli.seed(config, "seed")
     if config.methods:
         cli.require_names(config.methods, METHODS, "method")

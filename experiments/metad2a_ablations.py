@@ -67,7 +67,7 @@ def main(config: Config) -> dict[Run, dict[str, float]]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "seeds", "epochs", "patience", "together")
-    cli.at_most(config, seeds=1000)
+    cli.at_most(config, seeds=1000, epochs=1_000_000, together=1000)
     meta_models.check_sizes(config)
     cli.seed(config)
     cli.require_names(config.variants, VARIANTS, "variant")

@@ -93,6 +93,7 @@ def main(config: Config) -> list[Accuracy]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "sets")
+    cli.at_most(config, sets=10_000, networks=100_000)
     cli.seed(config)
     cli.require_names(config.distances, DISTANCES, "distance")
     if config.networks < 4:

@@ -218,6 +218,7 @@ _OF_SUBNETS = ("resolution", "force", "reference")
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong in themselves."""
     cli.positive(config, "seeds", "evaluations", "init", "chunk")
+    cli.at_most(config, seeds=1_000_000, evaluations=100_000, reference=1_000_000)
     cli.seed(config)
     cli.require_names(config.methods, methods.METHODS, "method")
     subnet = config.benchmark == subnets.NAME

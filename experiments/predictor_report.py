@@ -73,7 +73,7 @@ def main(config: Config) -> dict[str, list[list]]:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "partitions", "samples")
-    cli.at_most(config, samples=10_000)
+    cli.at_most(config, partitions=1000, samples=10_000)
     cli.require_names(config.schemes, SCHEMES, "scheme")
     cli.require_names(config.predictors, PREDICTORS, "predictor")
     records = read_records()

@@ -96,7 +96,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
       subnets within a bound.
     """
     cli.positive(config, "subnets", "draws", "max_samples")
-    cli.at_most(config, draws=MAX_DRAWS, max_samples=1_000_000)
+    cli.at_most(config, subnets=100_000, draws=MAX_DRAWS, max_samples=1_000_000)
     cli.seed(config)
     if not config.bounds or not all(0 < bound < np.inf for bound in config.bounds):
         raise ValueError(

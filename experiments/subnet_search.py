@@ -185,6 +185,7 @@ def _rows(
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong in themselves."""
     cli.positive(config, "seeds", "evaluations", "chunk")
+    cli.at_most(config, seeds=1_000_000, evaluations=100_000)
     cli.seed(config)
     cli.require_names(config.methods, METHODS, "method")
     for name in ("devices", "percentiles"):

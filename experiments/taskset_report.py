@@ -67,6 +67,7 @@ def main(config: Config) -> tables.Rows:
     Raises: `ValueError` for bad input, before anything is computed or written.
     """
     cli.positive(config, "draws", "tuning")
+    cli.at_most(config, draws=10_000, tuning=10_000)
     cli.require_names(config.methods, (MIXTURE, LAST, *METHODS), "method")
     cli.seed(config)
     if config.base_seed < config.tuning:

@@ -70,6 +70,7 @@ def main(config: Config) -> dict[str, Any]:
     sizes = ("width", "layers", "heads", "hidden", "bars", "steps", "batch", "chunk")
     cli.positive(config, *sizes)
     cli.at_most(config, width=4096, layers=100, hidden=4096, bars=10_000, batch=10_000)
+    cli.at_most(config, steps=100_000_000)
     cli.seed(config, "seed")
     if config.width % config.heads:
         raise ValueError(

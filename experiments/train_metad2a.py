@@ -145,6 +145,7 @@ def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are invalid for any data."""
     cli.require_names(config.models, NETWORKS, "model")
     cli.positive(config, "best", "epochs", "patience", "chunk")
+    cli.at_most(config, epochs=1_000_000, candidates=10_000)
     meta_models.check_sizes(config)
     cli.seed(config, "seed")
     if config.join and "predictor" not in config.models:

@@ -59,7 +59,8 @@ class Config:
 
     images: str = "fashion-mnist"
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
-    class folders, of idx files or of CIFAR's batches, or a batch of CIFAR."""
+    class folders (or of train and test with class folders), of idx files or of CIFAR's
+    batches, or a batch of CIFAR."""
     size: int = 8
     """Pixels on each side to which images are scaled."""
     train: int = 2000
@@ -162,7 +163,7 @@ def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong whatever the images are."""
     cli.positive(config, "chunk", "train", "valid", "test", "seeds")
     cli.positive(config, "channels", "cells_per_stage")
-    cli.at_most(config, channels=512, cells_per_stage=50)
+    cli.at_most(config, channels=512, cells_per_stage=50, seeds=1000, epochs=100_000)
     if config.size % 4 or not 4 <= config.size <= 256:
         raise ValueError(
             f"--size must be a multiple of 4, at most 256, not {config.size}"

@@ -59,6 +59,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     cli.positive(config, "evaluations", "workers", "seeds", "chunk")
+    cli.at_most(config, workers=1000)
     most = config.evaluations
     if most % config.workers or not config.at or not 1 <= min(config.at):
         raise ValueError(
@@ -90,7 +91,7 @@ def main(config: Config) -> dict[str, np.ndarray]:
     )
     runs |= seed_store.other_results(folder, list(searches), config.seeds)
     results = {f"{m}/{n}": a for m, run in runs.items() for n, a in run.items()}
-    _show(config, results)
+    _show(config, results, table.part)
     return results
 
 
@@ -172,12 +173,13 @@ def _priced(benchmark: Benchmark, key: Array, query: Query) -> Result:
     return result._replace(cost=(result.cost > 0) * jax.vmap(price)(query.arch))
 
 
-def _show(config: Config, results: dict[str, np.ndarray]) -> None:
+def _show(config: Config, results: dict[str, np.ndarray], part: str) -> None:
     """Prints the table, and writes it to workers.csv.
 
     Args:
       config: after which evaluations.
       results: as `main` returns them.
+      part: what the table has of its space, in words; empty for all.
     """
     rows = []
     finished = [label.removesuffix("/time") for label in results if "/time" in label]
@@ -198,7 +200,8 @@ def _show(config: Config, results: dict[str, np.ndarray]) -> None:
     header = ["method", "after", f"{config.workers} workers", "batches", "difference"]
     header.append("time of all, ratio")
     files.write_csv(files.make_folder(config.out) / "workers.csv", header, rows)
-    terminal.show_rows(Console(), header, rows)
+    title = f"the table has {part}" if part else None
+    terminal.show_rows(Console(), header, rows, title)
 
 
 if __name__ == "__main__":

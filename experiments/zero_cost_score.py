@@ -47,8 +47,9 @@ class Config:
     images: str = "digits"
     """digits, those of scikit-learn; fashion-mnist; an npz of x and y; a folder of class
     folders with PNG, JPEG or WebP files, which are read as a viewer shows them: upright,
-    and over white where they are transparent; a folder of idx files; a batch of CIFAR for
-    Python, or the folder of its batches."""
+    and over white where they are transparent; a folder whose folder train has such class
+    folders; a folder of idx files; a batch of CIFAR for Python, or the folder of its
+    batches."""
     dataset: str | None = None
     """Name of the images in the columns; those of known datasets are normalised by the
     constants of these, others by their own mean and deviation. Default: by the images."""
@@ -196,6 +197,7 @@ def _identity(
 def _validate(config: Config) -> None:
     """Raises `ValueError` for settings that are wrong whatever the images are."""
     cli.positive(config, "images_used", "channels", "cells_per_stage")
+    cli.at_most(config, channels=512, cells_per_stage=50)
     given = (n for n in ("classes", "lanes") if getattr(config, n) is not None)
     cli.positive(config, *given)
     num = len(base.every(nb201.SPACE))

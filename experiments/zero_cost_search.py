@@ -103,6 +103,7 @@ def main(config: Config) -> list[search_results.SearchResult]:
     Raises: `ValueError` for bad input, before anything is compiled or written.
     """
     cli.positive(config, "seeds", "visits", "chunk")
+    cli.at_most(config, seeds=1_000_000, visits=1_000_000)
     if config.visits < POPULATION:
         raise ValueError(f"--visits must be at least {POPULATION}, not {config.visits}")
     cli.seed(config)

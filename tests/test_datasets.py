@@ -92,6 +92,74 @@ def test_a_folder_of_class_folders(tmp_path):
         assert "1.png" in refused(datasets.from_folder, tmp_path)
 
 
+def save_parts(root, parts, side=6):
+    """Saves random pictures as PART/CLASS/NUMBER.png; `parts` has classes of each part.
+
+    Returns: (k, side, side, 3) pixels of each part, by class and number.
+    """
+    image = pytest.importorskip("PIL.Image")
+    rng, saved = np.random.default_rng(2), {}
+    for part, classes in parts.items():
+        saved[part] = rng.integers(0, 256, (2 * len(classes), side, side, 3))
+        for i, pixels in enumerate(saved[part].astype(np.uint8)):
+            folder = root / part / classes[i // 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            image.fromarray(pixels).save(folder / f"{i}.png")
+    return saved
+
+
+@pytest.mark.parametrize("test", ["test", "val", "valid", "validation"])
+def test_a_folder_of_parts_has_test_images(tmp_path, test):
+    saved = save_parts(
+        tmp_path, {"train": ("ant", "bee", "fly"), test: ("ant", "bee", "fly")}
+    )
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "notes.txt").write_text("not a part")
+    train, tests = opened.open_images(str(tmp_path))
+    for images, part in ((train, "train"), (tests, test)):
+        np.testing.assert_array_equal(images.x, saved[part])
+        assert images.y.tolist() == [0, 0, 1, 1, 2, 2]
+        assert images.class_names == ("ant", "bee", "fly")
+        assert images.name == tmp_path.name
+
+
+def test_validation_images_join_those_for_training_where_there_are_tests(tmp_path):
+    names = ("ant", "bee")
+    saved = save_parts(tmp_path, dict.fromkeys(("test", "train", "val"), names))
+    train, tests = opened.open_images(str(tmp_path))
+    np.testing.assert_array_equal(train.x, [*saved["train"], *saved["val"]])
+    assert train.y.tolist() == [0, 0, 1, 1] * 2
+    np.testing.assert_array_equal(tests.x, saved["test"])
+
+    save_parts(tmp_path, {"val": names}, side=5)
+    message = refused(opened.open_images, str(tmp_path))
+    assert message.endswith("val has images of 5 x 5, and train of 6 x 6: give a size")
+    assert opened.open_images(str(tmp_path), size=8)[0].x.shape == (8, 8, 8, 3)
+
+
+def test_parts_with_other_classes_are_told(tmp_path):
+    save_parts(tmp_path, {"train": ("ant", "bee", "cat"), "test": ("ant", "dog")})
+    assert refused(opened.open_images, str(tmp_path)) == (
+        f"{tmp_path}: test and train must have the same classes: only train has bee, cat; "
+        "only test has dog"
+    )
+
+
+def test_a_part_without_classes_is_told(tmp_path):
+    save_parts(tmp_path, {"train": ("ant", "bee"), "test": (".",)})
+    assert refused(opened.open_images, str(tmp_path)) == (
+        f"{tmp_path}/test has no class folders, but {tmp_path}/train has"
+    )
+
+
+def test_classes_may_be_called_like_parts(tmp_path):
+    save_parts(tmp_path, {".": ("train", "test")})
+    images, tests = opened.open_images(str(tmp_path))
+    assert images.class_names == ("test", "train") and tests is None
+    save_parts(tmp_path, {"": ("bus",), "train": ("old",)})
+    assert opened.open_images(str(tmp_path))[0].class_names == ("bus", "test", "train")
+
+
 def test_unknown_images_are_answered_with_all_sources():
     message = refused(opened.open_images, "nosuch")
     assert message.startswith("no such file or folder 'nosuch': wanted fashion-mnist")
@@ -297,9 +365,13 @@ def test_batches_of_a_seed_are_fixed_and_disjoint(small):
     again, _ = datasets.batch(numbered, 10, seed=3, number=2)
     np.testing.assert_array_equal(again, parts[2][0])
     assert not np.array_equal(datasets.batch(numbered, 10, seed=4)[0], parts[0][0])
-    assert "no batch 4 of 10" in refused(
-        datasets.batch, small, 10, seed=0, number=4
-    ) and "no batch 0 of 0" in refused(datasets.batch, small, 0, seed=0)
+    message = refused(datasets.batch, small, 10, seed=0, number=4)
+    assert "has 40 images, too few for 5 batches of 10" in message
+    message = refused(datasets.batch, small, 41, seed=0)
+    assert "has 40 images, too few for a batch of 41" in message
+    assert "size must be at least 1, not 0" in refused(datasets.batch, small, 0, seed=0)
+    wrong = refused(datasets.batch, small, 1, seed=0, number=-1)
+    assert "number must be at least 0, not -1" in wrong
 
 
 def test_splits_keep_the_classes(small):

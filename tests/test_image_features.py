@@ -266,3 +266,6 @@ def test_the_report_compares_kinds_of_features(tmp_path):
         feature_report.main(dataclasses.replace(config, out=str(tmp_path / "other")))
     with pytest.raises(ValueError, match="no features sift: choose from lite0"):
         feature_report.main(feature_report.Config(kinds=("sift",)))
+    few = dataclasses.replace(config, max_images=20, out=str(tmp_path / "few"))
+    with pytest.raises(ValueError, match="class 0 has .*--max-images 20"):
+        feature_report.main(few)

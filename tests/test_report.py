@@ -85,6 +85,19 @@ def test_names_of_numbers_are_printed_as_they_are():
     summary.show_by_cost(console, *curves, "cifar10 12", "cifar10 200")
     text = console.export_text(styles=True)
     assert text.count("fed back: cifar10 12\nreported: cifar10 200\n") == 2
+    assert "\nthe best cell of the table, by the number fed back\n" in text
+    assert "the table has" not in text
+
+
+def test_a_table_that_is_a_part_of_its_space_is_called_so():
+    console = Console(width=40, file=io.StringIO(), record=True)
+    summary.show(console, {"a": by_cost()}, "x", "y", "3 of the 4 cells")
+    curves = {"a": by_cost()}, BUDGETS, "epochs"
+    summary.show_by_cost(console, *curves, "x", "y", part="3 of the 4 cells")
+    text = console.export_text()
+    title = "the best cell of the table (3 of the 4 cells), by the number fed back"
+    assert f"\n{title}\n" in text
+    assert "reported: y\nthe table has 3 of the 4 cells\n" in text
 
 
 def test_the_seconds_of_a_search_itself_are_printed(monkeypatch):

@@ -673,7 +673,12 @@ SHADES = np.arange(120.0)[:, None, None] * np.ones((8, 12))
         ),
         (broken(x=SHADES), {}, "wanted square images, not 8 x 12"),
         (broken(x=SHADES * 0), {}, "all 120 images are of one colour"),
-        (broken(**arrays(num=3)), {}, "class 0 has 1 image, too few for parts of"),
+        (
+            broken(**arrays(num=3)),
+            {},
+            "class 0 has 1 image, too few for parts of 0.6, 0.2, 0.2: give more images, "
+            "or other --valid-share and --test-share",
+        ),
         (lambda path: path.write_bytes(b"PK"), {}, "is not a sound npz file"),
         (lambda path: None, {}, "no such file"),
     ],

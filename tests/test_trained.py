@@ -319,7 +319,10 @@ def test_the_long_curves_that_ship_are_what_they_say():
     [
         (dict(classes=5261), "--classes must be 1 to 5260"),
         (dict(more=-1), "--more must be at least 0"),
-        (dict(train=1800), "digits has 1797 images"),
+        (
+            dict(train=1748),
+            "digits has 1797 images, too few for --train 1748 --valid 20 --test 30",
+        ),
         (dict(size=6), "--size must be a multiple of 4"),
         (dict(size=10_000), "--size must be a multiple of 4, at most 256"),
         (dict(channels=0), "--channels must be at least 1"),
@@ -343,6 +346,18 @@ def test_parts_are_scaled_and_normalised_by_the_training_images(idx_like, tmp_pa
     away = np.abs(back[:, None] - source.x).max((2, 3, 4))
     assert away.min(1).max() < 1e-3  # each is one of them
     assert len(np.unique(away.argmin(1))) == 10
+
+
+def test_parts_that_are_too_large_are_told_by_their_flags(idx_like):
+    path, name = str(idx_like), idx_like.name
+    opened.training_data(path, 8, (14, 6, 7), 0)
+    for counts, message in (
+        ((15, 6, 5), f"{name} has 20 images, too few for --train 15 --valid 6"),
+        ((14, 6, 8), f"{name} has 7 test images, too few for --test 8"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            opened.training_data(path, 8, counts, 0)
+        assert str(caught.value) == message
 
 
 @pytest.fixture

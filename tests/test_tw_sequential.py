@@ -178,7 +178,7 @@ def test_it_is_said_where_the_best_cell_cannot_be_asked(
     assert arrays["gp-tw/score"].max() <= found
 
 
-def test_the_reported_split_is_the_one_that_was_asked_for(tmp_path):
+def test_the_reported_split_is_the_one_that_was_asked_for(tmp_path, capsys):
     table = named.open_table("fashion")
     config = tw_sequential.Config(
         benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
@@ -186,6 +186,10 @@ def test_the_reported_split_is_the_one_that_was_asked_for(tmp_path):
         out=str(tmp_path),
     )  # fmt: skip
     row = tw_sequential.main(config)["random/row"]
+    # The table is a part of its space, and the best cell is that of the part.
+    part = "(4,484 of the 15,625 architectures of nasbench201)"
+    shown = f"\nthe best cell of the table {part}, by the number fed back\n"
+    assert shown in capsys.readouterr().out
     validated, tested = (
         np.nanmean(table.columns[f"fashion-mnist/{split}/4"], 1, np.float64)
         for split in ("valid", "test")

@@ -11,13 +11,15 @@ from experiments import workers
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def test_workers_are_compared_with_batches(tmp_path, monkeypatch):
+def test_workers_are_compared_with_batches(tmp_path, monkeypatch, capsys):
     config = workers.Config(
         benchmark="fashion", dataset="fashion-mnist", split="valid", epochs=4,
         methods=("gp-tw",), seeds=2, evaluations=16, init=8, workers=2, at=(8, 16),
         out=str(tmp_path),
     )  # fmt: skip
     found = workers.main(config)
+    part = "the table has 4,484 of the 15,625 architectures of nasbench201\n"
+    assert part in capsys.readouterr().out
     ours, theirs = found["gp-tw-workers/regret"], found["gp-tw-batches/regret"]
     assert ours.shape == theirs.shape == (2, 16) and (ours >= 0).all()
     assert (np.diff(ours) <= 0).all() and (ours != theirs).any()

@@ -6,12 +6,10 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from jaxnas.studies.comparison import fidelity_methods as methods
+from jaxnas.studies.drawing import Figure, MaxNLocator, matplotlib
 from jaxnas.studies.figures import COLOURS, STYLE, save
 
 

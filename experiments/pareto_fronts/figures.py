@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from experiments.pareto_fronts.panels import Panel
 from experiments.pareto_fronts.summary import LEVELS, Summary, true_front
 from jaxnas import metrics, pareto
+from jaxnas.studies.drawing import Axes, Figure, matplotlib
 from jaxnas.studies.figures import STYLE, line_styles, save
 from jaxnas.types import as_score
 

@@ -35,7 +35,8 @@ class Panel(NamedTuple):
     reference: np.ndarray  # (m,), of `seen`
     reference_reported: np.ndarray  # (m,), of `reported`
     judge: Judge  # of runs
-    note: str = ""  # how good the costs are, beside the name of the panel
+    # How good the costs are, or what the front is of, beside the name of the panel.
+    note: str = ""
 
 
 class Runs(NamedTuple):

@@ -70,14 +70,19 @@ def open_panels(
         )
     other = columns.column(table, **reported)[:, 0]
     cost = functools.partial(_cost, table=table, fed_back=fed_back)
+    part = named.part_of_space(table)
+    note = f"front of {part}" if part else ""
     return {
-        name: _panel(accuracy, panels.costs_of(name, cost, bounds), other)
+        name: _panel(accuracy, panels.costs_of(name, cost, bounds), other, note)
         for name in dict.fromkeys(costs)
     }
 
 
 def _panel(
-    accuracy: Benchmark, costs: dict[Objective, Values], reported: np.ndarray
+    accuracy: Benchmark,
+    costs: dict[Objective, Values],
+    reported: np.ndarray,
+    note: str,
 ) -> Panel:
     """The panel of costs by row of the table."""
     benchmark = several.with_objectives(accuracy, costs)
@@ -89,7 +94,7 @@ def _panel(
         rows = tabular.table_rows(benchmark, arch.astype(np.int32))
         return judged[np.asarray(rows)]
 
-    return panels.make_panel(benchmark, seen, judged, judge)
+    return panels.make_panel(benchmark, seen, judged, judge)._replace(note=note)
 
 
 def _cost(

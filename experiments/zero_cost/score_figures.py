@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
+from jaxnas.studies.drawing import Figure, matplotlib
 from jaxnas.studies.figures import COLOURS, STYLE, line_styles, save
 
 # Share of the worst cells, which failed to train and would flatten the others.

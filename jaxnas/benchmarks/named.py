@@ -117,6 +117,20 @@ def library_space(table: BenchmarkTable) -> Space:
     return _library_space(table.name, table.space)
 
 
+def part_of_space(table: BenchmarkTable) -> str:
+    """Counts the architectures of a table that has a part of its space.
+
+    Returns: "4,484 of the 15,625 architectures of nasbench201"; empty for a table of all
+      of its space, and for a space of unknown size.
+    Raises: `ValueError` as `library_space`.
+    """
+    space, num = library_space(table), len(table.arch)
+    if space.size is None or num >= space.size:
+        return ""
+    size = f"{space.size:,}" if space.size < 10**9 else f"{float(space.size):.2g}"
+    return f"{num:,} of the {size} architectures of {space.name}"
+
+
 def _library_space(owner: str, space: str) -> Space:
     """The space of a name; `ValueError` that names its owner if the library has none."""
     if space not in SPACES:

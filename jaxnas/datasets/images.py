@@ -188,11 +188,15 @@ def batch(
       x (size, h, w, c) and y (size,).
 
     Raises:
-      ValueError: if there are too few images.
+      ValueError: if there are too few images, and for sizes and numbers out of range.
     """
-    if size < 1 or number < 0 or (number + 1) * size > len(images.x):
+    for what, value, least in (("size", size, 1), ("number", number, 0)):
+        if value < least:
+            raise ValueError(f"{what} must be at least {least}, not {value}")
+    if (number + 1) * size > len(images.x):
+        batches = f"{number + 1} batches" if number else "a batch"
         raise ValueError(
-            f"{images.name} has {len(images.x)} images: no batch {number} of {size}"
+            f"{images.name} has {len(images.x)} images, too few for {batches} of {size}"
         )
     order = np.random.default_rng(seed).permutation(len(images.x))
     chosen = order[number * size : (number + 1) * size]

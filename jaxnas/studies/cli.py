@@ -7,6 +7,7 @@ A driver has a frozen `Config`, whose fields are its flags, and a `main(config)`
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import signal
 import sys
@@ -163,7 +164,8 @@ def command(
 ) -> None:
     """Runs a driver from the command line.
 
-    Bad input ends in one line and exit code 2, Ctrl-C in one line and exit code 130.
+    Bad input ends in one line and exit code 2, Ctrl-C in one line and exit code 130, and a
+    standard output that cannot be written, of a full disk say, in one line and exit code 1.
 
     Args:
       main: the driver; it takes the config and raises `ValueError` for bad input.
@@ -173,6 +175,9 @@ def command(
       at_once: Ctrl-C also ends a compiled program, and nothing is cleaned up.
       cores: `use_all_cores` or `use_one_core`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without the sign ± shows another; errors do so by default.
+        sys.stdout.reconfigure(errors="replace")
     about = description or sys.modules[main.__module__].__doc__
     parsed = tyro.cli(_with_help(config_type), description=about)
     names = (field.name for field in dataclasses.fields(config_type))
@@ -186,12 +191,46 @@ def command(
     cores()
     try:
         main(config)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{message}\n")
         sys.exit(130)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except (OSError, SystemExit) as error:
+        reason = _output_error(error)
+        if reason is None:
+            raise
+        kept = f"; what is finished is in {out}" if (out := _out(config)) else ""
+        what = f"cannot write to the standard output: {reason}"
+        sys.stderr.write(f"error: {what}{kept}\n")
+        sys.exit(1)
+
+
+def _out(config: Any) -> str:
+    """The folder of `--out`; empty for a driver without it."""
+    return getattr(config, "out", None) or ""
+
+
+def _output_error(error: OSError | SystemExit) -> str | None:
+    """The cause, if the standard output is what cannot be written, and silences it."""
+    if isinstance(error, SystemExit):
+        # What rich raises where the reader of a pipe is gone.
+        cause = error.__context__
+        return cause.strerror if isinstance(cause, BrokenPipeError) else None
+    if error.filename is not None or sys.stdout is None:
+        return None
+    try:
+        # Where the output is not at fault, a line is left empty before the traceback.
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError as again:
+        # Or the interpreter would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return again.strerror
+    return None
 
 
 def _with_help(config_type: type) -> type:

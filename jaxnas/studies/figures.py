@@ -10,14 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from jaxnas.io import files
 from jaxnas.studies import axes
+from jaxnas.studies.drawing import Axes, Figure, matplotlib, to_rgb
 
 # The palette of Okabe and Ito, which is safe for colour-blind readers, without yellow.
 # Dashes distinguish curves of the same colour.

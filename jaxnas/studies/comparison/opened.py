@@ -27,6 +27,7 @@ class Opened(NamedTuple):
     sha256: str  # of the table
     fed_back_name: str  # "analog cifar10/test/200, seed mean"
     reported_name: str
+    part: str  # counts, as of `named.part_of_space`; empty for a table of all of its space
 
     def rows(self, archs: Any) -> np.ndarray:
         """Finds the table rows of architectures.
@@ -101,6 +102,7 @@ def open_table(
         sha256=table.manifest["sha256"],
         fed_back_name=columns.describe(table, **levels),
         reported_name=columns.describe(table, **reported),
+        part=named.part_of_space(table),
     )
 
 

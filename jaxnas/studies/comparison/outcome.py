@@ -42,6 +42,7 @@ class Outcome(NamedTuple):
     optimum: float  # percent error reported of the best cell of the table
     overhead: dict[str, float]  # by method, seconds of the search itself an evaluation
     index: dict[str, int]  # of the method of each label among all; selects its colour
+    part: str = ""  # what the table has of its space, where it is not all of it
 
 
 def show(
@@ -66,7 +67,7 @@ def show(
     sizes = {_names(done)[n]: b for n, b in batch.items()} if batch else None
     _draw(done, "curves.png", done.summaries, batch=sizes)
     _draw_by_cost(done)
-    summary.show(console, done.summaries, done.fed_back, done.reported)
+    summary.show(console, done.summaries, done.fed_back, done.reported, done.part)
     if budget is not None:
         _show_limits(console, done, evaluations, budget)
     _show_overhead(console, done)
@@ -94,7 +95,8 @@ def show_by_cost(
     console = Console()
     _draw_by_cost(done)
     curves = done.by_cost, done.grid, done.unit
-    summary.show_by_cost(console, *curves, done.fed_back, done.reported, costs)
+    names = done.fed_back, done.reported
+    summary.show_by_cost(console, *curves, *names, costs, part=done.part)
     if budget is not None:
         _show_limits(console, done, evaluations, budget)
     _show_overhead(console, done)

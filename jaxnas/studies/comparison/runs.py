@@ -207,6 +207,7 @@ def _written(
         optimum=100 - float(opened.reported.max()),
         overhead=overhead,
         index=index,
+        part=opened.part,
     )
     names = {"fed_back": done.fed_back, "reported": done.reported}
     manifest = {"settings": folder.identity} | names

@@ -58,8 +58,7 @@ class Config:
 def validate(config: Config) -> None:
     """Raises `ValueError` for settings that no table can fulfil."""
     cli.positive(config, "seeds", "evaluations", "init", "chunk")
-    if config.seeds >= 2**31:
-        raise ValueError(f"--seeds must be below 2^31, not {config.seeds}")
+    cli.at_most(config, seeds=1_000_000, evaluations=1_000_000)
     if config.init > config.evaluations:
         raise ValueError(
             f"--init must be at most --evaluations = {config.evaluations}, "

@@ -100,7 +100,11 @@ def count_runs(summaries: Mapping[str, Summary]) -> str:
 
 
 def show(
-    console: Console, summaries: Mapping[str, Summary], fed_back: str, reported: str
+    console: Console,
+    summaries: Mapping[str, Summary],
+    fed_back: str,
+    reported: str,
+    part: str = "",
 ) -> None:
     """Prints the tables of a comparison.
 
@@ -109,6 +113,7 @@ def show(
       summaries: by method, with curves by evaluation.
       fed_back: the name of the accuracy that the searches saw.
       reported: the name of the accuracy that is reported.
+      part: what the table has of its space, in words; empty for all.
     """
     console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
     of = f"mean ± standard error of {count_runs(summaries)}"
@@ -125,7 +130,8 @@ def show(
         for name, s in summaries.items()
     ]
     header = ("evaluations until it", "median", "90th percentile", "runs that found it")
-    best = "\nthe best cell of the table, by the number fed back"
+    counts = f" ({part})" if part else ""
+    best = f"\nthe best cell of the table{counts}, by the number fed back"
     terminal.show_rows(console, header, rows, best)
     for name, s in summaries.items():
         if s.out_of_reach > 0:
@@ -144,6 +150,8 @@ def show_by_cost(
     fed_back: str,
     reported: str,
     costs: Sequence[float] = (),
+    *,
+    part: str = "",
 ) -> None:
     """Prints the error and the regret of a comparison at some costs.
 
@@ -155,8 +163,11 @@ def show_by_cost(
       fed_back: the name of the accuracy that the searches saw.
       reported: the name of the accuracy that is reported.
       costs: of the columns; default: shares of the largest budget.
+      part: as for `show`.
     """
     console.print(which_numbers(fed_back, reported), highlight=False, soft_wrap=True)
+    if part:
+        console.print(f"the table has {part}", highlight=False, soft_wrap=True)
     of = f"mean ± standard error of {count_runs(summaries)}"
     wanted = np.asarray(costs or np.asarray(COST_SHARES) * budgets[-1])
     at = np.maximum(np.searchsorted(budgets, wanted * (1 + 1e-9), side="right") - 1, 0)

@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
-
 from jaxnas.networks import counting
 from jaxnas.spaces import nasbench201
 from jaxnas.spaces.nasbench201 import CONV1, CONV3, EDGES, NONE, POOL, SKIP
 from jaxnas.studies import figures
+from jaxnas.studies.drawing import Axes, FancyArrowPatch, Figure, matplotlib
 
 NAMES = {SKIP: "skip", CONV1: "conv 1×1", CONV3: "conv 3×3", POOL: "avg pool 3×3"}
 STYLES: dict[int, dict[str, Any]] = {

@@ -21,8 +21,9 @@ class Config:
     data: str | None = None
     """fashion-mnist (Debian: dataset-fashion-mnist), digits, an npz of x and y, a folder of
     class folders with PNG, JPEG or WebP files, which are read as a viewer shows them:
-    upright, and over white where they are transparent, a folder of idx files or of CIFAR's
-    batches, or a batch of CIFAR. Default: fashion-mnist where it is installed, else
+    upright, and over white where they are transparent, a folder of train and test (or val,
+    valid) with class folders, a folder of idx files or of CIFAR's batches, or a batch of
+    CIFAR. Default: fashion-mnist where it is installed, else
     digits."""
     minutes: float = 10.0
     """Minutes of work, compilation included, which alone takes up to two. The time of a run

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from jaxnas.studies.drawing import Axes, Figure, MaxNLocator, matplotlib
 from jaxnas.studies.figures import COLOURS, STYLE, save
 
 LEFT_OUT = 0.1  # share of the worst accuracies, which would flatten the others

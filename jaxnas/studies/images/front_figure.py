@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxnas.search.drive import Evaluation
+from jaxnas.studies.drawing import Axes, Figure, matplotlib
 from jaxnas.studies.figures import COLOURS, STYLE, save
 from jaxnas.studies.images.bounds import ACCURACY, Bound
 

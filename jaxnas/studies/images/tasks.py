@@ -110,7 +110,8 @@ def load_task(
     source = opened.resize_square(source, size)
     if tests is None:
         shares = 1 - valid_share - test_share, valid_share, test_share
-        train, valid, tests = datasets.split(source, shares, seed=seed)
+        flags = "--valid-share and --test-share"
+        train, valid, tests = _divided(source, shares, seed, flags)
     else:
         tests = opened.resize_square(tests, size)
         if (
@@ -118,7 +119,8 @@ def load_task(
             or tests.y.max() >= source.num_classes
         ):
             raise ValueError(f"{name}: the test images are of another kind")
-        train, valid = datasets.split(source, (1 - valid_share, valid_share), seed=seed)
+        shares = 1 - valid_share, valid_share
+        train, valid = _divided(source, shares, seed, "--valid-share")
     raw = ImageTask(network, train, valid, tests, np.zeros(0), np.zeros(0))
     mean, std = datasets.normalisation_constants(raw.train_and_valid())
     return raw._replace(mean=mean, std=std)
@@ -145,6 +147,16 @@ def _validate(
         raise ValueError(f"--size must be a multiple of 4, not {size}")
     if valid_share + test_share >= 1:
         raise ValueError("--valid-share and --test-share leave nothing to train on")
+
+
+def _divided(
+    images: Images, shares: tuple[float, ...], seed: int, flags: str
+) -> tuple[Images, ...]:
+    """Splits images as `datasets.split`, whose errors get the names of the flags."""
+    try:
+        return datasets.split(images, shares, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"{error}: give more images, or other {flags}") from None
 
 
 def subsample(images: Images, count: int, seed: int) -> Images:
