@@ -63,6 +63,12 @@ def test_commands_start_with_a_backend_that_is_absent():
     python("-c", code, MPLBACKEND="nonsense")
 
 
+def test_usage_names_the_command_and_no_path():
+    for module in ("experiments.bench", "experiments.feature_report"):
+        usage = python("-m", module, "--help").splitlines()[0]
+        assert usage.startswith(f"usage: python -m {module} [-h]")
+
+
 DRIVER = """
 import dataclasses, sys
 from pathlib import Path

@@ -179,7 +179,7 @@ def command(
         # A terminal without the sign ± shows another; errors do so by default.
         sys.stdout.reconfigure(errors="replace")
     about = description or sys.modules[main.__module__].__doc__
-    parsed = tyro.cli(_with_help(config_type), description=about)
+    parsed = tyro.cli(_with_help(config_type), prog=_program(), description=about)
     names = (field.name for field in dataclasses.fields(config_type))
     config = config_type(**{name: getattr(parsed, name) for name in names})
     message = interrupted or (
@@ -207,6 +207,12 @@ def command(
         what = f"cannot write to the standard output: {reason}"
         sys.stderr.write(f"error: {what}{kept}\n")
         sys.exit(1)
+
+
+def _program() -> str | None:
+    """How the command was called, without the path of its file; None for a script."""
+    spec = sys.modules["__main__"].__spec__
+    return spec and f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 def _out(config: Any) -> str:
