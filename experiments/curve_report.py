@@ -92,9 +92,8 @@ def main(config: Config) -> dict[str, tables.Rows]:
     for name, data in opened.items():
         if not any(variants.can_fit(v, data.curves.shape[1]) for v in chosen):
             raise ValueError(f"none of {', '.join(chosen)} can be fitted to {name}")
-        trials.split(
-            config.base_seed, 0, data, sets.SETS[name].train
-        )  # raises for too few architectures
+        # Raises for too few architectures.
+        trials.split(config.base_seed, 0, data, sets.SETS[name].train)
     path = cli.named(config.out)
     folder = run_folder.open_or_create(path, _identity(config), cli.OUT)
     done: dict[str, Any] = {}
