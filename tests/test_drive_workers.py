@@ -38,6 +38,7 @@ from jax.tree_util import Partial
 
 from jaxnas.predictors import pool
 from jaxnas.search import drive
+from jaxnas.search.base import Stage
 from jaxnas.search.drive import clusters, search_state, workers
 from jaxnas.search.drive.history import numpy_query
 from jaxnas.search.drive.record import Record, Tell, apply_event
@@ -689,6 +690,35 @@ def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):
     go(tmp_path / "other", make("random"), 6, function=costly)
     with pytest.raises(ValueError, match="the search does not accept "):
         go(tmp_path / "other", small, 6, function=sum_of)
+
+
+def test_results_that_do_not_fit_the_search_leave_the_folder_as_it_was(tmp_path):
+    search = random_search(SPACE, capacity=3)
+    found = go(tmp_path, search, 3, function=costly)
+    before = (tmp_path / "history.jsonl").read_bytes()
+    outside = [drive.Evaluation("3,3,3,3,3", 99.5)]
+    with pytest.raises(ValueError, match="4 steps of 1 are 4, more than 3"):
+        go(tmp_path, search, 3, function=costly, given=outside)
+    assert (tmp_path / "history.jsonl").read_bytes() == before
+    assert go(tmp_path, search, 3, function=costly) == found
+
+
+def test_a_state_that_cannot_grow_for_results_leaves_the_folder_as_it_was(tmp_path):
+    def grow(state, end):
+        if end > 3:
+            raise ValueError(f"no room for {end} steps")
+        return state
+
+    search = dataclasses.replace(
+        random_search(SPACE),
+        grow=Partial(grow),
+        stages=lambda num_steps: (Stage(num_steps, 1),),
+    )
+    found = go(tmp_path, search, 3, function=costly)
+    outside = [drive.Evaluation("3,3,3,3,3", 99.5)]
+    with pytest.raises(ValueError, match="no room for 4 steps"):
+        go(tmp_path, search, 3, function=costly, given=outside)
+    assert go(tmp_path, search, 3, function=costly) == found
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ def optimise(
         search that asks batches has one batch in flight.
       retries: how often a failed evaluation is repeated before it counts as failed.
       given: results from outside, such as `read` of another folder. They enter the
-        history once; `tell` receives the results that the search accepts.
+        history once; `tell` receives the results that the search accepts, for which it
+        must have room.
       points: length of the learning curves that `tell` receives, padded with NaN.
         Default: the score alone.
       objectives: those that the search was made for, in their order. The objective
@@ -138,12 +139,18 @@ def optimise(
             check_names(event)
             apply_event(record, event, lambda arch: True)
 
-        for result in _not_recorded(external, record):
-            journal.append(file, result)
+        new = _not_recorded(external, record)
+        for result in new:
             apply_event(record, result, accepts)
+        longer = _lengthened(plan, record, num_steps, in_flight)
+        if new:
+            # Before they are written: the folder must not hold more than fits the search.
+            checks.require_capacity(key, longer)
+        for result in new:
+            journal.append(file, result)
         complete(
             Job(
-                plan=_lengthened(plan, record, num_steps, in_flight),
+                plan=longer,
                 record=record,
                 runner=_runner(
                     objective, parameters, executor, evaluation_key(key_run), record
