@@ -243,23 +243,34 @@ def test_the_search_is_told_curves_and_costs(tmp_path, points):
     assert len(go(tmp_path / "s", search, 2, function=function, points=4)) == 2
 
 
-def test_a_curve_that_is_too_long_is_not_recorded(tmp_path):
-    search, options = make("random"), dict(steps=2, points=3)
-    long = lambda arch: {"score": 1, "curve": [1] * 4}  # noqa: E731
+def test_a_curve_that_is_too_long_is_kept_and_no_second_one_is_made(tmp_path):
+    search, options, made = make("random"), dict(steps=2, points=3), []
+
+    def long(arch):
+        made.append(arch)
+        return {"score": 1, "curve": [1] * 4}
+
     words = "the curve of [0-9,]+ has 4 values: wanted at most points = 3"
     with pytest.raises(ValueError, match=words):
-        go(tmp_path / "a", search, function=long, **options)
+        go(tmp_path / "a", search, function=long, on_evaluation=made.append, **options)
+    kept = drive.read(tmp_path / "a")
+    assert made == [kept[0].arch, kept[0]] and len(kept[0].curve) == 4
     with (
         ThreadPoolExecutor(1) as executor,
         pytest.raises(ValueError, match=words),
     ):
         go(tmp_path / "a", search, function=long, executor=executor, **options)
-    assert not events(tmp_path / "a", "evaluation")
-    right = lambda arch: {"score": 1, "curve": [1] * 3}  # noqa: E731
-    assert len(go(tmp_path / "a", search, function=right, **options)) == 2
-    told_in = [drive.Evaluation("0,0,0,0,0", 1.0, curve=(1.0,) * 4)]
     with pytest.raises(ValueError, match=words):
-        go(tmp_path / "b", search, function=right, given=told_in, **options)
+        go(tmp_path / "a", search, function=long, steps=1, points=3)
+    assert len(made) == 2
+    found = go(tmp_path / "a", search, function=long, steps=2, points=4)
+    assert found[:1] == kept and len(found) == 2 and len(made) == 3
+
+
+def test_a_curve_from_outside_that_is_too_long_is_not_taken(tmp_path):
+    told_in = [drive.Evaluation("0,0,0,0,0", 1.0, curve=(1.0,) * 4)]
+    with pytest.raises(ValueError, match="has 4 values: wanted at most points = 3"):
+        go(tmp_path / "b", given=told_in, points=3)
     assert not (tmp_path / "b").exists()
 
 

@@ -165,7 +165,10 @@ def _start(job: Job, task: EvaluationTask) -> None:
 
 
 def _finish(job: Job) -> None:
-    """Waits for one evaluation and records it, or starts it once more if it failed."""
+    """Waits for one evaluation and records it, or starts it once more if it failed.
+
+    Raises: `ValueError` for a learning curve that is too long, once it is recorded.
+    """
     try:
         task, result = job.runner.finished()
     except BrokenExecutor as error:
@@ -177,10 +180,11 @@ def _finish(job: Job) -> None:
         job.attempts[slot_id] += 1
         _start(job, task)
         return
-    require_curve_length(result, job.plan.points)
     result = result._replace(retries=job.attempts[slot_id])
     job.write(result)
     job.on_evaluation(result)
+    # Only now: the evaluation is kept, for a call with more points.
+    require_curve_length(result, job.plan.points)
 
 
 def _died(job: Job) -> RuntimeError:

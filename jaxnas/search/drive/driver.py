@@ -89,8 +89,8 @@ def optimise(
       given: results from outside, such as `read` of another folder. They enter the
         history once; `tell` receives the results that the search accepts, for which it
         must have room.
-      points: length of the learning curves that `tell` receives, padded with NaN.
-        Default: the score alone.
+      points: length of the learning curves that `tell` receives, padded with NaN. A
+        longer one is kept, and ends the call. Default: the score alone.
       objectives: those that the search was made for, in their order. The objective
         then returns a mapping with a value for each by name, NaN or none where it is
         missing, in place of "score", which is that of the first.
@@ -131,6 +131,7 @@ def optimise(
         replay(record, events, accepts, path)
         if record.asks:
             checks.require_same_epochs(record.asks[0], first_query, path)
+        search_state.require_curve_lengths(record, points)
 
         check_names = names_checked_once(record.history, objectives)
 

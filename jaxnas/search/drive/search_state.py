@@ -177,7 +177,7 @@ def _result(tell: Tell, scale: Scale, plan: Plan) -> Result:
     for slot, e in zip(slots, tell.done, strict=True):
         score[slot], cost[slot] = e.score, e.cost
         values = (e.curve or (e.score,)) if points > 1 else (e.score,)
-        require_curve_length(e, points)  # the history may have longer ones
+        require_curve_length(e, points)
         curve[slot, : len(values)] = values
     shift, size = scale
     parts: list[Any] = [
@@ -199,6 +199,19 @@ def _objective_scores(tell: Tell, objectives: tuple[Objective, ...]) -> np.ndarr
     values = np.where(np.isfinite(values), values, np.nan)
     values = np.clip(values, -MAX_SCORE, MAX_SCORE)
     return np.asarray(as_scores(objectives, values))
+
+
+def require_curve_lengths(record: Record, points: int) -> None:
+    """Raises `ValueError` for the first evaluation so far whose curve is too long.
+
+    Args:
+      record: with evaluations, such as an earlier call with more `points` recorded.
+      points: as in `Plan`.
+    """
+    open_results = (e for done in record.results.values() for e in done.values())
+    told = (e for tell in record.tells for e in tell.done)
+    for evaluation in (*told, *open_results):
+        require_curve_length(evaluation, points)
 
 
 def require_curve_length(evaluation: Evaluation, points: int) -> None:
