@@ -122,6 +122,19 @@ def test_the_epoch_of_a_search_without_one_is_no_number(tmp_path):
     assert str(2**31 - 1) not in (tmp_path / "s/history.jsonl").read_text()
 
 
+def test_architectures_of_one_class_have_folders_of_their_own(tmp_path):
+    archs = {}
+
+    def trains(arch, folder):
+        archs.setdefault(folder, set()).add(arch)
+        return 1.0
+
+    search = random_search(SPACE, capacity=8, same=lambda arch: arch[0])
+    done = go(tmp_path, search, 8, function=trains)
+    assert len({e.arch[0] for e in done}) <= 4 and len({e.arch for e in done}) > 4
+    assert all(len(trained) == 1 for trained in archs.values())
+
+
 def test_trainings_go_on_in_a_folder_of_their_own(tmp_path):
     """Every architecture is trained to 3 and then from 3 to 9, in the same folder."""
 
