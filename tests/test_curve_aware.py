@@ -18,7 +18,7 @@ from jaxnas.search import drive
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.fidelity import curve_gates
 from jaxnas.search.fidelity.curve_aware import curve_aware
-from jaxnas.search.fidelity.curve_state import threshold
+from jaxnas.search.fidelity.curve_state import COMPLETE, threshold
 from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.local_search import local_search
 from jaxnas.search.loop import simulate
@@ -229,6 +229,22 @@ def test_the_driver_goes_on_from_checkpoints(tmp_path):
             )
     assert len(done) == 24 and not any(e.error for e in done)
     assert {(e.start, e.epoch) for e in done} == {(0, LAST), (0, FEW), (FEW, LAST)}
+
+
+@pytest.mark.parametrize("epoch", [FEW - 1, FEW + 1, LAST - 1])
+def test_a_training_to_another_epoch_changes_nothing(epoch):
+    search = wrapped("evolution", last=LAST)
+    state = search.grow(search.init(jax.random.key(0)), 6)
+    state = search.tell(state, *result_at(LAST, 50.0))
+    after = search.tell(state, *result_at(epoch, 99.0))
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    assert (search.tell(state, *result_at(LAST + 1, 99.0)).status == COMPLETE).sum() == 2
+
+
+def result_at(epoch, score):
+    """The query of one training from the start, and its result."""
+    curve = jnp.where(jnp.arange(1, LAST + 2) <= epoch, score, jnp.nan)[None]
+    return whole([1, 2, 3], epoch), Result(jnp.full(1, score), curve, jnp.ones(1))
 
 
 def test_gates_of_the_paper_and_of_its_program():

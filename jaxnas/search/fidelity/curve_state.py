@@ -132,13 +132,15 @@ def classify(setting: Setting, query: Query, result: Result, active: Array) -> P
             "their number"
         )
     first = active & (query.start == 0) & (query.epoch == setting.epochs)
+    # Results from outside may be of other epochs, which are no part of a training.
+    complete = active & (query.epoch >= setting.last)
     value = result.score
     if setting.target is not None:
         value = result.curve[:, setting.target]
     return Parts(
         first=first,
-        complete=active & ~first,
-        continued=active & ~first & (query.start > 0),
+        complete=complete,
+        continued=complete & (query.start > 0),
         prefix=result.curve[:, : setting.columns],
         value=value,
     )

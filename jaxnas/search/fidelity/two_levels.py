@@ -228,13 +228,6 @@ def _best_in_turn(values: Array, state: TwoLevelState) -> Array:
     return jax.lax.scan(choose, state.taken, values)[1]
 
 
-def _parts(rhythm: Rhythm, query: Query) -> tuple[Array, Array]:
-    """The slots (b,) bool with short trainings, and the slots with complete ones."""
-    active = asked(query)
-    short = active & (query.epoch == rhythm.low) & (query.start == 0)
-    return short, active & ~short
-
-
 def _take(state: TwoLevelState, query: Query, complete: Array) -> TwoLevelState:
     """Counts complete trainings (b,) bool and marks their architectures as taken."""
     same = (state.arch[:, None] == query.arch).all(-1) & complete
@@ -248,7 +241,7 @@ def _expect(
     rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query
 ) -> TwoLevelState:
     """Marks short trainings as in flight, and architectures of complete ones as taken."""
-    short, complete = _parts(rhythm, query)
+    short, complete = rhythm.parts(query)
     inside = search.expect(state.inside, trainings(query, short, rhythm.low))
     state = _take(state, query, complete)
     count = state.short + short.sum(dtype=jnp.int32)
@@ -263,7 +256,7 @@ def _tell(
 
     The wrapped search learns from one level; final scores are for the rank alone.
     """
-    short, complete = _parts(rhythm, query)
+    short, complete = rhythm.parts(query)
     state = _take(state, query, complete)
     best = nan_to_neg_inf(state.final).max()
     group = state.group.told(state.short, best, result.score, complete)
