@@ -286,7 +286,21 @@ def test_a_training_to_another_epoch_changes_nothing(epoch):
     after = told(search, state, [[0, 0, 0], [2, 0, 0]], epoch, [7.0, 8.0])
     jax.tree.map(np.testing.assert_array_equal, after, state)
     longer = told(search, state, [[0, 0, 0], [2, 0, 0]], LAST + 1, [7.0, 8.0])
-    assert longer.complete == 2
+    assert longer.complete == 2 and longer.final[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("scores", "final"),
+    [((7, 8), 7.5), ((7, np.nan), 7), ((np.nan, 8), 8), ((np.nan, np.nan), np.nan)],
+)
+def test_the_final_score_of_two_trainings_is_their_mean(scores, final):
+    search, state = pairs()
+    after = told(search, state, [[0, 0, 0]] * 2, LAST, scores, start=LOW)
+    rows = np.arange(len(after.final))
+    np.testing.assert_array_equal(after.final, np.where(rows == 0, final, np.nan))
+    # A repetition that fails takes no score away.
+    again = told(search, after, [[0, 0, 0]] * 2, LAST, [np.nan] * 2, start=LOW)
+    np.testing.assert_array_equal(again.final, after.final)
 
 
 def test_trainings_of_their_own_begin_at_epoch_0():

@@ -262,11 +262,11 @@ def _tell(
     group = state.group.told(state.short, best, result.score, complete)
     count = short.sum(dtype=jnp.int32)
     # An architecture that the search repeats is not trained to the end again.
-    known = (state.arch[:, None] == query.arch).all(-1)
-    final = _final_scores(state, known & complete, result.score)
     filled = jnp.arange(len(state.score)) < state.count
+    known = (state.arch[:, None] == query.arch).all(-1) & filled[:, None]
+    final = _final_scores(state, known & complete, result.score)
     earlier = jnp.tril((query.arch[:, None] == query.arch).all(-1) & short, -1).any(1)
-    repeat = (known & filled[:, None]).any(0) | earlier
+    repeat = known.any(0) | earlier
     row = append_slots(state.count, short, len(state.score))
     low = trainings(query, short, rhythm.low)
     inside = jax.lax.cond(
@@ -288,6 +288,11 @@ def _tell(
 
 
 def _final_scores(state: TwoLevelState, same: Array, score: Array) -> Array:
-    """Final scores (n,) with those (b,) of slots that are the `same` (n, b) as a row."""
-    new = jnp.where(same, score, 0.0).sum(1)
-    return jnp.where(same.any(1), new.astype(state.final.dtype), state.final)
+    """Final scores (n,) with those (b,) of slots that are the `same` (n, b) as a row.
+
+    Of several slots the mean counts; failed ones leave the final score as it is.
+    """
+    valid = same & ~jnp.isnan(score)
+    total = jnp.where(valid, score, 0.0).sum(1)
+    new = (total / jnp.maximum(valid.sum(1), 1)).astype(state.final.dtype)
+    return jnp.where(valid.any(1), new, state.final)
