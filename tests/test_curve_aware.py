@@ -238,7 +238,9 @@ def test_a_training_to_another_epoch_changes_nothing(epoch):
     state = search.tell(state, *result_at(LAST, 50.0))
     after = search.tell(state, *result_at(epoch, 99.0))
     jax.tree.map(np.testing.assert_array_equal, after, state)
-    assert (search.tell(state, *result_at(LAST + 1, 99.0)).status == COMPLETE).sum() == 2
+    assert (
+        search.tell(state, *result_at(LAST + 1, 99.0)).status == COMPLETE
+    ).sum() == 2
 
 
 def result_at(epoch, score):

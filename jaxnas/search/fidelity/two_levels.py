@@ -22,6 +22,7 @@ from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import Search
 from jaxnas.search.common import (
     append_slots,
+    filled,
     idle_query,
     query_shape,
     require_space,
@@ -262,8 +263,7 @@ def _tell(
     group = state.group.told(state.short, best, result.score, complete)
     count = short.sum(dtype=jnp.int32)
     # An architecture that the search repeats is not trained to the end again.
-    filled = jnp.arange(len(state.score)) < state.count
-    known = (state.arch[:, None] == query.arch).all(-1) & filled[:, None]
+    known = (state.arch[:, None] == query.arch).all(-1) & filled(state)[:, None]
     final = _final_scores(state, known & complete, result.score)
     earlier = jnp.tril((query.arch[:, None] == query.arch).all(-1) & short, -1).any(1)
     repeat = known.any(0) | earlier
