@@ -58,6 +58,7 @@ TESTS = {
     "jaxnas/search/fidelity/brackets.py": (*FIDELITY, "test_dehb"),
     "jaxnas/search/fidelity/curve_aware.py": (*CURVES, "test_curve_search"),
     "jaxnas/search/fidelity/curve_gates.py": CURVES,
+    "jaxnas/search/fidelity/curve_queries.py": CURVES,
     "jaxnas/search/fidelity/curve_state.py": CURVES,
     "jaxnas/search/fidelity/dehb.py": ("test_dehb", "test_golden"),
     "jaxnas/search/fidelity/freeze_thaw.py": ("test_freeze_thaw", "test_golden"),
