@@ -46,6 +46,7 @@ TESTS = {
     "jaxnas/search/drive/executors.py": DRIVE,
     "jaxnas/search/drive/history.py": DRIVE,
     "jaxnas/search/drive/journal.py": DRIVE,
+    "jaxnas/search/drive/objective_scores.py": DRIVE,
     "jaxnas/search/drive/record.py": DRIVE,
     "jaxnas/search/drive/reports.py": DRIVE,
     "jaxnas/search/drive/returned.py": DRIVE,

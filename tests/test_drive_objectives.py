@@ -118,6 +118,28 @@ def test_values_closer_than_single_precision_are_told_apart():
     assert [e.arch for e in drive.front(history, BOTH)] == ["1"]
 
 
+def test_a_bound_is_exact_in_the_front_and_in_the_status(tmp_path):
+    bounded = (BOTH[0], BOTH[1]._replace(bound=2.0**24))
+    beyond, at = evaluations((2, 2.0**24 + 1), (1, 2.0**24))
+    assert drive.front([beyond, at], bounded) == [at]
+    with pytest.raises(ValueError, match="the closest, 0, has price"):
+        drive.front(
+            [beyond, beyond._replace(metrics={"gain": 1, "price": 1e9})], bounded
+        )
+    drive.optimise(
+        KEY,
+        random_search(SPACE),
+        lambda arch: beyond.metrics if arch.startswith("1") else at.metrics,
+        9,
+        tmp_path,
+        objectives=bounded,
+    )
+    found = drive.read(tmp_path)
+    assert {e.metrics["gain"] for e in found} == {1, 2}
+    assert drive.status(tmp_path).best.metrics == at.metrics
+    assert all(e.metrics == at.metrics for e in drive.front(found, bounded))
+
+
 def test_a_missing_objective_and_a_failure_leave_the_search_going(tmp_path):
     def partly(arch):
         both = objective(arch)
