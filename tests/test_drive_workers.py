@@ -42,7 +42,6 @@ from jaxnas.search.base import Stage
 from jaxnas.search.drive import clusters, search_state, workers
 from jaxnas.search.drive.history import numpy_query
 from jaxnas.search.drive.record import Record, Tell, apply_event
-from jaxnas.search.drive.scale import UNSCALED
 from jaxnas.search.gp import pool_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base
@@ -198,7 +197,7 @@ def test_tell_receives_score_and_cost():
     query = numpy_query(np.zeros((1, 5), np.int32), epoch, start)
     tell = Tell(query, [drive.Evaluation("0,0,0,0,0", 2.5, cost=7.0)])
     progress = search_state.SearchProgress(None, 0, True)
-    told = search_state.tell_all(plan, progress, [tell], UNSCALED).state
+    told = search_state.tell_all(plan, progress, [tell], {}).state
     assert (told.score.tolist(), told.cost.tolist()) == ([2.5], [7.0])
 
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Asked, Died, Evaluation, Event
-from jaxnas.search.drive.record import Record, all_scores, open_slots, repetitions
-from jaxnas.search.drive.scale import fitting_scale
+from jaxnas.search.drive.record import Record, all_done, open_slots, repetitions
+from jaxnas.search.drive.scale import changed_scales
 from jaxnas.search.drive.search_state import (
     Plan,
     SearchProgress,
@@ -121,15 +121,15 @@ def _catch_up(job: Job, progress: SearchProgress | None) -> SearchProgress:
 
     Returns: the search, ready to ask. If float32 cannot distinguish the scores on the
       present scale, a new scale is recorded and the whole history is replayed on it.
+    Raises: `ValueError` for a bounded objective whose values float32 cannot distinguish.
     """
-    record = job.record
-    scale = fitting_scale(all_scores(record.tells), record.scale)
-    if scale != record.scale:
+    record, objectives = job.record, job.plan.objectives
+    for scale in changed_scales(all_done(record.tells), objectives, record.scales):
         job.write(scale)
         progress = None  # replay the whole history on the new scale
     if progress is None:
         progress = begin(job.plan)
-    return tell_all(job.plan, progress, record.tells, record.scale)
+    return tell_all(job.plan, progress, record.tells, record.scales)
 
 
 def _tasks(job: Job, step: int) -> list[EvaluationTask]:

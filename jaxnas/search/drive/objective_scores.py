@@ -22,7 +22,7 @@ def scores_of(
     values = [
         [e.metrics.get(o.name, math.nan) for o in objectives] for e in evaluations
     ]
-    scores = np.array(values, float).reshape(-1, len(objectives))
+    scores = np.array(values, float).reshape(len(evaluations), len(objectives))
     scores = np.where(np.isfinite(scores), scores, np.nan)
     return scores * [as_score(o.target, 1.0) for o in objectives]
 
@@ -33,7 +33,7 @@ def is_feasible(scores: np.ndarray, objectives: Sequence[Objective]) -> np.ndarr
     In double precision, unlike `violation` of a search: a bound is exact.
     """
     bounds = score_bounds(objectives)
-    return ((scores >= bounds) | np.isneginf(bounds)).all(1)
+    return np.all((scores >= bounds) | np.isneginf(bounds), axis=1)
 
 
 def violations(scores: np.ndarray, objectives: Sequence[Objective]) -> np.ndarray:
