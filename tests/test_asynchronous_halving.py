@@ -128,6 +128,39 @@ def test_an_epoch_that_is_no_level_changes_nothing():
         assert tell(state, query, result).count == count
 
 
+@every_rule
+def test_results_straight_at_the_last_level_are_none_of_those_below(rule):
+    seen = []
+
+    def sampler(key, observations, level):
+        del key, level
+        jax.debug.callback(lambda *x: seen.append(x), observations)
+        return jnp.zeros(3, jnp.int32)
+
+    search = asynchronous_halving(
+        SPACE, LEVELS, eta=ETA, rule=RULES[rule], sampler=sampler
+    )
+    state = search.grow(search.init(jax.random.key(0)), 9)
+    told = [(90, 9), (91, 9), (math.nan, 9), (math.nan, 1), (50, 1), (51, 1), (50.5, 1)]
+    for number, (score, epoch) in enumerate(told):
+        arch = jnp.array([[number % 4, number // 4, 1]], jnp.int32)
+        result = Result(jnp.full(1, score), jnp.ones((1, 1)), jnp.ones(1))
+        state = search.tell(state, train_from_scratch(arch, epoch), result)
+    # Of four trainings at the first level the best goes on, not two of seven; when the
+    # first of them arrive they are too few to be stopped.
+    if rule == "promotion":
+        state = state._replace(moving=state.moving.at[5].set(True))
+    passed = {"promotion": [], "stopping": [4, 5]}[rule]
+    assert jnp.flatnonzero(RULES[rule](state, ETA)).tolist() == passed
+    jax.jit(search.ask)(jax.random.key(0), state._replace(moving=state.top == 0))
+    jax.effects_barrier()
+    (observed,) = seen[0]
+    rows = zip(observed.score, observed.level, observed.done, strict=True)
+    wanted = [(float(score), LEVELS.index(epoch)) for score, epoch in told]
+    found = [(float(score), int(level)) for score, level, done in rows if done]
+    assert str(found) == str(wanted)
+
+
 def test_of_equal_architectures_the_one_that_may_continue_does():
     arch = jnp.asarray([[9, 9], [1, 2], [1, 2], [1, 2], [9, 9]])
     top = jnp.asarray([0, 0, 0, 1, 0])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drive_toy import linear_ensemble
 
 from jaxnas.benchmarks import synthetic
 from jaxnas.curves.extrapolate.last import last_value
@@ -18,10 +19,13 @@ from jaxnas.search import drive
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.fidelity import curve_gates
 from jaxnas.search.fidelity.curve_aware import curve_aware
-from jaxnas.search.fidelity.curve_state import threshold
+from jaxnas.search.fidelity.curve_state import COMPLETE, PASSED, threshold
+from jaxnas.search.gp import proposals
 from jaxnas.search.gp.pool_search import bayesopt
+from jaxnas.search.gp.sampled_search import bayesopt_sampled
 from jaxnas.search.local_search import local_search
-from jaxnas.search.loop import simulate
+from jaxnas.search.loop import run, simulate
+from jaxnas.search.neural_predictor import bananas
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base, features
 from jaxnas.types import FULL_TRAINING, Query, Result, asked
@@ -38,6 +42,12 @@ INSIDE = {
     "local": lambda **o: local_search(SPACE, init=INIT, **o),
     "bayesopt": lambda **o: bayesopt(
         make_pool(SPACE, [lambda a: (HOT(a),)]), init=4, **o
+    ),
+    "sampled": lambda **o: bayesopt_sampled(
+        SPACE, [lambda a: (HOT(a),)], proposals.uniform(SPACE, 60), init=4, **o
+    ),
+    "bananas": lambda **o: bananas(
+        SPACE, HOT, init=4, round_size=4, candidates=20, ensemble=linear_ensemble, **o
     ),
 }
 
@@ -152,6 +162,26 @@ def test_side_by_side_every_training_goes_on_at_most_once(name, options):
     assert all_further
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", ["bayesopt", "sampled", "bananas"])
+def test_a_model_learns_from_complete_trainings_alone(name, workers):
+    search, evaluate = wrapped(name), benchmark().evaluate
+    whole_run = lambda key: run(key, search, evaluate, 24, workers=workers)  # noqa: E731
+    state, trace = jax.jit(whole_run)(jax.random.key(0))
+    epoch, start = (np.asarray(x[:, 0]) for x in (trace.query.epoch, trace.query.start))
+    stopped = (
+        (epoch == FEW).sum() - (start == FEW).sum() - (state.status == PASSED).sum()
+    )
+    assert stopped > 5
+    complete = np.asarray(trace.score)[epoch == FULL_TRAINING, 0]
+    assert state.inside.count == len(complete) == (state.status == COMPLETE).sum()
+    scores = state.inside.score[: len(complete)]
+    np.testing.assert_array_equal(scores, complete)
+    # Nothing that was stopped is asked again.
+    begun = np.asarray(trace.query.arch)[start == 0, 0]
+    assert len(np.unique(begun, axis=0)) == len(begun)
+
+
 @pytest.mark.parametrize("options", [{}, {"batch": 3}], ids=str)
 def test_an_architecture_is_drawn_until_it_is_new(options):
     repeats = {}
@@ -229,6 +259,24 @@ def test_the_driver_goes_on_from_checkpoints(tmp_path):
             )
     assert len(done) == 24 and not any(e.error for e in done)
     assert {(e.start, e.epoch) for e in done} == {(0, LAST), (0, FEW), (FEW, LAST)}
+
+
+@pytest.mark.parametrize("epoch", [FEW - 1, FEW + 1, LAST - 1])
+def test_a_training_to_another_epoch_changes_nothing(epoch):
+    search = wrapped("evolution", last=LAST)
+    state = search.grow(search.init(jax.random.key(0)), 6)
+    state = search.tell(state, *result_at(LAST, 50.0))
+    after = search.tell(state, *result_at(epoch, 99.0))
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    assert (
+        search.tell(state, *result_at(LAST + 1, 99.0)).status == COMPLETE
+    ).sum() == 2
+
+
+def result_at(epoch, score):
+    """The query of one training from the start, and its result."""
+    curve = jnp.where(jnp.arange(1, LAST + 2) <= epoch, score, jnp.nan)[None]
+    return whole([1, 2, 3], epoch), Result(jnp.full(1, score), curve, jnp.ones(1))
 
 
 def test_gates_of_the_paper_and_of_its_program():

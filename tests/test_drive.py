@@ -29,6 +29,8 @@ from drive_toy import (
 )
 
 from jaxnas.search import drive
+from jaxnas.search.drive.batch_objective import evaluate_tasks
+from jaxnas.search.drive.workers import EvaluationTask
 from jaxnas.search.evolution import regularized_evolution
 from jaxnas.search.loop import run
 from jaxnas.search.random import random_search
@@ -136,6 +138,28 @@ def test_queries_are_evaluated_at_once(tmp_path):
     again = go(tmp_path / "together", function=in_batches(asked), **options)
     assert scored(again)[:-3] == scored(found)[:-3] and len(again) == 20
     assert asked[5:] == [[False, True, True, True]]
+
+
+def test_queries_in_flight_of_several_steps_get_scores_of_their_own(tmp_path):
+    def stop(evaluation):
+        raise InterruptedError
+
+    options = dict(search=random_search(SPACE, epoch=12), steps=6)
+    with ThreadPoolExecutor(3) as executor, pytest.raises(InterruptedError):
+        go(tmp_path, executor=executor, on_evaluation=stop, **options)
+    assert drive.status(tmp_path).in_flight == 2
+    asked = []
+    history = go(tmp_path, function=in_batches(asked), **options)
+    assert asked == [[True]] * 5 and len({e.arch for e in history}) == 6
+    wanted = [value([int(c) for c in e.arch.split(",")]) for e in history]
+    np.testing.assert_allclose([e.score for e in history], wanted, 1e-6)
+
+
+def test_tasks_of_two_steps_are_no_query():
+    tasks = [EvaluationTask(step, 0, "0,0,0,0,0", None, 0, 0, "") for step in (0, 1)]
+    query = random_search(SPACE).ask(jax.random.key(0), None)
+    with pytest.raises(ValueError, match=r"tasks of one query, not of steps \[0, 1\]"):
+        evaluate_tasks(in_batches([]), jax.random.key(0), query, tasks)
 
 
 def test_what_a_batch_objective_returns_is_checked(tmp_path):

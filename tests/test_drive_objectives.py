@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drive_toy import events
 from jax.tree_util import Partial
 
 from jaxnas.pareto import Objective
@@ -116,6 +117,69 @@ def test_the_front_of_a_history():
 def test_values_closer_than_single_precision_are_told_apart():
     history = evaluations((1e8, 1), (1e8 + 1, 1))
     assert [e.arch for e in drive.front(history, BOTH)] == ["1"]
+
+
+def shifted(arch):
+    """The objectives with differences that single precision would lose."""
+    both = objective(arch)
+    gain, price = 1e9 - 1e-3 * both["gain"], 1e-30 * both["price"]
+    return {"gain": -gain, "price": price}
+
+
+def test_objectives_are_told_apart_whatever_their_offset_and_scale(tmp_path):
+    search = multi_objective.nsga2(SPACE, BOTH, population=8)
+    run = functools.partial(drive.optimise, KEY, search, objectives=BOTH)
+    plain = run(objective, 22, tmp_path / "plain")
+    assert not events(tmp_path / "plain", "scale")
+    for steps in (4, 15, 22):
+        found = run(shifted, steps, tmp_path / "shifted")
+    assert [e.arch for e in found] == [e.arch for e in plain]
+    # The first objective is also the score, which has a scale of its own.
+    scales = [line["objective"] for line in events(tmp_path / "shifted", "scale")]
+    assert sorted(scales) == ["", "gain", "price"]
+    assert found == drive.read(tmp_path / "shifted")
+
+
+def test_a_bounded_objective_that_is_not_told_apart_is_refused_and_kept(tmp_path):
+    bounded, made = (BOTH[0], BOTH[1]._replace(bound=2e9)), []
+    search = multi_objective.nsga2(SPACE, bounded, population=8)
+
+    def near(arch):
+        made.append(arch)
+        both = objective(arch)
+        return both | {"price": 1e9 + both["price"]}
+
+    run = functools.partial(drive.optimise, KEY, search, near, 22, tmp_path)
+    words = r"values of price near 1e\+09 differ by .* float32 .*: subtract a constant"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=words):
+            run(objectives=bounded)
+    assert 4 <= len(made) == len(drive.read(tmp_path)) < 22
+
+
+def test_a_bounded_objective_of_large_numbers_is_taken(tmp_path):
+    bounded = (BOTH[0], BOTH[1]._replace(bound=5e7))
+    search = multi_objective.nsga2(SPACE, bounded, population=8)
+    many = lambda arch: objective(arch) | {"price": 1e7 * objective(arch)["price"]}  # noqa: E731
+    found = drive.optimise(KEY, search, many, 12, tmp_path, objectives=bounded)
+    assert len(found) == 12 and not events(tmp_path, "scale")
+
+
+def test_a_bound_is_exact_in_the_front_and_in_the_status(tmp_path):
+    bounded = (BOTH[0], BOTH[1]._replace(bound=2.0**24))
+    beyond, at = evaluations((2, 2.0**24 + 1), (1, 2.0**24))
+    assert drive.front([beyond, at], bounded) == [at]
+    with pytest.raises(ValueError, match="the closest, 0, has price"):
+        drive.front(
+            [beyond, beyond._replace(metrics={"gain": 1, "price": 1e9})], bounded
+        )
+    returned = iter((beyond.metrics, at.metrics, at.metrics))
+    function = lambda arch: next(returned)  # noqa: E731
+    drive.optimise(KEY, random_search(SPACE), function, 3, tmp_path, objectives=bounded)
+    found = drive.read(tmp_path)
+    assert {e.metrics["gain"] for e in found} == {1, 2}
+    assert drive.status(tmp_path).best.metrics == at.metrics
+    assert all(e.metrics == at.metrics for e in drive.front(found, bounded))
 
 
 def test_a_missing_objective_and_a_failure_leave_the_search_going(tmp_path):

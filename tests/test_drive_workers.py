@@ -38,10 +38,10 @@ from jax.tree_util import Partial
 
 from jaxnas.predictors import pool
 from jaxnas.search import drive
+from jaxnas.search.base import Stage
 from jaxnas.search.drive import clusters, search_state, workers
 from jaxnas.search.drive.history import numpy_query
 from jaxnas.search.drive.record import Record, Tell, apply_event
-from jaxnas.search.drive.scale import UNSCALED
 from jaxnas.search.gp import pool_search
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base
@@ -121,6 +121,19 @@ def test_the_epoch_of_a_search_without_one_is_no_number(tmp_path):
     assert str(2**31 - 1) not in (tmp_path / "s/history.jsonl").read_text()
 
 
+def test_architectures_of_one_class_have_folders_of_their_own(tmp_path):
+    archs = {}
+
+    def trains(arch, folder):
+        archs.setdefault(folder, set()).add(arch)
+        return 1.0
+
+    search = random_search(SPACE, capacity=8, same=lambda arch: arch[0])
+    done = go(tmp_path, search, 8, function=trains)
+    assert len({e.arch[0] for e in done}) <= 4 and len({e.arch for e in done}) > 4
+    assert all(len(trained) == 1 for trained in archs.values())
+
+
 def test_trainings_go_on_in_a_folder_of_their_own(tmp_path):
     """Every architecture is trained to 3 and then from 3 to 9, in the same folder."""
 
@@ -184,7 +197,7 @@ def test_tell_receives_score_and_cost():
     query = numpy_query(np.zeros((1, 5), np.int32), epoch, start)
     tell = Tell(query, [drive.Evaluation("0,0,0,0,0", 2.5, cost=7.0)])
     progress = search_state.SearchProgress(None, 0, True)
-    told = search_state.tell_all(plan, progress, [tell], UNSCALED).state
+    told = search_state.tell_all(plan, progress, [tell], {}).state
     assert (told.score.tolist(), told.cost.tolist()) == ([2.5], [7.0])
 
 
@@ -242,23 +255,34 @@ def test_the_search_is_told_curves_and_costs(tmp_path, points):
     assert len(go(tmp_path / "s", search, 2, function=function, points=4)) == 2
 
 
-def test_a_curve_that_is_too_long_is_not_recorded(tmp_path):
-    search, options = make("random"), dict(steps=2, points=3)
-    long = lambda arch: {"score": 1, "curve": [1] * 4}  # noqa: E731
+def test_a_curve_that_is_too_long_is_kept_and_no_second_one_is_made(tmp_path):
+    search, options, made = make("random"), dict(steps=2, points=3), []
+
+    def long(arch):
+        made.append(arch)
+        return {"score": 1, "curve": [1] * 4}
+
     words = "the curve of [0-9,]+ has 4 values: wanted at most points = 3"
     with pytest.raises(ValueError, match=words):
-        go(tmp_path / "a", search, function=long, **options)
+        go(tmp_path / "a", search, function=long, on_evaluation=made.append, **options)
+    kept = drive.read(tmp_path / "a")
+    assert made == [kept[0].arch, kept[0]] and len(kept[0].curve) == 4
     with (
         ThreadPoolExecutor(1) as executor,
         pytest.raises(ValueError, match=words),
     ):
         go(tmp_path / "a", search, function=long, executor=executor, **options)
-    assert not events(tmp_path / "a", "evaluation")
-    right = lambda arch: {"score": 1, "curve": [1] * 3}  # noqa: E731
-    assert len(go(tmp_path / "a", search, function=right, **options)) == 2
-    told_in = [drive.Evaluation("0,0,0,0,0", 1.0, curve=(1.0,) * 4)]
     with pytest.raises(ValueError, match=words):
-        go(tmp_path / "b", search, function=right, given=told_in, **options)
+        go(tmp_path / "a", search, function=long, steps=1, points=3)
+    assert len(made) == 2
+    found = go(tmp_path / "a", search, function=long, steps=2, points=4)
+    assert found[:1] == kept and len(found) == 2 and len(made) == 3
+
+
+def test_a_curve_from_outside_that_is_too_long_is_not_taken(tmp_path):
+    told_in = [drive.Evaluation("0,0,0,0,0", 1.0, curve=(1.0,) * 4)]
+    with pytest.raises(ValueError, match="has 4 values: wanted at most points = 3"):
+        go(tmp_path / "b", given=told_in, points=3)
     assert not (tmp_path / "b").exists()
 
 
@@ -689,6 +713,35 @@ def test_what_the_search_cannot_be_told_is_history_alone(tmp_path):
     go(tmp_path / "other", make("random"), 6, function=costly)
     with pytest.raises(ValueError, match="the search does not accept "):
         go(tmp_path / "other", small, 6, function=sum_of)
+
+
+def test_results_that_do_not_fit_the_search_leave_the_folder_as_it_was(tmp_path):
+    search = random_search(SPACE, capacity=3)
+    found = go(tmp_path, search, 3, function=costly)
+    before = (tmp_path / "history.jsonl").read_bytes()
+    outside = [drive.Evaluation("3,3,3,3,3", 99.5)]
+    with pytest.raises(ValueError, match="4 steps of 1 are 4, more than 3"):
+        go(tmp_path, search, 3, function=costly, given=outside)
+    assert (tmp_path / "history.jsonl").read_bytes() == before
+    assert go(tmp_path, search, 3, function=costly) == found
+
+
+def test_a_state_that_cannot_grow_for_results_leaves_the_folder_as_it_was(tmp_path):
+    def grow(state, end):
+        if end > 3:
+            raise ValueError(f"no room for {end} steps")
+        return state
+
+    search = dataclasses.replace(
+        random_search(SPACE),
+        grow=Partial(grow),
+        stages=lambda num_steps: (Stage(num_steps, 1),),
+    )
+    found = go(tmp_path, search, 3, function=costly)
+    outside = [drive.Evaluation("3,3,3,3,3", 99.5)]
+    with pytest.raises(ValueError, match="no room for 4 steps"):
+        go(tmp_path, search, 3, function=costly, given=outside)
+    assert go(tmp_path, search, 3, function=costly) == found
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,17 @@ def test_the_model_is_of_the_highest_level_with_enough_evaluations():
     assert not kde.model_rows(seen, 30)[1]
 
 
+@pytest.mark.parametrize("good", [0.0, 0.5, 1.0])
+def test_there_are_enough_good_and_enough_bad_evaluations(good):
+    seen = evaluations()
+    for num in (8, 11, 40):
+        index, counts, bad = kde.split(seen.score, jnp.arange(60) < num, good, 4)
+        best = min(max(4, int(good * num)), num - 4)
+        assert counts.sum() == best and bad.sum() == num - best
+        density = kde.Density(seen.arch, bad, jnp.full(3, 0.1))
+        assert jnp.isfinite(kde.log_density(SPACE, density, seen.arch)).all()
+
+
 def test_the_sampler_of_bohb_prefers_what_was_good():
     def draws(**options):
         draw = kde.kde_sampler(SPACE, **options)
@@ -345,6 +356,10 @@ def test_priorband_mixes_uniform_prior_and_incumbent():
         (lambda: hyperband(SPACE, ()), "at least one bracket"),
         (lambda: hyperband(SPACE, BRACKETS, batch=0), "batch must be at least 1"),
         (lambda: kde.kde_sampler(SPACE, good=2), "good must be a share"),
+        (
+            lambda: kde.kde_sampler(SPACE, memory=7),
+            "memory must be at least 8, for min_points = 4 good and as many bad .*, not 7",
+        ),
         (lambda: samplers.prior_sampler(SPACE, [[1], [1], [1]]), "probabilities of"),
         (
             lambda: samplers.prior_sampler(SPACE, [[0] * 4, [1] * 3, [1] * 5]),

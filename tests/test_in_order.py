@@ -1,10 +1,13 @@
 """A search of a given list."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from jaxnas.benchmarks.synthetic import synthetic_benchmark
+from jaxnas.search import drive
 from jaxnas.search.loop import simulate
 from jaxnas.search.ordered import in_order
 from jaxnas.spaces import base
@@ -40,6 +43,20 @@ def test_idle_slots_are_asked_again():
     np.testing.assert_array_equal(again.arch, LIST[[0, 2]])
     aware = search.ask(jax.random.key(1), search.expect(state, query))
     np.testing.assert_array_equal(aware.arch, LIST[[2, 3]])
+
+
+def test_results_from_outside_of_the_list_take_no_step_of_it(tmp_path):
+    search, function = in_order(SPACE, LIST), lambda arch: float(arch[0])
+    other = next(a for a in base.every(SPACE) if not (LIST == a).all(1).any())
+    outside = [drive.Evaluation(SPACE.to_string(other), 9.0)]
+    run = functools.partial(drive.optimise, jax.random.key(0), search, function)
+    found = run(7, tmp_path / "run", given=outside)
+    assert [e.arch for e in found[1:]] == [SPACE.to_string(arch) for arch in LIST]
+    first = [drive.Evaluation(SPACE.to_string(LIST[0]), 9.0)]
+    with pytest.raises(ValueError, match="not enough for 8 steps"):
+        run(7, tmp_path / "one", given=first)
+    found = run(6, tmp_path / "one", given=first)
+    assert [e.arch for e in found] == [SPACE.to_string(arch) for arch in LIST]
 
 
 @pytest.mark.parametrize(

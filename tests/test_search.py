@@ -282,6 +282,10 @@ BAD = [
     (lambda: random_search(SPACE, epoch=0), "epoch must be at least 1, not 0"),
     (lambda: random_search(SPACE, capacity=0), "capacity must be at least 1, not 0"),
     (lambda: random_search(SPACE, capacity=15626), "capacity must be .* 15625 .* toy"),
+    (
+        lambda: random_search(SPACE, same=lambda arch: arch[0]),
+        "same needs a capacity, the number of evaluations of the run",
+    ),
     (lambda: regularized_evolution(SPACE, population=0), "population must be at least"),
     (
         lambda: regularized_evolution(SPACE, tournament=-1),

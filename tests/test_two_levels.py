@@ -19,7 +19,7 @@ from jaxnas.search.gp.pool_search import bayesopt
 from jaxnas.search.loop import run, simulate
 from jaxnas.search.random import random_search
 from jaxnas.spaces import base, features, nasbench201
-from jaxnas.types import Result, asked
+from jaxnas.types import Query, Result, asked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -262,6 +262,45 @@ def test_side_by_side_nothing_is_trained_to_the_end_twice(options):
             if e == LAST and on
         ]
         assert len(set(complete)) == len(complete) > 4 and set(complete) <= brief
+
+
+def told(search, state, arch, epoch, score, start=None):
+    """The state after the scores of architectures, all trained to one epoch."""
+    slots = jnp.full(len(score), epoch, jnp.int32)
+    begin = jnp.zeros_like(slots) if start is None else slots - epoch + start
+    score = jnp.asarray(score, float)
+    result = Result(score, score[:, None], jnp.ones(len(score)))
+    return search.tell(state, Query(jnp.asarray(arch), slots, begin), result)
+
+
+def pairs():
+    """Two slots, a complete training to `LAST`, and two short ones finished."""
+    search = two_levels(evolution(2), LOW, last=LAST, **SIZES)
+    state = search.grow(search.init(jax.random.key(0)), 6)
+    return search, told(search, state, [[0, 0, 0], [1, 0, 0]], LOW, [5.0, 4.0])
+
+
+@pytest.mark.parametrize("epoch", [LOW - 1, LOW + 3])
+def test_a_training_to_another_epoch_changes_nothing(epoch):
+    search, state = pairs()
+    after = told(search, state, [[0, 0, 0], [2, 0, 0]], epoch, [7.0, 8.0])
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    longer = told(search, state, [[0, 0, 0], [2, 0, 0]], LAST + 1, [7.0, 8.0])
+    assert longer.complete == 2 and longer.final[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("scores", "final"),
+    [((7, 8), 7.5), ((7, np.nan), 7), ((np.nan, 8), 8), ((np.nan, np.nan), np.nan)],
+)
+def test_the_final_score_of_two_trainings_is_their_mean(scores, final):
+    search, state = pairs()
+    after = told(search, state, [[0, 0, 0]] * 2, LAST, scores, start=LOW)
+    rows = np.arange(len(after.final))
+    np.testing.assert_array_equal(after.final, np.where(rows == 0, final, np.nan))
+    # A repetition that fails takes no score away.
+    again = told(search, after, [[0, 0, 0]] * 2, LAST, [np.nan] * 2, start=LOW)
+    np.testing.assert_array_equal(again.final, after.final)
 
 
 def test_trainings_of_their_own_begin_at_epoch_0():

@@ -82,6 +82,9 @@ class Search:
       accepts: arch (d,) -> () bool, whether `tell` can use its evaluation. Default: always.
       stages: num_steps -> the stages of a run of that length. The stages of a longer run
         begin with those of a shorter one.
+      abandon: (state, Query) -> state after trainings that ended without a score: what
+        was asked is not asked again, and nothing is learned from it. Default: None; a
+        search around it then asks from a state that expects them (`expect`), each time.
       candidates: (n, d) int32, every architecture that may be asked; None: any of the
         space.
       space: of the architectures that are asked.
@@ -98,6 +101,7 @@ class Search:
     refresh: Callable[[State], State] = _same
     expect: Callable[[State, Query], State] = _unaware
     accepts: Callable[[Array], Array] = _accepts_all
+    abandon: Callable[[State, Query], State] | None = None
     candidates: Array | None = None
     stages: Callable[[int], tuple[Stage, ...]] = field(
         default=one_stage, metadata={"static": True}
@@ -106,7 +110,17 @@ class Search:
     objectives: tuple[Objective, ...] = field(default=(), metadata={"static": True})
 
     def __post_init__(self):
-        for name in ("init", "ask", "tell", "grow", "refresh", "expect", "accepts"):
+        names = (
+            "init",
+            "ask",
+            "tell",
+            "grow",
+            "refresh",
+            "expect",
+            "accepts",
+            "abandon",
+        )
+        for name in names:
             function = getattr(self, name)
             if callable(function) and not isinstance(function, Partial):
                 object.__setattr__(self, name, Partial(function))

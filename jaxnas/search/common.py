@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,25 @@ MAX_RESAMPLES = 5
 
 # Steps that the first of the growing stages has room for, and the factor to each later one.
 _STEPS, _GROWTH = 256, 4
+
+
+class History(Protocol):
+    """The fields of a state that hold the scores of evaluations, in order."""
+
+    @property
+    def score(self) -> Array:
+        """Scores (t,), NaN where the evaluation failed; t is the capacity."""
+        ...
+
+    @property
+    def count(self) -> Array:
+        """Number () int32 of rows that hold an evaluation."""
+        ...
+
+
+def filled(history: History) -> Array:
+    """Which rows (t,) bool of a history hold an evaluation."""
+    return jnp.arange(len(history.score)) < history.count
 
 
 def train_from_scratch(arch: Array, epoch: int | None = None) -> Query:

@@ -89,7 +89,8 @@ def local_search(
 
         return jax.lax.scan(one, state, (query.arch, result.score, asked(query)))[0]
 
-    return Search(start, ask, tell, expect=expect, space=space)
+    # A neighbour without a score is visited: the descent would wait for it for ever.
+    return Search(start, ask, tell, expect=expect, abandon=expect, space=space)
 
 
 def _tell(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxnas import acquisition, gp
 from jaxnas.predictors.ensemble import Ensemble
 from jaxnas.ranks import nan_to_neg_inf
-from jaxnas.search.common import sample_new
+from jaxnas.search.common import filled, sample_new
 from jaxnas.spaces import identity
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.moves import neighbours
@@ -41,11 +41,6 @@ class BananasState(NamedTuple):
 
 # Scorer = (key, state, seen (n,) bool, arch (m, d)) -> utility (m,), n the capacity.
 Scorer = Callable[[Array, BananasState, Array, Array], Array]
-
-
-def filled(state: BananasState) -> Array:
-    """Which rows (capacity,) bool of the history hold an evaluation."""
-    return jnp.arange(len(state.score)) < state.count
 
 
 def next_in_queue(key: Array, space: Space, state: BananasState, num: int) -> Array:

@@ -35,7 +35,8 @@ def in_order(
     """Asks for a list of architectures in its order.
 
     An architecture whose slot stayed idle is asked again in the next step. The slots
-    after the last architecture are idle.
+    after the last architecture are idle. Results of architectures outside of the list
+    change nothing.
 
     Args:
       space: of the architectures.
@@ -79,12 +80,17 @@ def in_order(
         del result
         return visit(ids, state, query)
 
+    def accepts(ids: Array, arch: Array) -> Array:
+        known = jnp.ones(len(ids), bool)
+        return identity.member(space.identity(arch)[None], ids, known)[0]
+
     ids = jnp.asarray(identity.from_uint64(base.identify(space, vectors)))
     return Search(
         init,
         Partial(ask, jnp.asarray(vectors)),
         Partial(tell, ids),
         expect=Partial(visit, ids),
+        accepts=Partial(accepts, ids),
         stages=stages,
         space=space,
     )

@@ -50,13 +50,17 @@ def random_search(
         evaluated twice; a repeat is then sampled anew, four times at most. Default:
         repeats are allowed.
       same: arch (d,) -> () int32 from 0, a class whose architectures count as repeats
-        of each other, such as `nasbench201_classes.function_class`.
+        of each other, such as `nasbench201_classes.function_class`; with a `capacity`
+        alone.
 
-    Raises: ValueError for sizes below 1, and for a `capacity` that the space cannot
-      fill or that does not hold the run.
+    Returns: a search of `space`, in which architectures of one class are different.
+    Raises: ValueError for sizes below 1, for a `capacity` that the space cannot fill or
+      that does not hold the run, and for `same` without one.
     """
     epoch = FULL_TRAINING if epoch is None else epoch
     check_sizes(batch=batch, epoch=epoch)
+    if same is not None and capacity is None:
+        raise ValueError("same needs a capacity, the number of evaluations of the run")
     if capacity is not None:
         check_sizes(capacity=capacity)
         if space.size is not None and capacity > space.size:
@@ -99,4 +103,4 @@ def random_search(
             require_capacity(capacity, batch, num_steps)
         return one_stage(num_steps)
 
-    return Search(init, ask, tell, expect=visit, stages=stages, space=classes)
+    return Search(init, ask, tell, expect=visit, stages=stages, space=space)

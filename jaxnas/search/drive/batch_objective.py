@@ -63,9 +63,13 @@ def evaluate_tasks(
 
     Returns: their evaluations, in the order of `tasks`. Each has the time of the whole
       call as its begin and end.
-    Raises: `ValueError` if the function returns something other than a `Result` of
-      scores (b,), finite costs (b,) and curves (b, points), and objectives (b, m).
+    Raises: `ValueError` for tasks of several steps, and if the function returns something
+      other than a `Result` of scores (b,), finite costs (b,) and curves (b, points), and
+      objectives (b, m).
     """
+    steps = sorted({task.step for task in tasks})
+    if len(steps) > 1:
+        raise ValueError(f"wanted tasks of one query, not of steps {steps}")
     slots = [task.slot for task in tasks]
     start = np.array(query.epoch)
     start[slots] = query.start[slots]

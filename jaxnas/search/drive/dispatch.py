@@ -21,8 +21,8 @@ import numpy as np
 
 from jaxnas.search.drive.executors import Runner
 from jaxnas.search.drive.history import Asked, Died, Evaluation, Event
-from jaxnas.search.drive.record import Record, all_scores, open_slots, repetitions
-from jaxnas.search.drive.scale import fitting_scale
+from jaxnas.search.drive.record import Record, all_done, open_slots, repetitions
+from jaxnas.search.drive.scale import changed_scales
 from jaxnas.search.drive.search_state import (
     Plan,
     SearchProgress,
@@ -121,15 +121,15 @@ def _catch_up(job: Job, progress: SearchProgress | None) -> SearchProgress:
 
     Returns: the search, ready to ask. If float32 cannot distinguish the scores on the
       present scale, a new scale is recorded and the whole history is replayed on it.
+    Raises: `ValueError` for a bounded objective whose values float32 cannot distinguish.
     """
-    record = job.record
-    scale = fitting_scale(all_scores(record.tells), record.scale)
-    if scale != record.scale:
+    record, objectives = job.record, job.plan.objectives
+    for scale in changed_scales(all_done(record.tells), objectives, record.scales):
         job.write(scale)
         progress = None  # replay the whole history on the new scale
     if progress is None:
         progress = begin(job.plan)
-    return tell_all(job.plan, progress, record.tells, record.scale)
+    return tell_all(job.plan, progress, record.tells, record.scales)
 
 
 def _tasks(job: Job, step: int) -> list[EvaluationTask]:
@@ -165,7 +165,10 @@ def _start(job: Job, task: EvaluationTask) -> None:
 
 
 def _finish(job: Job) -> None:
-    """Waits for one evaluation and records it, or starts it once more if it failed."""
+    """Waits for one evaluation and records it, or starts it once more if it failed.
+
+    Raises: `ValueError` for a learning curve that is too long, once it is recorded.
+    """
     try:
         task, result = job.runner.finished()
     except BrokenExecutor as error:
@@ -177,10 +180,11 @@ def _finish(job: Job) -> None:
         job.attempts[slot_id] += 1
         _start(job, task)
         return
-    require_curve_length(result, job.plan.points)
     result = result._replace(retries=job.attempts[slot_id])
     job.write(result)
     job.on_evaluation(result)
+    # Only now: the evaluation is kept, for a call with more points.
+    require_curve_length(result, job.plan.points)
 
 
 def _died(job: Job) -> RuntimeError:

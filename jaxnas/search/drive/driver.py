@@ -87,9 +87,10 @@ def optimise(
         search that asks batches has one batch in flight.
       retries: how often a failed evaluation is repeated before it counts as failed.
       given: results from outside, such as `read` of another folder. They enter the
-        history once; `tell` receives the results that the search accepts.
-      points: length of the learning curves that `tell` receives, padded with NaN.
-        Default: the score alone.
+        history once; `tell` receives the results that the search accepts, for which it
+        must have room.
+      points: length of the learning curves that `tell` receives, padded with NaN. A
+        longer one is kept, and ends the call. Default: the score alone.
       objectives: those that the search was made for, in their order. The objective
         then returns a mapping with a value for each by name, NaN or none where it is
         missing, in place of "score", which is that of the first.
@@ -130,6 +131,7 @@ def optimise(
         replay(record, events, accepts, path)
         if record.asks:
             checks.require_same_epochs(record.asks[0], first_query, path)
+        search_state.require_curve_lengths(record, points)
 
         check_names = names_checked_once(record.history, objectives)
 
@@ -138,12 +140,18 @@ def optimise(
             check_names(event)
             apply_event(record, event, lambda arch: True)
 
-        for result in _not_recorded(external, record):
-            journal.append(file, result)
+        new = _not_recorded(external, record)
+        for result in new:
             apply_event(record, result, accepts)
+        longer = _lengthened(plan, record, num_steps, in_flight)
+        if new:
+            # Before they are written: the folder must not hold more than fits the search.
+            checks.require_capacity(key, longer)
+        for result in new:
+            journal.append(file, result)
         complete(
             Job(
-                plan=_lengthened(plan, record, num_steps, in_flight),
+                plan=longer,
                 record=record,
                 runner=_runner(
                     objective, parameters, executor, evaluation_key(key_run), record

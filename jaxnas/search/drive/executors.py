@@ -70,18 +70,20 @@ def serial_runner(objective: Objective, parameters: Parameters) -> Runner:
 def batch_runner(
     evaluate: Callable[[list[EvaluationTask]], list[Evaluation]],
 ) -> Runner:
-    """Runs all tasks that were started in one call, in this process.
+    """Runs all tasks of a query that were started in one call, in this process.
 
     Args:
-      evaluate: the evaluations of all tasks of a query, in their order.
+      evaluate: the evaluations of tasks of one step, in their order.
     """
     waiting: list[EvaluationTask] = []
     ready: deque[tuple[EvaluationTask, Evaluation]] = deque()
 
     def finished() -> tuple[EvaluationTask, Evaluation]:
         if not ready:
-            ready.extend(zip(waiting, evaluate(list(waiting)), strict=True))
-            waiting.clear()
+            # An earlier call with an executor may have left several queries open.
+            tasks = [task for task in waiting if task.step == waiting[0].step]
+            ready.extend(zip(tasks, evaluate(tasks), strict=True))
+            waiting[:] = [task for task in waiting if task not in tasks]
         return ready.popleft()
 
     return Runner(waiting.append, finished, waiting.clear)

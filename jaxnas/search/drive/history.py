@@ -67,6 +67,7 @@ class Scale(NamedTuple):
 
     shift: float
     size: float
+    objective: str = ""  # one of several, by name; empty: the score
 
 
 class Died(NamedTuple):
@@ -250,7 +251,8 @@ def _read_asked(fields: dict[str, Any]) -> Asked:
 
 def _read_scale(fields: dict[str, Any]) -> Scale:
     """The scale of a line, whose size must be positive."""
-    scale = Scale(_number(fields["shift"]), _number(fields["size"]))
+    objective = _text(fields.get("objective", ""))  # histories of 0.1.0 lack it
+    scale = Scale(_number(fields["shift"]), _number(fields["size"]), objective)
     if not scale.size > 0:
         raise ValueError(f"the size {scale.size} is not positive")
     return scale

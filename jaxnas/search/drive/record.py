@@ -26,7 +26,6 @@ from jaxnas.search.drive.history import (
     Scale,
     numpy_query,
 )
-from jaxnas.search.drive.scale import UNSCALED
 from jaxnas.spaces import base
 from jaxnas.spaces.base import Space
 from jaxnas.types import FULL_TRAINING, Query, asked, seed_of
@@ -58,7 +57,7 @@ class Record:
     external: list[Evaluation] = field(default_factory=list)  # from outside
     history: list[Evaluation] = field(default_factory=list)  # closed, and from outside
     deaths: Counter[tuple[int, int]] = field(default_factory=Counter)  # by (step, slot)
-    scale: Scale = UNSCALED
+    scales: dict[str, Scale] = field(default_factory=dict)  # by objective, see `Scale`
     last: Event | None = None
 
 
@@ -75,7 +74,7 @@ def apply_event(record: Record, event: Event, accepts: Accepts) -> None:
     if isinstance(event, Asked):
         _apply_query(record, event, accepts)
     elif isinstance(event, Scale):
-        record.scale = event
+        record.scales[event.objective] = event
     elif isinstance(event, Died):
         record.deaths.update(event.tasks)
     elif event.step is None:
@@ -111,9 +110,9 @@ def open_slots(record: Record, step: int) -> list[int]:
     return [int(slot) for slot in active if slot not in record.results[step]]
 
 
-def all_scores(tells: Sequence[Tell]) -> list[float]:
-    """Lists all scores of the tells, in order; NaN for failed evaluations."""
-    return [e.score for tell in tells for e in tell.done]
+def all_done(tells: Sequence[Tell]) -> list[Evaluation]:
+    """Lists all evaluations of the tells, in order."""
+    return [e for tell in tells for e in tell.done]
 
 
 def repetitions(query: Query) -> np.ndarray:

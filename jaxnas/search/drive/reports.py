@@ -17,19 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.pareto.dominance import non_dominated
-from jaxnas.pareto.objectives import (
-    Objective,
-    optimised,
-    score_bounds,
-    validate_objectives,
-    violation,
-)
+from jaxnas.pareto.objectives import Objective, optimised, validate_objectives
 from jaxnas.search.drive import journal
 from jaxnas.search.drive import record as records
 from jaxnas.search.drive.history import Asked, Evaluation, Event
+from jaxnas.search.drive.objective_scores import is_feasible, scores_of, violations
 from jaxnas.search.drive.record import Record
 from jaxnas.spaces.base import Space
-from jaxnas.types import as_score
 
 
 class Status(NamedTuple):
@@ -82,25 +76,12 @@ def _incumbent(
     if not objectives:
         scored = [e for e in evaluations if not math.isnan(e.score)]
         return max(scored, key=lambda e: e.score, default=None)
-    scores = _scores(evaluations, objectives)
+    scores = scores_of(evaluations, objectives)
     first = scores[:, optimised(objectives)[0]]
-    # In double precision, unlike `violation`: a bound is exact.
-    bounds = score_bounds(objectives)
-    within = ((scores >= bounds) | np.isneginf(bounds)).all(1) & np.isfinite(first)
+    within = is_feasible(scores, objectives) & np.isfinite(first)
     if not within.any():
         return None
     return evaluations[int(np.argmax(np.where(within, first, -np.inf)))]
-
-
-def _scores(
-    evaluations: Sequence[Evaluation], objectives: Sequence[Objective]
-) -> np.ndarray:
-    """Scores (n, m) of evaluations; NaN where an objective is missing."""
-    values = [
-        [e.metrics.get(o.name, math.nan) for o in objectives] for e in evaluations
-    ]
-    scores = np.array(values, float).reshape(-1, len(objectives))
-    return scores * [as_score(o.target, 1.0) for o in objectives]
 
 
 def read(folder: str | os.PathLike) -> list[Evaluation]:
@@ -144,7 +125,7 @@ def front(
       evaluation has all objectives within their bounds, with the closest.
     """
     objectives = validate_objectives(objectives)
-    scores = _scores(evaluations, objectives)
+    scores = scores_of(evaluations, objectives)
     complete = np.flatnonzero(np.isfinite(scores).all(1))
     if not len(complete):
         names = " and ".join(o.name for o in objectives)
@@ -153,9 +134,9 @@ def front(
         given = dict.fromkeys(n for of in values for n, v in of if math.isfinite(v))
         others = f": they have {', '.join(given)}" if given else ""
         raise ValueError(f"none of {len(evaluations)} evaluations has {names}{others}")
-    beyond = np.asarray(violation(jnp.asarray(scores), score_bounds(objectives)))
-    beyond = beyond[complete]
-    if beyond.min() > 0:
+    feasible = complete[is_feasible(scores[complete], objectives)]
+    if not len(feasible):
+        beyond = violations(scores[complete], objectives)
         closest = evaluations[complete[np.argmin(beyond)]]
         bounded = [o for o in objectives if o.bound is not None]
         has = " and ".join(
@@ -164,7 +145,6 @@ def front(
         raise ValueError(
             f"no evaluation is feasible: the closest, {closest.arch}, has {has}"
         )
-    feasible = complete[beyond <= 0]
     goals = scores[feasible][:, optimised(objectives)]
     # Their order, which single precision keeps: the values may differ by less.
     goals = [np.unique(column, return_inverse=True)[1] for column in goals.T]

@@ -8,7 +8,7 @@ their random numbers are those of `loop.run`: query number i draws from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.pareto.objectives import Objective, as_scores
+from jaxnas.pareto.objectives import Objective
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.drive.history import MAX_SCORE, Evaluation, Scale, numpy_query
-from jaxnas.search.drive.record import Record, Tell
+from jaxnas.search.drive.history import Evaluation, Scale, numpy_query
+from jaxnas.search.drive.objective_scores import scores_of
+from jaxnas.search.drive.record import Record, Tell, all_done
+from jaxnas.search.drive.scale import on_scale
 from jaxnas.types import Array, Query, Result, State, asked
 
 
@@ -83,7 +85,10 @@ def prepare_next(plan: Plan, progress: SearchProgress) -> SearchProgress:
 
 
 def tell_all(
-    plan: Plan, progress: SearchProgress, tells: Sequence[Tell], scale: Scale
+    plan: Plan,
+    progress: SearchProgress,
+    tells: Sequence[Tell],
+    scales: Mapping[str, Scale],
 ) -> SearchProgress:
     """Calls `tell` for the rest of the history.
 
@@ -91,14 +96,15 @@ def tell_all(
       plan: of the search.
       progress: the search after the first `progress.tells` of `tells`.
       tells: the whole history.
-      scale: of the scores, the same for all tells so far.
+      scales: of the scores and of objectives by name, as in `Record`, the same for all
+        tells so far.
 
     Returns: the search after all tells, ready to ask.
     Raises: `ValueError` for a learning curve that is longer than `plan.points`.
     """
     for tell in tells[progress.tells :]:
         progress = prepare_next(plan, progress)
-        query, result = tell.query, _result(tell, scale, plan)
+        query, result = tell.query, _result(tell, scales, plan)
         state = apply(plan.search.tell, progress.state, query, result)
         progress = SearchProgress(state, progress.tells + 1, False)
     return prepare_next(plan, progress)
@@ -159,12 +165,12 @@ def in_flight(record: Record, size: int) -> Query:
     return together
 
 
-def _result(tell: Tell, scale: Scale, plan: Plan) -> Result:
+def _result(tell: Tell, scales: Mapping[str, Scale], plan: Plan) -> Result:
     """Makes the result that `tell` receives.
 
     Args:
       tell: query and evaluations.
-      scale: of the scores and curves.
+      scales: of the scores and curves, and of objectives.
       plan: with the length of the curves, which are padded with NaN, and the objectives.
 
     Returns: a result of NumPy arrays, floats of JAX's default width.
@@ -177,28 +183,39 @@ def _result(tell: Tell, scale: Scale, plan: Plan) -> Result:
     for slot, e in zip(slots, tell.done, strict=True):
         score[slot], cost[slot] = e.score, e.cost
         values = (e.curve or (e.score,)) if points > 1 else (e.score,)
-        require_curve_length(e, points)  # the history may have longer ones
+        require_curve_length(e, points)
         curve[slot, : len(values)] = values
-    shift, size = scale
     parts: list[Any] = [
-        np.clip((x - shift) / size, -MAX_SCORE, MAX_SCORE).astype(dtype)
-        for x in (score, curve)
+        on_scale(x, scales.get("")).astype(dtype) for x in (score, curve)
     ]
     parts.append(cost.astype(dtype))
     if plan.objectives:
-        parts.append(_objective_scores(tell, plan.objectives))
+        several = _objective_scores(tell, plan.objectives, scales)
+        parts.append(several.astype(dtype))
     return Result(*parts)
 
 
-def _objective_scores(tell: Tell, objectives: tuple[Objective, ...]) -> np.ndarray:
+def _objective_scores(
+    tell: Tell, objectives: tuple[Objective, ...], scales: Mapping[str, Scale]
+) -> np.ndarray:
     """Scores (b, m) of the named objectives; NaN in idle slots and where missing."""
-    values = np.full((len(tell.query.epoch), len(objectives)), np.nan)
+    scores = np.full((len(tell.query.epoch), len(objectives)), np.nan)
     slots = np.flatnonzero(np.asarray(asked(tell.query)))
-    for slot, e in zip(slots, tell.done, strict=True):
-        values[slot] = [e.metrics.get(o.name, np.nan) for o in objectives]
-    values = np.where(np.isfinite(values), values, np.nan)
-    values = np.clip(values, -MAX_SCORE, MAX_SCORE)
-    return np.asarray(as_scores(objectives, values))
+    scores[slots] = scores_of(tell.done, objectives)
+    columns = zip(objectives, scores.T, strict=True)
+    return np.stack([on_scale(x, scales.get(o.name)) for o, x in columns], 1)
+
+
+def require_curve_lengths(record: Record, points: int) -> None:
+    """Raises `ValueError` for the first evaluation so far whose curve is too long.
+
+    Args:
+      record: with evaluations, such as an earlier call with more `points` recorded.
+      points: as in `Plan`.
+    """
+    open_results = (e for done in record.results.values() for e in done.values())
+    for evaluation in (*all_done(record.tells), *open_results):
+        require_curve_length(evaluation, points)
 
 
 def require_curve_length(evaluation: Evaluation, points: int) -> None:

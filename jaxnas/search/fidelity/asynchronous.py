@@ -202,11 +202,21 @@ def _among_best(
       row: () of a training that reached it and did not fail there; callers exclude NaN.
       eta: the best floor(m / eta) of m count, the earlier row first among equals.
     """
-    reached = state.top >= level
+    reached = _told(state)[:, level]
     score = jnp.where(reached, state.score[:, level], jnp.nan)
     earlier = jnp.arange(len(score)) < row
     rank = jnp.sum((score > score[row]) | ((score == score[row]) & earlier))
     return rank < jnp.floor(reached.sum() / eta + _ROUNDING)
+
+
+def _told(state: HalvingState) -> Array:
+    """Which levels of which trainings have a result, (n, k) bool.
+
+    A result from outside may be of a training straight to a later level. A failed
+    training never continues, so below the level reached NaN stands for no result.
+    """
+    levels, top = jnp.arange(state.score.shape[1]), state.top[:, None]
+    return (levels == top) | ((levels < top) & ~jnp.isnan(state.score))
 
 
 def _row_of(
@@ -264,7 +274,7 @@ def _add(
         top=state.top.at[row].set(level, mode="drop"),
         count=state.count + new,
     )
-    few = jnp.sum(state.top >= level) < eta - _ROUNDING
+    few = jnp.sum(_told(state)[:, level]) < eta - _ROUNDING
     best = few | _among_best(state, level, jnp.minimum(row, size - 1), eta)
     passed = best & ~jnp.isnan(score)
     return state._replace(passed=state.passed.at[row].set(passed, mode="drop"))
@@ -277,12 +287,12 @@ def _observations(state: HalvingState, epochs: Array) -> Observations:
       state: n trainings.
       epochs: (k,) levels.
 
-    Returns: n k slots, done up to the level that each training has reached; an
-      architecture has begun at all levels.
+    Returns: n k slots, done at the levels of which there are results; an architecture
+      has begun at all levels.
     """
     num, num_levels = state.score.shape
     levels = jnp.tile(jnp.arange(num_levels, dtype=jnp.int32), num)
-    done = (levels.reshape(num, -1) <= state.top[:, None]).ravel()
+    done = _told(state).ravel()
     arch = jnp.repeat(state.arch, num_levels, axis=0)
     begun = jnp.repeat(jnp.arange(num) < state.count, num_levels)
     return Observations(arch, state.score.ravel(), levels, done, begun, epochs)

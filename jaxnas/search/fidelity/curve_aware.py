@@ -29,7 +29,7 @@ from jaxnas.search.common import (
     require_space,
     trainings,
 )
-from jaxnas.search.fidelity import curve_state
+from jaxnas.search.fidelity import curve_queries, curve_state
 from jaxnas.search.fidelity.curve_state import PASSED, CurveState, Setting
 from jaxnas.types import FULL_TRAINING, Array, Query, Result, asked, check_sizes
 
@@ -68,9 +68,10 @@ def curve_aware(
         predictions towards their mean.
       levels: epochs of the columns of the learning curve; default: every epoch.
       features: arch (d,) -> (f,), for the extrapolator; default: none.
-      rejected: treatment of a stopped training in the wrapped search. "ignored": it stays
-        in flight (`Search.expect`), so that the population of evolution does not grow;
-        "predicted": its score is the prediction.
+      rejected: treatment of a stopped training in the wrapped search. "ignored": nothing
+        is learned from it (`Search.abandon`, or `Search.expect` at every query), so that
+        the population of evolution does not grow; "predicted": its score is the
+        prediction.
       tries: draws of the wrapped search until its architecture is a new one, not trained
         before to any epoch; after so many it may be a repeated one. More than one is for
         searches whose `ask` is random, such as evolution.
@@ -209,7 +210,7 @@ def _ask(setting: Setting, search: Search, key: Array, state: CurveState) -> Que
     continues = row < size
 
     def inside() -> Query:
-        return curve_state.new_query(setting, search, key, state)
+        return curve_queries.new_query(setting, search, key, state)
 
     new = jax.lax.cond(continues.all(), lambda: idle_query(inside), inside)
     number = state.begun + jnp.cumsum(~continues)
@@ -274,13 +275,13 @@ def _tell(
     def tell(inside: object) -> object:
         return search.tell(inside, trainings(query, scored, setting.last), result)
 
-    def expect(inside: object) -> object:
-        return search.expect(inside, trainings(query, stopped, setting.last))
-
     same = lambda inside: inside  # noqa: E731
     inside = jax.lax.cond(scored.any(), tell, same, state.inside)
-    if not setting.imputes_rejected:
-        inside = jax.lax.cond(stopped.any(), expect, same, inside)
+    if search.abandon is not None and not setting.imputes_rejected:
+        ended = trainings(query, stopped, setting.last)
+        inside = jax.lax.cond(
+            stopped.any(), search.abandon, lambda inside, _: inside, inside, ended
+        )
     return state._replace(inside=inside)
 
 

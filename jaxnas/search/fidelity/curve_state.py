@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.curves.extrapolate.types import Extrapolator
-from jaxnas.search.base import Search
 from jaxnas.search.common import append_slots
-from jaxnas.types import Array, Query, Result, State, asked
+from jaxnas.types import Array, Query, Result, State
 
 # Status of a row: a `PASSED` training waits to continue, a `MOVING` one is in flight to its
 # last epoch, and a `STOPPED` one has ended before.
@@ -132,13 +131,15 @@ def classify(setting: Setting, query: Query, result: Result, active: Array) -> P
             "their number"
         )
     first = active & (query.start == 0) & (query.epoch == setting.epochs)
+    # Results from outside may be of other epochs, which are no part of a training.
+    complete = active & (query.epoch >= setting.last)
     value = result.score
     if setting.target is not None:
         value = result.curve[:, setting.target]
     return Parts(
         first=first,
-        complete=active & ~first,
-        continued=active & ~first & (query.start > 0),
+        complete=complete,
+        continued=complete & (query.start > 0),
         prefix=result.curve[:, : setting.columns],
         value=value,
     )
@@ -241,41 +242,6 @@ def put(state: CurveState, arch: Array, parts: Parts, passed: Array) -> CurveSta
         count=state.count + new.sum(dtype=jnp.int32),
         begun=state.begun + new.sum(dtype=jnp.int32),
     )
-
-
-def is_known(state: CurveState, query: Query) -> Array:
-    """Which slots (b,) ask for an architecture that has a row."""
-    rows = state.status != EMPTY
-    same = (state.arch == query.arch[:, None]).all(-1) & rows
-    return same.any(1) & asked(query)
-
-
-def new_query(setting: Setting, search: Search, key: Array, state: CurveState) -> Query:
-    """Asks the wrapped search, again where an architecture was trained before.
-
-    Args:
-      setting: with the number of tries.
-      search: the wrapped one.
-      key: of the step.
-      state: with all trainings that have a curve; those in flight are not among them.
-    """
-    if setting.tries == 1:
-        return search.ask(key, state.inside)
-    keys = jax.random.split(key, setting.tries)
-
-    def repeated(carry: tuple[Array, Query]) -> Array:
-        number, query = carry
-        return (number < setting.tries) & is_known(state, query).any()
-
-    def again(carry: tuple[Array, Query]) -> tuple[Array, Query]:
-        number, query = carry
-        known = is_known(state, query)
-        other = search.ask(keys[number], state.inside)
-        arch = jnp.where(known[:, None], other.arch, query.arch)
-        return number + 1, query._replace(arch=arch)
-
-    first = search.ask(keys[0], state.inside)
-    return jax.lax.while_loop(repeated, again, (jnp.int32(1), first))[1]
 
 
 def row_of(state: CurveState, arch: Array) -> Array:

@@ -68,10 +68,16 @@ def kde_sampler(
       repeats: whether the model may choose an architecture that has been evaluated at any
         level or is in flight, as published.
 
-    Raises: `ValueError` for shares outside of [0, 1] and sizes below 1.
+    Raises: `ValueError` for shares outside of [0, 1], sizes below 1, and a memory of
+      fewer than twice `min_points`.
     """
     need = len(space.choices) + 1 if min_points is None else min_points
     check_sizes(candidates=candidates, min_points=need, memory=memory)
+    if memory < 2 * need:
+        raise ValueError(
+            f"memory must be at least {2 * need}, for min_points = {need} good and as many "
+            f"bad evaluations, not {memory}"
+        )
     for name, share in (("good", good), ("random", random)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be a share between 0 and 1, not {share}")
@@ -147,9 +153,9 @@ def split(
 
     Args:
       score: (n,), NaN where the evaluation failed.
-      rows: (n,) bool, the evaluations that count.
+      rows: (n,) bool, the evaluations that count, at least 2 `need`.
       good: share of them that are good.
-      need: smallest number of good ones; the others are bad.
+      need: smallest number of good ones, and of bad ones, which are the others.
 
     Returns: ascending indices (m,) of the good ones; which of them count, (m,) bool; and
       the mask (n,) bool of the bad ones.
@@ -158,7 +164,9 @@ def split(
     # Failed trainings come after all others, and rows that do not count after these.
     score = jnp.maximum(nan_to_neg_inf(score), jnp.finfo(score.dtype).min)
     best = jax.lax.top_k(jnp.where(rows, score, -jnp.inf), most)[1]
-    num = jnp.maximum(need, jnp.floor(good * rows.sum()).astype(jnp.int32))
+    count = rows.sum(dtype=jnp.int32)
+    num = jnp.maximum(need, jnp.floor(good * count).astype(jnp.int32))
+    num = jnp.minimum(num, count - need)
     counts = jnp.arange(most) < num
     index = jnp.sort(jnp.where(counts, best, len(rows)))
     return index, counts, rows.at[index].set(False, mode="drop")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import UNLIMITED, Stage
 from jaxnas.search.common import growing_stages
-from jaxnas.types import Array
+from jaxnas.types import Array, Query, asked
 
 
 class Group(NamedTuple):
@@ -80,6 +80,15 @@ class Rhythm:
         A search with candidates asks none of them twice.
         """
         return self.candidates is not None and short > self.candidates - self.batch
+
+    def parts(self, query: Query) -> tuple[Array, Array]:
+        """Finds the slots (b,) bool with short trainings, and those with complete ones.
+
+        Results from outside may be of other epochs, which are neither.
+        """
+        active = asked(query)
+        short = active & (query.epoch == self.low) & (query.start == 0)
+        return short, active & (query.epoch >= self.last)
 
     def first_group(self) -> Group:
         """The group after the first short trainings."""

@@ -22,6 +22,7 @@ from jaxnas.ranks import nan_to_neg_inf
 from jaxnas.search.base import Search
 from jaxnas.search.common import (
     append_slots,
+    filled,
     idle_query,
     query_shape,
     require_space,
@@ -228,13 +229,6 @@ def _best_in_turn(values: Array, state: TwoLevelState) -> Array:
     return jax.lax.scan(choose, state.taken, values)[1]
 
 
-def _parts(rhythm: Rhythm, query: Query) -> tuple[Array, Array]:
-    """The slots (b,) bool with short trainings, and the slots with complete ones."""
-    active = asked(query)
-    short = active & (query.epoch == rhythm.low) & (query.start == 0)
-    return short, active & ~short
-
-
 def _take(state: TwoLevelState, query: Query, complete: Array) -> TwoLevelState:
     """Counts complete trainings (b,) bool and marks their architectures as taken."""
     same = (state.arch[:, None] == query.arch).all(-1) & complete
@@ -248,7 +242,7 @@ def _expect(
     rhythm: Rhythm, search: Search, state: TwoLevelState, query: Query
 ) -> TwoLevelState:
     """Marks short trainings as in flight, and architectures of complete ones as taken."""
-    short, complete = _parts(rhythm, query)
+    short, complete = rhythm.parts(query)
     inside = search.expect(state.inside, trainings(query, short, rhythm.low))
     state = _take(state, query, complete)
     count = state.short + short.sum(dtype=jnp.int32)
@@ -263,17 +257,16 @@ def _tell(
 
     The wrapped search learns from one level; final scores are for the rank alone.
     """
-    short, complete = _parts(rhythm, query)
+    short, complete = rhythm.parts(query)
     state = _take(state, query, complete)
     best = nan_to_neg_inf(state.final).max()
     group = state.group.told(state.short, best, result.score, complete)
     count = short.sum(dtype=jnp.int32)
     # An architecture that the search repeats is not trained to the end again.
-    known = (state.arch[:, None] == query.arch).all(-1)
+    known = (state.arch[:, None] == query.arch).all(-1) & filled(state)[:, None]
     final = _final_scores(state, known & complete, result.score)
-    filled = jnp.arange(len(state.score)) < state.count
     earlier = jnp.tril((query.arch[:, None] == query.arch).all(-1) & short, -1).any(1)
-    repeat = (known & filled[:, None]).any(0) | earlier
+    repeat = known.any(0) | earlier
     row = append_slots(state.count, short, len(state.score))
     low = trainings(query, short, rhythm.low)
     inside = jax.lax.cond(
@@ -295,6 +288,11 @@ def _tell(
 
 
 def _final_scores(state: TwoLevelState, same: Array, score: Array) -> Array:
-    """Final scores (n,) with those (b,) of slots that are the `same` (n, b) as a row."""
-    new = jnp.where(same, score, 0.0).sum(1)
-    return jnp.where(same.any(1), new.astype(state.final.dtype), state.final)
+    """Final scores (n,) with those (b,) of slots that are the `same` (n, b) as a row.
+
+    Of several slots the mean counts; failed ones leave the final score as it is.
+    """
+    valid = same & ~jnp.isnan(score)
+    total = jnp.where(valid, score, 0.0).sum(1)
+    new = (total / jnp.maximum(valid.sum(1), 1)).astype(state.final.dtype)
+    return jnp.where(valid.any(1), new, state.final)

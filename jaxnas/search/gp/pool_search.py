@@ -169,6 +169,7 @@ def bayesopt(
     functions = (initial, ask, tell, grow, refresh, expect, accepts)
     return Search(
         *(Partial(f, pool) for f in functions),
+        abandon=Partial(_abandon, pool),
         candidates=pool.arch,
         stages=stages,
         space=pool.space,
@@ -234,6 +235,13 @@ def _expect(
         return pool_gp.expect(pool, state, index[i], fitted, active[i])
 
     return for_each_slot(one, len(index), state)
+
+
+def _abandon(pool: Pool, state: PoolGPState, query: Query) -> PoolGPState:
+    """Excludes the architectures of a query from what is asked, without observations."""
+    index, active = slots(pool, query)
+    index = jnp.where(active, index, len(state.seen))
+    return state._replace(seen=state.seen.at[index].set(True, mode="drop"))
 
 
 def slots(pool: Pool, query: Query) -> tuple[Array, Array]:

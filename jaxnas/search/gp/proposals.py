@@ -14,32 +14,23 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.ranks import nan_to_neg_inf
+from jaxnas.search.common import History, filled
 from jaxnas.spaces.base import Space
 from jaxnas.spaces.moves import mutate, sample
 from jaxnas.types import Array, check_sizes
 
 
-class History(Protocol):
-    """The fields of a state that hold the evaluations, in order."""
+class ArchHistory(History, Protocol):
+    """The fields of a state that hold evaluations, with their architectures."""
 
     @property
     def arch(self) -> Array:
-        """Architectures (t, d) int32; t is the capacity."""
-        ...
-
-    @property
-    def score(self) -> Array:
-        """Scores (t,), NaN where the evaluation failed."""
-        ...
-
-    @property
-    def count(self) -> Array:
-        """Number () int32 of rows that hold an evaluation."""
+        """Architectures (t, d) int32."""
         ...
 
 
 # Proposals = (key, state with at least one evaluation) -> (m, d) int32.
-Proposals = Callable[[Array, History], Array]
+Proposals = Callable[[Array, ArchHistory], Array]
 
 
 def uniform(space: Space, size: int = 1000) -> Proposals:
@@ -49,7 +40,7 @@ def uniform(space: Space, size: int = 1000) -> Proposals:
     """
     check_sizes(size=size)
 
-    def propose(key: Array, state: History) -> Array:
+    def propose(key: Array, state: ArchHistory) -> Array:
         del state
         return jax.vmap(lambda key: sample(key, space))(jax.random.split(key, size))
 
@@ -81,11 +72,11 @@ def mutants(
         archs = jax.vmap(lambda key, arch: mutate(key, space, arch))(keys, archs)
         return archs, archs
 
-    def propose(key: Array, state: History) -> Array:
-        filled = jnp.arange(len(state.score)) < state.count
+    def propose(key: Array, state: ArchHistory) -> Array:
+        rows = filled(state)
         # Failed evaluations come after the others, and empty rows last.
-        score = jnp.where(filled, nan_to_neg_inf(state.score), -jnp.inf)
-        best = jnp.lexsort((~filled, -score))[:parents]
+        score = jnp.where(rows, nan_to_neg_inf(state.score), -jnp.inf)
+        best = jnp.lexsort((~rows, -score))[:parents]
         parent = best[jnp.arange(walks) % jnp.clip(state.count, 1, len(best))]
         keys = jax.random.split(key, (depth, walks))
         archs = jax.lax.scan(step, state.arch[parent], keys)[1]
@@ -102,7 +93,7 @@ def mixture(*generators: Proposals) -> Proposals:
     if not generators:
         raise ValueError("a mixture needs at least one generator")
 
-    def propose(key: Array, state: History) -> Array:
+    def propose(key: Array, state: ArchHistory) -> Array:
         keys = jax.random.split(key, len(generators))
         parts = [g(key, state) for g, key in zip(generators, keys, strict=True)]
         return jnp.concatenate(parts)

@@ -19,8 +19,8 @@ from jax.scipy.linalg import solve_triangular
 from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.precision import full_precision
-from jaxnas.search.common import append_slots
-from jaxnas.search.gp.proposals import History
+from jaxnas.search.common import append_slots, filled
+from jaxnas.search.gp.proposals import ArchHistory
 from jaxnas.search.gp.shortlists import CandidatePosterior
 from jaxnas.types import Array, Query, asked
 
@@ -76,18 +76,13 @@ def grow(state: SampledGPState, size: int) -> SampledGPState:
     )
 
 
-class Evaluations(History, Protocol):
+class Evaluations(ArchHistory, Protocol):
     """Evaluations in order, possibly none, and which architectures are the same."""
 
     @property
     def identity(self) -> Array:
         """Identities (t, 2) uint32 of the architectures."""
         ...
-
-
-def filled(state: Evaluations) -> Array:
-    """Which rows (t,) bool of the history hold an evaluation."""
-    return jnp.arange(len(state.score)) < state.count
 
 
 def append(

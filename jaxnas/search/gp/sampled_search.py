@@ -22,7 +22,7 @@ from jaxnas.kernels import gram
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.predictors.pool import default_prior
 from jaxnas.search.base import Search, Stage
-from jaxnas.search.common import sample_new, train_from_scratch, with_classes
+from jaxnas.search.common import filled, sample_new, train_from_scratch, with_classes
 from jaxnas.search.gp import proposals, sampled_gp, selectors, shortlists
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.proposals import Proposals
@@ -105,7 +105,7 @@ def bayesopt_sampled(
         key_random, key_pool, key_new, key_select = jax.random.split(key, 4)
 
         def random() -> Array:
-            seen = sampled_gp.filled(state)
+            seen = filled(state)
             return sample_new(key_random, classes, batch, state.identity, seen)
 
         def learned() -> Array:
@@ -165,7 +165,7 @@ def new_candidates(
 
     Returns: architectures (m + batch, d), and which may be asked, (m + batch,) bool.
     """
-    seen, ids = sampled_gp.filled(state), jax.vmap(space.identity)(arch)
+    seen, ids = filled(state), jax.vmap(space.identity)(arch)
     new = jax.vmap(space.is_valid)(arch) & ~identity.member(ids, state.identity, seen)
     # Only new ones can repeat each other: identities of invalid vectors are arbitrary.
     words = jnp.concatenate([~new[:, None], ids], 1)

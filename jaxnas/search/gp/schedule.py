@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 
 from jaxnas.search.base import Stage
-from jaxnas.search.common import require_capacity
+from jaxnas.search.common import History, require_capacity
 from jaxnas.types import Array
 
 
@@ -30,20 +30,6 @@ class Schedule(NamedTuple):
     def num_random(self) -> int:
         """Evaluations of random architectures, a multiple of `batch`."""
         return self.init_steps * self.batch
-
-
-class History(Protocol):
-    """The fields of a state that the schedule reads."""
-
-    @property
-    def score(self) -> Array:
-        """Scores (t,), t the capacity."""
-        ...
-
-    @property
-    def count(self) -> Array:
-        """Evaluations () int32 so far, at most t."""
-        ...
 
 
 S = TypeVar("S", bound=History)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxnas import acquisition, dpp
 from jaxnas.predictors import pool_gp
+from jaxnas.search.gp.selectors import SIZE
 from jaxnas.search.multi_objective import posteriors
 from jaxnas.search.multi_objective.posteriors import ObjectivesState, Pools
 from jaxnas.types import Array, check_sizes
@@ -22,8 +23,6 @@ from jaxnas.types import Array, check_sizes
 Utility = Callable[[Array, ObjectivesState], Array]
 # Select = (Utility, Pools, key, ObjectivesState, batch) -> (batch,) int32 pool indices.
 Select = Callable[[Utility, Pools, Array, ObjectivesState, int], Array]
-# Candidates in a shortlist; a k-DPP factorises a matrix of this size for each batch.
-SIZE = 200
 # The least utility in a k-DPP, as a fraction of the largest.
 _LEAST = 1e-3
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxnas import gp
 from jaxnas.kernels import gram
 from jaxnas.pareto.objectives import Objective
-from jaxnas.search.common import append_slots
+from jaxnas.search.common import append_slots, filled
 from jaxnas.search.gp import sampled_gp
 from jaxnas.search.gp.sampled_gp import Points
 from jaxnas.search.multi_objective.ordering import preference
@@ -102,7 +102,7 @@ def append(
         objectives=put(state.objectives, scores),
         count=state.count + active.sum(dtype=jnp.int32),
     )
-    position = preference(objectives, new.objectives, sampled_gp.filled(new))
+    position = preference(objectives, new.objectives, filled(new))
     return new._replace(score=-position.astype(state.score.dtype))
 
 
@@ -110,7 +110,7 @@ def observations(state: SampledObjectivesState) -> tuple[Array, Array]:
     """Standardised targets (m, t), and which rows (m, t) bool an objective observes."""
     missing = jnp.isnan(state.objectives)
     failed = missing.all(1, keepdims=True)
-    seen = (sampled_gp.filled(state)[:, None] & (~missing | failed)).T
+    seen = (filled(state)[:, None] & (~missing | failed)).T
     target = jax.vmap(gp.standardise)(state.standardisation, state.objectives.T)
     return jnp.where(seen, target, 0.0), seen
 

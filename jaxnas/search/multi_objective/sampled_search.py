@@ -22,11 +22,16 @@ from jaxnas import acquisition, gp
 from jaxnas.kernels.feature_maps import FeatureMap
 from jaxnas.pareto.objectives import Objective, score_bounds, validate_objectives
 from jaxnas.search.base import Search
-from jaxnas.search.common import require_rules, sample_new, train_from_scratch
+from jaxnas.search.common import (
+    filled,
+    require_rules,
+    sample_new,
+    train_from_scratch,
+)
 from jaxnas.search.gp import sampled_search
 from jaxnas.search.gp import schedule as schedules
 from jaxnas.search.gp.proposals import Proposals
-from jaxnas.search.gp.sampled_gp import Points, filled
+from jaxnas.search.gp.sampled_gp import Points
 from jaxnas.search.gp.sampled_search import new_candidates
 from jaxnas.search.multi_objective import acquire as acquisitions
 from jaxnas.search.multi_objective import sampled_gp
