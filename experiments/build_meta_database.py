@@ -73,7 +73,7 @@ class Config:
     cells: int = 6
     """Cells that are trained on each task."""
     repeat_every: int = 3
-    """Of so many tasks, one has a cell that is trained twice."""
+    """One in this many tasks has a cell that is trained twice."""
     grid: int = 200
     """Cells that are trained on all tasks for tests; 0: none."""
     channels: int = 8

@@ -44,7 +44,8 @@ class Config:
     programs: tuple[
         Literal["evolution", "gp-tw2g-plus", "training", "distances", "sinkhorn"], ...
     ] = ("evolution", "gp-tw2g-plus", "training", "distances", "sinkhorn")
-    """Which programs, in which order."""
+    """Which programs, in which order: evolution, gp-tw2g-plus, training, distances,
+    sinkhorn."""
     seeds: tuple[int, ...] = (200, 1000)
     """Runs of a search in one program."""
     evaluations: int = 150

@@ -42,7 +42,7 @@ class Config(curve_search.Config):
         *("random", "random+last", "evolution", "evolution+last"),
         *("local", "local+last"),
     )
-    """Which methods, as of curve_search."""
+    """Which methods; curve_search has their names."""
     out: str = "results/few_epochs"
     """Folder for the results."""
 

@@ -6,9 +6,10 @@
 
 For random sets of labelled cells, Spearman's correlation with the test accuracy after the
 longest training over all other cells. Models: ridge regression on ranks of scores
-(`ridge`), and Gaussian processes with tree-Wasserstein distances (`tw`), scores
-(`proxies`), or scores, and of the live part of the cell tree-Wasserstein, Hamming and path
-distances (`all`). `live_macs` and `logranks` need no label: 0.822 and 0.868 on CIFAR-10.
+(`ridge`), and Gaussian processes: with tree-Wasserstein distances (`tw`), with scores
+(`proxies`), and with scores and three distances between the live parts of cells, the
+tree-Wasserstein, Hamming and path distances (`all`). `live_macs` and `logranks` need no
+label: 0.822 and 0.868 on CIFAR-10.
 
 Without the stored scores of NAS-Bench-201, which JAXNAS_SHARED has, scores are your own,
 files of zero_cost_score, or counts of MACs, and accuracies those of the embedded table, or

@@ -70,7 +70,7 @@ class Config:
     test_share: float = 0.0
     """Share of the architectures that a seeded split leaves out, to test on; 0: none."""
     seed: int = 0
-    """Of the split and of the fit."""
+    """Seed of the split and of the fit."""
     out: str = "surrogate.npz"
     """The file to write."""
 

@@ -7,7 +7,7 @@
 
 Reads NAS-Bench-201 (.pth, v1_0 and v1_1), the folder NATS-tss-v1_0-3ffb9-simple, and
 nasbench_only108.tfrecord and nasbench_full.tfrecord, without torch or TensorFlow and
-without running anything of theirs. All datasets, splits, seeds and epochs are kept.
+without running code from them. All datasets, splits, seeds and epochs are kept.
 
 The reader was tested on files of the same form, not on the official ones. It read 10 MB/s
 on one busy core: eight minutes for the 4.7 GB of v1_1 and one minute for only108 at this

@@ -1,4 +1,4 @@
-"""How well are curves of LC-PFN's prior predicted, by it and by what is not trained?
+"""How well do LC-PFN, and methods without training, predict curves of its prior?
 
     python -m experiments.lcpfn_report
     python -m experiments.lcpfn_report --models results/half/model --methods wpm
@@ -60,13 +60,13 @@ class Config:
     models: tuple[str, ...] = ()
     """Folders of LC-PFNs; default: the one that is part of the library."""
     methods: tuple[str, ...] = METHODS
-    """What is not trained: wpm, mcmc, mcmc-prior."""
+    """Methods without training: wpm, mcmc, mcmc-prior."""
     curves: int = 5000
     """Curves of the prior."""
     cuts: tuple[int, ...] = (10, 20, 50)
     """Observed epochs."""
     times: int = 100
-    """Inference time of samplers, in that of the first model."""
+    """Inference time of samplers, as a multiple of that of the first model."""
     at_once: int = 500
     """Curves that are predicted together."""
     seed: int = 1

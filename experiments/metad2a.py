@@ -12,8 +12,8 @@ accuracy of the generator's samples; and the time of each part. With --minutes t
 is trained, and tested on images that nothing before has seen, as
 `experiments.search_images --arch` does.
 
-Writes result.json, cells.csv and cell_1.png and on, which replace those of an earlier run;
-the folder training/ resumes, and refuses a training of other settings.
+Writes result.json, cells.csv, cell_1.png, cell_2.png and so on, in place of those of an
+earlier run; the folder training/ resumes, and refuses a training of other settings.
 """
 
 from jaxnas.studies import cli

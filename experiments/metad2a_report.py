@@ -61,7 +61,7 @@ class Config:
     predictor: str | None = None
     """Folder of a predictor; default: the one beside the generator."""
     draws: int = 10
-    """Subsets of the images that a prediction is the mean of."""
+    """Subsets of the images; predictions are means over them."""
     images: int = 20
     """Images of each class in a subset."""
     base_seed: int = 0

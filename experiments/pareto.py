@@ -84,7 +84,7 @@ class Config:
     seeds: int = 20
     """Independent runs of each method."""
     evaluations: int = 100
-    """Evaluations of each run."""
+    """Evaluations of each run; more of them make the runs of a folder longer."""
     init: int = 10
     """Random evaluations at the start of a run of gp and evolution."""
     base_seed: int = 0
@@ -116,9 +116,15 @@ def main(config: Config) -> dict[str, np.ndarray]:
         Console(stderr=True).print(line, highlight=False, soft_wrap=True)
     compared = *config.methods, *config.peers
     labels = [f"{m}-on-{name}" for m in compared for name in opened]
-    each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}
-    simulate = _simulator(config, opened)
-    saved = seed_store.run_chunks(folder, labels, config.seeds, simulate, **each)
+    saved = seed_store.run_chunks(
+        folder,
+        labels,
+        config.seeds,
+        _simulator(config, opened),
+        chunk=config.chunk,
+        work=(config.evaluations, "evaluation"),
+        adapt=seed_store.cut_to(config.evaluations),
+    )
     arrays = {
         f"{name}/{m}/{what}": saved[f"{m}-on-{name}"][what]
         for name in opened
@@ -251,7 +257,8 @@ def _validate(config: Config) -> None:
 def _identity(config: Config, sha256: str) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values."""
     free = ("out", "chunk", "seeds", "methods", "peers", "costs", "report_split")
-    free += ("force",)
+    # A longer run begins like a shorter one, by any method.
+    free += ("force", "evaluations")
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

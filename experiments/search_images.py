@@ -1,4 +1,4 @@
-"""Searches the best network for your own images, in the minutes that you have.
+"""Searches for the best network for your own images, in the minutes that you have.
 
     python -m experiments.search_images --data photos --minutes 30
     python -m experiments.search_images --data images.npz --minutes 10 --size 16

@@ -62,7 +62,7 @@ class Config:
     generator: str = "results/metad2a_subnets/generator"
     """Generator of `experiments.train_metad2a`, a folder."""
     predictor: str = "results/metad2a_ranking/predictor"
-    """Predictor of the same."""
+    """Predictor of `experiments.train_metad2a`, a folder."""
     database: str = "results/subnets/database.npz"
     """Database of `experiments.build_subnet_database`, for the features of its tasks."""
     bounds: tuple[float, ...] = (200.0, 300.0, 400.0)
@@ -70,7 +70,7 @@ class Config:
     subnets: int = 200
     """Subnets of each method under each bound."""
     draws: int = 10
-    """Subsets of the images that a prediction is the mean of."""
+    """Subsets of the images; predictions are means over them."""
     max_samples: int = 20_000
     """Graphs that are drawn for a task, at most."""
     base_seed: int = 0

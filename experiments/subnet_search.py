@@ -64,7 +64,7 @@ class Config:
     force: bool = False
     """Search also with latencies that are not predicted well enough."""
     evaluations: int = 200
-    """Evaluations of each run."""
+    """Evaluations of each run; more of them make the runs of a folder longer."""
     seeds: int = 20
     """Independent runs of each method."""
     base_seed: int = 0
@@ -104,8 +104,15 @@ def main(config: Config) -> dict[str, np.ndarray]:
         return {"scores": np.asarray(trace.objectives)[:, :, 0]}
 
     labels = [f"{m}-on-{name}" for m in config.methods for name in panels]
-    each = {"chunk": config.chunk, "work": (config.evaluations, "evaluation")}
-    runs = seed_store.run_chunks(folder, labels, config.seeds, simulate, **each)
+    runs = seed_store.run_chunks(
+        folder,
+        labels,
+        config.seeds,
+        simulate,
+        chunk=config.chunk,
+        work=(config.evaluations, "evaluation"),
+        adapt=seed_store.cut_to(config.evaluations),
+    )
     arrays = {
         f"{name}/{m}": runs[f"{m}-on-{name}"]["scores"]
         for name in panels
@@ -204,6 +211,8 @@ def _validate(config: Config) -> None:
 def _identity(config: Config) -> dict:
     """The identity of a folder: all that its runs depend on, as JSON values."""
     free = ("out", "chunk", "seeds", "methods", "devices", "percentiles", "force")
+    # A longer run begins like a shorter one, by any method.
+    free += ("evaluations",)
     kept = {n: v for n, v in dataclasses.asdict(config).items() if n not in free}
     made_by = f"jaxnas {jaxnas.__version__}, jax {jax.__version__}"
     made_by += f" on {jax.default_backend()}"

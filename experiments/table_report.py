@@ -1,4 +1,4 @@
-"""How much signal has a table with learning curves and several runs?
+"""How much signal does a table with learning curves and several runs have?
 
     python -m experiments.table_report
     python -m experiments.table_report --other analog

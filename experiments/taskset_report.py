@@ -49,7 +49,7 @@ class Config:
     """Which predictions of which draws."""
 
     methods: tuple[str, ...] = (MIXTURE, LAST, *METHODS)
-    """Names of the report."""
+    """Methods, by their names in the report."""
     draws: int = 20
     """Draws of each task that are reported."""
     tuning: int = 5

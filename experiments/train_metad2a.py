@@ -57,7 +57,7 @@ class Config:
     hidden: int = 128
     """Width of the predictor's states of vertices; 512 in the published one."""
     generator_hidden: int = 56
-    """The same of the generator, as in the published one."""
+    """Width of the generator's states of vertices; as published."""
     latent: int = 56
     """Width of the embeddings of datasets and graphs, a multiple of 4."""
     eps_scale: float = 0.01
@@ -76,7 +76,7 @@ class Config:
     order_weight: float = 4.0
     """Weight of the order within tasks in the loss of the predictor; 0 as published."""
     learning_rate: float = 3e-4
-    """Of Adam, until the loss stops falling."""
+    """Learning rate of Adam, until the loss stops falling."""
     decay_after: int = 0
     """Epochs after which the rate is divided by ten in any case; 0: never."""
     epochs: int = 400

@@ -84,7 +84,7 @@ class Config:
     more: int = 500
     """How many of these are trained from more than one seed."""
     seeds: int = 3
-    """Seeds of these."""
+    """Seeds from which each of these is trained."""
     chunk: int = 10
     """Networks between two saves; on an accelerator they are trained side by side."""
     seed: int = 0

@@ -39,11 +39,12 @@ class Config(settings.Config):
     """What to compare, on which numbers."""
 
     methods: tuple[str, ...] = ("gp-tw", "gp-tw2g", "gp-tw2g-plus")
-    """Which Gaussian processes."""
+    """Which Gaussian processes: gp-tw, gp-tw2g, gp-tw2g-plus, or those that tw_sequential
+    has besides."""
     workers: int = 4
     """Workers, and architectures in a batch."""
     seeds: int = 100
-    """Independent runs of each."""
+    """Independent runs of each method."""
     at: tuple[int, ...] = (40, 100, 200)
     """Evaluations after which the regret is read off."""
     out: str = "results/workers"

@@ -54,7 +54,7 @@ class Config:
     """Name of the images in the columns; those of known datasets are normalised by the
     constants of these, others by their own mean and deviation. Default: by the images."""
     as_they_are: bool = False
-    """Do not normalise the images, as they are normalised already."""
+    """Leave the images as they are, where they have been normalised before."""
     proxies: tuple[str, ...] = ("hook_logdet", "synflow", "snip", "macs", "live_macs")
     """Which scores; jaxnas/proxies/catalogue.py has all of them."""
     cells: int | None = None
@@ -74,7 +74,8 @@ class Config:
     deduplicate: bool = True
     """Score cells that the proxy cannot tell apart once."""
     engine: Engine | None = None
-    """Default: sequential on a CPU, grouped on an accelerator."""
+    """How networks are scored: sequential, which is the default on a CPU, or grouped, the
+    default on an accelerator."""
     lanes: int | None = None
     """Architectures in one chunk of a device; default: by engine and proxy."""
     seed: int = 0

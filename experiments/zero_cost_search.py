@@ -68,12 +68,12 @@ class Config:
     """Which scores: score_columns.py explains the names. Default: those of --scores-from,
     else the published ones available."""
     algorithms: tuple[str, ...] = tuple(ALGORITHMS)
-    """Which searches."""
+    """Which searches: random, aging (evolution), aging-warmup."""
     run: str | None = None
     """Accuracy to report: one, of one run as in the published tables, or mean; default: one
     where the table has it."""
     seeds: int = 300
-    """Independent runs of each."""
+    """Independent runs of each search."""
     visits: int = VISITS
     """Cells that a run visits."""
     base_seed: int = 0

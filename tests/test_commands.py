@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import docstring_parser
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -185,3 +186,18 @@ def test_sizes_far_above_any_use_are_refused(tmp_path, name, flag):
     with pytest.raises(ValueError, match=wanted):
         driver.main(config)
     assert not (tmp_path / "out").exists()
+
+
+NAMES = {
+    "device_speed": ("programs", "PROGRAMS"),
+    "zero_cost_search": ("algorithms", "ALGORITHMS"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_lists_the_names_that_a_flag_takes(name):
+    driver = importlib.import_module(f"experiments.{name}")
+    field, known = NAMES[name]
+    texts = docstring_parser.parse_from_object(driver.Config).params
+    (text,) = (t.description for t in texts if t.arg_name == field)
+    assert [n for n in getattr(driver, known) if n not in text] == []

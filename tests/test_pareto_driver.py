@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from experiments import pareto as driver
-from experiments.pareto_fronts import figures, panels, peers, subnets, summary, tables
+from experiments.pareto_fronts import (
+    figures,
+    methods,
+    panels,
+    peers,
+    subnets,
+    summary,
+    tables,
+)
 from jaxnas import pareto
 from jaxnas.benchmarks import hardware, latency, named, ofa, several, tabular
 from jaxnas.networks import counting
@@ -168,6 +176,22 @@ def test_the_same_command_goes_on_where_it_was(done):
     config = dataclasses.replace(SMALL, seeds=3, methods=("random",), out=str(out))
     again = driver.main(config)["macs/random/arch"]
     np.testing.assert_array_equal(again[:2], arrays["macs/random/arch"])
+
+
+def test_a_longer_run_begins_like_the_shorter_one_of_its_folder(tmp_path):
+    config = dataclasses.replace(
+        SMALL, methods=tuple(methods.METHODS), seeds=1, evaluations=23, init=4,
+        out=str(tmp_path),
+    )  # fmt: skip
+    first = driver.main(config)
+    longer = driver.main(dataclasses.replace(config, evaluations=27))
+    assert {array.shape[:2] for array in longer.values()} == {(1, 27)}
+    saved = {p: p.stat().st_mtime_ns for p in (tmp_path / "chunks").iterdir()}
+    again = driver.main(config)
+    for name, array in first.items():
+        np.testing.assert_array_equal(longer[name][:, :23], array)
+        np.testing.assert_array_equal(again[name], array)
+    assert saved == {p: p.stat().st_mtime_ns for p in (tmp_path / "chunks").iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,17 @@ def test_other_settings_of_a_database_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_longer_search_begins_like_the_shorter_one_of_its_folder(shared, tmp_path):
+    config = dataclasses.replace(SEARCH, percentiles=(50.0,), out=str(tmp_path))
+    first = subnet_search.main(config)
+    longer = subnet_search.main(dataclasses.replace(config, evaluations=16))
+    again = subnet_search.main(config)
+    for name, scores in first.items():
+        assert longer[name].shape == (2, 16, 2)
+        np.testing.assert_array_equal(longer[name][:, :12], scores)
+        np.testing.assert_array_equal(again[name], scores)
+
+
 # --- generated subnets ----------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ def predict_tasks(
       model: a predictor with `accuracy`, or an ensemble, whose mean is predicted.
       key: random key of the images.
       data: of t tasks with n graphs each.
-      draws: subsets of the images that a prediction is the mean of.
+      draws: subsets of the images, over which predictions are averaged.
       num_images: images of each class in a subset.
 
     Returns: (t, n), also for graphs that are not present.
@@ -92,7 +92,7 @@ def predicted_best(
       data: of the tasks.
       types: (t, c, N) int32 graphs, the candidates of each task.
       count: graphs of a task.
-      draws: subsets of the images that a prediction is the mean of.
+      draws: subsets of the images, over which predictions are averaged.
       num_images: images of each class in a subset.
 
     Returns: data with `count` graphs a task and their predicted accuracies.
@@ -117,7 +117,7 @@ def type_nll(
       model: a generator; latent vectors are posterior means.
       key: random key of the images.
       data: of t tasks with n graphs each.
-      draws: subsets of the images that a value is the mean of.
+      draws: subsets of the images, over which values are averaged.
       num_images: images of each class in a subset.
 
     Returns: (t, n), also for graphs that are not present.

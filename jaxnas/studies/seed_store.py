@@ -51,6 +51,24 @@ def _make(folder: RunFolder) -> Path:
     return files.make_folder(folder.path / CHUNKS)
 
 
+def cut_to(length: int) -> Adapt:
+    """The `adapt` of runs that begin like longer ones, to a number of evaluations.
+
+    Args:
+      length: evaluations; arrays but `seed` have them on their second axis.
+
+    Returns: cuts (k, t, ...) arrays to (k, length, ...); None where t is smaller.
+    """
+
+    def adapt(part: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        runs = {name: array for name, array in part.items() if name != "seed"}
+        if any(array.ndim < 2 or array.shape[1] < length for array in runs.values()):
+            return None
+        return part | {name: array[:, :length] for name, array in runs.items()}
+
+    return adapt
+
+
 def seed_keys(base_seed: int, seeds: np.ndarray) -> jax.Array:
     """Makes the keys of runs, each of which depends on its own seed alone.
 
