@@ -95,6 +95,7 @@ TESTS = {
     "jaxnas/studies/comparison/prior_scores.py": (
         "test_prior_mean", "test_tw_sequential",
     ),
+    "jaxnas/studies/comparison/lengths.py": ("test_report",),
     "jaxnas/studies/comparison/runs.py": (*COMPARISON, "test_golden"),
     "jaxnas/studies/comparison/settings.py": COMPARISON,
     "jaxnas/studies/comparison/summary.py": COMPARISON,

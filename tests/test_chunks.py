@@ -132,6 +132,44 @@ def test_finished_chunks_are_not_computed_again(tmp_path):
         np.testing.assert_array_equal(before[method]["score"], after[method]["score"])
 
 
+def of_length(length):
+    """A fake search of runs that are prefixes of each other, and how it reads chunks."""
+
+    def simulate(method, seeds):
+        return {"score": seeds[:, None] + np.arange(length)}
+
+    def cut(part):
+        return {n: x[:, :length] if x.ndim == 2 else x for n, x in part.items()}
+
+    return simulate, lambda part: None if part["score"].shape[1] < length else cut(part)
+
+
+def test_a_chunk_that_does_not_fit_is_kept_beside_the_new_one(tmp_path):
+    folder = seed_store.open_folder(tmp_path, SETTINGS)
+
+    def lengths(length, **options):
+        simulate, adapt = of_length(length)
+        options = {"chunk": 3, "adapt": adapt} | options
+        found = seed_store.run_chunks(folder, ["a"], 4, simulate, **options)["a"]
+        np.testing.assert_array_equal(
+            found["score"], simulate("a", np.arange(4))["score"]
+        )
+        saved = sorted((tmp_path / "chunks").glob("a-0-2*"))
+        return {p.stem: np.load(p)["score"].shape[1] for p in saved}
+
+    assert lengths(5) == {"a-0-2": 5}
+    # Another budget, say: what is there does not fit, and is no shorter.
+    odd = {"adapt": lambda part: part if part["score"].shape[1] == 2 else None}
+    for _ in range(2):
+        assert lengths(2, **odd) == {"a-0-2": 5, "a-0-2_2": 2}
+    assert lengths(3) == lengths(5) == {"a-0-2": 5, "a-0-2_2": 2}
+    assert seed_store.finished_methods(folder) == ["a"]
+    longer = lambda old, new: old["score"].shape[1] <= new["score"].shape[1]  # noqa: E731
+    assert lengths(7, replaces=longer) == {"a-0-2": 7, "a-0-2_2": 2}
+    (tmp_path / "chunks" / "a-0-2.npz").write_bytes(b"torn")
+    assert lengths(7, replaces=longer) == {"a-0-2": 7, "a-0-2_2": 2}
+
+
 def test_a_method_can_be_added(tmp_path):
     run(tmp_path, methods=("second",))
     calls = set()

@@ -1,11 +1,14 @@
 """Comparisons by cost: what is read off the runs, written as csv, and drawn."""
 
 import csv
+import functools
 import inspect
 import io
+import itertools
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jax
 import matplotlib.colors
 import matplotlib.image
 import numpy as np
@@ -15,17 +18,21 @@ from rich.console import Console
 
 from experiments.zero_cost import reference_search
 from jaxnas import metrics
+from jaxnas.benchmarks import synthetic
+from jaxnas.search.fidelity.asynchronous import asynchronous_halving
 from jaxnas.search.local_search import local_search
+from jaxnas.search.loop import simulate
 from jaxnas.spaces import base
-from jaxnas.studies import axes, figures
+from jaxnas.studies import axes, figures, seed_store
 from jaxnas.studies.comparison import (
     fidelity_methods,
+    lengths,
     methods,
     outcome,
-    runs,
     settings,
     summary,
 )
+from jaxnas.types import asked
 
 NAN = np.nan
 # Two runs: 4 evaluations, and 3 that come to 2 + 1 + 3, one of them failed.
@@ -150,7 +157,79 @@ def test_a_method_that_cannot_ask_the_best_cell_is_marked():
 
 def test_a_chunk_without_scores_is_missing():
     part = {"budget": np.full(3, np.inf)}
-    assert runs._as_long(settings.Config(evaluations=1), part) is None
+    assert lengths.as_long(settings.Config(evaluations=1), part) is None
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_runs_of_another_budget_are_read_where_they_are_the_same(workers):
+    space = base.product("toy", (4, 3, 5))
+    made = synthetic.synthetic_benchmark(jax.random.key(1), space, epochs=9)
+    search, keys = asynchronous_halving(space, (1, 3, 9)), jax.random.key(0)[None]
+    budgets = (7.0, 20.0, 40.0, 41.0, 60.0, None)
+
+    def arrays(budget, length=30):
+        options = {"budget": budget, "workers": workers}
+        trace = simulate(keys, search, made, length, **options)
+        each = {"score": trace.score, "cost": trace.cost, "asked": asked(trace.query)}
+        limit = np.inf if budget is None else budget
+        flat = {n: np.asarray(x)[:, :, 0] for n, x in each.items()}
+        return flat | {"budget": np.full(1, limit)}
+
+    read = []
+    for (saved, part), wanted in itertools.product(
+        [(b, arrays(b)) for b in budgets], budgets
+    ):
+        for length in (30,) if workers > 1 else (12, 30):
+            config = settings.Config(evaluations=length, budget=wanted)
+            found = lengths.as_long(config, part, workers=workers)
+            if found is not None:
+                fresh = arrays(wanted, length)
+                for name in ("score", "cost", "asked", "budget"):
+                    np.testing.assert_array_equal(found[name], fresh[name])
+                read.append((length, saved, wanted))
+    if workers == 1:
+        # Neither a larger budget than they cost nor none changes the first 12.
+        cost = arrays(None)["cost"][0, :12].sum()
+        assert budgets[0] < cost <= budgets[1]
+        for limit in budgets[:-1]:
+            assert ((12, None, limit) in read) == (limit >= cost)
+            assert ((12, limit, None) in read) == (limit >= cost)
+    assert all((30, b, b) in read for b in budgets)
+
+
+def test_a_shorter_run_or_a_smaller_budget_leaves_longer_runs(tmp_path):
+    folder = seed_store.open_folder(tmp_path, {"driver": "x"})
+
+    def go(**options):
+        config = settings.Config(seeds=2, **options)
+        shape = 2, config.evaluations
+
+        def simulate(label, seeds):
+            del label
+            one = {
+                "budget": lengths.limit_of(config),
+                "reachable": 1.0,
+                "overhead": 0.1,
+            }
+            paid = np.arange(shape[1]) < (config.budget or np.inf)
+            flat = {"score": 1.0, "row": 0, "cost": paid * 1.0, "asked": paid}
+            flat = {n: np.broadcast_to(x, shape) for n, x in flat.items()}
+            return flat | {n: np.full(len(seeds), x) for n, x in one.items()}
+
+        adapt = functools.partial(lengths.as_long, config)
+        options = {"chunk": 10, "adapt": adapt, "replaces": lengths.is_longer}
+        found = seed_store.run_chunks(folder, ["m"], 2, simulate, **options)["m"]
+        assert found["score"].shape == shape
+        assert (found["budget"] == lengths.limit_of(config)).all()
+        saved = sorted((tmp_path / "chunks").iterdir())
+        return [np.load(p)["score"].shape[1] for p in saved]
+
+    assert go(evaluations=200) == go(evaluations=20, budget=25.0) == [200]
+    assert go(evaluations=20, budget=15.0) == [200, 20]
+    assert go(evaluations=200) == go(evaluations=20, budget=15.0) == [200, 20]
+    assert go(evaluations=30, budget=15.0) == [200, 30]
+    assert go(evaluations=300) == [300, 30]
+    assert go(evaluations=400, budget=15.0) == go(evaluations=300) == [300, 400]
 
 
 @pytest.mark.parametrize(("most", "fits"), [(4, True), (3, False)])

@@ -1,13 +1,16 @@
 """Long runs: chunk after chunk of seeds, each saved, so that a run can be killed.
 
 A result folder holds `settings.json`, what its runs were made with, and
-`chunks/METHOD-FIRST-END.npz`, the arrays of seeds FIRST to END - 1. A seed that is there,
-in whatever chunk, is not computed again, and every file is written atomically; so a run
-that is killed at any moment and started again ends with the same bits as one that was not.
+`chunks/METHOD-FIRST-END.npz`, the arrays of seeds FIRST to END - 1; runs of other lengths
+that cannot replace each other are beside it, as `METHOD-FIRST-END_2.npz`. A seed that is
+there, in whatever chunk, is not computed again, and every file is written atomically; so a
+run that is killed at any moment and started again ends with the same bits as one that was
+not.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +30,10 @@ Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
 # (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
 # may depend on the method and the seed alone.
 Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
-_CHUNK = r"(.+)-(\d+)-(\d+)\.npz"
+# (arrays of a saved chunk, of a new one) -> whether the new ones replace it.
+Replaces = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], bool]
+_SEEDS = r"-(\d+)-(\d+)(?:_\d+)?\.npz"
+_CHUNK = rf"(.+){_SEEDS}"
 
 CHUNKS = "chunks"
 
@@ -92,6 +98,7 @@ def run_chunks(
     unit: str = "seed",
     work: tuple[float, str] | None = None,
     adapt: Adapt = lambda part: part,
+    replaces: Replaces = lambda old, new: False,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Runs seeds 0 to num_seeds - 1 of each method, in chunks, and saves each chunk.
 
@@ -109,6 +116,8 @@ def run_chunks(
         gives the speed; default: in seeds.
       adapt: cuts the arrays of a saved chunk to those requested, or returns None for
         arrays that are too short: the chunk is then run again.
+      replaces: whether new arrays hold all that those of a saved chunk of these seeds
+        hold; otherwise both are kept.
 
     Returns: the arrays of each method by name, with all seeds on the leading axis.
     Raises: `ValueError` if the folder cannot be written, and `RuntimeError` that names
@@ -128,12 +137,32 @@ def run_chunks(
                 part = _compute(simulate, method, seeds[0] + np.arange(size))
                 part = {name: array[: len(seeds)] for name, array in part.items()}
                 part = {"seed": seeds} | part
-                name = f"{CHUNKS}/{method}-{seeds[0]}-{seeds[-1] + 1}"
+                name = _name_of(folder, method, part, replaces)
                 run_folder.save_piece(folder, name, part, {"method": method})
                 progress.advance(len(seeds))
                 parts.append(part)
             results[method] = _in_order(parts)
     return results
+
+
+def _name_of(
+    folder: RunFolder, method: str, part: dict[str, np.ndarray], replaces: Replaces
+) -> str:
+    """The piece that a new chunk is saved as.
+
+    It is the first that is missing, damaged, or of arrays that the new ones replace.
+    """
+    seeds = part["seed"]
+    name = first = f"{CHUNKS}/{method}-{seeds[0]}-{seeds[-1] + 1}"
+    for number in itertools.count(2):
+        try:
+            old = run_folder.load_piece(folder, name, {"method": method})
+        except ValueError:
+            return name
+        if not np.array_equal(old.get("seed", ()), seeds) or replaces(old, part):
+            return name
+        name = f"{first}_{number}"
+    raise AssertionError("there is always another name")
 
 
 def finished_methods(folder: RunFolder) -> list[str]:
@@ -251,7 +280,7 @@ def _read_chunks(
     """Saved results of seeds below `num_seeds`, without duplicates."""
     parts, saved = [], np.arange(0)
     for path in sorted(kept.iterdir()):
-        name = re.fullmatch(rf"{re.escape(method)}-(\d+)-(\d+)\.npz", path.name)
+        name = re.fullmatch(re.escape(method) + _SEEDS, path.name)
         if name is None or int(name[1]) >= num_seeds:
             continue
         seeds = np.arange(int(name[1]), int(name[2]))

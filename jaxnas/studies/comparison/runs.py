@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from jaxnas.io.run_folder import RunFolder
 from jaxnas.search import loop
 from jaxnas.search.base import Search
 from jaxnas.studies import seed_store
-from jaxnas.studies.comparison import methods, summary
+from jaxnas.studies.comparison import lengths, methods, summary
 from jaxnas.studies.comparison.opened import Opened
 from jaxnas.studies.comparison.outcome import Outcome
 from jaxnas.studies.comparison.settings import Config
@@ -102,7 +101,7 @@ def run(
         seconds = time.perf_counter() - begin
         return _arrays(config, opened, reachable, trace, seconds)
 
-    adapt = functools.partial(_as_long, config)
+    adapt = functools.partial(lengths.as_long, config, workers=workers)
     runs = seed_store.run_chunks(
         folder,
         labels,
@@ -111,6 +110,7 @@ def run(
         chunk=config.chunk,
         work=(config.evaluations, "evaluation"),
         adapt=adapt,
+        replaces=lengths.is_longer,
     )
     runs |= seed_store.other_results(folder, labels, config.seeds, adapt, least=1)
     order = methods.positions(runs, known)
@@ -145,13 +145,12 @@ def _arrays(
     kept = {"score": score, "row": row, "cost": trace.cost, "asked": asked}
     flat = {n: x.reshape(num, -1)[:, : config.evaluations] for n, x in kept.items()}
     overhead = seconds / max(int(asked.sum()), 1)
-    one = {"budget": _limit(config), "reachable": reachable, "overhead": overhead}
+    one = {
+        "budget": lengths.limit_of(config),
+        "reachable": reachable,
+        "overhead": overhead,
+    }
     return flat | {name: np.full(num, value) for name, value in one.items()}
-
-
-def _limit(config: Config) -> float:
-    """The budget as a number: infinity where there is no limit."""
-    return math.inf if config.budget is None else config.budget
 
 
 def _written(
@@ -242,22 +241,6 @@ def _steps(config: Config, search: Search, evaluate: Benchmark) -> int:
 def _read(column: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Reads a column (n,) at table rows (seeds, t); NaN where the row is -1."""
     return np.where(row < 0, np.nan, column[row])
-
-
-def _as_long(
-    config: Config, part: dict[str, np.ndarray]
-) -> dict[str, np.ndarray] | None:
-    """Cuts the arrays of a saved chunk to the evaluations of the config.
-
-    Returns: None if the runs were shorter or had another budget: they are run again.
-    """
-    score = part.get("score", np.zeros((0, 0)))
-    same = "budget" in part and (part["budget"] == _limit(config)).all()
-    if not same or score.ndim != 2 or score.shape[1] < config.evaluations:
-        return None
-    cut = {n: x[:, : config.evaluations] for n, x in part.items() if x.ndim == 2}
-    # Chunks of earlier versions have no overhead.
-    return {"overhead": np.full(len(score), np.nan)} | part | cut
 
 
 def _compact(runs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
