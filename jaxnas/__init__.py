@@ -26,6 +26,6 @@ Every part is imported when it is first used: `import jaxnas` alone loads none o
 
 import lazy_loader
 
-__version__ = "0.3.1"
+__version__ = "0.4.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
