@@ -371,3 +371,10 @@ def test_minor_ticks_of_a_cost_axis_are_plain_and_apart():
     axes.log_axis(axis, "epochs", 1000, 10_000)
     labels = [axis.xaxis.get_minor_formatter()(x, 0) for x in range(2000, 10_000, 1000)]
     assert [label for label in labels if label] == ["2000", "5000"]
+    major = axis.xaxis.get_major_formatter()
+    assert [major(x, 0) for x in (1, 1000, 10_000, 1e6)] == [
+        "1",
+        "1000",
+        "10k",
+        "1e+06",
+    ]

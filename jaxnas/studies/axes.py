@@ -26,10 +26,10 @@ def mark_optimum(axis: Axes, optimum: float) -> None:
 
 
 def log_axis(axis: Axes, label: str, low: float, high: float) -> None:
-    """Makes x a log axis from low to high, with plain numbers at its ticks."""
+    """Makes x a log axis from low to high, with short numbers at its ticks."""
     axis.set_xlabel(label)
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_major_formatter(lambda x, _: _short(x))
     axis.xaxis.set_minor_formatter(_twos_and_fives)
     axis.set_xlim(low, high if high > low else 2 * low)
 
@@ -76,4 +76,9 @@ def log_scale(axis: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
 def _twos_and_fives(x: float, position: float) -> str:
     """Labels minor ticks 2 and 5 of a decade."""
     del position
-    return f"{x:g}" if f"{x:.0e}"[0] in "25" else ""
+    return _short(x) if f"{x:.0e}"[0] in "25" else ""
+
+
+def _short(x: float) -> str:
+    """A number of few letters, so that neighbouring labels stay apart."""
+    return f"{x / 1000:g}k" if 10_000 <= x < 1_000_000 else f"{x:g}"

@@ -141,7 +141,7 @@ def _draw(
         {names[n]: s.regret for n, s in summaries.items()},
         title=title,
         reported_label="reported error of the best cell so far, %",
-        regret_label="regret fed back, percentage points (dot: the last before 0)",
+        regret_label="regret fed back, percentage points; 0 after a dot",
         optimum=done.optimum,
         index={names[n]: i for n, i in done.index.items()},
         **axis,
