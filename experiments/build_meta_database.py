@@ -165,7 +165,7 @@ def _validate(config: Config) -> None:
     names = ("size", "train", "min_test", "repeat_every", "chunk", "channels")
     cli.positive(config, *names)
     cli.at_most(config, size=256, channels=512, epochs=10_000, batch=100_000)
-    cli.at_most(config, cells=15_625, grid=15_625)
+    cli.at_most(config, cells=15_625)
     cli.seed(config, "seed")
     if not 0 <= config.feature_images <= config.train:
         raise ValueError(

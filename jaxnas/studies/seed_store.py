@@ -10,7 +10,6 @@ not.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,20 +21,14 @@ from rich.console import Console
 
 from jaxnas.io import files, run_folder
 from jaxnas.io.run_folder import RunFolder
+from jaxnas.studies import chunk_files
+from jaxnas.studies.chunk_files import Adapt, Replaces
 from jaxnas.studies.cli import OUT, named
 from jaxnas.studies.progress import Counter, Progress
 
-# Arrays of a chunk -> those that are wanted of it, or None if it has too little.
-Adapt = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray] | None]
 # (method, seeds (k,) int) -> arrays with leading axis (k,). What comes back for a seed
 # may depend on the method and the seed alone.
 Simulate = Callable[[str, np.ndarray], Mapping[str, Any]]
-# (arrays of a saved chunk, of a new one) -> whether the new ones replace it.
-Replaces = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], bool]
-_SEEDS = r"-(\d+)-(\d+)(?:_\d+)?\.npz"
-_CHUNK = rf"(.+){_SEEDS}"
-
-CHUNKS = "chunks"
 
 
 def open_folder(path: str | Path, settings: Mapping[str, Any]) -> RunFolder:
@@ -54,7 +47,7 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> RunFolder:
 def _make(folder: RunFolder) -> Path:
     """Makes the folder, and in it the one for chunks, which is returned."""
     run_folder.create(folder)
-    return files.make_folder(folder.path / CHUNKS)
+    return files.make_folder(folder.path / chunk_files.FOLDER)
 
 
 def cut_to(length: int) -> Adapt:
@@ -128,7 +121,7 @@ def run_chunks(
     with Progress(console) as progress:
         for method in dict.fromkeys(methods):
             progress.begin(method, Counter(num_seeds, unit, work=work))
-            parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
+            parts = chunk_files.read(kept, folder, method, num_seeds, console, adapt)
             saved = np.concatenate([part["seed"] for part in parts] or [np.arange(0)])
             progress.advance(len(saved), computed=False)
             missing = np.setdiff1d(np.arange(num_seeds), saved)
@@ -137,7 +130,7 @@ def run_chunks(
                 part = _compute(simulate, method, seeds[0] + np.arange(size))
                 part = {name: array[: len(seeds)] for name, array in part.items()}
                 part = {"seed": seeds} | part
-                name = _name_of(folder, method, part, replaces)
+                name = chunk_files.name_of(folder, method, part, replaces)
                 run_folder.save_piece(folder, name, part, {"method": method})
                 progress.advance(len(seeds))
                 parts.append(part)
@@ -145,29 +138,10 @@ def run_chunks(
     return results
 
 
-def _name_of(
-    folder: RunFolder, method: str, part: dict[str, np.ndarray], replaces: Replaces
-) -> str:
-    """The piece that a new chunk is saved as.
-
-    It is the first that is missing, damaged, or of arrays that the new ones replace.
-    """
-    seeds = part["seed"]
-    name = first = f"{CHUNKS}/{method}-{seeds[0]}-{seeds[-1] + 1}"
-    for number in itertools.count(2):
-        try:
-            old = run_folder.load_piece(folder, name, {"method": method})
-        except ValueError:
-            return name
-        if not np.array_equal(old.get("seed", ()), seeds) or replaces(old, part):
-            return name
-        name = f"{first}_{number}"
-    raise AssertionError("there is always another name")
-
-
 def finished_methods(folder: RunFolder) -> list[str]:
     """Lists the methods of which a folder has chunks, in alphabetical order."""
-    names = (re.fullmatch(_CHUNK, p.name) for p in (folder.path / CHUNKS).glob("*"))
+    paths = (folder.path / chunk_files.FOLDER).glob("*")
+    names = (re.fullmatch(chunk_files.CHUNK, path.name) for path in paths)
     return sorted({name[1] for name in names if name})
 
 
@@ -230,11 +204,11 @@ def finished(
 
     Returns: as `run_chunks` of the method; empty if seed 0 is not there.
     """
-    kept = folder.path / CHUNKS
+    kept = folder.path / chunk_files.FOLDER
     if not kept.is_dir():
         return {}
     console = Console(stderr=True)
-    parts = _read_chunks(kept, folder, method, num_seeds, console, adapt)
+    parts = chunk_files.read(kept, folder, method, num_seeds, console, adapt)
     if not parts:
         return {}
     results = _in_order(parts)
@@ -266,44 +240,4 @@ def _compute(simulate: Simulate, method: str, seeds: np.ndarray) -> dict:
     except Exception as error:
         where = f"{method} failed at seeds {seeds[0]} to {seeds[-1]}"
         raise RuntimeError(f"{where}: {error}") from error
-    return part
-
-
-def _read_chunks(
-    kept: Path,
-    folder: RunFolder,
-    method: str,
-    num_seeds: int,
-    console: Console,
-    adapt: Adapt = lambda part: part,
-) -> list[dict[str, np.ndarray]]:
-    """Saved results of seeds below `num_seeds`, without duplicates."""
-    parts, saved = [], np.arange(0)
-    for path in sorted(kept.iterdir()):
-        name = re.fullmatch(re.escape(method) + _SEEDS, path.name)
-        if name is None or int(name[1]) >= num_seeds:
-            continue
-        seeds = np.arange(int(name[1]), int(name[2]))
-        part = _read_chunk(path, folder, method, seeds, console)
-        part = None if part is None else adapt(part)
-        if part is not None:
-            new = (seeds < num_seeds) & ~np.isin(seeds, saved)
-            parts.append({name: array[new] for name, array in part.items()})
-            saved = np.append(saved, seeds[new])
-    return parts
-
-
-def _read_chunk(
-    path: Path, folder: RunFolder, method: str, seeds: np.ndarray, console: Console
-) -> dict[str, np.ndarray] | None:
-    """A chunk that was saved before; None, and a warning, if it cannot be used."""
-    try:
-        name = f"{CHUNKS}/{path.stem}"
-        part = run_folder.load_piece(folder, name, {"method": method})
-        if not np.array_equal(part.get("seed", ()), seeds):
-            raise ValueError(f"{path} does not hold seeds {seeds[0]} to {seeds[-1]}")
-    except ValueError as error:
-        line = f"warning: {error}: its seeds count as missing"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return None
     return part
