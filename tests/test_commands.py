@@ -143,7 +143,7 @@ def test_an_error_of_another_file_is_not_one_of_the_output(tmp_path):
 
 # Without a limit these would run for ever, or end in failed allocations.
 LIMITS = """
-build_meta_database cells epochs grid
+build_meta_database cells epochs
 compare_images seeds
 curve_report folds rounds splits
 curve_search batch evaluations seeds workers
