@@ -110,17 +110,8 @@ class Search:
     objectives: tuple[Objective, ...] = field(default=(), metadata={"static": True})
 
     def __post_init__(self):
-        names = (
-            "init",
-            "ask",
-            "tell",
-            "grow",
-            "refresh",
-            "expect",
-            "accepts",
-            "abandon",
-        )
-        for name in names:
+        names = "init ask tell grow refresh expect accepts abandon"
+        for name in names.split():
             function = getattr(self, name)
             if callable(function) and not isinstance(function, Partial):
                 object.__setattr__(self, name, Partial(function))

@@ -1,6 +1,6 @@
 """Scores of evaluations in several objectives, in double precision on the host.
 
-Reports, and the results that a search is told, read the objectives here.
+Used by the reports on a folder and for the results passed to `Search.tell`.
 """
 
 from __future__ import annotations
