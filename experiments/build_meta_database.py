@@ -9,7 +9,8 @@ before any task is drawn; pools of --unseen give tasks for tests alone. On every
 --cells cells of NAS-Bench-201 are trained, half of them uniform, half mutants of the best
 so far; one task in --repeat-every has a cell trained twice, which measures the noise of
 the labels. Then a grid of cells is trained on all tasks for tests, from two seeds: one to
-choose by, one to report. The other images of a class, up to --max-test, are for tests.
+choose by, one to report. The other images of a class, up to --max-test, are for tests;
+those of classes that have fewer are repeated, so that all classes count alike.
 
 Every finished chunk is kept in --out: the same command resumes a run that was killed, and
 --export-only writes the database of the finished trainings, also while another process
@@ -64,7 +65,7 @@ class Config:
     """Training images of a class."""
     min_test: int = 28
     """Classes with fewer images left for tests are not used."""
-    max_test: int = 50
+    max_test: int = 200
     """Largest number of test images of a class."""
     tasks: tuple[int, int, int, int] = (30, 1, 1, 20)
     """Tasks for meta-training, validation and test, and of unseen pools."""
@@ -211,7 +212,9 @@ def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job
     # Paths may change, and the images may not.
     identity |= {"pools": [*pools], "unseen": [*map(pool_name, config.unseen)]}
     identity["driver"] = "build_meta_database"
-    identity["origins"] = {n: pool.origin[:2] for n, pool in pools.items()}
+    identity["origins"] = {
+        n: (*pool.origin[:2], pool.division.test.shape[1]) for n, pool in pools.items()
+    }
     recipe = Recipe(
         epochs=config.epochs,
         batch=config.batch,

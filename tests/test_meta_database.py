@@ -16,6 +16,7 @@ from jaxnas.datasets import meta_database, opened, packaged, tasks
 from jaxnas.datasets.images import Images
 from jaxnas.io import npz
 from jaxnas.networks import runs
+from jaxnas.networks.recipes import Recipe
 
 RNG = np.random.default_rng(0)
 
@@ -33,10 +34,13 @@ def test_images_are_divided_by_class():
     images = pool_of([30, 9, 25, 40])
     kept = tasks.divide_images(images, 10, min_test=5, max_test=20, seed=0)
     assert kept.classes.tolist() == [0, 2, 3]
-    assert kept.train.shape == (3, 10) and kept.test.shape == (3, 15)
+    assert kept.train.shape == (3, 10) and kept.test.shape == (3, 20)
     for label, train, test in zip(*kept, strict=True):
         assert (images.y[np.concatenate([train, test])] == label).all()
-        assert len({*train, *test}) == 25
+        # All images, and those of smaller classes in turn.
+        assert len({*train}) == 10 and not {*train} & {*test}
+        times = np.unique(test, return_counts=True)[1]
+        assert len(times) == {0: 20, 2: 15, 3: 20}[label] and np.ptp(times) <= 1
     again = tasks.divide_images(images, 10, min_test=5, max_test=20, seed=1)
     assert (again.train != kept.train).any()
     with pytest.raises(
@@ -137,9 +141,10 @@ def fake(monkeypatch):
     """In place of trainings, accuracies that depend on all that they should."""
     calls = []
 
-    def train(key, network, recipe, archs, data, **_):
+    def train(key, network, recipe, archs, data, *, stop_epoch=None, **_):
         assert data.x.shape[1:] == (8, 8, 3) and abs(data.x.mean()) < 1e-4
-        calls.append((network.num_classes, archs))
+        if stop_epoch is None:  # the end of a training
+            calls.append((network.num_classes, archs))
         base = float(jax.random.uniform(key)) + float(np.abs(data.x_valid).sum()) % 1
         last = 50 + archs @ np.arange(1, 7) / 4 + base
         curve = np.stack([last / 2, last], 1).astype(np.float32)
@@ -187,7 +192,7 @@ def test_each_task_and_seed_has_initial_weights_of_its_own(small, monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr(meta_records.runs, "train", train)
-    job = meta_records.Job(None, {}, [], None, 4, 1, 1, 1, seed=3)  # type: ignore
+    job = meta_records.Job(None, {}, [], Recipe(), 4, 1, 1, 1, seed=3)  # type: ignore
     data = meta_records.Data(*np.zeros((7, 2, 4, 4, 3)))
     for job_, number, seed in (
         (job, 0, 0),
@@ -199,6 +204,22 @@ def test_each_task_and_seed_has_initial_weights_of_its_own(small, monkeypatch):
         with pytest.raises(InterruptedError):
             meta_records.train_cells(job_, number, np.zeros((1, 6)), data, seed=seed)
     assert keys[0] == keys[1] and len(set(keys)) == 4
+
+
+def test_tests_after_the_last_epoch_alone_change_nothing():
+    shapes = (12, 8, 8, 3), (12,)
+    x, y = RNG.normal(size=shapes[0]).astype(np.float32), np.arange(12, dtype=np.int32)
+    data = meta_records.Data.without_test(x, y % 2, x[::-1], y % 2)
+    recipe = Recipe(epochs=3, batch=4)
+    job = meta_records.Job(None, {}, [], recipe, 4, 1, 1, 1, seed=3)  # type: ignore
+    archs = RNG.integers(0, 5, (3, 6))
+    whole, last = (
+        meta_records.train_cells(job, 0, archs, data, seed=1, last_only=only)
+        for only in (False, True)
+    )
+    np.testing.assert_array_equal(last["valid"][:, -1], whole["valid"][:, -1])
+    np.testing.assert_array_equal(last["loss"], whole["loss"])
+    assert (last["valid"][:, :2] != whole["valid"][:, :2]).any()
 
 
 def test_features_and_origins_are_those_of_the_pools(small, fake):

@@ -40,7 +40,7 @@ class Division(NamedTuple):
 
     classes: np.ndarray  # (c,) numbers in `Images`, increasing
     train: np.ndarray  # (c, train) indices of images
-    test: np.ndarray  # (c, test) indices of images
+    test: np.ndarray  # (c, test) indices of images; those of small classes are repeated
 
 
 def divide_images(
@@ -54,7 +54,9 @@ def divide_images(
 ) -> Division:
     """Divides the images of each class into those for training and those for tests.
 
-    All classes of a pool get the same number of test images, which the smallest has left.
+    All classes get as many test images as the largest has left, at most `max_test`. The
+    images of smaller classes are repeated in turn, so that all classes count alike in a
+    test, and no image is left out.
 
     Args:
       images: of the pool.
@@ -82,11 +84,11 @@ def divide_images(
             f"{images.name}: wanted at least 2 classes of {train} + {min_test} images; "
             f"the largest classes have {' and '.join(f'{a} + {b}' for a, b in sizes[:2])}"
         )
-    test = min(max_test, *(len(pairs[label][1]) for label in classes))
+    test = min(max_test, max(len(pairs[label][1]) for label in classes))
     return Division(
         np.array(classes),
         np.stack([pairs[label][0] for label in classes]),
-        np.stack([pairs[label][1][:test] for label in classes]),
+        np.stack([np.resize(pairs[label][1], test) for label in classes]),
     )
 
 
