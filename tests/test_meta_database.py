@@ -4,6 +4,7 @@ import collections
 import importlib.util
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -141,17 +142,21 @@ def fake(monkeypatch):
     """In place of trainings, accuracies that depend on all that they should."""
     calls = []
 
-    def train(key, network, recipe, archs, data, *, stop_epoch=None, **_):
+    def train(key, network, recipe, archs, data, **_):
         assert data.x.shape[1:] == (8, 8, 3) and abs(data.x.mean()) < 1e-4
-        if stop_epoch is None:  # the end of a training
-            calls.append((network.num_classes, archs))
-        base = float(jax.random.uniform(key)) + float(np.abs(data.x_valid).sum()) % 1
-        last = 50 + archs @ np.arange(1, 7) / 4 + base
+        calls.append((network.num_classes, archs))
+        params = 50 + archs @ np.arange(1, 7) / 4 + float(jax.random.uniform(key))
+        last = accuracies(network, archs, params, data.x_valid, data.y_valid)
         curve = np.stack([last / 2, last], 1).astype(np.float32)
         curves = {"train": curve + 1, "valid": curve, "seconds": np.ones_like(curve)}
-        return runs.Trained(None, curves)
+        return runs.Trained(params, curves)
+
+    def accuracies(network, archs, params, x, y, **_):
+        assert len(x) == len(y) and len(archs) == len(params)
+        return params + float(np.abs(x).sum()) % 1
 
     monkeypatch.setattr(meta_records.runs, "train", train)
+    monkeypatch.setattr(meta_records, "accuracies", accuracies)
     return calls
 
 
@@ -206,20 +211,35 @@ def test_each_task_and_seed_has_initial_weights_of_its_own(small, monkeypatch):
     assert keys[0] == keys[1] and len(set(keys)) == 4
 
 
-def test_tests_after_the_last_epoch_alone_change_nothing():
-    shapes = (12, 8, 8, 3), (12,)
-    x, y = RNG.normal(size=shapes[0]).astype(np.float32), np.arange(12, dtype=np.int32)
-    data = meta_records.Data.without_test(x, y % 2, x[::-1], y % 2)
-    recipe = Recipe(epochs=3, batch=4)
-    job = meta_records.Job(None, {}, [], recipe, 4, 1, 1, 1, seed=3)  # type: ignore
-    archs = RNG.integers(0, 5, (3, 6))
+def test_the_grid_is_tested_after_the_last_epoch_alone(fake, monkeypatch):
+    x, y = RNG.normal(size=(12, 8, 8, 3)).astype(np.float32), np.arange(12) % 2
+    x -= x.mean()
+    data = meta_records.Data.without_test(x, y, x[::-1], y)
+    job = meta_records.Job(None, {}, [], Recipe(), 4, 1, 1, 1, seed=3)  # type: ignore
+    archs, train, tests = RNG.integers(0, 5, (3, 6)), meta_records.runs.train, []
+
+    def counting(key, network, recipe, archs, data, **options):
+        tests.append(len(data.x_valid))
+        return train(key, network, recipe, archs, data, **options)
+
+    monkeypatch.setattr(meta_records.runs, "train", counting)
     whole, last = (
-        meta_records.train_cells(job, 0, archs, data, seed=1, last_only=only)
+        meta_records.train_cells(job, 0, archs, data, seed=1, last_only=only)["valid"]
         for only in (False, True)
     )
-    np.testing.assert_array_equal(last["valid"][:, -1], whole["valid"][:, -1])
-    np.testing.assert_array_equal(last["loss"], whole["loss"])
-    assert (last["valid"][:, :2] != whole["valid"][:, :2]).any()
+    assert tests == [12] * 3 + [1] * 3
+    np.testing.assert_array_equal(last[:, -1], whole[:, -1])
+    assert (last[:, 0] != whole[:, 0]).all()
+
+
+@pytest.mark.parametrize(("backend", "chunks"), [("cpu", 5), ("gpu", 1)])
+def test_an_accelerator_trains_cells_of_the_grid_side_by_side(
+    small, fake, monkeypatch, backend, chunks
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    build_meta_database.main(small)
+    kept = (Path(small.out) / "chunks").glob("grid-*")
+    assert len([*kept]) == chunks  # of 18 trainings, four to a chunk
 
 
 def test_features_and_origins_are_those_of_the_pools(small, fake):

@@ -79,7 +79,7 @@ def test_a_log_of_images_shows_the_same_counts(tmp_path, capsys, monkeypatch):
     shown = log.SearchLog(Console(stderr=True), budget)
     shown.scoring()
     shown.scored(0, 30)
-    final = FinalPlan(8, [8], [4], [12], 6, save_every=1, sized=False)
+    final = FinalPlan(8, 1, [8], [4], [12], 6, save_every=1, sized=False)
     shown.final_training(("a", 90.0), final)
     train = np.full((1, 4), 90.0)
     shown.epoch(2, {"train": train})  # two epochs are of an earlier process

@@ -460,7 +460,7 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     assert np.mean(np.argmax(jaxnas.load(out / "model")(x), 1) == y) > 0.9
     # Phases of other lengths have other checkpoints.
     (folder,) = (out / "final").iterdir()
-    assert folder.name.endswith("-6-{}+{}".format(*result["final"]["epochs"]))
+    assert folder.name.endswith("-6x1-{}+{}".format(*result["final"]["epochs"]))
     # The front is of the networks of the search.
     network = NetworkConfig(**result["network"])
     macs = counting.macs(network, nasbench201.from_string(arch), live_only=True) / 1e6
@@ -468,6 +468,39 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
     assert checked == {"latency": (6, True), "MACs": (round(macs, 4), macs <= 0.05)}
     assert [point["latency"] for point in result["front"]] == [2.0]
     assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("passes", "channels", "cells"),
+    [
+        (49, 16, 2),
+        (51 * 1.5**1.5, 24, 2),
+        (51 * 4**1.5, 64, 2),
+        (99 * 4**1.5, 64, 2),
+        (101 * 4**1.5, 64, 4),
+        (1e6, 64, 6),
+    ],
+)
+def test_a_network_of_the_largest_width_has_more_cells(passes, channels, cells):
+    network, images = NetworkConfig(16, 2, 5, 16), 300  # 16 pixels: one phase
+    asked = []
+
+    def size_of(limit):
+        def allowed(larger):
+            asked.append(larger)
+            return larger.stem_channels * larger.cells_per_stage <= limit
+
+        seconds = passes * images * 0.01
+        return final_network.choose_size(network, 0.01, images, seconds, allowed)
+
+    sizes = dataclasses.replace(network, stem_channels=channels, cells_per_stage=cells)
+    assert size_of(1e9) == sizes
+    # Networks without time for their passes are not measured, and others not chosen.
+    assert len(asked) == (sizes != network)
+    smaller = size_of(channels * cells - 1)
+    assert smaller.stem_channels * smaller.cells_per_stage < channels * cells or (
+        smaller == network
+    )
 
 
 def test_phases_of_a_final_training_have_epochs_of_equal_time():
@@ -478,7 +511,7 @@ def test_phases_of_a_final_training_have_epochs_of_equal_time():
     assert final_network.phases_of(20, 4000) == [final_network.Phase(20, 1.0, 512)]
     searched = stages.training_recipe(NETWORK, 4000, 0.1, True)
     images = [half.images, whole.images]
-    plan = final_network.FinalPlan(16, [16, 32], [9, 9], images, 8, 1, sized=True)
+    plan = final_network.FinalPlan(16, 1, [16, 32], [9, 9], images, 8, 1, sized=True)
     first, last = (plan.recipe(searched, phase) for phase in (0, 1))
     assert (first.crop, last.crop) == (2, 4)
     assert (last.batch, last.weight_decay, last.cutmix) == (32, 1e-3, 0.5)

@@ -14,7 +14,7 @@ import pytest
 from helpers import TINY_NETWORK as NETWORK
 
 from jaxnas.io import checkpoints
-from jaxnas.networks import apply, augment, norms, partial, recipes, runs
+from jaxnas.networks import accuracy, apply, augment, norms, partial, recipes, runs
 from jaxnas.networks import train as training
 from jaxnas.networks.data import Data
 from jaxnas.networks.initialise import initialise
@@ -132,6 +132,21 @@ def test_what_is_measured_is_what_the_network_says(trained, data):
     for split, hits in (("valid", right[:12]), ("test", right[12:])):
         found = trained["sequential"].curves[split][0, -1]
         np.testing.assert_allclose(found, 100 * hits.mean(), 1e-5)
+
+
+@pytest.mark.parametrize("engine", ["sequential", "grouped"])
+def test_accuracies_are_those_of_the_last_epoch(trained, data, monkeypatch, engine):
+    # Several blocks, the last of them padded: of 5, 5 and 2 images.
+    monkeypatch.setattr(accuracy, "EVALUATION_BLOCK", 5)
+    curves, params = trained[engine].curves, trained[engine].params
+    for split in ("valid", "test"):
+        x, y = getattr(data, f"x_{split}"), getattr(data, f"y_{split}")
+        found = accuracy.accuracies(NETWORK, ARCHS, params, x, y, engine=engine)
+        assert np.ptp(found) > 0
+        np.testing.assert_allclose(found, curves[split][:, -1], 1e-5)
+    broken = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), params)
+    found = accuracy.accuracies(NETWORK, ARCHS, broken, x, y, engine=engine)
+    assert np.isnan(found).tolist() == [False, True, False]
 
 
 def test_a_training_that_was_killed_goes_on(tmp_path, monkeypatch, trained, data):

@@ -20,9 +20,9 @@ from jaxnas import datasets
 from jaxnas.datasets.tasks import Task, task_images
 from jaxnas.io.run_folder import RunFolder
 from jaxnas.networks import runs
+from jaxnas.networks.accuracy import accuracies
 from jaxnas.networks.data import Data
 from jaxnas.networks.nasbench201 import NetworkConfig
-from jaxnas.networks.partial import PartialTraining
 from jaxnas.networks.recipes import Recipe
 from jaxnas.spaces import moves
 from jaxnas.spaces.nasbench201 import SPACE
@@ -31,6 +31,7 @@ from jaxnas.types import Array
 
 RECORDS, GRID = "records", "grid"
 SEEDS = 2  # of the grid
+MOST_LANES = 200  # cells of the grid that an accelerator trains side by side
 
 
 class Job(NamedTuple):
@@ -156,8 +157,12 @@ def train_grid(job: Job, grid: Grid) -> None:
     """Trains the same cells on several tasks, from two seeds each.
 
     Both seeds of a cell on all tasks come before the next cell, so that the finished part
-    is a smaller grid at any time.
+    is a smaller grid at any time. On an accelerator the cells of a task are trained side by
+    side, and chunks are larger.
     """
+    chunk = job.chunk
+    if jax.default_backend() != "cpu":
+        chunk = max(chunk, MOST_LANES * SEEDS * len(grid.tasks))
 
     def simulate(method: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         del method
@@ -170,14 +175,14 @@ def train_grid(job: Job, grid: Grid) -> None:
             # The last cell, which fills the last chunk, is trained once.
             cells, inverse = np.unique(cell[pairs == pair], return_inverse=True)
             data, archs = task_data(job, job.tasks[number]), grid.archs[cells]
-            curves = train_cells(
+            last = train_cells(
                 job, number, archs, data, seed=pair % SEEDS, last_only=True
-            )
-            test[pairs == pair] = curves["valid"][inverse, -1]
+            )["valid"][:, -1]
+            test[pairs == pair] = last[inverse]
         return {"test": test}
 
     seed_store.run_chunks(
-        job.folder, [GRID], grid.size, simulate, chunk=job.chunk, unit="training"
+        job.folder, [GRID], grid.size, simulate, chunk=chunk, unit="training"
     )
 
 
@@ -222,27 +227,30 @@ def train_cells(
       archs: (a, 6).
       data: of the task.
       seed: index of the repetition.
-      last_only: test after the last epoch alone, for half of the time where a class has
-        100 test images. The other test accuracies mean nothing then.
+      last_only: test after the last epoch alone, which takes half of the time where a
+        class has 100 test images. The other test accuracies mean nothing then.
 
     Returns:
       `runs.Curves`, (a, epochs) each; `valid` is the test accuracy of the task.
     """
     keys = seed_store.seed_keys(job.seed, np.array([seed]))
     key = jax.random.fold_in(keys[0], number)
-    network, last = network_of(job, data), job.recipe.epochs - 1
-    untested = data._replace(x_valid=data.x_valid[:1], y_valid=data.y_valid[:1])
+    network = network_of(job, data)
+    few = data._replace(x_valid=data.x_valid[:1], y_valid=data.y_valid[:1])
 
     def train_group(group: np.ndarray, device: Any) -> runs.Curves:
-        before = None
-        if last_only and last:
-            trained = runs.train(
-                key, network, job.recipe, group, untested, device=device, stop_epoch=last
+        given = few if last_only else data
+        trained = runs.train(key, network, job.recipe, group, given, device=device)
+        if last_only:
+            trained.curves["valid"][:, -1] = accuracies(
+                network,
+                group,
+                trained.params,
+                data.x_valid,
+                data.y_valid,
+                device=device,
             )
-            before = PartialTraining(last, trained.state, trained.curves)
-        return runs.train(
-            key, network, job.recipe, group, data, device=device, resume_from=before
-        ).curves
+        return trained.curves
 
     return train_on_devices(train_group, archs)
 

@@ -205,7 +205,7 @@ def _train_epoch(
         def objective(params: Params, running: list[Array]) -> tuple[Array, Any]:
             logits = apply.run(model, with_running_stats(params, running), x).logits
             each = apply.cross_entropy(logits, labels, recipe.label_smoothing)
-            return jnp.sum(each), (each, _correct(logits, y).sum(-1))
+            return jnp.sum(each), (each, is_correct(logits, y).sum(-1))
 
         # The "gradient" by the running statistics is those of this batch (`stat_tap`).
         (_, (each, correct)), (grads, batch_statistics) = jax.value_and_grad(
@@ -257,7 +257,7 @@ def _augmented(
     return x, own + share[:, None] * (other - own)
 
 
-def _correct(logits: Array, y: Array) -> Array:
+def is_correct(logits: Array, y: Array) -> Array:
     """Scores predictions: 1 if correct, 0 if not, NaN if a logit is not finite.
 
     Args:
@@ -292,7 +292,7 @@ def evaluate(model: Model, params: Params, data: Data) -> tuple[Array, Array]:
 
     def block(inputs: tuple[Array, Array, Array]) -> Array:
         x, y, part = inputs
-        return _correct(apply.run(model, params, x, TRAINED).logits, y) @ part
+        return is_correct(apply.run(model, params, x, TRAINED).logits, y) @ part
 
     hits = lax.map(block, padded_blocks((x, y, part), EVALUATION_BLOCK)).sum(0)
     return 100 * hits[..., 0] / counts[0], 100 * hits[..., 1] / counts[1]

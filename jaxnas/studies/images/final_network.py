@@ -1,10 +1,11 @@
-"""The network of the final training: as wide as the minutes allow, trained in two phases.
+"""The network of the final training: as large as the minutes allow, trained in two phases.
 
-A search compares cells in small networks. What is left of the budget decides how wide the
-final one is: of the widths of which the cell has `PASSES` passes over all images, the
-largest. It sees images of half the size first, which cost a fifth, and then whole ones
-(progressive resizing; Howard, 2018); parameters do not depend on the size of images. As so
-many passes over few images overfit, minibatches are smaller than in the search, weights
+A search compares cells in small networks. What is left of the budget decides how wide
+the final one is: of the widths of which the cell has `PASSES` passes over all images,
+the largest. If even the widest leaves time, there are more cells in each stage. It sees
+images of half the size first, which cost a fifth, and then whole ones (progressive
+resizing; Howard, 2018); parameters do not depend on the size of images. As so many
+passes over few images overfit, minibatches are smaller than in the search, weights
 decay faster, and half of the images are mixed with others (CutMix; Yun et al., 2019).
 """
 
@@ -17,7 +18,8 @@ from typing import NamedTuple
 from jaxnas.networks.nasbench201 import NetworkConfig
 from jaxnas.networks.recipes import Recipe
 
-FACTORS = (4.0, 3.0, 2.0, 1.5)  # of the channels of the search, the widest first
+# Multiples of the channels and of the cells of a stage of the search, the largest first.
+FACTORS = ((4.0, 3), (4.0, 2), (4.0, 1), (3.0, 1), (2.0, 1), (1.5, 1))
 PASSES = 50  # over all images, both phases together
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
@@ -40,6 +42,7 @@ class FinalPlan(NamedTuple):
     """The network and the length of the final training."""
 
     channels: int  # of the first stage
+    cells: int  # of each stage
     sizes: list[int]  # pixels on each side of the images in each phase
     epochs: list[int]  # of each phase
     images: list[int]  # of an epoch of each phase
@@ -48,6 +51,20 @@ class FinalPlan(NamedTuple):
     sized: (
         bool  # whether channels, sizes and regularisation are not those of the search
     )
+
+    def network(self, network: NetworkConfig, phase: int = -1) -> NetworkConfig:
+        """Makes the network of a phase from that of the search.
+
+        Args:
+          network: of the search.
+          phase: its number; default: the last.
+        """
+        return dataclasses.replace(
+            network,
+            stem_channels=self.channels,
+            cells_per_stage=self.cells,
+            image_size=self.sizes[phase],
+        )
 
     def recipe(self, recipe: Recipe, phase: int = -1) -> Recipe:
         """Makes the recipe of a phase from that of the search.
@@ -88,14 +105,14 @@ def phases_of(size: int, images: int) -> list[Phase]:
     return [Phase(half, SMALL_SHARE, more), Phase(size, 1 - SMALL_SHARE, whole)]
 
 
-def choose_channels(
+def choose_size(
     network: NetworkConfig,
     image_seconds: float,
     images: int,
     seconds: float,
     allowed: Callable[[NetworkConfig], bool],
-) -> int:
-    """Chooses the channels of the first stage.
+) -> NetworkConfig:
+    """Chooses the channels and the cells of a stage.
 
     Args:
       network: of the search.
@@ -103,9 +120,9 @@ def choose_channels(
       images: of a pass.
       seconds: of the final training.
       allowed: whether a network is within the bounds; called for networks that have time
-        for their passes, the widest first.
+        for their passes, the largest first.
 
-    Returns: those of the search if no wider network has time for `PASSES` or is allowed.
+    Returns: that of the search if no larger network has time for `PASSES` or is allowed.
     """
     # Images of the search's network and of full size that cost as much as one of a mean
     # image of the phases.
@@ -114,10 +131,12 @@ def choose_channels(
         for phase in phases_of(network.image_size, images)
     )
     passes = saved * seconds / (image_seconds * images)
-    for factor in FACTORS:
-        wider = round(factor * network.stem_channels)
-        if passes / factor**WIDTH_POWER >= PASSES and allowed(
-            dataclasses.replace(network, stem_channels=wider)
-        ):
-            return wider
-    return network.stem_channels
+    for width, depth in FACTORS:
+        larger = dataclasses.replace(
+            network,
+            stem_channels=round(width * network.stem_channels),
+            cells_per_stage=depth * network.cells_per_stage,
+        )
+        if passes / (width**WIDTH_POWER * depth) >= PASSES and allowed(larger):
+            return larger
+    return network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def train_and_test(
     final = budget.once_as(FinalPlan, "final", decide)
     study.log.final_training(ranked[0], final)
     trained = final_training.train_final(study, arch, final, report)
-    network = dataclasses.replace(task.network, stem_channels=final.channels)
+    network = final.network(task.network)
     recipe = final.recipe(study.recipe)
     measured = bounds.with_values(history, study.bounds, task.network)
     study.results.write(
@@ -82,6 +81,7 @@ def _as_searched(study: Study, seconds: float, least: int) -> FinalPlan:
     network, data = study.task.network, study.data
     draft = FinalPlan(
         network.stem_channels,
+        network.cells_per_stage,
         [network.image_size],
         [least],
         [len(data.x)],
@@ -93,7 +93,7 @@ def _as_searched(study: Study, seconds: float, least: int) -> FinalPlan:
 
 
 def _sized(study: Study, arch: str, seconds: float, phases: list[Phase]) -> FinalPlan:
-    """A network that is as wide as there is time for, whose epochs are timed.
+    """A network that is as large as there is time for, whose epochs are timed.
 
     Args:
       study: what the stages share.
@@ -107,7 +107,7 @@ def _sized(study: Study, arch: str, seconds: float, phases: list[Phase]) -> Fina
     def allowed(network: Any) -> bool:
         return bounds.is_within(study.bounds, network, cell)
 
-    channels = final_network.choose_channels(
+    chosen = final_network.choose_size(
         task.network,
         seconds / (len(data.x) + VALID_COST * len(data.x_valid)),
         total,
@@ -116,7 +116,10 @@ def _sized(study: Study, arch: str, seconds: float, phases: list[Phase]) -> Fina
     )
     sizes, shares, images = map(list, zip(*phases, strict=True))
     valid, ones = min(VALID_IMAGES, total), [1] * len(phases)
-    draft = FinalPlan(channels, sizes, ones, images, valid, save_every=1, sized=True)
+    draft = FinalPlan(
+        chosen.stem_channels, chosen.cells_per_stage, sizes, ones, images, valid,
+        save_every=1, sized=True,
+    )  # fmt: skip
     seconds_of = []
     for phase, size in enumerate(sizes):
         study.log.compiling(f"the final training at {size} pixels")

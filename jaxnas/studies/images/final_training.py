@@ -99,8 +99,7 @@ def _phase(
       phase: its number.
     """
     task, size, num = study.task, final.sizes[phase], final.images[phase]
-    sizes = {"stem_channels": final.channels, "image_size": size}
-    network = dataclasses.replace(task.network, **sizes)
+    network = final.network(task.network, phase)
     both, most = task.train_and_valid(), max(num, final.valid)
     first = both._replace(x=both.x[:most], y=both.y[:most])
     x, y, *_ = task.normalised(opened.resize_square(first, size))
@@ -148,7 +147,7 @@ def train_final(
     # Checkpoints of one length of each phase, which larger budgets change.
     name = "".join(map(str, cell.tolist()))
     epochs = "+".join(map(str, final.epochs))
-    folder = study.out / f"final/{name}-{final.channels}-{epochs}"
+    folder = study.out / f"final/{name}-{final.channels}x{final.cells}-{epochs}"
     paths = [folder / f"{size}-pixels" for size in final.sizes]
     # The phases before it are finished, and it has their state and curves.
     begun = max(

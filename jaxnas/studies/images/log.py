@@ -99,7 +99,7 @@ class SearchLog:
         """Logs the measured costs and the plan of the search."""
         self._say(
             f"an epoch takes {costs.lightest:.2g} to {costs.heaviest:.2g} s, depending on "
-            f"the cell: trainings of {_epochs(plan.epochs)}, at most "
+            f"the cell: trainings of {_counted(plan.epochs, 'epoch')}, at most "
             f"{max(plan.steps * plan.batch, 1)}, in batches of {plan.batch}"
         )
 
@@ -115,7 +115,7 @@ class SearchLog:
 
     def comparing(self, history: list[Evaluation], plan: SearchPlan) -> None:
         """Logs that the search has ended and its finalists are compared."""
-        line = f"cells trained for {_epochs(plan.epochs)}: {len(history)}"
+        line = f"cells trained for {_counted(plan.epochs, 'epoch')}: {len(history)}"
         if len(history) > 1:
             line += "; the finalists are retrained longer if time permits"
         self._say(line)
@@ -141,14 +141,15 @@ class SearchLog:
         """
         self._counter = Counter(sum(final.epochs), "epoch")
         phases = (
-            f"{_epochs(num)} of {images} images at {size} pixels"
+            f"{_counted(num, 'epoch')} of {images} images at {size} pixels"
             for num, images, size in zip(
                 final.epochs, final.images, final.sizes, strict=True
             )
         )
         self._say(
             f"{best[0]} is the best, {best[1]:.2f} % of the validation images; its final "
-            f"training: {final.channels} channels, {' and '.join(phases)}"
+            f"training: {final.channels} channels, {_counted(final.cells, 'cell')} in each "
+            f"stage, {' and '.join(phases)}"
         )
 
     def epoch(self, number: int, curves: dict[str, np.ndarray]) -> None:
@@ -186,6 +187,6 @@ class SearchLog:
         return result
 
 
-def _epochs(number: int) -> str:
-    """A number of epochs in words: "1 epoch", "2 epochs"."""
-    return f"{number} epoch{'' if number == 1 else 's'}"
+def _counted(number: int, unit: str) -> str:
+    """A number of something in words: "1 epoch", "2 epochs"."""
+    return f"{number} {unit}{'' if number == 1 else 's'}"
