@@ -6,11 +6,11 @@
 
 The classes of each pool are divided into those for meta-training, validation and test
 before any task is drawn; pools of --unseen give tasks for tests alone. On every task
---cells cells of NAS-Bench-201 are trained, half of them uniform, half mutants of the best
-so far; one task in --repeat-every has a cell trained twice, which measures the noise of
-the labels. Then a grid of cells is trained on all tasks for tests, from two seeds: one to
-choose by, one to report. The other images of a class, up to --max-test, are for tests;
-those of classes that have fewer are repeated, so that all classes count alike.
+--cells cells of NAS-Bench-201 are trained, half of them uniform, half mutants of the
+best so far; one task in --repeat-every has a cell trained twice, which measures the
+noise of the labels. Then a grid of cells is trained on all tasks for tests, from two
+seeds: one to choose by, one to report. Tests are on the other images of a class, up to
+--max-test; those of small classes are repeated.
 
 Every finished chunk is kept in --out: the same command resumes a run that was killed, and
 --export-only writes the database of the finished trainings, also while another process
@@ -29,8 +29,7 @@ import numpy as np
 from rich.console import Console
 
 import jaxnas
-from experiments.common import meta_records
-from experiments.common.meta_pools import Pool, open_pool, pool_name
+from experiments.common import meta_pools, meta_records
 from experiments.common.meta_records import Grid, Job
 from jaxnas import datasets
 from jaxnas.datasets import meta_database, tasks
@@ -85,8 +84,8 @@ class Config:
     """Images in a step."""
     lr: float = 0.1
     """Highest learning rate."""
-    chunk: int = 24
-    """Trainings between two saves."""
+    chunk: int | None = None
+    """Trainings between two saves; default: 24, and of the grid on a GPU 200 cells."""
     features: Literal["default", "lite0", "hog", "untrained"] = "default"
     """Features of the images; default: lite0 where its weights are installed; untrained:
     of a network with random weights, as a control."""
@@ -113,7 +112,7 @@ def main(config: Config) -> MetaDatabase:
     pools = _open_pools(config)
     parts = {
         name: tasks.all_unseen(len(pool.division.classes))
-        if name in map(pool_name, config.unseen)
+        if name in map(meta_pools.pool_name, config.unseen)
         else tasks.divide_classes(
             len(pool.division.classes), name=name, seed=config.seed
         )
@@ -189,28 +188,33 @@ def _validate(config: Config) -> None:
         raise ValueError("no images are named: give --pools")
 
 
-def _open_pools(config: Config) -> dict[str, Pool]:
+def _open_pools(config: Config) -> dict[str, meta_pools.Pool]:
     """Opens all pools, by their short names."""
     sources = (*config.pools, *config.unseen)
-    names = [pool_name(source) for source in sources]
+    names = [meta_pools.pool_name(source) for source in sources]
     if len(set(names)) < len(names):
         raise ValueError(f"pools need different names, found {', '.join(names)}")
     tests = config.min_test, config.max_test
     return {
-        name: open_pool(
+        name: meta_pools.open_pool(
             source, config.licence, config.size, config.train, tests, config.seed
         )
         for name, source in zip(names, sources, strict=True)
     }
 
 
-def _job(config: Config, pools: dict[str, Pool], drawn: list[tasks.Task]) -> Job:
+def _job(
+    config: Config, pools: dict[str, meta_pools.Pool], drawn: list[tasks.Task]
+) -> Job:
     """Collects what the trainings share, and checks --out."""
     free = ("chunk", "grid", "features", "feature_images", "add_records",
             "export_only", "out", "licence")  # fmt: skip
     identity = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     # Paths may change, and the images may not.
-    identity |= {"pools": [*pools], "unseen": [*map(pool_name, config.unseen)]}
+    identity |= {
+        "pools": [*pools],
+        "unseen": [*map(meta_pools.pool_name, config.unseen)],
+    }
     identity["driver"] = "build_meta_database"
     identity["origins"] = {
         n: (*pool.origin[:2], pool.division.test.shape[1]) for n, pool in pools.items()
@@ -266,20 +270,15 @@ def _export(
         grid_task=np.array(grid.tasks, np.int16)[rows],
         grid_test=meta_records.finished_grid(job, grid)[:, rows],
         features={
-            name: _features(pool, extractor)[:, : config.feature_images or None]
+            name: meta_pools.training_features(pool, extractor)[
+                :, : config.feature_images or None
+            ]
             for name, pool in job.pools.items()
         },
         kind=extractor.kind,
         manifest=_manifest(config, job, float(records["seconds"].sum()) / 3600),
         **records,
     )
-
-
-def _features(pool: Pool, extractor: datasets.Extractor) -> np.ndarray:
-    """Computes features (classes, train, width) of a pool's training images."""
-    x = pool.originals
-    features = datasets.image_features(x.reshape(-1, *x.shape[2:]), extractor)
-    return features.x.reshape(*x.shape[:2], -1)
 
 
 def _manifest(config: Config, job: Job, hours: float) -> dict[str, Any]:
@@ -289,7 +288,7 @@ def _manifest(config: Config, job: Job, hours: float) -> dict[str, Any]:
             **pool.origin._asdict(),
             "classes": [pool.images.class_names[c] for c in pool.division.classes],
             "left_out": pool.images.num_classes - len(pool.division.classes),
-            "test_images": pool.division.test.shape[1],
+            "test_images": meta_pools.num_test_images(pool),
         }
         for name, pool in job.pools.items()
     }

@@ -1,5 +1,6 @@
 """Bounds of a search on images: what is left out, what is trained, what is reported."""
 
+import dataclasses
 import json
 
 import jax
@@ -125,4 +126,29 @@ def test_a_latency_is_measured_once_for_a_folder(monkeypatch, tmp_path):
     names = [nasbench201.to_string(arch) for arch in (LIGHT, latency.REFERENCE)]
     assert sorted(compiled) == sorted(names)
     kept = json.loads((tmp_path / "b.json").read_text())["decided"]
-    assert kept[f"latency of {names[0]}, 2 channels"] == 7.0
+    assert kept[f"latency of {names[0]}, 2 channels, N=1"] == 7.0
+
+
+def test_networks_of_other_sizes_have_latencies_of_their_own(monkeypatch, tmp_path):
+    # What is measured: the size of the network, times that of the reference.
+    size = lambda network: network.stem_channels + 100 * network.cells_per_stage  # noqa: E731
+    wider, deeper = (
+        dataclasses.replace(NETWORK, **{name: 2 * getattr(NETWORK, name)})
+        for name in ("stem_channels", "cells_per_stage")
+    )
+    monkeypatch.setattr(latency, "compile_cell", lambda network, arch: network)
+    monkeypatch.setattr(
+        latency,
+        "measure_reference",
+        lambda network, clock: latency.Reference(None, 1000.0 * size(network)),
+    )
+    monkeypatch.setattr(
+        latency,
+        "milliseconds",
+        lambda network, reference, clock: size(network) + reference.milliseconds,
+    )
+    for _ in range(2):  # measured, and read from the folder
+        (bound,) = bounds.make_bounds(9.0, None, TimeBudget(tmp_path / "b.json", 60.0))
+        for network in (deeper, NETWORK, wider):
+            assert bound.value(network, LIGHT) == 1001 * size(network)
+            assert bound.check(network, LIGHT) == 1001 * size(network)

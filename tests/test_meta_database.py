@@ -12,7 +12,7 @@ import pytest
 
 from experiments import build_meta_database
 from experiments.common import meta_records
-from experiments.common.meta_pools import open_pool
+from experiments.common.meta_pools import num_test_images, open_pool
 from jaxnas.datasets import meta_database, opened, packaged, tasks
 from jaxnas.datasets.images import Images
 from jaxnas.io import npz
@@ -114,6 +114,11 @@ def test_a_task_has_the_images_of_its_classes():
 def test_the_resized_images_of_a_pool_keep_their_parts():
     pytest.importorskip("sklearn")
     pool = open_pool("digits", "", 8, 6, (4, 8), seed=0)
+    assert num_test_images(pool) == [8, 8]
+    every = open_pool("digits", "", 8, 6, (4, 1000), seed=0)
+    assert num_test_images(every) == [168, 177]  # of 174 to 183
+    for row, label in zip(every.division.test, every.division.classes, strict=True):
+        assert len(row) == 177 and (every.images.y[row] == label).all()
     resized = pool.images.x[pool.division.train]
     np.testing.assert_allclose(resized[..., :1], pool.originals, atol=0.51)
 
@@ -144,7 +149,7 @@ def fake(monkeypatch):
 
     def train(key, network, recipe, archs, data, **_):
         assert data.x.shape[1:] == (8, 8, 3) and abs(data.x.mean()) < 1e-4
-        calls.append((network.num_classes, archs))
+        calls.append((network.num_classes, archs, len(data.x_valid)))
         params = 50 + archs @ np.arange(1, 7) / 4 + float(jax.random.uniform(key))
         last = accuracies(network, archs, params, data.x_valid, data.y_valid)
         curve = np.stack([last / 2, last], 1).astype(np.float32)
@@ -181,12 +186,15 @@ def test_a_database_says_what_was_trained(small, fake):
     assert (made.grid_test[0] != made.grid_test[1]).all()
     parts = [made.tasks[number].part for number in made.grid_task]
     assert sorted(parts) == [2, 3, 3]
+    # The grid is tested after the last epoch alone.
+    tests = [count for _, _, count in fake]
+    assert min(tests[:36]) >= 2 * 4 and set(tests[36:]) == {1}
     # Every training had the classes of its task.
     classes = [len(task.classes) for task in made.tasks]
     wanted = [c for n, c in enumerate(classes) for _ in range(4 + (n % 2 == 0))]
     grid = [classes[number] for number in made.grid_task for _ in range(6)]
-    assert [c for c, _ in fake[: len(wanted)]] == wanted
-    assert sorted(c for c, _ in fake[len(wanted) :]) == sorted(grid)
+    assert [c for c, *_ in fake[: len(wanted)]] == wanted
+    assert sorted(c for c, *_ in fake[len(wanted) :]) == sorted(grid)
 
 
 def test_each_task_and_seed_has_initial_weights_of_its_own(small, monkeypatch):
@@ -211,35 +219,33 @@ def test_each_task_and_seed_has_initial_weights_of_its_own(small, monkeypatch):
     assert keys[0] == keys[1] and len(set(keys)) == 4
 
 
-def test_the_grid_is_tested_after_the_last_epoch_alone(fake, monkeypatch):
+def test_the_last_test_alone_is_that_of_all(fake):
     x, y = RNG.normal(size=(12, 8, 8, 3)).astype(np.float32), np.arange(12) % 2
     x -= x.mean()
     data = meta_records.Data.without_test(x, y, x[::-1], y)
     job = meta_records.Job(None, {}, [], Recipe(), 4, 1, 1, 1, seed=3)  # type: ignore
-    archs, train, tests = RNG.integers(0, 5, (3, 6)), meta_records.runs.train, []
-
-    def counting(key, network, recipe, archs, data, **options):
-        tests.append(len(data.x_valid))
-        return train(key, network, recipe, archs, data, **options)
-
-    monkeypatch.setattr(meta_records.runs, "train", counting)
+    archs = RNG.integers(0, 5, (3, 6))
     whole, last = (
         meta_records.train_cells(job, 0, archs, data, seed=1, last_only=only)["valid"]
         for only in (False, True)
     )
-    assert tests == [12] * 3 + [1] * 3
+    assert [count for *_, count in fake] == [12] * 3 + [1] * 3
     np.testing.assert_array_equal(last[:, -1], whole[:, -1])
     assert (last[:, 0] != whole[:, 0]).all()
 
 
-@pytest.mark.parametrize(("backend", "chunks"), [("cpu", 5), ("gpu", 1)])
-def test_an_accelerator_trains_cells_of_the_grid_side_by_side(
-    small, fake, monkeypatch, backend, chunks
+@pytest.mark.parametrize(
+    ("backend", "chunk", "chunks"),
+    [("cpu", 4, 5), ("gpu", 4, 5), ("cpu", None, 2), ("gpu", None, 1)],
+)
+def test_an_accelerator_saves_the_grid_in_larger_chunks(
+    small, fake, monkeypatch, backend, chunk, chunks
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    build_meta_database.main(small)
+    monkeypatch.setattr(meta_records, "CHUNK", 9)
+    build_meta_database.main(replace(small, chunk=chunk))
     kept = (Path(small.out) / "chunks").glob("grid-*")
-    assert len([*kept]) == chunks  # of 18 trainings, four to a chunk
+    assert len([*kept]) == chunks  # of 18 trainings
 
 
 def test_features_and_origins_are_those_of_the_pools(small, fake):
@@ -257,7 +263,10 @@ def test_features_and_origins_are_those_of_the_pools(small, fake):
     assert origins["digits"]["licence"] == "CC BY 4.0" and origins["digits"]["version"]
     drawings = origins["drawings"]
     assert (drawings["package"], drawings["licence"]) == ("own files", "CC0")
-    assert drawings["classes"] == ["0", "1", "2", "3"] and drawings["test_images"] == 8
+    assert drawings["classes"] == ["0", "1", "2", "3"] and drawings["test_images"] == [
+        8,
+        8,
+    ]
 
 
 def test_features_are_written_of_some_images_and_rounded(small, fake):

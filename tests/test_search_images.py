@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -471,17 +472,17 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
 
 
 @pytest.mark.parametrize(
-    ("passes", "channels", "cells"),
+    ("passes", "size", "next_size"),
     [
-        (49, 16, 2),
-        (51 * 1.5**1.5, 24, 2),
-        (51 * 4**1.5, 64, 2),
-        (99 * 4**1.5, 64, 2),
-        (101 * 4**1.5, 64, 4),
-        (1e6, 64, 6),
+        (49, (16, 2), (16, 2)),
+        (51 * 1.5**1.5, (24, 2), (16, 2)),
+        (51 * 4**1.5, (64, 2), (48, 2)),
+        (99 * 4**1.5, (64, 2), (48, 2)),
+        (101 * 4**1.5, (64, 4), (64, 2)),
+        (1e6, (64, 6), (64, 4)),
     ],
 )
-def test_a_network_of_the_largest_width_has_more_cells(passes, channels, cells):
+def test_a_network_of_the_largest_width_has_more_cells(passes, size, next_size):
     network, images = NetworkConfig(16, 2, 5, 16), 300  # 16 pixels: one phase
     asked = []
 
@@ -493,14 +494,16 @@ def test_a_network_of_the_largest_width_has_more_cells(passes, channels, cells):
         seconds = passes * images * 0.01
         return final_network.choose_size(network, 0.01, images, seconds, allowed)
 
-    sizes = dataclasses.replace(network, stem_channels=channels, cells_per_stage=cells)
-    assert size_of(1e9) == sizes
-    # Networks without time for their passes are not measured, and others not chosen.
-    assert len(asked) == (sizes != network)
-    smaller = size_of(channels * cells - 1)
-    assert smaller.stem_channels * smaller.cells_per_stage < channels * cells or (
-        smaller == network
-    )
+    def sized(channels, cells):
+        return dataclasses.replace(
+            network, stem_channels=channels, cells_per_stage=cells
+        )
+
+    assert size_of(1e9) == sized(*size)
+    # Networks without time for their passes are not measured.
+    assert len(asked) == (size != (16, 2))
+    # Of those that a bound refuses, the next smaller one.
+    assert size_of(math.prod(size) - 1) == sized(*next_size)
 
 
 def test_phases_of_a_final_training_have_epochs_of_equal_time():

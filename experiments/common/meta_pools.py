@@ -69,6 +69,19 @@ def open_pool(
     return Pool(images, division, originals, origin)
 
 
+def training_features(pool: Pool, extractor: features.Extractor) -> np.ndarray:
+    """Computes features (classes, train, width) of a pool's training images."""
+    x = pool.originals
+    found = features.image_features(x.reshape(-1, *x.shape[2:]), extractor)
+    return found.x.reshape(*x.shape[:2], -1)
+
+
+def num_test_images(pool: Pool) -> list[int]:
+    """Counts the different test images of the smallest and of the largest class."""
+    counts = [len(np.unique(row)) for row in pool.division.test]
+    return [min(counts), max(counts)]
+
+
 def pool_name(name: str) -> str:
     """A short name of a pool, for files: the last part of a path without its suffix."""
     return Path(name).stem if name else name

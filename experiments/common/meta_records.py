@@ -31,7 +31,8 @@ from jaxnas.types import Array
 
 RECORDS, GRID = "records", "grid"
 SEEDS = 2  # of the grid
-MOST_LANES = 200  # cells of the grid that an accelerator trains side by side
+CHUNK = 24  # trainings between two saves
+LANES = 200  # cells of the grid that an accelerator trains side by side by default
 
 
 class Job(NamedTuple):
@@ -44,7 +45,7 @@ class Job(NamedTuple):
     channels: int  # of the stem
     cells: int  # of a task
     repeat_every: int  # of so many tasks, one has a cell that is trained twice
-    chunk: int  # trainings between two saves
+    chunk: int | None  # trainings between two saves; None: by part and device
     seed: int
 
 
@@ -83,7 +84,7 @@ def train_records(job: Job) -> None:
         results = [done[number] for number in numbers.tolist()]
         return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
-    chunk = max(1, job.chunk // job.cells)
+    chunk = max(1, (job.chunk or CHUNK) // job.cells)
     seed_store.run_chunks(
         job.folder, [RECORDS], len(job.tasks), simulate,
         chunk=chunk, unit="task", work=(job.cells, "training"),
@@ -158,11 +159,11 @@ def train_grid(job: Job, grid: Grid) -> None:
 
     Both seeds of a cell on all tasks come before the next cell, so that the finished part
     is a smaller grid at any time. On an accelerator the cells of a task are trained side by
-    side, and chunks are larger.
+    side, and chunks are larger: with other cells the groups have other sizes, so that the
+    programs are compiled anew for each chunk.
     """
-    chunk = job.chunk
-    if jax.default_backend() != "cpu":
-        chunk = max(chunk, MOST_LANES * SEEDS * len(grid.tasks))
+    on_cpu = jax.default_backend() == "cpu"
+    chunk = job.chunk or (CHUNK if on_cpu else LANES * SEEDS * len(grid.tasks))
 
     def simulate(method: str, indices: np.ndarray) -> dict[str, np.ndarray]:
         del method

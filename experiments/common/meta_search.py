@@ -77,7 +77,7 @@ def task_ridge(train: MetaData, data: MetaData, penalty: float = 10.0) -> np.nda
     return (inputs[1] - shift) @ weights + level
 
 
-def task_neighbours(train: MetaData, data: MetaData, count: int = 20) -> np.ndarray:
+def task_neighbours(train: MetaData, data: MetaData, count: int = 40) -> np.ndarray:
     """Predicts accuracies by the mean of the nearest records: a control.
 
     Args:

@@ -61,7 +61,8 @@ def divide_images(
     Args:
       images: of the pool.
       train: training images of a class.
-      min_test: classes with fewer than `train + min_test` images are left out.
+      min_test: classes with fewer than `train + min_test` images are left out, and those
+        without a test image.
       max_test: largest number of test images of a class.
       seed: of the division; each class is shuffled by itself.
       num_train: images from this index on are for tests alone, those before it for
@@ -76,7 +77,7 @@ def divide_images(
     classes = [
         label
         for label, (for_training, for_tests) in enumerate(pairs)
-        if len(for_training) == train and len(for_tests) >= min_test
+        if len(for_training) == train and len(for_tests) >= max(1, min_test)
     ]
     if len(classes) < 2:
         sizes = sorted((tuple(map(len, pair)) for pair in pairs), reverse=True)

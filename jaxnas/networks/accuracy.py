@@ -3,8 +3,9 @@
     trained = runs.train(key, network, recipe, archs, data)
     accuracies(network, archs, trained.params, x, y)  # (a,) percent
 
-Images are evaluated in blocks of one size, so that one program serves any number of them:
-tests of many sizes are compiled once, apart from the larger program of the training.
+Images are evaluated in blocks of one size, so that one program serves any number of them;
+another number of classes or of architectures needs another program, as do other sizes of
+groups on an accelerator. A few images cost as much as a whole block.
 """
 
 from __future__ import annotations

@@ -65,16 +65,15 @@ def positive(config: Any, *names: str) -> None:
 
     Args:
       config: the settings of a driver.
-      names: fields of `config`.
+      names: fields of `config`; None, for a flag with a default that depends, is valid.
 
     Raises: `ValueError` that names the first flag below 1.
     """
     for name in names:
-        if getattr(config, name) < 1:
+        value = getattr(config, name)
+        if value is not None and value < 1:
             flag = name.replace("_", "-")
-            raise ValueError(
-                f"--{flag} must be at least 1, not {getattr(config, name)}"
-            )
+            raise ValueError(f"--{flag} must be at least 1, not {value}")
 
 
 def at_most(config: Any, **limits: int) -> None:

@@ -92,7 +92,7 @@ def latency_meters(
     @functools.cache
     def reference(network: NetworkConfig) -> latency.Reference:
         measured = latency.measure_reference(network, budget.clock)
-        name = f"reference latency, {network.stem_channels} channels"
+        name = f"reference latency, {_size(network)}"
         kept = budget.once(name, lambda: measured.milliseconds)
         return measured._replace(milliseconds=kept)
 
@@ -102,10 +102,15 @@ def latency_meters(
 
     def measure(network: NetworkConfig, arch: np.ndarray) -> float:
         cell = nasbench201.to_string(np.asarray(arch))
-        name = f"latency of {cell}, {network.stem_channels} channels"
+        name = f"latency of {cell}, {_size(network)}"
         return budget.once(name, lambda: check(network, arch))
 
     return measure, check
+
+
+def _size(network: NetworkConfig) -> str:
+    """Names the sizes in which the networks of a folder differ."""
+    return f"{network.stem_channels} channels, N={network.cells_per_stage}"
 
 
 def predict_latency(

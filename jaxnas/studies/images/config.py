@@ -46,7 +46,7 @@ class Config:
     macs: float | None = None
     """Largest number of multiply-accumulates of the network, in millions."""
     final_network: Literal["sized", "searched"] | None = None
-    """The network of the final training: as wide as there is time for, or that of the
+    """The network of the final training: as large as there is time for, or that of the
     search. Default: sized from 24 pixels on."""
     arch: str | None = None
     """A cell in NAS-Bench-201's notation that is trained without a search."""

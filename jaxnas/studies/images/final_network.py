@@ -2,11 +2,12 @@
 
 A search compares cells in small networks. What is left of the budget decides how wide
 the final one is: of the widths of which the cell has `PASSES` passes over all images,
-the largest. If even the widest leaves time, there are more cells in each stage. It sees
-images of half the size first, which cost a fifth, and then whole ones (progressive
-resizing; Howard, 2018); parameters do not depend on the size of images. As so many
-passes over few images overfit, minibatches are smaller than in the search, weights
-decay faster, and half of the images are mixed with others (CutMix; Yun et al., 2019).
+the largest. If even the widest leaves time, there are more cells in each stage. The
+network sees images of half the size first, which cost a fifth, and then whole ones
+(progressive resizing; Howard, 2018); parameters do not depend on the size of images. As
+so many passes over few images overfit, minibatches are smaller than in the search,
+weights decay faster, and half of the images are mixed with others (CutMix; Yun et al.,
+2019).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SMALL_SHARE, MIN_HALVED = 0.5, 24
 BATCH, WEIGHT_DECAY, CUTMIX = 32, 1e-3, 0.5
 EPOCH_IMAGES = 512  # of full size in an epoch: few, so that one can be timed
 # The cost of a training step grows with these powers of channels and of pixels on a side,
-# measured with 16 and 32 channels, 16 and 32 pixels.
+# measured with 16 and 32 channels, 16 and 32 pixels; it is taken to be proportional to
+# the cells of a stage.
 WIDTH_POWER, SIZE_POWER = 1.5, 2.3
 
 
@@ -48,9 +50,8 @@ class FinalPlan(NamedTuple):
     images: list[int]  # of an epoch of each phase
     valid: int  # images of an epoch's validation
     save_every: int  # epochs between checkpoints
-    sized: (
-        bool  # whether channels, sizes and regularisation are not those of the search
-    )
+    # Whether channels, cells, sizes and regularisation are not those of the search.
+    sized: bool
 
     def network(self, network: NetworkConfig, phase: int = -1) -> NetworkConfig:
         """Makes the network of a phase from that of the search.
