@@ -7,15 +7,15 @@
 The classes of each pool are divided into those for meta-training, validation and test
 before any task is drawn; pools of --unseen give tasks for tests alone. On every task
 --cells cells of NAS-Bench-201 are trained, half of them uniform, half mutants of the
-best so far; one task in --repeat-every has a cell trained twice, which measures the
-noise of the labels. Then a grid of cells is trained on all tasks for tests, from two
-seeds: one to choose by, one to report. Tests are on the other images of a class, up to
---max-test; those of small classes are repeated.
+best so far; one task in --repeat-every has a cell trained twice, to measure label
+noise. Then a grid of cells is trained on all tasks for tests, from two seeds, one to
+choose by and one to report. Tests are on the other images of a class, up to --max-test;
+those of small classes are repeated.
 
 Every finished chunk is kept in --out: the same command resumes a run that was killed, and
 --export-only writes the database of the finished trainings, also while another process
 trains. Tasks are ordered so that every prefix has all parts. Writes database.npz, which
-`jaxnas.datasets.meta_database` reads, and prints the noise of the labels and the
+`jaxnas.datasets.meta_database` reads, and prints the label noise and the
 correlation that it allows: docs/meta_database.md.
 """
 
