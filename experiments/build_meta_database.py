@@ -110,13 +110,13 @@ def main(config: Config) -> MetaDatabase:
     _validate(config)
     extractor = EXTRACTORS[config.features]()
     pools = _open_pools(config)
+    unseen = {*map(meta_pools.pool_name, config.unseen)}
+    sizes = {name: len(pool.division.classes) for name, pool in pools.items()}
     parts = {
-        name: tasks.all_unseen(len(pool.division.classes))
-        if name in map(meta_pools.pool_name, config.unseen)
-        else tasks.divide_classes(
-            len(pool.division.classes), name=name, seed=config.seed
-        )
-        for name, pool in pools.items()
+        name: tasks.all_unseen(size)
+        if name in unseen
+        else tasks.divide_classes(size, name=name, seed=config.seed)
+        for name, size in sizes.items()
     }
     drawn = tasks.draw_tasks(parts, config.tasks, sizes=config.sizes, seed=config.seed)
     more = [meta_database.load(path) for path in config.add_records]
