@@ -132,9 +132,8 @@ def main(config: Config) -> MetaDatabase:
         database = meta_database.join(database, other)
     path = job.folder.path / "database.npz"
     meta_database.save(path, database)
-    console = Console(stderr=True)
     for line in (f"{path}: {len(database.tasks)} tasks", *noise_lines(database)):
-        console.print(line, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
     return database
 
 
