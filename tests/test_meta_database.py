@@ -42,6 +42,9 @@ def test_images_are_divided_by_class():
         assert len({*train}) == 10 and not {*train} & {*test}
         times = np.unique(test, return_counts=True)[1]
         assert len(times) == {0: 20, 2: 15, 3: 20}[label] and np.ptp(times) <= 1
+    # A class needs a test image, whatever `min_test` is.
+    every = tasks.divide_images(images, 9, min_test=0, max_test=20, seed=0)
+    assert every.classes.tolist() == [0, 2, 3]
     again = tasks.divide_images(images, 10, min_test=5, max_test=20, seed=1)
     assert (again.train != kept.train).any()
     with pytest.raises(

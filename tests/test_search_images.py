@@ -514,7 +514,11 @@ def test_phases_of_a_final_training_have_epochs_of_equal_time():
     assert final_network.phases_of(20, 4000) == [final_network.Phase(20, 1.0, 512)]
     searched = stages.training_recipe(NETWORK, 4000, 0.1, True)
     images = [half.images, whole.images]
-    plan = final_network.FinalPlan(16, 1, [16, 32], [9, 9], images, 8, 1, sized=True)
+    plan = final_network.FinalPlan(16, 2, [16, 32], [9, 9], images, 8, 1, sized=True)
+    sizes = dict(stem_channels=16, cells_per_stage=2)
+    for phase, size in ((0, 16), (1, 32), (-1, 32)):
+        wanted = dataclasses.replace(NETWORK, image_size=size, **sizes)
+        assert plan.network(NETWORK, phase) == wanted
     first, last = (plan.recipe(searched, phase) for phase in (0, 1))
     assert (first.crop, last.crop) == (2, 4)
     assert (last.batch, last.weight_decay, last.cutmix) == (32, 1e-3, 0.5)
