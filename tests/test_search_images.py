@@ -472,18 +472,21 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
 
 
 @pytest.mark.parametrize(
-    ("passes", "size", "next_size"),
+    ("cells", "passes", "size", "next_size"),
     [
-        (49, (16, 2), (16, 2)),
-        (51 * 1.5**1.5, (24, 2), (16, 2)),
-        (51 * 4**1.5, (64, 2), (48, 2)),
-        (99 * 4**1.5, (64, 2), (48, 2)),
-        (101 * 4**1.5, (64, 4), (64, 2)),
-        (1e6, (64, 6), (64, 4)),
+        (2, 49, (16, 2), (16, 2)),
+        (2, 51 * 1.5**1.5, (24, 2), (16, 2)),
+        (2, 51 * 4**1.5, (64, 2), (48, 2)),
+        (2, 99 * 4**1.5, (64, 2), (48, 2)),
+        (2, 101 * 4**1.5, (64, 4), (64, 2)),
+        (2, 1e6, (64, 6), (64, 4)),
+        # The loop over cells makes each of two slower than one that is alone.
+        (1, 164 * 4**1.5, (64, 1), (48, 1)),
+        (1, 166 * 4**1.5, (64, 2), (64, 1)),
     ],
 )
-def test_a_network_of_the_largest_width_has_more_cells(passes, size, next_size):
-    network, images = NetworkConfig(16, 2, 5, 16), 300  # 16 pixels: one phase
+def test_a_network_of_the_largest_width_has_more_cells(cells, passes, size, next_size):
+    network, images = NetworkConfig(16, cells, 5, 16), 300  # 16 pixels: one phase
     asked = []
 
     def size_of(limit):
@@ -501,7 +504,7 @@ def test_a_network_of_the_largest_width_has_more_cells(passes, size, next_size):
 
     assert size_of(1e9) == sized(*size)
     # Networks without time for their passes are not measured.
-    assert len(asked) == (size != (16, 2))
+    assert len(asked) == (size != (16, cells))
     # Of those that a bound refuses, the next smaller one.
     assert size_of(math.prod(size) - 1) == sized(*next_size)
 
