@@ -477,12 +477,12 @@ def test_the_final_network_is_as_wide_as_time_and_bounds_allow(
         (2, 49, (16, 2), (16, 2)),
         (2, 51 * 1.5**1.5, (24, 2), (16, 2)),
         (2, 51 * 4**1.5, (64, 2), (48, 2)),
-        (2, 99 * 4**1.5, (64, 2), (48, 2)),
-        (2, 101 * 4**1.5, (64, 4), (64, 2)),
+        (2, 199 * 4**1.5, (64, 2), (48, 2)),
+        (2, 201 * 4**1.5, (64, 4), (64, 2)),
         (2, 1e6, (64, 6), (64, 4)),
         # The loop over cells makes each of two slower than one that is alone.
-        (1, 164 * 4**1.5, (64, 1), (48, 1)),
-        (1, 166 * 4**1.5, (64, 2), (64, 1)),
+        (1, 239 * 4**1.5, (64, 1), (48, 1)),
+        (1, 241 * 4**1.5, (64, 2), (64, 1)),
     ],
 )
 def test_a_network_of_the_largest_width_has_more_cells(cells, passes, size, next_size):

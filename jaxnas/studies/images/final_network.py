@@ -21,7 +21,9 @@ from jaxnas.networks.recipes import Recipe
 
 # Multiples of the channels and of the cells of a stage of the search, the largest first.
 FACTORS = ((4.0, 3), (4.0, 2), (4.0, 1), (3.0, 1), (2.0, 1), (1.5, 1))
-PASSES = 50  # over all images, both phases together
+# Passes over all images, both phases together, that a wider network must have time for,
+# and one of more cells: with fewer passes these were worse than one cell.
+PASSES, DEEP_PASSES = 50, 100
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
 BATCH, WEIGHT_DECAY, CUTMIX = 32, 1e-3, 0.5
@@ -29,7 +31,7 @@ EPOCH_IMAGES = 512  # of full size in an epoch: few, so that one can be timed
 # The cost of a training step grows with these powers of channels and of pixels on a side,
 # measured with 16 and 32 channels, 16 and 32 pixels. In the loop over several cells a cell
 # takes so many times as long as one alone, measured with two.
-WIDTH_POWER, SIZE_POWER, LOOP_COST = 1.5, 2.3, 1.65
+WIDTH_POWER, SIZE_POWER, LOOP_COST = 1.5, 2.3, 1.2
 
 
 class Phase(NamedTuple):
@@ -123,7 +125,7 @@ def choose_size(
       allowed: whether a network is within the bounds; called for networks that have time
         for their passes, the largest first.
 
-    Returns: that of the search if no larger network has time for `PASSES` or is allowed.
+    Returns: that of the search if no larger network has time and is allowed.
     """
     # Images of the search's network and of full size that cost as much as one of a mean
     # image of the phases.
@@ -139,7 +141,9 @@ def choose_size(
             cells_per_stage=depth * network.cells_per_stage,
         )
         deeper = _depth_cost(larger) / _depth_cost(network)
-        if passes / (width**WIDTH_POWER * deeper) >= PASSES and allowed(larger):
+        possible = passes / (width**WIDTH_POWER * deeper)
+        needed = PASSES if depth == 1 else DEEP_PASSES
+        if possible >= needed and allowed(larger):
             return larger
     return network
 
