@@ -22,15 +22,15 @@ from jaxnas.networks.recipes import Recipe
 # Multiples of the channels and of the cells of a stage of the search, the largest first.
 FACTORS = ((4.0, 3), (4.0, 2), (4.0, 1), (3.0, 1), (2.0, 1), (1.5, 1))
 # Passes over all images, both phases together, that a wider network must have time for,
-# and one of more cells: with fewer passes these were worse than one cell.
+# and one of more cells: two cells with 32 passes were worse than one in the same time.
 PASSES, DEEP_PASSES = 50, 100
 # Share of the time in which images are small, and the fewest pixels that are halved.
 SMALL_SHARE, MIN_HALVED = 0.5, 24
 BATCH, WEIGHT_DECAY, CUTMIX = 32, 1e-3, 0.5
 EPOCH_IMAGES = 512  # of full size in an epoch: few, so that one can be timed
 # The cost of a training step grows with these powers of channels and of pixels on a side,
-# measured with 16 and 32 channels, 16 and 32 pixels. In the loop over several cells a cell
-# takes so many times as long as one alone, measured with two.
+# measured with 16 and 32 channels, 16 and 32 pixels. A cell in the loop over several costs
+# LOOP_COST times as much as a cell that is alone in its stage, measured with two.
 WIDTH_POWER, SIZE_POWER, LOOP_COST = 1.5, 2.3, 1.2
 
 
