@@ -85,7 +85,7 @@ class Config:
     lr: float = 0.1
     """Highest learning rate."""
     chunk: int | None = None
-    """Trainings between two saves; default: 24, and of the grid on a GPU 200 cells."""
+    """Trainings between two saves; default: 24, and on a GPU all of 200 grid cells."""
     features: Literal["default", "lite0", "hog", "untrained"] = "default"
     """Features of the images; default: lite0 where its weights are installed; untrained:
     of a network with random weights, as a control."""

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import resource
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -328,6 +329,26 @@ def test_a_pytree_without_its_arrays_is_refused_in_words(tmp_path):
     message = refused(checkpoints.restore, path, tree)
     assert message.startswith(f"{path} is not a sound checkpoint: ")
     assert "TensorStore" not in message and "bound method" not in message
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [("f4", "f4"), ("f2", "f4"), ("i4", "i4"), ("u4", "u4")],
+)
+def test_arrays_that_have_changed_are_refused(tmp_path, stored, wanted):
+    tree = {"a": np.arange(6).astype(stored), "b": np.array([True])}
+    like = tree | {"a": np.zeros(6, wanted)}
+    for name, change in (("one", 0), ("other", 1)):
+        checkpoints.save(
+            tmp_path / name, tree | {"a": tree["a"] + tree["a"].dtype.type(change)}, {}
+        )
+        read = checkpoints.restore(tmp_path / name, like)
+        np.testing.assert_array_equal(read["a"], tree["a"] + change)
+    assert checkpoints.manifest(tmp_path / "one") == {}
+    shutil.rmtree(tmp_path / "one/state")
+    shutil.copytree(tmp_path / "other/state", tmp_path / "one/state")
+    with pytest.raises(ValueError, match="one is not a sound .* not those that were"):
+        checkpoints.restore(tmp_path / "one", like)
 
 
 def test_threads_save_at_the_same_time(tmp_path):

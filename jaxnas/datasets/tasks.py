@@ -56,7 +56,7 @@ def divide_images(
 
     All classes get as many test images as the largest has left, at most `max_test`. The
     images of smaller classes are repeated in turn, so that all classes count alike in a
-    test, and no image is left out.
+    test, and no image of a smaller class is left out.
 
     Args:
       images: of the pool.

@@ -5,8 +5,8 @@
 
 A save writes to `folder.new`, moves an earlier checkpoint to `folder.old`, and renames:
 at every moment one of them is whole, and readers take it. Arrays are restored to the
-first local device. orbax-checkpoint (the extra `training`) is imported when something is
-saved or read.
+first local device; others than those of the digest in the manifest are refused.
+orbax-checkpoint (the extra `training`) is imported when something is saved or read.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+
+from jaxnas.io.cache import array_digest
 
 Tree = TypeVar("Tree")
 _STATE, _MANIFEST = "state", "manifest"
+_DIGEST = "arrays_sha256"  # entry of a manifest; checkpoints of old versions have none
 # All that a checkpoint has, `commit_success.txt` by some versions of orbax.
 _PARTS = {_STATE, _MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"}
 # Weights hardly compress, while zeros compress to a thousandth.
@@ -93,10 +97,17 @@ def save(path: str | os.PathLike, tree: Any, manifest: Mapping[str, Any]) -> Non
                     f"{where} has {foreign[0]}, which is not part of a checkpoint: give "
                     "another folder"
                 )
-        _replace(path, tree, dict(manifest))
+        _replace(path, tree, dict(manifest) | {_DIGEST: _digest(tree)})
     # On a full disk orbax and tensorstore raise more than `OSError`.
     except Exception as error:
         raise ValueError(f"cannot write {named}: {_one_line(error)}") from error
+
+
+def _digest(tree: Any) -> str:
+    """Hashes the numbers of a tree, equal in the precisions of a save and a read."""
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    kinds = [np.float32 if a.dtype.kind == "f" else np.int64 for a in arrays]
+    return array_digest(*(a.astype(k) for a, k in zip(arrays, kinds, strict=True)))
 
 
 def _foreign(folder: Path) -> list[str]:
@@ -219,6 +230,7 @@ def manifest(path: str | os.PathLike) -> dict[str, Any]:
     content = _read(path, read)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: wanted a JSON object as manifest")
+    content.pop(_DIGEST, None)
     try:
         json.dumps(content, allow_nan=False)
     except ValueError as error:
@@ -244,8 +256,15 @@ def restore(path: str | os.PathLike, like: Tree) -> Tree:
     )
 
     def read(orbax: Any, checkpointer: Any, folder: Path) -> Any:
-        items = orbax.args.Composite(state=orbax.args.StandardRestore(shapes))
-        return checkpointer.restore(folder, args=items).state
+        items = {
+            _STATE: orbax.args.StandardRestore(shapes),
+            _MANIFEST: orbax.args.JsonRestore(),
+        }
+        found = checkpointer.restore(folder, args=orbax.args.Composite(**items))
+        # Of the bytes of an array, orbax checks the number alone.
+        if found.manifest.get(_DIGEST) not in (None, _digest(found.state)):
+            raise ValueError("its arrays are not those that were written")
+        return found.state
 
     return _read(path, read)
 
