@@ -109,7 +109,10 @@ def main(config: Config) -> MetaDatabase:
     """
     _validate(config)
     extractor = EXTRACTORS[config.features]()
-    pools = _open_pools(config)
+    pools = meta_pools.open_pools(
+        (*config.pools, *config.unseen), config.licence, config.size, config.train,
+        (config.min_test, config.max_test), config.seed,
+    )  # fmt: skip
     unseen = {*map(meta_pools.pool_name, config.unseen)}
     sizes = {name: len(pool.division.classes) for name, pool in pools.items()}
     parts = {
@@ -118,7 +121,11 @@ def main(config: Config) -> MetaDatabase:
         else tasks.divide_classes(size, name=name, seed=config.seed)
         for name, size in sizes.items()
     }
-    drawn = tasks.draw_tasks(parts, config.tasks, sizes=config.sizes, seed=config.seed)
+    try:
+        numbers, seed = config.tasks, config.seed
+        drawn = tasks.draw_tasks(parts, numbers, sizes=config.sizes, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"--tasks, --sizes, --pools or --unseen: {error}") from None
     more = [meta_database.load(path) for path in config.add_records]
     job = _job(config, pools, drawn)
     _require_joinable(config, job, more)
@@ -185,21 +192,6 @@ def _validate(config: Config) -> None:
         )
     if not config.pools and not config.unseen:
         raise ValueError("no images are named: give --pools")
-
-
-def _open_pools(config: Config) -> dict[str, meta_pools.Pool]:
-    """Opens all pools, by their short names."""
-    sources = (*config.pools, *config.unseen)
-    names = [meta_pools.pool_name(source) for source in sources]
-    if len(set(names)) < len(names):
-        raise ValueError(f"pools need different names, found {', '.join(names)}")
-    tests = config.min_test, config.max_test
-    return {
-        name: meta_pools.open_pool(
-            source, config.licence, config.size, config.train, tests, config.seed
-        )
-        for name, source in zip(names, sources, strict=True)
-    }
 
 
 def _job(

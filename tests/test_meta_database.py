@@ -452,6 +452,7 @@ def test_a_tiny_training_is_real(tmp_path, quick_compilation, monkeypatch):
         ({"pools": ("digits",), "unseen": ("digits",)}, "different names"),
         ({"pools": ("missing",)}, "missing"),
         ({"train": 500}, "wanted at least 2 classes of 500"),
+        ({"tasks": (0,) * 4}, "--tasks, --sizes, --pools or --unseen: wanted numbers"),
         ({"tasks": (4, 1, 1, 50)}, "different tasks for unseen, not 50"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,27 @@ def open_pool(
     if origin is None:
         origin = Origin("own files", array_digest(originals, x)[:16], licence)
     return Pool(images, division, originals, origin)
+
+
+def open_pools(
+    sources: Sequence[str],
+    licence: str,
+    size: int,
+    train: int,
+    tests: tuple[int, int],
+    seed: int,
+) -> dict[str, Pool]:
+    """Opens pools as `open_pool` does, by their short names.
+
+    Raises: `ValueError` for two of the same short name too.
+    """
+    names = [pool_name(source) for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"pools need different names, found {', '.join(names)}")
+    return {
+        name: open_pool(source, licence, size, train, tests, seed)
+        for name, source in zip(names, sources, strict=True)
+    }
 
 
 def training_features(pool: Pool, extractor: features.Extractor) -> np.ndarray:
