@@ -96,7 +96,7 @@ def done(images, tmp_path_factory):
 
 
 def test_numbers_of_epochs_are_in_words():
-    assert [log._epochs(n) for n in (1, 2)] == ["1 epoch", "2 epochs"]
+    assert [log._counted(n, "epoch") for n in (1, 2)] == ["1 epoch", "2 epochs"]
 
 
 def test_everything_is_written(done, images):
