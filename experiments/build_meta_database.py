@@ -122,8 +122,9 @@ def main(config: Config) -> MetaDatabase:
         for name, size in sizes.items()
     }
     try:
-        numbers, seed = config.tasks, config.seed
-        drawn = tasks.draw_tasks(parts, numbers, sizes=config.sizes, seed=seed)
+        drawn = tasks.draw_tasks(
+            parts, config.tasks, sizes=config.sizes, seed=config.seed
+        )
     except ValueError as error:
         raise ValueError(f"--tasks, --sizes, --pools or --unseen: {error}") from None
     more = [meta_database.load(path) for path in config.add_records]

@@ -36,6 +36,7 @@ from jaxnas.studies.images import (
     cell_scores,
     final_network,
     final_stage,
+    final_training,
     log,
     prior,
     results,
@@ -507,6 +508,33 @@ def test_a_network_of_the_largest_width_has_more_cells(cells, passes, size, next
     assert len(asked) == (size != (16, cells))
     # Of those that a bound refuses, the next smaller one.
     assert size_of(math.prod(size) - 1) == sized(*next_size)
+
+
+def test_the_plan_has_the_chosen_size(monkeypatch):
+    chosen = dataclasses.replace(NETWORK, stem_channels=6, cells_per_stage=3)
+    x = np.zeros((20, 8, 8, 1))
+    both = SimpleNamespace(x=x)
+    task = SimpleNamespace(network=NETWORK, train_and_valid=lambda: both)
+    study = SimpleNamespace(
+        task=task,
+        data=SimpleNamespace(x=x, x_valid=x[:4]),
+        budget=None,
+        bounds=(),
+        log=SimpleNamespace(compiling=lambda what: None),
+    )
+    timed = []
+    for module, name, new in (
+        (final_network, "choose_size", lambda *arguments: chosen),
+        (final_training, "available_seconds", lambda budget: 60.0),
+        (final_training, "epoch_seconds", lambda *a: timed.append(a[2]) or 1.0),
+        (final_training, "with_epochs", lambda study, draft, *rest: draft),
+    ):
+        monkeypatch.setattr(module, name, new)
+    arch = nasbench201.to_string(np.zeros(6, int))
+    phases = final_network.phases_of(8, 20)
+    plan = final_stage._sized(study, arch, 1.0, phases)  # type: ignore[arg-type]
+    assert (plan.channels, plan.cells) == (6, 3) and timed == [plan]
+    assert plan.network(NETWORK) == chosen
 
 
 def test_phases_of_a_final_training_have_epochs_of_equal_time():
